@@ -1,0 +1,19 @@
+"""One YAML file in, one defended ablation table out."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablation.matrix import load_study
+    from ablation.techniques.technique import make
+
+__all__ = ["load_study", "make"]
+
+_HOMES = {"load_study": "ablation.matrix", "make": "ablation.techniques.technique"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public calls on first use, so that `import ablation` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ablation' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

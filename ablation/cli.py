@@ -1,0 +1,187 @@
+"""The command `ablate`: click commands, wiring only. Nothing heavy is imported before a command begins its work."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FORMATS = ("markdown", "csv", "json")  # ablation.report.FORMATS, which a test holds equal
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+profile_option = click.option("--profile", metavar="NAME", help="A profile of the file: another base and seeds, a study of its own.")
+
+
+def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `run`, `plan` and `show` share."""
+    for option in reversed(
+        [
+            file_argument,
+            profile_option,
+            click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only these arms; may be given more than once."),
+            click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="These seeds instead of the file's."),
+            click.option(
+                "--set", "sets", multiple=True, metavar="PATH=VALUE", help="A setting over everything, such as optimizer.lr=1e-3."
+            ),
+            click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:0,1", help="Where to train."),
+            click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Runs at once per device (CPU: as many as cores)."),
+            click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run."),
+            click.option(
+                "--rerun",
+                type=click.Choice(["cached", "retry", "force", "keep"]),
+                help="What to do with earlier results: stale ones again (cached) or used (keep); failed ones again (retry); all again (force).",
+            ),
+            click.option("--budget", metavar="TIME", help="Begin no further training after this time, such as 2h."),
+            click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _options(values: dict[str, Any]) -> Any:
+    from ablation.commands import Options, parse_budget, parse_set
+
+    return Options(
+        file=values["file"],
+        profile=values["profile"],
+        arms=values["arms"],
+        seeds=values["seeds"],
+        sets=tuple(parse_set(text) for text in values["sets"]),
+        device=values["device"],
+        jobs=values["jobs"] or 0,
+        executor=values["executor"],
+        rerun=values["rerun"] or "",
+        budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
+        yes=values["yes"],
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="longtail-ablation", message="%(version)s")
+def cli() -> None:
+    """One YAML file in, one defended ablation table out.
+
+    `ablate run experiments.yaml` trains what is missing, `ablate report` tells what came out, `ablate ui` opens MLflow on it.
+    """
+
+
+@cli.command()
+@matrix_options
+def run(**values: Any) -> int:
+    """Run every arm and seed of FILE that is not done yet, and record it in MLflow."""
+    from ablation import commands
+
+    return commands.run(_options(values))
+
+
+@cli.command()
+@matrix_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def plan(as_json: bool, **values: Any) -> int:
+    """Show what would run, why, how long it takes, and what is shared or done already."""
+    from ablation import commands
+
+    return commands.plan(_options(values), as_json=as_json)
+
+
+@cli.command()
+@click.argument("arm")
+@click.option("--file", type=click.Path(path_type=Path), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
+@profile_option
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="A setting over everything.")
+def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...]) -> int:
+    """Show one ARM in full: its parent, change, labels, settings and stages."""
+    from ablation import commands
+
+    return commands.show(commands.Options(file, profile, sets=tuple(commands.parse_set(text) for text in sets)), arm)
+
+
+@cli.command()
+@click.option("--follow", is_flag=True, help="Until it ends.")
+def status(follow: bool) -> int:
+    """Show how the matrix that is being run, or was run last, stands."""
+    from ablation import commands
+
+    return commands.status(follow=follow)
+
+
+@cli.command()
+@click.argument("arm")
+@click.argument("seed", type=int)
+@click.option("--file", type=click.Path(path_type=Path), help="The study's file; without it, the study last run here.")
+@profile_option
+def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
+    """Show the epochs of one run, and why it failed if it did."""
+    from ablation import commands
+
+    return commands.log(arm, seed, file, profile)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@profile_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True, help="The document's form.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write it there, with figures and CSVs beside; else to stdout."
+)
+@click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only these arms.")
+@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that differences are taken of.")
+@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV of published figures to set beside ours.")
+def report(
+    form: str, output: Path | None, arms: tuple[str, ...], metric: str, reference: Path | None, file: Path | None, profile: str | None
+) -> int:
+    """Write the comparison table, per-class tables and figures of a study (without FILE, of the one last run here)."""
+    from ablation import commands
+
+    return commands.write_report(file, profile, form, output, arms, metric, reference)
+
+
+@cli.command()
+@click.option("--all", "everything", is_flag=True, help="Unfinished work and decoded data too.")
+def clean(everything: bool) -> int:
+    """Delete checkpoints and results that are recorded in the store already."""
+    from ablation import commands
+
+    return commands.clean(everything=everything)
+
+
+@cli.command()
+def schema() -> int:
+    """Print a JSON schema of the file, for editors."""
+    from ablation import commands
+
+    return commands.schema()
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address that it listens on.")
+@click.option("--port", default=5000, show_default=True, help="The port.")
+def ui(host: str, port: int) -> int:
+    """Open MLflow's own UI on the store."""
+    from ablation import commands
+
+    return commands.ui(host, port)
+
+
+def main() -> None:
+    """Run the command; users' mistakes end in one message and status 2."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"stopped; to go on: ablate {' '.join(sys.argv[1:])}", err=True)
+        status = 130
+    except Exception as error:
+        from ablation.errors import AblateError
+
+        if not isinstance(error, AblateError):
+            raise
+        click.echo(f"error: {error}", err=True)
+        status = 2
+    sys.exit(status if isinstance(status, int) else 0)

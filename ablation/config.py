@@ -1,0 +1,324 @@
+"""The file: what a study, its settings and its stages may say, and how layers of settings are laid over one another."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ablation import yamlfile
+from ablation.errors import ConfigError, nearest, unknown_name
+from ablation.techniques.technique import Nested, Technique, build
+
+Restart = Literal["optimizer", "schedule", "average"]
+RESTARTS: tuple[Restart, ...] = ("optimizer", "schedule", "average")
+
+
+class Settings(Technique):
+    """Everything that an arm sets; the file's `base`, a rung, a variant and a stage may set any of it."""
+
+    data: Annotated[Any, Nested("data")]
+    model: Annotated[Any, Nested("models")]
+    classifier: Annotated[Any, Nested("classifiers")] = "linear"
+    augment: Annotated[Any, Nested("augmentations", many=True)] = ()
+    sampler: Annotated[Any, Nested("samplers")] = "shuffle"
+    mix: Annotated[Any, Nested("mixing")] = "none"
+    smoothing: Annotated[Any, Nested("smoothing")] = "none"
+    loss: Annotated[Any, Nested("losses")] = "cross_entropy"
+    optimizer: Annotated[Any, Nested("optimizers")] = "adamw"
+    schedule: Annotated[Any, Nested("schedules")] = "cosine"
+    average: Annotated[Any, Nested("averages")] = "none"
+    select: Literal["last", "best_on_validation", "best_on_test"] = "last"
+    tta: Annotated[Any, Nested("tta")] = "none"
+    posthoc: Annotated[Any, Nested("posthoc")] = "none"
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    drop_last: bool = True
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    deterministic: bool = False
+
+
+WATCHERS = ("average", "select", "tta", "posthoc")  # what does not alter training
+
+
+class StageOptions(Technique):
+    """What a stage says beside settings."""
+
+    epochs: Any = "all"  # a count, or a fraction of the arm's epochs such as 2/3
+    train: Literal["all", "head"] = "all"
+    head: Literal["keep", "new"] = "keep"
+    backbone: Literal["auto", "eval", "train"] = (
+        "auto"  # whether batch norm and dropout of the backbone are in eval mode; auto: where it is frozen
+    )
+    start: Literal["weights", "average"] = "weights"
+    restart: Annotated[tuple[Restart, ...], Field(strict=False)] = ()
+
+    @field_validator("epochs")
+    @classmethod
+    def _is_length(cls, epochs: object) -> object:
+        return epochs if epochs == "all" else length(epochs)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one set of settings, its lengths resolved."""
+
+    settings: Settings
+    epochs: int
+    first_epoch: int  # epochs that the arm trained before
+    schedule_epoch: int  # epochs since the schedule began
+    schedule_span: int  # epochs until it ends
+    train: str = "all"
+    head: str = "keep"
+    backbone: str = "train"
+    start: str = "weights"
+    restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One full configuration; `change` maps a dotted setting to (the parent's value, this arm's)."""
+
+    name: str
+    kind: str
+    parent: str | None
+    baseline: str | None
+    condition: str | None
+    settings: Settings
+    stages: tuple[Stage, ...]
+    change: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    same_as: str | None = None
+    label: str = ""
+    note: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
+    cumulative: str = ""  # a rung's own name with those of the rungs above it after the first: cb+mixup
+
+
+@dataclass(frozen=True)
+class Study:
+    """One YAML file, resolved: its arms in the order of the file."""
+
+    name: str
+    file: Path
+    seeds: tuple[int, ...]
+    groups: Any
+    keep: str
+    arms: tuple[Arm, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the file's relative paths start."""
+        return self.file.parent
+
+
+Layer = dict[str, Any]
+Layers = dict[str, Layer | None]
+
+
+class Sweep(BaseModel):
+    """Arms NAME/label/label, one for each combination of the axes under `over`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    of: str = ""
+    over: dict[str, Any]
+
+
+class Grid(BaseModel):
+    """All subsets of some rungs, over the arm `of`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    of: str = ""
+    rungs: list[str] = []
+
+
+class Profile(BaseModel):
+    """Another base and other seeds for the same arms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    seeds: list[int] | None = None
+    groups: Any = None
+    base: Layer = {}
+
+
+class StudyFile(BaseModel):
+    """The file as it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    seeds: list[Annotated[int, Field(ge=0)]]
+    groups: Any = "thirds"
+    keep: Literal["final", "all", "none"] = "final"
+    base: Layer
+    ladder: Layers = {"baseline": {}}
+    variants: Layers = {}
+    sweeps: dict[str, Sweep] = {}
+    drop_one: list[str] = []
+    add_one: list[str] = []
+    grid: Grid = Grid()
+    conditions: Layers = {}
+    profiles: dict[str, Profile] = {}
+
+    @field_validator("seeds")
+    @classmethod
+    def _has_seeds(cls, seeds: list[int]) -> list[int]:
+        if not seeds:
+            raise ConfigError("seeds", "found []; expected at least one seed, such as [0, 1, 2]")
+        if len(set(seeds)) != len(seeds):
+            raise ConfigError("seeds", f"found {seeds}; expected each seed once")
+        return seeds
+
+    @field_validator("ladder", mode="before")
+    @classmethod
+    def _has_rungs(cls, ladder: object) -> object:
+        if not ladder:
+            raise ConfigError("ladder", "is empty; expected at least its first rung, such as baseline: {} (or leave ladder out)")
+        return ladder
+
+
+def load(path: str | Path) -> StudyFile:
+    """The file with those it extends underneath; raises ConfigError for whatever is wrong with its form."""
+    raw = _read_extended(Path(path), ())
+    raw.setdefault("study", Path(path).stem)
+    return build(StudyFile, raw)
+
+
+def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in above:
+        raise ConfigError("extends", f"{path.name} extends itself by way of {above[-1].name}")
+    raw = yamlfile.read(path)
+    if "extends" not in raw:
+        return raw
+    other = raw.pop("extends")
+    if not isinstance(other, str):
+        raise ConfigError("extends", f"found {other!r}; expected another study's file")
+    return extend(_read_extended(path.parent / other, (*above, path)), raw)
+
+
+def extend(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two files as one: settings replace, arms add."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and name != "grid":
+            merged[name] = {**old, **value}
+        elif isinstance(old, list) and isinstance(value, list) and name in ("drop_one", "add_one"):
+            merged[name] = [*old, *(one for one in value if one not in old)]
+        else:
+            merged[name] = value
+    return merged
+
+
+def length(value: object) -> int | Fraction:
+    """A count of epochs, or a fraction between 0 and 1 (written 2/3 or 0.5)."""
+    problem = ConfigError("epochs", f"found {value!r}; expected a count of at least 1, or a fraction of the arm's epochs such as 2/3")
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Fraction):
+        raise problem
+    if isinstance(value, int):
+        if value < 1:
+            raise problem
+        return value
+    try:
+        fraction = Fraction(value).limit_denominator(10_000)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise problem from None
+    if not 0 < fraction <= 1:
+        raise problem
+    return fraction
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is resolved so far: full settings as plain data, and the layers of the stages, still raw."""
+
+    settings: dict[str, Any]
+    stages: tuple[Layer, ...] = ()
+
+
+def dump(settings: Technique) -> dict[str, Any]:
+    """The settings as plain data, under the names that the file uses."""
+    return settings.model_dump(by_alias=True)
+
+
+def lay(draft: Draft, layer: Mapping[str, Any], where: str) -> Draft:
+    """The draft with one layer over it; a plain name replaces a technique, a dotted path one field of it."""
+    settings, stages = copy.deepcopy(draft.settings), list(draft.stages)
+    for name, value in layer.items():
+        top, _, rest = name.partition(".")
+        if name == "stages":
+            stages = _stages(value, where)
+        elif top == "stages":
+            _lay_stage(stages, rest, value, f"{where}.{name}" if where else name)
+        elif rest:
+            _set_dotted(settings, name, value, where)
+        elif name in Settings.model_fields:
+            settings[name] = value
+        else:
+            raise unknown_name(where, "setting", name, [*Settings.model_fields, "stages"])
+    return Draft(canonical(settings, where), tuple(stages))
+
+
+def canonical(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The settings written out in full; errors are told under `where`."""
+    try:
+        return dump(build(Settings, settings))
+    except ConfigError as error:
+        raise error.under(where) from None
+
+
+def _stages(value: object, where: str) -> list[Layer]:
+    if not isinstance(value, list) or not value or not all(isinstance(stage, Mapping) for stage in value):
+        raise ConfigError(
+            f"{where}.stages".lstrip("."), f"found {value!r}; expected a list of stages, each a mapping such as {{epochs: 2/3}}"
+        )
+    return [dict(stage) for stage in value]
+
+
+def _lay_stage(stages: list[Layer], rest: str, value: Any, where: str) -> None:
+    number, _, name = rest.partition(".")
+    if not number.isdigit() or int(number) >= len(stages):
+        raise ConfigError(where, f"there is no stage {number!r}; the arm has {len(stages)} (counted from 0)")
+    stage = stages[int(number)]
+    if not name:
+        raise ConfigError(where, "names a whole stage; expected one setting of it, such as stages.1.loss")
+    if "." not in name:
+        for dotted in [key for key in stage if key.startswith(f"{name}.")]:
+            del stage[dotted]
+    stage[name] = value
+
+
+def _set_dotted(settings: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    *parents, last = dotted.split(".")
+    here: Any = settings
+    for depth, part in enumerate(parents):
+        here = _step(here, part, ".".join(parents[: depth + 1]), where)
+    _step(here, last, dotted, where)
+    here[int(last) if isinstance(here, list | tuple) else last] = value
+
+
+def _step(here: Any, part: str, so_far: str, where: str) -> Any:
+    path = f"{where}.{so_far}" if where else so_far
+    if isinstance(here, list | tuple):
+        if not part.isdigit() or int(part) >= len(here):
+            raise ConfigError(path, f"found {part!r}; expected a number below {len(here)}, the length of the list")
+        return here[int(part)]
+    if not isinstance(here, dict):
+        raise ConfigError(path, f"cannot be set: what is there has no fields (it is {here!r})")
+    if part not in here:
+        owner = f"{so_far.rpartition('.')[0]} is {here['name']!r}, which has" if "name" in here else "there is"
+        fields = [name for name in here if name != "name"]
+        raise ConfigError(
+            path, f"{owner} no field {part!r}; expected {'one of ' + ', '.join(fields) if fields else 'none'}.{nearest(part, fields)}"
+        )
+    if isinstance(here[part], tuple):
+        here[part] = list(here[part])
+    return here[part]
+
+
+def split_stage(layer: Layer) -> tuple[Layer, Layer]:
+    """A stage's layer as (its options, the settings it changes)."""
+    options = {name: value for name, value in layer.items() if name in StageOptions.model_fields}
+    return options, {name: value for name, value in layer.items() if name not in options}

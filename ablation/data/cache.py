@@ -1,0 +1,217 @@
+"""The decoded source on disk: written once, whole or not at all, and opened as memory maps."""
+
+# N images, H height, W width, C channels
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast, overload
+
+import numpy as np
+from filelock import FileLock
+
+from ablation.data.decoding import decode_all
+from ablation.data.found import Contents, Found, Source
+from ablation.errors import DataError
+from ablation.techniques.technique import Technique, technique_name
+
+FORMAT = 1
+META = "meta.json"
+DIGEST_CHUNK = 4096  # images hashed at a time
+NOT_DECODING = {"validation", "longtail", "root", "file"}  # settings that change neither pixels nor labels
+LIBRARIES = ("pillow", "scikit-learn")  # they make the pixels
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Names(Sequence[str]):
+    """The images' names, decoded one at a time from a memory map."""
+
+    text: np.ndarray
+    ends_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends_N)
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[str]: ...
+
+    def __getitem__(self, i: int | slice) -> str | list[str]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        place = range(len(self))[i]
+        start = int(self.ends_N[place - 1]) if place else 0
+        return bytes(self.text[start : int(self.ends_N[place])]).decode(errors="surrogateescape")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The whole decoded source; the pixels are memory-mapped."""
+
+    images_NHWC: np.ndarray
+    labels_N: np.ndarray
+    split_N: np.ndarray
+    group_N: np.ndarray
+    classes: tuple[str, ...]
+    digest: str
+    names: Sequence[str]
+    original_order: bool = True
+
+
+def prepare(source: Technique, image_size: int, base: Path, cache: Path, progress: Progress) -> Path:
+    """The folder under `cache` that holds the decoded source; decoded now, by one process, unless it is there already."""
+    name = technique_name(type(source))
+    try:
+        found = cast(Source, source)(base, image_size)
+        folder = cache / f"{name}-{fingerprint(source, found)}"
+        if _is_whole(folder):
+            return folder
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_whole(folder):
+                _build(found, folder, lambda done, total: progress(f"decoding {name}", done, total))
+    except OSError as error:
+        raise DataError(f"the data {name} cannot be read, or not be written to {str(cache)!r}: {error}") from None
+    return folder
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """The decoded source that `prepare` left in `folder`."""
+    if not _is_whole(folder):
+        raise DataError(f"{folder} holds no whole decoded source; expected a folder that was just prepared")
+    meta = _meta(folder)
+    return Dataset(
+        images_NHWC=np.load(folder / "images.npy", mmap_mode="r"),
+        labels_N=np.load(folder / "labels.npy"),
+        split_N=np.load(folder / "split.npy"),
+        group_N=np.load(folder / "group.npy"),
+        classes=tuple(meta["classes"]),
+        digest=meta["digest"],
+        names=Names(np.load(folder / "names.npy", mmap_mode="r"), np.load(folder / "name_ends.npy", mmap_mode="r")),
+        original_order=meta["original_order"],
+    )
+
+
+def fingerprint(source: Technique, found: Found) -> str:
+    """16 hex digits that change with any file's name, size or time and with any setting that decoding depends on."""
+    settings = source.model_dump(mode="json", exclude=NOT_DECODING)
+    decoding = {"format": FORMAT, "size": found.size, "settings": settings, "libraries": [version(name) for name in LIBRARIES]}
+    total = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
+    for name, path in found.files:
+        total.update(f"\0{name}\0{_state(path)}".encode(errors="surrogateescape"))
+    return total.hexdigest()[:16]
+
+
+def _state(path: Path) -> str:
+    """A file's size and time; one that is missing is told when it is decoded, with all others that cannot be read."""
+    try:
+        state = path.stat()
+    except OSError:
+        return "missing"
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((folder / META).read_text(encoding="utf-8")))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder has its last file, in this format, and every other file at the size written."""
+    try:
+        meta = _meta(folder)
+        return bool(meta["format"] == FORMAT and all((folder / name).stat().st_size == size for name, size in meta["files"].items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _build(found: Found, folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Write the folder beside its place, then move it there, so that a half-written one never has its name."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        contents = found.read()
+        _check(contents)
+        partial.mkdir()
+        _write(contents, found.size, partial, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(contents: Contents) -> None:
+    if len(contents.labels_N) == 0:
+        raise DataError("the source has no images")
+    wrong = np.flatnonzero((contents.labels_N < 0) | (contents.labels_N >= len(contents.classes)))
+    if len(wrong):
+        i = int(wrong[0])
+        raise DataError(
+            f"image {contents.names[i]!r} has the label {contents.labels_N[i]}; expected 0 to {len(contents.classes) - 1}, "
+            f"one of {len(contents.classes)} classes"
+        )
+
+
+def _write(contents: Contents, size: int, folder: Path, progress: Callable[[int, int], None]) -> None:
+    _write_images(contents.images, (len(contents.labels_N), size, size, 3), folder / "images.npy", progress)
+    for name, values in _small_arrays(contents):
+        np.save(folder / f"{name}.npy", values)
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    for name in files:
+        _to_disk(folder / name)
+    meta = {"format": FORMAT, "classes": contents.classes, "original_order": contents.original_order, "files": files}
+    _write_meta(folder, {**meta, "digest": _digest(contents, folder / "images.npy")})
+
+
+def _small_arrays(contents: Contents) -> Iterator[tuple[str, np.ndarray]]:
+    yield "labels", contents.labels_N.astype(np.int64)
+    yield "split", contents.split_N.astype(np.int8)
+    yield "group", contents.group_N.astype(np.int64)
+    encoded = [name.encode(errors="surrogateescape") for name in contents.names]
+    yield "names", np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    yield "name_ends", np.cumsum([len(name) for name in encoded], dtype=np.int64)
+
+
+def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, progress: Callable[[int, int], None]) -> None:
+    free = shutil.disk_usage(target.parent).free
+    needed = int(np.prod(shape))
+    if needed > free:  # a memory map on a full disk ends the process without a word
+        raise DataError(f"the decoded images need {needed / 2**20:.0f} MiB; {target.parent.parent} has {free / 2**20:.0f} MiB left")
+    images_NHWC = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    if isinstance(images, np.ndarray):
+        images_NHWC[:] = images
+        progress(len(images), len(images))
+        return
+    problems = decode_all(images, target, progress)
+    if problems:
+        raise DataError(f"{len(problems)} of {len(images_NHWC)} images cannot be read:\n  " + "\n  ".join(problems))
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    beside = folder / f"{META}.partial"
+    beside.write_text(json.dumps(meta), encoding="utf-8")
+    _to_disk(beside)
+    beside.replace(folder / META)
+
+
+def _digest(contents: Contents, images: Path) -> str:
+    """The sha256 of pixels, labels, splits, groups and class names."""
+    images_NHWC = np.load(images, mmap_mode="r")
+    total = hashlib.sha256(json.dumps([images_NHWC.shape, contents.classes]).encode())
+    for values, kind in ((contents.labels_N, "<i8"), (contents.split_N, "<i1"), (contents.group_N, "<i8")):
+        total.update(values.astype(kind).tobytes())
+    for start in range(0, len(images_NHWC), DIGEST_CHUNK):
+        total.update(images_NHWC[start : start + DIGEST_CHUNK].tobytes())
+    return total.hexdigest()

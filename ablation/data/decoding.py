@@ -1,0 +1,266 @@
+"""Encoded images become uint8 pixels, on all cores, written straight into one memory-mapped array."""
+
+# N images, H height, W width, C channels. Nothing here imports torch: every decoding process would pay for it.
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from queue import SimpleQueue
+from types import MappingProxyType
+from typing import IO, TypeAlias, cast
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ablation.errors import DataError
+
+# Only plain raster formats: Pillow's others run outside programs (EPS) or are no photographs (PDF, MPEG).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+ENDINGS = re.compile(r"\.(jpe?g|jpe|jfif|a?png|gif|webp|bmp|dib|tiff?|p[pgbn]m|jp2|j2k|avif)", re.IGNORECASE)
+IN_PROCESS = 200  # below this many images, starting processes costs more than it saves
+
+Decoder: TypeAlias = "subprocess.Popen[str]"
+
+
+class UnusableError(Exception):
+    """An image that opens but cannot become pixels; says why."""
+
+
+def crop(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square, resized: the shorter side fits, the longer one is cut."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def pad(image: Image.Image, size: int) -> Image.Image:
+    """The whole image, its longer side resized to `size`, centred on black."""
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    square = Image.new("RGB", (size, size))
+    square.paste(image.resize((width, height), Image.Resampling.BICUBIC), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def squash(image: Image.Image, size: int) -> Image.Image:
+    """The whole image resized to a square, its proportions lost."""
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def exact(image: Image.Image, size: int) -> Image.Image:
+    """The image as it is, which must have the size already."""
+    if image.size != (size, size):
+        raise UnusableError(f"is {image.width} x {image.height} pixels; expected {size} x {size}")
+    return image
+
+
+FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType(
+    {"crop": crop, "pad": pad, "squash": squash, "exact": exact}
+)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """The image in 8-bit RGB: 16 bits scaled down, transparency laid over white, grey repeated.
+
+    Plain conversion clips 16-bit grey to white and shows the arbitrary colours that lie below transparent pixels.
+    """
+    if image.mode == "F":
+        raise UnusableError("has floating-point pixels; expected 8 or 16 bits per channel")
+    if image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(grey_HW: np.ndarray) -> np.ndarray:
+    wide_HW = grey_HW.astype(np.int64)
+    if wide_HW.min() < 0 or wide_HW.max() > 65535:
+        raise UnusableError("has grey values outside 0 ... 65535; expected 8 or 16 bits per channel")
+    return ((wide_HW + 128) // 257).astype(np.uint8)
+
+
+def pixels(encoded: str | Path | BytesIO, size: int, fit: str) -> np.ndarray:
+    """The first frame, upright by its EXIF orientation, as size x size x 3 uint8."""
+    with Image.open(encoded, formats=FORMATS) as image:
+        # JPEG only: decodes at a fraction of the size, never below twice what is needed.
+        image.draft(None, (2 * size, 2 * size))
+        return np.asarray(FITS[fit](rgb(ImageOps.exif_transpose(image)), size))
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images that are files."""
+
+    start: int
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    size: int
+    fit: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def encoded(self) -> Iterator[tuple[str, str | BytesIO]]:
+        """Each file's name and path."""
+        return zip(self.names, self.paths, strict=True)
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """Rows of one row group of a parquet shard, whose image column is a struct with `bytes`."""
+
+    start: int
+    path: str
+    row_group: int
+    first: int
+    count: int
+    column: str
+    size: int
+    fit: str = "exact"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def encoded(self) -> Iterator[tuple[str, str | BytesIO]]:
+        """Each row's name and bytes; a missing image is empty bytes."""
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path) as shard:
+            rows = shard.read_row_group(self.row_group, columns=[f"{self.column}.bytes"])
+        for i, row in enumerate(rows.column(self.column).slice(self.first, self.count).to_pylist()):
+            yield f"{Path(self.path).name}, row group {self.row_group}, row {self.first + i}", BytesIO((row or {}).get("bytes") or b"")
+
+
+Task: TypeAlias = Files | ShardRows
+TASKS: Mapping[str, type[Task]] = MappingProxyType({"Files": Files, "ShardRows": ShardRows})
+
+
+@contextmanager
+def _pillow_warnings() -> Iterator[None]:
+    """Pillow's limit against decompression bombs is an error here; its other warnings concern metadata only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case UnusableError():
+            return str(error)
+        case UnidentifiedImageError():
+            return "is no image in a known format"
+        case Image.DecompressionBombWarning() | Image.DecompressionBombError():
+            return f"has more than {Image.MAX_IMAGE_PIXELS} pixels"
+        case OSError(strerror=str(told)):
+            return told
+        case _:
+            return str(error) or type(error).__name__
+
+
+def decode(task: Task, target: Path) -> list[str]:
+    """The images of the task that cannot be read, each with the reason; the others are in the array at `target`."""
+    images_NHWC = np.load(target, mmap_mode="r+")
+    problems = []
+    with _pillow_warnings():
+        for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
+            try:
+                images_NHWC[i] = pixels(encoded, task.size, task.fit)
+            except Exception as error:  # a broken file makes Pillow's parsers raise almost anything
+                problems.append(f"{name}: {_reason(error)}")
+    return problems
+
+
+def decode_all(tasks: Sequence[Task], target: Path, progress: Callable[[int, int], None]) -> list[str]:
+    """Every unreadable image of all tasks, in their order; `progress` is told the images done and the total."""
+    total = sum(len(task) for task in tasks)
+    if total < IN_PROCESS:
+        problems = [problem for task in tasks for problem in decode(task, target)]
+        progress(total, total)
+        return problems
+    return _decode_on_all_cores(tasks, target, progress, total)
+
+
+def _decode_on_all_cores(tasks: Sequence[Task], target: Path, progress: Callable[[int, int], None], total: int) -> list[str]:
+    decoders = [_start_decoder() for _ in range(min(num_cores(), len(tasks)))]
+    idle: SimpleQueue[Decoder] = SimpleQueue()
+    for decoder in decoders:
+        idle.put(decoder)
+    pool = ThreadPoolExecutor(len(decoders))
+    try:
+        futures = {pool.submit(_ask, idle, task, target): len(task) for task in tasks}
+        done = 0
+        for future in as_completed(futures):
+            future.result()
+            done += futures[future]
+            progress(done, total)
+        return [problem for future in futures for problem in future.result()]
+    finally:
+        for decoder in decoders:
+            decoder.kill()
+        pool.shutdown(cancel_futures=True)
+        for decoder in decoders:
+            _close(decoder)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_decoder() -> Decoder:
+    """A process that runs `serve`.
+
+    Not multiprocessing's: forked children of a process with threads can hang, and spawned ones import the user's script again. This
+    one ends when its pipe closes, hence with its parent, however that ends; in a session of its own it hears no Ctrl-C.
+    """
+    package = str(Path(__file__).parents[2])
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-P", "-c", "from ablation.data.decoding import serve; serve()"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True, text=True, encoding="ascii")
+
+
+def _close(decoder: Decoder) -> None:
+    decoder.wait()
+    cast(IO[str], decoder.stdout).close()
+    with suppress(BrokenPipeError):  # a task it never read
+        cast(IO[str], decoder.stdin).close()
+
+
+def serve() -> None:
+    """Decode the tasks that come through standard input, one line each, until it closes; each answer is a line of problems."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    for line in sys.stdin:
+        message = json.loads(line)
+        problems = decode(TASKS[message["kind"]](**message["task"]), Path(message["target"]))
+        print(json.dumps(problems), file=answers, flush=True)
+
+
+def _ask(idle: SimpleQueue[Decoder], task: Task, target: Path) -> list[str]:
+    """An idle decoder's answer to the task."""
+    decoder = idle.get()
+    try:
+        message = {"kind": type(task).__name__, "task": asdict(task), "target": str(target)}
+        print(json.dumps(message), file=decoder.stdin, flush=True)
+        return cast(list[str], json.loads(cast(IO[str], decoder.stdout).readline()))
+    except (ValueError, OSError):  # half an answer, or a closed pipe
+        last = task.start + len(task) - 1
+        raise DataError(
+            f"the process that decoded images {task.start} to {last} was ended from outside, often for want of memory"
+        ) from None
+    finally:
+        idle.put(decoder)

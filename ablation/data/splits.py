@@ -1,0 +1,136 @@
+"""Which images train, validate and test under one seed."""
+
+# N images, C classes
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from ablation.data.cache import Dataset
+from ablation.data.found import TEST, TRAIN, VALIDATION, Source
+from ablation.errors import ConfigError, DataError
+from ablation.randomness import numpy_generator
+from ablation.techniques.longtail import RANKS, LongTail
+from ablation.techniques.technique import Technique
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into a dataset, each sorted; `counts_C` are the training images per class."""
+
+    train_N: np.ndarray
+    validation_N: np.ndarray
+    test_N: np.ndarray
+    counts_C: np.ndarray
+    digest: str
+
+
+def split(dataset: Dataset, source: Technique, seed: int) -> Split:
+    """The seed's training images, validation images and test images.
+
+    The long tail is cut first, so that counts follow the profile named in the file; the validation part is then taken from what
+    is left, stratified by class and with groups kept together, and `counts_C` counts what remains for training.
+    """
+    settings = cast(Source, source)
+    tail_N = _cut(dataset, settings.longtail, seed)
+    train_N, validation_N = _validate(dataset, tail_N, settings.validation, seed)
+    test_N = np.flatnonzero(dataset.split_N == TEST)
+    if len(test_N) == 0:
+        raise DataError("the test split has no images")
+    counts_C = _counts(dataset, train_N)
+    _no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
+    return Split(train_N, validation_N, test_N, counts_C, _digest(dataset.digest, train_N, validation_N, test_N))
+
+
+def _cut(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:
+    """The training images that the long tail keeps, sorted."""
+    pool_N = np.flatnonzero(dataset.split_N == TRAIN)
+    available_C = _counts(dataset, pool_N)
+    _no_empty_class(dataset, available_C, "it has no training images")
+    counts_C = longtail(available_C)
+    _check_tail(dataset, available_C, counts_C, longtail)
+    ranks = RANKS[longtail.indices](available_C, counts_C, seed)
+    members = [pool_N[dataset.labels_N[pool_N] == c] for c in range(len(dataset.classes))]
+    return np.sort(np.concatenate([members[c][ranks[c]] for c in range(len(members))]))
+
+
+def _check_tail(dataset: Dataset, available_C: np.ndarray, counts_C: np.ndarray, longtail: LongTail) -> None:
+    if longtail.indices == "historical" and not dataset.original_order:
+        raise ConfigError(
+            "data.longtail.indices",
+            "found 'historical', which needs the images in their original order, and these files keep another; "
+            "expected 'seeded', or CIFAR's python batches",
+        )
+    for c in np.flatnonzero(counts_C > available_C)[:1]:
+        raise DataError(
+            f"class {dataset.classes[c]!r} has {available_C[c]} training images; expected at least {counts_C[c]}, "
+            f"which is what the long tail asks for"
+        )
+    _no_empty_class(dataset, counts_C, "the long tail leaves it none")
+
+
+def _validate(dataset: Dataset, pool_N: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation images: the source's own validation images, or the fraction of the training images."""
+    own_N = np.flatnonzero(dataset.split_N == VALIDATION)
+    if fraction == 0:
+        return pool_N, own_N
+    if len(own_N):
+        raise ConfigError("data.validation", f"found {fraction}, but the source has {len(own_N)} validation images of its own; expected 0")
+    taken_N = stratified(dataset.labels_N[pool_N], dataset.group_N[pool_N], fraction, numpy_generator(seed, "split"))
+    if not taken_N.any():
+        raise DataError(f"the validation split has no images: {fraction} of {len(pool_N)} training images, groups kept together")
+    return pool_N[~taken_N], pool_N[taken_N]
+
+
+def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """A mask of about `fraction` of each class, whole groups only.
+
+    Each class aims at the rounded fraction, at least one image. Groups come in random order, so that large ones are not preferred, and
+    one is taken when it brings the classes closer to their aims (squared relative distance); without groups every aim is met exactly.
+    The last images of a class are never taken.
+    """
+    total_C = np.bincount(labels_N)
+    aims = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
+    left = total_C.tolist()
+    taken = [0] * len(aims)
+    chosen = set()
+    for group, parts in _groups(labels_N, group_N, generator):
+        gain = sum(((taken[c] - aims[c]) ** 2 - (taken[c] + n - aims[c]) ** 2) / aims[c] ** 2 for c, n in parts)
+        if gain > 0 and all(left[c] > n for c, n in parts):
+            chosen.add(group)
+            for c, n in parts:
+                taken[c] += n
+                left[c] -= n
+    return np.isin(group_N, list(chosen))
+
+
+def _groups(labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Each group with its (class, images) pairs, in random order."""
+    groups, inverse_N = np.unique(group_N, return_inverse=True)
+    pairs, counts = np.unique(np.stack([inverse_N, labels_N], axis=1), axis=0, return_counts=True)
+    starts = np.searchsorted(pairs[:, 0], np.arange(len(groups) + 1)).tolist()
+    classes, numbers, ids = pairs[:, 1].tolist(), counts.tolist(), groups.tolist()
+    for g in generator.permutation(len(groups)).tolist():
+        span = slice(starts[g], starts[g + 1])
+        yield ids[g], list(zip(classes[span], numbers[span], strict=True))
+
+
+def _counts(dataset: Dataset, indices_N: np.ndarray) -> np.ndarray:
+    return np.bincount(dataset.labels_N[indices_N], minlength=len(dataset.classes)).astype(np.int64)
+
+
+def _no_empty_class(dataset: Dataset, counts_C: np.ndarray, why: str) -> None:
+    empty = [repr(dataset.classes[c]) for c in np.flatnonzero(counts_C == 0)]
+    if empty:
+        raise DataError(f"class {', '.join(empty)} is empty: {why}")
+
+
+def _digest(data: str, *parts: np.ndarray) -> str:
+    total = hashlib.sha256(data.encode())
+    for part_N in parts:
+        total.update(f"/{len(part_N)}/".encode())
+        total.update(part_N.astype("<i8").tobytes())
+    return total.hexdigest()[:16]

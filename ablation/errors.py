@@ -1,0 +1,56 @@
+"""What users are told: one sentence, with the place, what was found, what was expected and the nearest known name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AblateError(Exception):
+    """A user's mistake or a run's failure, told in one message and never as a traceback."""
+
+
+class ConfigError(AblateError):
+    """Something in the study's file is wrong; `path` is the dotted place in that file."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+    def under(self, prefix: str) -> "ConfigError":
+        """The same error, its place being inside `prefix`."""
+        return ConfigError(".".join(part for part in (prefix, self.path) if part), self.problem)
+
+
+class DataError(AblateError):
+    """The images or labels cannot be used: missing, broken, empty."""
+
+
+class TrainingError(AblateError):
+    """A run cannot go on, and `kind` says why in one word: nan, memory, data, killed, bug."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StoreError(AblateError):
+    """The MLflow store cannot be used as it is."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The sentence `Did you mean 'x'?` for the closest known name, or nothing where none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def unknown_name(path: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that nobody knows, with the names that are known."""
+    names = sorted(known)
+    return ConfigError(path, f"unknown {what} {name!r}; expected one of {', '.join(names)}.{nearest(name, names)}")

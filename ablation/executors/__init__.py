@@ -1,0 +1,1 @@
+"""Where jobs run: each executor takes jobs and gives events."""

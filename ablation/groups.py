@@ -1,0 +1,61 @@
+"""Many, medium and few: which classes belong to which group, by their training counts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ablation.errors import ConfigError, unknown_name
+
+NAMES = ("many", "medium", "few")
+Groups = dict[str, tuple[int, ...]]
+
+
+def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Groups:
+    """The classes of each group, as numbers in class order; a class is in one group at most.
+
+    `groups` is "thirds" (by rank of the training counts, the rest of the division in the middle), or a mapping from many, medium
+    and few to a bound on the counts (">100", "<20", ">=20"; medium: what is left, where it is not given) or to a list of classes.
+    """
+    if groups == "thirds":
+        return _thirds(counts_C)
+    if not isinstance(groups, Mapping):
+        raise ConfigError("groups", f"found {groups!r}; expected thirds, or a mapping with many, medium and few")
+    for name in groups:
+        if name not in NAMES:
+            raise unknown_name("groups", "group", str(name), NAMES)
+    found = {name: _members(rule, counts_C, classes, f"groups.{name}") for name, rule in groups.items()}
+    if "medium" not in found and "many" in found and "few" in found:
+        found["medium"] = tuple(c for c in range(len(classes)) if c not in found["many"] + found["few"])
+    members = [c for name in found for c in found[name]]
+    twice = [c for c in members if members.count(c) > 1]
+    if twice:
+        raise ConfigError("groups", f"the class {classes[twice[0]]!r} is in two groups; expected one")
+    return {name: found.get(name, ()) for name in NAMES}
+
+
+def _thirds(counts_C: Sequence[int]) -> Groups:
+    order = np.argsort(-np.asarray(counts_C), kind="stable").tolist()
+    third = len(order) // 3
+    parts = order[:third], order[third : len(order) - third], order[len(order) - third :]
+    return {name: tuple(sorted(part)) for name, part in zip(NAMES, parts, strict=True)}
+
+
+def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: str) -> tuple[int, ...]:
+    if isinstance(rule, list):
+        return tuple(_class(name, classes, where) for name in rule)
+    bound = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\d+)\s*", rule) if isinstance(rule, str) else None
+    if bound is None:
+        raise ConfigError(where, f"found {rule!r}; expected a bound on the training counts such as '>100', or a list of classes")
+    sign, limit = bound[1], int(bound[2])
+    holds = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}[sign]
+    return tuple(np.flatnonzero(holds(np.asarray(counts_C), limit)).tolist())
+
+
+def _class(name: Any, classes: Sequence[str], where: str) -> int:
+    if isinstance(name, int) and not isinstance(name, bool) and str(name) not in classes and 0 <= name < len(classes):
+        return name
+    if str(name) not in classes:
+        raise unknown_name(where, "class", str(name), classes)
+    return list(classes).index(str(name))

@@ -1,0 +1,89 @@
+"""The honest labels of an arm: bundle, budget, double correction, selected on test, lag; computed, never typed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ablation.config import Arm, Stage
+from ablation.matrix import families
+from ablation.techniques.models import num_parameters
+
+LAG = 0.05  # share of the initial weights in an average, above which it is said
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an arm spends on training, for one seed."""
+
+    updates: int
+    images: int
+    parameters: int
+
+
+def budget(arm: Arm, num_train: int, num_classes: int) -> Budget:
+    """The arm's updates, the images that they look at, and the parameters that its first stage trains."""
+    updates = [stage.epochs * updates_per_epoch(stage, num_train) for stage in arm.stages]
+    images = [stage.epochs * images_per_epoch(stage, num_train) for stage in arm.stages]
+    return Budget(sum(updates), sum(images), num_parameters(arm.settings.model, num_classes))
+
+
+def updates_per_epoch(stage: Stage, num_train: int) -> int:
+    """How many batches an epoch has."""
+    whole, rest = divmod(num_train, stage.settings.batch_size)
+    return whole + (1 if rest and not stage.settings.drop_last else 0)
+
+
+def images_per_epoch(stage: Stage, num_train: int) -> int:
+    """How many images an epoch looks at."""
+    size = stage.settings.batch_size
+    return min(num_train, updates_per_epoch(stage, num_train) * size)
+
+
+def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_classes: int) -> dict[str, str]:
+    """The arm's labels, each with the reason in words."""
+    found: dict[str, str] = {}
+    touched = families(arm.change)
+    if len(touched) > 1:
+        found["bundle"] = f"changes {len(touched)} families at once: {', '.join(touched)}"
+    if parent is not None:
+        more = _more(budget(parent, parent_train, num_classes), budget(arm, num_train, num_classes))
+        if more:
+            found["budget"] = f"spends more than {parent.name}: {more}"
+    double = next((reason for stage in arm.stages if (reason := _double_correction(stage))), "")
+    if double:
+        found["double correction"] = double
+    if arm.stages[-1].settings.select == "best_on_test":
+        found["selected on test"] = "its epoch was chosen by the accuracy on the test images"
+    share = remaining_share(arm.stages, num_train)
+    if share > LAG:
+        found["lag"] = f"{100 * share:.0f} % of the average are still the weights that it began with"
+    return found
+
+
+def _more(parent: Budget, arm: Budget) -> str:
+    pairs = (
+        ("updates", parent.updates, arm.updates),
+        ("images", parent.images, arm.images),
+        ("trained parameters", parent.parameters, arm.parameters),
+    )
+    return ", ".join(f"{after:,} {what} instead of {before:,}" for what, before, after in pairs if after > before)
+
+
+def _double_correction(stage: Stage) -> str:
+    settings = stage.settings
+    if not settings.sampler.balances:
+        return ""
+    if settings.loss.weights.name != "none":
+        return f"the sampler {settings.sampler.name} and the class weights {settings.loss.weights.name} both correct for the class counts"
+    if getattr(settings.loss, "prior", "") == "training":
+        return f"the sampler {settings.sampler.name} and the training prior of {settings.loss.name} both correct for the class counts"
+    return ""
+
+
+def remaining_share(stages: Sequence[Stage], num_train: int) -> float:
+    """The share, in the average that is tested, of the weights with which it began."""
+    average, updates = stages[-1].settings.average, 0
+    for later, stage in zip([None, *reversed(stages)], reversed(stages), strict=False):
+        if later is not None and ("average" in later.restart or stage.settings.average != average):
+            break
+        updates += stage.epochs * updates_per_epoch(stage, num_train)
+    return float(average.remaining(updates))

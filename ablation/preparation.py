@@ -1,0 +1,284 @@
+"""What a plan needs to know of the outside: data decoded, weights found, devices, what is there already, and how fast things go."""
+
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablation import groups, keys
+from ablation.config import Arm, Stage, Study
+from ablation.data import Split, open_dataset, prepare, split
+from ablation.errors import AblateError, ConfigError, DataError
+from ablation.plan import Past, RecordedRun, Source, Surroundings
+from ablation.techniques.models import digest_of_file
+from ablation.training import checkpoints
+from ablation.training.loop import batches
+from ablation.training.loop import prepare as prepare_model
+from ablation.training.step import resolve_precision, train_step
+from ablation.worker import device_name, images_of, placed
+
+Progress = Callable[[str, int, int], None]
+PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders beside the store: decoded data, trained stages, computed results."""
+
+    root: Path
+
+    @property
+    def stages(self) -> Path:
+        """A folder per trained stage, by key."""
+        return self.root / "stages"
+
+    @property
+    def results(self) -> Path:
+        """A folder per computed run, by key."""
+        return self.root / "results"
+
+    @property
+    def data(self) -> Path:
+        """The decoded data sets."""
+        return self.root / "data"
+
+    @property
+    def speeds(self) -> Path:
+        """Measured seconds per training image."""
+        return self.root / "speeds.json"
+
+    def past(self, recorded: Iterable[Mapping[str, Any]]) -> Past:
+        """What lies in the folders and, of the store's runs, what is recorded."""
+        by_run: dict[tuple[str, int], list[RecordedRun]] = {}
+        for run in recorded:
+            tags = run["tags"]
+            if tags.get("ablation.kind") == "run":
+                one = RecordedRun(
+                    tags["ablation.key"],
+                    tags.get("ablation.content", ""),
+                    run["status"],
+                    tags.get("ablation.failure", ""),
+                    tags.get("ablation.reason", ""),
+                )
+                by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(one)
+        results = frozenset(path.parent.name for path in self.results.glob("*/result.json"))
+        finals = {path.parent.name: checkpoints.record(path) for path in self.stages.glob(f"*/{checkpoints.FINAL}")}
+        partial = {path.parent.name: checkpoints.record(path) for path in self.stages.glob(f"*/{checkpoints.CHECKPOINT}")}
+        return Past(
+            by_run,
+            results,
+            {key: frozenset(record["products"]) for key, record in finals.items() if record},
+            {key: int(record["epoch"]) for key, record in partial.items() if record},
+        )
+
+
+def devices(choice: str) -> list[torch.device]:
+    """The devices of --device: auto (every CUDA device, else MPS, else the CPU), cpu, cuda, cuda:0,1 or mps."""
+    if choice == "cpu":
+        return [torch.device("cpu")]
+    num_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if choice == "auto":
+        if num_cuda:
+            return [torch.device("cuda", i) for i in range(num_cuda)]
+        return [torch.device("mps" if torch.backends.mps.is_available() else "cpu")]
+    if choice == "mps" and torch.backends.mps.is_available():
+        return [torch.device("mps")]
+    kind, _, numbers = choice.partition(":")
+    if kind == "cuda" and all(part.isdigit() for part in numbers.split(",") if numbers):
+        chosen = [int(part) for part in numbers.split(",")] if numbers else list(range(num_cuda))
+        if not num_cuda:
+            raise ConfigError("--device", f"found {choice!r}, but there is no CUDA device; expected cpu or auto")
+        missing = [i for i in chosen if i >= num_cuda]
+        if missing:
+            raise ConfigError("--device", f"found cuda:{missing[0]}, but there are {num_cuda} CUDA devices (counted from 0)")
+        return [torch.device("cuda", i) for i in dict.fromkeys(chosen)]
+    raise ConfigError("--device", f"found {choice!r}; expected auto, cpu, cuda, cuda:0,1 or mps (where there is one)")
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class Preparation:
+    """Looks each thing up once: data, weights, precision and speed for the arms of one study."""
+
+    study: Study
+    workspace: Workspace
+    device: torch.device
+    progress: Progress
+    _datasets: dict[Any, Path] = field(default_factory=dict)
+    _splits: dict[Any, Split] = field(default_factory=dict)
+    _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
+    _probed: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What the plan takes."""
+        return Surroundings(
+            source=self.source,
+            weights=self.weights,
+            precision=lambda name: resolve_precision(name, self.device).name,
+            device_class=device_name(self.device),
+            tail=self.tail,
+            stages=self.workspace.stages,
+            results=self.workspace.results,
+        )
+
+    def source(self, arm: Arm, seed: int) -> Source:
+        """The arm's data for a seed; they are decoded on first use."""
+        settings = arm.settings
+        place = (settings.data, settings.model.image_size)
+        if place not in self._datasets:
+            self._datasets[place] = prepare(settings.data, settings.model.image_size, self.study.folder, self.workspace.data, self.progress)
+        folder = self._datasets[place]
+        if (folder, settings.data, seed) not in self._splits:
+            self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
+        parts = self._splits[folder, settings.data, seed]
+        dataset = open_dataset(folder)
+        tested = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
+        counts, test_counts = tuple(parts.counts_C.tolist()), tuple(tested.tolist())
+        return Source(folder, parts.digest, counts, test_counts, len(parts.validation_N), tuple(dataset.classes))
+
+    def weights(self, model: Any) -> tuple[str, Path | None]:
+        """The digest of the weights that a model starts from, and their file where it names one."""
+        if model not in self._weights:
+            self._weights[model] = self._find_weights(model)
+        return self._weights[model]
+
+    def _find_weights(self, model: Any) -> tuple[str, Path | None]:
+        if model.weights == "none":
+            return (f"hub:{model.name}" if model.pretrained else "random"), None
+        path = (self.study.folder / model.weights).resolve()
+        if not path.is_file():
+            raise ConfigError("model.weights", f"found {model.weights!r}, but there is no file {path}; expected a .safetensors file")
+        return digest_of_file(path), path
+
+    def tail(self, counts: Sequence[int], classes: Sequence[str]) -> tuple[int, ...]:
+        """The tail classes: those of the group few; an empty tail is an error."""
+        few = groups.resolve(self.study.groups, counts, classes)["few"]
+        if not few:
+            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
+        return few
+
+    def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
+        """Find before training what would stop a run at its start."""
+        seeds = list(seeds)
+        for arm in arms:
+            for seed in seeds:
+                source = self.source(arm, seed)
+                groups.resolve(self.study.groups, source.counts, source.classes)
+                for stage in arm.stages:
+                    _check_stage(arm, stage, source, self.device)
+
+    def check_models(self, arms: Iterable[Arm], seed: int) -> None:
+        """Make each model once, so that weights that cannot be had are found before training."""
+        seen = set()
+        for arm in arms:
+            model = arm.settings.model
+            if model not in seen:
+                seen.add(model)
+                model(len(self.source(arm, seed).classes), seed, self.weights(model)[1])
+
+    # --- speed -----------------------------------------------------------------------------------------------------------
+
+    def seconds_per_image(self, stage: Stage) -> float:
+        """Seconds per training image of a stage on one worker: measured in past runs, else by a short probe."""
+        name = speed_key(stage, device_name(self.device))
+        measured = read_speeds(self.workspace.speeds)
+        if name in measured:
+            return measured[name]
+        if name not in self._probed:
+            self._probed[name] = self._probe(stage)
+        return self._probed[name]
+
+    def _probe(self, stage: Stage) -> float:
+        """A few steps on random pixels with one thread; the first is not counted."""
+        settings, size = stage.settings, stage.settings.model.image_size
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            model = placed(settings.model.model_copy(update={"pretrained": False, "weights": "none"})(10, 0), self.device)
+            optimizer = settings.optimizer(prepare_model(model, stage))
+            num_images = max(2, min(settings.batch_size, 32, 200_000 // size**2))
+            pixels_BCHW = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=self.device)
+            targets_BC = torch.full((num_images, 10), 0.1, device=self.device)
+            counts_C = torch.ones(10, device=self.device)
+            precision, images = resolve_precision(settings.precision, self.device), images_of(settings)
+            scaler = precision.scaler(self.device)
+            times: list[float] = []
+            while len(times) < 2 or (sum(times) < PROBE_SECONDS / 2 and len(times) < 6):
+                began = time.perf_counter()
+                inputs_BCHW = images.train(pixels_BCHW, images.draw(0, 0, num_images, self.device))
+                inputs_BCHW = inputs_BCHW.contiguous(memory_format=torch.channels_last)
+                float(train_step(model, optimizer, scaler, precision, settings.loss, inputs_BCHW, targets_BC, counts_C, counts_C))
+                times.append(time.perf_counter() - began)
+            return min(times[1:]) / float(num_images)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
+    settings = stage.settings
+    resolve_precision(settings.precision, device)
+    batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
+    if settings.select == "best_on_validation" and not source.num_validation:
+        raise ConfigError("select", f"is best_on_validation in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
+    if not sum(source.test_counts):
+        raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
+    resized = False
+    for i, technique in enumerate(settings.augment):
+        resized = resized or technique.works_on != "pixels"
+        if resized and technique.works_on == "pixels":
+            raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")
+
+
+def speed_key(stage: Stage, device: str) -> str:
+    """What the time per image depends on, mostly."""
+    settings = stage.settings
+    model = {name: value for name, value in keys.essential(settings.model).items() if name not in ("weights", "pretrained")}
+    about = [model, stage.train, stage.backbone, settings.batch_size, settings.precision, [one.name for one in settings.augment], device]
+    return keys.digest(about)[:16]
+
+
+def read_speeds(path: Path) -> dict[str, float]:
+    """The measured seconds per image, by speed key."""
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def note_speed(path: Path, name: str, seconds: float) -> None:
+    """Keep a measured speed for later plans."""
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(read_speeds(path) | {name: seconds}))
+    beside.replace(path)
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python's packages that a run's record names."""
+    names = ("torch", "torchvision", "timm", "mlflow", "mlflow-skinny", "scikit-learn", "numpy", "longtail-ablation")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def with_seeds(study: Study, seeds: Sequence[int]) -> Study:
+    """The study with other seeds."""
+    if any(seed < 0 for seed in seeds):
+        raise AblateError(f"--seed: found {min(seeds)}; expected numbers from 0")
+    return replace(study, seeds=tuple(dict.fromkeys(seeds))) if seeds else study

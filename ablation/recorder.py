@@ -1,0 +1,400 @@
+"""Writes a study's runs into the store, from a thread of its own: nothing that trains waits for it.
+
+What it writes lies in the local folders first, so whatever cannot be written now is written by the next `run`.
+"""
+
+import json
+import os
+import platform
+import queue
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ablation.config import Arm, StageOptions, dump
+from ablation.matrix import flatten
+from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
+from ablation.preparation import Workspace, package_versions
+from ablation.report import figures, statistics
+from ablation.tracking.store import PLAN, Point, Store
+
+HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
+LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
+
+
+class Recorder:
+    """One study's record. Every method but `close` returns at once."""
+
+    def __init__(self, store: Store, plan: Plan, around: Surroundings, workspace: Workspace, command: str) -> None:
+        self.store, self.plan, self.around, self.workspace, self.command = store, plan, around, workspace, command
+        self.arms = {arm.name: arm for arm in plan.study.arms}
+        self.problems: list[str] = []
+        self.waited = 0.0
+        self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
+        self._values: dict[tuple[str, int], dict[str, float]] = {}
+        self._shown: dict[str, float] = {}
+        self._drawn: dict[tuple[str, ...], Path] = {}
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._folder = tempfile.TemporaryDirectory(prefix="ablate-")
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    # --- what callers say ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Record the plan, close what nobody runs, and make the arms' summary runs."""
+        self._queue.put(self._begin)
+
+    def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
+        """Show a training's curves on the runs that wait for it, now and then."""
+        key = node.job.key
+        if time.monotonic() - self._shown.setdefault(key, time.monotonic()) > LIVE_EVERY:
+            self._shown[key] = time.monotonic()
+            self._queue.put(lambda: self._live(node, list(history)))
+
+    def finished(self, run: Run) -> None:
+        """Record a run whose results lie in the local folder."""
+        self._queue.put(lambda: self._finished(run))
+
+    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        """Record that a run failed, and why; `log` is the traceback of a bug."""
+        self._queue.put(lambda: self._failed(run, kind, reason, log))
+
+    def interrupted(self) -> None:
+        """Record that what is under way was stopped."""
+        self._queue.put(self._kill_running)
+
+    def close(self) -> float:
+        """Write what is left, the summaries and the plan's last state; the seconds that it took."""
+        began = time.monotonic()
+        self._queue.put(self._end)
+        self._queue.put(None)
+        self._thread.join()
+        self._folder.cleanup()
+        return time.monotonic() - began
+
+    # --- the thread ------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            for wait in (*WAITS, None):
+                try:
+                    task()
+                    break
+                except Exception as error:  # the record waits in the folders, whatever the store says
+                    if wait is None:
+                        self.problems.append((str(error).splitlines() or [type(error).__name__])[0])
+                    else:
+                        time.sleep(wait)
+
+    def _begin(self) -> None:
+        study = self.plan.study
+        self.experiment = self.store.experiment(study.name, _note(self.plan, self.command))
+        for run in self.store.runs(self.experiment):
+            tags = run["tags"]
+            kind = tags.get("ablation.kind", "")
+            if kind == "run":
+                name = ("run", tags["ablation.arm"], tags["ablation.seed"], tags["ablation.key"])
+                if self._ids.setdefault(name, run["run_id"]) == run["run_id"] and run["status"] == "FINISHED":
+                    self._values.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), run["metrics"])
+                if run["status"] in ("RUNNING", "SCHEDULED"):
+                    self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
+                    self.store.finish(run["run_id"], "KILLED", _now())
+            elif kind in ("summary", "plan"):
+                self._ids.setdefault((kind, tags.get("ablation.arm", "")), run["run_id"])
+        self._record_plan()
+        for arm in reversed(self.plan.selected):  # the newest run stands first in MLflow's list
+            self._summary(self.arms[arm])
+        self.store.touch(self.experiment)
+
+    def _record_plan(self) -> None:
+        """The plan as an artifact of the study's own run, and the file that it came from."""
+        about = describe(self.plan, self.around) | {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": self.command,
+            "file": self.plan.study.file.name,
+            "notes": sorted({run.reason for run in self.plan.runs if run.reason.startswith("kept")}),
+            "provenance": provenance(self.plan.study.folder),
+        }
+        folder = Path(self._folder.name)
+        (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | _context(self.command, self.plan.study.folder)
+        run_id = self._ids.get(("plan", ""))
+        if run_id is None:
+            run_id = self._ids["plan", ""] = self.store.create(self.experiment, "plan", tags, _now())
+            self.store.finish(run_id, "FINISHED", _now())
+        files = {PLAN: folder / PLAN, "experiments.yaml": self.plan.study.file}
+        self.store.write(run_id, tags=tags)
+        self.store.add_files(run_id, files)
+
+    def _live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+        for run in self.plan.runs:
+            if run.needed and node in lineage(self.plan, run):
+                run_id = self._run(run, int(history[0]["time"]))
+                self.store.write(run_id, curve_points(history, run.evaluation.average))
+
+    def _run(self, run: Run, start: int) -> str:
+        """The id of the run's record; one that was left unfinished under the same key goes on."""
+        name = ("run", run.arm, str(run.seed), run.used_key)
+        if name not in self._ids:
+            arm = self.arms[run.arm]
+            tags = {
+                "ablation.kind": "run",
+                "ablation.study": self.plan.study.name,
+                "ablation.arm": run.arm,
+                "ablation.seed": str(run.seed),
+                "ablation.key": run.key,
+                "ablation.content": run.content,
+                "ablation.parent_arm": arm.parent or "",
+                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+                "mlflow.parentRunId": self._summary(arm),
+                "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
+            }
+            self._ids[name] = self.store.create(self.experiment, f"{run.arm} seed {run.seed}", tags, start)
+            self.store.write(self._ids[name], params=params(arm, run.seed), tags=_context(self.command, self.plan.study.folder))
+        else:
+            self.store.finish(self._ids[name], "RUNNING", 0)
+        return self._ids[name]
+
+    def _finished(self, run: Run) -> None:
+        folder = self.workspace.results / run.key
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        history = result["history"]
+        run_id = self._run(run, int(history[0]["time"] - 1000 * history[0]["seconds"]))
+        values = result["metrics"] | spending(self.plan, run, history)
+        if result["best"]:
+            values["best/epoch"] = result["best"][1] + 1
+        points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
+        tags = {
+            "ablation.device": result["device"],
+            "ablation.precision": result["precision"],
+            "ablation.statistical": "no" if result["device"].startswith("cpu") or self._deterministic(run) else "yes",
+            "ablation.reason": "",
+            "ablation.failure": "",
+        }
+        self.store.write(run_id, [*curve_points(history, result["average"]), *points], tags=tags)
+        data = self.arms[run.arm].settings.data
+        self.store.log_dataset(run_id, data.name, result["digest"], getattr(data, "root", data.name), "training")
+        self.store.add_files(run_id, self._files(run, result, folder))
+        self.store.finish(run_id, "FINISHED", result["finished"])
+        self._values[run.arm, run.seed] = values
+        self._summarise(run.arm)
+
+    def _deterministic(self, run: Run) -> bool:
+        return self.arms[run.arm].settings.deterministic
+
+    def _files(self, run: Run, result: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+        """The run's artifacts by name."""
+        drawn, classes = Path(self._folder.name) / run.key, result["classes"]
+        drawn.mkdir(exist_ok=True)
+        table = pd.read_csv(folder / "confusion_matrix.csv", index_col=0)
+        figures.confusion_matrix_png(table.to_numpy(), classes, drawn / "confusion_matrix.png", f"{run.arm}, seed {run.seed}")
+        arm = self.arms[run.arm]
+        config = {"arm": arm.name, "seed": run.seed, "settings": dump(arm.settings), "stages": [_stage(stage) for stage in arm.stages]}
+        (drawn / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        files = {path.name: path for path in (*folder.iterdir(), *drawn.iterdir()) if path.name != "result.json"}
+        return files | self._distribution(result)
+
+    def _distribution(self, result: Mapping[str, Any]) -> dict[str, Path]:
+        """The class distribution as a figure and a table, made once for all runs that saw the same data."""
+        name = (result["digest"],)
+        if name not in self._drawn:
+            folder = self._drawn[name] = Path(self._folder.name) / f"data-{result['digest']}"
+            folder.mkdir(exist_ok=True)
+            counts = {"train": result["counts"], "test": result["test_counts"]}
+            figures.class_distribution_png(counts, result["classes"], folder / "class_distribution.png")
+            pd.DataFrame({"class": result["classes"], **counts}).to_csv(folder / "class_distribution.csv", index=False)
+        return {path.name: path for path in self._drawn[name].iterdir()}
+
+    def _failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        run_id = self._run(run, _now())
+        self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
+        if log:
+            path = Path(self._folder.name) / "error.txt"
+            path.write_text(log, encoding="utf-8")
+            self.store.add_files(run_id, {path.name: path})
+        self.store.finish(run_id, "KILLED" if kind == "killed" else "FAILED", _now())
+
+    def _kill_running(self) -> None:
+        for run in self.store.runs(self.experiment):
+            if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run":
+                self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "stopped by the user"})
+                self.store.finish(run["run_id"], "KILLED", _now())
+
+    # --- summaries -------------------------------------------------------------------------------------------------------
+
+    def _summary(self, arm: Arm) -> str:
+        """The id of the arm's summary run."""
+        name = ("summary", arm.name)
+        if name not in self._ids:
+            tags = {
+                "ablation.kind": "summary",
+                "ablation.study": self.plan.study.name,
+                "ablation.arm": arm.name,
+                "ablation.parent_arm": arm.parent or "",
+                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+                "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
+                "mlflow.source.name": self.command,
+            }
+            self._ids[name] = self.store.create(self.experiment, arm.name, tags, _now())
+            self.store.write(self._ids[name], params={name: value for name, value in params(arm, 0).items() if name != "seed"})
+            self.store.finish(self._ids[name], "FINISHED", _now())
+        return self._ids[name]
+
+    def _summarise(self, arm: str) -> None:
+        """Rewrite the arm's summary, at step 0 so that MLflow draws bars, in percent and points."""
+        known = self.arms[arm]
+        related = [name for name in dict.fromkeys((arm, known.parent, known.baseline)) if name]
+        rows = [{"arm": name, "seed": seed, "state": "done", **values} for (name, seed), values in self._values.items() if name in related]
+        arms = pd.DataFrame({"arm": [arm], "parent": [known.parent], "baseline": [known.baseline]})
+        points, now = [], _now()
+        for metric in HEADLINE:
+            table = statistics.compare(pd.DataFrame(rows), arms, metric).iloc[0]
+            name = metric.removeprefix("test/")
+            values = {
+                f"summary/{name}_pct": 100 * table[f"{name}_mean"],
+                f"summary/{name}_sd_points": 100 * table[f"{name}_sd"],
+                f"delta/parent_{name}_points": table[f"{name}_vs_parent_points"],
+                f"delta/baseline_{name}_points": table[f"{name}_vs_baseline_points"],
+            }
+            points += [Point(name, float(value), now) for name, value in values.items() if value == value]  # noqa: PLR0124  NaN
+        points.append(Point("summary/n", sum(name == arm for name, _ in self._values), now))
+        self.store.write(self._summary(known), points)
+
+    def _end(self) -> None:
+        for arm in self.plan.selected:
+            if any(name == arm for name, _ in self._values):
+                self._summarise(arm)
+        self._record_plan()
+        self.store.touch(self.experiment)
+
+
+# --- what is written ---------------------------------------------------------------------------------------------------------
+
+
+def curve_points(history: Sequence[Mapping[str, Any]], average: str) -> list[Point]:
+    """A run's curves out of its training's history; of the watched splits, those with the run's own average."""
+    points = []
+    for row in history:
+        values = {"train/loss": row["loss"], "train/lr": row["lr"], "train/images_per_second": row["images_per_second"]}
+        for split, prefix in (("validation", "val"), ("test", "watched/test")):
+            watched = row.get(split, {})
+            own = next(
+                (name for name in (average, *watched) if name in watched and name.partition("@")[0] == average.partition("@")[0]), None
+            )
+            values |= {f"{prefix}/{name}": value for name, value in watched.get(own, {}).items()}
+        points += [Point(name, float(value), int(row["time"]), int(row["epoch"])) for name, value in values.items()]
+    return points
+
+
+def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds and epochs of training on this run's own account, and those that it shares with an earlier arm."""
+    seconds = {int(row["epoch"]): float(row["seconds"]) for row in history}
+    found = {"time/own": 0.0, "time/shared": 0.0, "epochs/own": 0.0, "epochs/shared": 0.0}
+    for node in lineage(plan, run):
+        whose = "own" if node.owner == run.arm else "shared"
+        found[f"time/{whose}"] += sum(seconds.get(epoch, 0.0) for epoch in epochs_of(node))
+        found[f"epochs/{whose}"] += node.epochs
+    return found
+
+
+def params(arm: Arm, seed: int) -> dict[str, str]:
+    """The resolved settings as the file names them, dotted, and what the stages set otherwise."""
+    plain = flatten(dump(arm.settings))
+    found = {"arm": arm.name, "seed": seed, "condition": arm.condition or "", **plain}
+    if len(arm.stages) > 1:
+        for i, stage in enumerate(arm.stages):
+            own = flatten(dump(stage.settings))
+            found |= {f"stages.{i}.{name}": value for name, value in own.items() if plain.get(name) != value}
+            found |= {f"stages.{i}.{name}": value for name, value in _options(stage).items()}
+    return {name.replace("[", "").replace("]", ""): value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+
+
+def _options(stage: Any) -> dict[str, Any]:
+    return {name: getattr(stage, name) for name in StageOptions.model_fields}
+
+
+def _stage(stage: Any) -> dict[str, Any]:
+    return {**_options(stage), **dump(stage.settings), "epochs": stage.epochs}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _arm_note(arm: Arm, found: Mapping[str, str]) -> str:
+    """What MLflow's page says of an arm."""
+    changes = "; ".join(f"`{name}`: {old} -> {new}" for name, (old, new) in arm.change.items()) or "the arm that others are compared with"
+    honest = "".join(f"\n\n**{label}**: {words}" for label, words in found.items())
+    against = f" (against {arm.parent})" if arm.parent else ""
+    return "\n\n".join(part for part in (arm.label, arm.note, f"Change{against}: {changes}") if part) + honest
+
+
+def _note(plan: Plan, command: str) -> str:
+    return (
+        f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
+        f"One row per arm (mean over seeds, percent; differences in points); open a row for its runs.\n\n`{command}`"
+    )
+
+
+def _context(command: str, folder: Path) -> dict[str, str]:
+    """Commit, versions, hardware and command, as tags."""
+    about = provenance(folder)
+    found = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL", "ablation.command": command}
+    found |= {f"ablation.version.{name}": value for name, value in about["versions"].items()}
+    found |= {"ablation.hardware": about["hardware"], "mlflow.user": about["user"]}
+    if about["commit"]:
+        found |= {"mlflow.source.git.commit": about["commit"], "ablation.git.dirty": str(about["dirty"]).lower()}
+    return found
+
+
+_PROVENANCE: dict[Path, dict[str, Any]] = {}
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """Commit and dirtiness of the repository around the study's file, versions, and hardware; looked up once."""
+    if folder not in _PROVENANCE:
+        commit = _git(folder, "rev-parse", "HEAD")
+        _PROVENANCE[folder] = {
+            "commit": commit,
+            "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else False,
+            "versions": {"python": platform.python_version()} | package_versions(),
+            "hardware": f"{platform.machine()} {_processor()}, {os.cpu_count()} cores",
+            "user": os.environ.get("USER", ""),
+        }
+    return _PROVENANCE[folder]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["ablate", *sys.argv[1:]])
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,51 @@
+"""What the store holds of a study, as tidy frames and as documents; pandas and seaborn are imported on first use only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ablation.report.tables import Frames, Recorded
+
+__all__ = ["FORMATS", "brief", "frames", "load", "write"]
+
+FORMATS = ("markdown", "csv", "json")
+
+
+def load(study: str) -> "Frames":
+    """The frames of the study of that name in the store that `run` writes to."""
+    from ablation.tracking.store import Store
+
+    return frames(Store.open().recorded(study))
+
+
+def frames(recorded: "Recorded") -> "Frames":
+    """The tidy frames of what was recorded of one study."""
+    from ablation.report import tables
+
+    return tables.frames(recorded)
+
+
+def brief(recorded: "Recorded", arms: Sequence[str]) -> str:
+    """The short table that a run ends with."""
+    from ablation.report.brief import brief as short_table
+
+    return short_table(recorded, arms)
+
+
+def write(
+    recorded: "Recorded",
+    format: str = "markdown",  # noqa: A002 - the command's own word for it
+    output: Path | None = None,
+    metric: str = "test/accuracy",
+    arms: Sequence[str] = (),
+    *,
+    references: Path | None = None,
+) -> str:
+    """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
+
+    `arms` are globs that choose what is shown (none: everything), `references` is a CSV file of published figures to compare with.
+    """
+    from ablation.report import documents
+
+    return documents.write(recorded, format, output, metric, arms, references=references)

@@ -1,0 +1,100 @@
+"""Means, standard deviations and paired differences over seeds, and the per-class figures of a confusion matrix.
+
+Shapes: R runs of one arm, C true classes, C predicted classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+LEVEL = 0.05
+
+
+def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
+    """One row per seed and one column per arm: that metric of the runs that are done, else NaN."""
+    done = runs[runs["state"] == "done"]
+    if metric not in done or done.empty:
+        return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
+    values: pd.DataFrame = done.pivot(index="seed", columns="arm", values=metric)
+    return values.astype(float).reindex(columns=list(arms))
+
+
+def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed, in points.
+
+    The sd is the sample's (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair.
+    """
+    name = metric.removeprefix("test/")
+    values = by_seed(runs, list(arms["arm"]), metric)
+    columns: dict[str, pd.Series] = {f"{name}_mean": values.mean(), f"{name}_sd": values.std()}
+    for role in ("parent", "baseline"):
+        partners = values.reindex(columns=list(arms[role]))
+        differences = pd.DataFrame(100 * (values.to_numpy() - partners.to_numpy()))
+        columns[f"{name}_vs_{role}_points"] = differences.mean()
+        columns[f"{name}_vs_{role}_sd_points"] = differences.std()
+        columns[f"{name}_vs_{role}_pairs"] = differences.count()
+    return pd.DataFrame({column: series.to_numpy() for column, series in columns.items()}, index=arms.index)
+
+
+def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> Counts:
+    """counts_CC: how often each true class (row) was called each class (column)."""
+    cells = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def normalised(counts_CC: npt.ArrayLike) -> Floats:
+    """shares_CC: each row divided by its sum; a class without images is a row of NaN, since it has no shares."""
+    counts = np.asarray(counts_CC, dtype=np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares: Floats = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    return shares
+
+
+def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
+    """precision, recall, f1 and support of every run and class, each of shape RC; where a denominator is zero the figure is 0."""
+    counts = np.asarray(counts_RCC, dtype=np.float64)
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    predicted, support = counts.sum(axis=1), counts.sum(axis=2)
+    return {
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, support),
+        "f1": _ratio(2 * hits, predicted + support),
+        "support": support,
+    }
+
+
+def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
+    """The macro and the support-weighted average of precision, recall and f1, and the accuracy, each of shape R."""
+    support = figures["support"]
+    totals = support.sum(axis=1)
+    names = ("precision", "recall", "f1")
+    weighted = {name: _ratio((figures[name] * support).sum(axis=1), totals) for name in names}
+    return {
+        "accuracy": {"f1": weighted["recall"]},
+        "macro avg": {name: figures[name].mean(axis=1) for name in names},
+        "weighted avg": weighted,
+    }
+
+
+def spread(values_R: Floats) -> tuple[float, float]:
+    """The mean and the sample's standard deviation, which is NaN for one value."""
+    return float(values_R.mean()), float(values_R.std(ddof=1)) if len(values_R) > 1 else float("nan")
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p that a sign-flip test can reach: two of the 2**n equally likely sign patterns are extreme."""
+    return float(min(1.0, 2.0 ** (1 - pairs)))
+
+
+def seeds_needed() -> int:
+    """The fewest pairs with which a sign-flip test can reach 0.05."""
+    return next(n for n in range(1, 64) if smallest_p(n) < LEVEL)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

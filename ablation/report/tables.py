@@ -1,0 +1,233 @@
+"""What is recorded of a study, as tidy frames.
+
+Shapes: R runs of one arm, C true classes, C predicted classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report import statistics
+from ablation.report.references import References
+from ablation.report.words import change_words
+
+HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1", "test/many", "test/medium", "test/few", "test/worst")
+STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
+SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
+CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
+
+
+class Recorded(Protocol):
+    """What the report asks of a store."""
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The newest recorded plan."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per arm and seed of that plan that has an MLflow run, with its final metrics."""
+
+    @property
+    def superseded(self) -> Sequence[str]:
+        """The runs in the store that the newest plan no longer has."""
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The test images' label and predicted class."""
+
+    def curves(self, run_ids: list[str]) -> pd.DataFrame:
+        """run_id, metric, step and value of every point of every curve."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A study's results: fractions, and differences in points where a column's name says so.
+
+    `runs` has one row per planned arm and seed; `arms` one per arm; `per_class` one per arm and class; `averages` one per arm and
+    average; `confusion` the counts of each arm summed over its seeds (rows are true classes); `curves` one row per point.
+    """
+
+    runs: pd.DataFrame
+    arms: pd.DataFrame
+    per_class: pd.DataFrame
+    averages: pd.DataFrame
+    confusion: dict[str, npt.NDArray[np.int64]]
+    curves: pd.DataFrame
+
+
+def frames(
+    recorded: Recorded,
+    shown: Sequence[str] | None = None,
+    metrics: Sequence[str] = HEADLINE,
+    references: References | None = None,
+) -> Frames:
+    """The frames of the arms `shown` (None: of all of them), differences being taken to every arm, shown or not."""
+    runs = run_rows(recorded)
+    names = [arm["name"] for arm in recorded.plan["arms"]]
+    kept = names if shown is None else [name for name in names if name in set(shown)]
+    arms = arm_rows(recorded.plan, runs, metrics, references or References())
+    shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
+    counts = confusions(recorded, shown_runs, kept)
+    return Frames(
+        runs=shown_runs,
+        arms=arms[arms["arm"].isin(kept)].reset_index(drop=True),
+        per_class=class_rows(counts, recorded.plan),
+        averages=average_rows(counts),
+        confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
+        curves=curve_rows(recorded, shown_runs),
+    )
+
+
+def run_rows(recorded: Recorded) -> pd.DataFrame:
+    """One row per arm and seed of the plan, in its order, with state, run and metrics; what has no run is missing.
+
+    An arm that resolves like another and has no runs of its own shows the other's, since they are one training.
+    """
+    plan = recorded.plan
+    found = {(row["arm"], int(row["seed"])): row for row in recorded.runs.to_dict("records")}
+    with_runs = {arm for arm, _ in found}
+    sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
+    rows = [_run_row(planned, found.get((sources.get(planned["arm"], planned["arm"]), int(planned["seed"])))) for planned in plan["runs"]]
+    metrics = sorted({str(column) for column in recorded.runs.columns if "/" in str(column)} | set(HEADLINE) | set(SPENDING))
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "state", "reason", "key", "run_id", "start", "end", *metrics])
+    return frame.astype(dict.fromkeys(metrics, "float64"))
+
+
+def _run_row(planned: Mapping[str, Any], found: Mapping[Any, Any] | None) -> dict[Any, Any]:
+    own = {"arm": planned["arm"], "seed": int(planned["seed"])}
+    if found is not None:
+        return {**found, **own, "state": STATES.get(found["status"], str(found["status"]).lower()), "reason": _text(found["reason"])}
+    failed = planned["state"] == "failed"
+    return {**own, "state": "failed" if failed else "missing", "reason": _text(planned.get("reason")) if failed else "", "run_id": ""}
+
+
+def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str], references: References) -> pd.DataFrame:
+    """One row per arm of the plan: what it is, what it changes, and every metric's mean, sd and differences."""
+    arms = pd.DataFrame([_arm_row(arm) for arm in plan["arms"]])
+    counts = runs.groupby("arm")["state"].agg(planned="size", n=lambda states: int((states == "done").sum()))
+    arms = arms.join(counts, on="arm").fillna({"planned": 0, "n": 0}).astype({"planned": int, "n": int})
+    compared = [statistics.compare(runs, arms, metric) for metric in metrics]
+    return pd.concat([arms, *compared, _published(plan, references, runs)], axis=1)
+
+
+def _arm_row(arm: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "arm": arm["name"],
+        "label": _text(arm.get("label")),
+        "kind": arm["kind"],
+        "condition": arm["name"].partition("/")[0] if arm["kind"] == "condition" else "",
+        "parent": _text(arm["parent"]),
+        "baseline": _text(arm["baseline"]),
+        "change": "; ".join(change_words(arm["change"])),
+        "same_as": _text(arm.get("same_as")),
+        "labels": ", ".join(arm["labels"]),
+        "note": _text(arm.get("note")),
+    }
+
+
+def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFrame) -> pd.DataFrame:
+    """A column of published accuracies (fractions) per report, and one of gaps (measured minus published, points)."""
+    names = [arm["name"] for arm in plan["arms"]]
+    figures = published_accuracies(plan, references)
+    measured = statistics.by_seed(runs, names, "test/accuracy").mean().to_numpy()
+    columns = {}
+    for report in sorted({report for by_report in figures.values() for report in by_report}):
+        values = np.array([figures[name].get(report, np.nan) for name in names], dtype=float)
+        columns[f"published/{report}"] = values
+        columns[f"gap/{report}_points"] = 100 * (measured - values)
+    return pd.DataFrame(columns, index=range(len(names)))
+
+
+def published_accuracies(plan: Mapping[str, Any], references: References) -> dict[str, dict[str, float]]:
+    """arm -> report -> published accuracy as a fraction; the study's own figures, and the reference file's over them."""
+    return {
+        arm["name"]: {
+            **{report: percent / 100 for report, percent in (arm.get("published") or {}).items()},
+            **references.accuracies.get(arm["name"], {}),
+        }
+        for arm in plan["arms"]
+    }
+
+
+def confusions(recorded: Recorded, runs: pd.DataFrame, arms: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """arm -> counts_RCC, one matrix per run that is done; arms without such a run are not in it."""
+    num_classes = len(recorded.plan["classes"])
+    matrices: dict[str, npt.NDArray[np.int64]] = {}
+    by_arm: dict[str, list[npt.NDArray[np.int64]]] = {arm: [] for arm in arms}
+    for row in runs[runs["state"] == "done"].itertuples():
+        run_id = str(row.run_id)
+        if run_id not in matrices:
+            predictions = recorded.predictions(run_id)
+            matrices[run_id] = statistics.confusion_matrix(predictions["label"], predictions["predicted"], num_classes)
+        by_arm[str(row.arm)].append(matrices[run_id])
+    return {arm: np.stack(counts) for arm, counts in by_arm.items() if counts}
+
+
+def class_rows(counts: Mapping[str, npt.NDArray[np.int64]], plan: Mapping[str, Any]) -> pd.DataFrame:
+    """arm, class, group, then mean and sd over seeds of precision, recall and f1, and the support."""
+    classes = list(plan["classes"])
+    groups = class_groups(plan)
+    rows = []
+    for arm, counts_RCC in counts.items():
+        figures = statistics.class_figures(counts_RCC)
+        for index, name in enumerate(classes):
+            values = {figure: figures[figure][:, index] for figure in ("precision", "recall", "f1")}
+            support = float(figures["support"][:, index].mean())
+            rows.append(
+                {"arm": arm, "class": name, "group": groups.get(name, ""), **_spreads(values), "support": support, "n": len(counts_RCC)}
+            )
+    return pd.DataFrame(rows, columns=["arm", "class", "group", *_figure_columns(), "support", "n"])
+
+
+def average_rows(counts: Mapping[str, npt.NDArray[np.int64]]) -> pd.DataFrame:
+    """arm, average (accuracy, macro avg, weighted avg), then mean and sd over seeds of precision, recall and f1."""
+    rows = []
+    for arm, counts_RCC in counts.items():
+        figures = statistics.class_figures(counts_RCC)
+        support = float(figures["support"].sum(axis=1).mean())
+        for average, values in statistics.average_figures(figures).items():
+            rows.append({"arm": arm, "average": average, **_spreads(values), "support": support, "n": len(counts_RCC)})
+    return pd.DataFrame(rows, columns=["arm", "average", *_figure_columns(), "support", "n"])
+
+
+def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
+    """arm, seed, metric, step and value of every training and validation curve of the runs that are done."""
+    done = runs[runs["state"] == "done"]
+    if done.empty:
+        return pd.DataFrame(columns=CURVE_COLUMNS)
+    points = recorded.curves(list(dict.fromkeys(done["run_id"])))
+    points = points[points["metric"].str.startswith(("train/", "val/"))]
+    return done[["arm", "seed", "run_id"]].merge(points, on="run_id")[CURVE_COLUMNS]
+
+
+def class_groups(plan: Mapping[str, Any]) -> dict[str, str]:
+    """class -> the group that it belongs to."""
+    return {name: group for group, names in plan["groups"].items() for name in names}
+
+
+def train_counts(plan: Mapping[str, Any]) -> list[int]:
+    """The training images per class of the plan's first seed."""
+    counts = {int(seed): list(numbers) for seed, numbers in plan["counts"].items()}
+    return counts[int(plan["seeds"][0])]
+
+
+def _figure_columns() -> list[str]:
+    return [f"{figure}{part}" for figure in ("precision", "recall", "f1") for part in ("", "_sd")]
+
+
+def _spreads(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
+    spreads = {figure: statistics.spread(numbers) for figure, numbers in values.items()}
+    return {column: number for figure, (mean, sd) in spreads.items() for column, number in ((figure, mean), (f"{figure}_sd", sd))}
+
+
+def _text(value: object) -> str:
+    """The text, or nothing where the store has none (None, or NaN in a frame)."""
+    return value if isinstance(value, str) else ""

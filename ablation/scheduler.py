@@ -1,0 +1,143 @@
+"""Ready, submitted, done: hands jobs to an executor and results to the recorder; a failure stops what depends on it, nothing else."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ablation.plan import Node, Plan, Run, lineage
+from ablation.worker import Job
+
+ATTEMPTS = 2  # how often a job is tried whose process was killed
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    @property
+    def num_free(self) -> int:
+        """How many jobs could start now."""
+
+    @property
+    def num_slots(self) -> int:
+        """How many jobs can run at once."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job."""
+
+    def events(self, timeout: float) -> list[dict[str, Any]]:
+        """What happened since the last call."""
+
+    def ask_to_stop(self) -> None:
+        """Have every job end at its next epoch."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
+class Record(Protocol):
+    """What is told of the runs."""
+
+    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+        """A training's epochs so far."""
+
+    def finished(self, run: Run) -> None:
+        """A run's results are there."""
+
+    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        """A run cannot go on."""
+
+
+@dataclass
+class Outcome:
+    """What became of the runs: those that failed (with the reason), and those that were not begun or not ended."""
+
+    finished: list[Run] = field(default_factory=list)
+    failed: list[tuple[Run, str]] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
+
+
+def execute(
+    plan: Plan,
+    executor: Executor,
+    record: Record,
+    view: Callable[[dict[str, Any]], None],
+    *,
+    should_stop: Callable[[], bool],
+    budget: float = 0,
+) -> Outcome:
+    """Train and test what the plan lacks; `view` sees every event. No job is begun after `budget` seconds (0: no end)."""
+    return _Scheduler(plan, executor, record, view).run(should_stop, budget)
+
+
+class _Scheduler:
+    def __init__(self, plan: Plan, executor: Executor, record: Record, view: Callable[[dict[str, Any]], None]) -> None:
+        self.plan, self.executor, self.record, self.view = plan, executor, record, view
+        self.waiting = {key: node for key, node in plan.nodes.items() if node.state != "done" or node.job.evaluations}
+        self.done = {key for key, node in plan.nodes.items() if node.state == "done"}
+        self.running: dict[str, Node] = {}
+        self.attempts: dict[str, int] = {}
+        self.history: dict[str, list[Mapping[str, Any]]] = {}
+        self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
+        self.outcome = Outcome(left=list(plan.waiting))
+
+    def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
+        began, stopping = time.monotonic(), False
+        while self.running or (self.waiting and not stopping):
+            if should_stop() and not stopping:
+                stopping = True
+                self.executor.ask_to_stop()
+            stopping = stopping or bool(budget and time.monotonic() - began > budget)
+            if not stopping:
+                self._submit()
+            for event in self.executor.events(0.2):
+                self._handle(event)
+            self.view({"kind": "tick"})
+        return self.outcome
+
+    def _submit(self) -> None:
+        for key in [key for key, node in self.waiting.items() if not node.job.parent or node.job.parent in self.done]:
+            if not self.executor.num_free:
+                return
+            self.running[key] = self.waiting.pop(key)
+            self.executor.submit(self.running[key].job)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        key, kind = event["stage"], event["kind"]
+        node = self.running[key]
+        if kind == "epoch":
+            self.history.setdefault(key, []).append(event["row"])
+            self.record.live(node, self.history[key])
+        elif kind == "result":
+            for run in self.runs.get(event["run"], []):
+                self._finish(run)
+        elif kind in ("done", "stopped"):
+            del self.running[key]
+            if kind == "done":
+                self.done.add(key)
+        elif kind == "failed":
+            self._failed(key, event)
+        self.view(event)
+
+    def _finish(self, run: Run) -> None:
+        if run in self.outcome.left:
+            self.outcome.left.remove(run)
+            self.outcome.finished.append(run)
+            self.record.finished(run)
+
+    def _failed(self, key: str, event: dict[str, Any]) -> None:
+        node = self.running.pop(key)
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        if event["failure"] == "killed" and self.attempts[key] < ATTEMPTS:
+            self.waiting[key] = node
+            return
+        lost = {key}
+        for other, waiting in self.waiting.items():  # parents stand before their children
+            if waiting.job.parent in lost:
+                lost.add(other)
+        self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
+        for run in list(self.outcome.left):
+            if any(one.job.key in lost for one in lineage(self.plan, run)):
+                self.outcome.left.remove(run)
+                self.outcome.failed.append((run, event["message"]))
+                self.record.failed(run, event["failure"], event["message"], event["log"])

@@ -1,0 +1,1 @@
+"""The families of interchangeable techniques, one file each."""

@@ -1,0 +1,264 @@
+"""How training images are varied. Shapes: B batch, C channels, H height, W width, N training images.
+
+An augmentation draws its parameters for a whole epoch at once, one row per image, and applies a batch's rows on the device.
+`works_on` says where it stands: `pixels` before the resizing, in [0, 1]; `resize`; `input` after the normalisation.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from ablation.techniques.technique import Pair, Technique
+
+Draws = Mapping[str, Tensor]  # one batch's rows of what `draw` returned
+Probability = Annotated[float, Field(ge=0, le=1)]
+Numbers = tuple[float, float]
+
+
+def pair_where(holds: Callable[[float, float], bool], expected: str) -> AfterValidator:
+    """A check of the two numbers of a pair."""
+
+    def check(pair: Numbers) -> Numbers:
+        if not holds(*pair):
+            raise ValueError(expected)
+        return pair
+
+    return AfterValidator(check)
+
+
+Shares = Annotated[Pair, pair_where(lambda x, y: 0 <= x <= 1 and 0 <= y <= 1, "two shares between 0 and 1, of the width and the height")]
+Areas = Annotated[Pair, pair_where(lambda low, high: 0 <= low <= high <= 1, "two areas with 0 <= low <= high <= 1")]
+Factors = Annotated[Pair, pair_where(lambda low, high: 0 < low <= high, "two factors with 0 < low <= high")]
+
+
+class HFlip(Technique):
+    """The image mirrored left to right, with a chance."""
+
+    name: Literal["hflip"] = "hflip"
+    probability: Probability = 0.5
+    works_on: ClassVar[str] = "pixels"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """Which images are mirrored."""
+        return {"flipped": torch.rand(num_images, generator=generator) < self.probability}
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The images, some mirrored."""
+        return torch.where(draws["flipped"][:, None, None, None], images_BCHW.flip(3), images_BCHW)
+
+
+class VFlip(Technique):
+    """The image turned upside down, with a chance."""
+
+    name: Literal["vflip"] = "vflip"
+    probability: Probability = 0.5
+    works_on: ClassVar[str] = "pixels"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """Which images are turned."""
+        return {"flipped": torch.rand(num_images, generator=generator) < self.probability}
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The images, some upside down."""
+        return torch.where(draws["flipped"][:, None, None, None], images_BCHW.flip(2), images_BCHW)
+
+
+class Crop(Technique):
+    """The image padded with black on every side, and a window of its old size cut out at random."""
+
+    name: Literal["crop"] = "crop"
+    padding: Annotated[int, Field(ge=0)] = 4
+    works_on: ClassVar[str] = "pixels"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """The window's first row and column in the padded image."""
+        corner_N2 = torch.randint(0, 2 * self.padding + 1, (num_images, 2), generator=generator)
+        return {"top": corner_N2[:, 0], "left": corner_N2[:, 1]}
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The windows."""
+        num_images, num_channels, height, width = images_BCHW.shape
+        device = images_BCHW.device
+        rows_BH = draws["top"][:, None] + torch.arange(height, device=device)
+        columns_BW = draws["left"][:, None] + torch.arange(width, device=device)
+        image_B = torch.arange(num_images, device=device)[:, None, None, None]
+        channel_C = torch.arange(num_channels, device=device)[:, None, None]
+        return functional.pad(images_BCHW, [self.padding] * 4)[image_B, channel_C, rows_BH[:, None, :, None], columns_BW[:, None, None, :]]
+
+
+class Affine(Technique):
+    """The image rotated by up to `degrees`, moved by up to `translate` of its size, scaled and sheared; the rest is black.
+
+    As torchvision's RandomAffine: rotation about the middle, shear along x in degrees, shifts of whole pixels. The matrix acts on
+    pixels; applied to coordinates that run from -1 to 1 on both axes it would distort images that are not square.
+    """
+
+    name: Literal["affine"] = "affine"
+    degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    translate: Shares = (0.0, 0.0)
+    scale: Factors = (1.0, 1.0)
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    works_on: ClassVar[str] = "pixels"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """Angle and shear in degrees, shift as shares of the width and the height, scale."""
+        # Five numbers per image whatever the settings: a setting at rest does not shift the draws of the others.
+        angle_N, shear_N, x_N, y_N = (2 * torch.rand(4, num_images, generator=generator) - 1).unbind()
+        low, high = self.scale
+        return {
+            "angle": self.degrees * angle_N,
+            "shear": self.shear * shear_N,
+            "translate": torch.stack([self.translate[0] * x_N, self.translate[1] * y_N], dim=1),
+            "scale": low + (high - low) * torch.rand(num_images, generator=generator),
+        }
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The transformed images."""
+        height, width = images_BCHW.shape[2:]
+        shift_x_B, shift_y_B = (draws["translate"][:, 0] * width).round(), (draws["translate"][:, 1] * height).round()
+        matrix_B23 = source_matrices(draws["angle"], draws["shear"], shift_x_B, shift_y_B, draws["scale"])
+        return warp(images_BCHW, matrix_B23, self.interpolation)
+
+
+class Resize(Technique):
+    """The image at the model's size, by an antialiased filter, and kept in [0, 1].
+
+    The bicubic one overshoots at edges, which 8-bit images clip; with antialiasing torch uses Pillow's kernel (a = -0.5), without
+    it another one (-0.75). `nearest` takes the pixel nearest to the centre, also as Pillow does.
+    """
+
+    name: Literal["resize"] = "resize"
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    works_on: ClassVar[str] = "resize"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """Nothing: the size is the model's."""
+        return {}
+
+    def resize(self, images_BCHW: Tensor, size: int) -> Tensor:
+        """The images with `size` rows and columns."""
+        if images_BCHW.shape[2:] == (size, size):
+            return images_BCHW
+        if self.interpolation == "nearest":
+            return functional.interpolate(images_BCHW, size=(size, size), mode="nearest-exact")
+        return functional.interpolate(images_BCHW, size=(size, size), mode=self.interpolation, antialias=True).clamp(0, 1)
+
+
+class Erase(Technique):
+    """A box of the image replaced by normal noise, pixel by pixel, or by zeros, with a chance.
+
+    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020: `area` is the box's share of the image and `ratio` its height over
+    its width, drawn on a log scale. It acts on the normalised input, where noise of mean 0 and deviation 1 looks like an image. A
+    side that would be longer than the image's is cut to it, where torchvision draws again.
+    """
+
+    name: Literal["erase"] = "erase"
+    probability: Probability = 0.25
+    area: Areas = (0.02, 0.2)
+    ratio: Factors = (0.3, 3.3)
+    values: Literal["random", "zero"] = "random"
+    works_on: ClassVar[str] = "input"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """Which images lose a box, the box for a square of side 1, its place among those possible, and a seed for the noise."""
+        chance_N, area_N, ratio_N, top_N, left_N = torch.rand(5, num_images, dtype=torch.float64, generator=generator).unbind()
+        area_N = self.area[0] + (self.area[1] - self.area[0]) * area_N
+        ratio_N = torch.exp(math.log(self.ratio[0]) + math.log(self.ratio[1] / self.ratio[0]) * ratio_N)
+        return {
+            "erased": chance_N < self.probability,
+            "height": (area_N * ratio_N).sqrt(),
+            "width": (area_N / ratio_N).sqrt(),
+            "top": top_N,
+            "left": left_N,
+            "seed": torch.randint(-(2**31), 2**31, (num_images,), dtype=torch.int32, generator=generator),
+        }
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The images, some with a box replaced."""
+        height, width = images_BCHW.shape[2:]
+        side = math.sqrt(height * width)
+        rows_BH = interval(draws["height"] * side, draws["top"], height)
+        columns_BW = interval(draws["width"] * side, draws["left"], width)
+        box_B1HW = (draws["erased"][:, None, None] & rows_BH[:, :, None] & columns_BW[:, None, :])[:, None]
+        if self.values == "zero":
+            return images_BCHW.masked_fill(box_B1HW, 0.0)
+        return fill_with_noise(images_BCHW, box_B1HW, draws["seed"])
+
+
+def source_matrices(angle_B: Tensor, shear_B: Tensor, shift_x_B: Tensor, shift_y_B: Tensor, scale_B: Tensor) -> Tensor:
+    """For each image the matrix 2x3 from a pixel of the result to its source, in pixels from the middle; angles are in degrees.
+
+    It is the inverse of shift * rotation * scale * shear along x, positive angles turning clockwise.
+    """
+    cos_B, sin_B, tan_B = angle_B.deg2rad().cos(), angle_B.deg2rad().sin(), shear_B.deg2rad().tan()
+    xx_B = (cos_B - sin_B * tan_B) / scale_B
+    xy_B = (cos_B * tan_B + sin_B) / scale_B
+    yx_B = -sin_B / scale_B
+    yy_B = cos_B / scale_B
+    x_B = -(xx_B * shift_x_B + xy_B * shift_y_B)
+    y_B = -(yx_B * shift_x_B + yy_B * shift_y_B)
+    return torch.stack([torch.stack([xx_B, xy_B, x_B], 1), torch.stack([yx_B, yy_B, y_B], 1)], 1)
+
+
+def warp(images_BCHW: Tensor, matrix_B23: Tensor, interpolation: str) -> Tensor:
+    """The images read at the places that the matrices name, black outside."""
+    height, width = images_BCHW.shape[2:]
+    device = images_BCHW.device
+    x_W = torch.arange(width, device=device) - (width - 1) / 2
+    y_H1 = (torch.arange(height, device=device) - (height - 1) / 2)[:, None]
+    # By single products and not by affine_grid, whose matrix product may run at reduced precision on a GPU.
+    source_BHW2 = [
+        (row_B3[:, 0, None, None] * x_W + row_B3[:, 1, None, None] * y_H1 + row_B3[:, 2, None, None]) / (side / 2)
+        for row_B3, side in ((matrix_B23[:, 0], width), (matrix_B23[:, 1], height))
+    ]
+    grid_BHW2 = torch.stack(source_BHW2, dim=-1)
+    read = functional.grid_sample(images_BCHW.float(), grid_BHW2, mode=interpolation, padding_mode="zeros", align_corners=False)
+    return read.to(images_BCHW.dtype)
+
+
+def interval(length_B: Tensor, place_B: Tensor, side: int) -> Tensor:
+    """Which of an axis's pixels lie in the box of that length, at that fraction of the possible places, as bool B x side."""
+    length_B = length_B.round().clamp(max=side)
+    start_B = (place_B * (side - length_B + 1)).floor()
+    places = torch.arange(side, device=length_B.device)
+    return (places >= start_B[:, None]) & (places < (start_B + length_B)[:, None])
+
+
+def fill_with_noise(images_BCHW: Tensor, mask_B1HW: Tensor, seed_B: Tensor) -> Tensor:
+    """The images with standard normal noise where the mask says so."""
+    num_numbers = images_BCHW[0].numel()
+    if images_BCHW.device.type != "cpu":
+        positions = torch.arange(num_numbers, dtype=torch.int32, device=images_BCHW.device)
+        noise = normal_noise(seed_B[:, None], positions).view(images_BCHW.shape)
+        return torch.where(mask_B1HW, noise.to(images_BCHW.dtype), images_BCHW)
+    # The same numbers, computed for the boxes only. A GPU would have to wait to learn how many these are; a CPU saves most of the work.
+    places = mask_B1HW.expand_as(images_BCHW).flatten().nonzero()[:, 0]
+    noise = normal_noise(seed_B[places // num_numbers], (places % num_numbers).int())
+    return images_BCHW.masked_scatter(mask_B1HW, noise.to(images_BCHW.dtype))
+
+
+def normal_noise(seeds: Tensor, positions: Tensor) -> Tensor:
+    """A standard normal number for each seed and position, in float32, depending on these two alone."""
+    # A table of noise for an epoch would be as large as the data set, and a generator on the device is a state.
+    bits = scrambled(scrambled(positions) ^ seeds)
+    # 23 bits, so that the middle of each step is exact in float32 and never 0 or 1.
+    uniform = ((bits >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
+    noise: Tensor = torch.special.ndtri(uniform)
+    return noise
+
+
+def scrambled(bits: Tensor) -> Tensor:
+    """A one-to-one hash of 32-bit numbers, Wellons's lowbias32, whose output bits depend evenly on all input bits."""
+    # Products wrap around; the masks undo the sign that a shift to the right draws in.
+    bits = (bits ^ ((bits >> 16) & 0xFFFF)) * 0x7FEB352D
+    bits = (bits ^ ((bits >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
+    return bits ^ ((bits >> 16) & 0xFFFF)
+
+
+TECHNIQUES: tuple[type[Technique], ...] = (HFlip, VFlip, Crop, Affine, Resize, Erase)

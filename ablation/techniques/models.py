@@ -1,0 +1,118 @@
+"""Models: every classifier that timm knows, by timm's name."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import timm
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from ablation.errors import ConfigError, DataError, nearest
+from ablation.randomness import key
+from ablation.techniques.technique import Technique
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TimmModel(Technique):
+    """A timm model with a new classifier of as many outputs as there are classes.
+
+    Its initial weights are a function of the seed alone: the backbone's of (seed, "init"), each layer of the classifier's of
+    (seed, "init", its name), so that another number of classes or another classifier leaves the backbone as it is.
+    """
+
+    name: str
+    pretrained: bool = False  # from the hub, by timm's name
+    weights: str = "none"  # a .safetensors file under timm's names, instead of the hub
+    image_size: Annotated[int, Field(ge=8, le=2048)] = 224  # side of the square that the model sees, in pixels
+    drop: Rate = 0.0
+    drop_path: Rate = 0.0
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if not timm.is_model(name):
+            raise ConfigError("name", f"unknown model {name!r}; expected a name that timm.list_models() gives.{nearest(name, timm.list_models())}")
+        return name
+
+    @field_validator("weights")
+    @classmethod
+    def _is_safe(cls, weights: str) -> str:
+        if weights != "none" and not weights.endswith(".safetensors"):
+            raise ConfigError("weights", f"found {weights!r}; expected a .safetensors file (pickled weights are not read)")
+        return weights
+
+    def __call__(self, num_classes: int, seed: int, weights_file: Path | None = None) -> nn.Module:
+        """The model in float32 on the CPU; `weights_file` is `weights` made absolute. Raises DataError where weights cannot be had."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(seed, "init"))
+            model = self._create(num_classes, weights_file)
+            initialise_classifier(model, seed, "init")
+        return model
+
+    def _create(self, num_classes: int, weights_file: Path | None) -> nn.Module:
+        options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": self.drop, "drop_path_rate": self.drop_path}
+        if timm.get_pretrained_cfg(self.name, allow_unregistered=True).fixed_input_size:
+            options["img_size"] = self.image_size
+        if weights_file is not None:
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights_file)}}
+        elif self.pretrained:
+            options["pretrained"] = True
+        try:
+            return timm.create_model(self.name, **options)  # type: ignore[no-any-return]
+        except Exception as error:
+            if weights_file is not None:
+                raise DataError(f"model.weights: {weights_file} does not fit {self.name} ({_first_line(error)}); expected its weights under timm's names") from error
+            if self.pretrained:
+                raise DataError(
+                    f"model.pretrained: the weights of {self.name} could not be had from the hub ({_first_line(error)}); "
+                    "connect once so that they are cached, or name a file by model.weights, or set model.pretrained=false"
+                ) from error
+            raise ConfigError("model", f"{self.name} could not be made: {_first_line(error)}") from error
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel, of pixels in [0, 1], that the model was trained with."""
+        config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
+        return tuple(config.mean), tuple(config.std)
+
+
+def initialise_classifier(model: nn.Module, seed: int, purpose: str) -> None:
+    """Draw the classifier's layers anew, each from its own generator, by their own `reset_parameters`."""
+    for name, layer in classifier_of(model).named_modules():
+        if hasattr(layer, "reset_parameters"):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key(seed, f"{purpose}/classifier/{name}"))
+                layer.reset_parameters()
+
+
+def classifier_of(model: nn.Module) -> nn.Module:
+    """The model's last layer, as timm names it."""
+    classifier = model.get_classifier()  # type: ignore[operator]
+    assert isinstance(classifier, nn.Module), type(classifier)
+    return classifier
+
+
+def digest_of_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def num_parameters(model: TimmModel, num_classes: int) -> int:
+    """How many numbers the model trains."""
+    with torch.device("meta"):
+        built = timm.create_model(model.name, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+TECHNIQUES: tuple[type[Technique], ...] = ()
+ANY_NAME = TimmModel

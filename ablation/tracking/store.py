@@ -1,0 +1,280 @@
+"""The MLflow store: the only file that knows MLflow. It is written by one process at a time, and everything may be written twice."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default blocks a call for four minutes
+
+import mlflow
+import pandas as pd
+from filelock import FileLock
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from ablation.errors import StoreError, nearest
+
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric."""
+
+    name: str
+    value: float
+    time: int  # milliseconds
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the store holds of a study: the newest plan, its runs, and the names of runs that it no longer has."""
+
+    study: str
+    plan: dict[str, Any]
+    runs: pd.DataFrame
+    superseded: list[str]
+    store: "Store" = field(repr=False)
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The run's predictions: index, label, predicted, logits."""
+        return pd.read_parquet(self.store.artifact(run_id, "predictions.parquet"))
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Every point of every curve of these runs: run_id, metric, step, value."""
+        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id)]
+        return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+
+
+class Store:
+    """A tracking store, opened."""
+
+    def __init__(self, uri: str, root: Path) -> None:
+        self.uri = uri
+        self.root = root
+        self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
+        self.client = MlflowClient(uri)
+
+    @classmethod
+    def open(cls, root: Path | None = None) -> "Store":
+        """The store that MLFLOW_TRACKING_URI names, else the one under `root` (mlruns/); the database is made under a lock.
+
+        Raises StoreError where it cannot be reached.
+        """
+        root = (root or Path("mlruns")).resolve()
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root}/mlflow.db"
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(root / "store.lock"):
+                if uri == f"sqlite:///{root}/mlflow.db":
+                    repoint(root)
+                mlflow.set_tracking_uri(uri)
+                store = cls(uri, root)
+                store.client.search_experiments(max_results=1)
+        except (MlflowException, OSError, sqlite3.Error) as error:
+            raise StoreError(f"the store at {uri} cannot be used: {_first_line(error)}") from error
+        return store
+
+    # --- studies ---------------------------------------------------------------------------------------------------------
+
+    def experiment(self, study: str, note: str = "") -> str:
+        """The id of the study's experiment, which is made if need be."""
+        found = self.client.get_experiment_by_name(study)
+        if found is None:
+            place = None if self.is_remote else str(self.root / "artifacts" / study)
+            identifier = self.client.create_experiment(study, artifact_location=place)
+        else:
+            identifier = found.experiment_id
+            if found.lifecycle_stage != "active":
+                self.client.restore_experiment(identifier)
+        if note and (found is None or found.tags.get("mlflow.note.content") != note):
+            self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
+        return str(identifier)
+
+    def studies(self) -> list[tuple[str, int]]:
+        """Every study that a plan was recorded of, with the time of its last change, the newest first."""
+        found = [(one.name, int(one.tags["ablation.changed"])) for one in self._experiments() if "ablation.changed" in one.tags]
+        return sorted(found, key=lambda one: -one[1])
+
+    def _experiments(self) -> list[Experiment]:
+        return list(self.client.search_experiments(max_results=1000))
+
+    def touch(self, experiment: str) -> None:
+        """Note that the study was changed now."""
+        self.client.set_experiment_tag(experiment, "ablation.changed", str(int(time.time() * 1000)))
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    def runs(self, experiment: str) -> list[dict[str, Any]]:
+        """Every run of a study as id, status, start, end, tags and metrics, the newest first."""
+        found, token = [], None
+        while True:
+            page = self.client.search_runs(
+                [experiment], "", ViewType.ACTIVE_ONLY, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            found += [_as_dict(run) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
+        """A new run's id."""
+        run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
+        return str(run.info.run_id)
+
+    def write(
+        self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Add points, params and tags; a point written before is not doubled, since it has its own time."""
+        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+        pairs = [Param(name, value[:6000]) for name, value in (params or {}).items()]
+        labels = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
+        while metrics or pairs or labels:
+            self.client.log_batch(run_id, metrics[: METRICS_AT_ONCE - 200], pairs[:PARAMS_AT_ONCE], labels[:PARAMS_AT_ONCE])
+            metrics, pairs, labels = metrics[METRICS_AT_ONCE - 200 :], pairs[PARAMS_AT_ONCE:], labels[PARAMS_AT_ONCE:]
+
+    def finish(self, run_id: str, status: str, end: int) -> None:
+        """End a run as FINISHED, FAILED or KILLED, or set it RUNNING again."""
+        self.client.update_run(run_id, status=status) if status == "RUNNING" else self.client.set_terminated(run_id, status, end)
+
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
+        """Say which data the run saw."""
+        dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}))
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
+        """Put files among the run's artifacts, under the given names; in a local store as links where that is possible."""
+        folder = self._local_folder(run_id)
+        for name, path in files.items():
+            if folder is None:
+                self._upload(run_id, name, path)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                _place(path, folder / name)
+
+    def _upload(self, run_id: str, name: str, path: Path) -> None:
+        if name == path.name:
+            self.client.log_artifact(run_id, str(path))
+            return
+        with tempfile.TemporaryDirectory() as beside:
+            self.client.log_artifact(run_id, shutil.copyfile(path, Path(beside) / name))
+
+    def _local_folder(self, run_id: str) -> Path | None:
+        uri = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        return Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """A file among the run's artifacts; raises StoreError where it is not there."""
+        folder = self._local_folder(run_id)
+        path = folder / name if folder else None
+        if path is None:
+            with contextlib.suppress(MlflowException):
+                path = Path(self.client.download_artifacts(run_id, name))
+        if path is None or not path.exists():
+            raise StoreError(f"the run {run_id} has no artifact {name}; it may have been deleted from {folder or self.uri}")
+        return path
+
+    def curves(self, run_id: str) -> Iterator[Point]:
+        """Every point of the run's metrics that have a history."""
+        for name in self.client.get_run(run_id).data.metrics:
+            if name.startswith(("train/", "val/", "watched/")):
+                for point in self.client.get_metric_history(run_id, name):
+                    yield Point(name, point.value, point.timestamp, point.step)
+
+    def recorded(self, study: str) -> Recorded:
+        """What the store holds of the study of that name; raises StoreError where there is none."""
+        found = self.client.get_experiment_by_name(study)
+        if found is None or "ablation.changed" not in found.tags:
+            names = [name for name, _ in self.studies()]
+            known = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
+            raise StoreError(f"the store at {self.uri} has no study {study!r}; {known}.{nearest(study, names)}")
+        runs = self.runs(found.experiment_id)
+        holder = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
+        if holder is None:
+            raise StoreError(f"the study {study!r} has no recorded plan; run it again")
+        plan = json.loads(self.artifact(holder["run_id"], PLAN).read_text(encoding="utf-8"))
+        frame, superseded = chosen(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
+        return Recorded(study, plan, frame, superseded, self)
+
+
+def chosen(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+    """The plan's runs as a frame, one row each, and the names of runs that it no longer has."""
+    wanted = {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    superseded = []
+    for run in runs:
+        tags = run["tags"]
+        arm, seed, key = tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"]
+        if wanted.get((arm, seed)) != key:
+            superseded.append(f"{arm} {seed}")
+        elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
+            about = {"arm": arm, "seed": seed, "status": run["status"], "key": key, "run_id": run["run_id"]}
+            about |= {"start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
+            rows[arm, seed] = about | run["metrics"]
+    columns = ["arm", "seed", "status", "key", "run_id", "start", "end", "reason"]
+    frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
+    return frame, sorted(set(superseded))
+
+
+def repoint(root: Path) -> None:
+    """Make a database whose folder has moved point to the artifacts beside it."""
+    database = root / "mlflow.db"
+    if not database.exists():
+        return
+    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection:
+        try:
+            places = [place for (place,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments") if place]
+        except sqlite3.OperationalError:
+            return  # a database without tables yet
+        for old in sorted({_root_of(place) for place in places} - {str(root), ""}, key=len, reverse=True):
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
+                with contextlib.suppress(sqlite3.OperationalError):  # older databases lack logged_models
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (f"{root}/artifacts/", len(f"{old}/artifacts/") + 1, len(f"{old}/artifacts/"), f"{old}/artifacts/"),
+                    )
+        connection.commit()
+
+
+def _root_of(place: str) -> str:
+    """The mlruns folder in .../artifacts/STUDY, or nothing for other places."""
+    match = re.fullmatch(r"(/.*)/artifacts/[^/]+", place)
+    return match[1] if match else ""
+
+
+def _place(source: Path, target: Path) -> None:
+    """The file under another name, whole or not at all."""
+    beside = target.with_name(f".{target.name}.part")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(source, beside)
+    except OSError:
+        shutil.copyfile(source, beside)
+    beside.replace(target)
+    beside.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
+
+
+def _as_dict(run: Any) -> dict[str, Any]:
+    info = run.info
+    about = {"run_id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time, "name": info.run_name}
+    return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics)}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

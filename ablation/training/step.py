@@ -1,0 +1,60 @@
+"""One step of training, plainly. B batch, C classes."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablation.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format of the forward pass: fp32, or bf16 or fp16 where autocast uses them."""
+
+    name: str
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The context of a forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16)
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """What keeps small gradients in fp16; it does nothing in the other formats."""
+        return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The precision that `auto` stands for on this device; raises ConfigError where the device cannot do what is asked."""
+    if name == "auto":
+        if device.type != "cuda":
+            return Precision("fp32")
+        return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
+    if name == "fp16" and device.type != "cuda":
+        raise ConfigError("precision", f"found fp16, which needs a CUDA device (this is {device.type}); expected auto, fp32 or bf16")
+    return Precision(name)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    precision: Precision,
+    loss: Any,
+    images_BCHW: Tensor,
+    targets_BC: Tensor,
+    counts_C: Tensor,
+    sampled_C: Tensor,
+) -> Tensor:
+    """The batch's mean loss, after one update of the weights; it stays on the device."""
+    optimizer.zero_grad(set_to_none=True)
+    with precision.autocast(images_BCHW.device):
+        logits_BC = model(images_BCHW)
+    value: Tensor = loss(logits_BC.float(), targets_BC, counts_C, sampled_C)
+    scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+    scaler.step(optimizer)
+    scaler.update()
+    return value.detach()

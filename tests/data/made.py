@@ -1,0 +1,38 @@
+"""Small image sources made by the tests."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ablation.data import open_dataset, prepare
+from ablation.techniques.technique import make
+
+
+def silent(what, done, total):
+    """Progress that nobody watches."""
+
+
+def opened(spec, base: Path, image_size: int = 16):
+    """The dataset of a source's YAML form, cached under base/cache."""
+    return open_dataset(prepare(make("data", spec), image_size, base, base / "cache", silent))
+
+
+def picture(seed: int, width: int = 20, height: int = 16) -> Image.Image:
+    """A random RGB image."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def save(path: Path, image: Image.Image | None = None, **options) -> Path:
+    """The image (a grey one by default) written to path, its folders made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or Image.new("RGB", (20, 16), (90, 90, 90))).save(path, **options)
+    return path
+
+
+def class_tree(root: Path, counts: dict[str, int], pattern: str = "{i}.png") -> Path:
+    """root/CLASS/0.png ... with as many images as counts says."""
+    for seed, (name, count) in enumerate(counts.items()):
+        for i in range(count):
+            save(root / name / pattern.format(i=i), picture(1000 * seed + i))
+    return root

@@ -1,0 +1,227 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablation.data import cache as cache_module
+from ablation.data import open_dataset, prepare
+from ablation.data.cache import Names
+from ablation.errors import DataError
+from ablation.techniques.technique import make
+from tests.data.made import class_tree, opened, picture, save, silent
+
+SPEC = {"name": "folder", "root": "p"}
+
+
+def prepared(tmp_path, spec=SPEC, size=16):
+    return prepare(make("data", spec), size, tmp_path, tmp_path / "cache", silent)
+
+
+@pytest.fixture
+def made(tmp_path):
+    class_tree(tmp_path / "p", {"a": 5, "b": 5})
+    return tmp_path
+
+
+def no_decoding(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(cache_module, "decode_all", refuse)
+
+
+def test_the_second_call_decodes_nothing(made, monkeypatch):
+    """The same folder comes back from its fingerprint alone."""
+    folder = prepared(made)
+    no_decoding(monkeypatch)
+    assert prepared(made) == folder
+
+
+@pytest.mark.parametrize("setting", [{"validation": 0.2}, {"longtail": {"name": "exponential", "imbalance": 2}}])
+def test_settings_of_a_split_share_the_decoded_images(made, monkeypatch, setting):
+    """A long tail or a validation part asks for no new decoding."""
+    folder = prepared(made)
+    no_decoding(monkeypatch)
+    assert prepared(made, {**SPEC, **setting}) == folder
+
+
+def test_another_place_shares_the_decoded_images(made, monkeypatch):
+    """Moving the images, times kept, changes nothing: no path is in the fingerprint."""
+    folder = prepared(made)
+    (made / "p").rename(made / "q")
+    no_decoding(monkeypatch)
+    assert prepared(made, {"name": "folder", "root": str(made / "q")}) == folder
+
+
+@pytest.mark.parametrize("change", ["touch", "replace", "rename", "add", "size", "fit", "test"])
+def test_whatever_changes_pixels_or_labels_is_decoded_anew(made, change):
+    """The fingerprint follows names, sizes, times and settings."""
+    folder, image, spec, size = prepared(made), made / "p" / "a" / "0.png", dict(SPEC), 16
+    match change:
+        case "touch":
+            os.utime(image, ns=(1, 1))
+        case "replace":
+            save(image, picture(77))
+        case "rename":
+            image.rename(image.with_name("x.png"))
+        case "add":
+            save(made / "p" / "a" / "new.png")
+        case "size":
+            size = 8
+        case "fit":
+            spec["fit"] = "pad"
+        case "test":
+            spec["test"] = 0.4
+    assert prepared(made, spec, size) != folder
+
+
+def test_the_digest_follows_content_and_not_times(made):
+    """Touched files are decoded again and found equal; one changed pixel is another digest."""
+    before = open_dataset(prepared(made)).digest
+    os.utime(made / "p" / "a" / "0.png", ns=(1, 1))
+    assert open_dataset(prepared(made)).digest == before
+    save(made / "p" / "a" / "0.png", picture(77))
+    assert open_dataset(prepared(made)).digest != before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "meta.json").unlink(),
+        lambda folder: (folder / "meta.json").write_text("{"),
+        lambda folder: (folder / "meta.json").write_text("[]"),
+        lambda folder: (folder / "meta.json").write_text('{"format": 0, "files": {}}'),
+        lambda folder: (folder / "labels.npy").unlink(),
+        lambda folder: os.truncate(folder / "images.npy", 300),
+    ],
+    ids=["no meta", "half meta", "foreign meta", "old format", "no labels", "short images"],
+)
+def test_a_damaged_folder_is_built_again(made, damage):
+    """A truncated or foreign folder is no dataset, and the next call repairs it."""
+    folder = prepared(made)
+    before = open_dataset(folder)
+    digest = before.digest
+    del before
+    damage(folder)
+    with pytest.raises(DataError, match="holds no whole decoded source"):
+        open_dataset(folder)
+    assert prepared(made) == folder
+    assert open_dataset(folder).digest == digest
+
+
+def test_meta_is_written_last(made, monkeypatch):
+    """When meta.json is written every other file is there, and the folder does not have its name yet."""
+    seen = {}
+    write = cache_module._write_meta
+
+    def watched(folder, meta):
+        seen["files"] = {path.name for path in folder.iterdir()}
+        seen["named"] = [path for path in folder.parent.iterdir() if path.is_dir() and not path.name.endswith(".partial")]
+        write(folder, meta)
+
+    monkeypatch.setattr(cache_module, "_write_meta", watched)
+    folder = prepared(made)
+    assert seen["files"] == {path.name for path in folder.iterdir()} - {"meta.json"}
+    assert seen["named"] == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ablation.data import cache, prepare
+from ablation.techniques.technique import make
+setattr(cache, sys.argv[2], lambda *arguments: os._exit(9))
+prepare(make("data", {"name": "folder", "root": "p"}), 16, Path(sys.argv[1]), Path(sys.argv[1]) / "cache", print)
+"""
+
+
+@pytest.mark.parametrize("place", ["_digest", "_write_meta"])
+def test_a_killed_preparation_leaves_nothing_that_counts(made, place):
+    """After a kill the next call builds the whole; no half-written folder has its name."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(cache_module.__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", KILLED, str(made), place], env=environment, check=False).returncode == 9
+    assert [path.suffix for path in (made / "cache").iterdir() if path.is_dir()] == [".partial"]
+    folder = prepared(made)
+    assert len(open_dataset(folder).labels_N) == 10
+    assert [path for path in (made / "cache").iterdir() if path.is_dir()] == [folder]
+
+
+def test_two_at_once_decode_once(made, monkeypatch):
+    """The second waits for the first and uses what it made."""
+    calls, decode_all = [], cache_module.decode_all
+
+    def counted(*arguments):
+        calls.append(1)
+        return decode_all(*arguments)
+
+    monkeypatch.setattr(cache_module, "decode_all", counted)
+    threads = [threading.Thread(target=prepared, args=(made,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_progress_is_told(made):
+    """What is done, how far, and how much there is."""
+    told = []
+    prepare(make("data", SPEC), 16, made, made / "cache", lambda *arguments: told.append(arguments))
+    assert told == [("decoding folder", 10, 10)]
+
+
+def test_a_full_disk_is_told_before_writing(made, monkeypatch):
+    """The message says what is needed and what is left."""
+    free = type("Usage", (), {"free": 100})()
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(DataError, match=r"the decoded images need 0 MiB; .* has 0 MiB left"):
+        prepared(made)
+
+
+def test_a_cache_that_is_a_file_is_told(made):
+    """Whatever the system refuses becomes one message."""
+    (made / "cache").write_text("")
+    with pytest.raises(DataError, match="the data folder cannot be read, or not be written to"):
+        prepared(made)
+
+
+def test_the_dataset_has_the_types_promised(made):
+    """Types and shapes are those that training relies on, and the pixels are a read-only memory map."""
+    dataset = open_dataset(prepared(made))
+    assert isinstance(dataset.images_NHWC, np.memmap)
+    assert not dataset.images_NHWC.flags.writeable
+    assert (dataset.images_NHWC.dtype, dataset.images_NHWC.shape) == (np.uint8, (10, 16, 16, 3))
+    assert (dataset.labels_N.dtype, dataset.split_N.dtype, dataset.group_N.dtype) == (np.int64, np.int8, np.int64)
+    assert len(dataset.digest) == 64
+    assert json.loads((prepared(made) / "meta.json").read_text())["digest"] == dataset.digest
+
+
+def test_names_are_a_sequence():
+    """Indices from both ends, slices and iteration work; letters outside ASCII and undecodable bytes survive."""
+    expected = ["a", "", "ünï", "\udcff.png"]
+    encoded = [name.encode(errors="surrogateescape") for name in expected]
+    names = Names(np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum([len(name) for name in encoded]))
+    assert list(names) == expected
+    assert names[-1] == expected[-1]
+    assert names[1:3] == expected[1:3]
+    with pytest.raises(IndexError):
+        names[4]
+
+
+def test_digits_need_no_files(tmp_path):
+    """1,797 images of 8 x 8 with grey values up to 255, a fifth of each class being the test."""
+    from sklearn.datasets import load_digits
+
+    dataset = opened("digits", tmp_path, 224)
+    digits = load_digits()
+    assert dataset.images_NHWC.shape == (1797, 8, 8, 3)
+    assert np.array_equal(dataset.labels_N, digits.target)
+    assert np.abs(dataset.images_NHWC[..., 0] - digits.images * 255 / 16).max() <= 0.5
+    assert (dataset.images_NHWC[..., 0] == dataset.images_NHWC[..., 2]).all()
+    counts = np.bincount(digits.target)
+    assert np.bincount(dataset.labels_N[dataset.split_N == 2]).tolist() == [int(0.2 * n + 0.5) for n in counts]

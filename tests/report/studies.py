@@ -1,0 +1,105 @@
+"""Recorded studies made by hand, for the report to read."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CLASSES = ("plane", "a|b", "<i>cat</i>", "two\nlines")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "many", "medium", "few", "worst")
+
+
+@dataclass
+class Study:
+    """A store's answers, kept in memory."""
+
+    study: str
+    plan: dict[str, Any]
+    runs: pd.DataFrame
+    superseded: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    points: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", "metric", "step", "value"]))
+
+    def predictions(self, run_id):
+        return self.tables[run_id]
+
+    def curves(self, run_ids):
+        return self.points[self.points["run_id"].isin(run_ids)]
+
+
+def arm(name, parent, kind="ladder", baseline="baseline", **more):
+    """A planned arm with what every arm has."""
+    own = {"change": {}, "labels": {}, "same_as": None, "label": "", "note": "", "published": {}}
+    return {"name": name, "parent": parent, "baseline": None if name == baseline else baseline, "kind": kind, **own, **more}
+
+
+LADDER = (
+    arm("baseline", None, published={"A": 84.22}, labels={"lag": "52.6 % are still initial"}),
+    arm("cb", "baseline", change={"sampler.name": ["shuffle", "class_balanced"]}, labels={"lag": "52.6 % are still initial"}),
+    arm("mixup", "cb", change={"mix.alpha": [None, 0.4], "mix.name": ["none", "mixup"]}, label="MixUp"),
+    arm("cutmix", "cb", "variant", change={"mix.name": ["none", "cutmix"]}, labels={"bundle": "mix and loss"}),
+    arm("reweight", "baseline", "variant", change={"sampler.name": ["shuffle", "class_balanced"]}, same_as="cb"),
+    arm("no-lag/baseline", None, "condition", "no-lag/baseline", change={"average.name": ["ema", "none"]}),
+    arm("no-lag/cb", "no-lag/baseline", "condition", "no-lag/baseline", change={"sampler.name": ["shuffle", "class_balanced"]}),
+)
+
+
+def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), absent=(), groups=None, steps=5):
+    """A study whose predictions are random and whose metrics are computed from them; `broken` runs failed and `absent` never ran."""
+    planned, rows, tables, points = [], [], {}, []
+    for one in arms:
+        for seed in seeds:
+            run_id = f"{len(planned):08x}{'0' * 24}"
+            planned.append({"arm": one["name"], "seed": seed, "key": run_id, "state": "missing", "reason": "never run"})
+            if (one["name"], seed) in absent:
+                continue
+            failed = (one["name"], seed) in broken
+            rows.append({"arm": one["name"], "seed": seed, "status": "FAILED" if failed else "FINISHED", "key": run_id, "run_id": run_id})
+            rows[-1].update(
+                {"start": "2026-01-02T00:00:00", "end": "2026-01-02T00:01:00", "reason": "nan: the loss is NaN" if failed else None}
+            )
+            if not failed:
+                tables[run_id] = predictions(len(planned), len(classes), images)
+                rows[-1].update(metrics(tables[run_id], len(classes)))
+                points += [(run_id, name, step, 1 / (step + seed + 1)) for name in ("train/loss", "val/accuracy") for step in range(steps)]
+    half = len(classes) // 2
+    plan = {
+        "study": "demo", "arms": list(arms), "runs": planned, "seeds": list(seeds), "classes": list(classes),
+        "groups": groups or {"many": list(classes[:half]), "medium": [], "few": list(classes[half:])},
+        "counts": {str(seed): [100 - index for index in range(len(classes))] for seed in seeds}, "test_counts": [images] * len(classes),
+        "created": "2026-01-02T03:04:05", "command": "ablate run demo.yaml", "file": "demo.yaml", "notes": ["statistical on CUDA"],
+    }  # fmt: skip
+    curves = pd.DataFrame(points, columns=["run_id", "metric", "step", "value"])
+    return Study("demo", plan, pd.DataFrame(rows), ["old 0"], tables, curves)
+
+
+def predictions(seed, num_classes, images):
+    """Labels, and predictions that are right about two times out of three."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(num_classes), images)
+    guesses = generator.integers(0, num_classes, len(labels))
+    return pd.DataFrame({"label": labels, "predicted": np.where(generator.random(len(labels)) < 0.6, labels, guesses)})
+
+
+def metrics(table, num_classes):
+    """The final metrics of a run, in plain Python; the medium group is empty."""
+    recalls = [float((table["predicted"][table["label"] == c] == c).mean()) for c in range(num_classes)]
+    half = num_classes // 2
+    mean = float(np.mean(recalls))
+    values = {"accuracy": mean, "balanced_accuracy": mean, "macro_f1": mean / 2, "worst": min(recalls)}
+    values |= {"many": float(np.mean(recalls[:half])), "few": float(np.mean(recalls[half:]))}
+    own = {f"test/{name}": value for name, value in values.items()} | {"test/recall/plane": recalls[0]}
+    return own | {"time/own": 60.0, "time/shared": 30.0, "epochs/own": 2.0, "epochs/shared": 1.0}
+
+
+def cells(text, heading):
+    """The rows of the first Markdown table under that heading, as dicts of text."""
+    lines = text.split(f"{heading}\n", 1)[1].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().replace("\0", "|") for cell in line.replace("\\|", "\0").strip("|").split("|")])
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]

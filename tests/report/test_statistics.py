@@ -1,0 +1,94 @@
+"""Numbers against sklearn, SciPy's definition of a paired difference, and plain Python."""
+
+import math
+import statistics as plain
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import classification_report
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+
+from ablation.report import statistics
+
+ARMS = pd.DataFrame({"arm": ["a", "b"], "parent": ["", "a"], "baseline": ["", "a"]})
+
+
+def runs(values):
+    """Runs of arms a and b, by (arm, seed)."""
+    rows = [
+        {"arm": arm, "seed": seed, "state": "failed" if math.isnan(value) else "done", "x": value} for (arm, seed), value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 100])
+def test_confusion_matrix_equals_sklearn(num_classes):
+    """Rows are true classes and columns predicted ones, for every class whether it occurs or not."""
+    labels, predicted = np.random.default_rng(num_classes).integers(0, num_classes, (2, 300))
+    expected = sklearn_confusion_matrix(labels, predicted, labels=range(num_classes))
+    assert (statistics.confusion_matrix(labels, predicted, num_classes) == expected).all()
+
+
+@pytest.mark.parametrize("never", [None, "predicted", "label"])
+def test_class_figures_equal_sklearn(never):
+    """Precision, recall, F1, support and averages are those of classification_report, also where a class never occurs."""
+    labels, predicted = np.random.default_rng(7).integers(0, 6, (2, 200))
+    if never:
+        (predicted if never == "predicted" else labels)[(predicted if never == "predicted" else labels) == 3] = 2
+    expected = classification_report(labels, predicted, labels=range(6), output_dict=True, zero_division=0)
+    figures = statistics.class_figures(statistics.confusion_matrix(labels, predicted, 6)[None])
+    averages = statistics.average_figures(figures)
+    for figure, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"), ("support", "support")):
+        assert figures[figure][0] == pytest.approx([expected[str(c)][name] for c in range(6)])
+    for average, figure in product(("macro avg", "weighted avg"), ("precision", "recall", "f1")):
+        assert averages[average][figure][0] == pytest.approx(expected[average]["f1-score" if figure == "f1" else figure])
+    assert averages["accuracy"]["f1"][0] == pytest.approx(np.mean(labels == predicted))
+
+
+def test_normalised_rows_sum_to_one_and_an_empty_row_is_nan():
+    """A class without test images has no shares, rather than shares of zero."""
+    shares = statistics.normalised([[3, 1], [0, 0]])
+    assert shares[0] == pytest.approx([0.75, 0.25])
+    assert np.isnan(shares[1]).all()
+
+
+def test_differences_are_paired_by_seed():
+    """A seed that one arm did not finish is in no pair, but still in the other arm's mean."""
+    a = {("a", 0): 0.5, ("a", 1): 0.6, ("a", 2): 0.9}
+    b = {("b", 0): 0.7, ("b", 1): math.nan, ("b", 2): 0.8}
+    row = statistics.compare(runs(a | b), ARMS, "x").iloc[1]
+    differences = [100 * (0.7 - 0.5), 100 * (0.8 - 0.9)]
+    assert (row["x_mean"], row["x_sd"]) == pytest.approx((0.75, plain.stdev([0.7, 0.8])))
+    assert row["x_vs_parent_points"] == row["x_vs_baseline_points"] == pytest.approx(plain.mean(differences))
+    assert row["x_vs_parent_sd_points"] == pytest.approx(plain.stdev(differences))
+    assert row["x_vs_parent_pairs"] == 2
+
+
+def test_one_seed_has_a_difference_and_no_deviation():
+    """One pair gives a number without a spread."""
+    row = statistics.compare(runs({("a", 4): 0.5, ("b", 4): 0.75}), ARMS, "x").iloc[1]
+    assert row["x_vs_parent_points"] == pytest.approx(25)
+    assert math.isnan(row["x_sd"])
+    assert math.isnan(row["x_vs_parent_sd_points"])
+
+
+@pytest.mark.parametrize("values", [{("a", 0): 0.5, ("b", 1): 0.6}, {("a", 0): math.nan, ("b", 0): 0.5}])
+def test_no_common_seed_gives_no_difference(values):
+    """Arms that share no finished seed are not compared."""
+    row = statistics.compare(runs(values), ARMS, "x").iloc[1]
+    assert row["x_vs_parent_pairs"] == 0
+    assert math.isnan(row["x_vs_parent_points"])
+
+
+@pytest.mark.parametrize("pairs", range(1, 9))
+def test_smallest_p_counts_the_sign_patterns(pairs):
+    """The most extreme of all sign patterns and its mirror, out of every pattern there is."""
+    sums = [abs(sum(signs)) for signs in product((-1, 1), repeat=pairs)]
+    assert statistics.smallest_p(pairs) == pytest.approx(sum(value == pairs for value in sums) / len(sums))
+
+
+def test_six_seeds_are_needed_for_a_sign_flip_test():
+    """Five pairs reach 0.0625 at best, six 0.03125."""
+    assert statistics.seeds_needed() == 6

@@ -1,0 +1,89 @@
+"""The frames hold what the store holds, once each and in the plan's order."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from ablation import report
+from tests.report.studies import CLASSES, LADDER, arm, study
+
+
+def test_frames_follow_the_plan():
+    """Every planned arm and seed has its row, in the plan's order, whatever became of it."""
+    frames = report.frames(study(broken={("cb", 1)}, absent={("mixup", 2)}))
+    assert list(frames.arms["arm"]) == [one["name"] for one in LADDER]
+    assert list(zip(frames.runs["arm"], frames.runs["seed"], strict=True)) == [(one["name"], seed) for one in LADDER for seed in (0, 1, 2)]
+    states = frames.runs.set_index(["arm", "seed"])["state"]
+    assert (states["cb", 1], states["mixup", 2], states["cb", 0]) == ("failed", "missing", "done")
+    assert frames.arms.set_index("arm").loc["cb", ["n", "planned"]].tolist() == [2, 3]
+
+
+def test_per_class_is_the_mean_of_sklearn_over_seeds():
+    """Each figure is the mean over seeds of sklearn's, and its deviation the sample's."""
+    recorded = study()
+    frames = report.frames(recorded)
+    ids = frames.runs[frames.runs["arm"] == "cb"]["run_id"]
+    expected = np.array([precision_recall_fscore_support(recorded.tables[i]["label"], recorded.tables[i]["predicted"]) for i in ids])
+    rows = frames.per_class[frames.per_class["arm"] == "cb"]
+    assert list(rows["class"]) == list(CLASSES)
+    for number, figure in enumerate(("precision", "recall", "f1")):
+        assert rows[figure].to_numpy() == pytest.approx(expected[:, number].mean(axis=0))
+        assert rows[f"{figure}_sd"].to_numpy() == pytest.approx(expected[:, number].std(axis=0, ddof=1))
+    assert rows["support"].tolist() == expected[0, 3].tolist()
+
+
+def test_confusion_is_summed_over_the_seeds_that_are_done():
+    """Three seeds of 160 images make 480, and a failed one is not in them."""
+    frames = report.frames(study(broken={("cb", 1)}))
+    assert frames.confusion["baseline"].sum() == 480
+    assert frames.confusion["cb"].sum() == 320
+
+
+def test_an_arm_without_runs_of_its_own_shows_those_of_its_twin():
+    """Arms that resolve alike are one training, so both names have its numbers."""
+    frames = report.frames(study(absent={("reweight", seed) for seed in (0, 1, 2)}))
+    arms = frames.arms.set_index("arm")
+    assert arms.loc["reweight", "accuracy_mean"] == arms.loc["cb", "accuracy_mean"]
+    assert arms.loc["reweight", "n"] == 3
+
+
+def test_an_empty_group_is_nan_and_published_figures_have_gaps():
+    """No class is medium; the gap is ours minus theirs in points."""
+    arms = report.frames(study()).arms.set_index("arm")
+    assert arms["medium_mean"].isna().all()
+    assert arms.loc["baseline", "published/A"] == pytest.approx(0.8422)
+    assert arms.loc["baseline", "gap/A_points"] == pytest.approx(100 * arms.loc["baseline", "accuracy_mean"] - 84.22)
+    assert math.isnan(arms.loc["cb", "published/A"])
+
+
+def test_nothing_done_yet_gives_empty_frames():
+    """A study whose runs are all missing has its arms, and no numbers."""
+    recorded = study([arm("baseline", None)], absent={("baseline", seed) for seed in (0, 1, 2)})
+    assert recorded.runs.empty
+    frames = report.frames(recorded)
+    assert frames.arms.loc[0, "n"] == 0
+    assert frames.arms["accuracy_mean"].isna().all()
+    assert frames.per_class.empty
+    assert frames.curves.empty
+    assert not frames.confusion
+
+
+def test_curves_are_told_by_arm_and_seed():
+    """Every point of every done run's training and validation curves, and no other metric's."""
+    recorded = study(steps=4)
+    extra = pd.DataFrame([(recorded.points["run_id"][0], "test/accuracy", 0, 0.5)], columns=recorded.points.columns)
+    recorded.points = pd.concat([recorded.points, extra])
+    curves = report.frames(recorded).curves
+    assert len(curves) == len(LADDER) * 3 * 2 * 4
+    assert set(curves["metric"]) == {"train/loss", "val/accuracy"}
+
+
+def test_importing_the_report_imports_no_heavy_library():
+    """The command's help has the report's formats without pandas, seaborn or matplotlib."""
+    code = "import sys, ablation.report; sys.exit(any(name in sys.modules for name in ('pandas', 'seaborn', 'matplotlib', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
