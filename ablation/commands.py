@@ -24,7 +24,7 @@ from ablation.preparation import Preparation, Workspace, devices, note_speed, nu
 from ablation.progress import Board, view
 from ablation.recorder import Recorder, command_line
 from ablation.scheduler import Outcome, execute
-from ablation.tracking.store import Store
+from ablation.tracking.store import Recorded, Store
 from ablation.worker import device_name
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
@@ -76,12 +76,12 @@ class Session:
         """The selected arms."""
         return [arm for arm in self.study.arms if arm.name in self.selected]
 
-    def plan(self, store: Store) -> Plan:
-        """The plan as things stand."""
+    def plan(self, known: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
+        """The plan, given the study's runs in the store; with `probe`, models whose speed is unknown are timed for a moment."""
         self.preparation.check(self.arms, self.study.seeds)
-        found = store.client.get_experiment_by_name(self.study.name)
-        past = self.workspace.past(store.runs(found.experiment_id) if found else [])
-        around, speed = self.preparation.surroundings, self.preparation.seconds_per_image
+        past = self.workspace.past(known)
+        around = self.preparation.surroundings
+        speed = self.preparation.seconds_per_image if probe else self.preparation.measured_seconds
         return make_plan(self.study, self.study.seeds, self.selected, around, past, rerun=self.options.rerun, seconds_per_image=speed)
 
     def _decoding(self, what: str, done: int, total: int) -> None:
@@ -95,7 +95,7 @@ def plan(options: Options, *, as_json: bool) -> int:
     """Print the plan."""
     console = Console(stderr=True)
     session = Session(options, console)
-    made = session.plan(Store.open())
+    made = session.plan(Store.open().runs_of(session.study.name), probe=True)
     if as_json:
         print(json.dumps(describe(made, session.preparation.surroundings), indent=1))
     else:
@@ -118,43 +118,48 @@ def run(options: Options) -> int:
     """Run what the plan lacks, record it, and print the table."""
     console = Console(stderr=True)
     session = Session(options, console)
-    with _alone(session.workspace.root, session.study.name, console):
+    with _alone(session.workspace.root, session.study.name, console), contextlib.ExitStack() as stack:
         store = Store.open()
-        made = session.plan(store)
-        console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
+        known = store.runs_of(session.study.name)
+        made, executor = session.plan(known, probe=False), None
         _stop_if_stale(made)
-        _stop_if_long(made, session)
         if made.waiting:
+            executor = LocalExecutor([str(device) for device in session.devices], session.jobs_per_device)  # they import meanwhile
+            stack.callback(executor.close)
             session.preparation.check_models(
                 [arm for arm in session.arms if any(one.arm == arm.name for one in made.waiting)], made.seeds[0]
             )
-        outcome, stopped = _carry_out(made, session, store)
-        return _tell(made, outcome, stopped, session, store)
+            made = session.plan(known, probe=True)
+        console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
+        _stop_if_long(made, session)
+        recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
+        recorder.begin(known)
+        for one in made.runs:
+            if one.state == "evaluated":
+                recorder.finished(one)
+        outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
+        _close(recorder, session)
+        is_unchanged = all(one.state == "done" for one in made.runs)
+        return _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
 
 
-def _carry_out(made: Plan, session: Session, store: Store) -> tuple[Outcome, bool]:
-    recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
-    recorder.begin()
-    for one in made.runs:
-        if one.state == "evaluated":
-            recorder.finished(one)
-    outcome, stopped = Outcome(), False
-    if made.waiting:
-        executor = LocalExecutor([str(device) for device in session.devices], session.jobs_per_device)
-        shown = view(made, session.num_slots, session.console)
-        try:
-            with _stopping(session.console, shown) as should_stop:
-                notes = Notes(made, session)
-                outcome = execute(
-                    made, executor, recorder, lambda event: notes(event, shown), should_stop=should_stop, budget=session.options.budget
-                )
-                stopped = should_stop()
-        finally:
-            shown.close()
-            executor.close()
-            notes.close()
-        if stopped:
-            recorder.interrupted()
+def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: Recorder) -> tuple[Outcome, bool]:
+    """Train and test what is waiting; the outcome, and whether the user stopped it."""
+    shown, notes = view(made, session.num_slots, session.console), Notes(made, session)
+    try:
+        with _stopping(session.console, shown) as should_stop:
+            budget = session.options.budget
+            outcome = execute(made, executor, recorder, lambda event: notes(event, shown), should_stop=should_stop, budget=budget)
+            stopped = should_stop()
+    finally:
+        shown.close()
+        notes.close()
+    if stopped:
+        recorder.interrupted()
+    return outcome, stopped
+
+
+def _close(recorder: Recorder, session: Session) -> None:
     seconds = recorder.close()
     if seconds > 3:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
@@ -162,7 +167,6 @@ def _carry_out(made: Plan, session: Session, store: Store) -> tuple[Outcome, boo
         session.console.print(
             f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
         )
-    return outcome, stopped
 
 
 class Notes:
@@ -217,13 +221,15 @@ def _stop_if_long(made: Plan, session: Session) -> None:
         )
 
 
-def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, store: Store) -> int:
+def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
     """Print the table and what is left to do; the exit status."""
     before = [(one, one.reason) for one in made.runs if one.state == "failed"]
-    recorded = store.recorded(made.study.name)
     print(report.brief(recorded, list(made.selected)))
     name = made.study.name
-    say = lambda text: session.console.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+
+    def say(text: str) -> None:
+        session.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     for one, reason in [*before, *outcome.failed]:
         say(f"failed: {one.arm} seed {one.seed}: {reason}")
     if stopped or outcome.left:
@@ -368,18 +374,20 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
             known = checkpoints.record(folder / checkpoints.FINAL) or checkpoints.record(folder / checkpoints.CHECKPOINT) or {}
             history = max(history, known.get("history", []), key=len)
     for row in history:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"] / 1000))
-        watched = "".join(
-            f", {split} {100 * next(iter(row[split].values()))['accuracy']:.2f} %" for split in ("validation", "test") if split in row
-        )
-        print(
-            f"{when}  epoch {row['epoch'] + 1:>3}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_per_second']:.0f} images/s{watched}"
-        )
+        print(_epoch_text(row))
     if found and found[0]["reason"]:
         print(f"reason: {found[0]['reason']}")
         with contextlib.suppress(AblateError):
             print(store.artifact(found[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
     return DONE
+
+
+def _epoch_text(row: Mapping[str, Any]) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"] / 1000))
+    found = {split: next(iter(row[split].values()))["accuracy"] for split in ("validation", "test") if split in row}
+    watched = "".join(f"  {split} {100 * accuracy:.2f} %" for split, accuracy in found.items())
+    speed = f"{row['images_per_second']:.0f} images/s"
+    return f"{when}  epoch {row['epoch'] + 1:>3}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  {speed}{watched}"
 
 
 def clean(*, everything: bool) -> int:

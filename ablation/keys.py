@@ -142,8 +142,12 @@ def _version(name: str) -> str:
 
 def code_digest(classes: Iterable[type]) -> str:
     """The identity of what the step's modules and these classes compute, docstrings and comments aside."""
-    modules = [ast.dump(_without_docstrings(_tree(name))) for name in STEP_MODULES]
-    return digest([*modules, *(class_code(one) for one in classes)])
+    return digest([*(_module_code(name) for name in STEP_MODULES), *(class_code(one) for one in classes)])
+
+
+@cache
+def _module_code(name: str) -> str:
+    return ast.dump(_without_docstrings(_tree(name)))
 
 
 @cache

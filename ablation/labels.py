@@ -16,14 +16,13 @@ class Budget:
 
     updates: int
     images: int
-    parameters: int
 
 
-def budget(arm: Arm, num_train: int, num_classes: int) -> Budget:
-    """The arm's updates, the images that they look at, and the parameters that its first stage trains."""
+def budget(arm: Arm, num_train: int) -> Budget:
+    """The arm's updates, and the images that they look at."""
     updates = [stage.epochs * updates_per_epoch(stage, num_train) for stage in arm.stages]
     images = [stage.epochs * images_per_epoch(stage, num_train) for stage in arm.stages]
-    return Budget(sum(updates), sum(images), num_parameters(arm.settings.model, num_classes))
+    return Budget(sum(updates), sum(images))
 
 
 def updates_per_epoch(stage: Stage, num_train: int) -> int:
@@ -45,7 +44,7 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
     if len(touched) > 1:
         found["bundle"] = f"changes {len(touched)} families at once: {', '.join(touched)}"
     if parent is not None:
-        more = _more(budget(parent, parent_train, num_classes), budget(arm, num_train, num_classes))
+        more = _more(budget(parent, parent_train), budget(arm, num_train), *_parameters(parent, arm, num_classes))
         if more:
             found["budget"] = f"spends more than {parent.name}: {more}"
     double = next((reason for stage in arm.stages if (reason := _double_correction(stage))), "")
@@ -59,11 +58,18 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
     return found
 
 
-def _more(parent: Budget, arm: Budget) -> str:
+def _parameters(parent: Arm, arm: Arm, num_classes: int) -> tuple[int, int]:
+    """The trained parameters of both, counted only where the models differ."""
+    if parent.settings.model == arm.settings.model:
+        return 0, 0
+    return num_parameters(parent.settings.model, num_classes), num_parameters(arm.settings.model, num_classes)
+
+
+def _more(parent: Budget, arm: Budget, parent_parameters: int, parameters: int) -> str:
     pairs = (
         ("updates", parent.updates, arm.updates),
         ("images", parent.images, arm.images),
-        ("trained parameters", parent.parameters, arm.parameters),
+        ("parameters", parent_parameters, parameters),
     )
     return ", ".join(f"{after:,} {what} instead of {before:,}" for what, before, after in pairs if after > before)
 

@@ -61,6 +61,8 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         layers.append((f"profiles.{profile}.base", chosen.base))
         name, seeds, groups = f"{name}.{profile}", chosen.seeds or seeds, chosen.groups or groups
     arms = _resolve_all(_conditioned(_specs(file), file.conditions), layers, file.conditions, sets)
+    if any("data" in layer for _, layer in layers[1:]):
+        arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than this profile's
     return Study(name, Path(path).resolve(), tuple(seeds), groups, file.keep, tuple(arms))
 
 

@@ -120,6 +120,7 @@ class Preparation:
     _splits: dict[Any, Split] = field(default_factory=dict)
     _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
     _probed: dict[str, float] = field(default_factory=dict)
+    _measured: dict[str, float] | None = None
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -193,13 +194,18 @@ class Preparation:
 
     def seconds_per_image(self, stage: Stage) -> float:
         """Seconds per training image of a stage on one worker: measured in past runs, else by a short probe."""
-        name = speed_key(stage, device_name(self.device))
-        measured = read_speeds(self.workspace.speeds)
-        if name in measured:
-            return measured[name]
+        name, measured = speed_key(stage, device_name(self.device)), self.measured_seconds(stage)
+        if measured:
+            return measured
         if name not in self._probed:
             self._probed[name] = self._probe(stage)
         return self._probed[name]
+
+    def measured_seconds(self, stage: Stage) -> float:
+        """The same where past runs were measured, else 0."""
+        if self._measured is None:
+            self._measured = read_speeds(self.workspace.speeds)
+        return self._measured.get(speed_key(stage, device_name(self.device)), 0.0)
 
     def _probe(self, stage: Stage) -> float:
         """A few steps on random pixels with one thread; the first is not counted."""

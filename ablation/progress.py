@@ -132,8 +132,8 @@ class LiveView:
         for row in self.board.snapshot()["running"][:MOST_ROWS]:
             table.add_row(row["name"], *row_words(row))
         waiting = sum(1 for key in self.board.plan.nodes if key not in self.board.clock.ended and key not in self.board.running)
-        lines = [Text(self.board.headline(), style="bold"), table, Text(f"{waiting} stages waiting", style="dim")]
-        return Group(*lines, *(Text(f"failed: {line}", style="red") for line in self.board.failed[-3:]))
+        headline, rest = Text(self.board.headline(), style="bold"), Text(f"{waiting} stages waiting", style="dim")
+        return Group(headline, table, rest, *(Text(f"failed: {line}", style="red") for line in self.board.failed[-3:]))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -17,14 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from ablation.config import Arm, StageOptions, dump
 from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
-from ablation.report import figures, statistics
 from ablation.tracking.store import PLAN, Point, Store
 
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
@@ -42,6 +40,7 @@ class Recorder:
         self.waited = 0.0
         self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
         self._values: dict[tuple[str, int], dict[str, float]] = {}
+        self._changed: set[str] = set()
         self._shown: dict[str, float] = {}
         self._drawn: dict[tuple[str, ...], Path] = {}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -51,9 +50,9 @@ class Recorder:
 
     # --- what callers say ------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Record the plan, close what nobody runs, and make the arms' summary runs."""
-        self._queue.put(self._begin)
+    def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Record the plan, close what nobody runs, and make the arms' summary runs; `known` are the study's runs in the store."""
+        self._queue.put(lambda: self._begin(known))
 
     def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         """Show a training's curves on the runs that wait for it, now and then."""
@@ -97,10 +96,10 @@ class Recorder:
                     else:
                         time.sleep(wait)
 
-    def _begin(self) -> None:
+    def _begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         study = self.plan.study
         self.experiment = self.store.experiment(study.name, _note(self.plan, self.command))
-        for run in self.store.runs(self.experiment):
+        for run in known:
             tags = run["tags"]
             kind = tags.get("ablation.kind", "")
             if kind == "run":
@@ -188,6 +187,7 @@ class Recorder:
         self.store.add_files(run_id, self._files(run, result, folder))
         self.store.finish(run_id, "FINISHED", result["finished"])
         self._values[run.arm, run.seed] = values
+        self._changed.add(run.arm)
         self._summarise(run.arm)
 
     def _deterministic(self, run: Run) -> bool:
@@ -195,6 +195,10 @@ class Recorder:
 
     def _files(self, run: Run, result: Mapping[str, Any], folder: Path) -> dict[str, Path]:
         """The run's artifacts by name."""
+        import pandas as pd
+
+        from ablation.report import figures
+
         drawn, classes = Path(self._folder.name) / run.key, result["classes"]
         drawn.mkdir(exist_ok=True)
         table = pd.read_csv(folder / "confusion_matrix.csv", index_col=0)
@@ -207,6 +211,10 @@ class Recorder:
 
     def _distribution(self, result: Mapping[str, Any]) -> dict[str, Path]:
         """The class distribution as a figure and a table, made once for all runs that saw the same data."""
+        import pandas as pd
+
+        from ablation.report import figures
+
         name = (result["digest"],)
         if name not in self._drawn:
             folder = self._drawn[name] = Path(self._folder.name) / f"data-{result['digest']}"
@@ -253,6 +261,10 @@ class Recorder:
 
     def _summarise(self, arm: str) -> None:
         """Rewrite the arm's summary, at step 0 so that MLflow draws bars, in percent and points."""
+        import pandas as pd
+
+        from ablation.report import statistics
+
         known = self.arms[arm]
         related = [name for name in dict.fromkeys((arm, known.parent, known.baseline)) if name]
         rows = [{"arm": name, "seed": seed, "state": "done", **values} for (name, seed), values in self._values.items() if name in related]
@@ -272,9 +284,9 @@ class Recorder:
         self.store.write(self._summary(known), points)
 
     def _end(self) -> None:
-        for arm in self.plan.selected:
-            if any(name == arm for name, _ in self._values):
-                self._summarise(arm)
+        for name, arm in self.arms.items():
+            if {name, arm.parent, arm.baseline} & self._changed and any(known == name for known, _ in self._values):
+                self._summarise(name)
         self._record_plan()
         self.store.touch(self.experiment)
 
@@ -286,7 +298,7 @@ def curve_points(history: Sequence[Mapping[str, Any]], average: str) -> list[Poi
     """A run's curves out of its training's history; of the watched splits, those with the run's own average."""
     points = []
     for row in history:
-        values = {"train/loss": row["loss"], "train/lr": row["lr"], "train/images_per_second": row["images_per_second"]}
+        values = {"train/loss": row["loss"], "train/lr": row["lr"], "time/images_per_second": row["images_per_second"]}
         for split, prefix in (("validation", "val"), ("test", "watched/test")):
             watched = row.get(split, {})
             own = next(

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from ablation import evaluation, groups
+from ablation import groups
 from ablation.config import Settings, Stage
 from ablation.data import Dataset, Split, open_dataset, split
 from ablation.errors import AblateError, DataError, TrainingError
@@ -293,6 +293,8 @@ def device_name(device: torch.device) -> str:
 
 
 def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch.device) -> None:
+    from ablation import evaluation  # with scikit-learn, which only workers need
+
     settings, began = one.settings, time.time()
     dataset, parts = _data(job.dataset, settings.data, job.seed)
     where = _weights_prefix(one)

@@ -97,7 +97,10 @@ def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides when to stop
     _die_with_parent(parent)
+    import timm  # noqa: F401  imported now, while the coordinator still plans
     import torch
+
+    from ablation import evaluation  # noqa: F401  the same
 
     device = torch.device(device_name)
     torch.set_num_threads(THREADS)

@@ -1,11 +1,15 @@
-"""Models: every classifier that timm knows, by timm's name."""
+"""Models: every classifier that timm knows, by timm's name.
+
+timm takes many seconds to import, so it is imported where a model is made; a plan that needs none stays quick.
+"""
 
 import hashlib
+import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import timm
 import torch
 from pydantic import Field, field_validator
 from torch import nn
@@ -34,8 +38,9 @@ class TimmModel(Technique):
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if not timm.is_model(name):
-            raise ConfigError("name", f"unknown model {name!r}; expected a name that timm.list_models() gives.{nearest(name, timm.list_models())}")
+        if name.partition(".")[0] not in shipped_names() and not _is_registered(name):
+            known = shipped_names()
+            raise ConfigError("name", f"unknown model {name!r}; expected a name that timm.list_models() gives.{nearest(name, known)}")
         return name
 
     @field_validator("weights")
@@ -54,6 +59,8 @@ class TimmModel(Technique):
         return model
 
     def _create(self, num_classes: int, weights_file: Path | None) -> nn.Module:
+        import timm
+
         options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": self.drop, "drop_path_rate": self.drop_path}
         if timm.get_pretrained_cfg(self.name, allow_unregistered=True).fixed_input_size:
             options["img_size"] = self.image_size
@@ -65,7 +72,8 @@ class TimmModel(Technique):
             return timm.create_model(self.name, **options)  # type: ignore[no-any-return]
         except Exception as error:
             if weights_file is not None:
-                raise DataError(f"model.weights: {weights_file} does not fit {self.name} ({_first_line(error)}); expected its weights under timm's names") from error
+                fits = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
+                raise DataError(f"model.weights: {fits}; expected its weights under timm's names") from error
             if self.pretrained:
                 raise DataError(
                     f"model.pretrained: the weights of {self.name} could not be had from the hub ({_first_line(error)}); "
@@ -76,6 +84,8 @@ class TimmModel(Technique):
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel, of pixels in [0, 1], that the model was trained with."""
+        import timm
+
         config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         return tuple(config.mean), tuple(config.std)
 
@@ -105,9 +115,28 @@ def digest_of_file(path: Path) -> str:
 @cache
 def num_parameters(model: TimmModel, num_classes: int) -> int:
     """How many numbers the model trains."""
+    import timm
+
     with torch.device("meta"):
         built = timm.create_model(model.name, num_classes=num_classes)
     return sum(parameter.numel() for parameter in built.parameters())
+
+
+@cache
+def shipped_names() -> frozenset[str]:
+    """The names of timm's own models, read from its source, which takes milliseconds where importing it takes seconds."""
+    found = importlib.util.find_spec("timm")
+    assert found is not None, "timm is not installed"
+    assert found.origin is not None, found
+    texts = (path.read_text(encoding="utf-8") for path in (Path(found.origin).parent / "models").glob("*.py"))
+    return frozenset(name for text in texts for name in re.findall(r"@register_model\s+def (\w+)\(", text))
+
+
+def _is_registered(name: str) -> bool:
+    """Whether timm knows the name once it is imported, with what others have registered."""
+    import timm
+
+    return bool(timm.is_model(name))
 
 
 def _first_line(error: Exception) -> str:

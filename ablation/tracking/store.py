@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default blocks a call for four minutes
 
 import mlflow
@@ -131,6 +132,11 @@ class Store:
             if not token:
                 return found
 
+    def runs_of(self, study: str) -> list[dict[str, Any]]:
+        """The same of the study of that name; none where it has no experiment yet."""
+        found = self.client.get_experiment_by_name(study)
+        return self.runs(found.experiment_id) if found else []
+
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """A new run's id."""
         run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
@@ -197,14 +203,17 @@ class Store:
                 for point in self.client.get_metric_history(run_id, name):
                     yield Point(name, point.value, point.timestamp, point.step)
 
-    def recorded(self, study: str) -> Recorded:
-        """What the store holds of the study of that name; raises StoreError where there is none."""
+    def recorded(self, study: str, known: Sequence[Mapping[str, Any]] = ()) -> Recorded:
+        """What the store holds of the study of that name; raises StoreError where there is none.
+
+        `known` are its runs where the caller has just looked them up.
+        """
         found = self.client.get_experiment_by_name(study)
         if found is None or "ablation.changed" not in found.tags:
             names = [name for name, _ in self.studies()]
-            known = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
-            raise StoreError(f"the store at {self.uri} has no study {study!r}; {known}.{nearest(study, names)}")
-        runs = self.runs(found.experiment_id)
+            others = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
+            raise StoreError(f"the store at {self.uri} has no study {study!r}; {others}.{nearest(study, names)}")
+        runs = list(known) or self.runs(found.experiment_id)
         holder = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
         if holder is None:
             raise StoreError(f"the study {study!r} has no recorded plan; run it again")
