@@ -186,7 +186,7 @@ class Notes:
         if event["kind"] == "epoch":
             node = self.made.nodes[event["stage"]]
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))
-            note_speed(self.session.workspace.speeds, name, event["row"]["seconds"] / max(1, node.images))
+            note_speed(self.session.workspace.speeds, name, 1 / max(event["row"]["images_per_second"], 1e-9))
         if time.monotonic() - self.written > 1:
             self.write("running")
 
@@ -438,7 +438,11 @@ def ui(host: str, port: int) -> int:
     console = Console(stderr=True)
     console.print(f"MLflow's UI, on {host} only; Ctrl-C ends it. Studies:", highlight=False)
     for name, _ in store.studies():
-        console.print(f"  {name}: http://{host}:{port}/#/experiments/{store.experiment(name)}/runs", highlight=False, soft_wrap=True)
+        page = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs"
+        only_arms = "searchFilter=tags.%60ablation.kind%60%20%3D%20%27summary%27"
+        console.print(f"  {name}: every run  {page}", highlight=False, soft_wrap=True)
+        console.print(f"  {' ' * len(name)}  arms only  {page}?{only_arms}", highlight=False, soft_wrap=True)
+        console.print(f"  {' ' * len(name)}  charts     {page}?{only_arms}&compareRunsMode=CHART", highlight=False, soft_wrap=True)
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [
         sys.executable,

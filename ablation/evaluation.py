@@ -1,5 +1,6 @@
 """From predictions to metrics, as scikit-learn computes them. N images, C classes."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -10,15 +11,17 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 from ablation.groups import Groups
 
 LIST_COLUMN_ABOVE = 100  # classes; then the logits share one column
+LONGEST_SLUG = 100  # MLflow takes 250 characters, of which the metric's own name needs some
 
 
 def slugs(classes: Sequence[str]) -> list[str]:
     """The class names as MLflow lets them stand in a metric's name, each one different."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     for number, name in enumerate(classes):
-        slug = re.sub(r"[^\w\-. ]", "_", name).strip(". ") or f"class_{number}"
-        found.append(slug if slug not in found else f"{slug}_{number}")
-    return found
+        plain = re.sub(r"[^\w\-. ]", "_", name)[:LONGEST_SLUG].strip(". ") or f"class_{number}"
+        numbered = (f"{plain}_{other}" for other in itertools.count(number))
+        found[next(slug for slug in itertools.chain([plain], numbered) if slug not in found)] = None
+    return list(found)
 
 
 def predictions(index_N: np.ndarray, labels_N: np.ndarray, logits_NC: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from ablation.labels import images_per_epoch, labels
 from ablation.training.loop import Tracked
 from ablation.worker import Evaluation, Job, products
 
+FORWARD = 0.35  # the share of a training step that is its forward pass, about
+
 
 @dataclass(frozen=True)
 class Source:
@@ -91,7 +93,8 @@ class Node:
     left: int  # epochs still to be trained
     arms: tuple[str, ...]
     state: str  # done, partial, missing
-    seconds: float
+    seconds: float  # of training and testing that are left
+    testing: float  # of these, seconds of testing at the end
     images: int  # per epoch
     owner: str  # the arm on whose account its time goes; for the others it is shared
 
@@ -304,10 +307,24 @@ def _nodes(
         state = states[key] if node.wanted else "done"
         images = images_per_epoch(node.step.stage, sum(source.counts))
         left = 0 if state == "done" else node.until - max(node.begin, past.partial.get(key, 0) if state == "partial" else 0)
-        seconds = left * images * seconds_per_image(node.step.stage) if left else 0.0
+        per_image = seconds_per_image(node.step.stage) if left or node.evaluations else 0.0
+        testing = _tested(node, source) * FORWARD * per_image
+        seconds = left * (images + FORWARD * _watched(node, source)) * per_image + testing
         job = _job(key, node, source, around)
-        found[key] = Node(job, node.until - node.begin, left, tuple(dict.fromkeys(node.arms)), state, seconds, images, node.arms[0])
+        arms_of = tuple(dict.fromkeys(node.arms))
+        found[key] = Node(job, node.until - node.begin, left, arms_of, state, seconds, testing, images, node.arms[0])
     return found
+
+
+def _watched(node: _Growing, source: Source) -> int:
+    """The images that are looked at after each epoch: the validation part, and the test images where the best epoch is chosen on them."""
+    return sum(source.num_validation + sum(source.test_counts) * ("test" in one.best_on) for one in node.tracked.values())
+
+
+def _tested(node: _Growing, source: Source) -> int:
+    """The images that are looked at in the end: each view of each set of weights once."""
+    views = {(one.average, one.settings.select, view) for one in node.evaluations for view in one.settings.tta.views()}
+    return len(views) * sum(source.test_counts)
 
 
 def _stage_state(key: str, node: _Growing, past: Past, *, force: bool) -> str:

@@ -36,7 +36,7 @@ class Clock:
         self.nodes, self.num_slots = plan.nodes, num_slots
         self.epochs: dict[str, int] = {}
         self.spent: dict[str, float] = {}
-        self.ended = {key for key, node in plan.nodes.items() if node.state == "done"}
+        self.ended = {key for key, node in plan.nodes.items() if not node.seconds}
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Take note of an epoch's time, or of an end."""
@@ -57,11 +57,11 @@ class Clock:
     def _left(self, key: str, factor: float) -> float:
         epochs = max(0, self.nodes[key].left - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
-        return epochs * own
+        return epochs * own + factor * self.nodes[key].testing
 
 
 def _per_epoch(node: Node) -> float:
-    return node.seconds / node.left if node.left else 0.0
+    return (node.seconds - node.testing) / node.left if node.left else 0.0
 
 
 class Board:

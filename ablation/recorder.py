@@ -163,6 +163,7 @@ class Recorder:
             self.store.write(self._ids[name], params=params(arm, run.seed), tags=_context(self.command, self.plan.study.folder))
         else:
             self.store.finish(self._ids[name], "RUNNING", 0)
+            self.store.write(self._ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
         return self._ids[name]
 
     def _finished(self, run: Run) -> None:
@@ -172,14 +173,12 @@ class Recorder:
         run_id = self._run(run, int(history[0]["time"] - 1000 * history[0]["seconds"]))
         values = result["metrics"] | spending(self.plan, run, history)
         if result["best"]:
-            values["best/epoch"] = result["best"][1] + 1
+            values["epochs/selected"] = result["best"][1] + 1
         points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
         tags = {
             "ablation.device": result["device"],
             "ablation.precision": result["precision"],
             "ablation.statistical": "no" if result["device"].startswith("cpu") or self._deterministic(run) else "yes",
-            "ablation.reason": "",
-            "ablation.failure": "",
         }
         self.store.write(run_id, [*curve_points(history, result["average"]), *points], tags=tags)
         data = self.arms[run.arm].settings.data

@@ -105,14 +105,16 @@ def _train(job: Job, device: torch.device, folder: Path, emit: Emit, should_stop
     state = _resumed(job, setup, folder) or _begun(job, setup)
 
     def after_epoch(state: State) -> None:
-        checkpoints.write(folder / checkpoints.CHECKPOINT, *_as_file(job, setup, state))
+        is_last = state.epoch == job.until
+        checkpoints.write(folder / (checkpoints.FINAL if is_last else checkpoints.CHECKPOINT), *_as_file(job, setup, state))
         emit({"kind": "epoch", "epoch": state.epoch, "row": state.history[-1]})
-        if should_stop() and state.epoch < job.until:
+        if should_stop() and not is_last:
             raise Interrupted
 
     train_epochs(setup, state, job.until, after_epoch)
-    checkpoints.write(folder / checkpoints.FINAL, *_as_file(job, setup, state))
-    (folder / checkpoints.CHECKPOINT).unlink(missing_ok=True)
+    for path in folder.glob("*.safetensors"):  # the last checkpoint, and tested weights of an earlier training
+        if path.name != checkpoints.FINAL:
+            path.unlink()
 
 
 def _setup(job: Job, device: torch.device) -> Setup:
@@ -246,9 +248,8 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
     for name, best in state.best.items():
         tensors |= checkpoints.prefixed(f"best/{name}", best.tensors)
     if with_optimizer:
-        for number, values in enumerate(state.optimizer.state_dict()["state"].items()):
-            assert number == values[0], values[0]
-            tensors |= {f"optimizer/{number}/{what}": value for what, value in values[1].items() if isinstance(value, Tensor)}
+        for number, values in state.optimizer.state_dict()["state"].items():  # a parameter without a gradient has none
+            tensors |= {f"optimizer/{number}/{what}": value for what, value in values.items() if isinstance(value, Tensor)}
     record = {
         "key": job.key,
         "epoch": state.epoch,

@@ -10,12 +10,20 @@ from ablation.errors import ConfigError, nearest
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000  # counted with every alias written out
+MAX_DEPTH = 50
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's scalars and no repeated keys."""
+    """SafeLoader with YAML 1.2's scalars and no tags."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML reads this class attribute
+
+    def fetch_tag(self) -> None:
+        """Refuse every tag, also those that YAML itself defines: `!!bool maybe` would be guessed."""
+        line = self.line + 1
+        handle, suffix = self.scan_tag().value
+        raise ConfigError(f"line {line}", f"found the tag {(handle or '') + suffix!r}; expected plain YAML, without tags")
 
 
 for _tag, _pattern, _first in (
@@ -28,15 +36,10 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[str, int] = {}
-    for key_node, _ in node.value:
-        if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
-            place = f"line {key_node.start_mark.line + 1}"
-            raise ConfigError(place, f"the key {key_node.value!r} is given twice (first in line {seen[key_node.value]}); expected it once")
-        seen[str(key_node.value)] = key_node.start_mark.line + 1
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    """The mapping, its keys being texts as they are written: 0.10 and 0.1 are two names."""
     loader.flatten_mapping(node)
-    return {str(loader.construct_object(k, deep=True)): loader.construct_object(v, deep=True) for k, v in node.value}
+    return {name.value: loader.construct_object(value, deep=True) for name, value in node.value}
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -54,18 +57,22 @@ def parse(text: str, where: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_size(node, {}, where)
+        _check(node, {}, 0)
         return loader.construct_document(node)
     except ConfigError as error:
-        raise ConfigError(f"{where}, {error.path}" if error.path.startswith("line") else error.path, error.problem) from None
+        raise ConfigError(", ".join(filter(None, [where, error.path])), error.problem) from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_place(where, error), _problem(error)) from None
+        raise ConfigError(_place(where, error), f"is no YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(where, f"is no YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ConfigError(where, "is nested too deeply; expected a study's file") from None
-    except ValueError as error:
+        raise ConfigError(where, _too_deep()) from None
+    except (ValueError, OverflowError) as error:
         raise ConfigError(where, f"holds a value that cannot be read: {error}") from None
+
+
+def _too_deep() -> str:
+    return f"is nested deeper than {MAX_DEPTH} levels; expected a study's file"
 
 
 def _place(where: str, error: yaml.MarkedYAMLError) -> str:
@@ -73,40 +80,60 @@ def _place(where: str, error: yaml.MarkedYAMLError) -> str:
     return f"{where}, line {mark.line + 1}" if mark else where
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
-    if isinstance(error, yaml.constructor.ConstructorError) and "tag" in str(error.problem):
-        tag = str(error.problem).split("'")[1] if "'" in str(error.problem) else "?"
-        return f"found the tag {tag!r}; expected plain YAML, without tags"
-    return f"is no YAML: {error.problem}"
-
-
-def _check_size(node: yaml.Node, sizes: dict[int, int], where: str) -> int:
-    """The number of nodes below this one with aliases written out; a bomb or a node inside itself is an error."""
+def _check(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
+    """The number of nodes below this one with aliases written out; a bomb, a node inside itself or a repeated key is an error."""
     if id(node) in sizes:
         if sizes[id(node)] < 0:
-            raise ConfigError(where, "an anchor holds itself; expected plain data")
+            raise ConfigError("", "an anchor holds itself; expected plain data")
         return sizes[id(node)]
+    if depth > MAX_DEPTH:
+        raise ConfigError("", _too_deep())
     sizes[id(node)] = -1
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         parts = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):
         parts = list(node.value)
-    total = 1 + sum(_check_size(part, sizes, where) for part in parts)
+    else:
+        _check_text(node)
+    total = 1
+    for part in parts:
+        total += _check(part, sizes, depth + 1)
     if total > MAX_NODES:
-        raise ConfigError(where, f"holds more than {MAX_NODES:,} values once its aliases are written out; expected a study's file")
+        raise ConfigError("", f"holds more than {MAX_NODES:,} values once its aliases are written out; expected a study's file")
     sizes[id(node)] = total
     return total
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise where a key is no plain text or is given twice; before merging, which may repeat keys."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"line {line}", "found a list or a mapping as a key; expected a name")
+        if key.value in lines and key.tag != MERGE:
+            raise ConfigError(f"line {line}", f"the key {key.value!r} is given twice (first in line {lines[key.value]}); expected it once")
+        lines[key.value] = line
+
+
+def _check_text(node: yaml.Node) -> None:
+    """Raise where an escape makes half a character, which can be neither printed nor stored."""
+    try:
+        str(node.value).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"line {node.start_mark.line + 1}", f"found {node.value!r}; expected text in UTF-8") from None
+
+
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError where the file is missing, too large, or holds something else."""
-    if not path.is_file():
-        near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
-        raise ConfigError(str(path), f"there is no such file; expected a study's YAML file.{near}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(str(path), f"has {path.stat().st_size:,} bytes; expected a study's file, of at most {MAX_BYTES:,}")
     try:
+        if not path.is_file():
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
+            raise ConfigError(str(path), f"there is no such file; expected a study's YAML file.{near}")
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(str(path), f"has {path.stat().st_size:,} bytes; expected a study's file, of at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(str(path), "is no text in UTF-8; expected a study's YAML file") from None
@@ -114,7 +141,6 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     data = parse(text, path.name)
     if not isinstance(data, dict):
-        raise ConfigError(
-            path.name, f"holds {'nothing' if data is None else type(data).__name__}; expected a mapping with study, seeds, base ..."
-        )
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(path.name, f"holds {found}; expected a mapping with study, seeds, base ...")
     return data

@@ -87,7 +87,9 @@ def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
 
 
 def moving(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
-    """The tensors that training changes: the trained parameters, and buffers unless the backbone is in eval mode."""
+    """The tensors that an average has to follow: all of them, or of a frozen backbone only the buffers, and those in train mode only."""
+    if stage.train == "all":
+        return dict(model.state_dict())
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     buffers = {name for name, _ in model.named_buffers()} if stage.backbone == "train" else set()
     return {name: tensor for name, tensor in model.state_dict().items() if name in trained | buffers}
