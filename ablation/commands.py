@@ -224,7 +224,8 @@ def _stop_if_long(made: Plan, session: Session) -> None:
 def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
     """Print the table and what is left to do; the exit status."""
     before = [(one, one.reason) for one in made.runs if one.state == "failed"]
-    print(report.brief(recorded, list(made.selected)))
+    if len(outcome.left) < len(made.runs):
+        print(report.brief(recorded, list(made.selected)))
     name = made.study.name
 
     def say(text: str) -> None:

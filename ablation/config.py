@@ -1,13 +1,14 @@
 """The file: what a study, its settings and its stages may say, and how layers of settings are laid over one another."""
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from ablation import yamlfile
 from ablation.errors import ConfigError, nearest, unknown_name
@@ -114,6 +115,21 @@ class Study:
         return self.file.parent
 
 
+def _checked_seeds(seeds: list[int]) -> list[int]:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+        raise ValueError("at least one seed, each once and none below 0, such as [0, 1, 2]")
+    return seeds
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError("at most 100 letters, digits, dots, dashes and underscores, the first a letter or a digit")
+    return name
+
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
+Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile: folders and files are called so
+Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]
 Layer = dict[str, Any]
 Layers = dict[str, Layer | None]
 
@@ -138,17 +154,20 @@ class Profile(BaseModel):
     """Another base and other seeds for the same arms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    seeds: list[int] | None = None
+    seeds: Seeds | None = None
     groups: Any = None
     base: Layer = {}
+
+
+NAMED = ("ladder", "variants", "sweeps", "conditions", "profiles")  # the file's mappings from names
 
 
 class StudyFile(BaseModel):
     """The file as it is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-    seeds: list[Annotated[int, Field(ge=0)]]
+    study: Name
+    seeds: Seeds
     groups: Any = "thirds"
     keep: Literal["final", "all", "none"] = "final"
     base: Layer
@@ -159,16 +178,7 @@ class StudyFile(BaseModel):
     add_one: list[str] = []
     grid: Grid = Grid()
     conditions: Layers = {}
-    profiles: dict[str, Profile] = {}
-
-    @field_validator("seeds")
-    @classmethod
-    def _has_seeds(cls, seeds: list[int]) -> list[int]:
-        if not seeds:
-            raise ConfigError("seeds", "found []; expected at least one seed, such as [0, 1, 2]")
-        if len(set(seeds)) != len(seeds):
-            raise ConfigError("seeds", f"found {seeds}; expected each seed once")
-        return seeds
+    profiles: dict[Name, Profile] = {}
 
     @field_validator("ladder", mode="before")
     @classmethod
@@ -186,7 +196,7 @@ def load(path: str | Path) -> StudyFile:
 
 
 def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
+    path = _absolute(path)
     if path in above:
         raise ConfigError("extends", f"{path.name} extends itself by way of {above[-1].name}")
     raw = yamlfile.read(path)
@@ -198,18 +208,32 @@ def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     return extend(_read_extended(path.parent / other, (*above, path)), raw)
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a circle of links
+        raise ConfigError(ascii(str(path)), f"is no path of a file: {error}") from None
+
+
 def extend(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Two files as one: settings replace, arms add."""
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and name != "grid":
+        if name == "base" and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = {**_without_fields_of(value, old), **value}
+        elif name in NAMED and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**old, **value}
-        elif isinstance(old, list) and isinstance(value, list) and name in ("drop_one", "add_one"):
+        elif name in ("drop_one", "add_one") and isinstance(old, list) and isinstance(value, list):
             merged[name] = [*old, *(one for one in value if one not in old)]
         else:
             merged[name] = value
     return merged
+
+
+def _without_fields_of(replaced: Mapping[str, Any], layer: Mapping[str, Any]) -> Layer:
+    """The layer without the dotted fields of settings that are replaced as a whole."""
+    return {name: value for name, value in layer.items() if "." not in name or name.partition(".")[0] not in replaced}
 
 
 def length(value: object) -> int | Fraction:
@@ -221,6 +245,8 @@ def length(value: object) -> int | Fraction:
         if value < 1:
             raise problem
         return value
+    if isinstance(value, str) and "/" not in value:
+        raise problem  # "1" could be one epoch, or all of them
     try:
         fraction = Fraction(value).limit_denominator(10_000)
     except (ValueError, ZeroDivisionError, OverflowError):
@@ -236,6 +262,7 @@ class Draft:
 
     settings: dict[str, Any]
     stages: tuple[Layer, ...] = ()
+    stages_at: str = ""  # the place in the file that lists them
 
 
 def dump(settings: Technique) -> dict[str, Any]:
@@ -244,21 +271,25 @@ def dump(settings: Technique) -> dict[str, Any]:
 
 
 def lay(draft: Draft, layer: Mapping[str, Any], where: str) -> Draft:
-    """The draft with one layer over it; a plain name replaces a technique, a dotted path one field of it."""
-    settings, stages = copy.deepcopy(draft.settings), list(draft.stages)
-    for name, value in layer.items():
-        top, _, rest = name.partition(".")
-        if name == "stages":
-            stages = _stages(value, where)
-        elif top == "stages":
-            _lay_stage(stages, rest, value, f"{where}.{name}" if where else name)
-        elif rest:
-            _set_dotted(settings, name, value, where)
-        elif name in Settings.model_fields:
-            settings[name] = value
-        else:
+    """The draft with one layer over it; a plain name replaces a technique, a dotted path one field of it, whatever their order."""
+    whole = {name: value for name, value in layer.items() if "." not in name}
+    dotted = {name: value for name, value in layer.items() if "." in name}
+    for name in whole:
+        if name not in (*Settings.model_fields, "stages"):
             raise unknown_name(where, "setting", name, [*Settings.model_fields, "stages"])
-    return Draft(canonical(settings, where), tuple(stages))
+    stages, stages_at = [dict(stage) for stage in draft.stages], draft.stages_at
+    if "stages" in whole:
+        stages, stages_at = _stages(whole.pop("stages"), where), f"{where}.stages"
+    settings = canonical({**draft.settings, **whole}, where) if whole else draft.settings
+    fields = {name: value for name, value in dotted.items() if name.partition(".")[0] != "stages"}
+    for name in dotted.keys() - fields.keys():
+        _lay_stage(stages, name.removeprefix("stages."), dotted[name], f"{where}.{name}" if where else name)
+    if fields:
+        settings = copy.deepcopy(settings)
+        for name, value in fields.items():
+            _set_dotted(settings, name, value, where)
+        settings = canonical(settings, where)
+    return Draft(settings, tuple(stages), stages_at)
 
 
 def canonical(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -279,7 +310,7 @@ def _stages(value: object, where: str) -> list[Layer]:
 
 def _lay_stage(stages: list[Layer], rest: str, value: Any, where: str) -> None:
     number, _, name = rest.partition(".")
-    if not number.isdigit() or int(number) >= len(stages):
+    if not number.isdecimal() or int(number) >= len(stages):
         raise ConfigError(where, f"there is no stage {number!r}; the arm has {len(stages)} (counted from 0)")
     stage = stages[int(number)]
     if not name:
@@ -302,7 +333,7 @@ def _set_dotted(settings: dict[str, Any], dotted: str, value: Any, where: str) -
 def _step(here: Any, part: str, so_far: str, where: str) -> Any:
     path = f"{where}.{so_far}" if where else so_far
     if isinstance(here, list | tuple):
-        if not part.isdigit() or int(part) >= len(here):
+        if not part.isdecimal() or int(part) >= len(here):
             raise ConfigError(path, f"found {part!r}; expected a number below {len(here)}, the length of the list")
         return here[int(part)]
     if not isinstance(here, dict):

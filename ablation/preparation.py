@@ -266,7 +266,7 @@ def read_speeds(path: Path) -> dict[str, float]:
 
 def note_speed(path: Path, name: str, seconds: float) -> None:
     """Keep a measured speed for later plans."""
-    beside = path.with_suffix(".part")
+    beside = path.with_suffix(f".{os.getpid()}.part")  # another study's run may write too
     beside.write_text(json.dumps(read_speeds(path) | {name: seconds}))
     beside.replace(path)
 

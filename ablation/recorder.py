@@ -37,12 +37,13 @@ class Recorder:
         self.store, self.plan, self.around, self.workspace, self.command = store, plan, around, workspace, command
         self.arms = {arm.name: arm for arm in plan.study.arms}
         self.problems: list[str] = []
-        self.waited = 0.0
         self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
         self._values: dict[tuple[str, int], dict[str, float]] = {}
         self._changed: set[str] = set()
         self._shown: dict[str, float] = {}
         self._drawn: dict[tuple[str, ...], Path] = {}
+        self._known: Sequence[Mapping[str, Any]] = ()
+        self._has_begun = False
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._folder = tempfile.TemporaryDirectory(prefix="ablate-")
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -52,7 +53,8 @@ class Recorder:
 
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Record the plan, close what nobody runs, and make the arms' summary runs; `known` are the study's runs in the store."""
-        self._queue.put(lambda: self._begin(known))
+        self._known = known
+        self._queue.put(lambda: None)
 
     def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         """Show a training's curves on the runs that wait for it, now and then."""
@@ -69,9 +71,9 @@ class Recorder:
         """Record that a run failed, and why; `log` is the traceback of a bug."""
         self._queue.put(lambda: self._failed(run, kind, reason, log))
 
-    def interrupted(self) -> None:
+    def interrupted(self, why: str) -> None:
         """Record that what is under way was stopped."""
-        self._queue.put(self._kill_running)
+        self._queue.put(lambda: self._kill_running(why))
 
     def close(self) -> float:
         """Write what is left, the summaries and the plan's last state; the seconds that it took."""
@@ -85,27 +87,42 @@ class Recorder:
     # --- the thread ------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        problem = ""
         while (task := self._queue.get()) is not None:
-            for wait in (*WAITS, None):
-                try:
-                    task()
-                    break
-                except Exception as error:  # the record waits in the folders, whatever the store says
-                    if wait is None:
-                        self.problems.append((str(error).splitlines() or [type(error).__name__])[0])
-                    else:
-                        time.sleep(wait)
+            problem = self._attempt(task, () if problem else WAITS)  # what did not answer a moment ago is not waited for again
+            if problem:
+                self.problems.append(problem)
+
+    def _attempt(self, task: Callable[[], None], waits: Sequence[float]) -> str:
+        """Write something, a few times if need be; the problem where it could not be written, which the folders still hold then."""
+        for wait in (*waits, None):
+            try:
+                if not self._has_begun:
+                    self._begin(self._known)
+                    self._has_begun = True
+                task()
+            except Exception as error:  # whatever the store says, training goes on
+                problem = (str(error).splitlines() or [type(error).__name__])[0]
+                if wait is None:
+                    return problem
+                time.sleep(wait)
+            else:
+                return ""
+        raise AssertionError(waits)
 
     def _begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         study = self.plan.study
         self.experiment = self.store.experiment(study.name, _note(self.plan, self.command))
+        kept = {(run.arm, run.seed, run.used_key) for run in self.plan.runs if not run.needed}  # what is done again gets another
         for run in known:
             tags = run["tags"]
             kind = tags.get("ablation.kind", "")
             if kind == "run":
-                name = ("run", tags["ablation.arm"], tags["ablation.seed"], tags["ablation.key"])
-                if self._ids.setdefault(name, run["run_id"]) == run["run_id"] and run["status"] == "FINISHED":
-                    self._values.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), run["metrics"])
+                one = (tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"])
+                if run["status"] != "FINISHED":
+                    self._ids.setdefault(("run", one[0], str(one[1]), one[2]), run["run_id"])
+                elif one in kept:
+                    self._values.setdefault(one[:2], run["metrics"])
                 if run["status"] in ("RUNNING", "SCHEDULED"):
                     self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
                     self.store.finish(run["run_id"], "KILLED", _now())
@@ -232,10 +249,10 @@ class Recorder:
             self.store.add_files(run_id, {path.name: path})
         self.store.finish(run_id, "KILLED" if kind == "killed" else "FAILED", _now())
 
-    def _kill_running(self) -> None:
+    def _kill_running(self, why: str) -> None:
         for run in self.store.runs(self.experiment):
             if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run":
-                self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "stopped by the user"})
+                self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", _now())
 
     # --- summaries -------------------------------------------------------------------------------------------------------

@@ -115,6 +115,8 @@ class _Scheduler:
             del self.running[key]
             if kind == "done":
                 self.done.add(key)
+        elif kind == "failed" and self._tries_again(key, event["failure"]):
+            event = event | {"kind": "stopped"}
         elif kind == "failed":
             self._failed(key, event)
         self.view(event)
@@ -125,12 +127,16 @@ class _Scheduler:
             self.outcome.finished.append(run)
             self.record.finished(run)
 
-    def _failed(self, key: str, event: dict[str, Any]) -> None:
-        node = self.running.pop(key)
+    def _tries_again(self, key: str, failure: str) -> bool:
+        """Whether the job waits for another attempt: its process was killed, and not too often yet."""
         self.attempts[key] = self.attempts.get(key, 0) + 1
-        if event["failure"] == "killed" and self.attempts[key] < ATTEMPTS:
-            self.waiting[key] = node
-            return
+        if failure != "killed" or self.attempts[key] >= ATTEMPTS:
+            return False
+        self.waiting[key] = self.running.pop(key)
+        return True
+
+    def _failed(self, key: str, event: dict[str, Any]) -> None:
+        del self.running[key]
         lost = {key}
         for other, waiting in self.waiting.items():  # parents stand before their children
             if waiting.job.parent in lost:

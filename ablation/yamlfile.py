@@ -80,30 +80,34 @@ def _place(where: str, error: yaml.MarkedYAMLError) -> str:
     return f"{where}, line {mark.line + 1}" if mark else where
 
 
-def _check(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
-    """The number of nodes below this one with aliases written out; a bomb, a node inside itself or a repeated key is an error."""
-    if id(node) in sizes:
-        if sizes[id(node)] < 0:
-            raise ConfigError("", "an anchor holds itself; expected plain data")
-        return sizes[id(node)]
-    if depth > MAX_DEPTH:
+def _check(node: yaml.Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
+    """The number of nodes and of levels below, aliases written out; a bomb, a node inside itself or a repeated key is an error."""
+    if id(node) not in known:
+        if depth > MAX_DEPTH:
+            raise ConfigError("", _too_deep())
+        known[id(node)] = (0, 0)
+        parts = _parts(node)
+        below = [_check(part, known, depth + 1) for part in parts]
+        known[id(node)] = 1 + sum(nodes for nodes, _ in below), 1 + max((levels for _, levels in below), default=0)
+    nodes, levels = known[id(node)]
+    if nodes == 0:
+        raise ConfigError("", "an anchor holds itself; expected plain data")
+    if nodes > MAX_NODES:
+        raise ConfigError("", f"holds more than {MAX_NODES:,} values once its aliases are written out; expected a study's file")
+    if depth + levels > MAX_DEPTH:
         raise ConfigError("", _too_deep())
-    sizes[id(node)] = -1
-    parts: list[yaml.Node] = []
+    return nodes, levels
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes directly below, once this one's own keys or text are found right."""
     if isinstance(node, yaml.MappingNode):
         _check_keys(node)
-        parts = [part for pair in node.value for part in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        parts = list(node.value)
-    else:
-        _check_text(node)
-    total = 1
-    for part in parts:
-        total += _check(part, sizes, depth + 1)
-    if total > MAX_NODES:
-        raise ConfigError("", f"holds more than {MAX_NODES:,} values once its aliases are written out; expected a study's file")
-    sizes[id(node)] = total
-    return total
+        return [part for pair in node.value for part in pair]
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    _check_text(node)
+    return []
 
 
 def _check_keys(node: yaml.MappingNode) -> None:

@@ -8,17 +8,17 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default blocks a call for four minutes
 
-import mlflow
 import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag, ViewType
@@ -29,6 +29,27 @@ from ablation.errors import StoreError, nearest
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 PLAN = "plan.json"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["Store", P], R]:
+    """The same method, MLflow's errors told as ours."""
+
+    @wraps(method)
+    def asked(store: "Store", *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(store, *args, **kwargs)
+        except MlflowException as error:
+            raise unusable(store.uri, error) from error
+
+    return asked
+
+
+def unusable(uri: str, error: Exception) -> StoreError:
+    """What the user is told of a store that does not answer as it should."""
+    return StoreError(f"the store at {uri} cannot be used: {_first_line(error)}")
 
 
 @dataclass(frozen=True)
@@ -83,15 +104,15 @@ class Store:
             with FileLock(root / "store.lock"):
                 if uri == f"sqlite:///{root}/mlflow.db":
                     repoint(root)
-                mlflow.set_tracking_uri(uri)
                 store = cls(uri, root)
                 store.client.search_experiments(max_results=1)
         except (MlflowException, OSError, sqlite3.Error) as error:
-            raise StoreError(f"the store at {uri} cannot be used: {_first_line(error)}") from error
+            raise unusable(uri, error) from error
         return store
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 
+    @told
     def experiment(self, study: str, note: str = "") -> str:
         """The id of the study's experiment, which is made if need be."""
         found = self.client.get_experiment_by_name(study)
@@ -106,6 +127,7 @@ class Store:
             self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
         return str(identifier)
 
+    @told
     def studies(self) -> list[tuple[str, int]]:
         """Every study that a plan was recorded of, with the time of its last change, the newest first."""
         found = [(one.name, int(one.tags["ablation.changed"])) for one in self._experiments() if "ablation.changed" in one.tags]
@@ -120,6 +142,7 @@ class Store:
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
+    @told
     def runs(self, experiment: str) -> list[dict[str, Any]]:
         """Every run of a study as id, status, start, end, tags and metrics, the newest first."""
         found, token = [], None
@@ -132,6 +155,7 @@ class Store:
             if not token:
                 return found
 
+    @told
     def runs_of(self, study: str) -> list[dict[str, Any]]:
         """The same of the study of that name; none where it has no experiment yet."""
         found = self.client.get_experiment_by_name(study)
@@ -180,11 +204,14 @@ class Store:
             self.client.log_artifact(run_id, shutil.copyfile(path, Path(beside) / name))
 
     def _local_folder(self, run_id: str) -> Path | None:
-        uri = urlparse(self.client.get_run(run_id).info.artifact_uri)
-        return Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+        uri = self.client.get_run(run_id).info.artifact_uri
+        if uri.startswith("/"):  # a path as it is, whatever characters it has
+            return Path(uri)
+        return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else None
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
+    @told
     def artifact(self, run_id: str, name: str) -> Path:
         """A file among the run's artifacts; raises StoreError where it is not there."""
         folder = self._local_folder(run_id)
@@ -196,13 +223,14 @@ class Store:
             raise StoreError(f"the run {run_id} has no artifact {name}; it may have been deleted from {folder or self.uri}")
         return path
 
-    def curves(self, run_id: str) -> Iterator[Point]:
+    @told
+    def curves(self, run_id: str) -> list[Point]:
         """Every point of the run's metrics that have a history."""
-        for name in self.client.get_run(run_id).data.metrics:
-            if name.startswith(("train/", "val/", "watched/")):
-                for point in self.client.get_metric_history(run_id, name):
-                    yield Point(name, point.value, point.timestamp, point.step)
+        names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
+        found = [(name, point) for name in names for point in self.client.get_metric_history(run_id, name)]
+        return [Point(name, point.value, point.timestamp, point.step) for name, point in found]
 
+    @told
     def recorded(self, study: str, known: Sequence[Mapping[str, Any]] = ()) -> Recorded:
         """What the store holds of the study of that name; raises StoreError where there is none.
 
