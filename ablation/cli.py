@@ -1,6 +1,7 @@
 """The command `ablate`: click commands, wiring only. Nothing heavy is imported before a command begins its work."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,25 @@ def _options(values: dict[str, Any]) -> Any:
     )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Ablate(click.Group):
+    """The group of all commands: what one returns is the exit status, and users' mistakes end in one message and status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was chosen and end with its status."""
+        from ablation.errors import AblateError
+
+        try:
+            status = super().invoke(ctx)
+        except AblateError as error:
+            click.echo(f"error: {error}", err=True)
+            status = 2
+        except KeyboardInterrupt:
+            click.echo(f"stopped; to go on: {shlex.join(['ablate', *sys.argv[1:]])}", err=True)
+            status = 130
+        ctx.exit(status or 0)
+
+
+@click.group(cls=Ablate, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="longtail-ablation", message="%(version)s")
 def cli() -> None:
     """One YAML file in, one defended ablation table out.
@@ -167,23 +186,11 @@ def ui(host: str, port: int) -> int:
 
 
 def main() -> None:
-    """Run the command; users' mistakes end in one message and status 2."""
+    """Run the command."""
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        status = 2
-    except click.exceptions.Exit as error:
-        status = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(f"stopped; to go on: ablate {' '.join(sys.argv[1:])}", err=True)
-        status = 130
-    except Exception as error:
-        from ablation.errors import AblateError
-
-        if not isinstance(error, AblateError):
-            raise
-        click.echo(f"error: {error}", err=True)
         status = 2
     sys.stdout.flush()
     sys.stderr.flush()

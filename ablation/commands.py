@@ -132,13 +132,16 @@ def run(options: Options) -> int:
             made = session.plan(known, probe=True)
         console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(made, session)
+        if options.rerun == "force":
+            session.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
         recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
         recorder.begin(known)
         for one in made.runs:
             if one.state == "evaluated":
                 recorder.finished(one)
         outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
-        _close(recorder, session)
+        if not _close(recorder, session):
+            return FAILED
         is_unchanged = all(one.state == "done" for one in made.runs)
         return _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
 
@@ -151,15 +154,20 @@ def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: 
             budget = session.options.budget
             outcome = execute(made, executor, recorder, lambda event: notes(event, shown), should_stop=should_stop, budget=budget)
             stopped = should_stop()
+    except BaseException:
+        recorder.interrupted("ended at once")
+        recorder.close()
+        raise
     finally:
         shown.close()
         notes.close()
-    if stopped:
-        recorder.interrupted()
+    if outcome.left:
+        recorder.interrupted("stopped by the user" if stopped else "the budget was used up")
     return outcome, stopped
 
 
-def _close(recorder: Recorder, session: Session) -> None:
+def _close(recorder: Recorder, session: Session) -> bool:
+    """Wait until all is written; whether it is."""
     seconds = recorder.close()
     if seconds > 3:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
@@ -167,6 +175,7 @@ def _close(recorder: Recorder, session: Session) -> None:
         session.console.print(
             f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
         )
+    return not recorder.problems
 
 
 class Notes:
@@ -233,13 +242,13 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
 
     for one, reason in [*before, *outcome.failed]:
         say(f"failed: {one.arm} seed {one.seed}: {reason}")
-    if stopped or outcome.left:
+    if outcome.left:
         why = "stopped" if stopped else "the budget is used up"
         say(f"{why}; {len(outcome.left)} runs are left. To go on: {command_line()}")
     else:
         where = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         say(f"full report: ablate report {where} --output report/{name} · charts: ablate ui")
-    if stopped:
+    if outcome.left:
         return INTERRUPTED
     return FAILED if before or outcome.failed else DONE
 
@@ -385,10 +394,15 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
 
 def _epoch_text(row: Mapping[str, Any]) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"] / 1000))
-    found = {split: next(iter(row[split].values()))["accuracy"] for split in ("validation", "test") if split in row}
-    watched = "".join(f"  {split} {100 * accuracy:.2f} %" for split, accuracy in found.items())
+    watched = "".join(f"  {split} {_accuracies(row[split])}" for split in ("validation", "test") if split in row)
     speed = f"{row['images_per_second']:.0f} images/s"
     return f"{when}  epoch {row['epoch'] + 1:>3}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  {speed}{watched}"
+
+
+def _accuracies(by_average: Mapping[str, Mapping[str, float]]) -> str:
+    """An epoch's accuracy in percent; where the weights of several averages were looked at, each with its name."""
+    named = len(by_average) > 1
+    return ", ".join(f"{100 * found['accuracy']:.2f} %" + (f" ({name})" if named else "") for name, found in by_average.items())
 
 
 def clean(*, everything: bool) -> int:
@@ -399,22 +413,26 @@ def clean(*, everything: bool) -> int:
     held = [path.stem for path in (workspace.root / "locks").glob("*.lock") if _is_held(path)]
     if held:
         raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
-    recorded = {
-        run["tags"].get("ablation.key")
-        for study, _ in store.studies()
-        for run in store.runs(store.experiment(study))
-        if run["status"] == "FINISHED"
-    }
+    plans = [store.recorded(study) for study, _ in store.studies()]
+    runs = [run for one in plans for run in store.runs_of(one.study)]
+    recorded = {run["tags"].get("ablation.key") for run in runs if run["status"] == "FINISHED"}
     folders = [path for path in workspace.results.glob("*") if everything or path.name in recorded or path.suffix == ".part"]
-    waiting = any(path.name not in recorded for path in workspace.results.glob("*")) and not everything
-    unfinished = {path.parent for path in workspace.stages.glob("*/checkpoint.safetensors")}
-    folders += [path for path in workspace.stages.glob("*") if everything or not (waiting or path in unfinished)]
+    unfinished = {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}.union(*map(_unfinished, plans))
+    folders += [path for path in workspace.stages.glob("*") if everything or path.name not in unfinished]
     folders += [workspace.data] if everything and workspace.data.exists() else []
     freed = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     Console(stderr=True).print(f"deleted {len(folders)} folders, {explain.size(freed)}; what is recorded stays", highlight=False)
     return DONE
+
+
+def _unfinished(recorded: Recorded) -> set[str]:
+    """The stages of a study's newest plan that a run still needs which is not recorded as finished."""
+    finished = recorded.runs[recorded.runs["status"] == "FINISHED"]
+    done = set(zip(finished["arm"], finished["seed"], strict=True))
+    left = {(run["arm"], run["seed"]) for run in recorded.plan["runs"]} - done
+    return {stage["key"] for stage in recorded.plan["stages"] if any((arm, stage["seed"]) in left for arm in stage["arms"])}
 
 
 def schema() -> int:

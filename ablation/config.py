@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,8 @@ from ablation import yamlfile
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.techniques.technique import Nested, Technique, build
 
+Select = Literal["last", "best_on_validation", "best_on_test"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Restart = Literal["optimizer", "schedule", "average"]
 RESTARTS: tuple[Restart, ...] = ("optimizer", "schedule", "average")
 
@@ -32,14 +34,16 @@ class Settings(Technique):
     optimizer: Annotated[Any, Nested("optimizers")] = "adamw"
     schedule: Annotated[Any, Nested("schedules")] = "cosine"
     average: Annotated[Any, Nested("averages")] = "none"
-    select: Literal["last", "best_on_validation", "best_on_test"] = "last"
+    select: Annotated[Select, Field(description="The epoch whose weights are tested.")] = "last"
     tta: Annotated[Any, Nested("tta")] = "none"
     posthoc: Annotated[Any, Nested("posthoc")] = "none"
-    epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    drop_last: bool = True
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    deterministic: bool = False
+    epochs: Annotated[int, Field(ge=1, description="How often the training images are gone through, all stages together.")] = 30
+    batch_size: Annotated[int, Field(ge=1, description="Images per update.")] = 128
+    drop_last: Annotated[bool, Field(description="Whether an epoch leaves out a last batch that is not full.")] = True
+    precision: Annotated[Precision, Field(description="Of the arithmetic in the model; auto is the fastest safe one of the device.")] = (
+        "auto"
+    )
+    deterministic: Annotated[bool, Field(description="Whether equal runs give equal bits on CUDA too, at some cost in speed.")] = False
 
 
 WATCHERS = ("average", "select", "tta", "posthoc")  # what does not alter training
@@ -48,14 +52,17 @@ WATCHERS = ("average", "select", "tta", "posthoc")  # what does not alter traini
 class StageOptions(Technique):
     """What a stage says beside settings."""
 
-    epochs: Any = "all"  # a count, or a fraction of the arm's epochs such as 2/3
-    train: Literal["all", "head"] = "all"
-    head: Literal["keep", "new"] = "keep"
-    backbone: Literal["auto", "eval", "train"] = (
-        "auto"  # whether batch norm and dropout of the backbone are in eval mode; auto: where it is frozen
-    )
-    start: Literal["weights", "average"] = "weights"
-    restart: Annotated[tuple[Restart, ...], Field(strict=False)] = ()
+    epochs: Annotated[Any, Field(description="A count, or a fraction of the arm's epochs such as 2/3.")] = "all"
+    train: Annotated[Literal["all", "head"], Field(description="What is trained: everything, or the classifier alone.")] = "all"
+    head: Annotated[Literal["keep", "new"], Field(description="Whether the classifier goes on or is drawn anew.")] = "keep"
+    backbone: Annotated[
+        Literal["auto", "eval", "train"],
+        Field(description="Whether the backbone's batch normalisation and dropout are in eval mode; auto: where it is frozen."),
+    ] = "auto"
+    start: Annotated[Literal["weights", "average"], Field(description="What of the stage before it starts from.")] = "weights"
+    restart: Annotated[
+        tuple[Restart, ...], Field(strict=False, description="What begins anew; everything does where `train` changes.")
+    ] = ()
 
     @field_validator("epochs")
     @classmethod
@@ -166,19 +173,19 @@ class StudyFile(BaseModel):
     """The file as it is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    study: Name
-    seeds: Seeds
-    groups: Any = "thirds"
-    keep: Literal["final", "all", "none"] = "final"
-    base: Layer
-    ladder: Layers = {"baseline": {}}
-    variants: Layers = {}
-    sweeps: dict[str, Sweep] = {}
-    drop_one: list[str] = []
-    add_one: list[str] = []
-    grid: Grid = Grid()
-    conditions: Layers = {}
-    profiles: dict[Name, Profile] = {}
+    study: Annotated[Name, Field(description="The study's name, by default the file's.")]
+    seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
+    groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
+    keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
+    base: Annotated[Layer, Field(description="The settings that all arms start from.")]
+    ladder: Annotated[Layers, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}
+    variants: Annotated[Layers, Field(description="Arms that differ from another arm, by default the first rung.")] = {}
+    sweeps: Annotated[dict[str, Sweep], Field(description="Arms for all combinations of some values.")] = {}
+    drop_one: Annotated[list[str], Field(description="Rungs that are run again without each of the rungs above.")] = []
+    add_one: Annotated[list[str], Field(description="Rungs that are run again with each of the rungs below.")] = []
+    grid: Annotated[Grid, Field(description="All subsets of some rungs.")] = Grid()
+    conditions: Annotated[Layers, Field(description="The arms again under another base, compared among themselves.")] = {}
+    profiles: Annotated[dict[Name, Profile], Field(description="Other bases and seeds for the same arms.")] = {}
 
     @field_validator("ladder", mode="before")
     @classmethod
@@ -282,7 +289,7 @@ def lay(draft: Draft, layer: Mapping[str, Any], where: str) -> Draft:
         stages, stages_at = _stages(whole.pop("stages"), where), f"{where}.stages"
     settings = canonical({**draft.settings, **whole}, where) if whole else draft.settings
     fields = {name: value for name, value in dotted.items() if name.partition(".")[0] != "stages"}
-    for name in dotted.keys() - fields.keys():
+    for name in sorted(dotted.keys() - fields.keys(), key=lambda name: (name.count("."), name)):  # a technique before its fields
         _lay_stage(stages, name.removeprefix("stages."), dotted[name], f"{where}.{name}" if where else name)
     if fields:
         settings = copy.deepcopy(settings)
@@ -310,7 +317,7 @@ def _stages(value: object, where: str) -> list[Layer]:
 
 def _lay_stage(stages: list[Layer], rest: str, value: Any, where: str) -> None:
     number, _, name = rest.partition(".")
-    if not number.isdecimal() or int(number) >= len(stages):
+    if not is_position(number, stages):
         raise ConfigError(where, f"there is no stage {number!r}; the arm has {len(stages)} (counted from 0)")
     stage = stages[int(number)]
     if not name:
@@ -330,10 +337,15 @@ def _set_dotted(settings: dict[str, Any], dotted: str, value: Any, where: str) -
     here[int(last) if isinstance(here, list | tuple) else last] = value
 
 
+def is_position(part: str, sequence: Sized) -> bool:
+    """Whether this part of a dotted path counts an item of the sequence."""
+    return re.fullmatch("[0-9]{1,6}", part) is not None and int(part) < len(sequence)
+
+
 def _step(here: Any, part: str, so_far: str, where: str) -> Any:
     path = f"{where}.{so_far}" if where else so_far
     if isinstance(here, list | tuple):
-        if not part.isdecimal() or int(part) >= len(here):
+        if not is_position(part, here):
             raise ConfigError(path, f"found {part!r}; expected a number below {len(here)}, the length of the list")
         return here[int(part)]
     if not isinstance(here, dict):

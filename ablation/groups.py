@@ -31,7 +31,7 @@ def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Gro
     members = [c for name in found for c in found[name]]
     twice = [c for c in members if members.count(c) > 1]
     if twice:
-        raise ConfigError("groups", f"the class {classes[twice[0]]!r} is in two groups; expected one")
+        raise ConfigError("groups", f"the class {classes[twice[0]]!r} is named twice; expected it in one group")
     return {name: found.get(name, ()) for name in NAMES}
 
 

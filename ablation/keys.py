@@ -11,10 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ablation.config import WATCHERS, Settings, Stage
+from ablation.techniques.augmentations import Resize
 from ablation.techniques.technique import Technique
 
-# The modules that compute a step; techniques are added class by class.
+# The modules that compute a step; techniques are added class by class, those that a step uses without being asked among them.
 STEP_MODULES = ("ablation.randomness", "ablation.training.loop", "ablation.training.step", "ablation.training.images")
+STEP_TECHNIQUES = (Resize,)
+# What techniques are made of, and what users are told: it computes nothing, so that a new family or message changes no key.
+UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
 PACKAGES = ("torch", "torchvision", "timm")
 
 
@@ -59,27 +63,25 @@ def stage_content(
 ) -> str:
     """The identity of the state after `epochs` epochs of a stage, whatever the code, versions and device.
 
-    `parent` is the content of the stage before ("" for none), `data` and `weights` are digests, `tail` the tail classes where the
-    mixing looks at them, and `average_before` the average that the stage starts from, where it does.
+    The schedule counts by the learning rates of these epochs, so that schedules share what they have in common. `parent` is the
+    content of the stage before ("" for none), `data` and `weights` are digests, `tail` the tail classes where the mixing looks at
+    them, and `average_before` the average that the stage starts from, where it does.
     """
     settings = stage.settings
     trained = {
         name: _plain(getattr(settings, name))
         for name in Settings.model_fields
-        if name not in (*WATCHERS, "data", "epochs", "precision", "model")
-        and _plain(getattr(settings, name)) != Settings.model_fields[name].default
+        if name not in (*WATCHERS, "data", "epochs", "precision", "model", "schedule")
+        and _plain(getattr(settings, name)) != _plain(Settings.model_fields[name].default)
     }
     model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
-    how = {
-        name: getattr(stage, name)
-        for name in ("train", "head", "backbone", "start", "restart", "first_epoch", "schedule_epoch", "schedule_span")
-    }
+    how = {name: getattr(stage, name) for name in ("train", "head", "backbone", "start", "restart", "first_epoch")}
     return digest(
         {
             "settings": trained,
             "model": model,
             "stage": how,
-            "epochs": epochs,
+            "rates": rates(stage, epochs),
             "parent": parent,
             "data": data,
             "weights": weights,
@@ -89,6 +91,12 @@ def stage_content(
             "average": average_before,
         }
     )
+
+
+def rates(stage: Stage, epochs: int) -> list[float]:
+    """The learning rates of the first epochs of a stage."""
+    settings = stage.settings
+    return [float(settings.schedule(stage.schedule_epoch + i, stage.schedule_span, settings.optimizer.lr)) for i in range(epochs)]
 
 
 def run_content(stage_content: str, settings: Settings, since: int, groups: object) -> str:
@@ -106,7 +114,7 @@ def environment(techniques: Iterable[Technique], device_class: str) -> str:
     """The identity of the code of the step and of these techniques, of the libraries that compute, and of the device."""
     return digest(
         {
-            "code": code_digest(sorted({type(one) for one in techniques}, key=lambda c: c.__qualname__)),
+            "code": code_digest(frozenset(type(one) for one in techniques)),
             "versions": versions(),
             "device": device_class,
         }
@@ -140,14 +148,15 @@ def _version(name: str) -> str:
         return "none"
 
 
-def code_digest(classes: Iterable[type]) -> str:
+@cache
+def code_digest(classes: frozenset[type]) -> str:
     """The identity of what the step's modules and these classes compute, docstrings and comments aside."""
-    return digest([*(_module_code(name) for name in STEP_MODULES), *(class_code(one) for one in classes)])
+    return digest([*(_module_code(name) for name in STEP_MODULES), *sorted(class_code(one) for one in {*classes, *STEP_TECHNIQUES})])
 
 
 @cache
 def _module_code(name: str) -> str:
-    return ast.dump(_without_docstrings(_tree(name)))
+    return ast.dump(_tree(name))
 
 
 @cache
@@ -160,8 +169,8 @@ def class_code(one: type) -> str:
         node = _defined(module).get(name)
         if node is None or f"{module}.{name}" in needed:
             continue
-        if isinstance(node, ast.ImportFrom):
-            waiting.append((str(node.module), name))
+        if isinstance(node, tuple):
+            waiting.append(node)
             continue
         needed[f"{module}.{name}"] = ast.dump(node)
         waiting += [(module, part.id) for part in ast.walk(node) if isinstance(part, ast.Name)]
@@ -169,33 +178,32 @@ def class_code(one: type) -> str:
 
 
 @cache
-def _defined(module: str) -> dict[str, ast.stmt]:
-    """What a module of ours defines or takes from another of ours, by name; the base class of techniques computes nothing."""
-    return {name: node for node in _without_docstrings(_tree(module)).body for name in _names_defined(node) if name != "Technique"}
+def _defined(module: str) -> dict[str, ast.stmt | tuple[str, str]]:
+    """What a module of ours defines, by name; for what it takes from another of ours, that module and the name there."""
+    found: dict[str, ast.stmt | tuple[str, str]] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom):
+            if str(node.module).startswith("ablation.") and node.module not in UNCOUNTED:
+                found |= {alias.asname or alias.name: (str(node.module), alias.name) for alias in node.names}
+        else:
+            found |= dict.fromkeys(_names_defined(node), node)
+    return found
 
 
 def _names_defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ablation."):
-        return [alias.asname or alias.name for alias in node.names]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return [node.target.id]
-    return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(inspect.getsource(importlib.import_module(module)))
+    return _without_docstrings(ast.parse(inspect.getsource(importlib.import_module(module))))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and isinstance(body, list) and body:
-            first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return tree

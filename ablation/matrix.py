@@ -1,6 +1,7 @@
 """From the file to its arms: each with its stages, its parent and its change."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -18,17 +19,21 @@ from ablation.config import (
     StageOptions,
     Study,
     StudyFile,
+    Sweep,
     canonical,
     dump,
+    is_position,
     lay,
     load,
     split_stage,
 )
-from ablation.errors import ConfigError, unknown_name
+from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.techniques.technique import build
 
 WORDS = ("of", "label", "note", "published", "arms")  # what an arm says beside settings
-WHOLE_ARM = ("data", "model", "classifier", "precision", "deterministic")  # what a stage may not change
+WHOLE_ARM = ("data", "model", "classifier", "precision", "deterministic", "stages")  # what a stage may not change
+MAX_ARMS = 10_000
+MAX_NAME = 200
 Sets = Sequence[tuple[str, Any]]  # --set PATH=VALUE
 
 
@@ -73,17 +78,30 @@ def _specs(file: StudyFile) -> dict[str, _Spec]:
     rungs = list(_ladder(file))
     specs: dict[str, _Spec] = {}
     for spec in itertools.chain(rungs, _derived(file, rungs[0].name), _without(file, rungs), _with(file, rungs), _subsets(file, rungs)):
-        if spec.name in specs:
-            raise ConfigError(spec.name, "two arms have this name; expected each name once")
-        specs[spec.name] = spec
-    return _joined(specs)
+        _add(specs, spec, spec.layers[-1][0])
+    return {name: replace(spec, layers=_all_layers(spec, specs)) for name, spec in specs.items()}
+
+
+def _add(specs: dict[str, _Spec], spec: _Spec, where: str) -> None:
+    """Take one more arm in, whose name must be new and such that `--arm` can choose it."""
+    if spec.name in specs:
+        raise ConfigError(where, f"two arms are named {spec.name!r}; expected each name once")
+    if not spec.name.isprintable() or not all(part.strip() == part != "" for part in spec.name.split("/")) or set(spec.name) & set("*?[]"):
+        raise ConfigError(
+            where, f"found the name {spec.name!r}; expected printable letters, without spaces around them and without * ? [ ]"
+        )
+    if len(spec.name) > MAX_NAME:
+        raise ConfigError(where, f"found a name of {len(spec.name)} letters; expected at most {MAX_NAME}")
+    if len(specs) == MAX_ARMS:
+        raise ConfigError(where, f"makes more than {MAX_ARMS:,} arms; expected fewer")
+    specs[spec.name] = spec
 
 
 def _ladder(file: StudyFile) -> Iterator[_Spec]:
     parent: str | None = None
     names: list[str] = []
     for name, layer in file.ladder.items():
-        spec = _spec(name, "ladder", f"ladder.{name}", layer, parent)
+        spec = _spec(name, "ladder", f"ladder.{name}", layer or {}, parent)
         names += [name] if parent else []
         yield replace(spec, written=parent is not None, cumulative="+".join(names))
         parent = name
@@ -92,19 +110,32 @@ def _ladder(file: StudyFile) -> Iterator[_Spec]:
 def _derived(file: StudyFile, first: str) -> Iterator[_Spec]:
     """Variants and sweep points, each over the arm that it is `of`."""
     for name, layer in file.variants.items():
-        yield replace(_spec(name, "variant", f"variants.{name}", layer, str((layer or {}).get("of", first))), written=True)
+        own = layer or {}
+        yield replace(_spec(name, "variant", f"variants.{name}", own, str(own.get("of", first))), written=True)
     for name, sweep in file.sweeps.items():
-        where = f"sweeps.{name}"
-        common = _settings(dict(sweep.model_extra or {}))
-        axes = [list(_axis(axis, points, f"{where}.over.{axis}")) for axis, points in sweep.over.items()]
-        if not axes or not all(axes):
-            raise ConfigError(f"{where}.over", "has no points; expected at least one axis with one value")
-        for point in itertools.product(*axes):
-            layers = [(where, common), *((place, _settings(layer)) for _, place, layer in point)]
-            words = {word: value for _, _, layer in point for word, value in layer.items() if word in WORDS}
-            yield _Spec(
-                "/".join([name, *(label for label, _, _ in point)]), "sweep", sweep.of or first, tuple(layers), words=_words(words, where)
-            )
+        yield from _points(name, sweep, sweep.of or first)
+
+
+def _points(name: str, sweep: Sweep, of: str) -> Iterator[_Spec]:
+    where, common = f"sweeps.{name}", dict(sweep.model_extra or {})
+    _check_words(common, (), where, "a sweep as a whole")
+    axes = [list(_axis(axis, points, f"{where}.over.{axis}")) for axis, points in sweep.over.items()]
+    if not axes or not all(axes):
+        raise ConfigError(f"{where}.over", "has no points; expected at least one axis with one value")
+    if math.prod(map(len, axes)) > MAX_ARMS:
+        raise ConfigError(f"{where}.over", f"makes more than {MAX_ARMS:,} arms; expected fewer")
+    for point in itertools.product(*axes):
+        words = [_words(layer, place) for _, place, layer in point]
+        if len(words) > 1 and any("published" in one for one in words):
+            raise ConfigError(f"{where}.over", "has published figures, which belong to one arm, on axes that are crossed; expected none")
+        joined = {word: ", ".join(one[word] for one in words if word in one) for word in ("label", "note")}
+        yield _Spec(
+            "/".join([name, *(label for label, _, _ in point)]),
+            "sweep",
+            of,
+            ((where, common), *((place, _settings(layer)) for _, place, layer in point)),
+            words={**words[0], **joined},
+        )
 
 
 def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Layer]]:
@@ -113,6 +144,7 @@ def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Lay
         for label, layer in points.items():
             if not isinstance(layer, Mapping):
                 raise ConfigError(f"{where}.{label}", f"found {layer!r}; expected the settings of this point, such as {{loss: focal}}")
+            _check_words(layer, ("label", "note", "published"), f"{where}.{label}", "a point of a sweep")
             yield str(label), f"{where}.{label}", dict(layer)
         return
     if not isinstance(points, list):
@@ -127,6 +159,8 @@ def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Lay
 def _without(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
     for name in file.drop_one:
         position = _position(name, rungs, "drop_one")
+        if position == 0:
+            raise ConfigError("drop_one", f"found {name!r}, the first rung, which has none to leave out; expected a rung below it")
         for dropped in rungs[1 : position + 1]:
             layers = tuple(layer for rung in rungs[: position + 1] if rung is not dropped for layer in rung.layers)
             yield _Spec(f"{name}/without-{dropped.name}", "drop_one", name, layers)
@@ -135,19 +169,32 @@ def _without(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
 def _with(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
     for name in file.add_one:
         position = _position(name, rungs, "add_one")
+        if position == len(rungs) - 1:
+            raise ConfigError("add_one", f"found {name!r}, the last rung, below which there is none to add; expected a rung above it")
         below = tuple(layer for rung in rungs[: position + 1] for layer in rung.layers)
         for added in rungs[position + 1 :]:
             yield _Spec(f"{name}/with-{added.name}", "add_one", name, below + added.layers)
 
 
 def _subsets(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
-    of = file.grid.of or rungs[0].name
-    below = tuple(layer for rung in rungs[: _position(of, rungs, "grid.of") + 1] for layer in rung.layers) if file.grid.rungs else ()
-    chosen = [rungs[_position(name, rungs, "grid.rungs")] for name in file.grid.rungs]
-    for size in range(1, len(chosen) + 1):
-        for subset in itertools.combinations(chosen, size):
+    if not file.grid.rungs:
+        if file.grid.of:
+            raise ConfigError("grid.rungs", "is missing; expected the rungs whose subsets are made")
+        return
+    of = _position(file.grid.of or rungs[0].name, rungs, "grid.of")
+    positions = [_position(name, rungs, "grid.rungs") for name in file.grid.rungs]
+    for position in positions:
+        if position <= of or positions.count(position) > 1:
+            raise ConfigError(
+                "grid.rungs", f"found {rungs[position].name!r}; expected each rung once, and only rungs below {rungs[of].name!r}"
+            )
+    if 2 ** len(positions) > MAX_ARMS:
+        raise ConfigError("grid.rungs", f"{len(positions)} rungs have more than {MAX_ARMS:,} subsets; expected fewer")
+    below = tuple(layer for rung in rungs[: of + 1] for layer in rung.layers)
+    for size in range(1, len(positions) + 1):
+        for subset in itertools.combinations([rungs[position] for position in sorted(positions)], size):
             layers = below + tuple(layer for rung in subset for layer in rung.layers)
-            yield _Spec("grid/" + "+".join(rung.name for rung in subset), "grid", of, layers)
+            yield _Spec("grid/" + "+".join(rung.name for rung in subset), "grid", rungs[of].name, layers)
 
 
 def _position(name: str, rungs: list[_Spec], where: str) -> int:
@@ -157,12 +204,17 @@ def _position(name: str, rungs: list[_Spec], where: str) -> int:
     return names.index(name)
 
 
-def _spec(name: str, kind: str, where: str, layer: Layer | None, parent: str | None) -> _Spec:
-    layer = layer or {}
-    if "arms" in layer or (kind == "ladder" and "of" in layer):
-        word = "arms" if "arms" in layer else "of"
-        raise ConfigError(where, f"found {word!r}, which a {kind} cannot have")
+def _spec(name: str, kind: str, where: str, layer: Layer, parent: str | None) -> _Spec:
+    allowed = ("label", "note", "published") + (("of",) if kind == "variant" else ())
+    _check_words(layer, allowed, where, "a rung" if kind == "ladder" else "a variant")
     return _Spec(name, kind, parent, ((where, _settings(layer)),), words=_words(layer, where))
+
+
+def _check_words(layer: Mapping[str, Any], allowed: Sequence[str], where: str, what: str) -> None:
+    for word in WORDS:
+        if word in layer and word not in allowed:
+            expected = f"{', '.join(allowed)} or settings" if allowed else "settings"
+            raise ConfigError(f"{where}.{word}", f"is nothing that {what} can have; expected {expected}")
 
 
 def _settings(layer: Layer) -> Layer:
@@ -175,46 +227,46 @@ def _words(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(words.get(word, ""), str):
             raise ConfigError(f"{where}.{word}", f"found {words[word]!r}; expected text")
     published = words.get("published", {})
-    if not isinstance(published, Mapping) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in published.values()):
+    if not isinstance(published, Mapping) or not all(_is_percentage(value) for value in published.values()):
         raise ConfigError(f"{where}.published", f"found {published!r}; expected figures in percent by their report, such as {{A: 84.22}}")
     return words
 
 
-def _joined(specs: dict[str, _Spec]) -> dict[str, _Spec]:
-    """The specs with the layers of the arm that each is `of` underneath their own."""
+def _is_percentage(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
 
-    def layers(spec: _Spec, above: tuple[str, ...]) -> tuple[tuple[str, Layer], ...]:
-        if spec.name in above:
-            raise ConfigError(f"{spec.kind}s.{spec.name}.of", f"goes in a circle: {' of '.join([*above, spec.name])}")
-        own = spec.layers
-        if spec.kind == "ladder":
-            return (layers(specs[spec.parent], above) if spec.parent else ()) + own
-        if spec.kind not in ("variant", "sweep"):
-            return own
-        if spec.parent not in specs:
-            raise unknown_name(f"{own[0][0]}.of", "arm", str(spec.parent), specs)
-        return layers(specs[spec.parent], (*above, spec.name)) + own
 
-    return {name: replace(spec, layers=layers(spec, ())) for name, spec in specs.items()}
+def _all_layers(spec: _Spec, specs: Mapping[str, _Spec]) -> tuple[tuple[str, Layer], ...]:
+    """The layers of the arms that this one stands on, the lowest first, and its own."""
+    line = [spec]
+    while line[-1].kind in ("ladder", "variant", "sweep") and line[-1].parent is not None:
+        where, parent = f"{line[-1].layers[0][0]}.of", line[-1].parent
+        if parent not in specs:
+            raise unknown_name(where, "arm", parent, specs)
+        names = [one.name for one in line]
+        if parent in names:
+            raise ConfigError(where, f"goes in a circle: {' of '.join([*names, parent])}")
+        line.append(specs[parent])
+    return tuple(layer for one in reversed(line) for layer in one.layers)
 
 
 def _conditioned(specs: dict[str, _Spec], conditions: Mapping[str, Layer | None]) -> dict[str, _Spec]:
     """The specs, and after them those of every condition: the same layers over another base, compared within the condition."""
     everything = dict(specs)
     for condition, layer in conditions.items():
+        where = f"conditions.{condition}"
+        _check_words(layer or {}, ("arms",), where, "a condition")
         globs = (layer or {}).get("arms", ["*"])
-        if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
-            raise ConfigError(f"conditions.{condition}.arms", f"found {globs!r}; expected a list of arms")
-        chosen = select_names(specs, globs, f"conditions.{condition}.arms")
+        if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) for glob in globs):
+            raise ConfigError(f"{where}.arms", f"found {globs!r}; expected a list of arms")
+        chosen = select_names(specs, globs, f"{where}.arms")
         for name in chosen:
             spec, full = specs[name], f"{condition}/{name}"
             parent = spec.parent
             while parent is not None and parent not in chosen:
                 parent = specs[parent].parent
-            if full in everything:
-                raise ConfigError(f"conditions.{condition}", f"two arms are named {full!r}; expected each name once")
             parent = f"{condition}/{parent}" if parent else name
-            everything[full] = replace(spec, name=full, kind="condition", parent=parent, condition=condition, written=False)
+            _add(everything, replace(spec, name=full, kind="condition", parent=parent, condition=condition, written=False), where)
     return everything
 
 
@@ -240,11 +292,19 @@ def _resolve_all(
     plain = {name: _resolve(spec, bases[spec.condition], (), used) for name, spec in specs.items()}
     _check_changes(specs, plain)
     arms = {name: _resolve(spec, bases[spec.condition], sets, used) for name, spec in specs.items()} if sets else plain
-    for path, value in sets:
-        if path not in used:
-            first = next(iter(specs.values()))
-            _lay_set(Draft(dump(arms[first.name].settings)), path, value, strictly=True)
+    _check_used(arms, used, sets)
     return list(_related(arms))
+
+
+def _check_used(arms: Mapping[str, Arm], used: set[str], sets: Sets) -> None:
+    """Raise for a --set that no arm has a place for."""
+    for path, _ in sets:
+        if path not in used:
+            stages = [(i, flatten(dump(stage.settings))) for arm in arms.values() for i, stage in enumerate(arm.stages)]
+            known = {name for _, settings in stages for name in settings} | {
+                f"stages.{i}.{name}" for i, settings in stages for name in settings
+            }
+            raise ConfigError(f"--set.{path}", f"no arm has such a field.{nearest(path, known)}")
 
 
 def _base(layers: list[tuple[str, Layer]]) -> Draft:
@@ -283,7 +343,7 @@ def _resolve(spec: _Spec, base: Draft, sets: Sets, used: set[str]) -> Arm:
         baseline=None,
         condition=spec.condition,
         settings=build(Settings, draft.settings),
-        stages=resolve_stages(draft, where, lambda settings: _set_stage(settings, sets, used)),
+        stages=resolve_stages(draft, where, lambda i, settings: _set_stage(i, settings, sets, used)),
         label=spec.words.get("label", ""),
         note=spec.words.get("note", ""),
         published={str(name): float(value) for name, value in spec.words.get("published", {}).items()},
@@ -291,31 +351,37 @@ def _resolve(spec: _Spec, base: Draft, sets: Sets, used: set[str]) -> Arm:
     )
 
 
-def _lay_set(draft: Draft, path: str, value: Any, *, used: set[str] | None = None, strictly: bool = False) -> Draft:
+def _lay_set(draft: Draft, path: str, value: Any, *, used: set[str]) -> Draft:
     """The draft with one --set over it; one field of a technique is set only in arms whose technique has that field."""
-    if strictly or _has(draft, path):
-        draft = lay(draft, {path: value}, "--set")
-        if used is not None:
-            used.add(path)
-    return draft
+    if not _has(draft, path):
+        return draft
+    used.add(path)
+    return lay(draft, {path: value}, "--set")
 
 
-def _set_stage(settings: dict[str, Any], sets: Sets, used: set[str]) -> dict[str, Any]:
+def _set_stage(number: int, settings: dict[str, Any], sets: Sets, used: set[str]) -> dict[str, Any]:
+    """One stage's settings with every --set over them, in the order of the command."""
     for path, value in sets:
-        if path != "epochs" and not path.startswith("stages"):
-            settings = _lay_set(Draft(settings), path, value, used=used).settings
+        top, _, rest = path.partition(".")
+        own, _, name = rest.partition(".")
+        if top != "stages":
+            name = "" if path == "epochs" else path
+        elif own != str(number) or name.partition(".")[0] not in Settings.model_fields or name == "epochs":
+            name = ""
+        if name and _has(Draft(settings), name):
+            used.add(path)
+            settings = lay(Draft(settings), {name: value}, "--set").settings
     return settings
 
 
 def _has(draft: Draft, path: str) -> bool:
+    """Whether the draft has a place for this path; a field of a stage's technique is known only once the stage is resolved."""
     top, *rest = path.split(".")
     if top == "stages" and rest:
-        return rest[0].isdigit() and int(rest[0]) < len(draft.stages)
-    if not rest:
-        return True
+        return is_position(rest[0], draft.stages) and (len(rest) < 3 or rest[1] in WHOLE_ARM)
     here: Any = draft.settings
-    for part in (top, *rest):
-        if isinstance(here, list | tuple) and part.isdigit() and int(part) < len(here):
+    for part in (top, *rest) if rest else ():
+        if isinstance(here, list | tuple) and is_position(part, here):
             here = here[int(part)]
         elif isinstance(here, Mapping) and part in here:
             here = here[part]
@@ -324,17 +390,16 @@ def _has(draft: Draft, path: str) -> bool:
     return True
 
 
-def resolve_stages(
-    draft: Draft, where: str, finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: settings
-) -> tuple[Stage, ...]:
+def resolve_stages(draft: Draft, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Stage, ...]:
     """The stages of a draft, lengths in epochs and restarts worked out; `finish` has the last word on each stage's settings."""
     layers = draft.stages or ({},)
     options, settings = [], []
     for i, layer in enumerate(layers):
-        place = f"{where}.stages.{i}" if draft.stages else where
+        place = f"{draft.stages_at}.{i}" if draft.stages else where
         own, changed = split_stage(layer)
         options.append(_options(own, place, len(layers)))
-        settings.append(build(Settings, finish(lay(Draft(draft.settings), changed, place).settings)))
+        _check_whole_arm(changed, place)
+        settings.append(build(Settings, finish(i, lay(Draft(draft.settings), changed, place).settings)))
         _check_stage(i, options, settings, {name.partition(".")[0] for name in changed}, place, last=i == len(layers) - 1)
     epochs = _lengths([option.epochs for option in options], draft.settings["epochs"])
     restarts = [_restarts(i, options) for i in range(len(layers))]
@@ -370,10 +435,13 @@ def _options(layer: Layer, where: str, num_stages: int) -> StageOptions:
     return options
 
 
-def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], changed: set[str], where: str, *, last: bool) -> None:
-    for name in WHOLE_ARM:
-        if name in changed:
+def _check_whole_arm(changed: Iterable[str], where: str) -> None:
+    for name in changed:
+        if name.partition(".")[0] in WHOLE_ARM:
             raise ConfigError(f"{where}.{name}", "cannot differ between stages; set it for the whole arm")
+
+
+def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], changed: set[str], where: str, *, last: bool) -> None:
     for name in ("select", "tta", "posthoc"):
         if name in changed and not last:
             raise ConfigError(f"{where}.{name}", "acts on the last stage only; set it there")
@@ -429,15 +497,11 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
 
 def change(parent: Arm, arm: Arm) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, leaf by leaf, stages unrolled: what differs throughout has its plain name, else that of its stage."""
-    ends = [[stage.first_epoch + stage.epochs for stage in one.stages] for one in (parent, arm)]
-    longest = max(ends[0][-1], ends[1][-1])
-    starts = sorted({0, *(end for end in (*ends[0], *ends[1]) if end < longest)})
-    found: list[tuple[int, dict[str, tuple[Any, Any]]]] = []
-    for start in starts:
-        old, new = _at(parent, start), _at(arm, start)
-        numbered = arm.stages if len(arm.stages) >= len(parent.stages) else parent.stages
-        found.append((_index(numbered, start), _differences(_effective(old, start), _effective(new, start))))
-    changes = _lengths_changed(parent, arm)
+    lengths, unrolled = _lengths_changed(parent, arm), _unrolled(parent, arm)
+    if "epochs" not in lengths and not any(differences for _, differences in unrolled):
+        return {}  # at most cut in other places, which alters nothing
+    found = _paired(parent, arm) if len(parent.stages) == len(arm.stages) else unrolled
+    changes = lengths
     for name in dict.fromkeys(name for _, differences in found for name in differences):
         values = [differences.get(name) for _, differences in found]
         if all(value == values[0] for value in values):
@@ -445,6 +509,26 @@ def change(parent: Arm, arm: Arm) -> dict[str, tuple[Any, Any]]:
         else:
             changes |= {f"stages.{i}.{name}": differences[name] for i, differences in found if name in differences}
     return changes
+
+
+Differences = dict[str, tuple[Any, Any]]
+
+
+def _paired(parent: Arm, arm: Arm) -> list[tuple[int, Differences]]:
+    """What differs between stages of the same number."""
+    return [(i, _differences(_effective(parent, i, begins=i > 0), _effective(arm, i, begins=i > 0))) for i in range(len(arm.stages))]
+
+
+def _unrolled(parent: Arm, arm: Arm) -> list[tuple[int, Differences]]:
+    """What differs from each epoch on at which a stage of either begins, by the stage's number in the arm that has more of them."""
+    starts = sorted({stage.first_epoch for one in (parent, arm) for stage in one.stages})
+    numbered = arm.stages if len(arm.stages) >= len(parent.stages) else parent.stages
+    return [(_index(numbered, start), _differences(_at(parent, start), _at(arm, start))) for start in starts]
+
+
+def _at(arm: Arm, epoch: int) -> dict[str, Any]:
+    number = _index(arm.stages, epoch)
+    return _effective(arm, number, begins=arm.stages[number].first_epoch == epoch > 0)
 
 
 def _lengths_changed(parent: Arm, arm: Arm) -> dict[str, tuple[Any, Any]]:
@@ -458,19 +542,15 @@ def _lengths_changed(parent: Arm, arm: Arm) -> dict[str, tuple[Any, Any]]:
 
 
 def _index(stages: tuple[Stage, ...], epoch: int) -> int:
-    return max(i for i, stage in enumerate(stages) if stage.first_epoch <= epoch or i == 0)
+    """The number of the stage in force at an epoch."""
+    return max(i for i, stage in enumerate(stages) if stage.first_epoch <= epoch)
 
 
-def _at(arm: Arm, epoch: int) -> tuple[Stage, bool]:
-    """The stage in force at an epoch, and whether its training method differs from the stage before (which implies its restarts)."""
-    i = _index(arm.stages, epoch)
-    return arm.stages[i], i > 0 and arm.stages[i].train != arm.stages[i - 1].train
-
-
-def _effective(stage_and_implied: tuple[Stage, bool], start: int) -> dict[str, Any]:
-    stage, implied = stage_and_implied
+def _effective(arm: Arm, number: int, *, begins: bool) -> dict[str, Any]:
+    """What is in force in a stage, and what happens where it begins, unless another way of training implies it."""
+    stage = arm.stages[number]
+    implied = number > 0 and stage.train != arm.stages[number - 1].train
     settings = {name: value for name, value in dump(stage.settings).items() if name != "epochs"}
-    begins = start == stage.first_epoch and start > 0
     options = {
         "train": stage.train,
         "head": stage.head if begins else "keep",
@@ -487,14 +567,15 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tu
 
 
 def families(changes: Iterable[str]) -> list[str]:
-    """The families that a change touches; stages' lengths and what they train count as one."""
-    found = []
+    """The families that a change touches; what stages train counts as one, and their lengths only where nothing else differs."""
+    found: dict[str, None] = {}
+    lengths: dict[str, None] = {}
     for name in changes:
         parts = name.split(".")
-        if parts[0] == "stages":
-            parts = parts[2:]
-        found.append("stages" if parts[0] in ("epochs", "train", "head", "backbone", "start", "restart") else parts[0])
-    return list(dict.fromkeys(found))
+        is_length = parts[0] == "stages" and parts[2] == "epochs"
+        top = parts[2] if parts[0] == "stages" else parts[0]
+        (lengths if is_length else found)["stages" if top in StageOptions.model_fields else top] = None
+    return list(found or lengths)
 
 
 def _check_changes(specs: Mapping[str, _Spec], arms: Mapping[str, Arm]) -> None:

@@ -6,6 +6,7 @@ It looks at nothing itself: the recorded state and the measured speeds come in a
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,25 @@ class _Step:
     """One stage of one arm and seed, identified."""
 
     stage: Stage
-    group: str  # the stage whatever its length
-    content: str
+    identity: Mapping[str, Any]  # what `keys.stage_content` takes beside the stage
     environment: str
-    parent_content: str
     tracked: Tracked | None
     before: str  # the id of the average that it starts from
+
+    @cached_property
+    def group(self) -> str:
+        """The stage whatever its length."""
+        return keys.stage_content(self.stage, 0, **self.identity)
+
+    @cached_property
+    def content(self) -> str:
+        """The identity of its end, whatever the environment."""
+        return keys.stage_content(self.stage, self.stage.epochs, **self.identity)
+
+    def key(self, epochs: int) -> str:
+        """The key of its state after that many epochs."""
+        content = self.content if epochs == self.stage.epochs else keys.stage_content(self.stage, epochs, **self.identity)
+        return keys.with_environment(content, self.environment)
 
 
 def average_id(technique: Any, since: int) -> str:
@@ -219,10 +233,9 @@ def _chain(arm: Arm, seed: int, around: Surroundings) -> tuple[_Step, ...]:
         before = average_id(settings.average, since[i])
         needed = last or source.num_validation > 0 or since[i + 1] == since[i] or arm.stages[i + 1].start == "average"
         best_on = (settings.select.removeprefix("best_on_"),) if last and settings.select != "last" else ()
-        group, end = (keys.stage_content(stage, epochs, **identity) for epochs in (0, stage.epochs))
         tracked = Tracked(before, settings.average, since[i], best_on) if needed else None
-        steps.append(_Step(stage, group, end, environment, content, tracked, average_before))
-        content = end
+        steps.append(_Step(stage, identity, environment, tracked, average_before))
+        content = steps[-1].content
     return tuple(steps)
 
 
@@ -234,7 +247,7 @@ def _run(study: Study, arm: Arm, seed: int, chain: tuple[_Step, ...], around: Su
     key = keys.with_environment(content, keys.digest([last.environment, keys.environment(watchers, around.device_class)]))
     evaluation = Evaluation(key, content, settings, last.tracked.id, study.groups, study.keep != "none")
     state, reason, used = _state(key, content, past.recorded.get((arm.name, seed), ()), key in past.results, rerun)
-    stage_keys = tuple(keys.with_environment(step.content, step.environment) for step in chain)
+    stage_keys = tuple(step.key(step.stage.epochs) for step in chain)
     return Run(arm.name, seed, key, content, stage_keys, state, reason, evaluation, used)
 
 
@@ -259,6 +272,8 @@ def _state(key: str, content: str, recorded: Sequence[RecordedRun], has_result: 
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
     if stale:
         return "missing", "code, versions or device have changed", key
+    if any(run.content == content for run in recorded):
+        return "missing", "was not finished, and code, versions or device have changed since", key
     if recorded:
         return "missing", "its settings, data or groups have changed since it was recorded", key
     return "missing", "new", key
@@ -336,18 +351,18 @@ def _stage_state(key: str, node: _Growing, past: Past, *, force: bool) -> str:
 
 def _grow(runs: Sequence[Run], chains: Mapping[tuple[str, int], tuple[_Step, ...]], selected: set[str]) -> dict[str, _Growing]:
     """Every stretch of training by its key, in an order in which parents come first."""
-    lengths: dict[tuple[str, str], dict[int, str]] = {}  # stage -> its lengths -> keys
-    for chain in chains.values():
-        for step in chain:
-            lengths.setdefault((step.group, step.environment), {})[step.stage.epochs] = keys.with_environment(
-                step.content, step.environment
-            )
+    steps = [step for chain in chains.values() for step in chain]
+    lengths: dict[tuple[str, str], set[int]] = {}  # of each stage
+    for step in steps:
+        lengths.setdefault((step.group, step.environment), set()).add(step.stage.epochs)
+    known = {step.key(step.stage.epochs) for step in steps}
     growing: dict[str, _Growing] = {}
     for run in runs:
         before = ""
         for i, step in enumerate(chains[run.arm, run.seed]):
-            ends = lengths[step.group, step.environment]
-            for end in sorted(end for end in ends if end <= step.stage.epochs):
+            candidates = {length: step.key(length) for length in lengths[step.group, step.environment] if length <= step.stage.epochs}
+            ends = {length: key for length, key in candidates.items() if key in known}
+            for end in sorted(ends):
                 earlier = [other for other in ends if other < end]
                 parent = ends[max(earlier)] if earlier else before
                 node = growing.setdefault(ends[end], _Growing(step, run.seed, end, parent, bool(earlier), begin=max(earlier, default=0)))

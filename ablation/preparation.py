@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,14 @@ class Workspace:
     def speeds(self) -> Path:
         """Measured seconds per training image."""
         return self.root / "speeds.json"
+
+    def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
+        """Delete the states of these stages and the results of these runs, so that they are computed again."""
+        for key in stages:
+            for name in (checkpoints.FINAL, checkpoints.CHECKPOINT):
+                (self.stages / key / name).unlink(missing_ok=True)
+        for key in results:
+            shutil.rmtree(self.results / key, ignore_errors=True)
 
     def past(self, recorded: Iterable[Mapping[str, Any]]) -> Past:
         """What lies in the folders and, of the store's runs, what is recorded."""

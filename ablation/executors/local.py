@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -39,7 +40,8 @@ class LocalExecutor:
     def _start(self, device: str) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, device, self._stop, os.getpid()), daemon=True)
-        process.start()
+        with _deaf():
+            process.start()
         theirs.close()
         return _Slot(process, ours, device)
 
@@ -93,9 +95,22 @@ class LocalExecutor:
             slot.process.join(5)
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Blocks Ctrl-C, for processes that begin meanwhile for good: it is the coordinator that decides when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     _die_with_parent(parent)
     import timm  # noqa: F401  imported now, while the coordinator still plans
     import torch

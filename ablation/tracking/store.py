@@ -10,8 +10,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlparse
 
@@ -38,7 +38,7 @@ def told(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["
     """The same method, MLflow's errors told as ours."""
 
     @wraps(method)
-    def asked(store: "Store", *args: P.args, **kwargs: P.kwargs) -> R:
+    def asked(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(store, *args, **kwargs)
         except MlflowException as error:
