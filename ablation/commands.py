@@ -76,9 +76,12 @@ class Session:
         """The selected arms."""
         return [arm for arm in self.study.arms if arm.name in self.selected]
 
+    def check(self) -> None:
+        """Find before anything else what would stop a run at its start; the data are decoded here."""
+        self.preparation.check(self.arms, self.study.seeds)
+
     def plan(self, known: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
         """The plan, given the study's runs in the store; with `probe`, models whose speed is unknown are timed for a moment."""
-        self.preparation.check(self.arms, self.study.seeds)
         past = self.workspace.past(known)
         around = self.preparation.surroundings
         speed = self.preparation.seconds_per_image if probe else self.preparation.measured_seconds
@@ -95,6 +98,7 @@ def plan(options: Options, *, as_json: bool) -> int:
     """Print the plan."""
     console = Console(stderr=True)
     session = Session(options, console)
+    session.check()
     made = session.plan(Store.open().runs_of(session.study.name), probe=True)
     if as_json:
         print(json.dumps(describe(made, session.preparation.surroundings), indent=1))
@@ -118,6 +122,7 @@ def run(options: Options) -> int:
     """Run what the plan lacks, record it, and print the table."""
     console = Console(stderr=True)
     session = Session(options, console)
+    session.check()
     with _alone(session.workspace.root, session.study.name, console), contextlib.ExitStack() as stack:
         store = Store.open()
         known = store.runs_of(session.study.name)

@@ -145,7 +145,13 @@ class Preparation:
         )
 
     def source(self, arm: Arm, seed: int) -> Source:
-        """The arm's data for a seed; they are decoded on first use."""
+        """The arm's data for a seed, decoded on first use; raises DataError where they cannot be had."""
+        try:
+            return self._source(arm, seed)
+        except DataError as error:
+            raise DataError(f"data ({arm.settings.data.name}): {error}") from None
+
+    def _source(self, arm: Arm, seed: int) -> Source:
         settings = arm.settings
         place = (settings.data, settings.model.image_size)
         if place not in self._datasets:

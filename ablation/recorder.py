@@ -8,6 +8,7 @@ import os
 import platform
 import queue
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -142,16 +143,20 @@ class Recorder:
             "notes": sorted({run.reason for run in self.plan.runs if run.reason.startswith("kept")}),
             "provenance": provenance(self.plan.study.folder),
         }
-        folder = Path(self._folder.name)
+        folder = self._new_folder()
         (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        shutil.copyfile(self.plan.study.file, folder / "experiments.yaml")
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | _context(self.command, self.plan.study.folder)
         run_id = self._ids.get(("plan", ""))
         if run_id is None:
             run_id = self._ids["plan", ""] = self.store.create(self.experiment, "plan", tags, _now())
             self.store.finish(run_id, "FINISHED", _now())
-        files = {PLAN: folder / PLAN, "experiments.yaml": self.plan.study.file}
         self.store.write(run_id, tags=tags)
-        self.store.add_files(run_id, files)
+        self.store.add_files(run_id, {path.name: path for path in folder.iterdir()})
+
+    def _new_folder(self) -> Path:
+        """A folder for files that are about to become artifacts: these may be links, so no file may be written twice."""
+        return Path(tempfile.mkdtemp(dir=self._folder.name))
 
     def _live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
         for run in self.plan.runs:
@@ -215,8 +220,7 @@ class Recorder:
 
         from ablation.report import figures
 
-        drawn, classes = Path(self._folder.name) / run.key, result["classes"]
-        drawn.mkdir(exist_ok=True)
+        drawn, classes = self._new_folder(), result["classes"]
         table = pd.read_csv(folder / "confusion_matrix.csv", index_col=0)
         figures.confusion_matrix_png(table.to_numpy(), classes, drawn / "confusion_matrix.png", f"{run.arm}, seed {run.seed}")
         arm = self.arms[run.arm]
@@ -233,8 +237,7 @@ class Recorder:
 
         name = (result["digest"],)
         if name not in self._drawn:
-            folder = self._drawn[name] = Path(self._folder.name) / f"data-{result['digest']}"
-            folder.mkdir(exist_ok=True)
+            folder = self._drawn[name] = self._new_folder()
             counts = {"train": result["counts"], "test": result["test_counts"]}
             figures.class_distribution_png(counts, result["classes"], folder / "class_distribution.png")
             pd.DataFrame({"class": result["classes"], **counts}).to_csv(folder / "class_distribution.csv", index=False)
@@ -244,7 +247,7 @@ class Recorder:
         run_id = self._run(run, _now())
         self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
         if log:
-            path = Path(self._folder.name) / "error.txt"
+            path = self._new_folder() / "error.txt"
             path.write_text(log, encoding="utf-8")
             self.store.add_files(run_id, {path.name: path})
         self.store.finish(run_id, "KILLED" if kind == "killed" else "FAILED", _now())

@@ -133,6 +133,7 @@ class _Scheduler:
         if failure != "killed" or self.attempts[key] >= ATTEMPTS:
             return False
         self.waiting[key] = self.running.pop(key)
+        self.history.pop(key, None)  # what is trained again is told again
         return True
 
     def _failed(self, key: str, event: dict[str, Any]) -> None:

@@ -145,6 +145,6 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     data = parse(text, path.name)
     if not isinstance(data, dict):
-        found = "nothing" if data is None else f"a {type(data).__name__}"
+        found = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
         raise ConfigError(path.name, f"holds {found}; expected a mapping with study, seeds, base ...")
     return data

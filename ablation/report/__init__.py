@@ -28,7 +28,7 @@ def frames(recorded: "Recorded") -> "Frames":
 
 def brief(recorded: "Recorded", arms: Sequence[str]) -> str:
     """The short table that a run ends with."""
-    from ablation.report.brief import brief as short_table
+    from ablation.report.short import brief as short_table
 
     return short_table(recorded, arms)
 

@@ -40,6 +40,17 @@ class Technique(BaseModel):
 Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has lists only, so a tuple field must take them
 
 
+WORDS = {  # pydantic's words for types, and ours
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a mapping",
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """The interchangeable techniques of one kind, by name."""
@@ -49,6 +60,13 @@ class Family:
     short_forms: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
     unnamed: str | None
     any_name: type[Technique] | None
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called in messages."""
+        return {"losses": "loss", "class_weights": "class weights", "longtail": "long tail", "data": "data set"}.get(
+            self.name, self.name.removesuffix("s")
+        )
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +109,7 @@ def make(family_name: str, spec: object, path: str = "") -> Any:
         name = fields["name"]
     chosen = kind.techniques.get(name, kind.any_name) if isinstance(name, str) else None
     if chosen is None:
-        raise unknown_name(f"{path}.name".lstrip(".") if "name" in fields and len(fields) > 1 else path, kind.name, str(name), kind.names)
+        raise unknown_name(f"{path}.name".lstrip(".") if "name" in fields and len(fields) > 1 else path, kind.noun, str(name), kind.names)
     return build(chosen, {**fields, "name": name}, path)
 
 
@@ -126,7 +144,7 @@ def _told(error: ValidationError, model: type[BaseModel], path: str) -> ConfigEr
     if first["type"] == "missing":
         return ConfigError(where, "is missing; expected a value")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(where, f"found {_short(first['input'])}; expected {message.replace('a valid tuple', 'a list')}")
+    return ConfigError(where, f"found {_short(first['input'])}; expected {WORDS.get(message, message)}")
 
 
 def _short(value: object) -> str:

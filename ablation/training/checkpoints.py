@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,9 +28,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     """Write beside, sync and rename, so that the file appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata={"record": json.dumps(record)}
-    )
+    # cloned, since the file takes no two names of one memory, which models with tied weights have
+    plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    save_file(plain, beside, metadata={"record": json.dumps(record)})
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     beside.replace(path)
