@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -20,11 +21,11 @@ from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.executors.local import LocalExecutor
 from ablation.matrix import load_study, select_names
 from ablation.plan import Plan, describe, make_plan
-from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key, with_seeds
+from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
 from ablation.progress import Board, view
 from ablation.recorder import Recorder, command_line
 from ablation.scheduler import Outcome, execute
-from ablation.tracking.store import Recorded, Store
+from ablation.tracking.store import Point, Recorded, Store
 from ablation.worker import device_name
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
@@ -52,7 +53,8 @@ class Session:
 
     def __init__(self, options: Options, console: Console, root: Path | None = None) -> None:
         self.options, self.console = options, console
-        self.study = with_seeds(load_study(options.file, options.profile, options.sets), options.seeds)
+        self.study = load_study(options.file, options.profile, options.sets)
+        self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = tuple(select_names(names, options.arms, "--arm")) if options.arms else tuple(names)
         self.devices = devices(options.device)
@@ -78,20 +80,35 @@ class Session:
 
     def check(self) -> None:
         """Find before anything else what would stop a run at its start; the data are decoded here."""
-        self.preparation.check(self.arms, self.study.seeds)
+        self.preparation.check(self.arms, self.seeds)
 
     def plan(self, known: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
         """The plan, given the study's runs in the store; with `probe`, models whose speed is unknown are timed for a moment."""
         past = self.workspace.past(known)
         around = self.preparation.surroundings
         speed = self.preparation.seconds_per_image if probe else self.preparation.measured_seconds
-        return make_plan(self.study, self.study.seeds, self.selected, around, past, rerun=self.options.rerun, seconds_per_image=speed)
+        return make_plan(
+            self.study,
+            self.seeds,
+            self.selected,
+            around,
+            past,
+            other_seeds=self.study.seeds,
+            rerun=self.options.rerun,
+            seconds_per_image=speed,
+        )
 
     def _decoding(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             self.console.print(f"{what}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done == total:
             self.console.print(f"{what}: {total:,}", highlight=False)
+
+
+def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    if any(seed < 0 for seed in seeds):
+        raise ConfigError("--seed", f"found {min(seeds)}; expected numbers from 0")
+    return tuple(dict.fromkeys(seeds))
 
 
 def plan(options: Options, *, as_json: bool) -> int:
@@ -139,6 +156,8 @@ def run(options: Options) -> int:
         _stop_if_long(made, session)
         if options.rerun == "force":
             session.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
+        if options.rerun == "force":
+            _forget(made)
         recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
         recorder.begin(known)
         for one in made.runs:
@@ -181,6 +200,15 @@ def _close(recorder: Recorder, session: Session) -> bool:
             f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
         )
     return not recorder.problems
+
+
+def _forget(made: Plan) -> None:
+    """Delete what was trained and computed before, so that it is done again."""
+    for node in made.nodes.values():
+        if node.state != "done":
+            shutil.rmtree(node.job.stages / node.job.key, ignore_errors=True)
+    for one in made.waiting:
+        shutil.rmtree(made.nodes[one.chain[-1]].job.results / one.key, ignore_errors=True)
 
 
 class Notes:
@@ -368,8 +396,6 @@ def _status_text(path: Path, *, is_alive: bool) -> str:
 
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     """Print what is known of one run: its state, its epochs, and why it failed."""
-    from ablation.training import checkpoints
-
     store = Store.open()
     name = study_name(file, profile, store)
     recorded = store.recorded(name)
@@ -382,14 +408,11 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     rows = recorded.runs
     found = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
     print(f"{name}: {arm} seed {seed}: {found[0]['status'].lower() if found else planned['state']} (key {planned['key'][:8]})")
-    history: list[Mapping[str, Any]] = []
-    for stage in recorded.plan["stages"]:
-        if arm in stage["arms"] and stage["seed"] == seed:
-            folder = Workspace(store.root).stages / stage["key"]
-            known = checkpoints.record(folder / checkpoints.FINAL) or checkpoints.record(folder / checkpoints.CHECKPOINT) or {}
-            history = max(history, known.get("history", []), key=len)
-    for row in history:
-        print(_epoch_text(row))
+    points = store.curves(found[0]["run_id"]) if found else []
+    for step in sorted({point.step for point in points}):
+        print(_epoch_text({point.name: point for point in points if point.step == step}, step))
+    if not points:
+        print("no epoch is recorded yet (ablate status shows what is under way)")
     if found and found[0]["reason"]:
         print(f"reason: {found[0]['reason']}")
         with contextlib.suppress(AblateError):
@@ -397,23 +420,15 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     return DONE
 
 
-def _epoch_text(row: Mapping[str, Any]) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"] / 1000))
-    watched = "".join(f"  {split} {_accuracies(row[split])}" for split in ("validation", "test") if split in row)
-    speed = f"{row['images_per_second']:.0f} images/s"
-    return f"{when}  epoch {row['epoch'] + 1:>3}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  {speed}{watched}"
-
-
-def _accuracies(by_average: Mapping[str, Mapping[str, float]]) -> str:
-    """An epoch's accuracy in percent; where the weights of several averages were looked at, each with its name."""
-    named = len(by_average) > 1
-    return ", ".join(f"{100 * found['accuracy']:.2f} %" + (f" ({name})" if named else "") for name, found in by_average.items())
+def _epoch_text(points: Mapping[str, Point], step: int) -> str:
+    """One epoch's line: when it ended, loss, learning rate, and what was watched."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
+    values = "".join(f"  {name.removeprefix('train/')} {point.value:.4g}" for name, point in sorted(points.items()))
+    return f"{when}  epoch {step + 1:>3}{values}"
 
 
 def clean(*, everything: bool) -> int:
     """Delete trained stages and results that are recorded; with `everything`, those of unfinished work and the decoded data too."""
-    import shutil
-
     workspace, store = Workspace(Path("mlruns").resolve()), Store.open()
     held = [path.stem for path in (workspace.root / "locks").glob("*.lock") if _is_held(path)]
     if held:

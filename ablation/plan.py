@@ -111,6 +111,7 @@ class Plan:
     classes: tuple[str, ...]
     num_test: int
     runs: tuple[Run, ...]
+    others: tuple[Run, ...]  # runs of other arms and seeds of the study that are recorded as they would come out now
     nodes: Mapping[str, Node]  # by key, parents first
 
     @property
@@ -166,6 +167,7 @@ def make_plan(
     around: Surroundings,
     past: Past,
     *,
+    other_seeds: Sequence[int] = (),
     rerun: str = "",
     seconds_per_image: Callable[[Stage], float] = lambda stage: 0.0,
 ) -> Plan:
@@ -177,14 +179,20 @@ def make_plan(
     `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (and what failed), or "force" (all).
     """
     arms = {arm.name: arm for arm in study.arms}
-    chains = {(arm.name, seed): _chain(arm, seed, around) for seed in seeds for arm in study.arms}
+    chains = {(arm.name, seed): _chain(arm, seed, around) for seed in dict.fromkeys([*seeds, *other_seeds]) for arm in study.arms}
     everything = [_run(study, arms[name], seed, chain, around, past, rerun) for (name, seed), chain in chains.items()]
-    runs = [run for run in everything if run.arm in selected]
-    growing = _grow(everything, chains, set(selected))
+    runs = [run for run in everything if run.arm in selected and run.seed in seeds]
+    others = [run for run in everything if run not in runs and _is_recorded(run, past)]
+    growing = _grow([run for run in everything if run.seed in seeds], chains, set(selected))
     nodes = _nodes(study, growing, around, past, seconds_per_image, force=rerun == "force")
     source = around.source(study.arms[0], seeds[0])
     honest = _labels(study, seeds[0], around)
-    return Plan(study, tuple(seeds), tuple(selected), honest, source.classes, sum(source.test_counts), tuple(runs), nodes)
+    return Plan(study, tuple(seeds), tuple(selected), honest, source.classes, sum(source.test_counts), tuple(runs), tuple(others), nodes)
+
+
+def _is_recorded(run: Run, past: Past) -> bool:
+    """Whether the store has the run as it would come out now, whatever is to be done again."""
+    return any(one.key == run.key and one.status == "FINISHED" for one in past.recorded.get((run.arm, run.seed), ()))
 
 
 def _labels(study: Study, seed: int, around: Surroundings) -> dict[str, dict[str, str]]:
@@ -411,20 +419,23 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings) -> Job:
 # --- as data -----------------------------------------------------------------------------------------------------------------
 
 
-def describe(plan: Plan, around: Surroundings) -> dict[str, Any]:
-    """The plan as plain data, for machines and for the record."""
+def describe(plan: Plan, around: Surroundings, *, others: bool = False) -> dict[str, Any]:
+    """The plan as plain data, for machines; with `others`, and the other runs that are recorded already, for the record."""
+    runs = [*plan.runs, *(plan.others if others else ())]
+    seeds = list(dict.fromkeys([*plan.seeds, *(run.seed for run in runs)]))
+    names = {*plan.selected, *(run.arm for run in runs)}
     study, first = plan.study, plan.study.arms[0]
     source = around.source(first, plan.seeds[0])
     members = groups.resolve(study.groups, source.counts, source.classes)
     return {
         "study": study.name,
-        "seeds": list(plan.seeds),
+        "seeds": seeds,
         "classes": list(source.classes),
         "groups": {name: [source.classes[c] for c in classes] for name, classes in members.items()},
-        "counts": {str(seed): list(around.source(first, seed).counts) for seed in plan.seeds},
+        "counts": {str(seed): list(around.source(first, seed).counts) for seed in seeds},
         "test_counts": list(source.test_counts),
-        "arms": [_arm_as_data(arm, plan.labels[arm.name]) for arm in study.arms if arm.name in plan.selected],
-        "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in plan.runs],
+        "arms": [_arm_as_data(arm, plan.labels[arm.name]) for arm in study.arms if arm.name in names],
+        "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in runs],
         "stages": [_node_as_data(key, node) for key, node in plan.nodes.items()],
     }
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from ablation import groups, keys
 from ablation.config import Arm, Stage, Study
 from ablation.data import Split, open_dataset, prepare, split
-from ablation.errors import AblateError, ConfigError, DataError
+from ablation.errors import ConfigError, DataError
 from ablation.plan import Past, RecordedRun, Source, Surroundings
 from ablation.techniques.models import digest_of_file
 from ablation.training import checkpoints
@@ -296,10 +296,3 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def with_seeds(study: Study, seeds: Sequence[int]) -> Study:
-    """The study with other seeds."""
-    if any(seed < 0 for seed in seeds):
-        raise AblateError(f"--seed: found {min(seeds)}; expected numbers from 0")
-    return replace(study, seeds=tuple(dict.fromkeys(seeds))) if seeds else study

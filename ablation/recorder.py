@@ -114,7 +114,9 @@ class Recorder:
     def _begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         study = self.plan.study
         self.experiment = self.store.experiment(study.name, _note(self.plan, self.command))
-        kept = {(run.arm, run.seed, run.used_key) for run in self.plan.runs if not run.needed}  # what is done again gets another
+        kept = {
+            (run.arm, run.seed, run.used_key) for run in (*self.plan.runs, *self.plan.others) if not run.needed
+        }  # what is done again gets another
         for run in known:
             tags = run["tags"]
             kind = tags.get("ablation.kind", "")
@@ -136,7 +138,7 @@ class Recorder:
 
     def _record_plan(self) -> None:
         """The plan as an artifact of the study's own run, and the file that it came from."""
-        about = describe(self.plan, self.around) | {
+        about = describe(self.plan, self.around, others=True) | {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": self.command,
             "file": self.plan.study.file.name,
@@ -285,9 +287,10 @@ class Recorder:
         from ablation.report import statistics
 
         known = self.arms[arm]
-        related = [name for name in dict.fromkeys((arm, known.parent, known.baseline)) if name]
-        rows = [{"arm": name, "seed": seed, "state": "done", **values} for (name, seed), values in self._values.items() if name in related]
-        arms = pd.DataFrame({"arm": [arm], "parent": [known.parent], "baseline": [known.baseline]})
+        related = [self.arms[name] for name in dict.fromkeys((arm, known.parent, known.baseline)) if name]  # itself first
+        arms = pd.DataFrame({"arm": one.name, "parent": one.parent, "baseline": one.baseline} for one in related)
+        names = set(arms["arm"])
+        rows = [{"arm": name, "seed": seed, "state": "done", **values} for (name, seed), values in self._values.items() if name in names]
         points, now = [], _now()
         for metric in HEADLINE:
             table = statistics.compare(pd.DataFrame(rows), arms, metric).iloc[0]

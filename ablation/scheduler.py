@@ -132,7 +132,7 @@ class _Scheduler:
         self.attempts[key] = self.attempts.get(key, 0) + 1
         if failure != "killed" or self.attempts[key] >= ATTEMPTS:
             return False
-        self.waiting[key] = self.running.pop(key)
+        self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
         self.history.pop(key, None)  # what is trained again is told again
         return True
 

@@ -225,10 +225,11 @@ class Store:
 
     @told
     def curves(self, run_id: str) -> list[Point]:
-        """Every point of the run's metrics that have a history."""
+        """Every point of the run's metrics that have a history; of a step that was trained again, the later one."""
         names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
         found = [(name, point) for name in names for point in self.client.get_metric_history(run_id, name)]
-        return [Point(name, point.value, point.timestamp, point.step) for name, point in found]
+        latest = {(name, point.step): point for name, point in sorted(found, key=lambda one: one[1].timestamp)}
+        return [Point(name, point.value, point.timestamp, step) for (name, step), point in sorted(latest.items())]
 
     @told
     def recorded(self, study: str, known: Sequence[Mapping[str, Any]] = ()) -> Recorded:
