@@ -164,7 +164,7 @@ class Recorder:
         for run in self.plan.runs:
             if run.needed and node in lineage(self.plan, run):
                 run_id = self._run(run, int(history[0]["time"]))
-                self.store.write(run_id, curve_points(history, run.evaluation.average))
+                self.store.write(run_id, curve_points(history, run))
 
     def _run(self, run: Run, start: int) -> str:
         """The id of the run's record; one that was left unfinished under the same key goes on."""
@@ -204,7 +204,7 @@ class Recorder:
             "ablation.precision": result["precision"],
             "ablation.statistical": "no" if result["device"].startswith("cpu") or self._deterministic(run) else "yes",
         }
-        self.store.write(run_id, [*curve_points(history, result["average"]), *points], tags=tags)
+        self.store.write(run_id, [*curve_points(history, run), *points], tags=tags)
         data = self.arms[run.arm].settings.data
         self.store.log_dataset(run_id, data.name, result["digest"], getattr(data, "root", data.name), "training")
         self.store.add_files(run_id, self._files(run, result, folder))
@@ -316,12 +316,19 @@ class Recorder:
 # --- what is written ---------------------------------------------------------------------------------------------------------
 
 
-def curve_points(history: Sequence[Mapping[str, Any]], average: str) -> list[Point]:
-    """A run's curves out of its training's history; of the watched splits, those with the run's own average."""
+def curve_points(history: Sequence[Mapping[str, Any]], run: Run) -> list[Point]:
+    """A run's curves out of its training's history: of the watched splits, those with the run's own average.
+
+    Accuracies on the test images after each epoch are there only for runs that choose their epoch by them; where such a run shares
+    its training with others, the others do not get to see them.
+    """
+    average, splits = run.evaluation.average, {"validation": "val"}
+    if run.evaluation.settings.select == "best_on_test":
+        splits["test"] = "watched/test"
     points = []
     for row in history:
         values = {"train/loss": row["loss"], "train/lr": row["lr"], "time/images_per_second": row["images_per_second"]}
-        for split, prefix in (("validation", "val"), ("test", "watched/test")):
+        for split, prefix in splits.items():
             watched = row.get(split, {})
             own = next(
                 (name for name in (average, *watched) if name in watched and name.partition("@")[0] == average.partition("@")[0]), None
