@@ -181,7 +181,7 @@ class StudyFile(BaseModel):
     ladder: Annotated[Layers, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}
     variants: Annotated[Layers, Field(description="Arms that differ from another arm, by default the first rung.")] = {}
     sweeps: Annotated[dict[str, Sweep], Field(description="Arms for all combinations of some values.")] = {}
-    drop_one: Annotated[list[str], Field(description="Rungs that are run again without each of the rungs above.")] = []
+    drop_one: Annotated[list[str], Field(description="Rungs that are run again without each of the rungs down to their own.")] = []
     add_one: Annotated[list[str], Field(description="Rungs that are run again with each of the rungs below.")] = []
     grid: Annotated[Grid, Field(description="All subsets of some rungs.")] = Grid()
     conditions: Annotated[Layers, Field(description="The arms again under another base, compared among themselves.")] = {}

@@ -229,6 +229,9 @@ class Recorder:
         config = {"arm": arm.name, "seed": run.seed, "settings": dump(arm.settings), "stages": [_stage(stage) for stage in arm.stages]}
         (drawn / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
         files = {path.name: path for path in (*folder.iterdir(), *drawn.iterdir()) if path.name != "result.json"}
+        if self.plan.study.keep == "all":
+            stages = enumerate(self.workspace.stages / key / "final.safetensors" for key in run.chain)
+            files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
         return files | self._distribution(result)
 
     def _distribution(self, result: Mapping[str, Any]) -> dict[str, Path]:

@@ -27,6 +27,7 @@ from ablation.training.images import Images
 from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, predict, prepare, train_epochs
 from ablation.training.step import resolve_precision
 
+ON_DEVICE_SHARE = 0.4  # of a CUDA device's free memory
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -275,12 +276,16 @@ def _data(folder: Path, source: Technique, seed: int) -> tuple[Dataset, Split]:
 
 @lru_cache(maxsize=6)
 def _on_device(folder: Path, source: Technique, seed: int, part: str, device: torch.device) -> Data:
-    """The images of one part of the split, N x C x H x W in channels_last, kept for the next job."""
+    """The images of one part of the split, N x C x H x W in channels_last, kept for the next job; a part too large for a CUDA
+    device stays in the host's memory.
+    """
     dataset, parts = _data(folder, source, seed)
     chosen_N = getattr(parts, f"{part}_N")
     pixels_NHWC = torch.from_numpy(np.ascontiguousarray(dataset.images_NHWC[chosen_N]))
     labels_N = torch.from_numpy(np.ascontiguousarray(dataset.labels_N[chosen_N])).long().to(device)
-    return Data(pixels_NHWC.to(device).permute(0, 3, 1, 2), labels_N)
+    fits = device.type != "cuda" or pixels_NHWC.nbytes < ON_DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    pixels_NHWC = pixels_NHWC.to(device) if fits else pixels_NHWC.pin_memory()
+    return Data(pixels_NHWC.permute(0, 3, 1, 2), labels_N)
 
 
 def device_name(device: torch.device) -> str:

@@ -112,6 +112,7 @@ def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     _die_with_parent(parent)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for
     import timm  # noqa: F401  imported now, while the coordinator still plans
     import torch
 

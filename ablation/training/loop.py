@@ -29,10 +29,15 @@ class Tracked:
 
 @dataclass(frozen=True)
 class Data:
-    """The images of one split on the device (uint8), and their labels."""
+    """The images of one split (uint8), on the device where they fit, and their labels, which are on the device."""
 
     pixels_NCHW: Tensor
     labels_N: Tensor
+
+    def batch(self, chosen_B: Tensor | slice) -> Tensor:
+        """The pixels of some images, on the device."""
+        chosen = chosen_B if isinstance(chosen_B, slice) else chosen_B.to(self.pixels_NCHW.device)
+        return self.pixels_NCHW[chosen].to(self.labels_N.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
     total = torch.zeros((), device=device)
     for batch, mixed in zip(slices, mixing, strict=True):
         chosen_B = order_N[batch]
-        images_BCHW = setup.images.train(setup.train.pixels_NCHW[chosen_B], sliced(draws, batch))
+        images_BCHW = setup.images.train(setup.train.batch(chosen_B), sliced(draws, batch))
         images_BCHW, targets_BC = settings.mix(images_BCHW, targets_CC[setup.train.labels_N[chosen_B]], mixed, setup.tail_C)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         total += train_step(
@@ -250,7 +255,7 @@ def predict(model: nn.Module, data: Data, images: Images, precision: Precision, 
     size = 256 if images.image_size > 64 else 1024
     found = []
     for start in range(0, len(data.pixels_NCHW), size):
-        plain_BCHW = images.plain(data.pixels_NCHW[start : start + size])
+        plain_BCHW = images.plain(data.batch(slice(start, start + size)))
         logits = []
         for view in views:
             inputs_BCHW = images.normalised(view(plain_BCHW)).contiguous(memory_format=torch.channels_last)
@@ -264,10 +269,11 @@ def accuracies(model: nn.Module, data: Data, setup: Setup) -> dict[str, float]:
     """Accuracy, balanced accuracy (over the classes that the split has) and mean cross-entropy of the plain view."""
     from ablation.techniques.tta import NoTTA
 
-    logits_NC = predict(model, data, setup.images, setup.precision, NoTTA().views())[0]
-    right_N = (logits_NC.argmax(1) == data.labels_N).double()
-    num_C = torch.bincount(data.labels_N, minlength=logits_NC.shape[1]).double()
-    right_C = torch.zeros_like(num_C).index_add_(0, data.labels_N, right_N)
-    loss = nn.functional.cross_entropy(logits_NC, data.labels_N)
+    logits_NC = predict(model, data, setup.images, setup.precision, NoTTA().views())[0].cpu()
+    labels_N = data.labels_N.cpu()
+    right_N = (logits_NC.argmax(1) == labels_N).double()
+    num_C = torch.bincount(labels_N, minlength=logits_NC.shape[1]).double()
+    right_C = torch.zeros_like(num_C).index_add_(0, labels_N, right_N)
+    loss = nn.functional.cross_entropy(logits_NC, labels_N)
     recalls = (right_C / num_C)[num_C > 0]
     return {"accuracy": float(right_N.mean()), "balanced_accuracy": float(recalls.mean()), "loss": float(loss)}
