@@ -156,8 +156,6 @@ def run(options: Options) -> int:
         _stop_if_long(made, session)
         if options.rerun == "force":
             session.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
-        if options.rerun == "force":
-            _forget(made)
         recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
         recorder.begin(known)
         for one in made.runs:
@@ -200,15 +198,6 @@ def _close(recorder: Recorder, session: Session) -> bool:
             f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
         )
     return not recorder.problems
-
-
-def _forget(made: Plan) -> None:
-    """Delete what was trained and computed before, so that it is done again."""
-    for node in made.nodes.values():
-        if node.state != "done":
-            shutil.rmtree(node.job.stages / node.job.key, ignore_errors=True)
-    for one in made.waiting:
-        shutil.rmtree(made.nodes[one.chain[-1]].job.results / one.key, ignore_errors=True)
 
 
 class Notes:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, field_validator
+from safetensors import safe_open
 from torch import nn
 
 from ablation.errors import ConfigError, DataError, nearest
@@ -61,15 +62,18 @@ class TimmModel(Technique):
     def _create(self, num_classes: int, weights_file: Path | None) -> nn.Module:
         import timm
 
-        options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": self.drop, "drop_path_rate": self.drop_path}
+        options: dict[str, Any] = {"drop_rate": self.drop, "drop_path_rate": self.drop_path, "pretrained": self.pretrained}
         if timm.get_pretrained_cfg(self.name, allow_unregistered=True).fixed_input_size:
             options["img_size"] = self.image_size
-        if weights_file is not None:
-            options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights_file)}}
-        elif self.pretrained:
-            options["pretrained"] = True
+        if weights_file is not None:  # timm leaves the file's classifier out where it has another number of classes
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights_file)}, "num_classes": num_classes}
         try:
-            return timm.create_model(self.name, **options)  # type: ignore[no-any-return]
+            model: nn.Module = timm.create_model(self.name, **options)
+            if weights_file is not None:
+                _check_names(model, weights_file)
+            else:  # made with timm's own number of classes, so that the backbone's draws do not depend on ours
+                model.reset_classifier(num_classes)  # type: ignore[operator]
+            return model
         except Exception as error:
             if weights_file is not None:
                 fits = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
@@ -102,8 +106,20 @@ def initialise_classifier(model: nn.Module, seed: int, purpose: str) -> None:
 def classifier_of(model: nn.Module) -> nn.Module:
     """The model's last layer, as timm names it."""
     classifier = model.get_classifier()  # type: ignore[operator]
-    assert isinstance(classifier, nn.Module), type(classifier)
+    if not isinstance(classifier, nn.Module):
+        raise ConfigError("model", f"{type(model).__name__} has several classifiers; expected a model with one")
     return classifier
+
+
+def _check_names(model: nn.Module, weights_file: Path) -> None:
+    """Raises ValueError where a file lacks a tensor of the backbone or has one that the model has not: timm passes over both."""
+    with safe_open(weights_file, "pt") as file:
+        found = set(file.keys())
+    own = {id(tensor) for tensor in classifier_of(model).state_dict(keep_vars=True).values()}
+    classifier = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
+    differing = sorted((found ^ set(model.state_dict())) - classifier)
+    if differing:
+        raise ValueError(f"{'it has' if differing[0] in found else 'it has no'} {differing[0]}")
 
 
 def digest_of_file(path: Path) -> str:

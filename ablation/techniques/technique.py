@@ -95,6 +95,8 @@ def make(family_name: str, spec: object, path: str = "") -> Any:
     """
     kind = family(family_name)
     if isinstance(spec, Technique):
+        if type(spec) not in (*kind.techniques.values(), kind.any_name):
+            raise ConfigError(path, f"found {spec!r}; expected a {kind.noun}")
         return spec
     if isinstance(spec, str):
         spec = {"name": spec}
@@ -104,12 +106,14 @@ def make(family_name: str, spec: object, path: str = "") -> Any:
     name = fields.get("name", kind.unnamed)
     if name is None:
         raise ConfigError(path, f"the mapping has no name; expected name: one of {', '.join(kind.names)}")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}.name".lstrip("."), f"found {name!r}; expected one of {', '.join(kind.names)}")
     if name in kind.short_forms:
-        fields = _written_out(kind, str(name), fields, path)
+        fields = _written_out(kind, name, fields, path)
         name = fields["name"]
-    chosen = kind.techniques.get(name, kind.any_name) if isinstance(name, str) else None
+    chosen = kind.techniques.get(name, kind.any_name)
     if chosen is None:
-        raise unknown_name(f"{path}.name".lstrip(".") if "name" in fields and len(fields) > 1 else path, kind.noun, str(name), kind.names)
+        raise unknown_name(f"{path}.name".lstrip(".") if "name" in fields and len(fields) > 1 else path, kind.noun, name, kind.names)
     return build(chosen, {**fields, "name": name}, path)
 
 
@@ -176,5 +180,6 @@ class Nested:
         mappings = [handler(technique.__pydantic_core_schema__) for technique in kind.techniques.values()]
         shorts = [{"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]} for name in kind.short_forms]
         free = [{"type": "string"}, handler(kind.any_name.__pydantic_core_schema__)] if kind.any_name else []
-        one = {"anyOf": [{"enum": kind.names}, *mappings, *shorts, *free]}
+        named = [{"enum": kind.names}] if kind.names else []
+        one = {"anyOf": [*named, *mappings, *shorts, *free]}
         return {"type": "array", "items": one} if self.many else one
