@@ -14,6 +14,8 @@ _HOMES = {"load_study": "ablation.matrix", "make": "ablation.techniques.techniqu
 
 def __getattr__(name: str) -> Any:
     """Import the public calls on first use, so that `import ablation` costs nothing."""
+    if name == "report":
+        return import_module("ablation.report")
     if name not in _HOMES:
         raise AttributeError(f"module 'ablation' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

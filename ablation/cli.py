@@ -34,7 +34,7 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(["cached", "retry", "force", "keep"]),
                 help="Earlier results: stale ones again (cached) or used (keep), failed ones again (retry), all again (force).",
             ),
-            click.option("--budget", metavar="TIME", help="Begin no further training after this time, such as 2h."),
+            click.option("--budget", metavar="TIME", help="Stop at the next epoch after this time, such as 2h; the same command goes on."),
             click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
         ]
     ):

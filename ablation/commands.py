@@ -17,13 +17,13 @@ from rich.console import Console
 
 from ablation import explain, report
 from ablation.config import Arm
-from ablation.errors import AblateError, ConfigError, unknown_name
+from ablation.errors import AblateError, ConfigError, DataError, unknown_name
 from ablation.executors.local import LocalExecutor
 from ablation.matrix import load_study, select_names
 from ablation.plan import Plan, describe, make_plan
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
 from ablation.progress import Board, view
-from ablation.recorder import Recorder, command_line
+from ablation.recorder import Recorder, command_line, command_to_go_on
 from ablation.scheduler import Outcome, execute
 from ablation.tracking.store import Point, Recorded, Store
 from ablation.worker import device_name
@@ -58,6 +58,9 @@ class Session:
         names = [arm.name for arm in self.study.arms]
         self.selected = tuple(select_names(names, options.arms, "--arm")) if options.arms else tuple(names)
         self.devices = devices(options.device)
+        kinds = {device_name(device) for device in self.devices}
+        if len(kinds) > 1:
+            raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
         self.workspace = Workspace((root or Path("mlruns")).resolve())
         self.preparation = Preparation(self.study, self.workspace, self.devices[0], self._decoding)
 
@@ -130,8 +133,12 @@ def show(options: Options, name: str) -> int:
     arms = {arm.name: arm for arm in session.study.arms}
     if name not in arms:
         raise unknown_name("ARM", "arm", name, arms)
-    made = make_plan(session.study, session.study.seeds[:1], (name,), session.preparation.surroundings, session.workspace.past([]))
-    print(explain.arm_text(arms[name], made.labels[name]))
+    try:
+        made = make_plan(session.study, session.study.seeds[:1], (name,), session.preparation.surroundings, session.workspace.past([]))
+        found = made.labels[name]
+    except DataError as error:
+        found = {"unknown": f"labels that depend on the data cannot be computed: {error}"}
+    print(explain.arm_text(arms[name], found))
     return DONE
 
 
@@ -162,10 +169,10 @@ def run(options: Options) -> int:
             if one.state == "evaluated":
                 recorder.finished(one)
         outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
-        if not _close(recorder, session):
-            return FAILED
+        is_written = _close(recorder, session)
         is_unchanged = all(one.state == "done" for one in made.runs)
-        return _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
+        status = _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
+        return status if is_written else max(status, FAILED)
 
 
 def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: Recorder) -> tuple[Outcome, bool]:
@@ -217,7 +224,8 @@ class Notes:
         if event["kind"] == "epoch":
             node = self.made.nodes[event["stage"]]
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))
-            note_speed(self.session.workspace.speeds, name, 1 / max(event["row"]["images_per_second"], 1e-9))
+            with contextlib.suppress(OSError):
+                note_speed(self.session.workspace.speeds, name, 1 / max(event["row"]["images_per_second"], 1e-9))
         if time.monotonic() - self.written > 1:
             self.write("running")
 
@@ -226,8 +234,9 @@ class Notes:
         self.written = time.monotonic()
         about = {"state": state, "pid": os.getpid(), "time": time.time(), **(self.board.snapshot() if self.board else {})}
         beside = self.path.with_suffix(".part")
-        beside.write_text(json.dumps(about), encoding="utf-8")
-        beside.replace(self.path)
+        with contextlib.suppress(OSError):  # a full disk must not end the training
+            beside.write_text(json.dumps(about), encoding="utf-8")
+            beside.replace(self.path)
 
     def close(self) -> None:
         """Say that nobody is at it any more."""
@@ -266,7 +275,7 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
         say(f"failed: {one.arm} seed {one.seed}: {reason}")
     if outcome.left:
         why = "stopped" if stopped else "the budget is used up"
-        say(f"{why}; {len(outcome.left)} runs are left. To go on: {command_line()}")
+        say(f"{why}; {len(outcome.left)} runs are left. To go on: {command_to_go_on()}")
     else:
         where = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         say(f"full report: ablate report {where} --output report/{name} · charts: ablate ui")

@@ -212,7 +212,30 @@ def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     other = raw.pop("extends")
     if not isinstance(other, str):
         raise ConfigError("extends", f"found {other!r}; expected another study's file")
-    return extend(_read_extended(path.parent / other, (*above, path)), raw)
+    below = _absolute(path.parent / other)
+    return extend(_anchored(_read_extended(below, (*above, path)), below.parent, path.parent), raw)
+
+
+PATHS = (("data", "root"), ("data", "file"), ("model", "weights"))  # settings that are paths
+
+
+def _anchored(value: Any, own: Path, other: Path) -> Any:
+    """What a file says, its relative paths made to start at its own folder where another folder's file extends it."""
+    if own == other:
+        return value
+    if isinstance(value, list):
+        return [_anchored(part, own, other) for part in value]
+    if not isinstance(value, dict):
+        return value
+    anchored = {name: _anchored(part, own, other) for name, part in value.items()}
+    for family, name in PATHS:
+        inside = anchored.get(family)
+        if isinstance(inside, dict) and isinstance(inside.get(name), str) and inside[name] != "none":
+            anchored[family] = {**inside, name: str(own / inside[name])}
+        dotted = anchored.get(f"{family}.{name}")
+        if isinstance(dotted, str) and dotted != "none":
+            anchored[f"{family}.{name}"] = str(own / dotted)
+    return anchored
 
 
 def _absolute(path: Path) -> Path:

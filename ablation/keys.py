@@ -2,12 +2,12 @@
 
 import ast
 import hashlib
-import importlib
-import inspect
+import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from ablation.config import WATCHERS, Settings, Stage
@@ -15,7 +15,14 @@ from ablation.techniques.augmentations import Resize
 from ablation.techniques.technique import Technique
 
 # The modules that compute a step; techniques are added class by class, those that a step uses without being asked among them.
-STEP_MODULES = ("ablation.randomness", "ablation.training.loop", "ablation.training.step", "ablation.training.images")
+STEP_MODULES = (
+    "ablation.randomness",
+    "ablation.training.loop",
+    "ablation.training.step",
+    "ablation.training.images",
+    "ablation.worker",
+)
+TEST_MODULES = ("ablation.evaluation", "ablation.groups")  # the modules that compute a run's numbers from its predictions
 STEP_TECHNIQUES = (Resize,)
 # What techniques are made of, and what users are told: it computes nothing, so that a new family or message changes no key.
 UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
@@ -121,6 +128,11 @@ def environment(techniques: Iterable[Technique], device_class: str) -> str:
     )
 
 
+def test_environment(techniques: Iterable[Technique], device_class: str) -> str:
+    """The same for the code that tests."""
+    return digest([environment(techniques, device_class), *(_module_code(name) for name in TEST_MODULES)])
+
+
 def techniques_of(settings: Settings) -> list[Technique]:
     """Every technique in the settings, those inside others too."""
     found: list[Technique] = []
@@ -199,7 +211,10 @@ def _names_defined(node: ast.stmt) -> list[str]:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return _without_docstrings(ast.parse(inspect.getsource(importlib.import_module(module))))
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    assert found.origin is not None, module
+    return _without_docstrings(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

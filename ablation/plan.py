@@ -12,6 +12,7 @@ from typing import Any
 
 from ablation import groups, keys
 from ablation.config import Arm, Stage, Study
+from ablation.errors import AblateError
 from ablation.labels import images_per_epoch, labels
 from ablation.training.loop import Tracked
 from ablation.worker import Evaluation, Job, products
@@ -176,18 +177,32 @@ def make_plan(
     What a training keeps (averages, best epochs, the optimizer) is what any arm of the study needs of it, selected or not, so that
     selecting another arm later trains nothing again.
 
-    `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (and what failed), or "force" (all).
+    `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (what failed again), or "force" (all).
     """
     arms = {arm.name: arm for arm in study.arms}
-    chains = {(arm.name, seed): _chain(arm, seed, around) for seed in dict.fromkeys([*seeds, *other_seeds]) for arm in study.arms}
+    every_seed = tuple(dict.fromkeys([*seeds, *other_seeds]))
+    chains = {
+        (arm.name, seed): _chain(arm, seed, around) for seed in every_seed for arm in study.arms if _is_known(arm, seed, selected, around)
+    }
     everything = [_run(study, arms[name], seed, chain, around, past, rerun) for (name, seed), chain in chains.items()]
     runs = [run for run in everything if run.arm in selected and run.seed in seeds]
-    others = [run for run in everything if run not in runs and _is_recorded(run, past)]
+    others = [run for run in everything if run not in runs and (run.state == "done" or _is_recorded(run, past))]
     growing = _grow([run for run in everything if run.seed in seeds], chains, set(selected))
     nodes = _nodes(study, growing, around, past, seconds_per_image, force=rerun == "force")
-    source = around.source(study.arms[0], seeds[0])
-    honest = _labels(study, seeds[0], around)
+    source = around.source(arms[selected[0]], seeds[0])
+    honest = _labels(study, {*selected, *(run.arm for run in others)}, seeds[0], around)
     return Plan(study, tuple(seeds), tuple(selected), honest, source.classes, sum(source.test_counts), tuple(runs), tuple(others), nodes)
+
+
+def _is_known(arm: Arm, seed: int, selected: Sequence[str], around: Surroundings) -> bool:
+    """Whether an arm is selected, or its data and weights are there, so that what it shares with selected ones can be thought of."""
+    if arm.name in selected:
+        return True
+    try:
+        _chain(arm, seed, around)
+    except AblateError:
+        return False
+    return True
 
 
 def _is_recorded(run: Run, past: Past) -> bool:
@@ -195,10 +210,10 @@ def _is_recorded(run: Run, past: Past) -> bool:
     return any(one.key == run.key and one.status == "FINISHED" for one in past.recorded.get((run.arm, run.seed), ()))
 
 
-def _labels(study: Study, seed: int, around: Surroundings) -> dict[str, dict[str, str]]:
+def _labels(study: Study, names: set[str], seed: int, around: Surroundings) -> dict[str, dict[str, str]]:
     arms = {arm.name: arm for arm in study.arms}
     found = {}
-    for arm in study.arms:
+    for arm in [arm for arm in study.arms if arm.name in names]:
         parent = arms[arm.parent] if arm.parent else None
         source = around.source(arm, seed)
         before = around.source(parent, seed) if parent else source
@@ -252,7 +267,7 @@ def _run(study: Study, arm: Arm, seed: int, chain: tuple[_Step, ...], around: Su
     assert last.tracked is not None
     content = keys.run_content(last.content, settings, last.tracked.since, study.groups)
     watchers = [settings.average, settings.tta, settings.posthoc]
-    key = keys.with_environment(content, keys.digest([last.environment, keys.environment(watchers, around.device_class)]))
+    key = keys.with_environment(content, keys.digest([last.environment, keys.test_environment(watchers, around.device_class)]))
     evaluation = Evaluation(key, content, settings, last.tracked.id, study.groups, study.keep != "none")
     state, reason, used = _state(key, content, past.recorded.get((arm.name, seed), ()), key in past.results, rerun)
     stage_keys = tuple(step.key(step.stage.epochs) for step in chain)
@@ -274,7 +289,7 @@ def _state(key: str, content: str, recorded: Sequence[RecordedRun], has_result: 
     stale = next((run for run in recorded if run.content == content and run.status == "FINISHED"), None)
     if stale and rerun == "keep":
         return "done", "kept, though code, versions or device have changed since", stale.key
-    if stale and rerun == "":
+    if stale and rerun in ("", "retry"):
         return "stale", "code, versions or device have changed since it was recorded", key
     if exact:
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
@@ -424,7 +439,7 @@ def describe(plan: Plan, around: Surroundings, *, others: bool = False) -> dict[
     runs = [*plan.runs, *(plan.others if others else ())]
     seeds = list(dict.fromkeys([*plan.seeds, *(run.seed for run in runs)]))
     names = {*plan.selected, *(run.arm for run in runs)}
-    study, first = plan.study, plan.study.arms[0]
+    study, first = plan.study, next(arm for arm in plan.study.arms if arm.name in plan.selected)
     source = around.source(first, plan.seeds[0])
     members = groups.resolve(study.groups, source.counts, source.classes)
     return {

@@ -188,11 +188,14 @@ class Preparation:
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
         """Find before training what would stop a run at its start."""
-        seeds = list(seeds)
+        arms, seeds = list(arms), list(seeds)
         for arm in arms:
             for seed in seeds:
                 source = self.source(arm, seed)
                 groups.resolve(self.study.groups, source.counts, source.classes)
+                if source.classes != self.source(arms[0], seed).classes:
+                    problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
+                    raise ConfigError("data", problem)
                 for stage in arm.stages:
                     _check_stage(arm, stage, source, self.device)
 

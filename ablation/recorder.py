@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from ablation.config import Arm, StageOptions, dump
+from ablation.keys import digest
 from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
@@ -129,8 +130,10 @@ class Recorder:
                 if run["status"] in ("RUNNING", "SCHEDULED"):
                     self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
                     self.store.finish(run["run_id"], "KILLED", _now())
-            elif kind in ("summary", "plan"):
-                self._ids.setdefault((kind, tags.get("ablation.arm", "")), run["run_id"])
+            elif kind == "plan":
+                self._ids.setdefault(("plan", ""), run["run_id"])
+            elif kind == "summary":
+                self._known_summary(run)
         self._record_plan()
         for arm in reversed(self.plan.selected):  # the newest run stands first in MLflow's list
             self._summary(self.arms[arm])
@@ -142,7 +145,7 @@ class Recorder:
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": self.command,
             "file": self.plan.study.file.name,
-            "notes": sorted({run.reason for run in self.plan.runs if run.reason.startswith("kept")}),
+            "notes": _notes(self.plan, self.around),
             "provenance": provenance(self.plan.study.folder),
         }
         folder = self._new_folder()
@@ -271,6 +274,7 @@ class Recorder:
         if name not in self._ids:
             tags = {
                 "ablation.kind": "summary",
+                "ablation.settings": settings_digest(arm),
                 "ablation.study": self.plan.study.name,
                 "ablation.arm": arm.name,
                 "ablation.parent_arm": arm.parent or "",
@@ -282,6 +286,14 @@ class Recorder:
             self.store.write(self._ids[name], params={name: value for name, value in params(arm, 0).items() if name != "seed"})
             self.store.finish(self._ids[name], "FINISHED", _now())
         return self._ids[name]
+
+    def _known_summary(self, run: Mapping[str, Any]) -> None:
+        """Go on with an arm's summary run, unless the arm has other settings by now."""
+        arm = self.arms.get(run["tags"]["ablation.arm"])
+        if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm):
+            self._ids.setdefault(("summary", arm.name), run["run_id"])
+        elif arm is not None and arm.name in self.plan.selected:
+            self.store.delete(run["run_id"])
 
     def _summarise(self, arm: str) -> None:
         """Rewrite the arm's summary, at step 0 so that MLflow draws bars, in percent and points."""
@@ -304,7 +316,7 @@ class Recorder:
                 f"delta/parent_{name}_points": table[f"{name}_vs_parent_points"],
                 f"delta/baseline_{name}_points": table[f"{name}_vs_baseline_points"],
             }
-            points += [Point(name, float(value), now) for name, value in values.items() if value == value]  # noqa: PLR0124  NaN
+            points += [Point(name, float(value), now) for name, value in values.items()]  # NaN where there is no pair, or no spread
         points.append(Point("summary/n", sum(name == arm for name, _ in self._values), now))
         self.store.write(self._summary(known), points)
 
@@ -352,6 +364,11 @@ def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict
     return found
 
 
+def settings_digest(arm: Arm) -> str:
+    """What an arm's summary run stands for."""
+    return digest([params(arm, 0), arm.parent, {name: list(values) for name, values in arm.change.items()}])
+
+
 def params(arm: Arm, seed: int) -> dict[str, str]:
     """The resolved settings as the file names them, dotted, and what the stages set otherwise."""
     plain = flatten(dump(arm.settings))
@@ -389,6 +406,15 @@ def _note(plan: Plan, command: str) -> str:
         f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
         f"One row per arm (mean over seeds, percent; differences in points); open a row for its runs.\n\n`{command}`"
     )
+
+
+def _notes(plan: Plan, around: Surroundings) -> list[str]:
+    """What a reader of the report must know of how the numbers came about."""
+    kept = [f"{run.arm} seed {run.seed}" for run in plan.runs if run.reason.startswith("kept")]
+    notes = [f"kept, though code, versions or device have changed since they were recorded: {', '.join(kept)}"] if kept else []
+    if not around.device_class.startswith("cpu") and not all(arm.settings.deterministic for arm in plan.study.arms):
+        notes.append(f"statistical: on {around.device_class} without deterministic: true, the same run again gives other bits")
+    return notes
 
 
 def _context(command: str, folder: Path) -> dict[str, str]:
@@ -436,8 +462,14 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command_line() -> str:
-    """The command as it was typed."""
-    return shlex.join(["ablate", *sys.argv[1:]])
+    """The command as it was started."""
+    start = ["python", "-m", "ablation"] if Path(sys.argv[0]).name == "__main__.py" else ["ablate"]
+    return shlex.join([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), *start, *sys.argv[1:]])
+
+
+def command_to_go_on() -> str:
+    """The command that carries on what was stopped: what is done stays done, even if it was forced."""
+    return command_line().replace(" --rerun=force", "").replace(" --rerun force", "")
 
 
 def _now() -> int:

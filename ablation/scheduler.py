@@ -66,7 +66,7 @@ def execute(
     should_stop: Callable[[], bool],
     budget: float = 0,
 ) -> Outcome:
-    """Train and test what the plan lacks; `view` sees every event. No job is begun after `budget` seconds (0: no end)."""
+    """Train and test what the plan lacks; `view` sees every event. After `budget` seconds (0: no end) every job ends at its next epoch."""
     return _Scheduler(plan, executor, record, view).run(should_stop, budget)
 
 
@@ -84,10 +84,10 @@ class _Scheduler:
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
         began, stopping = time.monotonic(), False
         while self.running or (self.waiting and not stopping):
-            if should_stop() and not stopping:
+            is_over = bool(budget and time.monotonic() - began > budget)
+            if (should_stop() or is_over) and not stopping:
                 stopping = True
                 self.executor.ask_to_stop()
-            stopping = stopping or bool(budget and time.monotonic() - began > budget)
             if not stopping:
                 self._submit()
             for event in self.executor.events(0.2):

@@ -27,6 +27,7 @@ from ablation.training.images import Images
 from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, predict, prepare, train_epochs
 from ablation.training.step import resolve_precision
 
+THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
 ON_DEVICE_SHARE = 0.4  # of a CUDA device's free memory
 Emit = Callable[[dict[str, Any]], None]
 
@@ -307,6 +308,8 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
     torch.manual_seed(key(job.seed, "evaluation"))
     logits_NC = _scores(job, settings, where, saved, device)
     logits_NC = settings.posthoc(logits_NC, torch.from_numpy(parts.counts_C).float().to(device)).cpu()
+    if not bool(torch.isfinite(logits_NC).all()):
+        raise TrainingError("nan", "the tested weights give logits that are no finite numbers; a lower optimizer.lr may help")
     labels_N = np.asarray(dataset.labels_N[parts.test_N])
     table = evaluation.predictions(parts.test_N, labels_N, logits_NC.numpy(), dataset.classes)
     predicted_N = table["predicted"].to_numpy()

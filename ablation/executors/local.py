@@ -14,9 +14,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from ablation.worker import Interrupted, Job, failure, run
-
-THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
+from ablation.worker import THREADS, Interrupted, Job, failure, run
 
 
 @dataclass

@@ -249,8 +249,7 @@ def normal_noise(seeds: Tensor, positions: Tensor) -> Tensor:
     bits = scrambled(scrambled(positions) ^ seeds)
     # 23 bits, so that the middle of each step is exact in float32 and never 0 or 1.
     uniform = ((bits >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
-    noise: Tensor = torch.special.ndtri(uniform)
-    return noise
+    return uniform.mul_(2).sub_(1).erfinv_().mul_(2**0.5)  # the normal quantile; torch.special.ndtri is not there on every device
 
 
 def scrambled(bits: Tensor) -> Tensor:

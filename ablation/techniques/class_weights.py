@@ -53,7 +53,7 @@ def filled(counts_C: Tensor) -> Tensor:
     """The counts in float64, all of which must be above 0."""
     # Looking at the values of a tensor on a GPU would stall each step and forbid capturing it; the caller has checked the data.
     assert counts_C.device.type != "cpu" or bool((counts_C > 0).all()), counts_C
-    return counts_C.double()
+    return counts_C.to(torch.float32 if counts_C.device.type == "mps" else torch.float64)  # which MPS does not have
 
 
 def scaled(weights_C: Tensor) -> Tensor:

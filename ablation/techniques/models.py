@@ -62,7 +62,9 @@ class TimmModel(Technique):
     def _create(self, num_classes: int, weights_file: Path | None) -> nn.Module:
         import timm
 
-        options: dict[str, Any] = {"drop_rate": self.drop, "drop_path_rate": self.drop_path, "pretrained": self.pretrained}
+        options: dict[str, Any] = {"pretrained": self.pretrained}
+        rates = {"drop_rate": self.drop, "drop_path_rate": self.drop_path}
+        options |= {name: rate for name, rate in rates.items() if rate}  # not every model takes them
         if timm.get_pretrained_cfg(self.name, allow_unregistered=True).fixed_input_size:
             options["img_size"] = self.image_size
         if weights_file is not None:  # timm leaves the file's classifier out where it has another number of classes

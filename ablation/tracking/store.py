@@ -99,8 +99,8 @@ class Store:
         """
         root = (root or Path("mlruns")).resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root}/mlflow.db"
-        root.mkdir(parents=True, exist_ok=True)
         try:
+            root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / "store.lock"):
                 if uri == f"sqlite:///{root}/mlflow.db":
                     repoint(root)
@@ -176,6 +176,10 @@ class Store:
         while metrics or pairs or labels:
             self.client.log_batch(run_id, metrics[: METRICS_AT_ONCE - 200], pairs[:PARAMS_AT_ONCE], labels[:PARAMS_AT_ONCE])
             metrics, pairs, labels = metrics[METRICS_AT_ONCE - 200 :], pairs[PARAMS_AT_ONCE:], labels[PARAMS_AT_ONCE:]
+
+    def delete(self, run_id: str) -> None:
+        """Put a run into MLflow's bin."""
+        self.client.delete_run(run_id)
 
     def finish(self, run_id: str, status: str, end: int) -> None:
         """End a run as FINISHED, FAILED or KILLED, or set it RUNNING again."""
@@ -280,20 +284,22 @@ def repoint(root: Path) -> None:
             places = [place for (place,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments") if place]
         except sqlite3.OperationalError:
             return  # a database without tables yet
-        for old in sorted({_root_of(place) for place in places} - {str(root), ""}, key=len, reverse=True):
+        for old in places:
+            new = f"{root}/artifacts/{Path(old).name}"
+            if old == new or not _is_ours(old) or not Path(new).exists():
+                continue
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                 with contextlib.suppress(sqlite3.OperationalError):  # older databases lack logged_models
                     connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (f"{root}/artifacts/", len(f"{old}/artifacts/") + 1, len(f"{old}/artifacts/"), f"{old}/artifacts/"),
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
                     )
         connection.commit()
 
 
-def _root_of(place: str) -> str:
-    """The mlruns folder in .../artifacts/STUDY, or nothing for other places."""
-    match = re.fullmatch(r"(/.*)/artifacts/[^/]+", place)
-    return match[1] if match else ""
+def _is_ours(place: str) -> bool:
+    """Whether a place has the form that this store gives: .../artifacts/STUDY."""
+    return re.fullmatch(r"/.*/artifacts/[^/]+", place) is not None
 
 
 def _place(source: Path, target: Path) -> None:

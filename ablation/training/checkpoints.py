@@ -30,10 +30,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     # cloned, since the file takes no two names of one memory, which models with tied weights have
     plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    save_file(plain, beside, metadata={"record": json.dumps(record)})
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        save_file(plain, beside, metadata={"record": json.dumps(record)})
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def record(path: Path) -> dict[str, Any] | None:
