@@ -322,7 +322,7 @@ def spending(frames: Frames) -> str:
         return ""
     sums = done.groupby("arm", sort=False)[columns].sum()
     cells = [[escaped(arm), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(sums.sum())]]
-    told = f"Sharing saved {duration(float(sums['time/shared'].sum()))} of training and evaluation."
+    told = f"Sharing saved {duration(float(sums['time/shared'].sum()))} of training."
     return f"## Time and epochs\n\n{table(['arm', 'time', 'shared time', 'epochs', 'shared epochs'], cells)}\n\n{told}"
 
 
