@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ablation import explain, report
 from ablation.config import Arm
-from ablation.errors import AblateError, ConfigError, DataError, unknown_name
+from ablation.errors import AblateError, ConfigError, DataError, StoreError, unknown_name
 from ablation.executors.local import LocalExecutor
 from ablation.matrix import load_study, select_names
 from ablation.plan import Plan, describe, make_plan
@@ -171,7 +171,12 @@ def run(options: Options) -> int:
         outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
         is_written = _close(recorder, session)
         is_unchanged = all(one.state == "done" for one in made.runs)
-        status = _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
+        try:
+            status = _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
+        except StoreError:
+            if is_written:
+                raise
+            status = FAILED  # the store did not even take the plan, which was said above
         return status if is_written else max(status, FAILED)
 
 

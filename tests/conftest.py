@@ -1,0 +1,49 @@
+"""What every test has: one thread, no store but its own, and a database whose tables are made already."""
+
+import os
+import shutil
+import warnings
+
+import pytest
+import torch
+from filelock import FileLock
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch):
+    """No test writes into the store that the shell names."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database without runs, made once for all processes: its migrations take seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what SQLAlchemy says of MLflow's tables when they are first described
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+        from ablation.tracking.store import Store
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "empty" / "mlflow.db"
+    with FileLock(shared / "empty.lock"):
+        if not made.exists():
+            Store.open(shared / "making")
+            made.parent.mkdir()
+            shutil.copyfile(shared / "making" / "mlflow.db", made)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path, empty_database, monkeypatch):
+    """The working directory of a test, with an empty store in mlruns/."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

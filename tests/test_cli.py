@@ -1,0 +1,200 @@
+"""The command as a process of its own: help, signals, a terminal, and what SIGKILL leaves."""
+
+import os
+import pty
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ablation import cli, report
+from ablation.tracking.store import Store
+from tests.tiny import BASE, Planned, write
+
+ABLATE = [sys.executable, "-m", "ablation"]
+COMMANDS = sorted(cli.cli.commands)
+# Epochs of about half a second, so that signals come in the middle of one.
+SLOW = {"data": {"name": "digits"}, "model": {"name": "test_efficientnet", "image_size": 32, "drop_path": 0.1}, "epochs": 5}
+
+
+# --- help --------------------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_the_documented_commands():
+    """The commands that the documents name are there."""
+    assert {"run", "plan", "status", "show", "log", "report", "clean", "schema", "ui"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_a_sentence(name):
+    """`--help` of each command begins with what it does, and no option is without a word."""
+    result = CliRunner().invoke(cli.cli, [name, "--help"])
+    assert result.exit_code == 0
+    command = cli.cli.commands[name]
+    assert command.help
+    assert command.help.strip().endswith(".")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.opts[0] in result.stdout
+
+
+def test_the_formats_are_the_reports():
+    """The formats that the command line offers, without importing the report, are those that it writes."""
+    assert cli.FORMATS == report.FORMATS
+
+
+def test_an_unknown_command_is_told():
+    """A command that does not exist is status 2."""
+    assert CliRunner().invoke(cli.cli, ["rnu"]).exit_code == 2
+
+
+def test_help_answers_at_once():
+    """`python -m ablation --help` takes less than half a second of computing, imports included, and says what there is."""
+    before, seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, []
+    for _ in range(2):
+        done = subprocess.run([*ABLATE, "--help"], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        seconds.append(after - before)
+        before = after
+    assert min(seconds) < 0.5
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_a_mistake_is_status_two_without_a_traceback():
+    """As a process too, a user's mistake is told on stderr, with status 2."""
+    done = subprocess.run([*ABLATE, "run", "experiments.yaml", "--nothing"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No such option" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- signals -----------------------------------------------------------------------------------------------------------------
+
+
+def started(file, folder, **more):
+    """`ablate run` as a process, in a group of its own as a shell would put it."""
+    command = [*ABLATE, "run", str(file), "--jobs", "1", "--device", "cpu"]
+    settings = {"start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
+    return subprocess.Popen(command, cwd=folder, **settings)
+
+
+def wait_until(there, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def checkpoints(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("mlruns/stages/*/checkpoint.safetensors") if path.exists()}
+
+
+def test_stopped_killed_and_run_again(folder, tmp_path_factory):
+    """Ctrl-C, then SIGKILL in the middle of an epoch, then the same command: the bits of a run that nobody disturbed.
+
+    Nothing stays RUNNING, nothing is recorded twice, and no process is left. The last command has a terminal, in which it draws.
+    """
+    layers = {"base": SLOW, "variants": {"tta": {"tta": "vflip"}}}
+    file = write(folder, **layers)
+
+    stopped = started(file, folder)
+    wait_until(lambda: checkpoints(folder), stopped)
+    os.killpg(stopped.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    out, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, err
+    assert f"To go on: python -m ablation run {file} --jobs 1 --device cpu" in err
+    assert "Traceback" not in err
+    assert "failed" not in err
+
+    before = checkpoints(folder)
+    assert before
+    killed = started(file, folder)
+    wait_until(lambda: checkpoints(folder) and checkpoints(folder) != before, killed)
+    killed.kill()
+    killed.communicate(timeout=60)
+    wait_until_gone(killed.pid)
+
+    status, out, drawn = in_a_terminal(file, folder)
+    assert status == 0, drawn
+    assert "| baseline |" in out
+    assert "\x1b" not in out
+    assert b"\x1b[" in drawn
+    assert b"stages waiting" in drawn
+
+    other = tmp_path_factory.mktemp("undisturbed")
+    undisturbed = Planned(write(other, **layers), other / "mlruns")
+    assert undisturbed.carry_out() == 5
+    for arm in ("baseline", "tta"):
+        mine = folder / "mlruns" / "results" / undisturbed.run_of(arm).key / "predictions.parquet"
+        assert mine.read_bytes() == (undisturbed.result(arm) / "predictions.parquet").read_bytes()
+    runs = Store.open(folder / "mlruns").runs_of("tiny")
+    assert sorted((run["tags"]["ablation.kind"], run["tags"].get("ablation.arm"), run["status"]) for run in runs if run["tags"]["ablation.kind"] != "plan") == [
+        ("run", "baseline", "FINISHED"), ("run", "tta", "FINISHED"), ("summary", "baseline", "FINISHED"), ("summary", "tta", "FINISHED"),
+    ]  # fmt: skip
+    steps = [
+        point.step
+        for run in runs
+        if run["tags"].get("ablation.arm") == "baseline"
+        for point in Store.open(folder / "mlruns").curves(run["run_id"])
+        if point.name == "train/loss"
+    ]
+    assert steps == [0, 1, 2, 3, 4]
+
+
+def in_a_terminal(file, folder):
+    """`ablate run` with a terminal for stderr: its status, its stdout, and what the terminal got."""
+    ours, theirs = pty.openpty()
+    process = started(file, folder, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"})
+    os.close(theirs)
+    drawn, end = b"", time.monotonic() + 120
+    while time.monotonic() < end:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                drawn += os.read(ours, 65536)
+            except OSError:  # the other end was closed
+                break
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    return process.returncode, out, drawn
+
+
+def wait_until_gone(group, seconds=30):
+    """Wait until no process of the group is alive."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_ctrl_c_while_it_starts(folder):
+    """Before anything trains, Ctrl-C is status 130 with the command to go on, and neither the command nor its workers complain."""
+    file = write(folder, base={"data": BASE["data"]})
+    process = started(file, folder)
+    wait_until(lambda: len(children(process.pid)) >= 2, process)  # the tracker of shared memory, and a worker
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"ablate run {file} --jobs 1 --device cpu" in err
+    wait_until_gone(process.pid)
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []

@@ -1,0 +1,529 @@
+"""The commands, each through its command line, within this process."""
+
+import json
+import sys
+import threading
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from ablation import cli, commands, explain, keys, preparation, worker
+from ablation.errors import ConfigError
+from ablation.tracking.store import Store
+from tests.tiny import CPU, InlineExecutor, write
+
+DIGITS = {"name": "digits"}
+BAD = {"optimizer": {"name": "sgd", "lr": 1e30}}
+
+
+@pytest.fixture
+def ablate(folder, monkeypatch):
+    """`ablate` with these words: exit status, stdout, stderr, and how many epochs were trained; trainings run in this process."""
+
+    def call(*words, stop_after=0, signals=1):
+        made = []
+
+        class Kept(InlineExecutor):
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.stop_after, self.signals = stop_after, signals
+                made.append(self)
+
+        monkeypatch.setattr(commands, "LocalExecutor", Kept)
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
+        result = CliRunner().invoke(cli.cli, list(map(str, words)))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return SimpleNamespace(status=result.exit_code, out=result.stdout, err=result.stderr, epochs=sum(one.trained for one in made))
+
+    call.folder = folder
+    return call
+
+
+def study(ablate, **layers):
+    return write(ablate.folder, **({"variants": {"cb": {"sampler": "class_balanced"}}} | layers))
+
+
+def statuses(name="tiny"):
+    """The status of every run, by arm and seed."""
+    runs = [run for run in Store.open().runs_of(name) if run["tags"]["ablation.kind"] == "run"]
+    return {(run["tags"]["ablation.arm"], int(run["tags"]["ablation.seed"])): run["status"] for run in reversed(runs)}
+
+
+def accuracies(name="tiny"):
+    return Store.open().recorded(name).runs.set_index(["arm", "seed"])["test/accuracy"].sort_index()
+
+
+# --- run ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_run_trains_once_and_prints_the_table(ablate):
+    """The first run trains and prints a row per arm, status 0; the second trains nothing and prints the same table."""
+    file = study(ablate, seeds=[0, 1])
+    first = ablate("run", file)
+    assert (first.status, first.epochs) == (0, 8)
+    assert [line.split("|")[1].strip() for line in first.out.splitlines()[2:]] == ["baseline", "cb"]
+    assert "2 arms x 2 seeds = 4 runs (4 to do)" in first.err
+    assert f"full report: ablate report {file}" in first.err
+    second = ablate("run", file)
+    assert (second.status, second.epochs, second.out) == (0, 0, first.out)
+    assert "4 runs (4 recorded)" in second.err
+
+
+def test_only_what_is_chosen_runs(ablate):
+    """--arm takes globs and --seed numbers; what another command did is not done again."""
+    file = study(ablate)
+    assert ablate("run", file, "--arm", "c*", "--seed", 3, "--seed", 3).epochs == 2
+    assert statuses() == {("cb", 3): "FINISHED"}
+    assert ablate("run", file, "--seed", 3).epochs == 2
+    assert ablate("run", file, "--arm", "cb", "--arm", "baseline", "--seed", 3).epochs == 0
+
+
+def test_a_setting_over_everything(ablate):
+    """--set changes every arm, so that its results are other ones."""
+    file = study(ablate)
+    plain = ablate("run", file, "--arm", "baseline")
+    assert ablate("run", file, "--arm", "baseline", "--set", "optimizer.lr=1e-3").epochs == 2
+    assert Store.open().client.get_run(Store.open().recorded("tiny").runs["run_id"][0]).data.params["optimizer.lr"] == "0.001"
+    assert ablate("run", file, "--arm", "baseline").out == plain.out
+
+
+def test_one_failure_stops_nothing_else(ablate):
+    """An arm whose loss is no number fails with status 1 and its reason; the others finish, and the next command tells it again."""
+    file = study(ablate, variants={"bad": BAD, "cb": {"sampler": "class_balanced"}})
+    first = ablate("run", file)
+    assert first.status == 1
+    assert "failed: bad seed 0: the training loss became" in first.err
+    assert statuses() == {("bad", 0): "FAILED", ("baseline", 0): "FINISHED", ("cb", 0): "FINISHED"}
+    second = ablate("run", file)
+    assert (second.status, second.epochs) == (1, 0)
+    assert "--rerun retry tries again" in second.err
+    third = ablate("run", file, "--rerun", "retry")
+    assert (third.status, third.epochs) == (1, 0)  # an epoch that fails is none
+    assert "1 to do" in third.err
+
+
+def test_a_failed_arm_can_be_mended(ablate):
+    """Another value in the file makes another run; the failed one is superseded."""
+    study(ablate, variants={"bad": BAD})
+    assert ablate("run", "tiny.yaml").status == 1
+    study(ablate, variants={"bad": {"optimizer": {"name": "sgd", "lr": 1e-2}}})
+    mended = ablate("run", "tiny.yaml")
+    assert (mended.status, mended.epochs) == (0, 2)
+    assert Store.open().recorded("tiny").superseded == ["bad 0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "nothing"], "--set: found 'nothing'; expected PATH=VALUE"),
+        (["--set", "optimiser.lr=1"], "Did you mean 'optimizer.lr'?"),
+        (["--set", "optimizer.lr=[1"], "--set"),
+        (["--set", "epochs=0"], "epochs"),
+        (["--device", "gpu"], "--device: found 'gpu'; expected auto, cpu, cuda"),
+        (["--device", "cuda:x"], "--device: found 'cuda:x'"),
+        (["--device", "cuda:99"], "--device: found "),
+        (["--arm", "cbb"], "--arm"),
+        (["--seed", "-1"], "--seed: found -1; expected numbers from 0"),
+        (["--seed", "x"], "Invalid value for '--seed'"),
+        (["--jobs", "0"], "Invalid value for '--jobs'"),
+        (["--budget", "soon"], "--budget: found 'soon'; expected a time such as 2h"),
+        (["--budget", "0h"], "--budget: found '0h'"),
+        (["--rerun", "all"], "Invalid value for '--rerun'"),
+        (["--executor", "cloud"], "Invalid value for '--executor'"),
+        (["--profile", "quik"], "profile"),
+        (["--nothing"], "No such option"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_is_told(ablate, words, message):
+    """Whatever is wrong with the command ends in status 2 and one message, before anything is trained or recorded."""
+    for command in ("run", "plan"):
+        result = ablate(command, study(ablate), *words)
+        assert result.status == 2
+        assert message in result.err
+        assert result.out == ""
+        assert "Traceback" not in result.err
+    assert not (ablate.folder / "mlruns" / "stages").exists()
+    assert statuses() == {}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({"base": {"data": {"name": "folder", "root": "nowhere"}}}, "nowhere"),
+        ({"base": {"select": "best_on_validation"}}, "data.validation is 0"),
+        ({"base": {"precision": "fp16"}}, "precision: found fp16, which needs a CUDA device"),
+        ({"base": {"batch_size": 1000}}, "batch_size is 1000, but there are 200 training images"),
+        ({"base": {"model": {"name": "test_efficientnet", "weights": "w.safetensors", "image_size": 16}}}, "there is no file"),
+        ({"base": {"data": DIGITS | {"longtail": {"name": "linear", "largest": 9000, "smallest": 10}}}}, "expected at least 9000"),
+        ({"groups": {"many": ["eleven"]}}, "unknown class 'eleven'"),
+        ({"groups": {"few": "<1"}, "base": {"mix": {"name": "mixup", "only": "tail"}}}, "mix"),
+        ({"base": {"loss": "focla"}}, "Did you mean 'focal'?"),
+        ({"ladder": {}}, "ladder: is empty"),
+    ],
+)  # fmt: skip
+def test_a_wrong_study_is_told(ablate, layers, message):
+    """Whatever is wrong with the file or the data ends in status 2 and one message, before anything is trained or recorded."""
+    result = ablate("run", study(ablate, **layers))
+    assert (result.status, result.epochs, result.out) == (2, 0, "")
+    assert message in result.err
+    assert result.err.startswith("error: ") or "\nerror: " in result.err
+    assert not (ablate.folder / "mlruns" / "stages").exists()
+
+
+@pytest.mark.parametrize("content", [None, "study: [", "just words", "study: x\nstudy: y"])
+def test_a_file_that_is_none_is_told(ablate, content):
+    """A missing file, broken YAML, YAML without a mapping and repeated keys are status 2 with the file's name or place."""
+    if content is not None:
+        (ablate.folder / "broken.yaml").write_text(content)
+    result = ablate("run", "broken.yaml")
+    assert result.status == 2
+    assert result.err.startswith("error: ")
+    assert len(result.err.splitlines()) <= 3
+
+
+def test_a_store_that_cannot_be_used_is_told(ablate, monkeypatch):
+    """A store that the shell names and MLflow does not take is status 2 and one message."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
+    for words in (["run", study(ablate)], ["plan", study(ablate)], ["report"], ["log", "baseline", 0], ["clean"]):
+        result = ablate(*words)
+        assert result.status == 2, words
+        assert "error: the store at nonsense://x cannot be used" in result.err
+
+
+# --- stopping ----------------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_stops_after_the_epoch_and_the_same_command_goes_on(ablate, tmp_path_factory, monkeypatch):
+    """Status 130 and the command to go on; that command trains only what is left, to the bits of a run that nobody stopped."""
+    layers = {"base": {"epochs": 3}, "variants": {"head": {"stages": [{"epochs": 2}, {"epochs": 1, "train": "head"}]}}}
+    file = study(ablate, **layers)
+    stopped = ablate("run", file, "--arm", "*", stop_after=4)
+    assert (stopped.status, stopped.epochs) == (130, 4)
+    assert f"stopped; 1 runs are left. To go on: ablate run {file} --arm '*'" in stopped.err
+    assert "RUNNING" not in statuses().values()
+    again = ablate("run", file, "--arm", "*")
+    assert (again.status, again.epochs) == (0, 2)
+    assert set(statuses().values()) == {"FINISHED"}
+    found = predictions(ablate.folder)
+    other = tmp_path_factory.mktemp("undisturbed")
+    monkeypatch.chdir(other)
+    assert ablate("run", file).epochs == 6
+    assert predictions(other) == found
+
+
+def predictions(folder):
+    return {path.parent.name: path.read_bytes() for path in folder.glob("mlruns/results/*/predictions.parquet")}
+
+
+def test_a_second_ctrl_c_stops_at_once(ablate):
+    """Status 130 without waiting for the epoch's end; no run stays RUNNING, and the same command goes on."""
+    file = study(ablate)
+    stopped = ablate("run", file, stop_after=3, signals=2)
+    assert stopped.status == 130
+    assert f"stopped; to go on: ablate run {file}" in stopped.err
+    assert "RUNNING" not in statuses().values()
+    assert ablate("run", file).status == 0
+    assert set(statuses().values()) == {"FINISHED"}
+
+
+def test_a_budget_ends_what_begins(ablate):
+    """Once the time is used up nothing begins, the status is 130 with the command to go on, and no run is left RUNNING."""
+    file = study(ablate)
+    result = ablate("run", file, "--budget", "0.000000001s")
+    assert (result.status, result.epochs) == (130, 0)
+    assert f"the budget is used up; 2 runs are left. To go on: ablate run {file} --budget 0.000000001s" in result.err
+    assert ablate("run", file, "--budget", "1h30m").status == 0
+
+
+def test_what_takes_days_needs_a_word(ablate, monkeypatch):
+    """A study of days on the CPU is not started without --yes, --budget or a smaller choice."""
+    monkeypatch.setattr(explain, "wall_seconds", lambda *_: 3.2 * 24 * 3600)
+    file = study(ablate)
+    result = ablate("run", file)
+    assert (result.status, result.epochs) == (2, 0)
+    assert "this would take about 3.2 days on the CPU, and nothing was started; --yes starts it" in result.err
+    assert ablate("run", file, "--yes").status == 0
+
+
+def test_a_second_command_waits_for_the_first(ablate):
+    """While another command is at the study a run says so and waits, and `clean` refuses; then it does what is left."""
+    held, free = threading.Event(), threading.Event()
+
+    def other_command():
+        with FileLock(ablate.folder / "mlruns" / "locks" / "tiny.lock"):
+            held.set()
+            free.wait(60)
+
+    (ablate.folder / "mlruns" / "locks").mkdir()
+    threading.Thread(target=other_command).start()
+    held.wait(60)
+    refused = ablate("clean")
+    assert (refused.status, "error: tiny is being run; nothing was deleted" in refused.err) == (2, True)
+    threading.Timer(0.5, free.set).start()
+    result = ablate("run", study(ablate))
+    assert result.status == 0
+    assert "another `ablate run` is at the study 'tiny'; waiting for it to end" in result.err
+
+
+# --- again -------------------------------------------------------------------------------------------------------------------
+
+
+def test_results_of_other_code_stop_the_run(ablate, monkeypatch):
+    """With another version of torch nothing is started; keep uses the old results and says so, cached does them again."""
+    file = study(ablate)
+    before = ablate("run", file)
+    monkeypatch.setattr(keys, "versions", lambda: {"torch": "99"})
+    stale = ablate("run", file)
+    assert (stale.status, stale.epochs) == (2, 0)
+    assert "error: 2 of 2 results were made by other code, versions or on another device, and nothing was started" in stale.err
+    kept = ablate("run", file, "--rerun", "keep")
+    assert (kept.status, kept.epochs, kept.out) == (0, 0, before.out)
+    (note,) = Store.open().recorded("tiny").plan["notes"]
+    assert note.startswith("kept, though code, versions or device have changed")
+    assert note.endswith("baseline seed 0, cb seed 0")
+    again = ablate("run", file, "--rerun", "cached")
+    assert (again.status, again.epochs, again.out) == (0, 4, before.out)
+    assert ablate("run", file).epochs == 0
+
+
+def test_force_does_all_again(ablate):
+    """--rerun force trains what was trained, into runs of its own, to the same numbers; curves are not doubled."""
+    file = study(ablate)
+    first = ablate("run", file)
+    ids = set(Store.open().recorded("tiny").runs["run_id"])
+    again = ablate("run", file, "--rerun", "force")
+    assert (again.status, again.epochs, again.out) == (0, 4, first.out)
+    store = Store.open()
+    new = set(store.recorded("tiny").runs["run_id"])
+    assert not ids & new
+    for run_id in ids | new:
+        assert [point.step for point in store.curves(run_id) if point.name == "train/loss"] == [0, 1]
+    assert ablate("run", file).epochs == 0
+
+
+def test_only_what_changed_is_trained(ablate):
+    """Arms, seeds and views that are added train nothing that is there, and one that only watches trains nothing at all."""
+    study(ablate)
+    assert ablate("run", "tiny.yaml").epochs == 4
+    study(ablate, variants={"cb": {"sampler": "class_balanced"}, "tta": {"tta": "vflip"}, "focal": {"loss": "focal"}})
+    assert ablate("run", "tiny.yaml").epochs == 2
+    study(ablate, seeds=[0, 1])
+    assert ablate("run", "tiny.yaml").epochs == 4
+
+
+# --- plan, show --------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_trains_and_records_nothing(ablate):
+    """The plan is told in words on stdout: arms, labels, runs with states and reasons, and stages."""
+    result = ablate("plan", study(ablate, variants={"same": {"sampler": "class_balanced"}, "cb": {"sampler": "class_balanced"}}))
+    assert (result.status, result.epochs) == (0, 0)
+    for words in (
+        "3 arms x 1 seeds = 3 runs (3 to do)",
+        "same training as same",
+        "sampler class_balanced",
+        "Stages (arms in one row share it)",
+    ):
+        assert words in result.out
+    assert statuses() == {}
+
+
+def test_plan_as_json_is_the_contracts(ablate):
+    """Arms, runs and stages with their fields, on stdout alone, before and after the run."""
+    file = study(
+        ablate,
+        variants={"head": {"stages": [{"epochs": 1}, {"epochs": 1, "train": "head"}]}},
+        ladder={"baseline": {"schedule": "constant"}},
+    )
+    before = json.loads(ablate("plan", file, "--json").out)
+    assert [{"name", "parent", "change", "labels"} <= arm.keys() for arm in before["arms"]] == [True, True]
+    assert [(run["arm"], run["seed"], run["state"], run["reason"]) for run in before["runs"]] == [
+        ("baseline", 0, "missing", "new"),
+        ("head", 0, "missing", "new"),
+    ]
+    assert all({"key", "parent", "arms", "epochs", "state", "seconds"} <= stage.keys() for stage in before["stages"])
+    assert sum(stage["epochs"] for stage in before["stages"]) == 3  # the first epoch is shared
+    assert all(stage["seconds"] > 0 for stage in before["stages"])
+    by_key = {stage["key"]: stage for stage in before["stages"]}
+    assert all(stage["parent"] is None or stage["parent"] in by_key for stage in before["stages"])
+    ablate("run", file)
+    after = json.loads(ablate("plan", file, "--json").out)
+    assert {(run["state"], run["reason"]) for run in after["runs"]} == {("done", "recorded")}
+    assert {stage["state"] for stage in after["stages"]} == {"done"}
+    assert {stage["seconds"] for stage in after["stages"]} == {0}
+
+
+def test_show_prints_one_arm(ablate):
+    """An arm's parent, change, settings and stages; an unknown one is told with the nearest."""
+    file = study(ablate)
+    result = ablate("show", "cb", "--file", file, "--set", "optimizer.lr=0.5")
+    assert result.status == 0
+    for words in ("against: baseline", "sampler.name: shuffle -> class_balanced", "optimizer.lr: 0.5", "0: 2 epochs, trains all"):
+        assert words in result.out
+    unknown = ablate("show", "cbb", "--file", file)
+    assert unknown.status == 2
+    assert "ARM: unknown arm 'cbb'; expected one of baseline, cb. Did you mean 'cb'?" in unknown.err
+
+
+# --- looking -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["status"], ["report"], ["log", "baseline", 0]])
+def test_nothing_to_look_at_is_told(ablate, words):
+    """Before the first run each of these says how to begin."""
+    result = ablate(*words)
+    assert result.status == 2
+    assert "ablate run FILE" in result.err
+
+
+def test_log_tells_epochs_and_failures(ablate):
+    """A line per epoch with loss and rate, the reason of a failure, and what an unknown arm or seed should have been."""
+    ablate("run", study(ablate, variants={"bad": BAD}))
+    good = ablate("log", "baseline", 0)
+    assert good.status == 0
+    assert good.out.startswith("tiny: baseline seed 0: finished (key ")
+    assert [line.split("epoch")[1].split()[0] for line in good.out.splitlines() if "  epoch " in line] == ["1", "2"]
+    assert "loss" in good.out
+    assert "lr" in good.out
+    assert "reason: the training loss became" in ablate("log", "bad", 0, "--file", "tiny.yaml").out
+    assert "unknown arm 'bda'; expected one of bad, baseline. Did you mean 'bad'?" in ablate("log", "bda", 0).err
+    assert "SEED: found 7; the newest plan of tiny has 0" in ablate("log", "bad", 7).err
+    assert ablate("log", "bad", 7).status == 2
+
+
+def test_a_bug_is_logged_with_its_traceback(ablate, monkeypatch):
+    """A failure that is our own is a failed run of the kind bug; `log` has the traceback, the screen has one line."""
+
+    def broken(*_args):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worker, "train_epochs", broken)
+    result = ablate("run", study(ablate), "--arm", "baseline")
+    assert result.status == 1
+    assert "failed: baseline seed 0: ZeroDivisionError: a bug" in result.err
+    assert "Traceback" not in result.err
+    assert "Traceback (most recent call last)" in ablate("log", "baseline", 0).out
+
+
+def test_status_tells_how_it_stands(ablate):
+    """After a run: that nothing runs, and the last headline; while one is held: that it runs."""
+    ablate("run", study(ablate))
+    result = ablate("status")
+    assert result.status == 0
+    assert result.out.startswith("tiny: not running (pid ")
+    assert "2/2 runs" in result.out
+    with FileLock(ablate.folder / "mlruns" / "locks" / "tiny.lock"):
+        assert ablate("status").out.startswith("tiny: running (pid ")
+
+
+def test_report_goes_to_stdout_or_into_a_folder(ablate):
+    """The document is all that stdout gets; with --output it lies in the folder, with figures and tables beside."""
+    ablate("run", study(ablate))
+    result = ablate("report")
+    assert result.status == 0
+    assert result.out.lstrip().startswith("#")
+    assert "cb" in result.out
+    assert ablate("report", "tiny.yaml").out == result.out
+    written = ablate("report", "--output", "out/report")
+    assert (written.status, written.out) == (0, "")
+    assert "written to out/report" in written.err
+    assert {".md", ".csv", ".png"} <= {path.suffix for path in (ablate.folder / "out" / "report").rglob("*.*")}
+    frame = json.loads(ablate("report", "--format", "json").out)
+    assert frame
+    assert ablate("report", "--arm", "nothing").status == 2
+    assert ablate("report", "--metric", "test/nothing").status == 2
+    assert ablate("report", "--profile", "x").status == 2
+
+
+def test_a_profile_is_a_study_of_its_own(ablate):
+    """A profile is run and reported under its own name, and an unknown one is told."""
+    file = study(ablate, profiles={"quick": {"base": {"epochs": 1}}})
+    assert ablate("run", file, "--profile", "quick").epochs == 2
+    assert [name for name, _ in Store.open().studies()] == ["tiny.quick"]
+    assert ablate("report", file, "--profile", "quick").status == 0
+    assert "unknown profile 'quik'; expected one of quick. Did you mean 'quick'?" in ablate("report", file, "--profile", "quik").err
+
+
+def test_clean_deletes_only_what_is_recorded(ablate):
+    """Stages and results of recorded runs go; those of unfinished ones stay, and the next run trains no epoch twice."""
+    layers = {"variants": {"head": {"stages": [{"epochs": 1}, {"epochs": 2, "train": "head"}]}}, "base": {"schedule": {"name": "constant"}}}
+    file = study(ablate, **layers)
+    assert ablate("run", file, stop_after=3).status == 130
+    before = accuracies()
+    assert ablate("clean").status == 0
+    again = ablate("run", file)
+    assert (again.status, again.epochs) == (0, 1)
+    assert accuracies()[before.index].equals(before)
+    ablate("clean")
+    assert not list((ablate.folder / "mlruns" / "stages").glob("*/*.safetensors"))
+    assert ablate("run", file).epochs == 0  # the record is enough
+    assert list((ablate.folder / "mlruns").rglob("predictions.parquet"))
+    assert list((ablate.folder / "mlruns" / "data").iterdir())
+    ablate("clean", "--all")
+    assert not (ablate.folder / "mlruns" / "data").exists()
+
+
+def test_what_is_cleaned_is_still_recorded(ablate):
+    """Artifacts do not depend on the folders that `clean` deletes."""
+    file = study(ablate)
+    ablate("run", file)
+    ablate("clean", "--all")
+    recorded = Store.open().recorded("tiny")
+    for run_id in recorded.runs["run_id"]:
+        assert isinstance(recorded.predictions(run_id), pd.DataFrame)
+        assert recorded.store.artifact(run_id, "model.safetensors").exists()
+    assert ablate("report").status == 0
+
+
+# --- words of the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("300s", 300), ("0.5h", 1800), (" 1m30s ", 90)]
+)
+def test_budgets_are_times(text, seconds):
+    """Hours, minutes and seconds, alone or together."""
+    assert commands.parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "2", "h", "-1h", "1h2h", "30m1h", "inf", "1d"])
+def test_other_budgets_are_refused(text):
+    """What is no time is told with what is."""
+    with pytest.raises(ConfigError, match=r"--budget: found .*; expected a time such as 2h"):
+        commands.parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("optimizer.lr=1e-3", "optimizer.lr", 1e-3),
+        ("loss=focal", "loss", "focal"),
+        ("mix={name: mixup, alpha: 0.4}", "mix", {"name": "mixup", "alpha": 0.4}),
+        ("a=b=c", "a", "b=c"),
+        ("drop_last=false", "drop_last", False),
+    ],
+)
+def test_settings_are_read_as_yaml(text, path, value):
+    """PATH=VALUE, the value as the file would have it."""
+    assert commands.parse_set(text) == (path, value)
+
+
+@pytest.mark.parametrize(("choice", "found"), [("cpu", [CPU])])
+def test_devices_are_named(choice, found):
+    """The CPU is always there."""
+    assert preparation.devices(choice) == found
+
+
+def test_cuda_devices_are_counted(monkeypatch):
+    """cuda is all of them, cuda:0,1 those, each once; one that is not there is told with how many there are."""
+    monkeypatch.setattr(preparation.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(preparation.torch.cuda, "device_count", lambda: 3)
+    names = {choice: [str(one) for one in preparation.devices(choice)] for choice in ("auto", "cuda", "cuda:0,2", "cuda:1,1")}
+    every = ["cuda:0", "cuda:1", "cuda:2"]
+    assert names == {"auto": every, "cuda": every, "cuda:0,2": ["cuda:0", "cuda:2"], "cuda:1,1": ["cuda:1"]}
+    with pytest.raises(ConfigError, match="found cuda:3, but there are 3 CUDA devices"):
+        preparation.devices("cuda:1,3")

@@ -1,0 +1,111 @@
+"""Worker processes: what they send, how they end, and what they do not hear."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ablation.executors.local import LocalExecutor
+from tests.tiny import Planned, write
+
+LONG = {"epochs": 500}
+
+
+@pytest.fixture(scope="module")
+def executor():
+    made = LocalExecutor(["cpu"], 1)
+    yield made
+    made.close()
+    assert not made._slots[0].process.is_alive()
+
+
+def events_until(executor, kinds, seconds=90):
+    """Events up to the first of one of these kinds."""
+    found, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        for event in executor.events(0.2):
+            found.append(event)
+            if event["kind"] in kinds:
+                return found
+    raise AssertionError(found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a process blocks")
+def test_workers_are_deaf_to_ctrl_c_from_the_start(executor):
+    """SIGINT is blocked in a worker before its first line of Python, and not in this process."""
+    pid = executor._slots[0].process.pid
+    masks = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    assert int(masks["SigBlk"], 16) & (1 << (signal.SIGINT - 1))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_gives_the_bits_of_this_process(executor, tmp_path):
+    """Started, epochs, result and done come in this order, and the predictions equal those of the same job done here."""
+    file = write(tmp_path)
+    there, here = Planned(file, tmp_path / "there"), Planned(file, tmp_path / "here")
+    assert (executor.num_slots, executor.num_free) == (1, 1)
+    executor.submit(there.jobs()[0])
+    assert executor.num_free == 0
+    assert [event["kind"] for event in events_until(executor, ("done", "failed"))] == ["started", "epoch", "epoch", "result", "done"]
+    assert executor.num_free == 1
+    here.carry_out()
+    tables = [pd.read_parquet(one.result("baseline") / "predictions.parquet") for one in (there, here)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_a_failure_is_an_event(executor, tmp_path):
+    """A job that cannot be done fails with its kind and words, a bug with its traceback too, and the worker goes on."""
+    (job,) = Planned(write(tmp_path), tmp_path / "mlruns").jobs()
+    executor.submit(replace(job, key="k", dataset=tmp_path / "nowhere"))
+    event = events_until(executor, ("done", "failed"))[-1]
+    assert (event["failure"], event["stage"], event["log"]) == ("data", "k", "")
+    executor.submit(replace(job, key="b", evaluations=(None,)))
+    event = events_until(executor, ("done", "failed"))[-1]
+    assert event["failure"] == "bug"
+    assert "AttributeError" in event["log"]
+    assert executor._slots[0].process.is_alive()
+
+
+def test_a_killed_worker_is_told_and_replaced(executor, tmp_path):
+    """SIGKILL in the middle of a training is a failure of the kind killed; the next job has a new process, and stops when asked to."""
+    (job,) = Planned(write(tmp_path, base=LONG), tmp_path / "mlruns").jobs()
+    executor.submit(job)
+    events_until(executor, ("epoch",))
+    killed = executor._slots[0].process.pid
+    os.kill(killed, signal.SIGKILL)
+    event = events_until(executor, ("done", "failed"))[-1]
+    assert (event["kind"], event["failure"], event["message"]) == ("failed", "killed", "its process ended with -9")
+    executor.submit(job)
+    assert executor._slots[0].process.pid != killed
+    first = events_until(executor, ("epoch",))[-1]
+    assert first["epoch"] > 1  # it goes on from the last checkpoint
+    executor.ask_to_stop()
+    assert events_until(executor, ("done", "failed", "stopped"))[-1]["kind"] == "stopped"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the closed pipe ends a worker, at its next epoch")
+def test_a_worker_dies_with_its_parent(tmp_path):
+    """When the coordinator is killed its workers are gone at once."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        made = LocalExecutor(["cpu"], 1)
+        os.write(writer, str(made._slots[0].process.pid).encode())
+        time.sleep(60)
+        os._exit(0)
+    worker = int(os.read(reader, 20))
+    time.sleep(1.0)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    end = time.monotonic() + 60
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < end and "Z (zombie)" not in Path(f"/proc/{worker}/status").read_text():
+            os.kill(worker, 0)
+            time.sleep(0.1)
+        assert time.monotonic() < end

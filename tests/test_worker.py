@@ -1,0 +1,142 @@
+"""One stage's job: training where it lacks, results that appear whole, and what a failure is called."""
+
+import json
+import threading
+import time
+
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+
+from ablation.errors import ConfigError, DataError, TrainingError
+from ablation.worker import failure, link
+from ablation.worker import run as run_job
+from tests.tiny import CPU, Planned, write
+
+
+def carried_out(job):
+    events = []
+    run_job(job, CPU, events.append, lambda: False)
+    return [event["kind"] for event in events]
+
+
+def test_a_job_trains_tests_and_says_so(tmp_path):
+    """An event for each epoch and each result; the same job again only says that its result is there."""
+    planned = Planned(write(tmp_path), tmp_path / "mlruns")
+    (job,) = planned.jobs()
+    assert carried_out(job) == ["epoch", "epoch", "result"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*.*") if path.is_file()}
+    assert carried_out(job) == ["result"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
+    """Where writing a result fails there is no folder of its name, and the same job then makes it without training."""
+    planned = Planned(write(tmp_path), tmp_path / "mlruns")
+    (job,) = planned.jobs()
+
+    def full(*_args, **_kwargs):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", full)
+        with pytest.raises(OSError, match="no space"):
+            carried_out(job)
+    assert not planned.result("baseline").exists()
+    assert carried_out(job) == ["result"]
+    assert {path.name for path in planned.result("baseline").iterdir()} == {
+        "result.json", "predictions.parquet", "classification_report.txt", "confusion_matrix.csv", "model.safetensors",
+    }  # fmt: skip
+
+
+def test_a_result_says_what_it_is_of(tmp_path):
+    """Key, metrics, history, classes, counts, digest, precision and device are in one file of plain data."""
+    planned = Planned(write(tmp_path, base={"select": "best_on_test"}), tmp_path / "mlruns")
+    planned.carry_out()
+    result = json.loads((planned.result("baseline") / "result.json").read_text())
+    source = planned.around.source(planned.study.arms[0], 0)
+    assert result["key"] == planned.run_of("baseline").key
+    assert result["counts"] == list(source.counts)
+    assert sum(result["counts"]) == 200
+    assert result["test_counts"] == list(source.test_counts)
+    assert result["digest"] == source.digest
+    assert len(result["history"]) == 2
+    assert result["best"][1] in (0, 1)
+    assert (result["precision"], result["device"]) == ("fp32", planned.around.device_class)
+
+
+def test_weights_are_kept_as_the_file_says(tmp_path):
+    """`keep: none` leaves predictions and metrics without weights."""
+    planned = Planned(write(tmp_path, keep="none"), tmp_path / "mlruns")
+    planned.carry_out()
+    assert not (planned.result("baseline") / "model.safetensors").exists()
+    assert (planned.result("baseline") / "predictions.parquet").exists()
+
+
+def test_a_job_waits_for_the_one_that_is_at_it(tmp_path):
+    """While another process holds the stage, a job waits; it then finds the work done."""
+    planned = Planned(write(tmp_path), tmp_path / "mlruns")
+    (job,) = planned.jobs()
+    carried_out(job)
+    lock = FileLock(job.stages / job.key / "lock", thread_local=False)
+    lock.acquire()
+    ended = []
+    waiting = threading.Thread(target=lambda: ended.append(carried_out(job)))
+    waiting.start()
+    time.sleep(0.3)
+    assert not ended
+    lock.release()
+    waiting.join(30)
+    assert ended == [["result"]]
+
+
+def test_a_parent_that_is_gone_is_told(tmp_path):
+    """A stage whose parent's state was deleted meanwhile is a TrainingError that says what to do."""
+    stages = [{"epochs": 1}, {"epochs": 1, "train": "head"}]
+    planned = Planned(write(tmp_path, ladder={"baseline": {"stages": stages}}), tmp_path / "mlruns")
+    with pytest.raises(TrainingError, match=r"starts from is gone; run again"):
+        carried_out(planned.jobs()[1])
+
+
+def test_deterministic_is_asked_of_torch(tmp_path):
+    """`deterministic: true` holds while its job runs, and the next job without it is free again."""
+    seen = []
+    for value in (True, False):
+        planned = Planned(write(tmp_path, base={"deterministic": value, "epochs": 1}), tmp_path / f"{value}")
+        run_job(planned.jobs()[0], CPU, lambda _: seen.append(torch.are_deterministic_algorithms_enabled()), lambda: False)
+    assert seen == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (TrainingError("nan", "the training loss became nan"), "nan", "the training loss became nan"),
+        (DataError("no images"), "data", "no images"),
+        (ConfigError("precision", "found fp16"), "data", "precision: found fp16"),
+        (MemoryError(), "memory", "out of memory; fewer --jobs"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory", "out of memory; fewer --jobs"),
+        (OSError(28, "No space left on device"), "store", "No space left on device"),
+        (KeyError("x"), "bug", "KeyError: 'x'"),
+    ],
+)
+def test_failures_have_a_kind_and_words(error, kind, words):
+    """Every exception becomes one word for the record and one sentence for the user."""
+    found, message = failure(error)
+    assert found == kind
+    assert words in message
+    assert "\n" not in message
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path, monkeypatch):
+    """Where no link can be made the file is copied."""
+    (tmp_path / "a").write_text("weights")
+
+    def refused(*_args):
+        raise OSError("no links here")
+
+    link(tmp_path / "a", tmp_path / "linked")
+    monkeypatch.setattr("os.link", refused)
+    link(tmp_path / "a", tmp_path / "copied")
+    assert (tmp_path / "linked").read_text() == (tmp_path / "copied").read_text() == "weights"
+    assert (tmp_path / "linked").stat().st_ino == (tmp_path / "a").stat().st_ino != (tmp_path / "copied").stat().st_ino

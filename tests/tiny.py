@@ -1,0 +1,115 @@
+"""A study of seconds on a few of scikit-learn's digits, and ways to carry it out within the test's own process."""
+
+import os
+import signal
+from pathlib import Path
+from threading import Event
+
+import torch
+import yaml
+
+from ablation.executors.local import _finish
+from ablation.matrix import load_study
+from ablation.plan import make_plan
+from ablation.preparation import Preparation, Workspace
+from ablation.worker import run as run_job
+
+CPU = torch.device("cpu")
+BASE = {
+    "data": {"name": "digits", "longtail": {"name": "linear", "largest": 30, "smallest": 10}},
+    "model": {"name": "test_efficientnet", "image_size": 16, "drop_path": 0.1},
+    "augment": [{"name": "affine", "degrees": 10}],
+    "optimizer": {"name": "adamw", "lr": 3e-3},
+    "schedule": "cosine",
+    "average": {"name": "ema", "decay": 0.9},
+    "epochs": 2,
+    "batch_size": 32,
+}
+
+
+def write(folder, name="tiny", base=(), **layers):
+    """A study's file in that folder; `base` is laid over BASE."""
+    file = Path(folder) / f"{name}.yaml"
+    text = yaml.safe_dump({"study": name, "seeds": [0], "base": {**BASE, **dict(base)}, **layers}, sort_keys=False)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+class Planned:
+    """A study's plan under a folder, with what it was made of."""
+
+    def __init__(self, file, root, seeds=None, arms=None, rerun="", recorded=()):
+        self.study = load_study(file)
+        self.workspace = Workspace(Path(root))
+        self.preparation = Preparation(self.study, self.workspace, CPU, lambda *_: None)
+        self.around = self.preparation.surroundings
+        names = arms or [arm.name for arm in self.study.arms]
+        past = self.workspace.past(recorded)
+        self.plan = make_plan(
+            self.study, seeds or self.study.seeds, names, self.around, past, rerun=rerun, seconds_per_image=lambda _: 1e-3
+        )
+
+    def jobs(self):
+        """What has to be trained or tested, parents first."""
+        return [node.job for node in self.plan.nodes.values() if node.state != "done" or node.job.evaluations]
+
+    def carry_out(self):
+        """Do it all; the number of epochs that were trained."""
+        events = []
+        for job in self.jobs():
+            run_job(job, CPU, events.append, lambda: False)
+        return sum(event["kind"] == "epoch" for event in events)
+
+    def run_of(self, arm, seed=0):
+        """The planned run of an arm and seed."""
+        return next(run for run in self.plan.runs if (run.arm, run.seed) == (arm, seed))
+
+    def result(self, arm, seed=0):
+        """The folder of a run's result."""
+        return self.workspace.results / self.run_of(arm, seed).key
+
+    def last_stage(self, arm, seed=0):
+        """The folder of a run's last stage."""
+        return self.workspace.stages / self.run_of(arm, seed).chain[-1]
+
+
+class InlineExecutor:
+    """Carries jobs out in this process, one after another, within `events`; Ctrl-C comes after `stop_after` epochs, once or twice."""
+
+    num_slots = 1
+    stop_after, signals = 0, 1
+
+    def __init__(self, devices=("cpu",), num_jobs=1):
+        self.waiting, self.trained, self.stop = [], 0, Event()
+
+    @property
+    def num_free(self):
+        return 1 - len(self.waiting)
+
+    def submit(self, job):
+        self.waiting.append(job)
+
+    def events(self, timeout):
+        found = []
+        while self.waiting:
+            job = self.waiting.pop()
+            found.append({"kind": "started", "stage": job.key})
+
+            def send(event, key=job.key):
+                found.append(event | {"stage": key})
+                self.trained += event["kind"] == "epoch"
+                if event["kind"] == "epoch" and self.trained == self.stop_after:
+                    self.stop.set()
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            pipe = type("Pipe", (), {"send": staticmethod(send)})
+            found.append(_finish(job, CPU, pipe, self.stop) | {"stage": job.key})
+            if self.stop.is_set() and self.signals == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    def ask_to_stop(self):
+        self.stop.set()
+
+    def close(self):
+        pass

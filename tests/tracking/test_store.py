@@ -1,0 +1,275 @@
+"""The store: made once, moved with its folder, written twice without harm, and what it gives back."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from ablation.errors import StoreError
+from ablation.tracking.store import PLAN, Point, Store, chosen
+
+TAGS = {"ablation.kind": "run", "ablation.arm": "baseline", "ablation.seed": "0", "ablation.key": "k0"}
+
+
+@pytest.fixture
+def store(folder):
+    return Store.open()
+
+
+def recorded_study(store, name="demo", runs=(), plan=None):
+    """A study with a plan and these runs (tags over TAGS, status), and its experiment's id."""
+    experiment = store.experiment(name)
+    about = plan or {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}], "arms": [], "stages": [], "seeds": [0]}
+    file = store.root / PLAN
+    file.write_text(json.dumps(about))
+    holder = store.create(experiment, "plan", {"ablation.kind": "plan"}, 1)
+    store.finish(holder, "FINISHED", 2)
+    store.add_files(holder, {PLAN: file})
+    for number, (tags, status) in enumerate(runs):
+        run_id = store.create(experiment, "run", TAGS | tags, 10 + number)
+        store.write(run_id, [Point("test/accuracy", number / 10, 5), Point("train/loss", 1.0, 5, 0), Point("train/loss", 0.5, 6, 1)])
+        store.finish(run_id, status, 20 + number)
+    store.touch(experiment)
+    return experiment
+
+
+def files_of(store, run_id):
+    return sorted(file.path for file in store.client.list_artifacts(run_id))
+
+
+# --- where it is -------------------------------------------------------------------------------------------------------------
+
+
+def open_and_make(root, answers):
+    answers.put(Store.open(root).experiment("demo"))
+
+
+def test_several_processes_make_one_database(tmp_path, empty_database):
+    """Processes that open a store that is not there yet, all at once, all succeed, and the database is whole."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    processes = [context.Process(target=open_and_make, args=(tmp_path / "mlruns", answers)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    found = {answers.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(found) == 1
+    assert [one.name for one in Store.open(tmp_path / "mlruns").client.search_experiments()].count("demo") == 1
+
+
+@pytest.mark.parametrize("place", ["plain", "with space", "é#1"])
+def test_the_default_store_is_in_mlruns(tmp_path, empty_database, monkeypatch, place):
+    """Without a word from the shell it is SQLite in mlruns/ of the working directory, artifacts beside it under absolute paths."""
+    root = tmp_path / place / "mlruns"
+    root.mkdir(parents=True)
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    monkeypatch.chdir(root.parent)
+    store = Store.open()
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    store.add_files(run_id, {PLAN: Path(__file__)})
+    assert store.artifact(run_id, PLAN).is_relative_to(root / "artifacts" / "demo")
+    assert store.artifact(run_id, PLAN).read_text(encoding="utf-8") == Path(__file__).read_text(encoding="utf-8")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_the_shell_names_the_store(folder, tmp_path, empty_database, monkeypatch):
+    """MLFLOW_TRACKING_URI is where runs go, and the store in mlruns/ stays empty."""
+    other = tmp_path / "other.db"
+    shutil.copyfile(empty_database, other)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    recorded_study(Store.open())
+    assert [name for name, _ in Store.open().studies()] == ["demo"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert Store.open().studies() == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///tmp/somewhere", "./somewhere", "http://127.0.0.1:9", "nonsense://x", "sqlite:////proc/nowhere/x.db"]
+)
+@pytest.mark.filterwarnings("ignore")  # MLflow's own on file stores and on sockets
+def test_a_store_that_cannot_be_used_is_told_in_one_message(folder, monkeypatch, uri):
+    """A file store, a server that does not answer and an unknown scheme are StoreErrors of one line that name the store."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StoreError) as caught:
+        Store.open()
+    assert str(caught.value).startswith(f"the store at {uri} cannot be used: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_database_is_told(tmp_path, empty_database):
+    """Another file under the database's name is a StoreError and stays as it was."""
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_bytes(b"no database at all, but long enough to look like one" * 100)
+    with pytest.raises(StoreError, match="cannot be used"):
+        Store.open(tmp_path / "mlruns")
+    assert (tmp_path / "mlruns" / "mlflow.db").read_bytes().startswith(b"no database")
+
+
+def test_a_server_that_goes_away_is_told(store, monkeypatch):
+    """MLflow's errors while something is looked up are StoreErrors too."""
+
+    def gone(*_args, **_kwargs):
+        raise MlflowException("connection lost\nand more")
+
+    for name in ("search_experiments", "search_runs", "get_experiment_by_name", "get_run"):
+        monkeypatch.setattr(store.client, name, gone)
+    for ask in (
+        store.studies,
+        lambda: store.runs("1"),
+        lambda: store.runs_of("demo"),
+        lambda: store.recorded("demo"),
+        lambda: store.curves("r"),
+    ):
+        with pytest.raises(StoreError, match=r"the store at .* cannot be used: connection lost$"):
+            ask()
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_folder_that_moved_is_pointed_to_again(folder, tmp_path, how):
+    """Artifacts are found and new ones are written where the folder is now, and a copy leaves the original alone."""
+    store = Store.open()
+    recorded_study(store, runs=[({}, "FINISHED")])
+    (run,) = [run for run in store.runs_of("demo") if run["tags"]["ablation.kind"] == "run"]
+    store.add_files(run["run_id"], {"notes.txt": Path(__file__)})
+    target = tmp_path / "elsewhere" / "mlruns"
+    (shutil.move if how == "moved" else shutil.copytree)(folder / "mlruns", target)
+    there = Store.open(target)
+    assert there.artifact(run["run_id"], "notes.txt").is_relative_to(target)
+    assert files_of(there, run["run_id"]) == ["notes.txt"]
+    assert there.recorded("demo").plan["runs"]
+    there.add_files(there.create(there.experiment("demo"), "new", TAGS, 1), {"new.txt": Path(__file__)})
+    assert len(list(target.rglob("new.txt"))) == 1
+    if how == "copied":
+        assert Store.open(folder / "mlruns").artifact(run["run_id"], "notes.txt").is_relative_to(folder / "mlruns")
+        assert not list((folder / "mlruns").rglob("new.txt"))
+
+
+def test_other_artifact_places_stay(store):
+    """Experiments of other tools, whose artifacts lie elsewhere, are not touched when the folder is opened."""
+    store.client.create_experiment("theirs", artifact_location="s3://bucket/artifacts/theirs")
+    store.client.create_experiment("plain", artifact_location="/data/plain")
+    Store.open()
+    with sqlite3.connect(store.root / "mlflow.db") as connection:
+        places = {place for (place,) in connection.execute("SELECT artifact_location FROM experiments")}
+    assert {"s3://bucket/artifacts/theirs", "/data/plain"} <= places
+
+
+# --- writing -----------------------------------------------------------------------------------------------------------------
+
+
+def test_points_written_twice_are_there_once(store):
+    """Points with their own times may be written any number of times, in any order."""
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    points = [Point("train/loss", 1 / (step + 1), 1000 + step, step) for step in range(5)]
+    for batch in (points[:3], points, points[::-1]):
+        store.write(run_id, batch)
+    assert sorted(store.curves(run_id), key=lambda point: point.step) == points
+
+
+def test_many_values_are_written_in_parts(store):
+    """More metrics, params and tags than MLflow takes at once all arrive, long values cut to what it takes."""
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    params = {f"p{i}": "x" * 7000 for i in range(130)} | {"empty": "", "with space/and.dots": "1"}
+    store.write(run_id, [Point("a", i, i, i) for i in range(2500)], params, {f"t{i}": "y" * 9000 for i in range(130)})
+    data = store.client.get_run(run_id).data
+    assert data.params.keys() == params.keys()
+    assert len(data.params["p0"]) == 6000
+    assert len([name for name in data.tags if name.startswith("t")]) == 130
+    assert len(store.client.get_metric_history(run_id, "a")) == 2500
+
+
+def test_artifacts_are_replaced_whole(store, tmp_path):
+    """A file put again under the same name replaces the one before; a link to it changes nothing else."""
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    for text in ("one", "two", "two"):
+        source = tmp_path / f"{text}.txt"
+        source.write_text(text)
+        store.add_files(run_id, {"file.txt": source})
+        assert store.artifact(run_id, "file.txt").read_text() == text
+    assert files_of(store, run_id) == ["file.txt"]
+    assert (tmp_path / "one.txt").read_text() == "one"
+
+
+def test_an_artifact_that_is_gone_is_told(store):
+    """A file that somebody deleted is a StoreError that names the run and the file."""
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    with pytest.raises(StoreError, match=f"the run {run_id} has no artifact weights"):
+        store.artifact(run_id, "weights")
+
+
+def test_a_deleted_experiment_comes_back(store):
+    """A study whose experiment was deleted in MLflow's page is recorded again under the same name."""
+    experiment = store.experiment("demo", "first")
+    store.client.delete_experiment(experiment)
+    assert store.experiment("demo", "second") == experiment
+    assert store.client.get_experiment(experiment).tags["mlflow.note.content"] == "second"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_recorded_study_is_given_back(store):
+    """The newest plan, its runs with their final metrics, and their curves."""
+    recorded_study(store, runs=[({}, "FINISHED")])
+    found = store.recorded("demo")
+    (row,) = found.runs.to_dict("records")
+    assert (row["arm"], row["seed"], row["status"], row["key"], row["test/accuracy"]) == ("baseline", 0, "FINISHED", "k0", 0.0)
+    curves = found.curves([row["run_id"]])
+    expected = {"run_id": [row["run_id"]] * 2, "metric": ["train/loss"] * 2, "step": [0, 1], "value": [1.0, 0.5]}
+    pd.testing.assert_frame_equal(curves, pd.DataFrame(expected))
+
+
+def test_an_unknown_study_is_told_with_those_there_are(store):
+    """A study that the store does not hold is an error with the nearest name; an empty store says how to fill it."""
+    with pytest.raises(StoreError, match=r"no study 'demo'; it holds none yet: ablate run FILE"):
+        store.recorded("demo")
+    recorded_study(store, "demo")
+    recorded_study(store, "other")
+    with pytest.raises(StoreError, match=r"no study 'demi'; expected one of other, demo. Did you mean 'demo'\?"):
+        store.recorded("demi")
+
+
+def test_the_study_last_changed_stands_first(store):
+    """Studies are listed by their last change."""
+    first, _ = recorded_study(store, "first"), recorded_study(store, "second")
+    assert [name for name, _ in store.studies()] == ["second", "first"]
+    store.touch(first)
+    assert [name for name, _ in store.studies()] == ["first", "second"]
+
+
+def run_of(arm="baseline", seed=0, key="k0", status="FINISHED", run_id="r", **metrics):
+    tags = {"ablation.arm": arm, "ablation.seed": str(seed), "ablation.key": key}
+    return {"run_id": run_id, "status": status, "tags": tags, "metrics": metrics, "start": 1, "end": 2}
+
+
+PLANNED = {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}, {"arm": "cb", "seed": 0, "key": "k1"}]}
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected", "superseded"),
+    [
+        ([], {}, []),
+        ([run_of()], {"baseline": "r"}, []),
+        ([run_of(run_id="new"), run_of(run_id="old")], {"baseline": "new"}, []),
+        ([run_of(run_id="new", status="KILLED"), run_of(run_id="old")], {"baseline": "old"}, []),
+        ([run_of(run_id="new", status="RUNNING"), run_of(run_id="old", status="FAILED")], {"baseline": "new"}, []),
+        ([run_of(key="other")], {}, ["baseline 0"]),
+        ([run_of(), run_of("cb", 0, "k1", run_id="c"), run_of("gone", 3)], {"baseline": "r", "cb": "c"}, ["gone 3"]),
+        ([run_of(seed=1), run_of(seed=1, key="x")], {}, ["baseline 1"]),
+    ],
+)
+def test_the_plan_chooses_its_runs(runs, expected, superseded):
+    """Of the runs in the store those with the planned keys count, finished ones first and the newest of them; others are superseded."""
+    frame, others = chosen(PLANNED, runs)
+    assert dict(zip(frame["arm"], frame["run_id"], strict=True)) == expected
+    assert others == superseded
+    assert {"arm", "seed", "status", "key", "run_id", "start", "end", "reason"} <= set(frame.columns)

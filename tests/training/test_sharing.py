@@ -1,0 +1,119 @@
+"""Work that runs share is done once, and gives the bits of each run done alone. N images, C classes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ablation.data import open_dataset, split
+from ablation.training import checkpoints
+from tests.tiny import BASE, CPU, Planned, write
+
+DECOUPLED = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head", "sampler": "class_balanced"}]
+
+
+def predictions(planned, arm, seed=0):
+    return pd.read_parquet(planned.result(arm, seed) / "predictions.parquet")
+
+
+def carried_out(folder, name, root, **layers):
+    planned = Planned(write(folder, name, **layers), root)
+    return planned, planned.carry_out()
+
+
+def test_arms_that_share_a_stage_equal_arms_alone(tmp_path):
+    """Decoupled arms train their first stage once, and each gives the predictions of a study that has nothing else."""
+    arms = {"plain": {}, "head": {"stages": DECOUPLED}, "focal": {"stages": [DECOUPLED[0], DECOUPLED[1] | {"loss": "focal"}]}}
+    ladder = {"plain": {"schedule": "constant"}}
+    together, epochs = carried_out(
+        tmp_path, "together", tmp_path / "all", ladder=ladder, variants={name: arms[name] for name in ("head", "focal")}
+    )
+    assert epochs == 4  # plain's two, of which the first is everyone's, and two heads
+    for name in ("head", "focal"):
+        alone, epochs = carried_out(tmp_path, f"alone-{name}", tmp_path / name, base={"schedule": "constant"}, ladder={name: arms[name]})
+        assert epochs == 2
+        pd.testing.assert_frame_equal(predictions(together, name), predictions(alone, name), check_exact=True)
+    assert not predictions(together, "head").equals(predictions(together, "plain"))
+
+
+def test_what_only_watches_trains_nothing(tmp_path):
+    """Arms that differ in views, average or selection are children of one training, and all test something else."""
+    watchers = {
+        "vflip": {"tta": "vflip"},
+        "slow": {"average": {"name": "ema", "decay": 0.99}},
+        "none": {"average": "none"},
+        "best": {"select": "best_on_test"},
+    }
+    planned, epochs = carried_out(tmp_path, "watching", tmp_path / "mlruns", base={"epochs": 3}, variants=watchers)
+    assert epochs == 3
+    assert len(planned.plan.nodes) == 1
+    tables = [predictions(planned, name) for name in ("baseline", "vflip", "slow", "none")]
+    assert all(not one["logit/0"].equals(other["logit/0"]) for i, one in enumerate(tables) for other in tables[:i])
+    for name, layer in watchers.items():
+        alone, _ = carried_out(tmp_path, f"alone-{name}", tmp_path / name, base={"epochs": 3} | layer)
+        pd.testing.assert_frame_equal(predictions(planned, name), predictions(alone, "baseline"), check_exact=True)
+
+
+def test_two_studies_share_equal_trainings(tmp_path):
+    """A training with the same key in another study of the same folder is not done again, whatever that study is called."""
+    first, epochs = carried_out(tmp_path, "first", tmp_path / "mlruns")
+    assert epochs == 2
+    second, epochs = carried_out(tmp_path, "second", tmp_path / "mlruns", variants={"cb": {"sampler": "class_balanced"}})
+    assert epochs == 2
+    assert second.run_of("baseline").key == first.run_of("baseline").key
+
+
+def test_seeds_share_nothing(tmp_path):
+    """Another seed is another subset, other weights and another order."""
+    planned = Planned(write(tmp_path), tmp_path / "mlruns", seeds=(0, 1))
+    assert planned.carry_out() == 4
+    one, two = (predictions(planned, "baseline", seed) for seed in (0, 1))
+    assert one["index"].equals(two["index"])  # the test images are everyone's
+    assert not one["logit/0"].equals(two["logit/0"])
+
+
+def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path):
+    """With a schedule that does not depend on the length, two epochs are the beginning of four, to the bit."""
+    constant = {"schedule": "constant"}
+    both, epochs = carried_out(tmp_path, "both", tmp_path / "both", base=constant, variants={"long": {"epochs": 4}})
+    assert epochs == 4
+    alone, _ = carried_out(tmp_path, "alone", tmp_path / "alone", base=constant | {"epochs": 4})
+    pd.testing.assert_frame_equal(predictions(both, "long"), predictions(alone, "baseline"), check_exact=True)
+    mine, theirs = (checkpoints.read(one.last_stage(arm) / checkpoints.FINAL) for one, arm in ((both, "long"), (alone, "baseline")))
+    assert all(torch.equal(mine.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
+
+
+def test_the_best_epoch_on_the_test_keeps_its_weights(tmp_path):
+    """`best_on_test` tests the weights of the first epoch with the highest watched accuracy, which the predictions then have."""
+    base = {"select": "best_on_test", "epochs": 4, "optimizer": {"name": "adamw", "lr": 3e-2}, "average": "none"}
+    planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
+    result = json.loads((planned.result("baseline") / "result.json").read_text())
+    watched = [row["test"]["none"]["accuracy"] for row in result["history"]]
+    table = predictions(planned, "baseline")
+    assert (table["label"] == table["predicted"]).mean() == pytest.approx(max(watched))
+    assert result["best"] == [max(watched), int(np.argmax(watched))]
+
+
+@pytest.mark.parametrize("average", ["none", {"name": "ema", "decay": 0.8}])
+def test_the_best_epoch_on_the_validation_keeps_its_weights(tmp_path, average):
+    """The weights kept under `best_on_validation` have, computed again from the file, the highest validation accuracy of the curve."""
+    base = {"select": "best_on_validation", "epochs": 4, "average": average, "optimizer": {"name": "adamw", "lr": 3e-2}}
+    base |= {"data": BASE["data"] | {"validation": 0.2}, "augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}
+    planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
+    settings, source = planned.study.arms[0].settings, planned.around.source(planned.study.arms[0], 0)
+    dataset = open_dataset(source.dataset)
+    parts = split(dataset, settings.data, 0)
+    assert len(parts.validation_N) == 40
+    model = settings.model(10, 0).eval()
+    model.load_state_dict(load_file(planned.result("baseline") / "model.safetensors"))
+    images_NCHW = torch.from_numpy(dataset.images_NHWC[parts.validation_N]).permute(0, 3, 1, 2).float() / 255
+    mean_C, sd_C = (torch.tensor(model.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        predicted_N = model(((images_NCHW - mean_C) / sd_C).to(CPU)).argmax(1).numpy()
+    history = json.loads((planned.result("baseline") / "result.json").read_text())["history"]
+    (name,) = history[0]["validation"]
+    best = max(row["validation"][name]["accuracy"] for row in history)
+    assert (predicted_N == dataset.labels_N[parts.validation_N]).mean() == pytest.approx(best)
