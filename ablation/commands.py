@@ -148,17 +148,18 @@ def run(options: Options) -> int:
     session = Session(options, console)
     session.check()
     with _alone(session.workspace.root, session.study.name, console), contextlib.ExitStack() as stack:
-        store = Store.open()
-        known = store.runs_of(session.study.name)
-        made, executor = session.plan(known, probe=False), None
-        _stop_if_stale(made)
-        if made.waiting:
-            executor = LocalExecutor([str(device) for device in session.devices], session.jobs_per_device)  # they import meanwhile
-            stack.callback(executor.close)
-            session.preparation.check_models(
-                [arm for arm in session.arms if any(one.arm == arm.name for one in made.waiting)], made.seeds[0]
-            )
-            made = session.plan(known, probe=True)
+        with _starting():
+            store = Store.open()
+            known = store.runs_of(session.study.name)
+            made, executor = session.plan(known, probe=False), None
+            _stop_if_stale(made)
+            if made.waiting:
+                executor = LocalExecutor([str(device) for device in session.devices], session.jobs_per_device)  # they import meanwhile
+                stack.callback(executor.close)
+                session.preparation.check_models(
+                    [arm for arm in session.arms if any(one.arm == arm.name for one in made.waiting)], made.seeds[0]
+                )
+                made = session.plan(known, probe=True)
         console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(made, session)
         if options.rerun == "force":
@@ -303,6 +304,24 @@ def _alone(root: Path, study: str, console: Console) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """SIGINT ends the command, even where a library that is being imported swallows it."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ torch.set_num_threads(1)
 def own_store(monkeypatch):
     """No test writes into the store that the shell names."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)  # by which a command says how it was started
 
 
 @pytest.fixture(scope="session")
