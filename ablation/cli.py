@@ -1,7 +1,6 @@
 """The command `ablate`: click commands, wiring only. Nothing heavy is imported before a command begins its work."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +65,7 @@ class Ablate(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was chosen and end with its status."""
         from ablation.errors import AblateError
+        from ablation.invocation import command_line
 
         try:
             status = super().invoke(ctx)
@@ -73,7 +73,7 @@ class Ablate(click.Group):
             click.echo(f"error: {error}", err=True)
             status = 2
         except KeyboardInterrupt:
-            click.echo(f"stopped; to go on: {shlex.join(['ablate', *sys.argv[1:]])}", err=True)
+            click.echo(f"stopped; to go on: {command_line()}", err=True)
             status = 130
         ctx.exit(status or 0)
 

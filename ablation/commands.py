@@ -19,11 +19,12 @@ from ablation import explain, report
 from ablation.config import Arm
 from ablation.errors import AblateError, ConfigError, DataError, StoreError, unknown_name
 from ablation.executors.local import LocalExecutor
+from ablation.invocation import command_line, command_to_go_on
 from ablation.matrix import load_study, select_names
 from ablation.plan import Plan, describe, make_plan
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
 from ablation.progress import Board, view
-from ablation.recorder import Recorder, command_line, command_to_go_on
+from ablation.recorder import Recorder
 from ablation.scheduler import Outcome, execute
 from ablation.tracking.store import Point, Recorded, Store
 from ablation.worker import device_name

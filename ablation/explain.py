@@ -54,7 +54,7 @@ def disk(plan: Plan) -> float:
 
 def size(num_bytes: float) -> str:
     """`3.2 GB`, `120 MB`."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(1, round(num_bytes / 1e6))} MB"
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(min(1, round(num_bytes)), round(num_bytes / 1e6))} MB"
 
 
 def full(plan: Plan, num_slots: int) -> str:

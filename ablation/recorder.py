@@ -7,10 +7,8 @@ import json
 import os
 import platform
 import queue
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -459,17 +457,6 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def command_line() -> str:
-    """The command as it was started."""
-    start = ["python", "-m", "ablation"] if Path(sys.argv[0]).name == "__main__.py" else ["ablate"]
-    return shlex.join([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), *start, *sys.argv[1:]])
-
-
-def command_to_go_on() -> str:
-    """The command that carries on what was stopped: what is done stays done, even if it was forced."""
-    return command_line().replace(" --rerun=force", "").replace(" --rerun force", "")
 
 
 def _now() -> int:

@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "randomness",
     "yamlfile",
+    "invocation",
     "techniques",
     "data",
     "groups",
