@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ablation.errors import ConfigError, DataError
+from ablation.techniques.classifiers import Linear
 from ablation.techniques.models import classifier_of, digest_of_file, initialise_classifier, num_parameters, shipped_names
 from ablation.techniques.technique import make
 
@@ -68,7 +69,7 @@ def test_known_names_are_timms():
     assert set(timm.list_models()) <= shipped_names()
 
 
-@pytest.mark.parametrize(("name", "hint"), [("efficientnet_b00", "efficientnet_b0"), ("resnet5O", "resnet50")])
+@pytest.mark.parametrize(("name", "hint"), [("efficientnet_b00", "efficientnet_b0"), ("resnet101dd", "resnet101d")])
 def test_an_unknown_model_is_told_with_the_nearest(name, hint):
     """A name that timm does not know is an error in the file's words."""
     with pytest.raises(ConfigError, match=rf"unknown model '{name}'.*timm.list_models.*Did you mean '{hint}'"):
@@ -153,7 +154,7 @@ def test_normalisation_is_the_models_own():
 def test_parameters_are_counted():
     """The count is that of the model's own tensors."""
     model = make("models", SMALL)
-    assert num_parameters(model, 10) == sum(parameter.numel() for parameter in model(10, 0).parameters())
+    assert num_parameters(model, Linear(), 10) == sum(parameter.numel() for parameter in model(10, 0).parameters())
 
 
 def test_digests_are_sha256(tmp_path):

@@ -13,10 +13,13 @@ from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from ablation.techniques.geometry import source_matrices, warp
+from ablation.techniques.policies import AutoAugment, RandAugment, TrivialAugment
 from ablation.techniques.technique import Pair, Technique
 
 Draws = Mapping[str, Tensor]  # one batch's rows of what `draw` returned
 Probability = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0)]
 Numbers = tuple[float, float]
 
 
@@ -126,6 +129,34 @@ class Affine(Technique):
         return warp(images_BCHW, matrix_B23, self.interpolation)
 
 
+class ColorJitter(Technique):
+    """Brightness, contrast and saturation multiplied by factors from 1 - x to 1 + x, but not below 0, one after the other in any order.
+
+    As torchvision's ColorJitter, which has 0.4 of each in the usual ImageNet recipes: brightness is blended with black, contrast with
+    the image's mean grey, saturation with its grey image. It computes with fractions, where 8-bit images are cut after every step.
+    """
+
+    name: Literal["color_jitter"] = "color_jitter"
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.4
+    works_on: ClassVar[str] = "pixels"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """The three factors, and the order in which they act."""
+        strength_3 = torch.tensor([self.brightness, self.contrast, self.saturation])
+        low_3, high_3 = (1 - strength_3).clamp(min=0), 1 + strength_3
+        factor_N3 = low_3 + (high_3 - low_3) * torch.rand(num_images, 3, generator=generator)
+        return {"factor": factor_N3, "order": torch.rand(num_images, 3, generator=generator).argsort(1)}
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The images in other light."""
+        for which_B in draws["order"].unbind(1):
+            factor_B = draws["factor"].gather(1, which_B[:, None])[:, 0]
+            images_BCHW = lit(images_BCHW, which_B[:, None, None, None], factor_B[:, None, None, None])
+        return images_BCHW
+
+
 class Resize(Technique):
     """The image at the model's size, by an antialiased filter, and kept in [0, 1].
 
@@ -191,35 +222,45 @@ class Erase(Technique):
         return fill_with_noise(images_BCHW, box_B1HW, draws["seed"])
 
 
-def source_matrices(angle_B: Tensor, shear_B: Tensor, shift_x_B: Tensor, shift_y_B: Tensor, scale_B: Tensor) -> Tensor:
-    """For each image the matrix 2x3 from a pixel of the result to its source, in pixels from the middle; angles are in degrees.
+class Cutout(Technique):
+    """A square of zeros with `size` pixels a side, its middle anywhere in the image and what lies outside cut off.
 
-    It is the inverse of shift * rotation * scale * shear along x, positive angles turning clockwise.
+    DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017: 16 for CIFAR-10, 8 for CIFAR-100.
+    As in the authors' code it acts on the normalised input, in whose pixels `size` counts, and zero there is the mean colour. A square
+    that had to lie within the image would spare its rim.
     """
-    cos_B, sin_B, tan_B = angle_B.deg2rad().cos(), angle_B.deg2rad().sin(), shear_B.deg2rad().tan()
-    xx_B = (cos_B - sin_B * tan_B) / scale_B
-    xy_B = (cos_B * tan_B + sin_B) / scale_B
-    yx_B = -sin_B / scale_B
-    yy_B = cos_B / scale_B
-    x_B = -(xx_B * shift_x_B + xy_B * shift_y_B)
-    y_B = -(yx_B * shift_x_B + yy_B * shift_y_B)
-    return torch.stack([torch.stack([xx_B, xy_B, x_B], 1), torch.stack([yx_B, yy_B, y_B], 1)], 1)
+
+    name: Literal["cutout"] = "cutout"
+    size: Annotated[int, Field(ge=1)] = 16
+    works_on: ClassVar[str] = "input"
+
+    def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
+        """The square's middle, as shares of the height and the width."""
+        row_N, column_N = torch.rand(2, num_images, generator=generator).unbind()
+        return {"row": row_N, "column": column_N}
+
+    def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
+        """The images without their squares."""
+        height, width = images_BCHW.shape[2:]
+        rows_BH, columns_BW = around(draws["row"], self.size, height), around(draws["column"], self.size, width)
+        return images_BCHW.masked_fill((rows_BH[:, :, None] & columns_BW[:, None, :])[:, None], 0.0)
 
 
-def warp(images_BCHW: Tensor, matrix_B23: Tensor, interpolation: str) -> Tensor:
-    """The images read at the places that the matrices name, black outside."""
-    height, width = images_BCHW.shape[2:]
-    device = images_BCHW.device
-    x_W = torch.arange(width, device=device) - (width - 1) / 2
-    y_H1 = (torch.arange(height, device=device) - (height - 1) / 2)[:, None]
-    # By single products and not by affine_grid, whose matrix product may run at reduced precision on a GPU.
-    source_BHW2 = [
-        (row_B3[:, 0, None, None] * x_W + row_B3[:, 1, None, None] * y_H1 + row_B3[:, 2, None, None]) / (side / 2)
-        for row_B3, side in ((matrix_B23[:, 0], width), (matrix_B23[:, 1], height))
-    ]
-    grid_BHW2 = torch.stack(source_BHW2, dim=-1)
-    read = functional.grid_sample(images_BCHW.float(), grid_BHW2, mode=interpolation, padding_mode="zeros", align_corners=False)
-    return read.to(images_BCHW.dtype)
+def lit(images_BCHW: Tensor, which_B111: Tensor, factor_B111: Tensor) -> Tensor:
+    """The images in [0, 1] away from black, from their mean grey or from their grey image, as `which` is 0, 1 or 2, by a factor."""
+    red_BHW, green_BHW, blue_BHW = images_BCHW.unbind(1)
+    grey_B1HW = (0.2989 * red_BHW + 0.587 * green_BHW + 0.114 * blue_BHW)[:, None]
+    mean_B111 = grey_B1HW.mean((1, 2, 3), keepdim=True)
+    other_B1HW = torch.where(which_B111 == 2, grey_B1HW, mean_B111 * (which_B111 == 1))
+    return (images_BCHW * factor_B111 + other_B1HW * (1 - factor_B111)).clamp(0, 1)
+
+
+def around(middle_B: Tensor, length: int, side: int) -> Tensor:
+    """Which of an axis's pixels lie within that length about the pixel at that share of the axis, as bool B x side."""
+    # float32 times a side may round up to the side itself.
+    start_B = (middle_B * side).floor().clamp(max=side - 1) - length // 2
+    places = torch.arange(side, device=middle_B.device)
+    return (places >= start_B[:, None]) & (places < start_B[:, None] + length)
 
 
 def interval(length_B: Tensor, place_B: Tensor, side: int) -> Tensor:
@@ -260,4 +301,16 @@ def scrambled(bits: Tensor) -> Tensor:
     return bits ^ ((bits >> 16) & 0xFFFF)
 
 
-TECHNIQUES: tuple[type[Technique], ...] = (HFlip, VFlip, Crop, Affine, Resize, Erase)
+TECHNIQUES: tuple[type[Technique], ...] = (
+    HFlip,
+    VFlip,
+    Crop,
+    Affine,
+    AutoAugment,
+    RandAugment,
+    TrivialAugment,
+    ColorJitter,
+    Resize,
+    Erase,
+    Cutout,
+)

@@ -7,7 +7,9 @@ import hashlib
 import importlib.util
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
@@ -20,6 +22,7 @@ from ablation.randomness import key
 from ablation.techniques.technique import Technique
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+OWN_NAMES = ("resnet20", "resnet32", "resnet44", "resnet56")  # which cifar_resnet adds to timm's
 
 
 class TimmModel(Technique):
@@ -51,17 +54,21 @@ class TimmModel(Technique):
             raise ConfigError("weights", f"found {weights!r}; expected a .safetensors file (pickled weights are not read)")
         return weights
 
-    def __call__(self, num_classes: int, seed: int, weights_file: Path | None = None) -> nn.Module:
-        """The model in float32 on the CPU; `weights_file` is `weights` made absolute. Raises DataError where weights cannot be had."""
+    def __call__(self, num_classes: int, seed: int, weights_file: Path | None = None, classifier: Any = None) -> nn.Module:
+        """The model in float32 on the CPU, its last layer being `classifier`'s (by default timm's own, a linear one).
+
+        `weights_file` is `weights` made absolute. Raises DataError where weights cannot be had.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, "init"))
             model = self._create(num_classes, weights_file)
+            if classifier is not None:
+                put_classifier(model, classifier)
             initialise_classifier(model, seed, "init")
         return model
 
     def _create(self, num_classes: int, weights_file: Path | None) -> nn.Module:
-        import timm
-
+        timm = registry()
         options: dict[str, Any] = {"pretrained": self.pretrained}
         rates = {"drop_rate": self.drop, "drop_path_rate": self.drop_path}
         options |= {name: rate for name, rate in rates.items() if rate}  # not every model takes them
@@ -90,8 +97,7 @@ class TimmModel(Technique):
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel, of pixels in [0, 1], that the model was trained with."""
-        import timm
-
+        timm = registry()
         config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         return tuple(config.mean), tuple(config.std)
 
@@ -113,13 +119,29 @@ def classifier_of(model: nn.Module) -> nn.Module:
     return classifier
 
 
+def put_classifier(model: nn.Module, classifier: Any) -> None:
+    """Replace the model's last layer by the one that the technique makes of it; raises ConfigError where it cannot."""
+    layer = classifier_of(model)
+    try:
+        made = classifier(layer)
+    except ConfigError as error:
+        raise error.under("classifier") from None
+    if made is not layer:
+        name = next(name for name, module in model.named_modules() if module is layer)
+        model.set_submodule(name, made)
+
+
+def classifier_names(model: nn.Module) -> set[str]:
+    """The names, in the model's state, of the tensors of its classifier."""
+    own = {id(tensor) for tensor in classifier_of(model).state_dict(keep_vars=True).values()}
+    return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
+
+
 def _check_names(model: nn.Module, weights_file: Path) -> None:
     """Raises ValueError where a file lacks a tensor of the backbone or has one that the model has not: timm passes over both."""
     with safe_open(weights_file, "pt") as file:
         found = set(file.keys())
-    own = {id(tensor) for tensor in classifier_of(model).state_dict(keep_vars=True).values()}
-    classifier = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
-    differing = sorted((found ^ set(model.state_dict())) - classifier)
+    differing = sorted((found ^ set(model.state_dict())) - classifier_names(model))
     if differing:
         raise ValueError(f"{'it has' if differing[0] in found else 'it has no'} {differing[0]}")
 
@@ -131,30 +153,33 @@ def digest_of_file(path: Path) -> str:
 
 
 @cache
-def num_parameters(model: TimmModel, num_classes: int) -> int:
+def num_parameters(model: TimmModel, classifier: Any, num_classes: int) -> int:
     """How many numbers the model trains."""
-    import timm
-
     with torch.device("meta"):
-        built = timm.create_model(model.name, num_classes=num_classes)
+        built = model.model_copy(update={"pretrained": False, "weights": "none"})(num_classes, 0, classifier=classifier)
     return sum(parameter.numel() for parameter in built.parameters())
+
+
+def registry() -> ModuleType:
+    """timm, with our own models in its registry."""
+    import ablation.techniques.cifar_resnet  # noqa: F401  it registers them
+
+    return import_module("timm")
 
 
 @cache
 def shipped_names() -> frozenset[str]:
-    """The names of timm's own models, read from its source, which takes milliseconds where importing it takes seconds."""
+    """The names of ours and of timm's models, read from its source, which takes milliseconds where importing it takes seconds."""
     found = importlib.util.find_spec("timm")
     assert found is not None, "timm is not installed"
     assert found.origin is not None, found
     texts = (path.read_text(encoding="utf-8") for path in (Path(found.origin).parent / "models").glob("*.py"))
-    return frozenset(name for text in texts for name in re.findall(r"@register_model\s+def (\w+)\(", text))
+    return frozenset(OWN_NAMES).union(name for text in texts for name in re.findall(r"@register_model\s+def (\w+)\(", text))
 
 
 def _is_registered(name: str) -> bool:
     """Whether timm knows the name once it is imported, with what others have registered."""
-    import timm
-
-    return bool(timm.is_model(name))
+    return bool(registry().is_model(name))
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from ablation.techniques.augmentations import source_matrices, warp
+from ablation.techniques.geometry import source_matrices, warp
 from ablation.techniques.technique import Technique
 
 Average = Literal["logits", "probabilities", "vote"]

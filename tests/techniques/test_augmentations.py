@@ -10,8 +10,9 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from ablation.techniques.augmentations import Affine, Crop, Erase, HFlip, Resize, VFlip, normal_noise
-from ablation.techniques.technique import make
+from ablation.errors import ConfigError
+from ablation.techniques.augmentations import Affine, ColorJitter, Crop, Cutout, Erase, HFlip, Resize, VFlip, normal_noise
+from ablation.techniques.technique import family, make
 
 SHAPES = [(8, 8), (9, 14)]
 
@@ -125,10 +126,10 @@ def test_one_setting_does_not_shift_another_s_draws():
     assert torch.equal(with_shear["scale"], without["scale"])
 
 
-@pytest.mark.parametrize("name", ["hflip", "vflip", "crop", "affine", "erase"])
+@pytest.mark.parametrize("name", ["hflip", "vflip", "crop", "affine", "erase", "color_jitter", "cutout"])
 def test_images_of_a_batch_differ(name):
     """One picture many times over comes back in several versions, each of which depends on its own row alone."""
-    settings = {"affine": {"degrees": 30}, "erase": {"probability": 1.0}}.get(name, {})
+    settings = {"affine": {"degrees": 30}, "erase": {"probability": 1.0}, "cutout": {"size": 5}}.get(name, {})
     technique = make("augmentations", {"name": name, **settings})
     images, draws = pictures(12, 12, 1).repeat(16, 1, 1, 1), draw(technique)
     changed = technique(images, draws)
@@ -232,6 +233,90 @@ def test_resize_keeps_what_has_the_size():
 
 
 def test_where_each_augmentation_stands():
-    """Geometry comes before the resizing, erasing after the normalisation."""
-    places = {name: make("augmentations", name).works_on for name in ("hflip", "vflip", "crop", "affine", "resize", "erase")}
-    assert places == {"hflip": "pixels", "vflip": "pixels", "crop": "pixels", "affine": "pixels", "resize": "resize", "erase": "input"}
+    """Geometry and colours come before the resizing, erasing and cutting out after the normalisation."""
+    pixels = ("hflip", "vflip", "crop", "affine", "auto_augment", "rand_augment", "trivial_augment", "color_jitter")
+    places = {name: make("augmentations", name).works_on for name in family("augmentations").names}
+    assert places == {**dict.fromkeys(pixels, "pixels"), "resize": "resize", "erase": "input", "cutout": "input"}
+
+
+JITTERS = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("strength", [0.4, 1.5])
+def test_color_jitter_equals_torchvision(shape, strength):
+    """Each image is torchvision's brightness, contrast and saturation by its own factors in its own order."""
+    technique, images = ColorJitter(brightness=strength, contrast=strength, saturation=strength), pictures(*shape)
+    draws = draw(technique)
+    changed = technique(images, draws)
+    for i in range(16):
+        expected = images[i]
+        for which in draws["order"][i].tolist():
+            expected = JITTERS[which](expected, draws["factor"][i, which].item())
+        torch.testing.assert_close(changed[i], expected, atol=1e-5, rtol=0)
+    assert not torch.isclose(changed, images, atol=1e-3).all(dim=(1, 2, 3)).any()
+
+
+def test_color_jitter_draws_factors_and_orders_evenly():
+    """Factors are uniform from 1 - x, or 0, to 1 + x, and the six orders come equally often."""
+    draws = draw(ColorJitter(brightness=0.4, contrast=0.2, saturation=1.5), 6000)
+    for column, low, high in zip(draws["factor"].T, (0.6, 0.8, 0.0), (1.4, 1.2, 2.5), strict=True):
+        assert stats.kstest(column.numpy(), stats.uniform(low, high - low).cdf).pvalue > 0.001
+    orders = np.unique(draws["order"].numpy(), axis=0, return_counts=True)
+    assert len(orders[0]) == 6
+    assert stats.chisquare(orders[1]).pvalue > 0.001
+
+
+def test_color_jitter_of_no_strength_changes_nothing():
+    """Strengths of 0 return the pixels, and one setting does not shift another's draws."""
+    still, bright = ColorJitter(brightness=0, contrast=0, saturation=0), ColorJitter(brightness=0.9)
+    torch.testing.assert_close(still(pictures(), draw(still)), pictures(), atol=1e-6, rtol=0)
+    assert torch.equal(draw(bright)["factor"][:, 1:], draw(ColorJitter())["factor"][:, 1:])
+    assert torch.equal(draw(bright)["order"], draw(still)["order"])
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40), (8, 8)])
+@pytest.mark.parametrize("size", [1, 2, 5, 16])
+def test_cutout_clears_the_square(shape, size):
+    """The pixels that become 0 are the square about the drawn middle, cut at the border, and no others change."""
+    technique, images = Cutout(size=size), pictures(*shape) + 10
+    draws = draw(technique)
+    changed = technique(images, draws)
+    for i in range(16):
+        top, left = (math.floor(draws[axis][i].item() * side) - size // 2 for axis, side in zip(("row", "column"), shape, strict=True))
+        expected = images[i].clone()
+        expected[:, max(top, 0) : top + size, max(left, 0) : left + size] = 0
+        assert torch.equal(changed[i], expected)
+        assert (changed[i] == 0).any()
+
+
+def test_cutout_reaches_the_rim():
+    """Middles are uniform over the image, the last pixel included, so that the rim is cleared too."""
+    technique = Cutout(size=4)
+    changed = technique(torch.ones(8000, 1, 8, 8), draw(technique, 8000))
+    cleared = (changed == 0).double().mean(0)[0]
+    along = torch.tensor([3, 4, 4, 4, 4, 4, 3, 2]).double() / 8  # how many of the 8 middles clear each place of an axis
+    torch.testing.assert_close(cleared, along[:, None] * along, atol=0.025, rtol=0)
+    assert (technique(torch.ones(1, 1, 8, 8), {"row": torch.ones(1), "column": torch.ones(1)}) == 0).sum() == 9
+
+
+def test_augmentations_of_the_input_keep_its_dtype():
+    """An input in half precision stays so."""
+    for technique in (Cutout(), Erase(probability=1.0)):
+        assert technique(pictures().half(), draw(technique)).dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"name": "cutout", "size": 0}, "at.size"),
+        ({"name": "color_jitter", "hue": 0.1}, "at.hue"),
+        ({"name": "color_jitter", "contrast": -0.1}, "at.contrast"),
+    ],
+)
+def test_wrong_settings_are_told_with_their_place(spec, path):
+    """A wrong value or an unknown field is told with its dotted path and what was expected."""
+    with pytest.raises(ConfigError) as caught:
+        make("augmentations", spec, "at")
+    assert caught.value.path == path
+    assert "expected" in str(caught.value)

@@ -1,5 +1,7 @@
 """Class weights. Shapes: C classes."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from timm.loss import compute_class_weights
@@ -45,3 +47,12 @@ def test_an_empty_class_has_no_weight(technique):
     """A count of zero is our own mistake, since the caller checks the data."""
     with pytest.raises(AssertionError):
         technique(torch.tensor([3, 0]))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999, 1 - 1e-9])
+@pytest.mark.parametrize("counts", [[1, 1], [1, 2], [1, 40]])
+def test_a_class_with_one_image(beta, counts):
+    """The weights beside a class with one image are those of exact fractions."""
+    raw = [1 / (1 - Fraction(beta) ** n) for n in counts]
+    expected = [float(2 * weight / sum(raw)) for weight in raw]
+    assert EffectiveNumber(beta=beta)(torch.tensor(counts)).tolist() == pytest.approx(expected, rel=1e-6)
