@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +17,14 @@ import numpy as np
 from filelock import FileLock
 
 from ablation.data.decoding import decode_all
-from ablation.data.found import Contents, Found, Source
+from ablation.data.found import Contents, Found, Source, few
 from ablation.errors import DataError
 from ablation.techniques.technique import Technique, technique_name
 
 FORMAT = 1
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
-NOT_DECODING = {"validation", "longtail", "root", "file"}  # settings that change neither pixels nor labels
+NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels, nor do those that say where a source lies
 LIBRARIES = ("pillow", "scikit-learn")  # they make the pixels
 Progress = Callable[[str, int, int], None]
 
@@ -71,13 +72,16 @@ def prepare(source: Technique, image_size: int, base: Path, cache: Path, progres
     name = technique_name(type(source))
     try:
         found = cast(Source, source)(base, image_size)
-        folder = cache / f"{name}-{fingerprint(source, found)}"
+        states, problems = _states(found)
+        folder = cache / f"{name}-{fingerprint(cast(Source, source), found, states)}"
         if _is_whole(folder):
             return folder
+        if problems:  # told before hours of decoding the others
+            raise DataError(f"{len(problems)} of {len(found.files)} files cannot be read:\n  {few(problems)}")
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_whole(folder):
-                _build(found, folder, lambda done, total: progress(f"decoding {name}", done, total))
+                _build(found, folder, name, progress)
     except OSError as error:
         raise DataError(f"the data {name} cannot be read, or not be written to {str(cache)!r}: {error}") from None
     return folder
@@ -100,23 +104,27 @@ def open_dataset(folder: Path) -> Dataset:
     )
 
 
-def fingerprint(source: Technique, found: Found) -> str:
-    """16 hex digits that change with any file's name, size or time and with any setting that decoding depends on."""
-    settings = source.model_dump(mode="json", exclude=NOT_DECODING)
+def fingerprint(source: Source, found: Found, states: Sequence[str]) -> str:
+    """16 hex digits that change with any file's name or state and with any setting that decoding depends on."""
+    settings = source.model_dump(mode="json", exclude=NOT_DECODING | source.places)
     decoding = {"format": FORMAT, "size": found.size, "settings": settings, "libraries": [version(name) for name in LIBRARIES]}
     total = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
-    for name, path in found.files:
-        total.update(f"\0{name}\0{_state(path)}".encode(errors="surrogateescape"))
+    for (name, _), state in zip(found.files, states, strict=True):
+        total.update(f"\0{name}\0{state}".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
 
 
-def _state(path: Path) -> str:
-    """A file's size and time; one that is missing is told when it is decoded, with all others that cannot be read."""
-    try:
-        state = path.stat()
-    except OSError:
-        return "missing"
-    return f"{state.st_size} {state.st_mtime_ns}"
+def _states(found: Found) -> tuple[list[str], list[str]]:
+    """Each file's size and time, and what is wrong with those that have none; every file is asked once."""
+    states, problems = [], []
+    for name, path in found.files:
+        try:
+            state = os.stat(path)
+            states.append(f"{state.st_size} {state.st_mtime_ns}")
+        except OSError as error:
+            states.append("missing")
+            problems.append(f"{name}: {error.strerror}")
+    return states, problems
 
 
 def _meta(folder: Path) -> dict[str, Any]:
@@ -132,15 +140,19 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _build(found: Found, folder: Path, progress: Callable[[int, int], None]) -> None:
+def _build(found: Found, folder: Path, name: str, progress: Progress) -> None:
     """Write the folder beside its place, then move it there, so that a half-written one never has its name."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         contents = found.read()
         _check(contents)
+        shape = (len(contents.labels_N), found.size, found.size, 3)
+        _check_space(math.prod(shape), partial.parent)
+        said = f"decoding {name} into {_amount(math.prod(shape))}"
+        progress(said, 0, len(contents.labels_N))  # so that a full disk comes as no surprise
         partial.mkdir()
-        _write(contents, found.size, partial, progress)
+        _write(contents, shape, partial, lambda done, total: progress(said, done, total))
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
@@ -159,8 +171,18 @@ def _check(contents: Contents) -> None:
         )
 
 
-def _write(contents: Contents, size: int, folder: Path, progress: Callable[[int, int], None]) -> None:
-    _write_images(contents.images, (len(contents.labels_N), size, size, 3), folder / "images.npy", progress)
+def _check_space(needed: int, cache: Path) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed > free:  # a memory map on a full disk ends the process without a word
+        raise DataError(f"the decoded images need {_amount(needed)}; {cache} has {_amount(free)} left")
+
+
+def _amount(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"
+
+
+def _write(contents: Contents, shape: tuple[int, int, int, int], folder: Path, progress: Callable[[int, int], None]) -> None:
+    _write_images(contents.images, shape, folder / "images.npy", progress)
     for name, values in _small_arrays(contents):
         np.save(folder / f"{name}.npy", values)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -180,10 +202,6 @@ def _small_arrays(contents: Contents) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, progress: Callable[[int, int], None]) -> None:
-    free = shutil.disk_usage(target.parent).free
-    needed = int(np.prod(shape))
-    if needed > free:  # a memory map on a full disk ends the process without a word
-        raise DataError(f"the decoded images need {needed / 2**20:.0f} MiB; {target.parent.parent} has {free / 2**20:.0f} MiB left")
     images_NHWC = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     if isinstance(images, np.ndarray):
         images_NHWC[:] = images
@@ -191,7 +209,7 @@ def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, p
         return
     problems = decode_all(images, target, progress)
     if problems:
-        raise DataError(f"{len(problems)} of {len(images_NHWC)} images cannot be read:\n  " + "\n  ".join(problems))
+        raise DataError(f"{len(problems)} of {len(images_NHWC)} images cannot be read:\n  {few(problems)}")
 
 
 def _to_disk(path: Path) -> None:

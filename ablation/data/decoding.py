@@ -21,6 +21,7 @@ from typing import IO, TypeAlias, cast
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ablation.data.arrays import DAMAGE, rows
 from ablation.errors import DataError
 
 # Only plain raster formats: Pillow's others run outside programs (EPS) or are no photographs (PDF, MPEG).
@@ -31,8 +32,11 @@ IN_PROCESS = 200  # below this many images, starting processes costs more than i
 Decoder: TypeAlias = "subprocess.Popen[str]"
 
 
+Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
+
+
 class UnusableError(Exception):
-    """An image that opens but cannot become pixels; says why."""
+    """An image that opens but cannot become pixels, or a file of many that does not open; says why."""
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
@@ -88,8 +92,10 @@ def _eight_bits(grey_HW: np.ndarray) -> np.ndarray:
     return ((wide_HW + 128) // 257).astype(np.uint8)
 
 
-def pixels(encoded: str | Path | BytesIO, size: int, fit: str) -> np.ndarray:
-    """The first frame, upright by its EXIF orientation, as size x size x 3 uint8."""
+def pixels(encoded: Encoded, size: int, fit: str) -> np.ndarray:
+    """The first frame, upright by its EXIF orientation, or the array of pixels, as size x size x 3 uint8."""
+    if isinstance(encoded, np.ndarray):
+        return np.asarray(FITS[fit](rgb(Image.fromarray(encoded)), size))
     with Image.open(encoded, formats=FORMATS) as image:
         # JPEG only: decodes at a fraction of the size, never below twice what is needed.
         image.draft(None, (2 * size, 2 * size))
@@ -109,7 +115,7 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
-    def encoded(self) -> Iterator[tuple[str, str | BytesIO]]:
+    def encoded(self) -> Iterator[tuple[str, Encoded]]:
         """Each file's name and path."""
         return zip(self.names, self.paths, strict=True)
 
@@ -130,7 +136,7 @@ class ShardRows:
     def __len__(self) -> int:
         return self.count
 
-    def encoded(self) -> Iterator[tuple[str, str | BytesIO]]:
+    def encoded(self) -> Iterator[tuple[str, Encoded]]:
         """Each row's name and bytes; a missing image is empty bytes."""
         import pyarrow.parquet
 
@@ -140,8 +146,31 @@ class ShardRows:
             yield f"{Path(self.path).name}, row group {self.row_group}, row {self.first + i}", BytesIO((row or {}).get("bytes") or b"")
 
 
-Task: TypeAlias = Files | ShardRows
-TASKS: Mapping[str, type[Task]] = MappingProxyType({"Files": Files, "ShardRows": ShardRows})
+@dataclass(frozen=True)
+class ArrayRows:
+    """All rows of an array in an .npz file, each a grey or an RGB image."""
+
+    start: int
+    path: str
+    array: str
+    count: int
+    size: int
+    fit: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def encoded(self) -> Iterator[tuple[str, Encoded]]:
+        """Each row's name and pixels."""
+        try:
+            for i, row_HWC in enumerate(rows(Path(self.path), self.array)):
+                yield f"{self.array}[{i}]", row_HWC[..., 0] if row_HWC.shape[2:] == (1,) else row_HWC
+        except (*DAMAGE, OSError) as error:
+            raise UnusableError(f"{self.array} in {self.path}: {error}") from None
+
+
+Task: TypeAlias = Files | ShardRows | ArrayRows
+TASKS: Mapping[str, type[Task]] = MappingProxyType({"Files": Files, "ShardRows": ShardRows, "ArrayRows": ArrayRows})
 
 
 @contextmanager
@@ -172,11 +201,14 @@ def decode(task: Task, target: Path) -> list[str]:
     images_NHWC = np.load(target, mmap_mode="r+")
     problems = []
     with _pillow_warnings():
-        for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
-            try:
-                images_NHWC[i] = pixels(encoded, task.size, task.fit)
-            except Exception as error:  # a broken file makes Pillow's parsers raise almost anything
-                problems.append(f"{name}: {_reason(error)}")
+        try:
+            for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
+                try:
+                    images_NHWC[i] = pixels(encoded, task.size, task.fit)
+                except Exception as error:  # a broken file makes Pillow's parsers raise almost anything
+                    problems.append(f"{name}: {_reason(error)}")
+        except UnusableError as error:
+            problems.append(str(error))
     return problems
 
 

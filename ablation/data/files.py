@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ablation.data.decoding import ENDINGS, Files
-from ablation.data.found import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, Found
+from ablation.data.found import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, Found, few_words
 from ablation.data.splits import stratified
 from ablation.errors import DataError, nearest
 from ablation.randomness import numpy_generator
@@ -27,13 +27,21 @@ TABLE_SPLITS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "te
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its name in the source, its place, class and split, and its group (its own name where there are no groups)."""
+    """One image: its name in the source, its place, class and split, its group (its own name where there are no groups), and where
+    a list names it.
+    """
 
     name: str
     path: Path
     label: str
     split: int
     group: str
+    listed: str = ""
+
+    @property
+    def told(self) -> str:
+        """What messages call it."""
+        return self.listed + self.name
 
 
 @dataclass(frozen=True)
@@ -51,18 +59,19 @@ def image_files(entries: Sequence[Entry], classes: tuple[str, ...], size: int, f
     return Found(size, _places(entries), partial(_contents, entries, classes, size, fit, 0.0))
 
 
-def image_files_to_split(entries: Sequence[Entry], size: int, fit: str, test: float, tables: tuple[tuple[str, Path], ...] = ()) -> Found:
+def image_files_to_split(
+    entries: Sequence[Entry], classes: tuple[str, ...], size: int, fit: str, test: float, tables: tuple[tuple[str, Path], ...] = ()
+) -> Found:
     """The entries as a source; where none of them is a test image, the fraction `test` of the training images becomes the test.
 
     `tables` are further files that decide what is read.
     """
-    classes = class_order({entry.label for entry in entries})
     fraction = 0.0 if any(entry.split == TEST for entry in entries) else test
     return Found(size, (*tables, *_places(entries)), partial(_contents, entries, classes, size, fit, fraction))
 
 
 def _places(entries: Sequence[Entry]) -> tuple[tuple[str, Path], ...]:
-    return tuple((entry.name, entry.path) for entry in entries)
+    return tuple((entry.told, entry.path) for entry in entries)
 
 
 def _contents(entries: Sequence[Entry], classes: tuple[str, ...], size: int, fit: str, test: float) -> Contents:
@@ -79,7 +88,7 @@ def _contents(entries: Sequence[Entry], classes: tuple[str, ...], size: int, fit
 
 def _tasks(entries: Sequence[Entry], size: int, fit: str) -> tuple[Files, ...]:
     chunks = [(start, entries[start : start + FILES_PER_TASK]) for start in range(0, len(entries), FILES_PER_TASK)]
-    return tuple(Files(start, tuple(e.name for e in chunk), tuple(str(e.path) for e in chunk), size, fit) for start, chunk in chunks)
+    return tuple(Files(start, tuple(e.told for e in chunk), tuple(str(e.path) for e in chunk), size, fit) for start, chunk in chunks)
 
 
 def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fraction: float) -> np.ndarray:
@@ -102,8 +111,9 @@ def _no_straddling(entries: Sequence[Entry], split_N: np.ndarray) -> None:
             )
 
 
-def class_order(names: set[str]) -> tuple[str, ...]:
-    """The class names sorted: as numbers where all are numbers, else by code point."""
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The class names, each once, sorted: as numbers where all are numbers, else by code point."""
+    names = set(names)
     if all(re.fullmatch(r"\d+", name, re.ASCII) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
@@ -211,7 +221,7 @@ def _require(file: Path, column: str, cells: dict[str, list[str]]) -> None:
 def _no_gaps(file: Path, column: str, values: list[str]) -> None:
     empty = [str(row) for row, value in enumerate(values, start=2) if not value.strip()]
     if empty:
-        raise DataError(f"{str(file)!r} has no {column} in line {', '.join(empty)}; expected one for every image")
+        raise DataError(f"{str(file)!r} has no {column} in line {few_words(empty, len(empty))}; expected one for every image")
 
 
 def _no_repeats(file: Path, names: list[str]) -> None:

@@ -3,19 +3,22 @@
 # N images, H height, W width, C channels
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from ablation.data.decoding import Task
+from ablation.errors import DataError
 from ablation.techniques.technique import Nested, Technique
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("training", "validation", "test")
+MOST_TOLD = 10  # lines of an error
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,36 @@ class Found:
 class Source(Technique, ABC):
     """Where images come from, which of them train, and which of those validate."""
 
+    places: ClassVar[frozenset[str]] = frozenset({"root", "file"})  # settings that say where the source lies, not what it is
     longtail: Annotated[Any, Nested("longtail")] = "none"
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @abstractmethod
     def __call__(self, base: Path, image_size: int) -> Found:
         """The source's files; relative paths start at `base`."""
+
+
+def few(problems: Sequence[str]) -> str:
+    """The problems as lines, cut after a few."""
+    more = len(problems) - MOST_TOLD
+    return "\n  ".join([*problems[:MOST_TOLD], *([f"... and {more:,} more"] if more > 0 else [])])
+
+
+def few_words(words: Iterable[str], total: int) -> str:
+    """The words on one line, cut after a few of the `total`."""
+    shown = list(islice(words, MOST_TOLD))
+    return ", ".join(shown) + (f" and {total - len(shown):,} more" if total > len(shown) else "")
+
+
+def label_numbers_without_gaps(place: str, labels: Sequence[int], num_named: int) -> None:
+    """Raises DataError where training labels, which are numbers, are not 0, 1, 2, ... up to the last named class or the largest label."""
+    present = set(labels)
+    if not present:
+        raise DataError(f"{place!r} has no training images")
+    num_classes = num_named or max(present) + 1
+    foreign = sorted(label for label in present if not 0 <= label < num_classes)
+    if foreign:
+        raise DataError(f"{place!r} has the label {foreign[0]}; expected 0 to {num_classes - 1}, one of {num_classes} classes")
+    if len(present) < num_classes:
+        missing = few_words((str(label) for label in range(num_classes) if label not in present), num_classes - len(present))
+        raise DataError(f"{place!r} has no training image with the label {missing}; expected every number from 0 to {num_classes - 1}")

@@ -5,18 +5,28 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from ablation.data import cifar
-from ablation.data.files import Columns, image_files_to_split, table, take_test, tree
-from ablation.data.found import Contents, Found, Source
+from ablation.data import cifar, npz
+from ablation.data.files import Columns, class_order, image_files_to_split, table, take_test, tree
+from ablation.data.found import TEST, TRAIN, VALIDATION, Contents, Found, Source
+from ablation.data.lists import ListFile, class_names, listed
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
 Fit = Literal["crop", "pad", "squash"]
+
+
+ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("every class name once")
+    return names
 
 
 def _with_a_group(pattern: str) -> str:
@@ -97,7 +107,8 @@ class Folder(Source):
 
     def __call__(self, base: Path, image_size: int) -> Found:
         """The tree's image files, to be decoded at `image_size`."""
-        return image_files_to_split(tree(_place(base, self.root), self.group), image_size, self.fit, self.test)
+        entries = tree(_place(base, self.root), self.group)
+        return image_files_to_split(entries, class_order(entry.label for entry in entries), image_size, self.fit, self.test)
 
 
 class Csv(Source):
@@ -124,11 +135,70 @@ class Csv(Source):
         root = file.parent if self.root == "." else _place(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
         entries = table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
-        return image_files_to_split(entries, image_size, self.fit, self.test, tables=((file.name, file),))
+        classes = class_order(entry.label for entry in entries)
+        return image_files_to_split(entries, classes, image_size, self.fit, self.test, tables=((file.name, file),))
+
+
+class Lists(Source):
+    """Images that list files name, in each line a path and the number of its class: `train/airfield/00004851.jpg 0`.
+
+    So are ImageNet-LT, Places-LT (Liu et al. 2019, Large-Scale Long-Tailed Recognition in an Open World) and iNaturalist 2018 handed
+    on; the latter's validation list is what the field calls its test. Paths start at `root`, by default the training list's own
+    folder, once `strip` is taken off where they begin with it. `classes` is a file with a class name in each line, class 0 first;
+    with `none` classes are called by their numbers. Without a test list the fraction `test` of the training images is the test,
+    stratified and the same for every seed. An image in two lists is an error, not a leak.
+    """
+
+    name: Literal["lists"] = "lists"
+    root: str = "."
+    train_list: str
+    validation_list: str = "none"
+    test_list: str = "none"
+    classes: str = "none"
+    strip: str = ""
+    test: TestFraction = 0.2
+    fit: Fit = "crop"
+    places: ClassVar[frozenset[str]] = frozenset({"root", "train_list", "validation_list", "test_list", "classes"})
+
+    def __call__(self, base: Path, image_size: int) -> Found:
+        """The files listed, to be decoded at `image_size`."""
+        written = {"train_list": self.train_list, "validation_list": self.validation_list, "test_list": self.test_list}
+        files = {field: _place(base, name) for field, name in written.items() if name != "none"}
+        root = files["train_list"].parent if self.root == "." else _place(base, self.root)
+        named = {} if self.classes == "none" else {"classes": _place(base, self.classes)}
+        names = tuple(name for file in named.values() for name in class_names(file))
+        lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
+        entries, classes = listed(lists, root, self.strip, names)
+        tables = tuple((f"{field} {file.name}", file) for field, file in (files | named).items())
+        return image_files_to_split(entries, classes, image_size, self.fit, self.test, tables)
+
+
+LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": TEST}
+
+
+class Npz(Source):
+    """Images and labels as arrays in one .npz file: train_images, train_labels, val_images, ..., test_labels.
+
+    So is MedMNIST published (Yang et al. 2023, MedMNIST v2). Images are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are
+    whole numbers from 0, one for each image. Squares of one size that the model need not shrink stay as they are, others are fitted to
+    its size. Without test arrays the fraction `test` of the training images is the test, stratified and the same for every seed;
+    val arrays are optional. `classes` are the class names, class 0 first; without them classes are called by their numbers. Arrays of
+    pickled objects are refused unread: to read one is to run it.
+    """
+
+    name: Literal["npz"] = "npz"
+    file: str
+    classes: Annotated[tuple[ClassName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
+    test: TestFraction = 0.2
+    fit: Fit = "crop"
+
+    def __call__(self, base: Path, image_size: int) -> Found:
+        """The arrays, at their own size or at `image_size`."""
+        return npz.find(_place(base, self.file), self.classes, image_size, self.fit, self.test)
 
 
 def _place(base: Path, written: str) -> Path:
     return base / Path(written).expanduser()
 
 
-TECHNIQUES: tuple[type[Technique], ...] = (Digits, Cifar10, Cifar100, Folder, Csv)
+TECHNIQUES: tuple[type[Technique], ...] = (Digits, Cifar10, Cifar100, Folder, Csv, Lists, Npz)

@@ -53,7 +53,8 @@ def _cut(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:
     counts_C = longtail(available_C)
     _check_tail(dataset, available_C, counts_C, longtail)
     ranks = RANKS[longtail.indices](available_C, counts_C, seed)
-    members = [pool_N[dataset.labels_N[pool_N] == c] for c in range(len(dataset.classes))]
+    by_class_N = pool_N[np.argsort(dataset.labels_N[pool_N], kind="stable")]
+    members = np.split(by_class_N, np.cumsum(available_C)[:-1])
     return np.sort(np.concatenate([members[c][ranks[c]] for c in range(len(members))]))
 
 

@@ -172,14 +172,60 @@ def test_progress_is_told(made):
     """What is done, how far, and how much there is."""
     told = []
     prepare(make("data", SPEC), 16, made, made / "cache", lambda *arguments: told.append(arguments))
-    assert told == [("decoding folder", 10, 10)]
+    assert told == [("decoding folder into 1 MiB", 0, 10), ("decoding folder into 1 MiB", 10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(1, "1 MiB"), (2**20, "1 MiB"), (2**20 + 1, "2 MiB"), (2**30, "1.0 GiB"), (185_846 * 224 * 224 * 3, "26.1 GiB")]
+)
+def test_the_size_is_told_before_the_disk_is_filled(size, words):
+    """Whole MiB rounded up, from 1 GiB on GiB: ImageNet-LT at 224 pixels takes 26.1."""
+    assert cache_module._amount(size) == words
+
+
+def test_long_lists_of_problems_are_cut(tmp_path):
+    """Ten broken images are named, the others counted; the same goes for missing ones, which are told before anything is decoded."""
+    root = class_tree(tmp_path / "p", {"a": 2})
+    for i in range(1012):
+        (root / "a" / f"broken{i:04}.png").write_bytes(b"")
+    with pytest.raises(DataError) as told:
+        prepared(tmp_path)
+    lines = str(told.value).splitlines()
+    assert lines[0] == "1012 of 1014 images cannot be read:"
+    assert lines[1:] == [*(f"  a/broken000{i}.png: is no image in a known format" for i in range(10)), "  ... and 1,002 more"]
+
+
+def test_missing_files_are_told_before_decoding(made, monkeypatch):
+    """All of them are found in the one look at every file, and nothing is decoded for them in vain."""
+    (made / "t.csv").write_text("image,label\n" + "".join(f"p/a/{i}.png,x\n" for i in range(20)), encoding="utf-8")
+    no_decoding(monkeypatch)
+    with pytest.raises(DataError) as told:
+        prepared(made, {"name": "csv", "file": "t.csv"})
+    lines = str(told.value).splitlines()
+    assert lines[:2] == ["15 of 21 files cannot be read:", "  p/a/5.png: No such file or directory"]
+    assert lines[-1] == "  ... and 5 more"
+
+
+def test_every_file_is_asked_for_its_state_once(made, monkeypatch):
+    """On a network a second look at a hundred thousand files would take minutes."""
+    asked, stat = [], os.stat
+
+    def counted(path, *arguments, **options):
+        if str(path).endswith(".png"):
+            asked.append(str(path))
+        return stat(path, *arguments, **options)
+
+    (made / "t.txt").write_text("".join(f"p/{'ab'[i % 2]}/{i // 2}.png {i % 2}\n" for i in range(10)), encoding="utf-8")
+    monkeypatch.setattr(os, "stat", counted)
+    prepared(made, {"name": "lists", "train_list": "t.txt"})
+    assert sorted(asked) == sorted(str(made / "p" / c / f"{i}.png") for c in "ab" for i in range(5))
 
 
 def test_a_full_disk_is_told_before_writing(made, monkeypatch):
     """The message says what is needed and what is left."""
     free = type("Usage", (), {"free": 100})()
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: free)
-    with pytest.raises(DataError, match=r"the decoded images need 0 MiB; .* has 0 MiB left"):
+    with pytest.raises(DataError, match=r"the decoded images need 1 MiB; .* has 1 MiB left"):
         prepared(made)
 
 

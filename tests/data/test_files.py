@@ -150,18 +150,21 @@ def test_links_in_circles_do_not_hang(tmp_path):
 
 
 def test_every_unreadable_image_is_named_at_once(tmp_path):
-    """Broken files and broken links are all listed, before anything trains."""
+    """Broken files are all listed, before anything trains; broken links even before anything is decoded."""
     root = class_tree(tmp_path / "p", {"a": 4, "b": 4})
     (root / "a" / "1.png").write_bytes(b"broken")
     (root / "b" / "2.png").write_bytes(b"")
     os.symlink(tmp_path / "gone.png", root / "b" / "link.png")
     with pytest.raises(DataError) as told:
         opened({"name": "folder", "root": "p"}, tmp_path)
+    assert str(told.value).splitlines() == ["1 of 9 files cannot be read:", "  b/link.png: No such file or directory"]
+    (root / "b" / "link.png").unlink()
+    with pytest.raises(DataError) as told:
+        opened({"name": "folder", "root": "p"}, tmp_path)
     assert str(told.value).splitlines() == [
-        "3 of 9 images cannot be read:",
+        "2 of 8 images cannot be read:",
         "  a/1.png: is no image in a known format",
         "  b/2.png: is no image in a known format",
-        "  b/link.png: No such file or directory",
     ]
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
@@ -257,6 +260,7 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path):
         ("image,label\nimages/0.png,a\n", {"split": "fold"}, "has no column 'fold'"),
         ("image,label\nimages/0.png,a\n", {"group": "patient"}, "has no column 'patient'"),
         ("image,label\nimages/0.png,\n", {}, "has no label in line 2"),
+        ("image,label\n" + "images/0.png,\n" * 15, {}, "has no label in line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 5 more; expected one"),
         ("image,label,group\nimages/0.png,a,\n", {}, "has no group in line 2"),
         ("image,label\nimages/0.png,a\nimages/./0.png,b\n", {}, "names the image 'images/0.png' in lines 2, 3"),
         ("image,label,split\nimages/0.png,a,Train\n", {}, "line 2: found the split 'Train'; expected one of train, val, validation, test"),
@@ -294,6 +298,8 @@ def test_sources_have_a_schema_and_survive_a_round_trip():
     for spec in (
         {"name": "folder", "root": "p"},
         {"name": "csv", "file": "f"},
+        {"name": "lists", "train_list": "t", "validation_list": "v"},
+        {"name": "npz", "file": "f", "classes": ["a", "b"]},
         {"name": "digits"},
         {"name": "cifar10"},
         {"name": "cifar100"},

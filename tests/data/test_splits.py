@@ -20,7 +20,7 @@ def dataset(train, test=(5, 5, 5), validation=(), groups=None, digest="d", origi
         labels_N=np.array(labels)[order],
         split_N=np.array(parts, dtype=np.int8)[order],
         group_N=np.arange(len(labels)) if groups is None else groups(np.arange(len(labels))),
-        classes=tuple("abcdefghij"[: len(train)]),
+        classes=tuple("abcdefghij"[: len(train)]) if len(train) <= 10 else tuple(map(str, range(len(train)))),
         digest=digest,
         names=[str(i) for i in range(len(labels))],
         original_order=original_order,
@@ -183,3 +183,78 @@ def test_every_image_is_equally_likely_to_be_taken():
         taken += stratified(labels_N, np.arange(40), 0.25, np.random.default_rng(seed))
     # 400 draws at 1/4: standard deviation 0.022, so four of them on either side
     assert np.abs(taken / 400 - 0.25).max() < 0.09
+
+
+def cifar_labels(num_classes):
+    """A training set as large as CIFAR's, its classes mixed, and a test set of one image a class."""
+    labels_N = np.random.default_rng(1).permutation(np.repeat(np.arange(num_classes), 50_000 // num_classes))
+    return Dataset(
+        images_NHWC=np.zeros((1, 1, 1, 3), dtype=np.uint8),
+        labels_N=np.concatenate([labels_N, np.arange(num_classes)]),
+        split_N=np.concatenate([np.zeros(50_000, dtype=np.int8), np.full(num_classes, 2, dtype=np.int8)]),
+        group_N=np.arange(50_000 + num_classes),
+        classes=tuple(map(str, range(num_classes))),
+        digest="d",
+        names=(),
+    )
+
+
+def published_tail(labels, num_classes, factor):
+    """LDAM-DRW's `gen_imbalanced_data`, written from its description: the indices kept, by the global generator that it uses."""
+    counts = [int(len(labels) / num_classes * factor ** (i / (num_classes - 1.0))) for i in range(num_classes)]
+    state = np.random.get_state()
+    try:
+        np.random.seed(0)
+        kept = []
+        for c, count in enumerate(counts):
+            indices = np.where(np.array(labels) == c)[0]
+            np.random.shuffle(indices)
+            kept += indices[:count].tolist()
+    finally:
+        np.random.set_state(state)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "imbalance", "total", "last"),
+    [
+        (10, 10, 20431, 500),
+        (10, 50, 13996, 100),
+        (10, 100, 12406, 50),
+        (100, 10, 19573, 50),
+        (100, 50, 12608, 10),
+        (100, 100, 10847, 5),
+        (100, 200, 9502, 2),
+    ],
+)
+def test_the_fields_long_tails_of_cifar_are_cut_exactly(num_classes, imbalance, total, last):
+    """CIFAR-10-LT and CIFAR-100-LT have the published totals, and their images are those of the published code, for every seed."""
+    data = cifar_labels(num_classes)
+    tail = {"name": "exponential", "imbalance": imbalance, "indices": "historical"}
+    first, other = (split(data, source(longtail=tail), seed) for seed in (0, 3))
+    assert (len(first.train_N), int(first.counts_C[-1]), int(first.counts_C[0])) == (total, last, 50_000 // num_classes)
+    assert first.train_N.tolist() == other.train_N.tolist()
+    assert first.train_N.tolist() == sorted(published_tail(data.labels_N[:50_000].tolist(), num_classes, 1 / imbalance))
+
+
+def test_the_seed_0_indices_of_cifar10_lt_are_the_published_ones():
+    """The within-class ranks of the images kept, at an imbalance of 100, contain the known first ones and have the known sums."""
+    data = cifar_labels(10)
+    kept_N = split(data, source(longtail={"name": "exponential", "indices": "historical"}), 0).train_N
+    ranks = []
+    for c in range(10):
+        members_N = np.flatnonzero(data.labels_N[:50_000] == c)
+        ranks.append(np.searchsorted(members_N, kept_N[data.labels_N[kept_N] == c]))
+    assert len(ranks[0]) == 5000
+    assert {2204, 3816, 2206, 2507, 1926} <= set(ranks[9].tolist())
+    assert (int(ranks[1].sum()), int(ranks[9].sum())) == (7517660, 129276)
+
+
+def test_every_class_of_many_keeps_its_own_images():
+    """Classes of several sizes, their images mixed, train on all of them, and a cut class on as many of its own as it should."""
+    counts = [7, 3, 5, 1, 4] * 40
+    data = dataset(counts, test=[1] * 200)
+    whole, cut = split(data, source(), 0), split(data, source(longtail={"name": "linear", "largest": 1, "smallest": 1}), 0)
+    assert whole.train_N.tolist() == np.flatnonzero(data.split_N == 0).tolist()
+    assert whole.counts_C.tolist() == counts
+    assert np.bincount(data.labels_N[cut.train_N]).tolist() == [1] * 200

@@ -1,0 +1,293 @@
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablation.data import arrays, prepare, split
+from ablation.errors import ConfigError, DataError
+from ablation.techniques.technique import make
+from tests.data.made import opened, silent
+
+SPEC = {"name": "npz", "file": "tiny.npz"}
+LABELS = {"train": [0, 1, 2, 0, 1, 2, 0, 1], "val": [2, 1, 0], "test": [0, 1, 2, 1]}
+
+
+def parts(shape=(12, 12), **changes):
+    """The six arrays, images of random pixels; `changes` replace some, and None takes one away."""
+    made = {}
+    for seed, (part, labels) in enumerate(LABELS.items()):
+        made[f"{part}_images"] = np.random.default_rng(seed).integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+        made[f"{part}_labels"] = np.array(labels, dtype=np.uint8)[:, None]
+    return {name: array for name, array in (made | changes).items() if array is not None}
+
+
+def write(folder, content, save=np.savez_compressed):
+    save(folder / "tiny.npz", **content)
+    return content
+
+
+def stacked(content, what="images"):
+    return np.concatenate([content[f"{part}_{what}"] for part in LABELS if f"{part}_{what}" in content])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("shape", [(12, 12), (12, 12, 1), (12, 12, 3)], ids=["grey", "one channel", "rgb"])
+def test_the_arrays_are_the_images(tmp_path, shape, save):
+    """Pixels, labels and splits are the file's, compressed or not; grey becomes RGB; small squares stay at their own size."""
+    content = write(tmp_path, parts(shape), save)
+    dataset = opened(SPEC, tmp_path, 224)
+    pixels = stacked(content).reshape(15, 12, 12, -1)
+    assert np.array_equal(dataset.images_NHWC, np.broadcast_to(pixels, (15, 12, 12, 3)))
+    assert dataset.labels_N.tolist() == stacked(content, "labels")[:, 0].tolist()
+    assert dataset.split_N.tolist() == [0] * 8 + [1] * 3 + [2] * 4
+    assert dataset.classes == ("0", "1", "2")
+    assert (dataset.names[0], dataset.names[9], dataset.names[-1]) == ("train_images[0]", "val_images[1]", "test_images[3]")
+    assert not dataset.original_order
+
+
+def test_val_arrays_validate(tmp_path):
+    """The file's own val images are the validation images."""
+    write(tmp_path, parts())
+    split_of_seed = split(opened(SPEC, tmp_path), make("data", SPEC), 0)
+    assert split_of_seed.counts_C.tolist() == [3, 3, 2]
+    assert (split_of_seed.validation_N.tolist(), split_of_seed.test_N.tolist()) == ([8, 9, 10], [11, 12, 13, 14])
+
+
+def test_without_test_arrays_a_fraction_is_the_test(tmp_path):
+    """It is stratified and taken from the training images alone."""
+    write(tmp_path, parts(test_images=None, test_labels=None, val_images=None, val_labels=None))
+    dataset = opened({**SPEC, "test": 0.4}, tmp_path)
+    assert np.bincount(dataset.labels_N[dataset.split_N == 2]).tolist() == [1, 1, 1]
+    assert len(dataset.labels_N) == 8
+
+
+@pytest.mark.parametrize("labels", [np.uint8, np.int64, np.uint64, bool])
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_labels_have_several_shapes_and_types(tmp_path, labels, is_flat):
+    """(N,) and (N, 1) of any whole numbers, and of two truth values, are the same labels."""
+    content = {
+        name: (array % 2).astype(labels).reshape(-1) if is_flat else (array % 2).astype(labels)
+        for name, array in parts().items()
+        if name.endswith("labels")
+    }
+    write(tmp_path, parts(**content))
+    assert opened(SPEC, tmp_path).labels_N.tolist() == [one % 2 for labels in LABELS.values() for one in labels]
+
+
+def test_class_names_are_settings(tmp_path):
+    """They have the order of the numbers, and other names are other data."""
+    write(tmp_path, parts())
+    dataset = opened({**SPEC, "classes": ["zebra", " lion ", "ant"]}, tmp_path)
+    assert dataset.classes == ("zebra", "lion", "ant")
+    assert dataset.digest != opened(SPEC, tmp_path).digest
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("shape", [(10, 20, 3), (40, 40, 3), (30, 10)], ids=["wide", "large", "tall"])
+def test_other_shapes_are_fitted_to_the_models_size(tmp_path, fit, shape):
+    """What is no square, or larger than the model needs, becomes what an image file of these pixels becomes."""
+    content = write(tmp_path, parts(shape))
+    dataset = opened({**SPEC, "fit": fit}, tmp_path, 16)
+    assert dataset.images_NHWC.shape == (15, 16, 16, 3)
+    for i, pixels in enumerate(stacked(content)):
+        path = tmp_path / "files" / str(LABELS["train"][i % 3]) / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    files = opened({"name": "folder", "root": "files", "fit": fit}, tmp_path, 16)
+    order = [int(name.split("/")[1][:2]) for name in files.names]
+    assert np.array_equal(files.images_NHWC, dataset.images_NHWC[order])
+
+
+def test_parts_of_several_sizes_are_fitted(tmp_path):
+    """One size for all is the model's."""
+    write(tmp_path, parts(test_images=np.full((4, 9, 9), 7, dtype=np.uint8)))
+    dataset = opened(SPEC, tmp_path, 16)
+    assert dataset.images_NHWC.shape == (15, 16, 16, 3)
+    assert (dataset.images_NHWC[11:] == 7).all()
+
+
+def test_arrays_in_column_order_are_read(tmp_path):
+    """A transposed array has the same images."""
+    content = parts((12, 12, 3))
+    write(tmp_path, {name: np.asfortranarray(array) for name, array in content.items()})
+    assert np.array_equal(opened(SPEC, tmp_path).images_NHWC, stacked(content))
+
+
+def test_large_arrays_are_read_in_blocks(tmp_path, monkeypatch):
+    """However many rows a block has, they are the same rows."""
+    content = write(tmp_path, parts((12, 12, 3)))
+    for block in (1, 432, 1000, 10**9):
+        monkeypatch.setattr(arrays, "BLOCK_BYTES", block)
+        assert np.array_equal(np.stack(list(arrays.rows(tmp_path / "tiny.npz", "train_images"))), content["train_images"])
+
+
+def test_many_images_are_decoded_by_other_processes(tmp_path):
+    """Above some hundreds of images the arrays are read beside each other, to the same pixels."""
+    images_NHW = np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8)
+    write(tmp_path, parts((8, 8), train_images=images_NHW, train_labels=np.arange(300) % 3))
+    dataset = opened(SPEC, tmp_path)
+    assert np.array_equal(dataset.images_NHWC[:300, ..., 1], images_NHW)
+
+
+def test_another_place_shares_the_decoded_images(tmp_path):
+    """Moving the file, its time kept, changes nothing."""
+    write(tmp_path, parts())
+    before = prepare(make("data", SPEC), 16, tmp_path, tmp_path / "cache", silent)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "tiny.npz").rename(tmp_path / "far" / "tiny.npz")
+    assert prepare(make("data", {**SPEC, "file": "far/tiny.npz"}), 16, tmp_path, tmp_path / "cache", silent) == before
+
+
+class Malicious:
+    """A pickle of this runs a command."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_labels", "val_labels"])
+def test_pickled_objects_are_refused_unread(tmp_path, name):
+    """The command in an array of objects does not run."""
+    mark = tmp_path / "ran"
+    write(tmp_path, parts(**{name: np.array([Malicious(f"touch {mark}")] * 8, dtype=object)}))
+    with pytest.raises(DataError, match=rf"the array '{name}' in .* holds pickled Python objects, which are never read"):
+        opened(SPEC, tmp_path)
+    assert not mark.exists()
+
+
+def test_arrays_that_are_not_used_do_not_matter(tmp_path):
+    """A note among the arrays, even a pickled one, is passed over unread."""
+    write(tmp_path, parts(info=np.array([{"a": 1}], dtype=object)))
+    assert len(opened(SPEC, tmp_path).labels_N) == 15
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_images": None}, "has no array 'train_images'; found 'train_labels', 'val_images'"),
+        ({"train_labels": None}, "has no array 'train_labels'"),
+        ({"val_labels": None}, "has no array 'val_labels'"),
+        ({"test_images": None}, "has no array 'test_images'"),
+        ({"train_images": None, "train_image": np.zeros(3)}, "Did you mean 'train_image'?"),
+        ({"train_images": np.zeros((8, 12, 12))}, "'train_images' in FILE has values of type float64; expected uint8, 0 to 255"),
+        ({"test_images": np.zeros((4, 12, 12), dtype=np.int32)}, "'test_images' in FILE has values of type int32; expected uint8"),
+        ({"train_images": np.zeros((8, 12, 12, 12), dtype=np.uint8)}, "has the shape (8, 12, 12, 12); expected (N, H, W) or (N, H, W, 3)"),
+        ({"train_images": np.zeros((8, 12, 12, 4), dtype=np.uint8)}, "has the shape (8, 12, 12, 4)"),
+        ({"train_images": np.zeros((8, 0, 12), dtype=np.uint8)}, "has the shape (8, 0, 12)"),
+        ({"train_images": np.zeros(8, dtype=np.uint8)}, "has the shape (8,)"),
+        ({"train_labels": np.zeros((8, 14), dtype=np.uint8)}, "'train_labels' in FILE has 14 labels for each image; expected one"),
+        ({"train_labels": np.zeros(8)}, "'train_labels' in FILE has values of type float64; expected whole numbers"),
+        ({"train_labels": np.array(list("abcabcab"))}, "has values of type <U1; expected whole numbers"),
+        ({"train_labels": np.zeros(7, dtype=int)}, "has the shape (7,); expected one label for each of 8 images"),
+        ({"train_labels": np.zeros((), dtype=int)}, "has the shape (); expected one label for each of 8 images"),
+        ({"train_labels": np.array([1, 2] * 4)}, "has no training image with the label 0; expected every number from 0 to 2"),
+        ({"train_labels": np.array([0, 4] * 4)}, "has no training image with the label 1, 2, 3; expected every number from 0 to 4"),
+        ({"train_labels": np.array([0, -1] * 4)}, "has the label -1; expected 0 to 0"),
+        ({"test_labels": np.array([0, 1, 2, 3])}, "image 'test_images[3]' has the label 3; expected 0 to 2, one of 3 classes"),
+        (
+            {"train_images": np.zeros((0, 12, 12), dtype=np.uint8), "train_labels": np.zeros(0, dtype=int)},
+            "has no training images",
+        ),
+    ],
+)
+def test_what_is_wrong_with_arrays_is_told(tmp_path, changes, words):
+    """The array, what it has and what is expected are named; nothing is converted by a guess."""
+    write(tmp_path, parts(**changes))
+    with pytest.raises(DataError) as told:
+        opened(SPEC, tmp_path)
+    assert words.replace("FILE", repr(str(tmp_path / "tiny.npz"))) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["a", "b"], "has the label 2; expected 0 to 1, one of 2 classes"),
+        (["a", "b", "c", "d"], "has no training image with the label 3"),
+    ],
+)
+def test_class_names_that_do_not_fit_are_told(tmp_path, classes, words):
+    """There is one name for each class that trains."""
+    write(tmp_path, parts())
+    with pytest.raises(DataError) as told:
+        opened({**SPEC, "classes": classes}, tmp_path)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [(["a", "a"], "expected every class name once"), (["a", 1], "expected text"), (["a", " "], "at least 1 character")],
+)
+def test_wrong_class_names_are_told(classes, words):
+    """They are checked before any file is looked at."""
+    with pytest.raises(ConfigError, match=words) as told:
+        make("data", {**SPEC, "classes": classes}, "data")
+    assert told.value.path.startswith("data.classes")
+
+
+def damaged(path, how):
+    match how:
+        case "missing":
+            path.unlink()
+        case "text":
+            path.write_text("no zip")
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-200])
+        case "npy":
+            np.save(path.with_suffix(".npy"), np.zeros(3))
+            path.with_suffix(".npy").replace(path)
+        case "short":
+            with zipfile.ZipFile(path) as archive:
+                members = {name: archive.read(name) for name in archive.namelist()}
+            members["val_images.npy"] = members["val_images.npy"][:-5]
+            rewrite(path, members)
+        case "foreign":
+            with zipfile.ZipFile(path) as archive:
+                members = {name: archive.read(name) for name in archive.namelist()}
+            members["train_images.npy"] = b"no array"
+            rewrite(path, members)
+
+
+def rewrite(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("missing", r"found no file '.*tiny\.npz'; expected an \.npz file"),
+        ("text", r"is no whole \.npz file"),
+        ("cut", r"is no whole \.npz file"),
+        ("npy", r"is no whole \.npz file"),
+        ("short", r"the array 'val_images' in .* does not have the length that it says"),
+        ("foreign", r"the array 'train_images' in .* cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_told(tmp_path, how, words):
+    """Missing, foreign and cut files are one message each."""
+    write(tmp_path, parts())
+    damaged(tmp_path / "tiny.npz", how)
+    with pytest.raises(DataError, match=words):
+        opened(SPEC, tmp_path)
+
+
+@pytest.mark.parametrize("num_images", [8, 300])
+def test_damage_within_an_array_is_told(tmp_path, num_images):
+    """A flipped byte in the pixels fails the checksum, in this process or in another."""
+    write(
+        tmp_path,
+        parts(train_images=np.full((num_images, 12, 12), 7, dtype=np.uint8), train_labels=np.arange(num_images) % 3),
+        save=np.savez,
+    )
+    path = tmp_path / "tiny.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes([7] * 100)) + 50] = 8
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train_images.* in .*tiny\.npz.*: Bad CRC"):
+        opened(SPEC, tmp_path)
