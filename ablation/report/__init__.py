@@ -44,7 +44,8 @@ def write(
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
-    `arms` are globs that choose what is shown (none: everything), `references` is a CSV file of published figures to compare with.
+    Differences are taken of `metric`, one of the test images', with `test/` or without. `arms` are globs that choose what is shown
+    (none: everything), `references` is a CSV file of published figures to compare with.
     """
     from ablation.report import documents
 

@@ -13,8 +13,9 @@ import pandas as pd
 from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
 from ablation.report.markdown import Content, document
+from ablation.report.metrics import short_name
 from ablation.report.references import References, read
-from ablation.report.tables import HEADLINE, Frames, Recorded, frames, train_counts
+from ablation.report.tables import METRICS, Frames, Recorded, frames, train_counts
 
 
 def write(recorded: Recorded, format_name: str, output: Path | None, metric: str, arms: Sequence[str], *, references: Path | None) -> str:
@@ -38,7 +39,7 @@ def gather(recorded: Recorded, metric: str, arms: Sequence[str], references: Pat
     found = read(references, recorded.plan) if references else References()
     chosen = known_metric(metric, recorded.runs)
     shown = chosen_arms(recorded.plan, arms)
-    tidy = frames(recorded, shown, tuple(dict.fromkeys([*HEADLINE, chosen])), found)
+    tidy = frames(recorded, shown, tuple(dict.fromkeys([*METRICS, chosen])), found)
     return Content(recorded.study, recorded.plan, recorded.superseded, tidy, chosen, found)
 
 
@@ -53,8 +54,8 @@ def text(content: Content, format_name: str) -> str:
 
 def known_metric(metric: str, runs: pd.DataFrame) -> str:
     """The metric's name in the store, whether it was given with `test/` or without."""
-    known = dict.fromkeys([*HEADLINE, *(str(column) for column in runs.columns if str(column).startswith("test/"))])
-    full = f"test/{metric.removeprefix('test/')}"
+    known = dict.fromkeys([*METRICS, *(str(column) for column in runs.columns if str(column).startswith("test/"))])
+    full = f"test/{short_name(metric)}"
     if full not in known:
         raise unknown_name("--metric", "metric", metric, known)
     return full
@@ -113,7 +114,7 @@ def csv_files(tidy: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_json(content: Content) -> str:
-    """Everything as one JSON object: fractions with all their digits, differences too, and null where there is no number."""
+    """Everything as one JSON object: fractions (NLL: nats) with all their digits, differences too, and null where there is no number."""
     tidy = content.frames
     whole = {
         "study": content.study,

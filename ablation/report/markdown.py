@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report import statistics
+from ablation.report import metrics, statistics
+from ablation.report.metrics import HEADLINE, RELIABILITY, short_name, title
 from ablation.report.references import References
-from ablation.report.tables import HEADLINE, Frames, class_groups, train_counts
+from ablation.report.tables import Frames, class_groups, train_counts
 from ablation.report.words import DASH, change_words, duration, escaped, listed, percent, points, setting, table
 
 # label -> its mark in the table, and what it means whatever the arm
@@ -18,17 +19,9 @@ LABELS = {
     "bundle": ("B", "the change spans several families, so a difference belongs to all of them together"),
     "budget": ("U", "more updates, images or trainable parameters than its parent"),
     "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
+    "chosen": ("C", "each seed's run is another arm's, picked on the validation images"),
     "selected on test": ("T", "chosen by looking at the test images, so too good by an unknown amount"),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
-}
-COLUMN_NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "macro_f1": "macro-F1",
-    "many": "many",
-    "medium": "medium",
-    "few": "few",
-    "worst": "worst class",
 }
 MOST_CHANGES_IN_A_CELL = 3
 MOST_CLASSES_IN_A_MATRIX = 20
@@ -53,6 +46,7 @@ def document(content: Content) -> str:
     sections = [
         opening(content),
         *comparisons(content),
+        reliability(content.frames.arms),
         gaps(content.frames.runs),
         unmatched(content.references),
         changes(content),
@@ -89,19 +83,19 @@ def comparisons(content: Content) -> list[str]:
     arms = content.frames.arms
     sections = []
     for condition in dict.fromkeys(arms["condition"]):
-        chosen = arms[arms["condition"] == condition]
-        title = f"## Comparison under {escaped(condition)}" if condition else "## Comparison"
-        parts = [title, _comparison(content, chosen), "\n".join(_caption(content, chosen)), _legend(content.plan, chosen)]
+        own = arms[arms["condition"] == condition]
+        heading = f"## Comparison under {escaped(condition)}" if condition else "## Comparison"
+        parts = [heading, _comparison(content, own), "\n".join(_caption(content, own)), _legend(content.plan, own)]
         sections.append("\n\n".join(filter(None, parts)))
     return sections
 
 
 def _comparison(content: Content, arms: pd.DataFrame) -> str:
-    metrics = list(dict.fromkeys([*(metric.removeprefix("test/") for metric in HEADLINE), content.metric.removeprefix("test/")]))
+    names = list(dict.fromkeys(short_name(metric) for metric in (*HEADLINE, content.metric)))
     reports = _reports(arms)
-    header = ["arm", "what changed", "labels", "parent", "n", *(escaped(COLUMN_NAMES.get(metric, metric)) for metric in metrics)]
+    header = ["arm", "what changed", "labels", "parent", "n", *(escaped(title(name)) for name in names)]
     header += ["vs parent", "vs baseline", *(escaped(name) for report in reports for name in (report, f"{report} gap"))]
-    rows = [_comparison_row(content, row, metrics, reports) for row in arms.to_dict("records")]
+    rows = [_comparison_row(content, row, names, reports) for row in arms.to_dict("records")]
     return table(header, rows, left=4)
 
 
@@ -111,29 +105,36 @@ def _reports(arms: pd.DataFrame) -> list[str]:
     return [column.removeprefix("published/") for column in columns]
 
 
-def _comparison_row(content: Content, row: Mapping[Any, Any], metrics: Sequence[str], reports: Sequence[str]) -> list[str]:
-    name = content.metric.removeprefix("test/")
+def _comparison_row(content: Content, row: Mapping[Any, Any], names: Sequence[str], reports: Sequence[str]) -> list[str]:
     label = f" ({escaped(row['label'])})" if row["label"] not in ("", row["arm"]) else ""
     marks = ", ".join(_mark(mark) for mark in filter(None, row["labels"].split(", ")))
-    count = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
-    values = [percent(row[f"{metric}_mean"], row[f"{metric}_sd"]) if row["n"] else "" for metric in metrics]
-    differences = [_difference(row, f"{name}_vs_{role}") if row["n"] else "" for role in ("parent", "baseline")]
+    differences = [_difference(row, short_name(content.metric), role) if row["n"] else "" for role in ("parent", "baseline")]
     published = [cell for report in reports for cell in (percent(row[f"published/{report}"]), points(row[f"gap/{report}_points"]))]
     return [
         escaped(row["arm"]) + label,
         _what_changed(content.plan, row),
         marks,
         escaped(row["parent"]),
-        count,
-        *values,
+        _count(row),
+        *_values(row, names),
         *differences,
         *published,
     ]
 
 
-def _difference(row: Mapping[Any, Any], name: str) -> str:
-    pairs = row[f"{name}_pairs"]
-    return f"{points(row[f'{name}_points'], row[f'{name}_sd_points'])} ({pairs})" if pairs else DASH
+def _count(row: Mapping[Any, Any]) -> str:
+    return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
+
+
+def _values(row: Mapping[Any, Any], names: Sequence[str]) -> list[str]:
+    """Each metric's mean and sd; blank where no run is done."""
+    return [metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else "" for name in names]
+
+
+def _difference(row: Mapping[Any, Any], name: str, role: str) -> str:
+    pairs = row[f"{name}_vs_{role}_pairs"]
+    mean, sd = metrics.difference_columns(name, role)
+    return f"{metrics.difference(name, row[mean], row[sd])} ({pairs})" if pairs else DASH
 
 
 def _what_changed(plan: Mapping[str, Any], row: Mapping[Any, Any]) -> str:
@@ -150,17 +151,21 @@ def _mark(label: str) -> str:
 
 def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
     """What the table's numbers are and what they cannot claim."""
-    name = content.metric.removeprefix("test/")
-    shown = escaped(COLUMN_NAMES.get(name, name))
+    name = short_name(content.metric)
+    unit, shown = metrics.unit(name), escaped(title(name))
+    values = "Percent" if unit is metrics.FRACTION else f"Percent ({shown}: {unit.values})"
+    gain = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
     pairs = int(arms[f"{name}_vs_baseline_pairs"].max())
     notes = [f"- {escaped(row['arm'])}: {escaped(row['note'])}" for row in arms.to_dict("records") if row["note"]]
+    chosen = [f"- Chosen for {escaped(row['arm'])}: {escaped(row['chosen'])}" for row in arms.to_dict("records") if row["chosen"]]
     gap = ["- Published: the reports' accuracy; gap: ours minus theirs, in points."] if _reports(arms) else []
     return [
-        "- Percent, mean ± standard deviation over n seeds.",
-        f"- Differences are points of {shown}, paired by seed: mean ± standard deviation (pairs).",
+        f"- {values}, mean ± standard deviation over n seeds.",
+        f"- Differences are {unit.differences} of {shown}, paired by seed: mean ± standard deviation (pairs).{gain}",
         f"- {claim(pairs)}",
         *gap,
         *notes,
+        *chosen,
     ]
 
 
@@ -195,6 +200,20 @@ def _legend(plan: Mapping[str, Any], arms: pd.DataFrame) -> str:
 
 def _arms(names: Sequence[str], of: int) -> str:
     return "every arm" if len(names) == of > 1 else listed([escaped(name) for name in names])
+
+
+def reliability(arms: pd.DataFrame) -> str:
+    """The second table, of all conditions: the worst class, and how far the scores can be taken as probabilities."""
+    names = [short_name(metric) for metric in RELIABILITY]
+    rows = [[escaped(row["arm"]), _count(row), *_values(row, names)] for row in arms.to_dict("records")]
+    lines = [
+        "Percent (NLL: nats), mean ± standard deviation over n seeds. For NLL and ECE lower is better.",
+        "*Worst class* is the lowest recall of all classes; *G-mean* is the geometric mean of the recalls, 0 as soon as one of them is.",
+        "*NLL* is the mean of -ln p of the true class. *ECE* is the mean distance between the top probability and the accuracy, "
+        "over 15 bins of the top probability. p is the softmax of the final scores, which post-hoc techniques and TTA change.",
+    ]
+    body = table(["arm", "n", *(title(name) for name in names)], rows)
+    return "\n\n".join(["## Worst class and calibration", body, "\n".join(f"- {line}" for line in lines)])
 
 
 def gaps(runs: pd.DataFrame) -> str:
@@ -315,9 +334,9 @@ def curves(content: Content) -> str:
 
 
 def spending(frames: Frames) -> str:
-    """What each arm took by itself and what it had from other runs, summed over its seeds."""
+    """What each arm took by itself and what it had from other runs, summed over its seeds; chosen arms train nothing."""
     columns = ["time/own", "time/shared", "epochs/own", "epochs/shared"]
-    done = frames.runs[frames.runs["state"] == "done"]
+    done = frames.runs[(frames.runs["state"] == "done") & (frames.runs["chosen"] == "")]
     if done.empty:
         return ""
     sums = done.groupby("arm", sort=False)[columns].sum()
@@ -332,19 +351,19 @@ def _spent(sums: pd.Series) -> list[str]:
 
 def run_list(content: Content) -> str:
     """Every planned run with the start of its MLflow run's id."""
-    name = content.metric.removeprefix("test/")
+    name = short_name(content.metric)
     rows = [
         [
             escaped(row["arm"]),
             escaped(row["state"]),
             row["run_id"][:8],
             str(row["seed"]),
-            percent(row[content.metric]),
+            metrics.value(name, row[content.metric]),
             duration(row["time/own"]),
         ]
         for row in content.frames.runs.to_dict("records")
     ]
-    return f"## Runs\n\n{table(['arm', 'state', 'run', 'seed', escaped(COLUMN_NAMES.get(name, name)), 'time'], rows, left=3)}"
+    return f"## Runs\n\n{table(['arm', 'state', 'run', 'seed', escaped(title(name)), 'time'], rows, left=3)}"
 
 
 def superseded(names: Sequence[str]) -> str:
@@ -359,12 +378,11 @@ def reading(content: Content) -> str:
         "The test images were looked at once, after training, unless a label says otherwise.",
         "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
         "A dash is a number that does not exist (a group without classes, a difference without a pair); a blank is a run that is not done.",
-        "*Worst class* is the lowest recall.",
         "Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.",
         "Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.",
         "Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.",
         "Confusion matrices are divided by the row's sum; a class without test images is an empty row.",
-        "Shared time was spent once, by another run, for the same stage.",
+        "Shared time was spent once, by another run, for the same stage. A chosen arm trains nothing and has no time.",
     ]
     groups = [
         f"*{escaped(group)}*: {escaped(', '.join(names)) if names else 'no class'}." for group, names in content.plan["groups"].items()

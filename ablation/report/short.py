@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from ablation.report.metrics import HEADLINE
 from ablation.report.references import References
-from ablation.report.tables import HEADLINE, Recorded, arm_rows, run_rows
+from ablation.report.tables import Recorded, arm_rows, run_rows
 from ablation.report.words import percent, points, table
 
 COLUMNS = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": "macro-F1", "few": "few"}
@@ -14,7 +15,7 @@ COLUMNS = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": 
 
 def brief(recorded: Recorded, arms: Sequence[str]) -> str:
     """One row per arm: n, percent (mean and sd over seeds), and the accuracy's difference to the parent, in points."""
-    frame = arm_rows(recorded.plan, run_rows(recorded), tuple(dict.fromkeys([*HEADLINE, "test/few"])), References())
+    frame = arm_rows(recorded.plan, run_rows(recorded), HEADLINE, References())
     rows = [_row(row) for row in frame[frame["arm"].isin(arms)].to_dict("records")]
     return table(["arm", "n", *COLUMNS.values(), "vs parent", "labels"], rows, left=1)
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ablation.report.metrics import difference_columns, short_name, unit
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -25,18 +27,19 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
 
 
 def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed, in points.
+    """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed.
 
-    The sd is the sample's (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair.
+    Differences of fractions are in points, and their columns' names say so; those of the NLL are in nats. The sd is the sample's
+    (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair.
     """
-    name = metric.removeprefix("test/")
+    name = short_name(metric)
     values = by_seed(runs, list(arms["arm"]), metric)
     columns: dict[str, pd.Series] = {f"{name}_mean": values.mean(), f"{name}_sd": values.std()}
     for role in ("parent", "baseline"):
         partners = values.reindex(columns=list(arms[role]))
-        differences = pd.DataFrame(100 * (values.to_numpy() - partners.to_numpy()))
-        columns[f"{name}_vs_{role}_points"] = differences.mean()
-        columns[f"{name}_vs_{role}_sd_points"] = differences.std()
+        differences = pd.DataFrame(unit(name).scale * (values.to_numpy() - partners.to_numpy()))
+        mean, sd = difference_columns(name, role)
+        columns[mean], columns[sd] = differences.mean(), differences.std()
         columns[f"{name}_vs_{role}_pairs"] = differences.count()
     return pd.DataFrame({column: series.to_numpy() for column, series in columns.items()}, index=arms.index)
 

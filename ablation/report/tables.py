@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablation.report import statistics
+from ablation.report.metrics import HEADLINE, RELIABILITY
 from ablation.report.references import References
 from ablation.report.words import change_words
 
-HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1", "test/many", "test/medium", "test/few", "test/worst")
+METRICS = (*HEADLINE, *RELIABILITY)
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
 SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
 CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
@@ -49,9 +50,10 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True)
 class Frames:
-    """A study's results: fractions, and differences in points where a column's name says so.
+    """A study's results: fractions (NLL: nats), and differences in points where a column's name says so.
 
-    `runs` has one row per planned arm and seed; `arms` one per arm; `per_class` one per arm and class; `averages` one per arm and
+    `runs` has one row per planned arm and seed; `arms` one per arm; where an arm is chosen among others for each seed, `chosen` names
+    the one of that seed, or those of all seeds; `per_class` one per arm and class; `averages` one per arm and
     average; `confusion` the counts of each arm summed over its seeds (rows are true classes); `curves` one row per point.
     """
 
@@ -66,7 +68,7 @@ class Frames:
 def frames(
     recorded: Recorded,
     shown: Sequence[str] | None = None,
-    metrics: Sequence[str] = HEADLINE,
+    metrics: Sequence[str] = METRICS,
     references: References | None = None,
 ) -> Frames:
     """The frames of the arms `shown` (None: of all of them), differences being taken to every arm, shown or not."""
@@ -96,8 +98,8 @@ def run_rows(recorded: Recorded) -> pd.DataFrame:
     with_runs = {arm for arm, _ in found}
     sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
     rows = [_run_row(planned, found.get((sources.get(planned["arm"], planned["arm"]), int(planned["seed"])))) for planned in plan["runs"]]
-    metrics = sorted({str(column) for column in recorded.runs.columns if "/" in str(column)} | set(HEADLINE) | set(SPENDING))
-    frame = pd.DataFrame(rows, columns=["arm", "seed", "state", "reason", "key", "run_id", "start", "end", *metrics])
+    metrics = sorted({str(column) for column in recorded.runs.columns if "/" in str(column)} | {*METRICS, *SPENDING})
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end", *metrics])
     return frame.astype(dict.fromkeys(metrics, "float64"))
 
 
@@ -106,7 +108,13 @@ def _run_row(planned: Mapping[str, Any], found: Mapping[Any, Any] | None) -> dic
     if found is not None:
         return {**found, **own, "state": STATES.get(found["status"], str(found["status"]).lower()), "reason": _text(found["reason"])}
     failed = planned["state"] == "failed"
-    return {**own, "state": "failed" if failed else "missing", "reason": _text(planned.get("reason")) if failed else "", "run_id": ""}
+    return {
+        **own,
+        "state": "failed" if failed else "missing",
+        "reason": _text(planned.get("reason")) if failed else "",
+        "chosen": "",
+        "run_id": "",
+    }
 
 
 def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str], references: References) -> pd.DataFrame:
@@ -114,8 +122,15 @@ def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]
     arms = pd.DataFrame([_arm_row(arm) for arm in plan["arms"]])
     counts = runs.groupby("arm")["state"].agg(planned="size", n=lambda states: int((states == "done").sum()))
     arms = arms.join(counts, on="arm").fillna({"planned": 0, "n": 0}).astype({"planned": int, "n": int})
+    arms["chosen"] = [choices(runs, name) for name in arms["arm"]]
     compared = [statistics.compare(runs, arms, metric) for metric in metrics]
     return pd.concat([arms, *compared, _published(plan, references, runs)], axis=1)
+
+
+def choices(runs: pd.DataFrame, arm: str) -> str:
+    """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0`."""
+    own = runs[(runs["arm"] == arm) & (runs["chosen"] != "")]
+    return ", ".join(f"seed {seed} {chosen}" for seed, chosen in zip(own["seed"], own["chosen"], strict=True))
 
 
 def _arm_row(arm: Mapping[str, Any]) -> dict[str, str]:

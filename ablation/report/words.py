@@ -16,12 +16,17 @@ def change_words(change: Mapping[str, Sequence[Any]]) -> list[str]:
     for path in sorted(change, key=lambda path: not path.endswith(".name")):
         new = change[path][1]
         if path.endswith(".name"):
-            words.append(f"{path.removesuffix('.name')} {setting(new)}")
+            words.append(_setting_of(path.removesuffix(".name"), new))
         elif new is not None:
-            words.append(f"{path} {setting(new)}")
+            words.append(_setting_of(path, new))
         elif not path.startswith(renamed):
             words.append(f"no {path}")
     return words
+
+
+def _setting_of(path: str, value: object) -> str:
+    """`mix mixup`, and with a colon where the value is a phrase: `posthoc.tau: the best of 0.5, 1.0 by val/nll`."""
+    return f"{path}: {value}" if isinstance(value, str) and " " in value else f"{path} {setting(value)}"
 
 
 def setting(value: object) -> str:
@@ -35,12 +40,22 @@ def setting(value: object) -> str:
 
 def percent(mean: float, sd: float = math.nan) -> str:
     """`84.22 ± 0.31`, without the ± where there is no sd, and a dash where there is no number."""
-    return f"{100 * mean:.2f}{_plus_minus(100 * sd)}" if math.isfinite(mean) else DASH
+    return number(100 * mean, 100 * sd)
 
 
 def points(mean: float, sd: float = math.nan) -> str:
     """`+0.75 ± 0.10`, and a dash where there is no number."""
-    return f"{round(mean, 2) + 0.0:+.2f}{_plus_minus(sd)}" if math.isfinite(mean) else DASH
+    return change(mean, sd)
+
+
+def number(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
+    """`0.512 ± 0.004`, without the ± where there is no sd, and a dash where there is no number."""
+    return f"{mean:.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
+
+
+def change(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
+    """`+0.012 ± 0.004`: the same with a sign, and never a negative zero."""
+    return f"{round(mean, decimals) + 0.0:+.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
 
 
 def duration(seconds: float) -> str:
@@ -79,5 +94,5 @@ def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def _plus_minus(sd: float) -> str:
-    return f" ± {sd:.2f}" if math.isfinite(sd) else ""
+def _plus_minus(sd: float, decimals: int) -> str:
+    return f" ± {sd:.{decimals}f}" if math.isfinite(sd) else ""

@@ -9,6 +9,7 @@ import pytest
 
 from ablation import report
 from ablation.errors import ConfigError
+from ablation.evaluation import NUM_BINS
 from ablation.report.markdown import claim
 from tests.report.studies import CLASSES, LADDER, arm, cells, study
 
@@ -185,6 +186,99 @@ def test_the_metric_decides_the_differences():
         values = recorded.runs.pivot(index="seed", columns="arm", values="test/recall/plane")
         assert numbers(row["recall/plane"])[0] == pytest.approx(100 * values["cb"].mean(), abs=0.0051)
         assert numbers(row["vs parent"])[0] == pytest.approx(100 * (values["cb"] - values["baseline"]).mean(), abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "decimals", "words"),
+    [
+        ("nll", 1, 3, ["Percent (NLL: nats), mean", "Differences are nats of NLL", "Lower is better"]),
+        ("test/nll", 1, 3, ["Differences are nats of NLL", "Lower is better"]),
+        ("ece", 100, 2, ["- Percent, mean", "Differences are points of ECE", "Lower is better"]),
+        ("g_mean", 100, 2, ["Differences are points of G-mean"]),
+        ("test/worst", 100, 2, ["Differences are points of worst class"]),
+    ],
+)
+def test_a_metric_is_told_in_its_own_unit(name, scale, decimals, words):
+    """Nats as they are and fractions in percent, in the table, in its differences, in the caption and in the list of runs."""
+    recorded = study()
+    text = report.write(recorded, metric=name)
+    comparison = text.split("## Comparison under")[0]
+    assert all(word in comparison for word in words)
+    assert ("Lower is better" in comparison) == ("Lower is better" in words)
+    title = {"nll": "NLL", "ece": "ECE", "g_mean": "G-mean", "worst": "worst class"}[name.removeprefix("test/")]
+    values = recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name.removeprefix('test/')}")
+    row = cells(text, "## Comparison")[1]
+    assert row[title] == f"{scale * values['cb'].mean():.{decimals}f} ± {scale * values['cb'].std():.{decimals}f}"
+    gains = scale * (values["cb"] - values["baseline"])
+    assert row["vs parent"] == f"{gains.mean():+.{decimals}f} ± {gains.std():.{decimals}f} (3)"
+    assert cells(text, "## Runs")[3][title] == f"{scale * values['cb'][0]:.{decimals}f}"
+
+
+def test_the_second_table_has_the_worst_class_and_the_calibration():
+    """Mean and deviation of every arm, those under a condition too, with how to read them; the bins are those of the evaluation."""
+    recorded = study(broken={("cb", 1), *(("mixup", seed) for seed in (0, 1, 2))})
+    text = report.write(recorded)
+    rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
+    assert list(rows) == [one["name"] for one in LADDER]
+    for title, name, scale in (("worst class", "worst", 100), ("G-mean", "g_mean", 100), ("NLL", "nll", 1), ("ECE", "ece", 100)):
+        values = scale * recorded.runs[recorded.runs["arm"] == "cb"][f"test/{name}"]
+        assert numbers(rows["cb"][title]) == pytest.approx([values.mean(), values.std()], abs=0.0051)
+    assert (rows["cb"]["n"], rows["mixup"]["n"], rows["mixup"]["NLL"]) == ("2/3", "0/3", "")
+    assert f"over {NUM_BINS} bins" in text
+    assert "For NLL and ECE lower is better." in text
+
+
+def test_a_store_without_these_metrics_has_dashes():
+    """Runs that were recorded without them have no number, and nothing is made up."""
+    recorded = study()
+    recorded.runs = recorded.runs.drop(columns=["test/nll", "test/ece", "test/g_mean"])
+    row = cells(report.write(recorded, metric="nll"), "## Worst class and calibration")[0]
+    assert (row["n"], row["G-mean"], row["NLL"], row["ECE"]) == ("3", "–", "–", "–")
+    assert json.loads(report.write(recorded, "json"))["arms"][0]["nll_mean"] is None
+
+
+def test_csv_and_json_have_nats_as_they_are():
+    """No column of the NLL speaks of points, and JSON has its difference undivided; that of the ECE is a fraction again."""
+    recorded = study()
+    table = pd.read_csv(io.StringIO(report.write(recorded, "csv", metric="nll")))
+    whole = json.loads(report.write(recorded, "json", metric="nll"))["arms"][1]
+    nll, ece = (recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name}") for name in ("nll", "ece"))
+    assert not [column for column in table if column.startswith("nll") and "points" in column]
+    gain = (nll["cb"] - nll["baseline"]).mean()
+    assert table["nll_vs_parent"][1] == whole["nll_vs_parent"] == pytest.approx(gain)
+    assert whole["ece_vs_parent"] == pytest.approx((ece["cb"] - ece["baseline"]).mean())
+    assert table["ece_vs_parent_points"][1] == pytest.approx(100 * whole["ece_vs_parent"])
+
+
+def test_metrics_of_the_validation_images_are_no_test_metrics():
+    """A document is the same without them, and none can be asked for as a metric of the report."""
+    recorded, without = study(), study()
+    without.runs = without.runs.drop(columns=[column for column in without.runs if column.startswith("validation/")])
+    assert len(without.runs.columns) < len(recorded.runs.columns)
+    assert report.write(recorded) == report.write(without)
+    assert report.write(recorded, "csv") == report.write(without, "csv")
+    for name in ("validation/nll", "val/nll"):
+        with pytest.raises(ConfigError, match="--metric: unknown metric"):
+            report.write(recorded, metric=name)
+
+
+def test_a_choice_is_told_under_its_table():
+    """Which arm each seed chose, with its mark explained; it trains nothing, so it is in no count of what sharing saved."""
+    change = {"posthoc.tau": [None, "the best of 0.5, 1.0 by val/nll"]}
+    arms = [
+        arm("baseline", None),
+        arm("tau/0.5", "baseline"),
+        arm("tau/1.0", "baseline"),
+        arm("tau/best", "baseline", "sweep", change=change, labels={"chosen": "the best of 2 arms"}),
+    ]
+    text = report.write(study(arms, seeds=[0, 1], chosen={("tau/best", 0): "tau/0.5", ("tau/best", 1): "tau/1.0"}))
+    comparison = text.split("## Worst class")[0]
+    assert "tau/best: seed 0 tau/0.5, seed 1 tau/1.0\n" in comparison
+    assert "**C** *chosen*, each seed's run is another arm's" in comparison
+    row = cells(text, "## Comparison")[3]
+    assert (row["labels"], row["what changed"]) == ("C", "posthoc.tau: the best of 0.5, 1.0 by val/nll")
+    assert [row["arm"] for row in cells(text, "## Time and epochs")] == ["baseline", "tau/0.5", "tau/1.0", "all arms"]
+    assert "Sharing saved 3 min 00 s" in text
 
 
 @pytest.mark.parametrize(

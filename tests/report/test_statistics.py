@@ -66,6 +66,17 @@ def test_differences_are_paired_by_seed():
     assert row["x_vs_parent_pairs"] == 2
 
 
+def test_differences_in_nats_are_as_they_are():
+    """The NLL is no fraction: its differences are not multiplied, and no column calls them points; those of the ECE are points."""
+    values = runs({("a", 0): 2.5, ("a", 1): 2.0, ("b", 0): 2.25, ("b", 1): 2.125})
+    row = statistics.compare(values.rename(columns={"x": "test/nll"}), ARMS, "test/nll").iloc[1]
+    assert (row["nll_mean"], row["nll_vs_parent"], row["nll_vs_baseline"]) == pytest.approx((2.1875, -0.0625, -0.0625))
+    assert row["nll_vs_parent_sd"] == pytest.approx(plain.stdev([-0.25, 0.125]))
+    assert not [column for column in row.index if "points" in column]
+    row = statistics.compare(values.rename(columns={"x": "test/ece"}), ARMS, "test/ece").iloc[1]
+    assert (row["ece_mean"], row["ece_vs_parent_points"]) == pytest.approx((2.1875, -6.25))
+
+
 def test_one_seed_has_a_difference_and_no_deviation():
     """One pair gives a number without a spread."""
     row = statistics.compare(runs({("a", 4): 0.5, ("b", 4): 0.75}), ARMS, "x").iloc[1]

@@ -73,6 +73,27 @@ def test_nothing_done_yet_gives_empty_frames():
     assert not frames.confusion
 
 
+def test_every_final_metric_is_compared():
+    """Each has its mean over seeds and its difference to the parent, without naming them."""
+    recorded = study()
+    arms = report.frames(recorded).arms.set_index("arm")
+    by_seed = {name: recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name}") for name in ("worst", "g_mean", "nll", "ece")}
+    for name, values in by_seed.items():
+        assert arms.loc["cb", f"{name}_mean"] == pytest.approx(values["cb"].mean())
+        scale, suffix = (1, "") if name == "nll" else (100, "_points")
+        expected = scale * (values["cb"] - values["baseline"]).mean()
+        assert arms.loc["cb", f"{name}_vs_parent{suffix}"] == pytest.approx(expected)
+
+
+def test_a_choice_names_whose_runs_it_has():
+    """Each run has the arm that it is of, and the arm all of them by seed; others have nothing there."""
+    arms = [arm("baseline", None), arm("tau/1", "baseline"), arm("tau/best", "baseline")]
+    chosen = {("tau/best", 0): "tau/1", ("tau/best", 2): "baseline"}
+    frames = report.frames(study(arms, broken={("tau/best", 1)}, chosen=chosen))
+    assert frames.arms["chosen"].tolist() == ["", "", "seed 0 tau/1, seed 2 baseline"]
+    assert frames.runs.set_index(["arm", "seed"])["chosen"]["tau/best"].tolist() == ["tau/1", "", "baseline"]
+
+
 def test_curves_are_told_by_arm_and_seed():
     """Every point of every done run's training and validation curves, and no other metric's."""
     recorded = study(steps=4)

@@ -17,7 +17,9 @@ from ablation.report import words
         ({"loss.weights.beta": [0.9, None], "loss.name": ["focal", "ldam"]}, ["loss ldam"]),
         ({"longer.name": ["a", "b"], "long.x": [1, None]}, ["longer b", "no long.x"]),
         ({"average.warmup": [False, True], "optimizer.lr": [0.1, 1e-4]}, ["average.warmup true", "optimizer.lr 0.0001"]),
-        ({"augment": [[], ["hflip"]]}, ['augment ["hflip"]']),
+        ({"augment": [[], ["hflip", "crop"]]}, ['augment ["hflip", "crop"]']),
+        ({"posthoc.tau": [None, "the best of 0.5, 1.0 by val/nll"]}, ["posthoc.tau: the best of 0.5, 1.0 by val/nll"]),
+        ({"mix.name": ["none", "the best of mixup, remix by val/nll"]}, ["mix: the best of mixup, remix by val/nll"]),
         ({}, []),
     ],
 )

@@ -1,0 +1,37 @@
+"""A study with a choice, from its file through the store to the report."""
+
+import io
+
+import pandas as pd
+
+from ablation.tracking.store import Store, chosen
+from tests.report.studies import cells
+from tests.tiny import write
+
+VALIDATED = {"data": {"name": "digits", "validation": 0.2, "longtail": {"name": "linear", "largest": 60, "smallest": 10}}, "epochs": 1}
+TAU = {"posthoc": "logit_adjustment", "over": {"posthoc.tau": [0.1, 30.0]}, "choose": "val/nll"}
+
+
+def test_the_report_says_what_each_seed_chose(ablate):
+    """The documents name the arms that the store's tags name, and the choice's numbers are theirs."""
+    assert ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"tau": TAU}, seeds=[0, 1])).status == 0
+    tags = [run["tags"] for run in Store.open().runs_of("tiny")]
+    picked = {int(own["ablation.seed"]): own["ablation.chosen"] for own in tags if "ablation.chosen" in own}
+    text = ablate("report", "--metric", "nll").out
+    assert f"tau/best: seed 0 {picked[0]}, seed 1 {picked[1]}\n" in text
+    rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
+    assert picked[0] == picked[1] == "tau/0.1"
+    assert {**rows["tau/best"], "arm": "tau/0.1"} == rows["tau/0.1"]
+    assert cells(text, "## Comparison")[3]["what changed"].endswith("posthoc.tau: the best of 0.1, 30.0 by val/nll")
+    table = pd.read_csv(io.StringIO(ablate("report", "--format", "csv").out), keep_default_na=False)
+    assert table["chosen"].tolist() == ["", "", "", "seed 0 tau/0.1, seed 1 tau/0.1"]
+
+
+def test_the_frame_of_runs_has_the_tag():
+    """A run that stands for another has that one's arm; the others, and a frame without runs, have none."""
+    plan = {"runs": [{"arm": "tau/best", "seed": seed, "key": "k"} for seed in (0, 1)]}
+    tags = {"ablation.arm": "tau/best", "ablation.key": "k"}
+    about = {"run_id": "r", "status": "FINISHED", "start": 0, "end": 1, "metrics": {}}
+    runs = [about | {"tags": tags | {"ablation.seed": "0", "ablation.chosen": "tau/1.0"}}, about | {"tags": tags | {"ablation.seed": "1"}}]
+    assert chosen(plan, runs)[0]["chosen"].tolist() == ["tau/1.0", ""]
+    assert chosen(plan, [])[0]["chosen"].tolist() == []
