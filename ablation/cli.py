@@ -12,6 +12,7 @@ FORMATS = ("markdown", "csv", "json")  # ablation.report.FORMATS, which a test h
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 profile_option = click.option("--profile", metavar="NAME", help="A profile of the file: another base and seeds, a study of its own.")
+code_option = click.option("--allow-code", is_flag=True, help="Let the file name classes of your own as module:Class, and import them.")
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +36,7 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--budget", metavar="TIME", help="Stop at the next epoch after this time, such as 2h; the same command goes on."),
             click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
+            code_option,
         ]
     ):
         command = option(command)
@@ -56,6 +58,7 @@ def _options(values: dict[str, Any]) -> Any:
         rerun=values["rerun"] or "",
         budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
         yes=values["yes"],
+        allow_code=values["allow_code"],
     )
 
 
@@ -111,11 +114,13 @@ def plan(as_json: bool, **values: Any) -> int:
 @click.option("--file", type=click.Path(path_type=Path), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
 @profile_option
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="A setting over everything.")
-def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...]) -> int:
+@code_option
+def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
     """Show one ARM in full: its parent, change, labels, settings and stages."""
     from ablation import commands
 
-    return commands.show(commands.Options(file, profile, sets=tuple(commands.parse_set(text) for text in sets)), arm)
+    parsed = tuple(commands.parse_set(text) for text in sets)
+    return commands.show(commands.Options(file, profile, sets=parsed, allow_code=allow_code), arm)
 
 
 @cli.command()
@@ -165,6 +170,31 @@ def clean(everything: bool) -> int:
     from ablation import commands
 
     return commands.clean(everything=everything)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", show_default=True, help="A page of all of them.")
+def techniques(name: str | None, form: str) -> int:
+    """Explain a technique, or a family of them: formula, paper, settings, and its line in a file. Without NAME, list them all."""
+    from ablation import commands
+
+    return commands.techniques(name, as_page=form == "markdown")
+
+
+@cli.command("check-technique")
+@click.argument("family")
+@click.argument("technique")
+@code_option
+def check_technique(family: str, technique: str, allow_code: bool) -> int:
+    """Hold a TECHNIQUE of your own to what every member of its FAMILY keeps to.
+
+    FAMILY is the setting that takes it (loss, sampler, mix ...), TECHNIQUE its name, module:Class, or a mapping such as
+    "{name: my_losses:Poly1, epsilon: 2.0}".
+    """
+    from ablation import commands
+
+    return commands.check_technique(family, technique, with_code=allow_code)
 
 
 @cli.command()

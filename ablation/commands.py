@@ -21,11 +21,12 @@ from ablation.errors import AblateError, ConfigError, DataError, StoreError, unk
 from ablation.executors.local import LocalExecutor
 from ablation.invocation import command_line, command_to_go_on
 from ablation.matrix import load_study, select_names
-from ablation.plan import Plan, describe, make_plan
+from ablation.plan import Plan, describe, make_plan, with_choices
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
 from ablation.progress import Board, view
 from ablation.recorder import Recorder
 from ablation.scheduler import Outcome, execute
+from ablation.techniques.technique import allow_code
 from ablation.tracking.store import Point, Recorded, Store
 from ablation.worker import device_name
 
@@ -47,6 +48,7 @@ class Options:
     rerun: str = ""
     budget: float = 0.0
     yes: bool = False
+    allow_code: bool = False
 
 
 class Session:
@@ -54,10 +56,12 @@ class Session:
 
     def __init__(self, options: Options, console: Console, root: Path | None = None) -> None:
         self.options, self.console = options, console
+        if options.allow_code:
+            allow_code(options.file.resolve().parent)
         self.study = load_study(options.file, options.profile, options.sets)
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
-        self.selected = tuple(select_names(names, options.arms, "--arm")) if options.arms else tuple(names)
+        self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
         self.devices = devices(options.device)
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
@@ -105,8 +109,8 @@ class Session:
     def _decoding(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             self.console.print(f"{what}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
-        elif done == total:
-            self.console.print(f"{what}: {total:,}", highlight=False)
+        elif done in (0, total):
+            self.console.print(f"{what}: {total:,} images{'' if done else ' to do'}", highlight=False)
 
 
 def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -476,6 +480,26 @@ def _unfinished(recorded: Recorded) -> set[str]:
     done = set(zip(finished["arm"], finished["seed"], strict=True))
     left = {(run["arm"], run["seed"]) for run in recorded.plan["runs"]} - done
     return {stage["key"] for stage in recorded.plan["stages"] if any((arm, stage["seed"]) in left for arm in stage["arms"])}
+
+
+def techniques(name: str | None, *, as_page: bool) -> int:
+    """Print what there is to know of a technique, of a family, or of all of them."""
+    from ablation import catalogue
+
+    sys.stdout.write(catalogue.markdown() if as_page else catalogue.terminal(name) if name else catalogue.overview())
+    return DONE
+
+
+def check_technique(family: str, technique: str, *, with_code: bool) -> int:
+    """Print how a technique fares with its family's contract; 1 where it breaks it."""
+    from ablation import catalogue, contracts
+    from ablation.yamlfile import parse
+
+    if with_code:
+        allow_code()
+    results = list(contracts.check(catalogue.family_of(family), parse(technique, "TECHNIQUE")))
+    print(contracts.report(results))
+    return DONE if all(one.passed for one in results) else FAILED
 
 
 def schema() -> int:

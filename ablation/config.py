@@ -79,6 +79,7 @@ class Stage:
     first_epoch: int  # epochs that the arm trained before
     schedule_epoch: int  # epochs since the schedule began
     schedule_span: int  # epochs until it ends
+    span: int  # epochs between the restarts around this stage, which samplers and mixings go by
     train: str = "all"
     head: str = "keep"
     backbone: str = "train"
@@ -87,8 +88,24 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """For each seed, the one of some arms with the best metric on the validation images."""
+
+    metric: str  # as evaluation names it
+    among: tuple[str, ...]
+
+    @property
+    def is_lower_better(self) -> bool:
+        """Whether the smallest value wins."""
+        return self.metric in LOWER_IS_BETTER
+
+
+@dataclass(frozen=True)
 class Arm:
-    """One full configuration; `change` maps a dotted setting to (the parent's value, this arm's)."""
+    """One full configuration; `change` maps a dotted setting to (the parent's value, this arm's).
+
+    An arm with a `choice` trains nothing: its runs are those of the arms that it chooses, and its stages the first one's.
+    """
 
     name: str
     kind: str
@@ -103,6 +120,7 @@ class Arm:
     note: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     cumulative: str = ""  # a rung's own name with those of the rungs above it after the first: cb+mixup
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -141,12 +159,25 @@ Layer = dict[str, Any]
 Layers = dict[str, Layer | None]
 
 
+def _checked_choice(choose: str) -> str:
+    if choose not in ("none", *CHOOSE):
+        raise ValueError(f"one of {', '.join(CHOOSE)}, or none: a test metric would choose on the test images")
+    return choose
+
+
+LOWER_IS_BETTER = ("nll", "ece")
+CHOOSE = tuple(
+    f"val/{name}" for name in ("balanced_accuracy", "accuracy", "macro_f1", "g_mean", "worst", "many", "medium", "few", *LOWER_IS_BETTER)
+)
+
+
 class Sweep(BaseModel):
-    """Arms NAME/label/label, one for each combination of the axes under `over`."""
+    """Arms NAME/label/label, one for each combination of the axes under `over`; with `choose`, also NAME/best."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     of: str = ""
     over: dict[str, Any]
+    choose: Annotated[str, AfterValidator(_checked_choice)] = "none"
 
 
 class Grid(BaseModel):
@@ -216,7 +247,10 @@ def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     return extend(_anchored(_read_extended(below, (*above, path)), below.parent, path.parent), raw)
 
 
-PATHS = (("data", "root"), ("data", "file"), ("model", "weights"))  # settings that are paths
+PATHS = (  # settings that are paths
+    *(("data", name) for name in ("root", "file", "train_list", "validation_list", "test_list", "classes")),
+    ("model", "weights"),
+)
 
 
 def _anchored(value: Any, own: Path, other: Path) -> Any:

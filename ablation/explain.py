@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ablation.config import Arm, dump
-from ablation.matrix import flatten
+from ablation.matrix import flatten, worded
 from ablation.plan import Plan
 from ablation.report.words import change_words, duration, table
 from ablation.techniques.models import num_parameters
@@ -23,7 +22,8 @@ def summary(plan: Plan, num_slots: int) -> str:
     lines = [f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})"]
     if waiting:
         todo = [node for node in plan.nodes.values() if node.state != "done"]
-        alone = sum(sum(stage.epochs for stage in arm.stages) for run in waiting for arm in plan.study.arms if arm.name == run.arm)
+        lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}
+        alone = sum(lengths[run.arm] for run in waiting if run.choice is None)
         epochs = sum(node.left for node in todo)
         saved = f", instead of {alone:,} were each run trained alone" if alone > epochs else ""
         lines.append(f"to train: {len(todo)} stages, {epochs:,} epochs{saved}")
@@ -46,7 +46,7 @@ def disk(plan: Plan) -> float:
     total, classes = 0.0, len(plan.classes)
     for node in plan.nodes.values():
         if node.state != "done":
-            weights = BYTES * num_parameters(node.job.stage.settings.model, classes)
+            weights = BYTES * num_parameters(node.job.stage.settings.model, node.job.stage.settings.classifier, classes)
             copies = 1 + sum(one.technique.averages + len(one.best_on) for one in node.job.tracked) + 2 * node.job.keep_optimizer
             total += weights * (copies + len({one.average for one in node.job.evaluations}))
     return total + len(plan.waiting) * plan.num_test * (BYTES * classes + 8)
@@ -110,22 +110,20 @@ def arm_text(arm: Arm, found: Mapping[str, str]) -> str:
     lines = [f"{arm.name}" + (f" ({arm.label})" if arm.label else "")]
     if arm.note:
         lines.append(arm.note)
+    if arm.choice is not None:
+        lines.append(f"for each seed, the best by val/{arm.choice.metric} of {', '.join(arm.choice.among)}; below, the first of them")
     lines.append(f"against: {arm.parent}" if arm.parent else "against: nothing; others are compared with it")
     lines += [f"same training as: {arm.same_as}"] if arm.same_as else []
-    lines += ["change:", *(f"  {name}: {_shown(old)} -> {_shown(new)}" for name, (old, new) in arm.change.items())] if arm.change else []
+    lines += ["change:", *(f"  {name}: {worded(old)} -> {worded(new)}" for name, (old, new) in arm.change.items())] if arm.change else []
     lines += ["labels:", *(f"  {label}: {reason}" for label, reason in found.items())] if found else []
     lines += [f"published: {', '.join(f'{name} {value}' for name, value in arm.published.items())}"] if arm.published else []
     plain = flatten(dump(arm.settings))
-    lines += ["settings:", *(f"  {name}: {_shown(value)}" for name, value in plain.items())]
+    lines += ["settings:", *(f"  {name}: {worded(value)}" for name, value in plain.items())]
     lines.append("stages:")
     for i, stage in enumerate(arm.stages):
         own = {name: value for name, value in flatten(dump(stage.settings)).items() if plain.get(name) != value}
         restart = f", restarts {', '.join(stage.restart)}" if i and stage.restart else ""
         trains = f"trains {stage.train}, backbone in {stage.backbone} mode, head {stage.head}"
         lines.append(f"  {i}: {stage.epochs} epochs, {trains}, starts from {stage.start}{restart}")
-        lines += [f"     {name}: {_shown(value)}" for name, value in own.items()]
+        lines += [f"     {name}: {worded(value)}" for name, value in own.items()]
     return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""The honest labels of an arm: bundle, budget, double correction, selected on test, lag; computed, never typed."""
+"""The honest labels of an arm: bundle, budget, double correction, selected on test, chosen, lag; computed, never typed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,11 +47,14 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
         more = _more(budget(parent, parent_train), budget(arm, num_train), *_parameters(parent, arm, num_classes))
         if more:
             found["budget"] = f"spends more than {parent.name}: {more}"
-    double = next((reason for stage in arm.stages if (reason := _double_correction(stage))), "")
+    reasons = (_double_correction(stage, is_last=i == len(arm.stages) - 1) for i, stage in enumerate(arm.stages))
+    double = next(filter(None, reasons), "")
     if double:
         found["double correction"] = double
     if arm.stages[-1].settings.select == "best_on_test":
         found["selected on test"] = "its epoch was chosen by the accuracy on the test images"
+    if arm.choice is not None:
+        found["chosen"] = f"for each seed the best of {len(arm.choice.among)} arms by {arm.choice.metric} on the validation images"
     share = remaining_share(arm.stages, num_train)
     if share > LAG:
         found["lag"] = f"{100 * share:.0f} % of the average are still the weights that it began with"
@@ -60,9 +63,10 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
 
 def _parameters(parent: Arm, arm: Arm, num_classes: int) -> tuple[int, int]:
     """The trained parameters of both, counted only where the models differ."""
-    if parent.settings.model == arm.settings.model:
+    before, after = parent.settings, arm.settings
+    if (before.model, before.classifier) == (after.model, after.classifier):
         return 0, 0
-    return num_parameters(parent.settings.model, num_classes), num_parameters(arm.settings.model, num_classes)
+    return num_parameters(before.model, before.classifier, num_classes), num_parameters(after.model, after.classifier, num_classes)
 
 
 def _more(parent: Budget, arm: Budget, parent_parameters: int, parameters: int) -> str:
@@ -74,15 +78,17 @@ def _more(parent: Budget, arm: Budget, parent_parameters: int, parameters: int) 
     return ", ".join(f"{after:,} {what} instead of {before:,}" for what, before, after in pairs if after > before)
 
 
-def _double_correction(stage: Stage) -> str:
+def _double_correction(stage: Stage, *, is_last: bool) -> str:
+    """The techniques of a stage that correct for the class counts, where there are two or more; post-hoc ones act on the last stage."""
     settings = stage.settings
-    if not settings.sampler.balances:
-        return ""
-    if settings.loss.weights.name != "none":
-        return f"the sampler {settings.sampler.name} and the class weights {settings.loss.weights.name} both correct for the class counts"
-    if getattr(settings.loss, "prior", "") == "training":
-        return f"the sampler {settings.sampler.name} and the training prior of {settings.loss.name} both correct for the class counts"
-    return ""
+    found = {
+        f"the sampler {settings.sampler.name}": settings.sampler.balances,
+        f"the class weights {settings.loss.weights.name}": settings.loss.weights.name != "none",
+        f"the training prior of {settings.loss.name}": getattr(settings.loss, "prior", "") == "training",
+        f"the post-hoc {settings.posthoc.name}": is_last and settings.posthoc.corrects_prior,
+    }
+    names = [name for name, corrects in found.items() if corrects]
+    return f"{' and '.join(names)} {'both' if len(names) == 2 else 'all'} correct for the class counts" if len(names) > 1 else ""
 
 
 def remaining_share(stages: Sequence[Stage], num_train: int) -> float:

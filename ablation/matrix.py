@@ -12,6 +12,7 @@ from typing import Any
 from ablation.config import (
     RESTARTS,
     Arm,
+    Choice,
     Draft,
     Layer,
     Settings,
@@ -28,10 +29,10 @@ from ablation.config import (
     split_stage,
 )
 from ablation.errors import ConfigError, nearest, unknown_name
-from ablation.techniques.technique import build
+from ablation.techniques.technique import Technique, build
 
 WORDS = ("of", "label", "note", "published", "arms")  # what an arm says beside settings
-WHOLE_ARM = ("data", "model", "classifier", "precision", "deterministic", "stages")  # what a stage may not change
+WHOLE_ARM = ("data", "model", "precision", "deterministic", "stages")  # what a stage may not change
 MAX_ARMS = 10_000
 MAX_NAME = 200
 Sets = Sequence[tuple[str, Any]]  # --set PATH=VALUE
@@ -49,6 +50,7 @@ class _Spec:
     words: Mapping[str, Any] = field(default_factory=dict)
     condition: str | None = None
     cumulative: str = ""
+    choice: Choice | None = None
 
 
 def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) -> Study:
@@ -66,7 +68,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         layers.append((f"profiles.{profile}.base", chosen.base))
         name, seeds, groups = f"{name}.{profile}", chosen.seeds or seeds, chosen.groups or groups
     arms = _resolve_all(_conditioned(_specs(file), file.conditions), layers, file.conditions, sets)
-    if any("data" in layer for _, layer in layers[1:]):
+    if any(name.partition(".")[0] == "data" for _, layer in layers[1:] for name in layer):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than this profile's
     return Study(name, Path(path).resolve(), tuple(seeds), groups, file.keep, tuple(arms))
 
@@ -124,18 +126,18 @@ def _points(name: str, sweep: Sweep, of: str) -> Iterator[_Spec]:
         raise ConfigError(f"{where}.over", "has no points; expected at least one axis with one value")
     if math.prod(map(len, axes)) > MAX_ARMS:
         raise ConfigError(f"{where}.over", f"makes more than {MAX_ARMS:,} arms; expected fewer")
+    points = []
     for point in itertools.product(*axes):
         words = [_words(layer, place) for _, place, layer in point]
         if len(words) > 1 and any("published" in one for one in words):
             raise ConfigError(f"{where}.over", "has published figures, which belong to one arm, on axes that are crossed; expected none")
         joined = {word: ", ".join(one[word] for one in words if word in one) for word in ("label", "note")}
-        yield _Spec(
-            "/".join([name, *(label for label, _, _ in point)]),
-            "sweep",
-            of,
-            ((where, common), *((place, _settings(layer)) for _, place, layer in point)),
-            words={**words[0], **joined},
-        )
+        layers = ((where, common), *((place, _settings(layer)) for _, place, layer in point))
+        points.append(_Spec("/".join([name, *(label for label, _, _ in point)]), "sweep", of, layers, words={**words[0], **joined}))
+    yield from points
+    if sweep.choose != "none":
+        choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in points))
+        yield _Spec(f"{name}/best", "sweep", of, points[0].layers, choice=choice)
 
 
 def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Layer]]:
@@ -246,6 +248,8 @@ def _all_layers(spec: _Spec, specs: Mapping[str, _Spec]) -> tuple[tuple[str, Lay
         names = [one.name for one in line]
         if parent in names:
             raise ConfigError(where, f"goes in a circle: {' of '.join([*names, parent])}")
+        if specs[parent].choice is not None:
+            raise ConfigError(where, f"found {parent!r}, which is another arm for every seed; expected an arm with settings of its own")
         line.append(specs[parent])
     return tuple(layer for one in reversed(line) for layer in one.layers)
 
@@ -266,8 +270,23 @@ def _conditioned(specs: dict[str, _Spec], conditions: Mapping[str, Layer | None]
             while parent is not None and parent not in chosen:
                 parent = specs[parent].parent
             parent = f"{condition}/{parent}" if parent else name
-            _add(everything, replace(spec, name=full, kind="condition", parent=parent, condition=condition, written=False), where)
+            choice = _choice_within(spec, condition, chosen, where)
+            _add(
+                everything,
+                replace(spec, name=full, kind="condition", parent=parent, condition=condition, written=False, choice=choice),
+                where,
+            )
     return everything
+
+
+def _choice_within(spec: _Spec, condition: str, chosen: Sequence[str], where: str) -> Choice | None:
+    """The choice among the condition's own arms."""
+    if spec.choice is None:
+        return None
+    left_out = [name for name in spec.choice.among if name not in chosen]
+    if left_out:
+        raise ConfigError(f"{where}.arms", f"has {spec.name!r}, but not {left_out[0]!r}, out of which it chooses; expected both")
+    return replace(spec.choice, among=tuple(f"{condition}/{name}" for name in spec.choice.among))
 
 
 def select_names(names: Iterable[str], globs: Sequence[str], where: str) -> list[str]:
@@ -348,6 +367,7 @@ def _resolve(spec: _Spec, base: Draft, sets: Sets, used: set[str]) -> Arm:
         note=spec.words.get("note", ""),
         published={str(name): float(value) for name, value in spec.words.get("published", {}).items()},
         cumulative=spec.cumulative,
+        choice=spec.choice,
     )
 
 
@@ -401,6 +421,7 @@ def resolve_stages(draft: Draft, where: str, finish: Callable[[int, dict[str, An
         _check_whole_arm(changed, place)
         settings.append(build(Settings, finish(i, lay(Draft(draft.settings), changed, place).settings)))
         _check_stage(i, options, settings, {name.partition(".")[0] for name in changed}, place, last=i == len(layers) - 1)
+        _check_together(settings[i], place)
     epochs = _lengths([option.epochs for option in options], draft.settings["epochs"])
     restarts = [_restarts(i, options) for i in range(len(layers))]
     stages = []
@@ -415,6 +436,7 @@ def resolve_stages(draft: Draft, where: str, finish: Callable[[int, dict[str, An
                 first_epoch=sum(epochs[:i]),
                 schedule_epoch=sum(epochs[begin:i]),
                 schedule_span=named if isinstance(named, int) else sum(epochs[begin:end]),
+                span=sum(epochs[begin:end]),
                 train=option.train,
                 head=option.head,
                 backbone=option.backbone if option.backbone != "auto" else ("eval" if option.train == "head" else "train"),
@@ -446,6 +468,7 @@ def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], 
         if name in changed and not last:
             raise ConfigError(f"{where}.{name}", "acts on the last stage only; set it there")
     option = options[i]
+    _check_classifier(i, options, settings, where)
     if i == 0:
         for name, value, default in (("head", option.head, "keep"), ("start", option.start, "weights")):
             if value != default:
@@ -462,6 +485,37 @@ def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], 
         raise ConfigError(
             f"{where}.optimizer", "another optimizer cannot take over the state of the one before; expected restart: [optimizer]"
         )
+
+
+def _check_classifier(i: int, options: list[StageOptions], settings: list[Settings], where: str) -> None:
+    """Another classifier is possible only where the classifier alone begins to be trained."""
+    new, place = settings[i].classifier, f"{where}.classifier"
+    if new.on_trained and (i == 0 or options[i].train != "head"):
+        raise ConfigError(place, f"found {new.name!r}, which needs a trained linear layer; expected it in a later stage with train: head")
+    if i == 0 or new == settings[i - 1].classifier:
+        return
+    if not (options[i].train == "head" != options[i - 1].train):
+        raise ConfigError(
+            place, "can change only where a stage begins to train the head alone; expected train: head there, or one classifier"
+        )
+    if new.on_trained and (options[i].head == "new" or settings[i - 1].classifier.name != "linear"):
+        raise ConfigError(
+            place, f"found {new.name!r}, which goes on from a trained linear layer; expected head: keep, after a linear classifier"
+        )
+    if not new.on_trained and options[i].head == "keep":
+        raise ConfigError(place, f"found {new.name!r}, which cannot take over another classifier's weights; expected head: new")
+
+
+def _check_together(settings: Settings, where: str) -> None:
+    """Raise where a technique does not go with the other settings."""
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Technique):
+                try:
+                    one.check(settings)
+                except ConfigError as error:
+                    raise error.under(f"{where}.{name}" if where else name) from None
 
 
 def _restarts(i: int, options: list[StageOptions]) -> tuple[str, ...]:
@@ -597,7 +651,29 @@ def _related(arms: Mapping[str, Arm]) -> Iterator[Arm]:
     first: dict[tuple[Stage, ...], str] = {}
     baselines: dict[str | None, str] = {}
     for name, arm in arms.items():
-        same = first.setdefault(arm.stages, name)
+        same = first.setdefault(arm.stages, name) if arm.choice is None else name
         baseline = baselines.setdefault(arm.condition, name)
-        changes = change(arms[arm.parent], arm) if arm.parent else {}
+        changes = _chosen_change(arms, arm) if arm.choice else change(arms[arm.parent], arm) if arm.parent else {}
         yield replace(arm, change=changes, baseline=baseline if baseline != name else None, same_as=same if same != name else None)
+
+
+def _chosen_change(arms: Mapping[str, Arm], arm: Arm) -> dict[str, tuple[Any, Any]]:
+    """What all points of a choice change alike, and the values between which it chooses."""
+    assert arm.parent is not None, arm
+    assert arm.choice is not None, arm
+    points = [change(arms[arm.parent], arms[name]) for name in arm.choice.among]
+    found = {}
+    for name in dict.fromkeys(name for point in points for name in point):
+        old = next(point[name][0] for point in points if name in point)
+        values = [point[name][1] if name in point else old for point in points]
+        different = [value for i, value in enumerate(values) if value not in values[:i]]
+        found[name] = (
+            old,
+            different[0] if len(different) == 1 else f"the best of {', '.join(map(worded, different))} by val/{arm.choice.metric}",
+        )
+    return found
+
+
+def worded(value: Any) -> str:
+    """A value as the file has it."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

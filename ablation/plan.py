@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation import groups, keys
-from ablation.config import Arm, Stage, Study
+from ablation.config import Arm, Choice, Stage, Study
 from ablation.errors import AblateError
 from ablation.labels import images_per_epoch, labels
 from ablation.training.loop import Tracked
@@ -79,6 +79,7 @@ class Run:
     reason: str
     evaluation: Evaluation
     used_key: str  # the key under which its numbers are recorded: another than `key` where stale ones are kept
+    choice: Choice | None = None  # where its numbers are those of another arm's run, chosen once these are there
 
     @property
     def needed(self) -> bool:
@@ -139,6 +140,7 @@ class _Step:
     environment: str
     tracked: Tracked | None
     before: str  # the id of the average that it starts from
+    classifier_before: Any  # the classifier of the state that it starts from
 
     @cached_property
     def group(self) -> str:
@@ -179,19 +181,24 @@ def make_plan(
 
     `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (what failed again), or "force" (all).
     """
-    arms = {arm.name: arm for arm in study.arms}
     every_seed = tuple(dict.fromkeys([*seeds, *other_seeds]))
     chains = {
         (arm.name, seed): _chain(arm, seed, around) for seed in every_seed for arm in study.arms if _is_known(arm, seed, selected, around)
     }
-    everything = [_run(study, arms[name], seed, chain, around, past, rerun) for (name, seed), chain in chains.items()]
+    everything = _all_runs(study, chains, around, past, rerun)
     runs = [run for run in everything if run.arm in selected and run.seed in seeds]
     others = [run for run in everything if run not in runs and (run.state == "done" or _is_recorded(run, past))]
-    growing = _grow([run for run in everything if run.seed in seeds], chains, set(selected))
+    growing = _grow([run for run in everything if run.seed in seeds and run.choice is None], chains, set(selected))
     nodes = _nodes(study, growing, around, past, seconds_per_image, force=rerun == "force")
-    source = around.source(arms[selected[0]], seeds[0])
+    source = around.source(next(arm for arm in study.arms if arm.name in selected), seeds[0])
     honest = _labels(study, {*selected, *(run.arm for run in others)}, seeds[0], around)
     return Plan(study, tuple(seeds), tuple(selected), honest, source.classes, sum(source.test_counts), tuple(runs), tuple(others), nodes)
+
+
+def with_choices(study: Study, selected: Sequence[str]) -> tuple[str, ...]:
+    """The selected arms, and those between which they choose, in the study's order."""
+    among = {name for arm in study.arms if arm.name in selected and arm.choice for name in arm.choice.among}
+    return tuple(arm.name for arm in study.arms if arm.name in {*selected, *among})
 
 
 def _is_known(arm: Arm, seed: int, selected: Sequence[str], around: Surroundings) -> bool:
@@ -257,9 +264,39 @@ def _chain(arm: Arm, seed: int, around: Surroundings) -> tuple[_Step, ...]:
         needed = last or source.num_validation > 0 or since[i + 1] == since[i] or arm.stages[i + 1].start == "average"
         best_on = (settings.select.removeprefix("best_on_"),) if last and settings.select != "last" else ()
         tracked = Tracked(before, settings.average, since[i], best_on) if needed else None
-        steps.append(_Step(stage, identity, environment, tracked, average_before))
+        steps.append(_Step(stage, identity, environment, tracked, average_before, arm.stages[max(i - 1, 0)].settings.classifier))
         content = steps[-1].content
     return tuple(steps)
+
+
+def _all_runs(study: Study, chains: Mapping[tuple[str, int], tuple[_Step, ...]], around: Surroundings, past: Past, rerun: str) -> list[Run]:
+    """The runs of all chains, those that choose after those among which they do."""
+    arms, found = {arm.name: arm for arm in study.arms}, {}
+    for (name, seed), chain in chains.items():
+        if arms[name].choice is None:
+            found[name, seed] = _run(study, arms[name], seed, chain, around, past, rerun)
+    for (name, seed), chain in chains.items():
+        choice = arms[name].choice
+        if choice is not None and all((one, seed) in found for one in choice.among):
+            points = [found[one, seed] for one in choice.among]
+            found[name, seed] = _choosing_run(arms[name], seed, choice, points, chain, past, rerun)
+    return [found[one] for one in chains if one in found]
+
+
+def _choosing_run(arm: Arm, seed: int, choice: Choice, points: Sequence[Run], chain: tuple[_Step, ...], past: Past, rerun: str) -> Run:
+    content = keys.digest([choice.metric, [point.content for point in points]])
+    key = keys.digest([choice.metric, [point.used_key for point in points]])
+    recorded = past.recorded.get((arm.name, seed), ())
+    if any(one.key == key and one.status == "FINISHED" for one in recorded) and rerun != "force":
+        state, reason = "done", "recorded"
+    elif all(point.state in ("done", "evaluated") for point in points):
+        state, reason = "evaluated", "its points are there; only the choice is missing"
+    else:
+        worst = next(point for point in points if point.state not in ("done", "evaluated"))
+        state = worst.state if worst.state in ("failed", "stale") else "missing"
+        reason = f"chooses among {len(points)} arms" + (f", of which {worst.arm} {worst.state}" if state != "missing" else "")
+    stage_keys = tuple(step.key(step.stage.epochs) for step in chain)
+    return Run(arm.name, seed, key, content, stage_keys, state, reason, points[0].evaluation, key, choice)
 
 
 def _run(study: Study, arm: Arm, seed: int, chain: tuple[_Step, ...], around: Surroundings, past: Past, rerun: str) -> Run:
@@ -419,6 +456,7 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings) -> Job:
         until=node.until,
         parent=node.parent,
         parent_average="" if node.same_stage else node.step.before,
+        parent_classifier=node.step.classifier_before,
         same_stage=node.same_stage,
         tracked=tuple(node.tracked.values()),
         keep_optimizer=node.keep_optimizer,

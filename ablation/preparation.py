@@ -19,6 +19,7 @@ from ablation.config import Arm, Stage, Study
 from ablation.data import Split, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.plan import Past, RecordedRun, Source, Surroundings
+from ablation.randomness import generator
 from ablation.techniques.models import digest_of_file
 from ablation.training import checkpoints
 from ablation.training.loop import batches
@@ -203,10 +204,10 @@ class Preparation:
         """Make each model once, so that weights that cannot be had are found before training."""
         seen = set()
         for arm in arms:
-            model = arm.settings.model
-            if model not in seen:
-                seen.add(model)
-                model(len(self.source(arm, seed).classes), seed, self.weights(model)[1])
+            model, classifier = arm.settings.model, arm.stages[0].settings.classifier
+            if (model, classifier) not in seen:
+                seen.add((model, classifier))
+                model(len(self.source(arm, seed).classes), seed, self.weights(model)[1], classifier)
 
     # --- speed -----------------------------------------------------------------------------------------------------------
 
@@ -231,20 +232,26 @@ class Preparation:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            model = placed(settings.model.model_copy(update={"pretrained": False, "weights": "none"})(10, 0), self.device)
+            model = placed(
+                settings.model.model_copy(update={"pretrained": False, "weights": "none"})(10, 0, classifier=settings.classifier),
+                self.device,
+            )
             optimizer = settings.optimizer(prepare_model(model, stage))
             num_images = max(2, min(settings.batch_size, 32, 200_000 // size**2))
             pixels_BCHW = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=self.device)
             targets_BC = torch.full((num_images, 10), 0.1, device=self.device)
             counts_C = torch.ones(10, device=self.device)
             precision, images = resolve_precision(settings.precision, self.device), images_of(settings)
+            loss_state = {name: tensor.to(self.device) for name, tensor in settings.loss.state(10, generator(0, "probe")).items()}
             scaler = precision.scaler(self.device)
             times: list[float] = []
             while len(times) < 2 or (sum(times) < PROBE_SECONDS / 2 and len(times) < 6):
                 began = time.perf_counter()
                 inputs_BCHW = images.train(pixels_BCHW, images.draw(0, 0, num_images, self.device))
                 inputs_BCHW = inputs_BCHW.contiguous(memory_format=torch.channels_last)
-                float(train_step(model, optimizer, scaler, precision, settings.loss, inputs_BCHW, targets_BC, counts_C, counts_C))
+                float(
+                    train_step(model, optimizer, scaler, precision, settings.loss, inputs_BCHW, targets_BC, counts_C, counts_C, loss_state)
+                )
                 times.append(time.perf_counter() - began)
             return min(times[1:]) / float(num_images)
         finally:
@@ -255,8 +262,13 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
     settings = stage.settings
     resolve_precision(settings.precision, device)
     batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
-    if settings.select == "best_on_validation" and not source.num_validation:
-        raise ConfigError("select", f"is best_on_validation in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
+    looks = {
+        "select": settings.select == "best_on_validation",
+        "posthoc": settings.posthoc.needs_validation,
+        "choose": arm.choice is not None,
+    }
+    for name in [name for name, needed in looks.items() if needed and not source.num_validation]:
+        raise ConfigError(name, f"needs validation images in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
     resized = False

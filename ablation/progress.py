@@ -73,7 +73,7 @@ class Board:
         self.running: dict[str, dict[str, Any]] = {}
         self.failed: list[str] = []
         self.results: set[str] = set()
-        self.total = len({run.key for run in plan.waiting})
+        self.total = len({run.key for run in plan.waiting if run.choice is None})
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Take one event."""

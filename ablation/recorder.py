@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from ablation.config import Arm, StageOptions, dump
+from ablation.config import Arm, Choice, StageOptions, dump
+from ablation.errors import StoreError
 from ablation.keys import digest
 from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
@@ -27,6 +28,7 @@ from ablation.tracking.store import PLAN, Point, Store
 
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+RESULT_TAGS = ("ablation.device", "ablation.precision", "ablation.statistical")  # what a result says of how it was computed
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 
 
@@ -39,6 +41,7 @@ class Recorder:
         self.problems: list[str] = []
         self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
         self._values: dict[tuple[str, int], dict[str, float]] = {}
+        self._done: dict[tuple[str, int], str] = {}  # the ids of the runs that these values are of
         self._changed: set[str] = set()
         self._shown: dict[str, float] = {}
         self._drawn: dict[tuple[str, ...], Path] = {}
@@ -123,8 +126,8 @@ class Recorder:
                 one = (tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"])
                 if run["status"] != "FINISHED":
                     self._ids.setdefault(("run", one[0], str(one[1]), one[2]), run["run_id"])
-                elif one in kept:
-                    self._values.setdefault(one[:2], run["metrics"])
+                elif one in kept and one[:2] not in self._values:
+                    self._values[one[:2]], self._done[one[:2]] = run["metrics"], run["run_id"]
                 if run["status"] in ("RUNNING", "SCHEDULED"):
                     self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
                     self.store.finish(run["run_id"], "KILLED", _now())
@@ -163,12 +166,15 @@ class Recorder:
 
     def _live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
         for run in self.plan.runs:
-            if run.needed and node in lineage(self.plan, run):
+            if run.needed and run.choice is None and node in lineage(self.plan, run):
                 run_id = self._run(run, int(history[0]["time"]))
                 self.store.write(run_id, curve_points(history, run))
 
-    def _run(self, run: Run, start: int) -> str:
-        """The id of the run's record; one that was left unfinished under the same key goes on."""
+    def _run(self, run: Run, start: int, chosen: Arm | None = None) -> str:
+        """The id of the run's record, with the settings of `chosen` where another arm's run stands for it.
+
+        One that was left unfinished under the same key goes on.
+        """
         name = ("run", run.arm, str(run.seed), run.used_key)
         if name not in self._ids:
             arm = self.arms[run.arm]
@@ -185,13 +191,20 @@ class Recorder:
                 "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
             }
             self._ids[name] = self.store.create(self.experiment, f"{run.arm} seed {run.seed}", tags, start)
-            self.store.write(self._ids[name], params=params(arm, run.seed), tags=_context(self.command, self.plan.study.folder))
+            self.store.write(
+                self._ids[name],
+                params=params(chosen or arm, run.seed) | {"arm": arm.name},
+                tags=_context(self.command, self.plan.study.folder),
+            )
         else:
             self.store.finish(self._ids[name], "RUNNING", 0)
             self.store.write(self._ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
         return self._ids[name]
 
     def _finished(self, run: Run) -> None:
+        if run.choice is not None:
+            self._choose(run, run.choice)
+            return
         folder = self.workspace.results / run.key
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         history = result["history"]
@@ -210,9 +223,36 @@ class Recorder:
         self.store.log_dataset(run_id, data.name, result["digest"], getattr(data, "root", data.name), "training")
         self.store.add_files(run_id, self._files(run, result, folder))
         self.store.finish(run_id, "FINISHED", result["finished"])
-        self._values[run.arm, run.seed] = values
+        self._note_done(run, run_id, values)
+
+    def _note_done(self, run: Run, run_id: str, values: dict[str, float]) -> None:
+        self._values[run.arm, run.seed], self._done[run.arm, run.seed] = values, run_id
         self._changed.add(run.arm)
         self._summarise(run.arm)
+
+    def _choose(self, run: Run, choice: Choice) -> None:
+        """Record the best of some runs once more, under the name of the arm that chooses; it trained nothing of its own."""
+        metric = f"validation/{choice.metric}"
+        missing = [name for name in choice.among if metric not in self._values[name, run.seed]]
+        if missing:
+            raise StoreError(f"{run.arm} seed {run.seed} cannot be chosen: {missing[0]} has no {metric} (an empty group has none)")
+        scores = {name: self._values[name, run.seed][metric] for name in choice.among}
+        best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
+        source, values = self._done[best, run.seed], self._values[best, run.seed]
+        spent = {"time/own": 0.0, "time/shared": values["time/own"] + values["time/shared"]}
+        spent |= {"epochs/own": 0.0, "epochs/shared": values["epochs/own"] + values["epochs/shared"]}
+        final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))} | spent
+        known = next(one for one in self.store.runs(self.experiment) if one["run_id"] == source)
+        run_id = self._run(run, known["start"], self.arms[best])
+        copied = {name: value for name, value in known["tags"].items() if name in RESULT_TAGS}
+        points = [Point(name, float(value), known["end"]) for name, value in final.items()]
+        self.store.write(run_id, [*self.store.curves(source), *points], tags=copied | {"ablation.chosen": best})
+        data = self.arms[best].settings.data
+        seen = self.around.source(self.arms[best], run.seed).digest
+        self.store.log_dataset(run_id, data.name, seen, getattr(data, "root", data.name), "training")
+        self.store.add_files(run_id, self.store.files(source))
+        self.store.finish(run_id, "FINISHED", known["end"])
+        self._note_done(run, run_id, final)
 
     def _deterministic(self, run: Run) -> bool:
         return self.arms[run.arm].settings.deterministic

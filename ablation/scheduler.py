@@ -80,6 +80,7 @@ class _Scheduler:
         self.history: dict[str, list[Mapping[str, Any]]] = {}
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
         self.outcome = Outcome(left=list(plan.waiting))
+        self.there = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
         began, stopping = time.monotonic(), False
@@ -126,6 +127,10 @@ class _Scheduler:
             self.outcome.left.remove(run)
             self.outcome.finished.append(run)
             self.record.finished(run)
+            self.there.add((run.arm, run.seed))
+            for other in [one for one in self.outcome.left if one.choice and one.seed == run.seed]:
+                if other.choice and all((name, run.seed) in self.there for name in other.choice.among):
+                    self._finish(other)
 
     def _tries_again(self, key: str, failure: str) -> bool:
         """Whether the job waits for another attempt: its process was killed, and not too often yet."""
@@ -143,8 +148,15 @@ class _Scheduler:
             if waiting.job.parent in lost:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
-        for run in list(self.outcome.left):
-            if any(one.job.key in lost for one in lineage(self.plan, run)):
-                self.outcome.left.remove(run)
-                self.outcome.failed.append((run, event["message"]))
-                self.record.failed(run, event["failure"], event["message"], event["log"])
+        failed = [run for run in self.outcome.left if not run.choice and any(one.job.key in lost for one in lineage(self.plan, run))]
+        for run in failed:
+            self._give_up(run, event["failure"], event["message"], event["log"])
+        for run in [run for run in self.outcome.left if run.choice]:
+            lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
+            if lacking:
+                self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
+
+    def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
+        self.outcome.left.remove(run)
+        self.outcome.failed.append((run, reason))
+        self.record.failed(run, kind, reason, log)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from ablation.config import NAME, NAMED, Grid, Profile, Settings, StageOptions, StudyFile, Sweep
+from ablation.config import CHOOSE, NAME, NAMED, Grid, Profile, Settings, StageOptions, StudyFile, Sweep
 from ablation.matrix import WHOLE_ARM
 from ablation.techniques.technique import FAMILIES, Nested
 
@@ -76,12 +76,13 @@ def _definitions() -> dict[str, Schema]:
     point = _optional(_layer(SAID))
     axis = {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object", "additionalProperties": point, "minProperties": 1}]}
     over = {"type": "object", "additionalProperties": axis, "minProperties": 1}
+    choose = {"enum": ["none", *CHOOSE], "description": "The metric by which the arm NAME/best takes, for each seed, one of the points."}
     return {
         "settings": _settings(),
         "stages": {"type": "array", "items": _stage(), "minItems": 1, "description": "Stretches of training, one after another."},
         "rung": _optional(_layer(SAID)),
         "variant": _optional(_layer({**SAID, "of": OF})),
-        "sweep": {**_layer({"of": OF, "over": over}), "required": ["over"], "description": Sweep.__doc__},
+        "sweep": {**_layer({"of": OF, "over": over, "choose": choose}), "required": ["over"], "description": Sweep.__doc__},
         "condition": _optional(_layer({"arms": ARMS})),
         "profile": {
             "type": "object",

@@ -19,13 +19,15 @@ from ablation import groups
 from ablation.config import Settings, Stage
 from ablation.data import Dataset, Split, open_dataset, split
 from ablation.errors import AblateError, DataError, TrainingError
-from ablation.randomness import key
-from ablation.techniques.models import initialise_classifier
+from ablation.randomness import generator, key
+from ablation.techniques.mixing import Classes
+from ablation.techniques.models import classifier_names, classifier_of, initialise_classifier, put_classifier
 from ablation.techniques.technique import Technique
+from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints
 from ablation.training.images import Images
-from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, predict, prepare, train_epochs
-from ablation.training.step import resolve_precision
+from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, features, predict, prepare, train_epochs
+from ablation.training.step import Precision, resolve_precision
 
 THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
 ON_DEVICE_SHARE = 0.4  # of a CUDA device's free memory
@@ -58,6 +60,7 @@ class Job:
     until: int  # epochs of the stage at its end
     parent: str  # the key whose state it starts from, or ""
     parent_average: str  # the id of the average that it starts from, or "" for the weights
+    parent_classifier: Technique  # the classifier of that state
     same_stage: bool  # whether the parent is an earlier part of the same stage
     tracked: tuple[Tracked, ...]
     keep_optimizer: bool  # whether a later stage carries on with it
@@ -95,7 +98,7 @@ def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bo
             if not (job.results / one.key / "result.json").exists():
                 _evaluate(job, one, saved, device)
             emit({"kind": "result", "run": one.key})
-    for cached in (_view_logits, _tested_model):
+    for cached in (_view_logits, _view_features, _tested_model):
         cached.cache_clear()  # they hold the stage's weights
 
 
@@ -136,8 +139,7 @@ def _setup(job: Job, device: torch.device) -> Setup:
         images=images_of(stage.settings),
         train=_on_device(job.dataset, stage.settings.data, job.seed, "train", device),
         watched={name: _on_device(job.dataset, stage.settings.data, job.seed, name, device) for name in watched},
-        counts_C=torch.from_numpy(parts.counts_C).to(device, torch.float32),
-        tail_C=tail_C.to(device),
+        classes=Classes(torch.from_numpy(parts.counts_C).to(device, torch.float32), tail_C.to(device)),
         precision=resolve_precision(stage.settings.precision, device),
         tracked=job.tracked,
         device=device,
@@ -151,24 +153,38 @@ def images_of(settings: Settings) -> Images:
 
 def _begun(job: Job, setup: Setup) -> State:
     """The state before the job's first epoch."""
+    num_classes, settings = len(setup.classes.counts_C), job.stage.settings
     if not job.parent:
-        model = job.stage.settings.model(len(setup.counts_C), job.seed, job.weights_file)
+        model = settings.model(num_classes, job.seed, job.weights_file, settings.classifier)
         return _started(job, setup, placed(model, setup.device), None)
     saved = checkpoints.read(job.stages / job.parent / checkpoints.FINAL)
     if saved is None:
         raise TrainingError("store", f"the stage {job.parent} that this one starts from is gone; run again")
     if job.same_stage:
         return _restored(job, setup, saved)
-    model = placed(_bare_model(job, len(setup.counts_C)), setup.device)
-    copy_into(model, checkpoints.under(f"average/{job.parent_average}" if job.parent_average else "model", saved.tensors))
-    return _started(job, setup, model, saved)
+    tensors = checkpoints.under(f"average/{job.parent_average}" if job.parent_average else "model", saved.tensors)
+    return _started(job, setup, placed(_gone_on(job, num_classes, tensors), setup.device), saved)
+
+
+def _gone_on(job: Job, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:
+    """The model with the weights of the stage before; a classifier on top of a trained one takes it over, a new one is drawn."""
+    settings, stage = job.stage.settings, job.stage
+    if stage.head == "new":
+        model = _bare_model(job, num_classes, settings.classifier)
+        own = classifier_names(model)
+        copy_into(model, {name: tensor if name in own else tensors[name] for name, tensor in model.state_dict().items()})
+        initialise_classifier(model, job.seed, f"init/{stage.first_epoch}")
+        return model
+    model = _bare_model(job, num_classes, job.parent_classifier)
+    copy_into(model, tensors)
+    if settings.classifier != job.parent_classifier:
+        put_classifier(model, settings.classifier)
+    return model
 
 
 def _started(job: Job, setup: Setup, model: nn.Module, saved: checkpoints.Saved | None) -> State:
     """The state at the beginning of a stage: what restarts is new, what does not goes on from the stage before."""
     stage = job.stage
-    if stage.head == "new":
-        initialise_classifier(model, job.seed, f"init/{stage.first_epoch}")
     state = _fresh_state(setup, model)
     for one in setup.tracked:
         if one.technique.averages:
@@ -180,18 +196,21 @@ def _started(job: Job, setup: Setup, model: nn.Module, saved: checkpoints.Saved 
         state.history = list(saved.record["history"])
         if "optimizer" not in stage.restart:
             _load_optimizer(state, saved)
+            if saved.record["loss"] == repr(stage.settings.loss):
+                state.loss = _moved(checkpoints.under("loss", saved.tensors), setup.device)
     return state
 
 
 def _fresh_state(setup: Setup, model: nn.Module) -> State:
-    trained = prepare(model, setup.stage)
-    return State(model, setup.stage.settings.optimizer(trained), setup.precision.scaler(setup.device))
+    settings, trained = setup.stage.settings, prepare(model, setup.stage)
+    loss = settings.loss.state(len(setup.classes.counts_C), generator(setup.seed, "loss", setup.stage.first_epoch))
+    return State(model, settings.optimizer(trained), setup.precision.scaler(setup.device), _moved(loss, setup.device))
 
 
-def _bare_model(job: Job, num_classes: int) -> nn.Module:
+def _bare_model(job: Job, num_classes: int, classifier: Technique) -> nn.Module:
     """The architecture; its weights are about to be overwritten, so none are fetched."""
     bare = job.stage.settings.model.model_copy(update={"pretrained": False})
-    model: nn.Module = bare(num_classes, job.seed)
+    model: nn.Module = bare(num_classes, job.seed, classifier=classifier)
     return model
 
 
@@ -210,10 +229,11 @@ def _resumed(job: Job, setup: Setup, folder: Path) -> State | None:
 
 
 def _restored(job: Job, setup: Setup, saved: checkpoints.Saved) -> State:
-    model = placed(_bare_model(job, len(setup.counts_C)), setup.device)
+    model = placed(_bare_model(job, len(setup.classes.counts_C), job.stage.settings.classifier), setup.device)
     copy_into(model, checkpoints.under("model", saved.tensors))
     state = _fresh_state(setup, model)
     _load_optimizer(state, saved)
+    state.loss = _moved(checkpoints.under("loss", saved.tensors), setup.device)
     state.scaler.load_state_dict(saved.record["scaler"])
     for one in setup.tracked:
         if one.technique.averages:
@@ -244,7 +264,7 @@ def _load_optimizer(state: State, saved: checkpoints.Saved) -> None:
 def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state as tensors by name and a record; the optimizer is left out of a finished stage that nobody carries on."""
     with_optimizer = job.keep_optimizer or state.epoch < job.until
-    tensors = checkpoints.prefixed("model", state.model.state_dict())
+    tensors = checkpoints.prefixed("model", state.model.state_dict()) | checkpoints.prefixed("loss", state.loss)
     for name, average in state.averages.items():
         tensors |= checkpoints.prefixed(f"average/{name}", average)
     for name, best in state.best.items():
@@ -257,6 +277,7 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
         "epoch": state.epoch,
         "products": sorted(products(job.tracked, keep_optimizer=with_optimizer)),
         "updates": state.updates,
+        "loss": repr(job.stage.settings.loss),
         "best": {name: [best.score, best.epoch] for name, best in state.best.items()},
         "scaler": state.scaler.state_dict(),
         "history": state.history,
@@ -306,18 +327,20 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
     dataset, parts = _data(job.dataset, settings.data, job.seed)
     where = _weights_prefix(one)
     torch.manual_seed(key(job.seed, "evaluation"))
-    logits_NC = _scores(job, settings, where, saved, device)
-    logits_NC = settings.posthoc(logits_NC, torch.from_numpy(parts.counts_C).float().to(device)).cpu()
-    if not bool(torch.isfinite(logits_NC).all()):
-        raise TrainingError("nan", "the tested weights give logits that are no finite numbers; a lower optimizer.lr may help")
+    scores, fitted = _scores(job, settings, _Weights(job, where, saved), device)
     labels_N = np.asarray(dataset.labels_N[parts.test_N])
-    table = evaluation.predictions(parts.test_N, labels_N, logits_NC.numpy(), dataset.classes)
+    table = evaluation.predictions(parts.test_N, labels_N, scores["test"].numpy(), dataset.classes)
     predicted_N = table["predicted"].to_numpy()
     members = groups.resolve(one.groups, parts.counts_C.tolist(), dataset.classes)
+    metrics = evaluation.metrics(labels_N, scores["test"].numpy(), dataset.classes, members) | fitted
+    if "validation" in scores:
+        watched_N = np.asarray(dataset.labels_N[parts.validation_N])
+        found = evaluation.metrics(watched_N, scores["validation"].numpy(), dataset.classes, members, "validation")
+        metrics |= {name: value for name, value in found.items() if name.count("/") == 1}
     result = {
         "key": one.key,
         "content": one.content,
-        "metrics": evaluation.metrics(labels_N, predicted_N, dataset.classes, members),
+        "metrics": metrics,
         "history": saved.record["history"],
         "average": one.average,
         "best": saved.record["best"].get(where.removeprefix("best/")),
@@ -347,14 +370,6 @@ def _weights_prefix(one: Evaluation) -> str:
     return f"average/{one.average}" if one.settings.average.averages else "model"
 
 
-def _scores(job: Job, settings: Settings, where: str, saved: checkpoints.Saved, device: torch.device) -> Tensor:
-    """The combined scores of the test images, each view of these weights computed once per worker."""
-    views = settings.tta.views()
-    logits = [_view_logits(_Weights(job, where, saved), view, device) for view in views]
-    scores_NC: Tensor = settings.tta.combine(torch.stack(logits))
-    return scores_NC
-
-
 class _Weights:
     """One set of tested weights, told apart by the stage's key and its place in the stage's file."""
 
@@ -368,19 +383,78 @@ class _Weights:
         return isinstance(other, _Weights) and (self.job.key, self.where) == (other.job.key, other.where)
 
 
-@lru_cache(maxsize=16)
-def _view_logits(weights: _Weights, view: Any, device: torch.device) -> Tensor:
+def _scores(job: Job, settings: Settings, weights: _Weights, device: torch.device) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The final scores of the test images, and of the validation images where there are any; and what was fitted to the latter."""
+    dataset, parts = _data(job.dataset, settings.data, job.seed)
+    layer = _posthoc_layer(settings.posthoc, weights, device) if settings.posthoc.replaces_classifier else None
+    splits = ["validation", "test"] if len(parts.validation_N) else ["test"]
+    scores = {split: _combined(settings, weights, split, layer, device) for split in splits}
+    posthoc, fitted = settings.posthoc, {}
+    if posthoc.needs_validation:
+        if "validation" not in scores:
+            raise DataError(f"posthoc: {posthoc.name} is fitted on validation images, but there are none; expected data.validation above 0")
+        labels_N = torch.from_numpy(np.asarray(dataset.labels_N[parts.validation_N])).to(device)
+        posthoc = posthoc.fitted(scores["validation"], labels_N)
+        written = settings.posthoc.model_dump()
+        fitted = {f"posthoc/{name}": value for name, value in posthoc.model_dump().items() if value != written[name]}
+    counts_C = torch.from_numpy(parts.counts_C).float().to(device)
+    final = {split: posthoc(scores_NC, counts_C).cpu() for split, scores_NC in scores.items()}
+    if not all(bool(torch.isfinite(scores_NC).all()) for scores_NC in final.values()):
+        raise TrainingError("nan", "the tested weights give logits that are no finite numbers; a lower optimizer.lr may help")
+    return final, fitted
+
+
+def _combined(settings: Settings, weights: _Weights, split: str, layer: nn.Module | None, device: torch.device) -> Tensor:
+    """The scores of one split's images, their views combined; `layer` scores their features in the classifier's place."""
+    views = settings.tta.views()
+    if layer is None:
+        logits = [_view_logits(weights, split, view, device) for view in views]
+    else:
+        with torch.no_grad():
+            logits = [layer(_view_features(weights, split, view, device)) for view in views]
+    scores_NC: Tensor = settings.tta.combine(torch.stack(logits))
+    return scores_NC
+
+
+def _posthoc_layer(posthoc: Any, weights: _Weights, device: torch.device) -> nn.Module:
+    """The layer that a post-hoc technique puts in the classifier's place."""
     job = weights.job
-    test = _on_device(job.dataset, job.stage.settings.data, job.seed, "test", device)
-    precision = resolve_precision(job.stage.settings.precision, device)
-    return predict(_tested_model(weights, device), test, images_of(job.stage.settings), precision, (view,))[0]
+    classifier = classifier_of(_tested_model(weights, device))
+    dataset, _ = _data(job.dataset, job.stage.settings.data, job.seed)
+    features_NF = labels_N = None
+    if posthoc.needs_features:
+        features_NF = _view_features(weights, "train", IDENTITY, device)
+        labels_N = _on_device(job.dataset, job.stage.settings.data, job.seed, "train", device).labels_N
+    layer: nn.Module = posthoc.classifier(classifier, features_NF, labels_N, len(dataset.classes))
+    return layer.to(device)
+
+
+@lru_cache(maxsize=16)
+def _view_logits(weights: _Weights, split: str, view: Any, device: torch.device) -> Tensor:
+    """The logits of one split's images in one view, computed once per worker."""
+    return predict(_tested_model(weights, device), *_looked_at(weights, split, device), view)
+
+
+@lru_cache(maxsize=16)
+def _view_features(weights: _Weights, split: str, view: Any, device: torch.device) -> Tensor:
+    """What the classifier sees of one split's images in one view, computed once per worker."""
+    return features(_tested_model(weights, device), *_looked_at(weights, split, device), view)
+
+
+def _looked_at(weights: _Weights, split: str, device: torch.device) -> tuple[Data, Images, Precision]:
+    job, settings = weights.job, weights.job.stage.settings
+    return (
+        _on_device(job.dataset, settings.data, job.seed, split, device),
+        images_of(settings),
+        resolve_precision(settings.precision, device),
+    )
 
 
 @lru_cache(maxsize=1)
 def _tested_model(weights: _Weights, device: torch.device) -> nn.Module:
     job = weights.job
     num_classes = len(_data(job.dataset, job.stage.settings.data, job.seed)[0].classes)
-    model = placed(_bare_model(job, num_classes), device)
+    model = placed(_bare_model(job, num_classes, job.stage.settings.classifier), device)
     copy_into(model, checkpoints.under(weights.where, weights.saved.tensors))
     model.eval()
     return model

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
+from click.testing import CliRunner
 from filelock import FileLock
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -48,3 +51,29 @@ def folder(tmp_path, empty_database, monkeypatch):
     shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def ablate(folder, monkeypatch):
+    """`ablate` with these words: exit status, stdout, stderr, and how many epochs were trained; trainings run in this process."""
+    from ablation import cli, commands
+    from tests.tiny import InlineExecutor
+
+    def call(*words, stop_after=0, signals=1):
+        made = []
+
+        class Kept(InlineExecutor):
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.stop_after, self.signals = stop_after, signals
+                made.append(self)
+
+        monkeypatch.setattr(commands, "LocalExecutor", Kept)
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
+        result = CliRunner().invoke(cli.cli, list(map(str, words)))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return SimpleNamespace(status=result.exit_code, out=result.stdout, err=result.stderr, epochs=sum(one.trained for one in made))
+
+    call.folder = folder
+    return call

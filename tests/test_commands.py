@@ -1,46 +1,19 @@
 """The commands, each through its command line, within this process."""
 
 import json
-import sys
 import threading
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from filelock import FileLock
 
-from ablation import cli, commands, explain, keys, preparation, worker
+from ablation import commands, explain, keys, preparation, worker
 from ablation.errors import ConfigError
 from ablation.tracking.store import Store
-from tests.tiny import CPU, InlineExecutor, write
+from tests.tiny import CPU, write
 
 DIGITS = {"name": "digits"}
 BAD = {"optimizer": {"name": "sgd", "lr": 1e30}}
-
-
-@pytest.fixture
-def ablate(folder, monkeypatch):
-    """`ablate` with these words: exit status, stdout, stderr, and how many epochs were trained; trainings run in this process."""
-
-    def call(*words, stop_after=0, signals=1):
-        made = []
-
-        class Kept(InlineExecutor):
-            def __init__(self, *args):
-                super().__init__(*args)
-                self.stop_after, self.signals = stop_after, signals
-                made.append(self)
-
-        monkeypatch.setattr(commands, "LocalExecutor", Kept)
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
-        result = CliRunner().invoke(cli.cli, list(map(str, words)))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return SimpleNamespace(status=result.exit_code, out=result.stdout, err=result.stderr, epochs=sum(one.trained for one in made))
-
-    call.folder = folder
-    return call
 
 
 def study(ablate, **layers):

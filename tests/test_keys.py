@@ -14,7 +14,7 @@ from ablation.techniques.losses import CrossEntropy, Focal
 from ablation.techniques.technique import Technique
 from tests.studies import BASE, source, study, surroundings
 
-CACHES = (keys.class_code, keys.code_digest, keys.versions, keys._defined, keys._module_code, keys._tree)
+CACHES = (keys.class_code, keys.code_digest, keys.versions, keys._defined, keys._module_code, keys._tree, keys._counts)
 
 
 @pytest.fixture(autouse=True)

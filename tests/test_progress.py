@@ -73,7 +73,7 @@ def test_a_stage_that_goes_on_counts_what_is_left():
 
 def test_the_board_follows_the_events():
     """Started, epochs, results, failures and ends are told in numbers and in words."""
-    runs = [SimpleNamespace(key="r1"), SimpleNamespace(key="r2"), SimpleNamespace(key="r2")]
+    runs = [SimpleNamespace(key=key, choice=None) for key in ("r1", "r2", "r2")]
     board = Board(plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs), 1)
     assert board.headline().startswith("0/2 runs · ")
     board.see({"kind": "started", "stage": "a"})

@@ -13,11 +13,11 @@ def node(key, parent="", state="missing", evaluations=()):
 
 
 def run(arm, key, stage):
-    return SimpleNamespace(arm=arm, seed=0, key=key, chain=(stage,), needed=True)
+    return SimpleNamespace(arm=arm, seed=0, key=key, chain=(stage,), needed=True, choice=None, state="missing")
 
 
 def plan(nodes, runs):
-    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs))
+    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs), runs=list(runs))
 
 
 class Executor:

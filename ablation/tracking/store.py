@@ -228,6 +228,11 @@ class Store:
         return path
 
     @told
+    def files(self, run_id: str) -> dict[str, Path]:
+        """All files among the run's artifacts, by name."""
+        return {one.path: self.artifact(run_id, one.path) for one in self.client.list_artifacts(run_id) if not one.is_dir}
+
+    @told
     def curves(self, run_id: str) -> list[Point]:
         """Every point of the run's metrics that have a history; of a step that was trained again, the later one."""
         names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
@@ -268,8 +273,9 @@ def chosen(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[
         elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
             about = {"arm": arm, "seed": seed, "status": run["status"], "key": key, "run_id": run["run_id"]}
             about |= {"start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
+            about["chosen"] = tags.get("ablation.chosen", "")
             rows[arm, seed] = about | run["metrics"]
-    columns = ["arm", "seed", "status", "key", "run_id", "start", "end", "reason"]
+    columns = ["arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen"]
     frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
     return frame, sorted(set(superseded))
 

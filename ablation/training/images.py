@@ -21,11 +21,11 @@ class Images:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def draw(self, seed: int, epoch: int, num_images: int, device: torch.device) -> Draws:
-        """The epoch's parameters of every augmentation, each from a generator by its name and position."""
+    def draw(self, seed: int, epoch: int, num_images: int, device: torch.device, purpose: str = "augment") -> Draws:
+        """The epoch's parameters of every augmentation, each from a generator by purpose, position and name."""
         draws = []
         for position, technique in enumerate(self.augmentations):
-            source = generator(seed, f"augment/{position}/{technique.name}", epoch)
+            source = generator(seed, f"{purpose}/{position}/{technique.name}", epoch)
             draws.append(on_device(technique.draw(source, num_images), device))
         return draws
 

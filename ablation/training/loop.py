@@ -1,4 +1,4 @@
-"""Training one stage: epochs of steps, averages and selections riding along. N images, B batch, C classes."""
+"""Training one stage: epochs of steps, averages and selections riding along. N images, B batch, C classes, F features."""
 
 import math
 import time
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ablation.config import Stage
 from ablation.errors import DataError, TrainingError
 from ablation.randomness import generator, key
+from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
+from ablation.techniques.tta import IDENTITY, View
 from ablation.training.images import Images, on_device, sliced
 from ablation.training.step import Precision, train_step
 
@@ -49,8 +51,7 @@ class Setup:
     images: Images
     train: Data
     watched: Mapping[str, Data]  # validation, and test where its best epoch is asked for
-    counts_C: Tensor
-    tail_C: Tensor
+    classes: Classes
     precision: Precision
     tracked: tuple[Tracked, ...]
     device: torch.device
@@ -72,6 +73,7 @@ class State:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    loss: dict[str, Tensor] = field(default_factory=dict)  # what the loss carries from step to step
     averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=dict)
     best: dict[str, Best] = field(default_factory=dict)
@@ -148,29 +150,27 @@ def batches(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]
 def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
     """One epoch's mean loss and number of images; nothing waits for the device before its end."""
     stage, settings, model, device = setup.stage, setup.stage.settings, state.model, setup.device
-    epoch = stage.first_epoch + state.epoch
+    epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
     for group in state.optimizer.param_groups:
         group["lr"] = _lr(stage, state.epoch)
-    num_classes = len(setup.counts_C)
-    probabilities_C = settings.sampler.probabilities_C(setup.counts_C.cpu(), state.epoch, stage.epochs)
+    counts_C = setup.classes.counts_C
+    probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
-    order_N = settings.sampler(
-        setup.train.labels_N.cpu(), num_classes, state.epoch, stage.epochs, generator(setup.seed, "order", epoch)
-    ).to(device)
-    targets_CC = settings.smoothing(torch.eye(num_classes, device=device), setup.counts_C)
-    draws = setup.images.draw(setup.seed, epoch, len(order_N), device)
-    slices = batches(len(order_N), settings.batch_size, drop_last=settings.drop_last)
-    mixing = _mixing_draws(setup, epoch, slices)
+    mix = settings.mix if settings.mix.is_on(place, stage.span) else NoMix()
+    targets_CC = settings.smoothing(torch.eye(len(counts_C), device=device), counts_C)
+    shown = _Shown(setup, settings.sampler, epoch, place, "", targets_CC)
+    second = _Shown(setup, mix.second, epoch, place, "second/", targets_CC) if mix.second is not None else None
+    slices = batches(len(shown.order_N), settings.batch_size, drop_last=settings.drop_last)
+    mixing = _mixing_draws(setup, mix, epoch, slices)
     averages = [(one.technique, one.id, *_pairs(model, stage, state.averages[one.id])) for one in setup.tracked if one.technique.averages]
     torch.manual_seed(key(setup.seed, "model", epoch))
     total = torch.zeros((), device=device)
     for batch, mixed in zip(slices, mixing, strict=True):
-        chosen_B = order_N[batch]
-        images_BCHW = setup.images.train(setup.train.batch(chosen_B), sliced(draws, batch))
-        images_BCHW, targets_BC = settings.mix(images_BCHW, targets_CC[setup.train.labels_N[chosen_B]], mixed, setup.tail_C)
+        images_BCHW, targets_BC = shown.batch(batch)
+        images_BCHW, targets_BC = mix(images_BCHW, targets_BC, mixed, setup.classes, second.batch(batch) if second else None)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         total += train_step(
-            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, targets_BC, setup.counts_C, sampled_C
+            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, targets_BC, counts_C, sampled_C, state.loss
         )
         for technique, name, averaged, weights in averages:
             state.updates[name] += 1
@@ -178,9 +178,25 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
     return float(total) / len(slices), slices[-1].stop
 
 
-def _mixing_draws(setup: Setup, epoch: int, slices: list[slice]) -> list[dict[str, Tensor]]:
+class _Shown:
+    """The images that one sampler shows in an epoch, augmented, with their targets."""
+
+    def __init__(self, setup: Setup, sampler: Any, epoch: int, place: int, purpose: str, targets_CC: Tensor) -> None:
+        self.setup, self.targets_CC, labels_N = setup, targets_CC, setup.train.labels_N
+        source = generator(setup.seed, f"{purpose}order", epoch)
+        self.order_N = sampler(labels_N.cpu(), len(targets_CC), place, setup.stage.span, source).to(setup.device)
+        self.draws = setup.images.draw(setup.seed, epoch, len(self.order_N), setup.device, f"{purpose}augment")
+
+    def batch(self, batch: slice) -> tuple[Tensor, Tensor]:
+        """The model's inputs and the targets of a batch."""
+        chosen_B = self.order_N[batch]
+        images_BCHW = self.setup.images.train(self.setup.train.batch(chosen_B), sliced(self.draws, batch))
+        return images_BCHW, self.targets_CC[self.setup.train.labels_N[chosen_B]]
+
+
+def _mixing_draws(setup: Setup, mix: Any, epoch: int, slices: list[slice]) -> list[dict[str, Tensor]]:
     """The parameters of each batch's mixing; a shorter last batch has a draw of its own."""
-    mix, found = setup.stage.settings.mix, []
+    found = []
     sizes = [batch.stop - batch.start for batch in slices]
     for number, size in enumerate(dict.fromkeys(sizes)):
         table = mix.draw(generator(setup.seed, "mix", epoch, number), sizes.count(size), size)
@@ -250,26 +266,31 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Data, images: Images, precision: Precision, views: tuple[Any, ...]) -> Tensor:
-    """The logits of every image in each view, in float32: V x N x C."""
+def predict(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
+    """The logits of every image in one view, in float32: N x C."""
     size = 256 if images.image_size > 64 else 1024
     found = []
     for start in range(0, len(data.pixels_NCHW), size):
-        plain_BCHW = images.plain(data.batch(slice(start, start + size)))
-        logits = []
-        for view in views:
-            inputs_BCHW = images.normalised(view(plain_BCHW)).contiguous(memory_format=torch.channels_last)
-            with precision.autocast(inputs_BCHW.device):
-                logits.append(model(inputs_BCHW).float())
-        found.append(torch.stack(logits))
-    return torch.cat(found, dim=1)
+        inputs_BCHW = images.normalised(view(images.plain(data.batch(slice(start, start + size)))))
+        with precision.autocast(inputs_BCHW.device):
+            found.append(model(inputs_BCHW.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(found)
+
+
+def features(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
+    """What the classifier sees of every image in one view, in float32: N x F."""
+    found: list[Tensor] = []
+    hook = classifier_of(model).register_forward_pre_hook(lambda _layer, inputs: found.append(inputs[0].float()))
+    try:
+        predict(model, data, images, precision, view)
+    finally:
+        hook.remove()
+    return torch.cat(found)
 
 
 def accuracies(model: nn.Module, data: Data, setup: Setup) -> dict[str, float]:
     """Accuracy, balanced accuracy (over the classes that the split has) and mean cross-entropy of the plain view."""
-    from ablation.techniques.tta import NoTTA
-
-    logits_NC = predict(model, data, setup.images, setup.precision, NoTTA().views())[0].cpu()
+    logits_NC = predict(model, data, setup.images, setup.precision, IDENTITY).cpu()
     labels_N = data.labels_N.cpu()
     right_N = (logits_NC.argmax(1) == labels_N).double()
     num_C = torch.bincount(labels_N, minlength=logits_NC.shape[1]).double()

@@ -281,7 +281,8 @@ def test_every_optimizer_trains(tmp_path, name):
 def test_the_classifier_is_the_models_last_layer(tmp_path):
     """What `train: head` trains is what timm calls the classifier."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
-    model = _bare_model(planned.jobs()[0], 10)
+    job = planned.jobs()[0]
+    model = _bare_model(job, 10, job.stage.settings.classifier)
     assert classifier_of(model) is model.classifier
     assert model.classifier.out_features == 10
 
