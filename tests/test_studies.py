@@ -1,0 +1,88 @@
+"""The recipes in studies/: they load, and train as the field's code does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablation import keys
+from ablation.labels import updates_per_epoch
+from ablation.matrix import load_study
+from ablation.techniques.models import num_parameters
+
+STUDIES = Path(__file__).parent.parent / "studies"
+LONG_TAILED = {"cifar10-lt": (10, 12_406), "cifar100-lt": (100, 10_847)}
+each = pytest.mark.parametrize("name", LONG_TAILED)
+
+
+def arms(name, profile=None):
+    return {arm.name: arm for arm in load_study(STUDIES / f"{name}.yaml", profile).arms}
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_and_profile_loads(file):
+    """All arms of all profiles resolve."""
+    from ablation.config import load
+
+    for profile in (None, *load(file).profiles):
+        assert load_study(file, profile).arms
+
+
+@each
+def test_the_learning_rates_are_those_of_the_recipe(name):
+    """By epochs counted from 0: a warm-up to 0.1 in five, 0.001 from 160 and 0.00001 from 180 on, in one stage or in two."""
+    expected = {0: 0.02, 4: 0.1, 159: 0.1, 160: 0.001, 179: 0.001, 180: 0.00001, 199: 0.00001}
+    for arm in ("ce", "drw", "ldam-drw"):
+        rates = np.concatenate([keys.rates(stage, stage.epochs) for stage in arms(name)[arm].stages])
+        assert len(rates) == 200
+        for epoch, rate in expected.items():
+            assert rates[epoch] == pytest.approx(rate, rel=1e-12), (arm, epoch)
+
+
+@each
+def test_an_epoch_and_the_model_are_those_of_the_recipe(name):
+    """Counts by exponential decay, the last batch kept (97 updates an epoch for CIFAR-10-LT), and He's ResNet-32."""
+    num_classes, num_train = LONG_TAILED[name]
+    settings = arms(name)["ce"].settings
+    counts_C = settings.data.longtail(np.full(num_classes, 50_000 // num_classes))
+    assert counts_C.sum() == num_train
+    assert updates_per_epoch(arms(name)["ce"].stages[0], num_train) == {10: 97, 100: 85}[num_classes]
+    assert num_parameters(settings.model, settings.classifier, num_classes) == {10: 464_154, 100: 470_004}[num_classes]
+
+
+@each
+def test_deferred_arms_change_after_four_fifths(name):
+    """DRW, LDAM-DRW and DRS are plain for 160 epochs, and nothing restarts where they change."""
+    for arm, family in (("drw", "loss"), ("ldam-drw", "loss"), ("drs", "sampler")):
+        first, second = arms(name)[arm].stages
+        plain = arms(name)["ldam" if arm == "ldam-drw" else "ce"].stages[0].settings
+        assert (first.epochs, second.epochs, second.restart) == (160, 40, ())
+        assert getattr(first.settings, family) == getattr(plain, family) != getattr(second.settings, family)
+
+
+@each
+def test_heads_stand_on_the_whole_training_of_ce(name):
+    """cRT and LWS begin with the very stage of ce, so it is trained once; then 30 epochs with drops at 10 and 20."""
+    for arm, classifier in (("crt", "linear"), ("lws", "lws")):
+        first, second = arms(name)[arm].stages
+        assert first == arms(name)["ce"].stages[0]
+        assert (second.epochs, second.train, second.settings.classifier.name) == (30, "head", classifier)
+        assert [round(rate, 12) for rate in keys.rates(second, 30)] == [0.1] * 10 + [0.01] * 10 + [0.001] * 10
+
+
+@each
+def test_post_hoc_arms_train_nothing(name):
+    """Their stages are those of ce but for what is done afterwards."""
+    base = arms(name)["ce"].stages[0].settings
+    for arm in ("tau-norm", "ncm", "logit-adjustment"):
+        (stage,) = arms(name)[arm].stages
+        assert stage.settings.posthoc != base.posthoc
+        assert stage.settings.model_copy(update={"posthoc": base.posthoc}) == base
+
+
+@each
+def test_other_data_have_no_published_figures(name):
+    """The figures are those of imbalance 100, so the other profiles show none."""
+    assert any(arm.published for arm in arms(name).values())
+    for profile in ("if50", "if10", "short"):
+        assert not any(arm.published for arm in arms(name, profile).values())
