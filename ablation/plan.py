@@ -397,9 +397,10 @@ def _watched(node: _Growing, source: Source) -> int:
 
 
 def _tested(node: _Growing, source: Source) -> int:
-    """The images that are looked at in the end: each view of each set of weights once."""
+    """The images that are looked at in the end: each view of each set of weights once, and for some the training images."""
     views = {(one.average, one.settings.select, view) for one in node.evaluations for view in one.settings.tta.views()}
-    return len(views) * sum(source.test_counts)
+    fitted = {(one.average, one.settings.select) for one in node.evaluations if one.settings.posthoc.needs_features}
+    return len(views) * (sum(source.test_counts) + source.num_validation) + len(fitted) * sum(source.counts)
 
 
 def _stage_state(key: str, node: _Growing, past: Past, *, force: bool) -> str:

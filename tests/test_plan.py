@@ -328,11 +328,13 @@ def test_a_second_stretch_counts_its_own_epochs(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "validation", "watched", "tested"),
     [
-        ({}, 0, 0, 1),
-        ({"tta": "flips"}, 0, 0, 4),
-        ({"select": "best_on_test"}, 0, 72, 1),
-        ({"select": "best_on_validation"}, 30, 30, 1),
-        ({"average": AVERAGE}, 30, 30, 1),
+        ({}, 0, 0, 72),
+        ({"tta": "flips"}, 0, 0, 4 * 72),
+        ({"select": "best_on_test"}, 0, 72, 72),
+        ({"select": "best_on_validation"}, 30, 30, 72 + 30),
+        ({"average": AVERAGE, "tta": "hflip"}, 30, 30, 2 * (72 + 30)),
+        ({"posthoc": "tau_norm"}, 0, 0, 72),
+        ({"posthoc": "ncm"}, 0, 0, 72 + 160),
     ],
 )
 def test_seconds(tmp_path, layer, validation, watched, tested):
@@ -341,7 +343,7 @@ def test_seconds(tmp_path, layer, validation, watched, tested):
     sections = {"around": around, "seconds": 0.5, "more": {"batch_size": 32, "drop_last": False, **layer}}
     plan = planned(tmp_path, **sections)
     (node,) = plan.nodes.values()
-    testing = 0.5 * 0.35 * tested * 72
+    testing = 0.5 * 0.35 * tested
     assert node.seconds == pytest.approx(4 * 0.5 * (160 + 0.35 * watched) + testing)
     assert (node.images, node.testing, plan.seconds) == (160, pytest.approx(testing), node.seconds)
     assert planned(tmp_path, past=Past(stages=whole(plan)), **sections).seconds == pytest.approx(testing)
