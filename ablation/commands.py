@@ -176,6 +176,7 @@ def run(options: Options) -> int:
                 recorder.finished(one)
         outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
         is_written = _close(recorder, session)
+        outcome.failed.extend(recorder.refused)
         is_unchanged = all(one.state == "done" for one in made.runs)
         try:
             status = _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))

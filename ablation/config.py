@@ -89,7 +89,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Choice:
-    """For each seed, the one of some arms with the best metric on the validation images."""
+    """For each seed, the one of some arms with the best metric on the validation images, the first of equal ones."""
 
     metric: str  # as evaluation names it
     among: tuple[str, ...]

@@ -15,7 +15,9 @@ from typing import Any
 from ablation.config import WATCHERS, Settings, Stage
 from ablation.errors import ConfigError
 from ablation.techniques.augmentations import Resize
+from ablation.techniques.mixing import NoMix
 from ablation.techniques.technique import Technique
+from ablation.techniques.tta import View
 
 # The modules that compute a step; techniques are added class by class, those that a step uses without being asked among them.
 STEP_MODULES = (
@@ -26,7 +28,7 @@ STEP_MODULES = (
     "ablation.worker",
 )
 TEST_MODULES = ("ablation.evaluation", "ablation.groups")  # the modules that compute a run's numbers from its predictions
-STEP_TECHNIQUES = (Resize,)
+STEP_TECHNIQUES = (Resize, NoMix, View)
 # What techniques are made of, and what users are told: it computes nothing, so that a new family or message changes no key.
 UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
 PACKAGES = ("torch", "torchvision", "timm")

@@ -53,12 +53,18 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
         found["double correction"] = double
     if arm.stages[-1].settings.select == "best_on_test":
         found["selected on test"] = "its epoch was chosen by the accuracy on the test images"
-    if arm.choice is not None:
-        found["chosen"] = f"for each seed the best of {len(arm.choice.among)} arms by {arm.choice.metric} on the validation images"
     share = remaining_share(arm.stages, num_train)
     if share > LAG:
         found["lag"] = f"{100 * share:.0f} % of the average are still the weights that it began with"
     return found
+
+
+def labels_of_choice(points: Sequence[dict[str, str]], arm: Arm) -> dict[str, str]:
+    """The labels of an arm that chooses: those that any of its points has, and that it is chosen."""
+    assert arm.choice is not None, arm
+    found = {label: reason for point in reversed(points) for label, reason in point.items()}
+    how = f"for each seed the best of {len(arm.choice.among)} arms by {arm.choice.metric} on the validation images"
+    return found | {"chosen": how}
 
 
 def _parameters(parent: Arm, arm: Arm, num_classes: int) -> tuple[int, int]:

@@ -312,7 +312,19 @@ def _resolve_all(
     _check_changes(specs, plain)
     arms = {name: _resolve(spec, bases[spec.condition], sets, used) for name, spec in specs.items()} if sets else plain
     _check_used(arms, used, sets)
+    _check_choices(arms)
     return list(_related(arms))
+
+
+def _check_choices(arms: Mapping[str, Arm]) -> None:
+    """Raise where the points of a choice do not share their validation images."""
+    for arm in arms.values():
+        if arm.choice is not None and len({arms[name].settings.data for name in arm.choice.among}) > 1:
+            sweep = arm.name.removeprefix(f"{arm.condition}/").removesuffix("/best")
+            raise ConfigError(
+                f"sweeps.{sweep}.choose",
+                "its points differ in data, so each would be judged on other validation images; expected one data, or choose: none",
+            )
 
 
 def _check_used(arms: Mapping[str, Arm], used: set[str], sets: Sets) -> None:
@@ -444,7 +456,18 @@ def resolve_stages(draft: Draft, where: str, finish: Callable[[int, dict[str, An
                 restart=restarts[i],
             )
         )
+    _check_mixing(stages, where)
     return tuple(stages)
+
+
+def _check_mixing(stages: Sequence[Stage], where: str) -> None:
+    """Raise where a mixing mixes in none of the epochs that it is set for."""
+    for mix in {stage.settings.mix for stage in stages}:
+        own = [stage for stage in stages if stage.settings.mix == mix]
+        if not any(mix.is_on(stage.schedule_epoch + epoch, stage.span) for stage in own for epoch in range(stage.epochs)):
+            num_epochs = sum(stage.epochs for stage in own)
+            expected = "expected lower off_first and off_last, or more epochs"
+            raise ConfigError(f"{where}.mix", f"{mix.name} mixes in none of its {num_epochs} epochs; {expected}")
 
 
 def _options(layer: Layer, where: str, num_stages: int) -> StageOptions:

@@ -13,7 +13,7 @@ from typing import Any
 from ablation import groups, keys
 from ablation.config import Arm, Choice, Stage, Study
 from ablation.errors import AblateError
-from ablation.labels import images_per_epoch, labels
+from ablation.labels import images_per_epoch, labels, labels_of_choice
 from ablation.training.loop import Tracked
 from ablation.worker import Evaluation, Job, products
 
@@ -219,13 +219,16 @@ def _is_recorded(run: Run, past: Past) -> bool:
 
 def _labels(study: Study, names: set[str], seed: int, around: Surroundings) -> dict[str, dict[str, str]]:
     arms = {arm.name: arm for arm in study.arms}
-    found = {}
-    for arm in [arm for arm in study.arms if arm.name in names]:
+
+    def own(arm: Arm) -> dict[str, str]:
+        if arm.choice is not None:
+            return labels_of_choice([own(arms[name]) for name in arm.choice.among], arm)
         parent = arms[arm.parent] if arm.parent else None
         source = around.source(arm, seed)
         before = around.source(parent, seed) if parent else source
-        found[arm.name] = labels(arm, parent, sum(source.counts), sum(before.counts), len(source.classes))
-    return found
+        return labels(arm, parent, sum(source.counts), sum(before.counts), len(source.classes))
+
+    return {arm.name: own(arm) for arm in study.arms if arm.name in names}
 
 
 # --- identity ----------------------------------------------------------------------------------------------------------------
@@ -292,9 +295,9 @@ def _choosing_run(arm: Arm, seed: int, choice: Choice, points: Sequence[Run], ch
     elif all(point.state in ("done", "evaluated") for point in points):
         state, reason = "evaluated", "its points are there; only the choice is missing"
     else:
-        worst = next(point for point in points if point.state not in ("done", "evaluated"))
-        state = worst.state if worst.state in ("failed", "stale") else "missing"
-        reason = f"chooses among {len(points)} arms" + (f", of which {worst.arm} {worst.state}" if state != "missing" else "")
+        state = next(state for state in ("failed", "stale", "missing") if any(point.state == state for point in points))
+        lacking = next(point.arm for point in points if point.state == state)
+        reason = f"chooses among {len(points)} arms" + (f", of which {lacking} is {state}" if state != "missing" else "")
     stage_keys = tuple(step.key(step.stage.epochs) for step in chain)
     return Run(arm.name, seed, key, content, stage_keys, state, reason, points[0].evaluation, key, choice)
 

@@ -20,7 +20,7 @@ from ablation.data import Split, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.plan import Past, RecordedRun, Source, Surroundings
 from ablation.randomness import generator
-from ablation.techniques.models import digest_of_file
+from ablation.techniques.models import classifier_of, digest_of_file
 from ablation.training import checkpoints
 from ablation.training.loop import batches
 from ablation.training.loop import prepare as prepare_model
@@ -193,7 +193,10 @@ class Preparation:
         for arm in arms:
             for seed in seeds:
                 source = self.source(arm, seed)
-                groups.resolve(self.study.groups, source.counts, source.classes)
+                members = groups.resolve(self.study.groups, source.counts, source.classes)
+                if arm.choice is not None and not members.get(arm.choice.metric, (0,)):
+                    found = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
+                    raise ConfigError("choose", f"{found}; expected another metric")
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
                     raise ConfigError("data", problem)
@@ -204,10 +207,16 @@ class Preparation:
         """Make each model once, so that weights that cannot be had are found before training."""
         seen = set()
         for arm in arms:
-            model, classifier = arm.settings.model, arm.stages[0].settings.classifier
-            if (model, classifier) not in seen:
-                seen.add((model, classifier))
-                model(len(self.source(arm, seed).classes), seed, self.weights(model)[1], classifier)
+            model, posthoc = arm.settings.model, arm.stages[-1].settings.posthoc
+            classifiers = tuple(dict.fromkeys(stage.settings.classifier for stage in arm.stages))
+            if (model, classifiers, posthoc) in seen:
+                continue
+            seen.add((model, classifiers, posthoc))
+            num_classes = len(self.source(arm, seed).classes)
+            for classifier in classifiers:
+                made = model(num_classes, seed, self.weights(model)[1], classifier)
+            if posthoc.replaces_classifier and not posthoc.needs_features:
+                posthoc.classifier(classifier_of(made), None, None, num_classes)
 
     # --- speed -----------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from typing import Any
 import yaml
 
 from ablation.config import Arm, Choice, StageOptions, dump
-from ablation.errors import StoreError
 from ablation.keys import digest
 from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
@@ -39,6 +38,7 @@ class Recorder:
         self.store, self.plan, self.around, self.workspace, self.command = store, plan, around, workspace, command
         self.arms = {arm.name: arm for arm in plan.study.arms}
         self.problems: list[str] = []
+        self.refused: list[tuple[Run, str]] = []  # choices that could not be made
         self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
         self._values: dict[tuple[str, int], dict[str, float]] = {}
         self._done: dict[tuple[str, int], str] = {}  # the ids of the runs that these values are of
@@ -235,7 +235,9 @@ class Recorder:
         metric = f"validation/{choice.metric}"
         missing = [name for name in choice.among if metric not in self._values[name, run.seed]]
         if missing:
-            raise StoreError(f"{run.arm} seed {run.seed} cannot be chosen: {missing[0]} has no {metric} (an empty group has none)")
+            self.refused.append((run, f"{missing[0]}, among which it chooses, has no {metric}"))
+            self._failed(run, "data", self.refused[-1][1], "")
+            return
         scores = {name: self._values[name, run.seed][metric] for name in choice.among}
         best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
         source, values = self._done[best, run.seed], self._values[best, run.seed]

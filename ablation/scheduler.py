@@ -112,6 +112,8 @@ class _Scheduler:
         elif kind == "result":
             for run in self.runs.get(event["run"], []):
                 self._finish(run)
+        elif kind == "untested":
+            self._fail(self.runs.get(event["run"], []), event)
         elif kind in ("done", "stopped"):
             del self.running[key]
             if kind == "done":
@@ -148,8 +150,12 @@ class _Scheduler:
             if waiting.job.parent in lost:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
-        failed = [run for run in self.outcome.left if not run.choice and any(one.job.key in lost for one in lineage(self.plan, run))]
-        for run in failed:
+        training = [run for run in self.outcome.left if not run.choice]
+        self._fail([run for run in training if any(one.job.key in lost for one in lineage(self.plan, run))], event)
+
+    def _fail(self, failed: list[Run], event: dict[str, Any]) -> None:
+        """Give up these runs, and those that choose among them."""
+        for run in [run for run in failed if run in self.outcome.left]:
             self._give_up(run, event["failure"], event["message"], event["log"])
         for run in [run for run in self.outcome.left if run.choice]:
             lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,7 +83,8 @@ def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
 def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """Train what is not trained and test what is not tested; each result appears whole in its folder.
 
-    Raises TrainingError, DataError or Interrupted; a second process with the same job waits for the first.
+    A run that cannot be tested is told by an event of its own. Raises TrainingError, DataError or Interrupted; a second process with
+    the same job waits for the first.
     """
     folder = job.stages / job.key
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,12 +96,22 @@ def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bo
             _train(job, device, folder, emit, should_stop)
             saved = checkpoints.read(folder / checkpoints.FINAL)
         assert saved is not None, folder
-        for one in job.evaluations:
-            if not (job.results / one.key / "result.json").exists():
-                _evaluate(job, one, saved, device)
-            emit({"kind": "result", "run": one.key})
-    for cached in (_view_logits, _view_features, _tested_model):
-        cached.cache_clear()  # they hold the stage's weights
+        try:
+            for one in job.evaluations:
+                emit(_tested(job, one, saved, device))
+        finally:
+            for cached in (_view_logits, _view_features, _tested_model):
+                cached.cache_clear()  # they hold the stage's weights
+
+
+def _tested(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch.device) -> dict[str, Any]:
+    """The event that tells of one run's test; what one post-hoc technique cannot do is no failure of the training or of other runs."""
+    try:
+        if not (job.results / one.key / "result.json").exists():
+            _evaluate(job, one, saved, device)
+    except Exception as error:  # whatever it is, the others go on
+        return {"kind": "untested", "run": one.key} | failure(error)
+    return {"kind": "result", "run": one.key}
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------
@@ -196,7 +208,7 @@ def _started(job: Job, setup: Setup, model: nn.Module, saved: checkpoints.Saved 
         state.history = list(saved.record["history"])
         if "optimizer" not in stage.restart:
             _load_optimizer(state, saved)
-            if saved.record["loss"] == repr(stage.settings.loss):
+            if saved.record["loss"] == stage.settings.loss.name:
                 state.loss = _moved(checkpoints.under("loss", saved.tensors), setup.device)
     return state
 
@@ -277,7 +289,7 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
         "epoch": state.epoch,
         "products": sorted(products(job.tracked, keep_optimizer=with_optimizer)),
         "updates": state.updates,
-        "loss": repr(job.stage.settings.loss),
+        "loss": job.stage.settings.loss.name,
         "best": {name: [best.score, best.epoch] for name, best in state.best.items()},
         "scaler": state.scaler.state_dict(),
         "history": state.history,
@@ -489,8 +501,13 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def failure(error: Exception) -> tuple[str, str]:
-    """The kind of a failure in one word, and what the user is told."""
+def failure(error: Exception) -> dict[str, str]:
+    """A failure for an event: its kind in one word, what the user is told, and the traceback of a bug."""
+    kind, message = _kind_of(error)
+    return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
+
+
+def _kind_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, TrainingError):
         return error.kind, str(error)
     if isinstance(error, AblateError):

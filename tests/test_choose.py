@@ -139,3 +139,42 @@ def test_the_choice_shares_every_training_with_its_points(tmp_path):
     assert len(planned.plan.nodes) == 1
     assert planned.run_of("tau/best").choice.among == ("tau/0.1", "tau/1.0", "tau/30.0")
     assert planned.run_of("tau/best").needed
+
+
+def test_a_choice_with_a_failed_point_says_so_again(ablate):
+    """A point that failed in an earlier run fails the choice too, while new points are run; nothing is said to be left."""
+    rates = {"over": {"lr": {"good": {"optimizer.lr": 1e-3}, "bad": {"optimizer": {"name": "sgd", "lr": 1e30}}}}, "choose": "val/accuracy"}
+    file = write(ablate.folder, base=VALIDATED, sweeps={"rate": rates})
+    assert ablate("run", file).status == 1
+    rates["over"]["lr"] = {"new": {"optimizer.lr": 2e-3}, **rates["over"]["lr"]}
+    again = ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"rate": rates}))
+    assert again.status == 1
+    assert "left" not in again.err.replace("about 0.0 s left", "").partition("failed:")[2]
+    assert runs()["rate/new", 0]["status"] == "FINISHED"
+    assert "chooses among 3 arms, of which rate/bad is failed" in again.err
+
+
+def test_an_empty_group_cannot_be_chosen_by(ablate):
+    """A metric that no class counts for is found before training."""
+    groups = {"many": ">10", "few": "<2"}
+    done = ablate("run", write(ablate.folder, base=VALIDATED, groups=groups, sweeps={"tau": TAU | {"choose": "val/few"}}))
+    assert done.status == 2
+    assert "choose: found val/few in 'tau/best', but no class is in that group" in done.err
+
+
+def test_points_of_other_data_are_not_compared(tmp_path):
+    """Points with other data have other validation images, so nothing can be chosen among them."""
+    sweep = {"over": {"data.validation": [0.1, 0.3]}, "choose": "val/accuracy"}
+    with pytest.raises(ConfigError, match=r"sweeps\.share\.choose: its points differ in data"):
+        load_study(write(tmp_path, base=VALIDATED, sweeps={"share": sweep}))
+
+
+def test_a_choice_has_the_labels_of_its_points(ablate):
+    """What one of the points must be told of, the choice must too: here, that more epochs are a larger budget."""
+    file = write(
+        ablate.folder, base=VALIDATED | {"average": "none"}, sweeps={"longer": {"over": {"epochs": [1, 4]}, "choose": "val/accuracy"}}
+    )
+    planned = json.loads(ablate("plan", file, "--json").out)
+    labels = {arm["name"]: arm["labels"] for arm in planned["arms"]}
+    assert "budget" not in labels["longer/1"]
+    assert labels["longer/best"]["budget"] == labels["longer/4"]["budget"]

@@ -8,7 +8,8 @@ import pytest
 from filelock import FileLock
 
 from ablation import commands, explain, keys, preparation, worker
-from ablation.errors import ConfigError
+from ablation.errors import ConfigError, DataError
+from ablation.techniques import posthoc
 from ablation.tracking.store import Store
 from tests.tiny import CPU, write
 
@@ -77,6 +78,37 @@ def test_one_failure_stops_nothing_else(ablate):
     third = ablate("run", file, "--rerun", "retry")
     assert (third.status, third.epochs) == (1, 0)  # an epoch that fails is none
     assert "1 to do" in third.err
+
+
+def test_what_cannot_be_tested_takes_nothing_along(ablate, monkeypatch):
+    """A post-hoc arm that cannot be fitted fails alone: siblings of the same training, and stages that go on from it, are finished."""
+
+    def nothing_to_fit(*_):
+        raise DataError("posthoc.temperature: found no best temperature")
+
+    monkeypatch.setattr(posthoc, "fit_temperature", nothing_to_fit)
+    data = {"name": "digits", "validation": 0.2}
+    head = [{"epochs": "1/1"}, {"epochs": "1/2", "train": "head", "sampler": "class_balanced"}]
+    arms = {
+        "unfit": {"posthoc": "temperature"},
+        "chosen-by": {"posthoc": "logit_adjustment"},
+        "head": {"stages": head},
+    }
+    first = ablate("run", write(ablate.folder, base={"data": data}, variants=arms))
+    assert first.status == 1
+    assert statuses() == {("baseline", 0): "FINISHED", ("unfit", 0): "FAILED", ("chosen-by", 0): "FINISHED", ("head", 0): "FINISHED"}
+    assert first.err.count("failed:") == 1
+    assert "posthoc.temperature: found no best temperature" in first.err
+    again = ablate("run", "tiny.yaml", "--rerun", "retry")
+    assert (again.status, again.epochs) == (1, 0)
+
+
+def test_a_head_that_cannot_be_normalised_is_found_before_training(ablate):
+    """tau-normalisation needs a linear last layer, which this model has not."""
+    base = {"model": {"name": "dpn48b", "image_size": 32}}
+    done = ablate("run", write(ablate.folder, base=base, variants={"tau": {"posthoc": "tau_norm"}}))
+    assert (done.status, done.epochs) == (2, 0)
+    assert "expected a linear one, which tau_norm needs" in done.err
 
 
 def test_a_failed_arm_can_be_mended(ablate):

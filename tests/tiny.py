@@ -58,6 +58,7 @@ class Planned:
         events = []
         for job in self.jobs():
             run_job(job, CPU, events.append, lambda: False)
+        assert not [event for event in events if event["kind"] == "untested"], events[-1]
         return sum(event["kind"] == "epoch" for event in events)
 
     def run_of(self, arm, seed=0):

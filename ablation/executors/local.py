@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -135,9 +134,7 @@ def _finish(job: Job, device: Any, pipe: Connection, stop: Event) -> dict[str, A
     except (ConnectionError, KeyboardInterrupt):
         sys.exit(1)  # the coordinator is gone
     except Exception as error:  # whatever it is, the others go on
-        kind, message = failure(error)
-        log = traceback.format_exc() if kind == "bug" else ""
-        return {"kind": "failed", "failure": kind, "message": message, "log": log}
+        return {"kind": "failed"} | failure(error)
     return {"kind": "done"}
 
 

@@ -29,7 +29,8 @@ class Linear(Classifier):
 
     `uniform` starts every bias at -ln(C - 1), so that each sigmoid starts at 1 / C: without it a sigmoid loss begins with half of
     every class in every image, and its first gradients are those of the C - 1 negatives. Cui et al., "Class-Balanced Loss Based on
-    Effective Number of Samples", CVPR 2019, train all sigmoid losses so. A softmax does not see it.
+    Effective Number of Samples", CVPR 2019, train all sigmoid losses so, and without weight decay on that bias, which is not done
+    here. A softmax does not see it.
     """
 
     name: Literal["linear"] = "linear"

@@ -48,7 +48,7 @@ class Loss(Technique):
         return {}
 
     def advance(self, state: State, targets_BC: Tensor) -> None:
-        """Updates the state in place; called with each batch's targets before its loss."""
+        """Updates the state in place; called before each batch's loss with its targets, mixed but not smoothed."""
 
     def __call__(
         self, logits_BC: Tensor, targets_BC: Tensor, counts_C: Tensor, sampled_C: Tensor | None = None, state: State | None = None

@@ -191,8 +191,9 @@ class CMO(Mixing):
     Park et al., "The Majority Can Help the Minority: Context-Rich Minority Oversampling for Long-Tailed Classification", CVPR 2022.
     The batch is the background. The foregrounds are a batch of their own, in which an image weighs 1 / n ** alpha of its class:
     pairing within the batch, as CutMix does, would paste common classes into common ones. The box is CutMix's with Beta(1, 1), and a
-    batch is mixed with `probability`. The first epochs and the last ones mix nothing: `off_first` and `off_last` are counts or
-    fractions of the epochs. The defaults are those of the official code, whose `start_data_aug: 3` leaves out four epochs.
+    batch is mixed with `probability`. Of the epochs between two restarts of the schedule the first and the last ones mix nothing:
+    `off_first` and `off_last` are counts or fractions of them. The defaults are those of the official code, whose
+    `start_data_aug: 3` leaves out four epochs.
     """
 
     name: Literal["cmo"] = "cmo"
@@ -215,12 +216,6 @@ class CMO(Mixing):
         """Whether the epoch is neither of the first ones nor of the last ones."""
         first, last = (off if isinstance(off, int) else exact(off) * num_epochs for off in (self.off_first, self.off_last))
         return bool(first <= epoch <= num_epochs - 1 - last)
-
-    def check(self, settings: Any) -> None:
-        """Raises ConfigError where no epoch would be mixed."""
-        if not any(self.is_on(epoch, settings.epochs) for epoch in range(settings.epochs)):
-            found = f"found off_first {self.off_first} and off_last {self.off_last}, which leave none of {settings.epochs} epochs"
-            raise ConfigError("", f"{found}; expected smaller counts, or fractions such as 1/50")
 
     def draw(self, generator: Generator, num_batches: int, batch_size: int) -> dict[str, Tensor]:
         """A weight, a box centre as a fraction of height and width, and whether to mix, for each batch."""
@@ -276,14 +271,6 @@ class Switch(Mixing):
     def is_on(self, epoch: int, num_epochs: int) -> bool:
         """Whether both mix in this epoch."""
         return bool(self.one.is_on(epoch, num_epochs) and self.other.is_on(epoch, num_epochs))
-
-    def check(self, settings: Any) -> None:
-        """Raises ConfigError where the other settings do not fit one of the two."""
-        for field in ("one", "other"):
-            try:
-                getattr(self, field).check(settings)
-            except ConfigError as error:
-                raise error.under(field) from None
 
     def draw(self, generator: Generator, num_batches: int, batch_size: int) -> dict[str, Tensor]:
         """Which of the two is taken, and what is random in both, for each batch."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ablation.config import Stage
-from ablation.errors import DataError, TrainingError
+from ablation.errors import ConfigError, DataError, TrainingError
 from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
@@ -157,9 +157,8 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
     probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
     mix = settings.mix if settings.mix.is_on(place, stage.span) else NoMix()
-    targets_CC = settings.smoothing(torch.eye(len(counts_C), device=device), counts_C)
-    shown = _Shown(setup, settings.sampler, epoch, place, "", targets_CC)
-    second = _Shown(setup, mix.second, epoch, place, "second/", targets_CC) if mix.second is not None else None
+    shown = _Shown(setup, settings.sampler, epoch, place, "")
+    second = _Shown(setup, mix.second, epoch, place, "second/") if mix.second is not None else None
     slices = batches(len(shown.order_N), settings.batch_size, drop_last=settings.drop_last)
     mixing = _mixing_draws(setup, mix, epoch, slices)
     averages = [(one.technique, one.id, *_pairs(model, stage, state.averages[one.id])) for one in setup.tracked if one.technique.averages]
@@ -169,8 +168,10 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
         images_BCHW, targets_BC = shown.batch(batch)
         images_BCHW, targets_BC = mix(images_BCHW, targets_BC, mixed, setup.classes, second.batch(batch) if second else None)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
+        smooth_BC = settings.smoothing(targets_BC, counts_C)
         total += train_step(
-            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, targets_BC, counts_C, sampled_C, state.loss
+            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, smooth_BC, counts_C, sampled_C, state.loss
         )
         for technique, name, averaged, weights in averages:
             state.updates[name] += 1
@@ -179,12 +180,16 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
 
 
 class _Shown:
-    """The images that one sampler shows in an epoch, augmented, with their targets."""
+    """The images that one sampler shows in an epoch, augmented, with their hard targets."""
 
-    def __init__(self, setup: Setup, sampler: Any, epoch: int, place: int, purpose: str, targets_CC: Tensor) -> None:
-        self.setup, self.targets_CC, labels_N = setup, targets_CC, setup.train.labels_N
+    def __init__(self, setup: Setup, sampler: Any, epoch: int, place: int, purpose: str) -> None:
+        self.setup, labels_N, num_classes = setup, setup.train.labels_N, len(setup.classes.counts_C)
         source = generator(setup.seed, f"{purpose}order", epoch)
-        self.order_N = sampler(labels_N.cpu(), len(targets_CC), place, setup.stage.span, source).to(setup.device)
+        self.targets_CC = torch.eye(num_classes, device=setup.device)
+        self.order_N = sampler(labels_N.cpu(), num_classes, place, setup.stage.span, source).to(setup.device)
+        if len(self.order_N) != len(labels_N):  # else the arm would train for another number of updates than is said
+            problem = f"{sampler.name} draws {len(self.order_N)} images an epoch; expected {len(labels_N)}, as many as there are"
+            raise ConfigError("sampler", problem)
         self.draws = setup.images.draw(setup.seed, epoch, len(self.order_N), setup.device, f"{purpose}augment")
 
     def batch(self, batch: slice) -> tuple[Tensor, Tensor]:

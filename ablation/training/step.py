@@ -50,11 +50,10 @@ def train_step(
     sampled_C: Tensor,
     loss_state: dict[str, Tensor],
 ) -> Tensor:
-    """The batch's mean loss, after one update of the weights and of what the loss carries along; it stays on the device."""
+    """The batch's mean loss, after one update of the weights; it stays on the device."""
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast(images_BCHW.device):
         logits_BC = model(images_BCHW)
-    loss.advance(loss_state, targets_BC)
     value: Tensor = loss(logits_BC.float(), targets_BC, counts_C, sampled_C, loss_state)
     scaler.scale(value).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)

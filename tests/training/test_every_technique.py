@@ -234,7 +234,11 @@ def test_a_new_head_may_be_another_classifier(tmp_path):
         ({"stages": [HEAD[0], {"epochs": "1/2", "classifier": "cosine"}]}, r"stages\.1\.classifier: can change only where a stage begins"),
         ({"stages": [HEAD[0], HEAD[1] | {"classifier": "cosine"}]}, r"stages\.1\.classifier: found 'cosine', which cannot take over"),
         ({"stages": [HEAD[0], HEAD[1] | {"classifier": "lws", "head": "new"}]}, r"stages\.1\.classifier: found 'lws', which goes on from"),
-        ({"mix": "cmo"}, r"variants\.arm\.mix: found off_first 4"),
+        (
+            {"epochs": 9, "stages": [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head", "mix": "cmo"}]},
+            r"variants\.arm\.mix: cmo mixes in none of its 3 epochs",
+        ),
+        ({"mix": "cmo"}, r"variants\.arm\.mix: cmo mixes in none of its 2 epochs"),
     ],
 )
 def test_what_does_not_go_together_is_told_before_training(tmp_path, arm, problem):
@@ -259,13 +263,36 @@ def test_what_a_loss_has_seen_goes_on_through_stages_and_interruptions(tmp_path)
     assert num_seen == 3 * (200 // 32 * 32)
 
 
-def test_another_loss_starts_with_a_state_of_its_own(tmp_path):
-    """A stage with another loss carries nothing of the one before."""
-    stages = [{"epochs": "1/2", "loss": "seesaw"}, {"epochs": "1/2", "loss": {"name": "seesaw", "p": 0.5}}]
-    planned = Planned(write(tmp_path, ladder={"two": {"stages": stages}}), tmp_path / "mlruns")
+def seen(planned, arm):
+    saved = checkpoints.read(planned.workspace.stages / planned.run_of(arm).chain[-1] / checkpoints.FINAL)
+    return saved.tensors["loss/seen"]
+
+
+def test_deferred_weights_do_not_make_a_loss_forget(tmp_path):
+    """The counts of seesaw go on where only its class weights change, and begin anew under another loss or another optimizer."""
+    changes = {
+        "weights": {"loss.weights": "inverse"},
+        "optimizer": {"restart": ["optimizer"]},
+    }
+    variants = {name: {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", **change}]} for name, change in changes.items()}
+    variants["after-focal"] = {"stages": [{"epochs": "1/2", "loss": "focal"}, {"epochs": "1/2"}]}
+    planned = Planned(write(tmp_path, base={"loss": "seesaw", "schedule": "constant"}, variants=variants), tmp_path / "mlruns")
     planned.carry_out()
-    saved = checkpoints.read(planned.workspace.stages / planned.run_of("two").chain[-1] / checkpoints.FINAL)
-    assert float(saved.tensors["loss/seen"].sum()) == 200 // 32 * 32
+    an_epoch = 200 // 32 * 32
+    assert {name: float(seen(planned, name).sum()) for name in variants} == {
+        "weights": 2 * an_epoch,
+        "optimizer": an_epoch,
+        "after-focal": an_epoch,
+    }
+
+
+def test_smoothing_shows_a_loss_no_image_of_another_class(tmp_path):
+    """Seesaw counts the images that were shown: whole numbers, whatever the smoothing makes of the targets."""
+    smoothed = {"smoothing": {"epsilon": 0.3, "spread": "all"}}
+    planned = Planned(write(tmp_path, base={"loss": "seesaw"}, variants={"smoothed": smoothed}), tmp_path / "mlruns")
+    planned.carry_out()
+    assert torch.equal(seen(planned, "smoothed"), seen(planned, "baseline"))
+    assert torch.equal(seen(planned, "smoothed"), seen(planned, "smoothed").round())
 
 
 @pytest.mark.parametrize("own", [{"sampler": "progressive"}, {"mix": {"name": "cmo", "off_first": 0, "off_last": 1}}])
