@@ -103,6 +103,7 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / "store.lock"):
                 if uri == f"sqlite:///{root}/mlflow.db":
+                    make_database(root / "mlflow.db")
                     repoint(root)
                 store = cls(uri, root)
                 store.client.search_experiments(max_results=1)
@@ -278,6 +279,20 @@ def chosen(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[
     columns = ["arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen"]
     frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
     return frame, sorted(set(superseded))
+
+
+def make_database(database: Path) -> None:
+    """Make MLflow's tables, unless they are there, beside their place: killed half-way, what is left would be refused for good."""
+    if database.exists():
+        return
+    for folder in database.parent.glob("making-*"):  # of an earlier attempt
+        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix="making-") as folder_name:
+        making, whole = Path(folder_name) / "making.db", Path(folder_name) / "whole.db"
+        MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+        with contextlib.closing(sqlite3.connect(making)) as source, contextlib.closing(sqlite3.connect(whole)) as target:
+            source.backup(target)  # a whole copy, whatever MLflow still holds open
+        whole.replace(database)
 
 
 def repoint(root: Path) -> None:

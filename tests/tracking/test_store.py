@@ -273,3 +273,20 @@ def test_the_plan_chooses_its_runs(runs, expected, superseded):
     assert dict(zip(frame["arm"], frame["run_id"], strict=True)) == expected
     assert others == superseded
     assert {"arm", "seed", "status", "key", "run_id", "start", "end", "reason"} <= set(frame.columns)
+
+
+def test_a_database_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):
+    """Whoever dies while MLflow makes its tables leaves no mlflow.db, and the next one is not refused."""
+
+    def die(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    root = tmp_path / "mlruns"
+    with monkeypatch.context() as patch:
+        patch.setattr("ablation.tracking.store.sqlite3.connect", die)  # the tables are made, and not yet moved to their place
+        with pytest.raises(KeyboardInterrupt):
+            Store.open(root)
+    assert not (root / "mlflow.db").exists()
+    (root / "making-of-the-killed").mkdir()
+    assert Store.open(root).studies() == []
+    assert not list(root.glob("making-*"))
