@@ -184,7 +184,7 @@ def test_ctrl_c_while_it_starts(folder):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert f"to go on: python -m ablation run {file} --jobs 1 --device cpu" in err
+    assert f"o go on: python -m ablation run {file} --jobs 1 --device cpu" in err  # To, where a busy machine let it begin to train
     wait_until_gone(process.pid)
 
 
