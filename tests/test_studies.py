@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ablation import keys
 from ablation.labels import updates_per_epoch
@@ -26,6 +27,23 @@ def test_every_recipe_and_profile_loads(file):
 
     for profile in (None, *load(file).profiles):
         assert load_study(file, profile).arms
+
+
+@each
+def test_every_arm_can_train(name):
+    """Each stage's model, classifier and loss work together: a batch has a finite loss and a gradient."""
+    num_classes, _ = LONG_TAILED[name]
+    counts_C = torch.linspace(500, 5, num_classes)
+    images_BCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    targets_BC = torch.eye(num_classes)[[0, 1, 2, num_classes - 1]]
+    stages = {(stage.settings.model, stage.settings.classifier, stage.settings.loss) for arm in arms(name).values() for stage in arm.stages}
+    assert len(stages) > 10
+    for model, classifier, loss in stages:
+        made = model(num_classes, 0, classifier=classifier)
+        value = loss(made(images_BCHW), targets_BC, counts_C)
+        value.backward()
+        assert torch.isfinite(value), (classifier, loss)
+        assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in made.get_classifier().parameters())
 
 
 @each

@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -50,13 +49,16 @@ class UniformStart(nn.Linear):
     """A linear layer whose biases start at -ln(C - 1) and whose weights as those of the layer that it replaces."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self.draw: Callable[[nn.Linear], None] = type(layer).reset_parameters
+        self.pattern = (layer,)  # in a tuple, since it is no part of the model
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights and set the biases."""
         assert self.out_features > 1, self.out_features
-        self.draw(self)
+        (pattern,) = self.pattern
+        pattern.reset_parameters()
+        with torch.no_grad():
+            self.weight.copy_(pattern.weight)
         nn.init.constant_(self.bias, -math.log(self.out_features - 1))
 
 
