@@ -410,9 +410,9 @@ def _step(here: Any, part: str, so_far: str, where: str) -> Any:
     if part not in here:
         owner = f"{so_far.rpartition('.')[0]} is {here['name']!r}, which has" if "name" in here else "there is"
         fields = [name for name in here if name != "name"]
-        raise ConfigError(
-            path, f"{owner} no field {part!r}; expected {'one of ' + ', '.join(fields) if fields else 'none'}.{nearest(part, fields)}"
-        )
+        top = so_far.rpartition(".")[0]
+        expected = f"one of {', '.join(fields)}" if fields else f"another {top}, set as a whole beside or before it"
+        raise ConfigError(path, f"{owner} no field {part!r}; expected {expected}.{nearest(part, fields)}")
     if isinstance(here[part], tuple):
         here[part] = list(here[part])
     return here[part]

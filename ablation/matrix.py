@@ -155,7 +155,7 @@ def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Lay
         if isinstance(value, list) or (isinstance(value, Mapping) and set(value) != {"name"}):
             raise ConfigError(where, f"found {value!r}, which has no short name; expected a mapping from labels to settings")
         label = value["name"] if isinstance(value, Mapping) else value
-        yield (str(label).lower() if isinstance(label, bool) else str(label)), where, {axis: value}
+        yield (str(label).lower() if isinstance(label, bool) else str(label)), where.removesuffix(f".{axis}"), {axis: value}
 
 
 def _without(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:

@@ -244,6 +244,7 @@ class Recorder:
         spent = {"time/own": 0.0, "time/shared": values["time/own"] + values["time/shared"]}
         spent |= {"epochs/own": 0.0, "epochs/shared": values["epochs/own"] + values["epochs/shared"]}
         final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))} | spent
+        final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(one for one in self.store.runs(self.experiment) if one["run_id"] == source)
         run_id = self._run(run, known["start"], self.arms[best])
         copied = {name: value for name, value in known["tags"].items() if name in RESULT_TAGS}

@@ -348,7 +348,7 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
     if "validation" in scores:
         watched_N = np.asarray(dataset.labels_N[parts.validation_N])
         found = evaluation.metrics(watched_N, scores["validation"].numpy(), dataset.classes, members, "validation")
-        metrics |= {name: value for name, value in found.items() if name.count("/") == 1}
+        metrics |= {name: value for name, value in found.items() if name.count("/") == 1} | {"validation/images": len(watched_N)}
     result = {
         "key": one.key,
         "content": one.content,

@@ -374,7 +374,7 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
         ({"variants": {"a": {"of": "a"}}}, "variants.a.of", "goes in a circle: a of a"),
         ({"variants": {"a": {"of": "s/1"}}, "sweeps": {"s": {"of": "a", "over": {"epochs": [1]}}}}, "sweeps.s.of", "goes in a circle"),
         ({"variants": {"baseline": {"loss": "focal"}}}, "variants.baseline", "two arms are named 'baseline'"),
-        ({"sweeps": {"s": {"over": {"epochs": [1, 1]}}}}, "sweeps.s.over.epochs", "two arms are named 's/1'"),
+        ({"sweeps": {"s": {"over": {"epochs": [1, 1]}}}}, "sweeps.s.over", "two arms are named 's/1'"),
         ({"conditions": {"c": {"loss": "focal"}}, "variants": {"c/baseline": {"tta": "hflip"}}}, "conditions.c", "named 'c/baseline'"),
         ({"ladder": {"a b ": {}}}, "ladder.a b ", "found the name 'a b '"),
         ({"ladder": {"": {}}}, "ladder.", "found the name ''"),
@@ -397,7 +397,7 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
         ({"sweeps": {"s": {"over": {"epochs": 3}}}}, "sweeps.s.over.epochs", "found 3; expected a list of values"),
         ({"sweeps": {"s": {"over": {"augment": [["hflip"]]}}}}, "sweeps.s.over.augment", "which has no short name"),
         ({"sweeps": {"s": {"over": {"loss": {"a": "focal"}}}}}, "sweeps.s.over.loss.a", "expected the settings of this point"),
-        ({"sweeps": {"s": {"over": {"los": ["focal"]}}}}, "sweeps.s.over.los", r"Did you mean 'loss'\?"),
+        ({"sweeps": {"s": {"over": {"los": ["focal"]}}}}, "sweeps.s.over", r"Did you mean 'loss'\?"),
         (
             {"sweeps": {"s": {"over": {f"a{i}": {str(j): {} for j in range(10)} for i in range(9)}}}},
             "sweeps.s.over",
@@ -598,3 +598,11 @@ def test_select_names():
     assert select_names(names, ["*"], "--arm") == names
     with pytest.raises(ConfigError, match=r"--arm: unknown arm 'basline'.*Did you mean 'baseline'\?"):
         select_names(names, ["cb", "basline"], "--arm")
+
+
+def test_a_sweep_over_a_field_that_the_arm_has_not_says_what_to_set(tmp_path):
+    """Sweeping a post-hoc strength over an arm without post-hoc is told once with its place, and what is missing."""
+    with pytest.raises(ConfigError) as caught:
+        study(tmp_path, sweeps={"tau": {"over": {"posthoc.tau": [0.5, 1.0]}}})
+    assert caught.value.path == "sweeps.tau.over.posthoc.tau"
+    assert "posthoc is 'none', which has no field 'tau'; expected another posthoc, set as a whole beside or before it" in str(caught.value)

@@ -128,9 +128,16 @@ def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]
 
 
 def choices(runs: pd.DataFrame, arm: str) -> str:
-    """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0`."""
-    own = runs[(runs["arm"] == arm) & (runs["chosen"] != "")]
-    return ", ".join(f"seed {seed} {chosen}" for seed, chosen in zip(own["seed"], own["chosen"], strict=True))
+    """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0, on 120 images`."""
+    own = runs[(runs["arm"] == arm) & (runs["chosen"] != "")].to_dict("records")
+    words = [f"seed {row['seed']} {row['chosen']}" + _equal(row.get("choice/equal", 1.0)) for row in own]
+    images = sorted({int(row["validation/images"]) for row in own if row.get("validation/images", 0) > 0})
+    return ", ".join(words) + (f", on {' or '.join(map(str, images))} validation images" if images else "")
+
+
+def _equal(num_equal: float) -> str:
+    """Said where several were equally good, so that the choice says nothing."""
+    return f" (the first of {num_equal:.0f} equal ones)" if num_equal > 1 else ""
 
 
 def _arm_row(arm: Mapping[str, Any]) -> dict[str, str]:

@@ -18,13 +18,13 @@ def test_the_report_says_what_each_seed_chose(ablate):
     tags = [run["tags"] for run in Store.open().runs_of("tiny")]
     picked = {int(own["ablation.seed"]): own["ablation.chosen"] for own in tags if "ablation.chosen" in own}
     text = ablate("report", "--metric", "nll").out
-    assert f"tau/best: seed 0 {picked[0]}, seed 1 {picked[1]}\n" in text
+    assert f"tau/best: seed 0 {picked[0]}, seed 1 {picked[1]}, on 70 validation images\n" in text
     rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
     assert picked[0] == picked[1] == "tau/0.1"
     assert {**rows["tau/best"], "arm": "tau/0.1"} == rows["tau/0.1"]
     assert cells(text, "## Comparison")[3]["what changed"].endswith("posthoc.tau: the best of 0.1, 30.0 by val/nll")
     table = pd.read_csv(io.StringIO(ablate("report", "--format", "csv").out), keep_default_na=False)
-    assert table["chosen"].tolist() == ["", "", "", "seed 0 tau/0.1, seed 1 tau/0.1"]
+    assert table["chosen"].tolist() == ["", "", "", "seed 0 tau/0.1, seed 1 tau/0.1, on 70 validation images"]
 
 
 def test_the_frame_of_runs_has_the_tag():
@@ -35,3 +35,10 @@ def test_the_frame_of_runs_has_the_tag():
     runs = [about | {"tags": tags | {"ablation.seed": "0", "ablation.chosen": "tau/1.0"}}, about | {"tags": tags | {"ablation.seed": "1"}}]
     assert chosen(plan, runs)[0]["chosen"].tolist() == ["tau/1.0", ""]
     assert chosen(plan, [])[0]["chosen"].tolist() == []
+
+
+def test_equally_good_points_are_told(ablate):
+    """Where all points are equally good on the validation images the first is taken, and the report says that this is no choice."""
+    same = {"posthoc": "logit_adjustment", "over": {"posthoc.tau": [0.1, 0.1000001]}, "choose": "val/accuracy"}
+    assert ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"tau": same})).status == 0
+    assert "tau/best: seed 0 tau/0.1 (the first of 2 equal ones), on 70 validation images" in ablate("report").out
