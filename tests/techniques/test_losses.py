@@ -194,10 +194,13 @@ def test_known_losses_of_ldam():
 
 
 def test_the_weighted_mean_is_over_the_sum_of_weights():
-    """The class-balanced mean is the one over the sum of weights, with hard targets as torch computes it."""
+    """The class-balanced mean is the one over the sum of weights, with hard targets as torch computes it; for probabilities torch has N."""
     loss = make("losses", "class_balanced")(LOGITS, one_hot(LABELS), COUNTS)
     weights_C = make("class_weights", "effective_number")(COUNTS)
+    assert weights_C.tolist() == pytest.approx([0.031280, 0.153319, 0.763538, 3.051863], abs=1e-6)
+    assert make("losses", "cross_entropy")(LOGITS, one_hot(LABELS), COUNTS).item() == pytest.approx(1.234813, abs=1e-6)
     assert loss.item() == pytest.approx(1.157326, abs=1e-6)
+    assert functional.cross_entropy(LOGITS, one_hot(LABELS), weights_C).item() == pytest.approx(1.248547, abs=1e-6)
     torch.testing.assert_close(loss, functional.cross_entropy(LOGITS, LABELS, weight=weights_C))
 
 
@@ -525,3 +528,25 @@ def test_mixed_targets_are_the_mixed_losses():
 def test_one_sample():
     """A batch of one has its own loss, whatever its weight."""
     assert average(torch.tensor([[3.0, 5.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([9.0, 0.5])).item() == 5.0
+
+
+# --- the field's numbers for CIFAR-10-LT at imbalance 100 -----------------------------------------------------
+
+CIFAR_COUNTS = torch.tensor([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
+CIFAR_MARGINS = [0.158114, 0.179697, 0.204238, 0.232091, 0.263829, 0.299768, 0.340675, 0.387221, 0.440497, 0.5]
+CIFAR_LOG_PRIOR = [-0.908742, -1.420568, -1.932618, -2.444001, -2.956685, -3.467511, -3.979198, -4.491462, -5.007095, -5.513913]
+
+
+def test_the_margins_are_those_of_the_paper():
+    """At equal logits the cost of a label is ln(1 + (C - 1) * exp(margin)), from which the margin of each class can be read."""
+    loss = make("losses", {"name": "ldam", "scale": 1.0})
+    costs_C = loss.losses_BC(torch.zeros(1, 10, dtype=torch.float64), CIFAR_COUNTS)[0]
+    margins = torch.log(torch.expm1(costs_C) / 9).tolist()
+    assert margins == pytest.approx(CIFAR_MARGINS, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["balanced_softmax", "logit_adjusted"])
+def test_what_is_added_is_the_log_prior(name):
+    """At equal logits the cost of a label is minus the logarithm of its share of the training images."""
+    costs_C = make("losses", name).losses_BC(torch.zeros(1, 10, dtype=torch.float64), CIFAR_COUNTS)[0]
+    assert (-costs_C).tolist() == pytest.approx(CIFAR_LOG_PRIOR, abs=1e-6)
