@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-FORMATS = ("markdown", "csv", "json")  # ablation.report.FORMATS, which a test holds equal
+FORMATS = ("markdown", "html", "latex", "csv", "json")  # ablation.report.FORMATS, which a test holds equal
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 profile_option = click.option("--profile", metavar="NAME", help="A profile of the file: another base and seeds, a study of its own.")
@@ -34,13 +34,22 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(["cached", "retry", "force", "keep"]),
                 help="Earlier results: stale ones again (cached) or used (keep), failed ones again (retry), all again (force).",
             ),
-            click.option("--budget", metavar="TIME", help="Stop at the next epoch after this time, such as 2h; the same command goes on."),
+            click.option(
+                "--budget", metavar="TIME", help="Begin no run that would not end in this time, such as 2h; the same command goes on."
+            ),
             click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
             code_option,
         ]
     ):
         command = option(command)
     return command
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options by which a command that trains nothing is told its study."""
+    path = click.Path(path_type=Path)
+    file = click.option("--file", type=path, help="The study's file, or its zip; without it, the study last run here.")
+    return file(profile_option(command))
 
 
 def _options(values: dict[str, Any]) -> Any:
@@ -127,49 +136,87 @@ def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow
 @click.option("--follow", is_flag=True, help="Until it ends.")
 def status(follow: bool) -> int:
     """Show how the matrix that is being run, or was run last, stands."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.status(follow=follow)
+    return looking.status(follow=follow)
 
 
 @cli.command()
 @click.argument("arm")
 @click.argument("seed", type=int)
-@click.option("--file", type=click.Path(path_type=Path), help="The study's file; without it, the study last run here.")
-@profile_option
+@study_options
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     """Show the epochs of one run, and why it failed if it did."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.log(arm, seed, file, profile)
+    return looking.log(arm, seed, file, profile)
 
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @profile_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True, help="The document's form.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="The document's form; markdown if not said.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write it there, with figures and CSVs beside; else to stdout."
 )
 @click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only these arms.")
 @click.option("--metric", default="test/accuracy", show_default=True, help="The metric that differences are taken of.")
+@click.option("--sort", metavar="COLUMN", help="Order the arms by a metric (the best first) or by arm, instead of the file's order.")
+@click.option("--only-changed", is_flag=True, help="Show the settings that differ between the arms, a column each.")
 @click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV of published figures to set beside ours.")
-def report(
-    form: str, output: Path | None, arms: tuple[str, ...], metric: str, reference: Path | None, file: Path | None, profile: str | None
-) -> int:
-    """Write the comparison table, per-class tables and figures of a study (without FILE, of the one last run here)."""
-    from ablation import commands
+@click.option("--check", type=click.Path(path_type=Path), metavar="FILE", help="Compare that report with the store; 1 where they differ.")
+@click.option("--watch", is_flag=True, help="Show the table again whenever the store changes, until the run ends.")
+def report(file: Path | None, profile: str | None, check: Path | None, watch: bool, **values: Any) -> int:
+    """Write the comparison table, per-class tables and figures of a study.
 
-    return commands.write_report(file, profile, form, output, arms, metric, reference)
+    FILE is the study's file, or a zip that `ablate pack` wrote; without it, the study last run here is taken.
+    """
+    from ablation import looking
+
+    return looking.report_on(file, profile, looking.ReportOptions(**values), check=check, watching=watch)
+
+
+@cli.command()
+@click.argument("arm")
+@click.argument("other")
+@study_options
+@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that the verdict is of.")
+def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
+    """Compare ARM with OTHER: the settings that differ, paired differences, classes that gained and lost."""
+    from ablation import looking
+
+    return looking.compare(arm, other, file, profile, metric)
+
+
+@cli.command()
+@click.argument("arm")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, metavar="N", help="The run to take; the first that is done if not said.")
+@study_options
+def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
+    """Write one trained model of ARM into DIR: weights, class names and preprocessing; ablation.load(DIR) reads it."""
+    from ablation import looking
+
+    return looking.export(arm, folder, seed, file, profile)
+
+
+@cli.command()
+@click.argument("target", metavar="FILE.zip", type=click.Path(path_type=Path))
+@study_options
+def pack(target: Path, file: Path | None, profile: str | None) -> int:
+    """Write a whole study, without weights, into one zip that `ablate report FILE.zip` reads."""
+    from ablation import looking
+
+    return looking.pack(target, file, profile)
 
 
 @cli.command()
 @click.option("--all", "everything", is_flag=True, help="Unfinished work and decoded data too.")
 def clean(everything: bool) -> int:
     """Delete checkpoints and results that are recorded in the store already."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.clean(everything=everything)
+    return looking.clean(everything=everything)
 
 
 @cli.command()
@@ -177,9 +224,9 @@ def clean(everything: bool) -> int:
 @click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", show_default=True, help="A page of all of them.")
 def techniques(name: str | None, form: str) -> int:
     """Explain a technique, or a family of them: formula, paper, settings, and its line in a file. Without NAME, list them all."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.techniques(name, as_page=form == "markdown")
+    return looking.techniques(name, as_page=form == "markdown")
 
 
 @cli.command("check-technique")
@@ -192,17 +239,17 @@ def check_technique(family: str, technique: str, allow_code: bool) -> int:
     FAMILY is the setting that takes it (loss, sampler, mix ...), TECHNIQUE its name, module:Class, or a mapping such as
     "{name: my_losses:Poly1, epsilon: 2.0}".
     """
-    from ablation import commands
+    from ablation import looking
 
-    return commands.check_technique(family, technique, with_code=allow_code)
+    return looking.check_technique(family, technique, with_code=allow_code)
 
 
 @cli.command()
 def schema() -> int:
     """Print a JSON schema of the file, for editors."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.schema()
+    return looking.schema()
 
 
 @cli.command()
@@ -210,9 +257,9 @@ def schema() -> int:
 @click.option("--port", default=5000, show_default=True, help="The port.")
 def ui(host: str, port: int) -> int:
     """Open MLflow's own UI on the store."""
-    from ablation import commands
+    from ablation import looking
 
-    return commands.ui(host, port)
+    return looking.ui(host, port)
 
 
 def main() -> None:

@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +21,11 @@ from ablation.invocation import command_line, command_to_go_on
 from ablation.matrix import load_study, select_names
 from ablation.plan import Plan, describe, make_plan, with_choices
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
-from ablation.progress import Board, view
+from ablation.progress import Board, Results, Values, view
 from ablation.recorder import Recorder
 from ablation.scheduler import Outcome, execute
 from ablation.techniques.technique import allow_code
-from ablation.tracking.store import Point, Recorded, Store
+from ablation.tracking.store import Recorded, Store
 from ablation.worker import device_name
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
@@ -174,7 +172,8 @@ def run(options: Options) -> int:
         for one in made.runs:
             if one.state == "evaluated":
                 recorder.finished(one)
-        outcome, stopped = _carry_out(made, session, executor, recorder) if executor else (Outcome(), False)
+        board = Board(made, session.num_slots, Results(made, session.workspace.results, _recorded_values(made, known)))
+        outcome, stopped = _carry_out(made, session, executor, recorder, board) if executor else (Outcome(), False)
         is_written = _close(recorder, session)
         outcome.failed.extend(recorder.refused)
         is_unchanged = all(one.state == "done" for one in made.runs)
@@ -187,9 +186,22 @@ def run(options: Options) -> int:
         return status if is_written else max(status, FAILED)
 
 
-def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: Recorder) -> tuple[Outcome, bool]:
+def _recorded_values(made: Plan, known: Sequence[Mapping[str, Any]]) -> Values:
+    """The metrics of the plan's runs that are recorded."""
+    wanted = {(run.arm, run.seed, run.used_key) for run in made.runs if run.state == "done"}
+    found: dict[tuple[str, int], Mapping[str, float]] = {}
+    for run in known:
+        tags = run["tags"]
+        if tags.get("ablation.kind") == "run" and run["status"] == "FINISHED":
+            one = (tags["ablation.arm"], int(tags["ablation.seed"]))
+            if (*one, tags["ablation.key"]) in wanted:
+                found.setdefault(one, run["metrics"])
+    return found
+
+
+def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: Recorder, board: Board) -> tuple[Outcome, bool]:
     """Train and test what is waiting; the outcome, and whether the user stopped it."""
-    shown, notes = view(made, session.num_slots, session.console), Notes(made, session)
+    shown, notes = view(board, session.console), Notes(made, session, board)
     try:
         with _stopping(session.console, shown) as should_stop:
             budget = session.options.budget
@@ -222,17 +234,15 @@ def _close(recorder: Recorder, session: Session) -> bool:
 class Notes:
     """Keeps, beside the display, what `ablate status` shows and the measured speeds."""
 
-    def __init__(self, made: Plan, session: Session) -> None:
-        self.made, self.session = made, session
+    def __init__(self, made: Plan, session: Session, board: Board) -> None:
+        self.made, self.session, self.board = made, session, board
         self.path = session.workspace.root / "status" / f"{made.study.name}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.written = 0.0
-        self.board: Board | None = None
 
     def __call__(self, event: dict[str, Any], shown: Any) -> None:
         """Pass an event on to the display, and take note of it."""
         shown(event)
-        self.board = shown.board
         if event["kind"] == "epoch":
             node = self.made.nodes[event["stage"]]
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))
@@ -244,7 +254,7 @@ class Notes:
     def write(self, state: str) -> None:
         """The state of the matrix in a file, whole."""
         self.written = time.monotonic()
-        about = {"state": state, "pid": os.getpid(), "time": time.time(), **(self.board.snapshot() if self.board else {})}
+        about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.board.snapshot()}
         beside = self.path.with_suffix(".part")
         with contextlib.suppress(OSError):  # a full disk must not end the training
             beside.write_text(json.dumps(about), encoding="utf-8")
@@ -287,13 +297,32 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
         say(f"failed: {one.arm} seed {one.seed}: {reason}")
     if outcome.left:
         why = "stopped" if stopped else "the budget is used up"
-        say(f"{why}; {len(outcome.left)} runs are left. To go on: {command_to_go_on()}")
+        say(f"{why}; {len(outcome.left)} runs are left{_complete(made, outcome)}. To go on: {command_to_go_on()}")
     else:
         where = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         say(f"full report: ablate report {where} --output report/{name} · charts: ablate ui")
     if outcome.left:
         return INTERRUPTED
     return FAILED if before or outcome.failed else DONE
+
+
+def _complete(made: Plan, outcome: Outcome) -> str:
+    """The seeds that every arm has, in words: ` (all arms have seeds 0-2)`."""
+    there = [(one.arm, one.seed) for one in (*outcome.finished, *(run for run in made.runs if run.state in ("done", "evaluated")))]
+    lacking = {run.seed for run in made.runs if (run.arm, run.seed) not in there}
+    found = [seed for seed in made.seeds if seed not in lacking]
+    return f" (all arms have seed{'s' if len(found) > 1 else ''} {ranges(found)})" if found else ""
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0-2, 5`: numbers that follow each other as a range."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 @contextlib.contextmanager
@@ -350,206 +379,7 @@ def _stopping(console: Console, shown: Any) -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------------
-
-
-def study_name(file: Path | None, profile: str | None, store: Store) -> str:
-    """The study of a file and profile, or the one that was run last."""
-    if file is not None:
-        from ablation.config import load
-
-        written = load(file)
-        if profile is not None and profile not in written.profiles:
-            raise unknown_name("profiles", "profile", profile, written.profiles)
-        return f"{written.study}.{profile}" if profile else written.study
-    if profile is not None:
-        raise ConfigError("--profile", "needs the study's file beside it")
-    studies = store.studies()
-    if not studies:
-        raise AblateError(f"the store at {store.uri} holds no study yet; ablate run FILE records one")
-    return studies[0][0]
-
-
-def write_report(
-    file: Path | None, profile: str | None, form: str, output: Path | None, arms: Sequence[str], metric: str, reference: Path | None
-) -> int:
-    """Print a study's report, or write it into a folder."""
-    store = Store.open()
-    recorded = store.recorded(study_name(file, profile, store))
-    text = report.write(recorded, form, output, metric, list(arms), references=reference)
-    if output is None:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    else:
-        Console(stderr=True).print(f"written to {output}", highlight=False)
-    return DONE
-
-
-def status(*, follow: bool) -> int:
-    """Print how every study that is being run, or was run last, stands."""
-    console = Console()
-    while True:
-        found = sorted(Path("mlruns/status").glob("*.json"), key=lambda path: -path.stat().st_mtime)
-        if not found:
-            raise AblateError("nothing was run here yet; ablate run FILE runs a study")
-        alive = [path for path in found if _is_held(Path("mlruns/locks") / f"{path.stem}.lock")]
-        for path in alive or found[:1]:
-            console.print(_status_text(path, is_alive=path in alive), markup=False, highlight=False)
-        if not (follow and alive):
-            return DONE
-        time.sleep(2)
-
-
-def _is_held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _status_text(path: Path, *, is_alive: bool) -> str:
-    from ablation.progress import row_words
-
-    about = json.loads(path.read_text(encoding="utf-8"))
-    state = "running" if is_alive else "not running"
-    lines = [f"{path.stem}: {state} (pid {about['pid']}) · {about.get('headline', 'starting')}"]
-    for row in about.get("running", []) if is_alive else []:
-        epoch, loss, rate = row_words(row)
-        lines.append(f"  {row['name']}: {epoch}" + (f", loss {loss}, {rate} images/s" if loss else ""))
-    lines += [f"  failed: {text}" for text in about.get("failed", [])]
-    return "\n".join(lines)
-
-
-def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
-    """Print what is known of one run: its state, its epochs, and why it failed."""
-    store = Store.open()
-    name = study_name(file, profile, store)
-    recorded = store.recorded(name)
-    planned = next((run for run in recorded.plan["runs"] if (run["arm"], run["seed"]) == (arm, seed)), None)
-    if planned is None:
-        arms = [one["name"] for one in recorded.plan["arms"]]
-        if arm not in arms:
-            raise unknown_name("ARM", "arm", arm, arms)
-        raise ConfigError("SEED", f"found {seed}; the newest plan of {name} has {', '.join(map(str, recorded.plan['seeds']))}")
-    rows = recorded.runs
-    found = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
-    print(f"{name}: {arm} seed {seed}: {found[0]['status'].lower() if found else planned['state']} (key {planned['key'][:8]})")
-    points = store.curves(found[0]["run_id"]) if found else []
-    for step in sorted({point.step for point in points}):
-        print(_epoch_text({point.name: point for point in points if point.step == step}, step))
-    if not points:
-        print("no epoch is recorded yet (ablate status shows what is under way)")
-    if found and found[0]["reason"]:
-        print(f"reason: {found[0]['reason']}")
-        with contextlib.suppress(AblateError):
-            print(store.artifact(found[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
-    return DONE
-
-
-def _epoch_text(points: Mapping[str, Point], step: int) -> str:
-    """One epoch's line: when it ended, loss, learning rate, and what was watched."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
-    values = "".join(f"  {name.removeprefix('train/')} {point.value:.4g}" for name, point in sorted(points.items()))
-    return f"{when}  epoch {step + 1:>3}{values}"
-
-
-def clean(*, everything: bool) -> int:
-    """Delete trained stages and results that are recorded; with `everything`, those of unfinished work and the decoded data too."""
-    workspace, store = Workspace(Path("mlruns").resolve()), Store.open()
-    held = [path.stem for path in (workspace.root / "locks").glob("*.lock") if _is_held(path)]
-    if held:
-        raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
-    plans = [store.recorded(study) for study, _ in store.studies()]
-    runs = [run for one in plans for run in store.runs_of(one.study)]
-    recorded = {run["tags"].get("ablation.key") for run in runs if run["status"] == "FINISHED"}
-    folders = [path for path in workspace.results.glob("*") if everything or path.name in recorded or path.suffix == ".part"]
-    unfinished = {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}.union(*map(_unfinished, plans))
-    folders += [path for path in workspace.stages.glob("*") if everything or path.name not in unfinished]
-    folders += [workspace.data] if everything and workspace.data.exists() else []
-    freed = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    Console(stderr=True).print(f"deleted {len(folders)} folders, {explain.size(freed)}; what is recorded stays", highlight=False)
-    return DONE
-
-
-def _unfinished(recorded: Recorded) -> set[str]:
-    """The stages of a study's newest plan that a run still needs which is not recorded as finished."""
-    finished = recorded.runs[recorded.runs["status"] == "FINISHED"]
-    done = set(zip(finished["arm"], finished["seed"], strict=True))
-    left = {(run["arm"], run["seed"]) for run in recorded.plan["runs"]} - done
-    return {stage["key"] for stage in recorded.plan["stages"] if any((arm, stage["seed"]) in left for arm in stage["arms"])}
-
-
-def techniques(name: str | None, *, as_page: bool) -> int:
-    """Print what there is to know of a technique, of a family, or of all of them."""
-    from ablation import catalogue
-
-    sys.stdout.write(catalogue.markdown() if as_page else catalogue.terminal(name) if name else catalogue.overview())
-    return DONE
-
-
-def check_technique(family: str, technique: str, *, with_code: bool) -> int:
-    """Print how a technique fares with its family's contract; 1 where it breaks it."""
-    from ablation import catalogue, contracts
-    from ablation.yamlfile import parse
-
-    if with_code:
-        allow_code()
-    results = list(contracts.check(catalogue.family_of(family), parse(technique, "TECHNIQUE")))
-    print(contracts.report(results))
-    return DONE if all(one.passed for one in results) else FAILED
-
-
-def schema() -> int:
-    """Print the JSON schema of the file."""
-    from ablation.schema import study_schema
-
-    print(json.dumps(study_schema(), indent=1))
-    return DONE
-
-
-def ui(host: str, port: int) -> int:
-    """Serve MLflow's UI over the store, on this machine only unless told otherwise."""
-    import importlib.util
-    import subprocess
-
-    store = Store.open()
-    if store.is_remote:
-        print(f"the store is a server; its UI is at {store.uri}")
-        return DONE
-    if importlib.util.find_spec("mlflow.server") is None or importlib.util.find_spec("flask") is None:
-        raise AblateError("MLflow's server is not installed here (only its client is); install mlflow, or copy mlruns/ to where it is")
-    console = Console(stderr=True)
-    console.print(f"MLflow's UI, on {host} only; Ctrl-C ends it. Studies:", highlight=False)
-    for name, _ in store.studies():
-        page = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs"
-        only_arms = "searchFilter=tags.%60ablation.kind%60%20%3D%20%27summary%27"
-        console.print(f"  {name}: every run  {page}", highlight=False, soft_wrap=True)
-        console.print(f"  {' ' * len(name)}  arms only  {page}?{only_arms}", highlight=False, soft_wrap=True)
-        console.print(f"  {' ' * len(name)}  charts     {page}?{only_arms}&compareRunsMode=CHART", highlight=False, soft_wrap=True)
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        store.uri,
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += ["--default-artifact-root", str(store.root / "artifacts")]
-    try:
-        return subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return DONE
+# --- options ---------------------------------------------------------------------------------------------------------------
 
 
 def parse_set(text: str) -> tuple[str, Any]:

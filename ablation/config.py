@@ -121,6 +121,7 @@ class Arm:
     published: Mapping[str, float] = field(default_factory=dict)
     cumulative: str = ""  # a rung's own name with those of the rungs above it after the first: cb+mixup
     choice: Choice | None = None
+    factors: Mapping[str, str] = field(default_factory=dict)  # the levels that place it among the arms made with it
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Study:
     file: Path
     seeds: tuple[int, ...]
     groups: Any
+    margin: float  # in points
     keep: str
     arms: tuple[Arm, ...]
 
@@ -207,6 +209,7 @@ class StudyFile(BaseModel):
     study: Annotated[Name, Field(description="The study's name, by default the file's.")]
     seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
     groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
+    margin: Annotated[float, Field(gt=0, le=100, description="Points; the report calls smaller differences none.")] = 0.5
     keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
     base: Annotated[Layer, Field(description="The settings that all arms start from.")]
     ladder: Annotated[Layers, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}

@@ -51,6 +51,7 @@ class _Spec:
     condition: str | None = None
     cumulative: str = ""
     choice: Choice | None = None
+    factors: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) -> Study:
@@ -70,7 +71,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
     arms = _resolve_all(_conditioned(_specs(file), file.conditions), layers, file.conditions, sets)
     if any(name.partition(".")[0] == "data" for _, layer in layers[1:] for name in layer):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than this profile's
-    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.keep, tuple(arms))
+    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms))
 
 
 # --- the arms that the file writes or implies -------------------------------------------------------------------------------
@@ -133,7 +134,9 @@ def _points(name: str, sweep: Sweep, of: str) -> Iterator[_Spec]:
             raise ConfigError(f"{where}.over", "has published figures, which belong to one arm, on axes that are crossed; expected none")
         joined = {word: ", ".join(one[word] for one in words if word in one) for word in ("label", "note")}
         layers = ((where, common), *((place, _settings(layer)) for _, place, layer in point))
-        points.append(_Spec("/".join([name, *(label for label, _, _ in point)]), "sweep", of, layers, words={**words[0], **joined}))
+        labels = [label for label, _, _ in point]
+        factors = dict(zip(sweep.over, labels, strict=True))
+        points.append(_Spec("/".join([name, *labels]), "sweep", of, layers, words={**words[0], **joined}, factors=factors))
     yield from points
     if sweep.choose != "none":
         choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in points))
@@ -165,7 +168,7 @@ def _without(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
             raise ConfigError("drop_one", f"found {name!r}, the first rung, which has none to leave out; expected a rung below it")
         for dropped in rungs[1 : position + 1]:
             layers = tuple(layer for rung in rungs[: position + 1] if rung is not dropped for layer in rung.layers)
-            yield _Spec(f"{name}/without-{dropped.name}", "drop_one", name, layers)
+            yield _Spec(f"{name}/without-{dropped.name}", "drop_one", name, layers, factors={"without": dropped.name})
 
 
 def _with(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
@@ -175,7 +178,7 @@ def _with(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
             raise ConfigError("add_one", f"found {name!r}, the last rung, below which there is none to add; expected a rung above it")
         below = tuple(layer for rung in rungs[: position + 1] for layer in rung.layers)
         for added in rungs[position + 1 :]:
-            yield _Spec(f"{name}/with-{added.name}", "add_one", name, below + added.layers)
+            yield _Spec(f"{name}/with-{added.name}", "add_one", name, below + added.layers, factors={"with": added.name})
 
 
 def _subsets(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
@@ -193,10 +196,12 @@ def _subsets(file: StudyFile, rungs: list[_Spec]) -> Iterator[_Spec]:
     if 2 ** len(positions) > MAX_ARMS:
         raise ConfigError("grid.rungs", f"{len(positions)} rungs have more than {MAX_ARMS:,} subsets; expected fewer")
     below = tuple(layer for rung in rungs[: of + 1] for layer in rung.layers)
-    for size in range(1, len(positions) + 1):
-        for subset in itertools.combinations([rungs[position] for position in sorted(positions)], size):
+    members = [rungs[position] for position in sorted(positions)]
+    for size in range(1, len(members) + 1):
+        for subset in itertools.combinations(members, size):
             layers = below + tuple(layer for rung in subset for layer in rung.layers)
-            yield _Spec("grid/" + "+".join(rung.name for rung in subset), "grid", rungs[of].name, layers)
+            factors = {rung.name: "with" if rung in subset else "without" for rung in members}
+            yield _Spec("grid/" + "+".join(rung.name for rung in subset), "grid", rungs[of].name, layers, factors=factors)
 
 
 def _position(name: str, rungs: list[_Spec], where: str) -> int:
@@ -380,6 +385,7 @@ def _resolve(spec: _Spec, base: Draft, sets: Sets, used: set[str]) -> Arm:
         published={str(name): float(value) for name, value in spec.words.get("published", {}).items()},
         cumulative=spec.cumulative,
         choice=spec.choice,
+        factors=spec.factors,
     )
 
 

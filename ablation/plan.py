@@ -491,6 +491,7 @@ def describe(plan: Plan, around: Surroundings, *, others: bool = False) -> dict[
         "groups": {name: [source.classes[c] for c in classes] for name, classes in members.items()},
         "counts": {str(seed): list(around.source(first, seed).counts) for seed in seeds},
         "test_counts": list(source.test_counts),
+        "margin": study.margin,
         "arms": [_arm_as_data(arm, plan.labels[arm.name]) for arm in study.arms if arm.name in names],
         "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in runs],
         "stages": [_node_as_data(key, node) for key, node in plan.nodes.items()],
@@ -510,6 +511,7 @@ def _arm_as_data(arm: Arm, found: Mapping[str, str]) -> dict[str, Any]:
         "label": arm.label,
         "note": arm.note,
         "published": dict(arm.published),
+        "factors": dict(arm.factors),
     }
 
 

@@ -23,10 +23,16 @@ from ablation.keys import digest
 from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
-from ablation.tracking.store import PLAN, Point, Store
+from ablation.report.words import change_words
+from ablation.tracking.store import PLAN, VERSION, Point, Store
 
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
+STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
+SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
+PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
+VIEW = "arms"  # the name of the prepared view of MLflow's page
 RESULT_TAGS = ("ablation.device", "ablation.precision", "ablation.statistical")  # what a result says of how it was computed
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 
@@ -42,8 +48,12 @@ class Recorder:
         self._ids: dict[tuple[str, ...], str] = {}  # ("summary", arm) or ("run", arm, seed, key) -> run id
         self._values: dict[tuple[str, int], dict[str, float]] = {}
         self._done: dict[tuple[str, int], str] = {}  # the ids of the runs that these values are of
-        self._changed: set[str] = set()
+        self._changed: set[str] = set()  # arms that have results which no summary tells yet
+        self._has_new = False  # whether any result was recorded
+        self._summarised = time.monotonic()
+        self._starts: dict[str, int] = {}  # of the summaries, in milliseconds: MLflow lists by them
         self._shown: dict[str, float] = {}
+        self._pictured: dict[str, str] = {}  # the digest of the matrix whose picture an arm's summary has
         self._drawn: dict[tuple[str, ...], Path] = {}
         self._known: Sequence[Mapping[str, Any]] = ()
         self._has_begun = False
@@ -136,9 +146,23 @@ class Recorder:
             elif kind == "summary":
                 self._known_summary(run)
         self._record_plan()
-        for arm in reversed(self.plan.selected):  # the newest run stands first in MLflow's list
+        self._starts = starts(list(self.arms), self._starts, _now())
+        for arm in self.plan.selected:
             self._summary(self.arms[arm])
+        for run in known:
+            self._adopt(run)
+        columns = ["summary/accuracy_pct", "delta/parent_accuracy_points", "delta/baseline_accuracy_points", "summary/n"]
+        columns += ["summary/accuracy_sd_points", "summary/balanced_accuracy_pct", "summary/macro_f1_pct"]
+        self.store.prepare_view(self.experiment, VIEW, "tags.`ablation.kind` = 'summary'", ["ablation.verdict"], columns)
         self.store.touch(self.experiment)
+
+    def _adopt(self, run: Mapping[str, Any]) -> None:
+        """Nest a run that is kept under its arm's summary, where that was made anew."""
+        tags = run["tags"]
+        arm = tags.get("ablation.arm", "") if tags.get("ablation.kind") == "run" else ""
+        parent = self._ids.get(("summary", arm))
+        if parent and tags.get("mlflow.parentRunId") != parent and run["run_id"] in self._done.values():
+            self.store.write(run["run_id"], tags={"mlflow.parentRunId": parent})
 
     def _record_plan(self) -> None:
         """The plan as an artifact of the study's own run, and the file that it came from."""
@@ -228,7 +252,11 @@ class Recorder:
     def _note_done(self, run: Run, run_id: str, values: dict[str, float]) -> None:
         self._values[run.arm, run.seed], self._done[run.arm, run.seed] = values, run_id
         self._changed.add(run.arm)
-        self._summarise(run.arm)
+        self._has_new = True
+        if time.monotonic() - self._summarised > SUMMARISE_EVERY:
+            self._summarise(sorted(self._changed & {name for name, _ in self._values}))
+        self._picture(run.arm)
+        self.store.touch(self.experiment)  # whoever watches looks again
 
     def _choose(self, run: Run, choice: Choice) -> None:
         """Record the best of some runs once more, under the name of the arm that chooses; it trained nothing of its own."""
@@ -323,9 +351,11 @@ class Recorder:
                 "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
                 "mlflow.source.name": self.command,
             }
-            self._ids[name] = self.store.create(self.experiment, arm.name, tags, _now())
+            start = self._starts[arm.name]
+            self._ids[name] = self.store.create(self.experiment, arm.name, tags, start)
             self.store.write(self._ids[name], params={name: value for name, value in params(arm, 0).items() if name != "seed"})
-            self.store.finish(self._ids[name], "FINISHED", _now())
+            self.store.finish(self._ids[name], "FINISHED", start)
+            self._changed.add(arm.name)
         return self._ids[name]
 
     def _known_summary(self, run: Mapping[str, Any]) -> None:
@@ -333,38 +363,85 @@ class Recorder:
         arm = self.arms.get(run["tags"]["ablation.arm"])
         if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm):
             self._ids.setdefault(("summary", arm.name), run["run_id"])
+            self._starts.setdefault(arm.name, run["start"])
+            self._pictured[arm.name] = run["tags"].get(PICTURED, "")
         elif arm is not None and arm.name in self.plan.selected:
             self.store.delete(run["run_id"])
 
-    def _summarise(self, arm: str) -> None:
-        """Rewrite the arm's summary, at step 0 so that MLflow draws bars, in percent and points."""
+    def _summarise(self, arms: Sequence[str]) -> None:
+        """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points with two decimals.
+
+        An arm's verdict is that of the report: of the accuracy against the parent's, corrected for the arm's family of comparisons.
+        """
         import pandas as pd
 
-        from ablation.report import statistics
+        from ablation.report import differences, statistics
 
-        known = self.arms[arm]
-        related = [self.arms[name] for name in dict.fromkeys((arm, known.parent, known.baseline)) if name]  # itself first
-        arms = pd.DataFrame({"arm": one.name, "parent": one.parent, "baseline": one.baseline} for one in related)
-        names = set(arms["arm"])
-        rows = [{"arm": name, "seed": seed, "state": "done", **values} for (name, seed), values in self._values.items() if name in names]
-        points, now = [], _now()
-        for metric in HEADLINE:
-            table = statistics.compare(pd.DataFrame(rows), arms, metric).iloc[0]
-            name = metric.removeprefix("test/")
-            values = {
-                f"summary/{name}_pct": 100 * table[f"{name}_mean"],
-                f"summary/{name}_sd_points": 100 * table[f"{name}_sd"],
-                f"delta/parent_{name}_points": table[f"{name}_vs_parent_points"],
-                f"delta/baseline_{name}_points": table[f"{name}_vs_baseline_points"],
-            }
-            points += [Point(name, float(value), now) for name, value in values.items()]  # NaN where there is no pair, or no spread
-        points.append(Point("summary/n", sum(name == arm for name, _ in self._values), now))
-        self.store.write(self._summary(known), points)
+        rows = [{"arm": name, "seed": seed, "state": "done"} | _headline(values) for (name, seed), values in self._values.items()]
+        runs, now = pd.DataFrame(rows), _now()
+        table = differences.differences(self._compared(), runs, HEADLINE).to_dict("records")
+        own = {(row["arm"], row["metric"], row["role"]): row for row in table}
+        values = {metric: statistics.by_seed(runs, list(arms), metric) for metric in HEADLINE}
+        for arm in arms:
+            found: dict[str, float] = {"summary/n": sum(name == arm for name, _ in self._values)}
+            for metric in HEADLINE:
+                name = metric.removeprefix("test/")
+                found |= {f"summary/{name}_pct": 100 * values[metric][arm].mean()}
+                found |= {f"summary/{name}_sd_points": 100 * values[metric][arm].std()}
+                for role in differences.ROLES:
+                    row = own.get((arm, name, role), {})
+                    found[f"delta/{role}_{name}_points"] = row.get("mean", float("nan"))
+                    ends = {"low_points": "low", "high_points": "high", "pairs": "pairs"}  # charts that MLflow draws below the others
+                    found |= {f"uncertainty/{role}_{name}_{end}": row.get(column, float("nan")) for end, column in ends.items()}
+            points = [Point(name, round(float(value), 2), now) for name, value in found.items()]  # NaN: no pair, or no spread
+            self._write_summary(arm, points, own.get((arm, "accuracy", "parent"), {}).get("verdict", ""))
+        self._changed -= set(arms)
+        self._summarised = time.monotonic()
+
+    def _write_summary(self, arm: str, points: list[Point], verdict: str) -> None:
+        """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""
+        known, run_id = self.arms[arm], self._summary(self.arms[arm])
+        done = [values for (name, _), values in self._values.items() if name == arm]
+        planned = sum(run.arm == arm for run in self.plan.runs)
+        note = _arm_note(known, self.plan.labels[arm], num_done=len(done), num_planned=max(planned, len(done)), verdict=verdict)
+        self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
+        spent = sum(values.get("time/own", 0.0) for values in done)
+        self.store.finish(run_id, "FINISHED", self._starts[arm] + round(1000 * spent))
+
+    def _compared(self) -> dict[str, Any]:
+        """The arms among which differences are judged, as the recorded plan has them."""
+        known = {*self.plan.selected, *(run.arm for run in (*self.plan.runs, *self.plan.others))}
+        names = ("name", "kind", "parent", "baseline", "same_as")
+        arms = [{name: getattr(one, name) for name in names} for one in self.plan.study.arms if one.name in known]
+        return {"arms": arms, "margin": self.plan.study.margin}
+
+    def _picture(self, arm: str) -> None:
+        """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""
+        import pandas as pd
+        from numpy import stack
+
+        from ablation.report import figures
+
+        runs = [self._done[run.arm, run.seed] for run in self.plan.runs if run.arm == arm and (run.arm, run.seed) in self._done]
+        if not runs or len(runs) < sum(run.arm == arm for run in self.plan.runs):
+            return
+        tables = [pd.read_csv(self.store.artifact(run_id, "confusion_matrix.csv"), index_col=0) for run_id in runs]
+        counts_CC = stack([table.to_numpy() for table in tables]).sum(axis=0)
+        shown = digest([counts_CC.tolist(), self.plan.classes])
+        if self._pictured.get(arm) != shown:
+            path = self._new_folder() / "confusion_matrix.png"
+            title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
+            figures.confusion_matrix_png(counts_CC, self.plan.classes, path, title)
+            self.store.show_picture(self._summary(self.arms[arm]), "confusion_matrix", path)
+            self.store.write(self._summary(self.arms[arm]), tags={PICTURED: shown})
+            self._pictured[arm] = shown
 
     def _end(self) -> None:
-        for name, arm in self.arms.items():
-            if {name, arm.parent, arm.baseline} & self._changed and any(known == name for known, _ in self._values):
-                self._summarise(name)
+        there = {name for name, _ in self._values}
+        if there and (self._changed or self._has_new):
+            self._summarise([name for name in self.arms if name in there])  # one more result may change others' verdicts
+            for arm in self.plan.selected:
+                self._picture(arm)
         self._record_plan()
         self.store.touch(self.experiment)
 
@@ -407,7 +484,24 @@ def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict
 
 def settings_digest(arm: Arm) -> str:
     """What an arm's summary run stands for."""
-    return digest([params(arm, 0), arm.parent, {name: list(values) for name, values in arm.change.items()}])
+    return digest([SUMMARY_FORM, params(arm, 0), arm.parent, {name: list(values) for name, values in arm.change.items()}])
+
+
+def starts(arms: Sequence[str], known: Mapping[str, int], now: int) -> dict[str, int]:
+    """When each arm's summary is said to have begun: the first arm last, since MLflow lists the newest first.
+
+    Those that are there keep theirs; an arm that was put between two others gets a time between theirs.
+    """
+    found, lowest = {}, min(known.values(), default=now)
+    start = lowest - STEP * (len(arms) + 1)
+    for arm in reversed(arms):
+        start = known[arm] if arm in known else start + (STEP if start + STEP < lowest else 1)
+        found[arm] = start
+    return found
+
+
+def _headline(values: Mapping[str, float]) -> dict[str, float]:
+    return {metric: values[metric] for metric in HEADLINE if metric in values}
 
 
 def params(arm: Arm, seed: int) -> dict[str, str]:
@@ -434,12 +528,15 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _arm_note(arm: Arm, found: Mapping[str, str]) -> str:
-    """What MLflow's page says of an arm."""
-    changes = "; ".join(f"`{name}`: {old} -> {new}" for name, (old, new) in arm.change.items()) or "the arm that others are compared with"
-    honest = "".join(f"\n\n**{label}**: {words}" for label, words in found.items())
+def _arm_note(arm: Arm, found: Mapping[str, str], num_done: int = 0, num_planned: int = 0, verdict: str = "") -> str:
+    """What MLflow's page says of an arm: its one change, how many seeds there are, the verdict, and its labels in words."""
+    changes = "; ".join(change_words(arm.change)) or "the arm that others are compared with"
     against = f" (against {arm.parent})" if arm.parent else ""
-    return "\n\n".join(part for part in (arm.label, arm.note, f"Change{against}: {changes}") if part) + honest
+    seeds = f"Seeds: {num_done}" + (f" of {num_planned}" if num_done < num_planned else "") if num_planned else ""
+    judged = f"accuracy against {arm.parent}: **{verdict}**" if verdict else ""
+    stands = "; ".join(filter(None, [seeds, judged]))  # MLflow's page folds away all but the first lines
+    labels = [f"**{label}**: {words}" for label, words in found.items()]
+    return "\n\n".join(filter(None, [arm.label, f"Change{against}: {changes}", stands, arm.note, *labels]))
 
 
 def _note(plan: Plan, command: str) -> str:
@@ -462,7 +559,7 @@ def _context(command: str, folder: Path) -> dict[str, str]:
     """Commit, versions, hardware and command, as tags."""
     about = provenance(folder)
     found = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL", "ablation.command": command}
-    found |= {f"ablation.version.{name}": value for name, value in about["versions"].items()}
+    found |= {f"{VERSION}{name}": value for name, value in about["versions"].items()}
     found |= {"ablation.hardware": about["hardware"], "mlflow.user": about["user"]}
     if about["commit"]:
         found |= {"mlflow.source.git.commit": about["commit"], "ablation.git.dirty": str(about["dirty"]).lower()}

@@ -1,11 +1,16 @@
-"""Ready, submitted, done: hands jobs to an executor and results to the recorder; a failure stops what depends on it, nothing else."""
+"""Ready, submitted, done: hands jobs to an executor and results to the recorder; a failure stops what depends on it, nothing else.
 
+Stages begin in the plan's order, all arms of the first seed first, so that whatever is there when it ends is balanced.
+"""
+
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ablation.plan import Node, Plan, Run, lineage
+from ablation.progress import Clock
 from ablation.worker import Job
 
 ATTEMPTS = 2  # how often a job is tried whose process was killed
@@ -66,7 +71,12 @@ def execute(
     should_stop: Callable[[], bool],
     budget: float = 0,
 ) -> Outcome:
-    """Train and test what the plan lacks; `view` sees every event. After `budget` seconds (0: no end) every job ends at its next epoch."""
+    """Train and test what the plan lacks; `view` sees every event.
+
+    With a `budget` in seconds (0: no end) a stage begins only if it is expected to end within it, and nothing after one that is not; what
+    still runs when it is used up ends at its next epoch. A stage longer than the whole of it would never begin: it does when nothing
+    that runs beside it will end in time.
+    """
     return _Scheduler(plan, executor, record, view).run(should_stop, budget)
 
 
@@ -81,31 +91,51 @@ class _Scheduler:
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
         self.outcome = Outcome(left=list(plan.waiting))
         self.there = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+        self.clock = Clock(plan, executor.num_slots)
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
         began, stopping = time.monotonic(), False
         while self.running or (self.waiting and not stopping):
-            is_over = bool(budget and time.monotonic() - began > budget)
-            if (should_stop() or is_over) and not stopping:
+            left = budget - (time.monotonic() - began) if budget else math.inf
+            if (should_stop() or left < 0) and not stopping:
                 stopping = True
                 self.executor.ask_to_stop()
             if not stopping:
-                self._submit()
-            for event in self.executor.events(0.2):
+                self._submit(left, budget or math.inf)
+                stopping = not self.running  # nothing that is left fits into the budget
+            for event in self.executor.events(0.2) if self.running else []:
                 self._handle(event)
             self.view({"kind": "tick"})
         return self.outcome
 
-    def _submit(self) -> None:
-        for key in [key for key, node in self.waiting.items() if not node.job.parent or node.job.parent in self.done]:
-            if not self.executor.num_free:
+    def _submit(self, left: float, budget: float) -> None:
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left."""
+        for key, node in list(self.waiting.items()):
+            is_ready = not node.job.parent or node.job.parent in self.done
+            if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
                 return
-            self.running[key] = self.waiting.pop(key)
-            self.executor.submit(self.running[key].job)
+            if is_ready:
+                self.running[key] = self.waiting.pop(key)
+                self.executor.submit(node.job)
+
+    def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
+        """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
+        if self._until_end(key) <= left:
+            return True
+        if is_ready:
+            return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(one) > left for one in self.running)
+        return self._until_end(key) > budget
+
+    def _until_end(self, key: str) -> float:
+        """Seconds until a stage could end: its own, and those of what it goes on from."""
+        parent = self.plan.nodes[key].job.parent
+        before = self._until_end(parent) if parent and parent not in self.done else 0.0
+        return before + self.clock.seconds_of(key)
 
     def _handle(self, event: dict[str, Any]) -> None:
         key, kind = event["stage"], event["kind"]
         node = self.running[key]
+        self.clock.see(event)
         if kind == "epoch":
             self.history.setdefault(key, []).append(event["row"])
             self.record.live(node, self.history[key])
@@ -129,6 +159,7 @@ class _Scheduler:
             self.outcome.left.remove(run)
             self.outcome.finished.append(run)
             self.record.finished(run)
+            self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
             self.there.add((run.arm, run.seed))
             for other in [one for one in self.outcome.left if one.choice and one.seed == run.seed]:
                 if other.choice and all((name, run.seed) in self.there for name in other.choice.among):

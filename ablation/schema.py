@@ -62,7 +62,7 @@ def _sections() -> dict[str, Schema]:
         "study": {**TEXT, "pattern": f"^{NAME}$"},
         "seeds": SEEDS,
         "groups": GROUPS,
-        "keep": StudyFile.model_json_schema()["properties"]["keep"],
+        **{name: StudyFile.model_json_schema()["properties"][name] for name in ("margin", "keep")},
         "base": _layer({}),
         **{name: {"type": "object", "additionalProperties": {"$ref": f"#/$defs/{one}"}} for name, one in named.items()},
         "ladder": {"type": "object", "additionalProperties": {"$ref": "#/$defs/rung"}, "minProperties": 1},

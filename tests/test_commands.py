@@ -2,12 +2,13 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
-from ablation import commands, explain, keys, preparation, worker
+from ablation import commands, explain, keys, preparation, scheduler, worker
 from ablation.errors import ConfigError, DataError
 from ablation.techniques import posthoc
 from ablation.tracking.store import Store
@@ -39,7 +40,8 @@ def test_run_trains_once_and_prints_the_table(ablate):
     file = study(ablate, seeds=[0, 1])
     first = ablate("run", file)
     assert (first.status, first.epochs) == (0, 8)
-    assert [line.split("|")[1].strip() for line in first.out.splitlines()[2:]] == ["baseline", "cb"]
+    rows = [line for line in first.out.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["baseline", "cb"]
     assert "2 arms x 2 seeds = 4 runs (4 to do)" in first.err
     assert f"full report: ablate report {file}" in first.err
     second = ablate("run", file)
@@ -244,6 +246,47 @@ def test_a_budget_ends_what_begins(ablate):
     assert ablate("run", file, "--budget", "1h30m").status == 0
 
 
+def test_what_a_budget_leaves_is_balanced(ablate, monkeypatch):
+    """A study that a budget cut has every arm of the first seeds before any of the next; the same command goes on seed by seed."""
+    results = ablate.folder / "mlruns" / "results"
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: 10.0 * len(list(results.glob("*/result.json")))))
+    head = [{"epochs": 1}, {"epochs": 1, "train": "head"}]
+    arms = {"head": {"stages": head}, "tta": {"tta": "vflip"}, "cb": {"sampler": "class_balanced"}, "cb-head": {"of": "cb", "stages": head}}
+    file = study(ablate, variants=arms, seeds=[2, 0, 1])
+    there = []
+    for complete in ("seed 2", "seeds 0, 2"):
+        cut = ablate("run", file, "--budget", "55s")
+        done = [one for one, status in statuses().items() if status == "FINISHED"]
+        assert cut.status == 130
+        assert f"{15 - len(done)} runs are left (all arms have {complete}). To go on: ablate run {file} --budget 55s" in cut.err
+        counts = [sum(seed == one for _, seed in done) for one in (2, 0, 1)]
+        assert counts == [min(5, max(0, len(done) - before)) for before in (0, 5, 10)]
+        assert len(there) < len(done) < 15
+        there = done
+    assert ablate("run", file).status == 0
+    assert set(statuses().values()) == {"FINISHED"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"), [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([5, 0, 2, 1], "0-2, 5"), ([0, 2, 4, 5], "0, 2, 4-5")]
+)
+def test_numbers_that_follow_each_other_are_a_range(numbers, words):
+    """Seeds are told shortly, whatever their order."""
+    assert commands.ranges(numbers) == words
+
+
+def test_each_run_is_told_with_its_accuracy(ablate):
+    """Where stderr is no terminal there is a line for each run that finishes, with the counts of the plan, recorded ones included."""
+    file = study(ablate, variants={"cb": {"sampler": "class_balanced"}, "reweight": {"sampler": "class_balanced"}})
+    ablate("run", file, "--arm", "baseline")
+    told = [line for line in ablate("run", file).err.splitlines() if "finished, accuracy" in line]
+    found = {arm: 100 * value for (arm, _), value in accuracies().items()}
+    assert [line.split(" runs")[0] for line in told] == ["2/3", "3/3"]
+    for arm, line in zip(("cb", "reweight"), told, strict=True):
+        value, difference = found[arm], found[arm] - found["baseline"]
+        assert line.endswith(f"{arm} seed 0: finished, accuracy {value:.2f} %, {difference:+.2f} points to baseline so far")
+
+
 def test_what_takes_days_needs_a_word(ablate, monkeypatch):
     """A study of days on the CPU is not started without --yes, --budget or a smaller choice."""
     monkeypatch.setattr(explain, "wall_seconds", lambda *_: 3.2 * 24 * 3600)
@@ -430,7 +473,9 @@ def test_report_goes_to_stdout_or_into_a_folder(ablate):
     ablate("run", study(ablate))
     result = ablate("report")
     assert result.status == 0
-    assert result.out.lstrip().startswith("#")
+    first, second = [line for line in result.out.splitlines() if line][:2]
+    assert first.startswith("<!-- ablate report {")  # by which --check knows what was asked for
+    assert second.startswith("# ")
     assert "cb" in result.out
     assert ablate("report", "tiny.yaml").out == result.out
     written = ablate("report", "--output", "out/report")

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_repeated_keys(tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize(("written", "expected"), [({}, 0.5), ({"margin": 2}, 2.0), ({"margin": 0.25}, 0.25), ({"margin": 100}, 100.0)])
+def test_margin(tmp_path, written, expected):
+    """The margin is in points, by default half of one; a profile has the file's."""
+    assert study(tmp_path, **written).margin == expected
+    assert study(tmp_path, "p", profiles={"p": {}}, **written).margin == expected
+
+
+@pytest.mark.parametrize("margin", [0, -0.5, 100.1, float("nan"), float("inf"), "0.5", True, [1]])
+def test_bad_margins(tmp_path, margin):
+    """A margin that is no number of points above 0 is an error."""
+    with pytest.raises(ConfigError, match=re.escape(f"margin: found {margin!r}; expected")):
+        load(write(tmp_path, margin=margin))
+
+
 # --- extends -----------------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +273,7 @@ def test_extends(tmp_path):
         variants={"v": {"loss": "focal"}},
         drop_one=["cb"],
         groups={"many": ">100", "few": "<20"},
+        margin=1,
     )
     write(
         tmp_path,
@@ -275,6 +291,7 @@ def test_extends(tmp_path):
     assert found.name == "below"
     assert found.seeds == (5,)
     assert found.groups == {"many": ["1"]}
+    assert found.margin == 1.0
     assert [arm.name for arm in found.arms] == ["baseline", "cb", "ls", "v", "w", "cb/without-cb", "ls/without-cb", "ls/without-ls"]
     by_name = {arm.name: arm for arm in found.arms}
     base = by_name["baseline"].settings

@@ -152,6 +152,22 @@ def test_the_conditions(arms):
     assert {arm.settings.select for arm in arms.values() if arm.condition == "as-published"} == {"best_on_test"}
 
 
+def test_factors(arms):
+    """Every arm made of rungs or axes has its place among the arms made with it, and each condition repeats those of the plain arms."""
+    plain = {name: dict(arm.factors) for name, arm in arms.items() if arm.condition is None and arm.factors}
+    losses = ("modified", "balanced-softmax", "focal", "class-balanced", "class-balanced-focal")
+    assert plain == {
+        **{f"decoupled/{loss}": {"loss": loss} for loss in losses},
+        **{f"epsilon/{value}": {"smoothing.epsilon": value} for value in ("0.05", "0.1", "0.3")},
+        **{f"alpha/{value}": {"mix.alpha": value} for value in ("0.2", "1.0")},
+        **{f"lambda/{value}": {"mix.lambda": value} for value in ("0.2", "0.4")},
+        **{f"views/{value}": {"tta": value} for value in ("vflip", "flips", "rotate", "scale")},
+        **{f"tta/without-{rung}": {"without": rung} for rung in LADDER[1:5]},
+    }
+    assert all(arm.factors == arms[name.partition("/")[2]].factors for name, arm in arms.items() if arm.condition)
+    assert load_study(FILE).margin == 0.5
+
+
 def test_groups():
     """Ten classes are three many, four medium and three few."""
     assert [

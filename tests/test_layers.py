@@ -29,6 +29,7 @@ LAYERS = (
     "training",
     "evaluation",
     "worker",
+    "export",
     "keys",
     "labels",
     "plan",
@@ -41,16 +42,22 @@ LAYERS = (
     "executors",
     "scheduler",
     "commands",
+    "watching",
+    "looking",
     "cli",
     "__main__",
 )
+FIGURES = {
+    f"report.figures.{room}"
+    for room in ("style", "page", "matrices", "classes", "curves", "differences", "waterfall", "cost", "reliability")
+}
 # Where an outside library may be imported.
 PLACES = {
     "mlflow": {"tracking.store"},
     "ray": {"executors.ray"},
     "click": {"cli"},
-    "seaborn": {"report.figures"},
-    "matplotlib": {"report.figures"},
+    "seaborn": {"report.figures.style", "report.figures.matrices"},
+    "matplotlib": FIGURES,
     "timm": {"techniques.models", "techniques.cifar_resnet", "executors.local"},  # local: imported ahead of use
     "yaml": {"yamlfile", "recorder"},  # recorder: written, not read
 }

@@ -287,6 +287,43 @@ def test_grid(tmp_path):
     assert (over.parent, over.settings.sampler.name, over.settings.mix.name) == ("cb", "class_balanced", "none")
 
 
+FACTORS = {
+    **{name: {} for name in (*LADDER, "v", "tau/best")},
+    **{f"cross/{rate}/{loss}": {"optimizer.lr": rate, "loss": loss} for rate in ("0.1", "0.01") for loss in ("plain", "focal")},
+    "tau/1.0": {"posthoc.tau": "1.0"},
+    "ls/without-cb": {"without": "cb"},
+    "ls/without-mixup": {"without": "mixup"},
+    "ls/without-ls": {"without": "ls"},
+    "baseline/with-cb": {"with": "cb"},
+    "baseline/with-mixup": {"with": "mixup"},
+    "baseline/with-ls": {"with": "ls"},
+    "grid/cb": {"cb": "with", "ls": "without"},
+    "grid/ls": {"cb": "without", "ls": "with"},
+    "grid/cb+ls": {"cb": "with", "ls": "with"},
+}
+
+
+def test_factors(tmp_path):
+    """Points of sweeps have their axes and labels, arms made of rungs the rungs with or without; a condition repeats them."""
+    found = arms(
+        tmp_path,
+        base={**BASE, "data": {"name": "digits", "validation": 0.1}},
+        ladder=LADDER,
+        variants={"v": {"tta": "hflip"}},
+        sweeps={
+            "cross": {"over": {"optimizer.lr": [0.1, 0.01], "loss": {"plain": {}, "focal": {"loss": "focal"}}}},
+            "tau": {"posthoc": "tau_norm", "over": {"posthoc.tau": [1.0]}, "choose": "val/accuracy"},
+        },
+        drop_one=["ls"],
+        add_one=["baseline"],
+        grid={"rungs": ["ls", "cb"]},
+        conditions={"c": {"average": {"name": "ema", "decay": 0.9}}},
+    )
+    expected = {**FACTORS, **{f"c/{name}": factors for name, factors in FACTORS.items()}}
+    assert {name: dict(arm.factors) for name, arm in found.items()} == expected
+    assert list(found["grid/cb"].factors) == ["cb", "ls"], "in the ladder's order"
+
+
 def test_conditions(tmp_path):
     """A condition makes all arms, or those named, over another base, with parents and baseline within the condition."""
     found = arms(

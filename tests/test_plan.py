@@ -383,11 +383,30 @@ def test_describe(tmp_path):
         "label": "",
         "note": "N",
         "published": {"A": 80.0},
+        "factors": {},
     }
+    assert found["margin"] == 0.5
     assert [set(run) for run in found["runs"]] == [{"arm", "seed", "key", "state", "reason"}] * 3
     assert {"key", "parent", "arms", "epochs", "state", "seconds"} <= set(found["stages"][0])
     assert [stage["parent"] for stage in found["stages"]] == [None, found["stages"][0]["key"], found["stages"][0]["key"]]
     assert [stage["arms"] for stage in found["stages"]] == [["baseline", "v", "avg/baseline"], ["baseline", "avg/baseline"], ["v"]]
+
+
+def test_describe_tells_factors(tmp_path):
+    """The plan as data has each point's place among the points of its sweep."""
+    around = surroundings()
+    found = describe(planned(tmp_path, around=around, sweeps={"s": {"over": {"batch_size": [32], "drop_last": [True, False]}}}), around)
+    factors = [{}, {"batch_size": "32", "drop_last": "true"}, {"batch_size": "32", "drop_last": "false"}]
+    assert [arm["factors"] for arm in found["arms"]] == factors
+
+
+def test_the_margin_is_the_reports_alone(tmp_path):
+    """Another margin is told, and neither a run nor a stage is another one for it."""
+    around = surroundings()
+    half, two = (planned(tmp_path, around=around, margin=margin, **SHARED) for margin in (0.5, 2))
+    assert (describe(half, around)["margin"], describe(two, around)["margin"]) == (0.5, 2.0)
+    assert [(run.key, run.chain) for run in half.runs] == [(run.key, run.chain) for run in two.runs]
+    assert list(half.nodes) == list(two.nodes)
 
 
 def test_describe_tells_of_selected_arms(tmp_path):

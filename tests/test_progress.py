@@ -1,13 +1,16 @@
 """What the user sees meanwhile, and the time left."""
 
 import io
+import json
+import math
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from ablation import progress
-from ablation.progress import Board, Clock, LiveView, PlainView, row_words, view
+from ablation.config import Choice
+from ablation.progress import MOST_RESULTS, Board, Clock, LiveView, PlainView, Results, row_words, view
 
 
 def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
@@ -18,8 +21,24 @@ def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
     )  # fmt: skip
 
 
+def run(arm, seed=0, state="missing", choice=None):
+    return SimpleNamespace(arm=arm, seed=seed, key=f"{arm}-{seed}", state=state, choice=choice)
+
+
 def plan(*nodes, runs=()):
-    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs))
+    arms = [SimpleNamespace(name=arm, baseline="baseline" if arm != "baseline" else None) for arm in dict.fromkeys(one.arm for one in runs)]
+    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, runs=list(runs), study=SimpleNamespace(arms=arms))
+
+
+def results(folder, *runs, recorded=()):
+    return Results(plan(runs=runs), folder, dict(recorded))
+
+
+def result(folder, arm, seed, accuracy, **more):
+    """The result that a worker leaves of a run."""
+    path = folder / f"{arm}-{seed}" / "result.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"metrics": {"test/accuracy": accuracy} | more}))
 
 
 def epoch(key, seconds, number=1):
@@ -71,33 +90,85 @@ def test_a_stage_that_goes_on_counts_what_is_left():
 # --- the board ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_board_follows_the_events():
-    """Started, epochs, results, failures and ends are told in numbers and in words."""
-    runs = [SimpleNamespace(key=key, choice=None) for key in ("r1", "r2", "r2")]
-    board = Board(plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs), 1)
-    assert board.headline().startswith("0/2 runs · ")
+def test_the_board_follows_the_events(tmp_path):
+    """Started, epochs, results, failures and ends are told in numbers and in words; runs are counted as the plan counts them."""
+    runs = [run("baseline"), run("tta"), run("cb"), run("there", state="done")]
+    made = plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs)
+    board = Board(made, 1, Results(made, tmp_path, {("there", 0): {"test/accuracy": 0.5}}))
+    assert board.headline().startswith("1/4 runs · ")
     board.see({"kind": "started", "stage": "a"})
     assert board.snapshot()["running"][0]["name"] == "baseline (+1 arm) seed 0"
     board.see(epoch("a", 1.0))
     assert row_words(board.snapshot()["running"][0]) == ("1/2", "1.234", "100")
     board.see(epoch("a", 1.0, 2))
     assert row_words(board.snapshot()["running"][0])[0] == "testing"
-    board.see({"kind": "result", "stage": "a", "run": "r1"})
+    board.see({"kind": "result", "stage": "a", "run": "key"})
+    for arm in ("baseline", "tta"):
+        board.see({"kind": "finished", "arm": arm, "seed": 0})
     board.see({"kind": "done", "stage": "a"})
     board.see({"kind": "started", "stage": "b"})
     assert row_words(board.snapshot()["running"][0]) == ("starting", "", "")
     board.see({"kind": "failed", "stage": "b", "message": "no memory", "failure": "memory"})
     assert board.snapshot()["running"] == []
-    assert board.headline().startswith("1/2 runs, 1 failed · ")
+    assert board.headline().startswith("3/4 runs, 1 failed · ")
     assert board.snapshot()["failed"] == ["baseline seed 0: no memory"]
+
+
+# --- results so far ------------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_means_and_paired_differences(tmp_path):
+    """An arm's row is its mean in percent and its mean difference to the baseline over the seeds that both have, in points."""
+    runs = [run(arm, seed) for seed in range(3) for arm in ("baseline", "cb")]
+    found = results(tmp_path, *runs, recorded={("baseline", 0): {"test/accuracy": 0.80}, ("gone", 0): {"test/accuracy": 0.1}})
+    for arm, seed, accuracy in (("baseline", 1, 0.70), ("cb", 1, 0.72), ("cb", 2, 0.90)):
+        result(tmp_path, arm, seed, accuracy)
+        found.take(arm, seed)
+    assert found.rows() == [["baseline", "2/3", "75.00", "–"], ["cb", "2/3", "81.00", "+2.00"]]
+
+
+def test_a_choice_has_the_numbers_of_the_best(tmp_path):
+    """An arm that chooses shows the test accuracy of what is best on the validation images; before these are there, none."""
+    for lower, expected in ((False, 0.4), (True, 0.9)):
+        choosing = run("best", choice=Choice("nll" if lower else "accuracy", ("a", "b")))
+        found = results(tmp_path, run("a"), run("b"), choosing)
+        name = f"validation/{choosing.choice.metric}"
+        for arm, accuracy, validation in (("a", 0.9, 0.1), ("b", 0.4, 0.2)):
+            result(tmp_path, arm, 0, accuracy, **{name: validation})
+            found.take(arm, 0)
+        found.take("best", 0)
+        assert found.accuracies("best") == {0: expected}
+    assert results(tmp_path, run("a"), run("b"), choosing).rows() == []
+
+
+def test_computed_runs_count_from_the_start(tmp_path):
+    """What an earlier command computed and this one only records is shown; a result that cannot be read leaves a dash."""
+    result(tmp_path, "baseline", 0, 0.5)
+    found = results(tmp_path, run("baseline", state="evaluated"), run("cb"))
+    assert found.rows() == [["baseline", "1/1", "50.00", "–"]]
+    found.take("cb", 0)
+    assert found.rows()[1] == ["cb", "1/1", "–", "–"]
+    assert math.isnan(found.difference("cb"))
+
+
+def test_many_results_are_shortened(tmp_path):
+    """Of many arms the first and those with the newest results are shown, in the plan's order."""
+    runs = [run("baseline"), *(run(f"arm{i}", seed) for seed in (0, 1) for i in range(30))]
+    found = results(tmp_path, *runs)
+    for one in [*runs[:31], runs[31]]:
+        result(tmp_path, one.arm, one.seed, 0.5)
+        found.take(one.arm, one.seed)
+    assert [row[0] for row in found.rows()] == ["baseline", "arm0", *(f"arm{i}" for i in range(32 - MOST_RESULTS, 30))]
+    assert len(found.rows()) == MOST_RESULTS
 
 
 # --- views -------------------------------------------------------------------------------------------------------------------
 
 
-def shown(kind, is_terminal):
+def shown(kind, is_terminal, folder=None, runs=()):
     out = io.StringIO()
-    return kind(plan(node("a", 2, 2.0), node("b", 2, 2.0)), 1, Console(file=out, force_terminal=is_terminal, width=100)), out
+    made = plan(node("a", 2, 2.0), node("b", 2, 2.0), runs=runs)
+    return kind(Board(made, 1, Results(made, folder, {})), Console(file=out, force_terminal=is_terminal, width=100)), out
 
 
 @pytest.mark.parametrize(("is_terminal", "kind"), [(True, LiveView), (False, PlainView)])
@@ -108,31 +179,45 @@ def test_a_terminal_has_a_table_and_a_file_has_lines(is_terminal, kind):
     assert isinstance(made, kind)
 
 
-def test_plain_lines_have_no_control_codes(monkeypatch):
-    """One line now and then per stage, one for each end, and the reason of a failure; a log file stays readable."""
+def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):
+    """One line now and then per stage, one for each run with its accuracy, and the reason of a failure; a log file stays readable."""
     monkeypatch.setattr(progress.time, "monotonic", lambda: 1000.0)
-    lines, out = shown(PlainView, False)
-    for event in ({"kind": "started", "stage": "a"}, epoch("a", 1.0), epoch("a", 1.0, 2), {"kind": "tick"}, {"kind": "done", "stage": "a"}):
+    lines, out = shown(PlainView, False, tmp_path, [run("baseline"), run("cb")])
+    result(tmp_path, "baseline", 0, 0.8422)
+    result(tmp_path, "cb", 0, 0.83)
+    for event in ({"kind": "started", "stage": "a"}, epoch("a", 1.0), epoch("a", 1.0, 2), {"kind": "tick"}):
         lines(event)
+    for arm in ("baseline", "cb"):
+        lines({"kind": "finished", "arm": arm, "seed": 0})
+    lines({"kind": "done", "stage": "a"})
     lines({"kind": "started", "stage": "b"})
     lines({"kind": "failed", "stage": "b", "message": "the [loss] became nan", "failure": "nan"})
     lines.close()
     told = [line.partition(" | ")[2] for line in out.getvalue().splitlines()]
     assert told == [
         "baseline seed 0: epoch 1/2, loss 1.234, 100 images/s",
-        "baseline seed 0: done",
+        "baseline seed 0: finished, accuracy 84.22 %",
+        "cb seed 0: finished, accuracy 83.00 %, -1.22 points to baseline so far",
         "baseline seed 0: failed (nan): the [loss] became nan",
     ]
     assert "\x1b" not in out.getvalue()
 
 
-def test_the_live_table_shows_what_runs():
-    """Names, epochs and speed are drawn, and the terminal is left as it was."""
-    table, out = shown(LiveView, True)
+def test_the_live_table_shows_what_runs_and_what_came_out(tmp_path):
+    """Names, epochs, speed and the results so far are drawn, and the terminal is left as it was."""
+    table, out = shown(LiveView, True, tmp_path, [run("baseline"), run("[cb]")])
     table({"kind": "started", "stage": "a"})
     table.drawn = 0.0
     table(epoch("a", 1.0))
+    assert "result so far" not in out.getvalue()
+    result(tmp_path, "baseline", 0, 0.8)
+    result(tmp_path, "[cb]", 0, 0.82)
+    for arm in ("baseline", "[cb]"):
+        table.drawn = 0.0
+        table({"kind": "finished", "arm": arm, "seed": 0})
     table.close()
     assert "baseline seed 0" in out.getvalue()
     assert "stages waiting" in out.getvalue()
+    last = out.getvalue().rpartition("result so far")[2]
+    assert [word for line in last.splitlines() if "[cb]" in line for word in line.split()][:4] == ["[cb]", "1/1", "82.00", "+2.00"]
     assert out.getvalue().rstrip("\n").endswith(("\x1b[?25h", "\x1b[2K"))

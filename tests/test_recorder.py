@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
+from scipy import stats
 from sklearn import metrics as sk
 
-from ablation import commands, recorder
+from ablation import commands, recorder, report
 from ablation.tracking.store import Store
 from tests.tiny import BASE, InlineExecutor, write
 
@@ -224,23 +226,69 @@ def test_the_data_set_is_named_with_its_digest(study, runs):
 
 
 def test_summaries_are_bars_in_percent_and_points(study, runs):
-    """An arm's summary holds n, mean, sd and paired differences in percent and points, at step 0."""
+    """An arm's summary holds n, mean, sd and differences with intervals in percent and points, at step 0, and the report's verdict."""
+    verdicts = report.frames(study.recorded("tiny")).arms.set_index("arm")["verdict_vs_parent"]
+    rounded = {"abs": 0.005 + 1e-9}  # MLflow's page shows all digits that there are
     accuracy = {(arm, seed): 100 * runs["run", arm, str(seed)]["metrics"]["test/accuracy"] for arm in ARMS for seed in SEEDS}
     parents = {"cb": "baseline", "reweight": "baseline", "head": "baseline", "best": "baseline"}
     for arm in ARMS:
         run = runs["summary", arm, None]
         values = [accuracy[arm, seed] for seed in SEEDS]
         assert run["metrics"]["summary/n"] == 2
-        assert run["metrics"]["summary/accuracy_pct"] == pytest.approx(np.mean(values))
-        assert run["metrics"]["summary/accuracy_sd_points"] == pytest.approx(np.std(values, ddof=1))
+        assert run["metrics"]["summary/accuracy_pct"] == pytest.approx(np.mean(values), **rounded)
+        assert run["metrics"]["summary/accuracy_sd_points"] == pytest.approx(np.std(values, ddof=1), **rounded)
         if arm in parents:
             expected = np.mean([accuracy[arm, seed] - accuracy[parents[arm], seed] for seed in SEEDS])
-            assert run["metrics"]["delta/parent_accuracy_points"] == pytest.approx(expected)
-            assert run["metrics"]["delta/baseline_accuracy_points"] == pytest.approx(expected)
+            assert run["metrics"]["delta/parent_accuracy_points"] == pytest.approx(expected, **rounded)
+            assert run["metrics"]["delta/baseline_accuracy_points"] == pytest.approx(expected, **rounded)
+            pairs = ([accuracy[arm, seed] for seed in SEEDS], [accuracy[parents[arm], seed] for seed in SEEDS])
+            interval = stats.ttest_rel(*pairs).confidence_interval(0.95) if np.ptp(np.subtract(*pairs)) > 1e-9 else (np.nan, np.nan)
+            for role, (end, value) in product(("parent", "baseline"), zip(("low", "high"), interval, strict=True)):
+                assert run["metrics"][f"uncertainty/{role}_accuracy_{end}_points"] == pytest.approx(value, nan_ok=True, **rounded)
+            assert run["metrics"]["uncertainty/parent_accuracy_pairs"] == 2
+            assert run["tags"]["ablation.verdict"] == verdicts[arm]
         else:
-            assert all(np.isnan(value) for name, value in run["metrics"].items() if name.startswith("delta/"))
+            assert run["tags"]["ablation.verdict"] == ""
+            assert all(np.isnan(value) for name, value in run["metrics"].items() if name.startswith(("delta/", "uncertainty/")))
+        assert all(np.isnan(value) or value == round(value, 2) for value in run["metrics"].values())
         for name in run["metrics"]:
             assert {point.step for point in study.client.get_metric_history(run["run_id"], name)} == {0}
+
+
+def test_a_summary_has_a_note_and_a_picture(study, runs):
+    """The note tells the one change, the seeds and the verdict; the picture, shown in MLflow's grid, is there once, of the right matrix."""
+    for arm in ARMS:
+        run = runs["summary", arm, None]
+        note, verdict = run["tags"]["mlflow.note.content"], run["tags"]["ablation.verdict"]
+        assert "Seeds: 2" in note
+        assert verdict == "" or f"Seeds: 2; accuracy against baseline: **{verdict}**" in note
+        pictures = {file.path for file in study.client.list_artifacts(run["run_id"], "images")}
+        assert sorted(name.rpartition(".")[2] for name in pictures) == ["png", "webp"]
+        assert run["tags"]["mlflow.loggedImages"] == "True"
+    assert "Change (against baseline): sampler class_balanced" in runs["summary", "cb", None]["tags"]["mlflow.note.content"]
+    assert "selected on test" in runs["summary", "best", None]["tags"]["mlflow.note.content"]
+    same, other = (runs["summary", arm, None]["tags"]["ablation.pictured"] for arm in ("reweight", "head"))
+    assert runs["summary", "cb", None]["tags"]["ablation.pictured"] == same != other
+
+
+def test_the_duration_of_a_summary_is_what_was_trained_for_it(runs):
+    """A summary ends as many seconds after its start as its arm's runs trained on their own account."""
+    for arm in ARMS:
+        own = sum(runs["run", arm, str(seed)]["metrics"]["time/own"] for seed in SEEDS)
+        assert runs["summary", arm, None]["end"] - runs["summary", arm, None]["start"] == pytest.approx(1000 * own, abs=1)
+
+
+def test_mlflow_opens_with_the_right_columns(study):
+    """The prepared view shows the arms only, by metrics that they have; the study opens among the trainings."""
+    tags = study.client.get_experiment_by_name("tiny").tags
+    view = json.loads(tags[f"mlflow.sharedViewState.{recorder.VIEW}"])
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    found = study.client.search_runs([study.experiment("tiny")], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"])
+    assert [run.info.run_name for run in found] == ARMS
+    metrics = [name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics.")]
+    assert set(metrics) <= found[0].data.metrics.keys()
+    assert "tags.`ablation.verdict`" in view["selectedColumns"]
+    assert "ablation.verdict" in found[0].data.tags
 
 
 def test_the_plan_is_recorded_with_its_file(study, runs):
@@ -351,6 +399,89 @@ def test_runs_that_nobody_runs_are_closed(folder):
     assert steps == [0, 1]
 
 
+def test_a_rung_in_between_keeps_the_order_and_its_children(folder):
+    """A rung put into the ladder stands in its place in MLflow's list, and arms whose parent changed keep their runs under them."""
+    rungs = {"baseline": {}, "cb": {"sampler": "class_balanced"}, "ls": {"smoothing": {"epsilon": 0.1}}}
+    run_study(write(folder, ladder={name: rungs[name] for name in ("baseline", "cb")}))
+    before = by_name(Store.open())
+    run_study(
+        write(folder, ladder={name: rungs[name] for name in ("baseline", "ls", "cb")}, variants={"plain": {"sampler": "class_balanced"}})
+    )
+    runs = Store.open().runs_of("tiny")
+    summaries = {run["tags"]["ablation.arm"]: run for run in runs if run["tags"]["ablation.kind"] == "summary"}
+    assert sorted(summaries, key=lambda arm: -summaries[arm]["start"]) == ["baseline", "ls", "cb", "plain"]
+    assert summaries["baseline"]["run_id"] == before["summary", "baseline", None][0]["run_id"]
+    finished = Store.open().recorded("tiny").runs
+    assert sorted(finished["arm"]) == ["baseline", "cb", "ls", "plain"]
+    nested = {run["run_id"]: run["tags"]["mlflow.parentRunId"] for run in runs if run["tags"]["ablation.kind"] == "run"}
+    for row in finished.to_dict("records"):
+        assert nested[row["run_id"]] == summaries[row["arm"]]["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "known"),
+    [
+        ("abcd", {}),
+        ("abcd", {"a": 5000, "b": 4000, "c": 3000, "d": 2000}),
+        ("abxcyz", {"a": 5000, "b": 4000, "c": 3000}),
+        ("xyabz", {"a": 5000, "b": 4000}),
+        ("bxyzc", {"a": 5000, "b": 4000, "c": 3000}),
+    ],
+)
+def test_starts_order_the_arms(arms, known):
+    """Every arm starts after those below it, those that have a start keep it, and none is in the future."""
+    found = recorder.starts(list(arms), known, 9000)
+    assert sorted(arms, key=lambda arm: -found[arm]) == list(arms)
+    assert len(set(found.values())) == len(arms)
+    assert {arm: found[arm] for arm in arms if arm in known} == {arm: start for arm, start in known.items() if arm in arms}
+    assert max(found.values()) < 9000
+
+
+def test_each_result_is_told_to_who_watches(folder, monkeypatch):
+    """The study's time of change moves with every run that is recorded, not only at the end."""
+    changed, real = [], Store.touch
+
+    def touch(store, experiment):
+        changed.append(sum(run["status"] == "FINISHED" and run["tags"]["ablation.kind"] == "run" for run in store.runs(experiment)))
+        real(store, experiment)
+
+    monkeypatch.setattr(Store, "touch", touch)
+    run_study(one_arm(folder))
+    assert changed == [0, 1, 2, 2]
+
+
+def test_summaries_follow_while_it_goes_on(folder, monkeypatch):
+    """Now and then the arms that got a result are summarised before the end, those without any not; at the end all are."""
+    monkeypatch.setattr(recorder, "SUMMARISE_EVERY", -1.0)
+    told, real = [], recorder.Recorder._summarise
+
+    def summarise(self, arms):
+        told.append(list(arms))
+        real(self, arms)
+
+    monkeypatch.setattr(recorder.Recorder, "_summarise", summarise)
+    run_study(one_arm(folder))
+    assert told == [["baseline"], ["cb"], ["baseline", "cb"]]
+
+
+def test_a_picture_comes_when_all_seeds_are_there(folder):
+    """An arm that lacks a seed has no picture; one that gets another seed has the new one only."""
+
+    def pictures():
+        found = by_name(Store.open())["summary", "baseline", None][0]
+        names = [file.path for file in Store.open().client.list_artifacts(found["run_id"], "images")]
+        return names, found["tags"].get("ablation.pictured")
+
+    run_study(one_arm(folder), arms=("baseline",))
+    first, digest = pictures()
+    assert len(first) == 2
+    run_study(one_arm(folder, seeds=[0, 1]), arms=("baseline",))
+    second, other = pictures()
+    assert len(second) == 2
+    assert not set(first) & set(second)
+    assert digest != other
+
+
 def test_summaries_hold_the_planned_runs_only(folder):
     """Results of earlier settings and of other seeds count in no mean and no difference."""
     assert run_study(one_arm(folder, base={"epochs": 1}, seeds=[0, 1]))[0] == 0
@@ -361,8 +492,8 @@ def test_summaries_hold_the_planned_runs_only(folder):
     assert len(new) == 4
     (summary,) = found["summary", "cb", None]
     assert summary["metrics"]["summary/n"] == 1
-    assert summary["metrics"]["summary/accuracy_pct"] == pytest.approx(100 * wanted["cb"])
-    assert summary["metrics"]["delta/parent_accuracy_points"] == pytest.approx(100 * (wanted["cb"] - wanted["baseline"]))
+    assert summary["metrics"]["summary/accuracy_pct"] == pytest.approx(100 * wanted["cb"], abs=0.0051)
+    assert summary["metrics"]["delta/parent_accuracy_points"] == pytest.approx(100 * (wanted["cb"] - wanted["baseline"]), abs=0.0051)
 
 
 def test_a_failed_run_says_why(folder):

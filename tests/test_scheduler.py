@@ -1,19 +1,23 @@
-"""Which job begins when, and what a failure stops."""
+"""Which job begins when, what a budget holds, and what a failure stops."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from ablation import scheduler
+from ablation.plan import Past, make_plan
 from ablation.scheduler import ATTEMPTS, execute
+from tests.studies import study, surroundings
 
 
-def node(key, parent="", state="missing", evaluations=()):
+def node(key, parent="", state="missing", evaluations=(), seconds=1.0):
     """A stage of the plan, as far as the scheduler looks at it."""
-    return SimpleNamespace(state=state, job=SimpleNamespace(key=key, parent=parent, evaluations=tuple(evaluations)))
+    job = SimpleNamespace(key=key, parent=parent, evaluations=tuple(evaluations))
+    return SimpleNamespace(state=state, job=job, seconds=seconds, testing=0.0, left=1)
 
 
-def run(arm, key, stage):
-    return SimpleNamespace(arm=arm, seed=0, key=key, chain=(stage,), needed=True, choice=None, state="missing")
+def run(arm, key, stage, seed=0):
+    return SimpleNamespace(arm=arm, seed=seed, key=key, chain=(stage,), needed=True, choice=None, state="missing")
 
 
 def plan(nodes, runs):
@@ -168,3 +172,143 @@ def test_a_budget_ends_the_beginning():
     assert len(outcome.left) + len(outcome.finished) == len(RUNS)
     assert outcome.left
     assert executor.asked
+
+
+# --- the order, and the budget -------------------------------------------------------------------------------------------------
+
+
+class Clockwork:
+    """An executor whose jobs take as many seconds as `takes` says, on a clock that only it moves; asked to stop, they end at once."""
+
+    def __init__(self, takes, results, num_slots=1):
+        self.takes, self.results, self.num_slots = takes, results, num_slots
+        self.now, self.ends, self.log, self.asked = 0.0, {}, [], False
+
+    @property
+    def num_free(self):
+        return self.num_slots - len(self.ends)
+
+    def submit(self, job):
+        self.ends[job.key] = self.now + self.takes[job.key]
+        self.log.append(job.key)
+
+    def events(self, timeout):
+        if self.asked:
+            stopped, self.ends = list(self.ends), {}
+            return [{"kind": "stopped", "stage": key} for key in stopped]
+        key = min(self.ends, key=self.ends.get)
+        if self.ends[key] > self.now + timeout:
+            self.now += timeout
+            return []
+        self.now = self.ends.pop(key)
+        row = {"seconds": self.takes[key]}
+        told = [{"kind": "epoch", "stage": key, "row": row}, *({"kind": "result", "stage": key, "run": one} for one in self.results[key])]
+        return [*told, {"kind": "done", "stage": key}]
+
+    def ask_to_stop(self):
+        self.asked = True
+
+    def close(self):
+        pass
+
+
+def carried_out_in(budget, nodes, runs, monkeypatch, takes=None, num_slots=1):
+    """What a budget of so many seconds leads to; every stage takes what the plan says, or what `takes` says."""
+    results = {one.job.key: [other.key for other in runs if other.chain[-1] == one.job.key] for one in nodes}
+    executor = Clockwork({one.job.key: one.seconds for one in nodes} | (takes or {}), results, num_slots)
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: executor.now))
+    outcome, _, _ = carried_out(executor, nodes, runs, budget=budget)
+    return outcome, executor
+
+
+def chains(seeds=3, arms=4, seconds=1.0):
+    """For each seed and arm a training, and for the second arm one that goes on from it: `a0/1` is arm 1 with seed 0."""
+    nodes, runs = [], []
+    for seed in range(seeds):
+        for arm in range(arms):
+            key = f"s{seed}a{arm}"
+            nodes += [node(key, seconds=seconds)] + ([node(f"{key}+", key, seconds=seconds)] if arm == 1 else [])
+            runs.append(run(f"arm{arm}", f"run-{key}", f"{key}+" if arm == 1 else key, seed))
+    return nodes, runs
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 3])
+def test_all_arms_of_a_seed_come_first(num_slots, monkeypatch):
+    """Stages begin seed by seed; a child that becomes ready later still begins before the arms of the next seed that wait."""
+    nodes, runs = chains()
+    outcome, executor = carried_out_in(0, nodes, runs, monkeypatch, num_slots=num_slots)
+    begun = [int(key[1]) for key in executor.log]
+    inversions = [(i, j) for i, seed in enumerate(begun) for j in range(i + 1, len(begun)) if begun[j] < seed]
+    assert all(j - i < num_slots for i, j in inversions)  # only what filled a slot while a parent was trained
+    assert num_slots > 1 or not inversions
+    assert not outcome.left
+
+
+def test_the_plan_lists_stages_seed_by_seed(tmp_path):
+    """Nodes are in seed-major order, whatever they share, so that walking them in order trains all arms of the first seed first."""
+    head = [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head"}]
+    arms = {"cb": {"sampler": "class_balanced"}, "head": {"stages": head}, "cb-head": {"of": "cb", "stages": head}, "tta": {"tta": "hflip"}}
+    made = make_plan(
+        study(tmp_path, variants=arms, seeds=(0, 1, 2)), (2, 0, 1), ("tta", "baseline", "cb-head", "head"), surroundings(), Past()
+    )
+    seeds = [one.job.seed for one in made.nodes.values()]
+    assert len(seeds) == 3 * 5  # the baseline's and cb's four epochs, the baseline's other two, and two heads
+    assert seeds == sorted(seeds, key=(2, 0, 1).index)
+
+
+@pytest.mark.parametrize("budget", [1, 4.5, 5, 7.9, 11, 14])
+def test_what_a_budget_leaves_is_balanced(budget, monkeypatch):
+    """With one slot, the finished runs are a prefix of the plan's, and whatever would not end in time was not begun."""
+    nodes, runs = chains()
+    outcome, executor = carried_out_in(budget, nodes, runs, monkeypatch)
+    assert outcome.finished == runs[: len(outcome.finished)]
+    assert outcome.finished + outcome.left == runs
+    assert len(executor.log) == int(budget)
+    assert executor.now <= budget
+    assert not executor.asked
+
+
+def test_nothing_overtakes_what_does_not_fit(monkeypatch):
+    """A stage that would not end in time keeps those after it from beginning, short as they may be."""
+    nodes = [node("first", seconds=3.0), node("long", seconds=5.0), node("short", seconds=1.0)]
+    runs = [run(f"arm-{one.job.key}", f"run-{one.job.key}", one.job.key) for one in nodes]
+    _, executor = carried_out_in(7, nodes, runs, monkeypatch)
+    assert executor.log == ["first"]
+    _, executor = carried_out_in(7, nodes, runs, monkeypatch, num_slots=2)
+    assert executor.log == ["first", "long", "short"]
+
+
+def test_a_child_that_would_not_end_lets_nothing_overtake(monkeypatch):
+    """While a parent is trained, the other slot takes nothing from behind a child that cannot end in what is left."""
+    nodes = [node("first", seconds=3.0), node("child", "first", seconds=3.0), node("other", seconds=1.0)]
+    runs = [run(f"arm-{one.job.key}", f"run-{one.job.key}", one.job.key) for one in nodes]
+    assert carried_out_in(6.5, nodes, runs, monkeypatch, num_slots=2)[1].log == ["first", "other", "child"]
+    assert carried_out_in(5.9, nodes, runs, monkeypatch, num_slots=2)[1].log == ["first", "other"]  # no such budget holds first and child
+    later = [node("begin", seconds=2.0), node("beside", seconds=2.5), *nodes]
+    assert carried_out_in(6.5, later, runs, monkeypatch, num_slots=2)[1].log == ["begin", "beside", "first"]  # at 2.5 s, 5.5 s are to go
+
+
+def test_expectations_are_corrected_by_what_was_measured(monkeypatch):
+    """Where trainings take three times what the plan says, the budget holds a third of them, and all the same nothing is stopped."""
+    nodes, runs = chains(arms=1, seeds=9)
+    outcome, executor = carried_out_in(10, nodes, runs, monkeypatch, takes={one.job.key: 3.0 for one in nodes})
+    assert len(outcome.finished) == 3
+    assert not executor.asked
+
+
+@pytest.mark.parametrize("num_slots", [1, 2])
+def test_what_is_longer_than_the_budget_begins_all_the_same(num_slots, monkeypatch):
+    """A stage that no such budget could hold begins when nothing beside it would end, and is asked to stop when time is up."""
+    nodes = [node("short", seconds=1.0), node("long", seconds=50.0), node("longer", seconds=60.0)]
+    runs = [run(f"arm-{one.job.key}", f"run-{one.job.key}", one.job.key) for one in nodes]
+    outcome, executor = carried_out_in(10, nodes, runs, monkeypatch, num_slots=num_slots)
+    assert executor.log == ["short", "long", "longer"][: 1 + num_slots]
+    assert executor.asked
+    assert [one.arm for one in outcome.left] == ["arm-long", "arm-longer"]
+
+
+def test_finished_runs_are_told_to_the_view():
+    """The view hears of every run that is finished, those of one training each."""
+    runs = [run("cb", "same", "alone"), run("reweight", "same", "alone")]
+    _, _, seen = carried_out(Executor(results={"alone": ["same"]}), [node("alone")], runs)
+    assert [(event["arm"], event["seed"]) for event in seen if event["kind"] == "finished"] == [("cb", 0), ("reweight", 0)]

@@ -173,6 +173,7 @@ def file(**sections):
         },
         {"base": {**BASE, "augment": ["hflip", {"name": "affine", "scale": [0.8, 1.2]}]}},
         {"groups": {"many": ">100", "few": ["truck", 3]}},
+        {"margin": 2},
         {"ladder": {"baseline": None, "a": {"published": {"A": 84.2}, "label": "A", "note": "n", "stages.1.loss": "focal"}}},
         {"variants": {"a": {"of": "b", "loss": "focal"}}},
         {"sweeps": {"s": {"of": "a", "tta": "hflip", "over": {"epochs": [1, 2], "loss": {"f": {"loss": "focal", "label": "F"}}}}}},
@@ -203,6 +204,8 @@ def test_a_file_that_extends_needs_no_base():
         {"seeds": [True]},
         {"study": "a/b"},
         {"keep": "best"},
+        {"margin": 0},
+        {"margin": "0.5"},
         {"groups": "halves"},
         {"groups": {"mny": ">1"}},
         {"groups": {"many": 100}},
@@ -239,9 +242,9 @@ def test_wrong_files(sections):
 
 def test_the_command_prints_it(capsys):
     """`ablate schema` prints the schema."""
-    from ablation import commands
+    from ablation import looking
 
-    assert commands.schema() == 0
+    assert looking.schema() == 0
     assert json.loads(capsys.readouterr().out) == SCHEMA
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "brief", "frames", "load", "write"]
 
-FORMATS = ("markdown", "csv", "json")
+FORMATS = ("markdown", "html", "latex", "csv", "json")
 
 
 def load(study: str) -> "Frames":
@@ -41,12 +41,17 @@ def write(
     arms: Sequence[str] = (),
     *,
     references: Path | None = None,
+    sort: str = "",
+    only_changed: bool = False,
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
     Differences are taken of `metric`, one of the test images', with `test/` or without. `arms` are globs that choose what is shown
-    (none: everything), `references` is a CSV file of published figures to compare with.
+    (none: everything), `references` is a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or
+    `arm`; `only_changed` gives each setting that differs between the arms a column.
     """
     from ablation.report import documents
+    from ablation.report.sections import Shown
 
-    return documents.write(recorded, format, output, metric, arms, references=references)
+    asked = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "")
+    return documents.write(recorded, format, output, asked)

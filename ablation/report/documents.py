@@ -3,69 +3,137 @@
 import fnmatch
 import json
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
-from ablation.report.markdown import Content, document
-from ablation.report.metrics import short_name
+from ablation.report.metrics import FRACTION, is_lower_better, short_name, unit
 from ablation.report.references import References, read
-from ablation.report.tables import METRICS, Frames, Recorded, frames, train_counts
+from ablation.report.sections import Content, Shown, made_by, sections
+from ablation.report.sections.content import RECORDED
+from ablation.report.tables import METRICS, Frames, Recorded, frames
+
+if TYPE_CHECKING:
+    from ablation.report.figures import Page
+
+SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json"}
+WITH_FIGURES = ("markdown", "html")  # the forms that show them
+VOLATILE = ("runs", "stages", "created", "command", "file", "provenance")  # of the plan: what another run of the same study changes
+# frame -> the columns that are differences in points, or in nats where the row's metric is
+DIFFERENCES = {
+    "differences": ("mean", "sd", "low", "high"),
+    "class_differences": ("mean", "sd", "low", "high"),
+    "image_differences": ("mean", "low", "high"),
+    "attribution": ("mean", "sd", "low", "high"),
+    "effects": ("mean", "sd", "low", "high"),
+    "conditions": ("difference", "difference_sd", "low", "high"),
+}
+WHOLE = ("mcnemar", "calibration")  # frames that hold no differences
 
 
-def write(recorded: Recorded, format_name: str, output: Path | None, metric: str, arms: Sequence[str], *, references: Path | None) -> str:
+def write(recorded: Recorded, format_name: str, output: Path | None, asked: Shown) -> str:
     """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
     if format_name not in FORMATS:
         raise unknown_name("--format", "format", format_name, FORMATS)
-    content = gather(recorded, metric, arms, references)
+    content = gather(recorded, asked)
     if output is None:
-        return text(content, format_name)
+        return _printed(content, format_name)
     make_folder(output)
-    content = replace(content, figures=draw(content, output))
+    pages = pages_of(content)
+    _draw(pages, output / "figures")
+    content = with_figures(content, pages)
     for name, body in csv_files(content.frames, content.plan).items():
         (output / name).write_text(body, encoding="utf-8")
-    if format_name != "csv":
-        (output / f"report.{'md' if format_name == 'markdown' else format_name}").write_text(text(content, format_name), encoding="utf-8")
-    return text(content, format_name)
+    told = text(content, format_name, _bytes(output, content))
+    (output / f"report.{SUFFIXES[format_name]}").write_text(told, encoding="utf-8")
+    return told
 
 
-def gather(recorded: Recorded, metric: str, arms: Sequence[str], references: Path | None) -> Content:
-    """What the document is made of: the arms that the globs choose, with differences of that metric."""
-    found = read(references, recorded.plan) if references else References()
-    chosen = known_metric(metric, recorded.runs)
-    shown = chosen_arms(recorded.plan, arms)
-    tidy = frames(recorded, shown, tuple(dict.fromkeys([*METRICS, chosen])), found)
-    return Content(recorded.study, recorded.plan, recorded.superseded, tidy, chosen, found)
+def _printed(content: Content, format_name: str) -> str:
+    """The text alone; only a page of HTML holds its figures itself."""
+    if format_name != "html":
+        return text(content, format_name, {})
+    with tempfile.TemporaryDirectory() as folder:
+        pages = pages_of(content)
+        (Path(folder) / "figures").mkdir()
+        _draw(pages, Path(folder) / "figures")
+        content = with_figures(content, pages)
+        return text(content, format_name, _bytes(Path(folder), content))
 
 
-def text(content: Content, format_name: str) -> str:
-    """The document in one of FORMATS."""
+def gather(recorded: Recorded, asked: Shown) -> Content:
+    """What the document is made of: the arms that the globs choose, in the order asked for, with differences of that metric."""
+    plan = recorded.plan
+    found = read(Path(asked.reference), plan) if asked.reference else References()
+    chosen = known_metric("--metric", asked.metric, recorded.runs)
+    by = [] if asked.sort in ("", "arm") else [known_metric("--sort", asked.sort, recorded.runs)]
+    names = tuple(dict.fromkeys([*METRICS, chosen, *by]))
+    tidy = frames(recorded, chosen_arms(plan, asked.arms), names, found, chosen)
+    tidy = replace(tidy, arms=in_order(tidy.arms, asked.sort))
+    about = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
+    return Content(recorded.study, plan, recorded.superseded, tidy, chosen, found, {}, replace(asked, metric=chosen), about)
+
+
+def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str:
+    """The document in one of FORMATS; `images` has the figures' bytes by the paths that the document names."""
     if format_name == "markdown":
-        return document(content)
+        from ablation.report import markdown
+
+        return markdown.render(content, sections(content))
+    if format_name == "html":
+        from ablation.report import html
+
+        return f"<!-- {made_by(content)} -->\n{html.page(content, sections(content), images)}"
+    if format_name == "latex":
+        from ablation.report import latex
+
+        return f"% {made_by(content)}\n{latex.document(content)}"
     if format_name == "csv":
         return content.frames.arms.to_csv(index=False)
     return as_json(content)
 
 
-def known_metric(metric: str, runs: pd.DataFrame) -> str:
+def known_metric(option: str, metric: str, runs: pd.DataFrame) -> str:
     """The metric's name in the store, whether it was given with `test/` or without."""
     known = dict.fromkeys([*METRICS, *(str(column) for column in runs.columns if str(column).startswith("test/"))])
     full = f"test/{short_name(metric)}"
     if full not in known:
-        raise unknown_name("--metric", "metric", metric, known)
+        raise _unknown_metric(option, metric, [short_name(name) for name in known])
     return full
+
+
+def _unknown_metric(option: str, metric: str, known: Sequence[str]) -> ConfigError:
+    """Names the few metrics that every study has, not those of each class."""
+    main = [*map(short_name, METRICS), *(["arm"] if option == "--sort" else [])]
+    others = [name for name in known if name not in main]
+    hint = unknown_name("", "metric", short_name(metric), [*main, *others]).problem.partition("Did you mean")[2]
+    near = f" Did you mean{hint}" if hint else ""
+    return ConfigError(
+        option, f"unknown metric {metric!r}; expected one of {', '.join(main)}, or recall/CLASS, precision/CLASS, f1/CLASS.{near}"
+    )
+
+
+def in_order(arms: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The arms as the file has them, by name, or the best of a metric first; those without a number come last."""
+    if not column:
+        return arms
+    if column == "arm":
+        return arms.sort_values("arm", kind="stable", ignore_index=True)
+    name = short_name(column)
+    return arms.sort_values(f"{name}_mean", ascending=is_lower_better(name), kind="stable", na_position="last", ignore_index=True)
 
 
 def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:
     """The arms that any of the globs matches; all of them where there is no glob."""
     names = [arm["name"] for arm in plan["arms"]]
     for glob in globs:
-        if not fnmatch.filter(names, glob):
+        if not any(fnmatch.fnmatchcase(name, glob) for name in names):
             raise unknown_name("--arm", "arm", glob, names)
     return [name for name in names if not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)]
 
@@ -80,22 +148,36 @@ def make_folder(output: Path) -> None:
         ) from None
 
 
-def draw(content: Content, output: Path) -> dict[str, list[str]]:
-    """The figures drawn into the folder, as links from the document."""
+def pages_of(content: Content) -> "list[Page]":
+    """The pages of figures that there are to draw."""
     from ablation.report import figures
 
-    plan, folder = content.plan, output / "figures"
-    counts = {f"train (seed {plan['seeds'][0]})": train_counts(plan), "test": plan["test_counts"]}
-    drawn = {
-        "classes": [figures.class_distribution_png(counts, plan["classes"], folder / "classes.png")],
-        "confusion": figures.confusion_pages(content.frames.confusion, plan["classes"], folder),
-        "curves": figures.curve_pages(content.frames.curves, folder),
-    }
-    return {what: [path.relative_to(output).as_posix() for path in paths] for what, paths in drawn.items()}
+    return figures.pages(content.frames, content.plan, content.metric)
+
+
+def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
+    """The content with links to these pages, drawn or not."""
+    links: dict[str, list[tuple[str, str]]] = {}
+    for page in pages:
+        links.setdefault(page.what, []).append((f"figures/{page.name}.png", page.alt))
+    return replace(content, figures=links)
+
+
+def _draw(pages: "Sequence[Page]", folder: Path) -> None:
+    """The pages' files, in that folder."""
+    from ablation.report import figures
+
+    figures.write(pages, folder)
+
+
+def _bytes(folder: Path, content: Content) -> dict[str, bytes]:
+    """path -> bytes of the figures that the document names, and of the same as SVG."""
+    paths = [path for pages in content.figures.values() for path, _ in pages]
+    return {name: (folder / name).read_bytes() for path in paths for name in (path, path.removesuffix("png") + "svg")}
 
 
 def csv_files(tidy: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> its text: the arms, the runs, the per-class figures and the confusion counts."""
+    """File name -> its text: a file per frame, `report.csv` being the one with a row per arm."""
     classes = list(plan["classes"])
     cells = [
         pd.DataFrame(
@@ -109,25 +191,30 @@ def csv_files(tidy: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
         for arm, counts_CC in tidy.confusion.items()
     ]
     confusion = pd.concat(cells) if cells else pd.DataFrame(columns=["arm", "true", "predicted", "count"])
-    tables = {"report.csv": tidy.arms, "runs.csv": tidy.runs, "per_class.csv": tidy.per_class, "confusion.csv": confusion}
-    return {name: table.to_csv(index=False) for name, table in tables.items()}
+    tables = {"report": tidy.arms, "runs": tidy.runs, "per_class": tidy.per_class, "confusion": confusion}
+    tables |= {name: getattr(tidy, name) for name in (*DIFFERENCES, *WHOLE)}
+    return {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
 
 
 def as_json(content: Content) -> str:
     """Everything as one JSON object: fractions (NLL: nats) with all their digits, differences too, and null where there is no number."""
-    tidy = content.frames
+    tidy, plan = content.frames, content.plan
     whole = {
+        "made_by": json.loads(made_by(content).partition("report ")[2]),
         "study": content.study,
         "metric": content.metric,
-        "plan": {name: value for name, value in content.plan.items() if name != "runs"},
+        "plan": {name: value for name, value in plan.items() if name not in VOLATILE},
         "arms": _fractions(tidy.arms),
         "runs": _fractions(tidy.runs),
         "per_class": _fractions(tidy.per_class),
         "averages": _fractions(tidy.averages),
+        **{name: _rows(_as_fractions(getattr(tidy, name), columns)) for name, columns in DIFFERENCES.items()},
+        **{name: _rows(getattr(tidy, name)) for name in WHOLE},
         "confusion": {arm: counts_CC.tolist() for arm, counts_CC in tidy.confusion.items()},
         "curves": _fractions(tidy.curves),
         "unmatched": list(content.references.unmatched),
         "superseded": list(content.superseded),
+        "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages")},
     }
     return json.dumps(_without_nan(whole), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
@@ -136,8 +223,18 @@ def _fractions(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The frame's rows, points turned into fractions."""
     points = [column for column in frame.columns if column.endswith("_points")]
     turned = frame.assign(**{column: frame[column] / 100 for column in points})
-    rows = turned.rename(columns={column: column.removesuffix("_points") for column in points}).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    return _rows(turned.rename(columns={column: column.removesuffix("_points") for column in points}))
+
+
+def _as_fractions(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The same for a frame whose columns hold points unless the row's metric is told in nats."""
+    names = frame["metric"] if "metric" in frame else pd.Series("recall", index=frame.index)
+    scale = names.map(lambda name: 0.01 if unit(str(name)) is FRACTION else 1.0).astype(float)
+    return frame.assign(**{column: frame[column].astype(float) * scale for column in columns})
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _without_nan(value: Any) -> Any:

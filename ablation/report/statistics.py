@@ -14,8 +14,6 @@ from ablation.report.metrics import difference_columns, short_name, unit
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-LEVEL = 0.05
-
 
 def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
     """One row per seed and one column per arm: that metric of the runs that are done, else NaN."""
@@ -87,16 +85,6 @@ def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
 def spread(values_R: Floats) -> tuple[float, float]:
     """The mean and the sample's standard deviation, which is NaN for one value."""
     return float(values_R.mean()), float(values_R.std(ddof=1)) if len(values_R) > 1 else float("nan")
-
-
-def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p that a sign-flip test can reach: two of the 2**n equally likely sign patterns are extreme."""
-    return float(min(1.0, 2.0 ** (1 - pairs)))
-
-
-def seeds_needed() -> int:
-    """The fewest pairs with which a sign-flip test can reach 0.05."""
-    return next(n for n in range(1, 64) if smallest_p(n) < LEVEL)
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

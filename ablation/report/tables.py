@@ -3,16 +3,18 @@
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report import statistics
-from ablation.report.metrics import HEADLINE, RELIABILITY
+from ablation.report import attribution, images, statistics
+from ablation.report.differences import ROLES, class_differences, comparisons, differences
+from ablation.report.metrics import HEADLINE, RELIABILITY, interval_columns, short_name
 from ablation.report.references import References
 from ablation.report.words import change_words
 
@@ -42,19 +44,28 @@ class Recorded(Protocol):
         """The runs in the store that the newest plan no longer has."""
 
     def predictions(self, run_id: str) -> pd.DataFrame:
-        """The test images' label and predicted class."""
+        """The test images' index, label, predicted class and scores."""
 
     def curves(self, run_ids: list[str]) -> pd.DataFrame:
         """run_id, metric, step and value of every point of every curve."""
 
+    def artifact(self, run_id: str, name: str) -> Path:
+        """The local path of a file of the run."""
+
 
 @dataclass(frozen=True)
 class Frames:
-    """A study's results: fractions (NLL: nats), and differences in points where a column's name says so.
+    """A study's results. Values are fractions (NLL: nats), differences points (NLL: nats).
 
-    `runs` has one row per planned arm and seed; `arms` one per arm; where an arm is chosen among others for each seed, `chosen` names
-    the one of that seed, or those of all seeds; `per_class` one per arm and class; `averages` one per arm and
-    average; `confusion` the counts of each arm summed over its seeds (rows are true classes); `curves` one row per point.
+    `runs` has one row per planned arm and seed; `arms` one per arm, with the ids of its runs, and where an arm is chosen among others
+    for each seed, `chosen` names the one of that seed, or those of all seeds; in it, columns with points say so in their names.
+    `per_class` has one row per arm and class; `averages` one per arm and average; `confusion` the counts of each arm summed over its
+    seeds (rows are true classes); `curves` one row per point; `calibration` one per arm and bin of confidence that holds images.
+
+    `differences` has one row per arm, role of its partner (parent, baseline) and metric, with tests over seeds, and `class_differences`
+    one per class, of recalls. `image_differences` and `mcnemar` hold what the test images leave in doubt, which is another question.
+    `attribution` has what each rung of the ladder does in each place, `effects` those of crossed settings, and `conditions` each arm
+    under a condition against itself without.
     """
 
     runs: pd.DataFrame
@@ -63,6 +74,14 @@ class Frames:
     averages: pd.DataFrame
     confusion: dict[str, npt.NDArray[np.int64]]
     curves: pd.DataFrame
+    differences: pd.DataFrame
+    class_differences: pd.DataFrame
+    image_differences: pd.DataFrame
+    mcnemar: pd.DataFrame
+    calibration: pd.DataFrame
+    attribution: pd.DataFrame
+    effects: pd.DataFrame
+    conditions: pd.DataFrame
 
 
 def frames(
@@ -70,22 +89,84 @@ def frames(
     shown: Sequence[str] | None = None,
     metrics: Sequence[str] = METRICS,
     references: References | None = None,
+    chosen: str = "test/accuracy",
 ) -> Frames:
-    """The frames of the arms `shown` (None: of all of them), differences being taken to every arm, shown or not."""
-    runs = run_rows(recorded)
-    names = [arm["name"] for arm in recorded.plan["arms"]]
+    """The frames of the arms `shown` (None: of all of them); differences are taken to every arm, shown or not, and corrected for all.
+
+    `arms` has the intervals and verdicts of the metric `chosen`, which is one of `metrics`.
+    """
+    plan, runs = recorded.plan, run_rows(recorded)
+    names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
-    arms = arm_rows(recorded.plan, runs, metrics, references or References())
+    compared, pairs = differences(plan, runs, metrics), _of_arms(comparisons(plan), kept)
+    results = _results(recorded, runs, {*kept, *pairs["against"]})
+    counts = {arm: np.stack([one.counts_CC for one in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
-    counts = confusions(recorded, shown_runs, kept)
+    arms = _with_verdicts(arm_rows(plan, runs, metrics, references or References()), compared, chosen)
+    classes = list(plan["classes"])
     return Frames(
         runs=shown_runs,
-        arms=arms[arms["arm"].isin(kept)].reset_index(drop=True),
-        per_class=class_rows(counts, recorded.plan),
+        arms=_of_arms(arms, kept),
+        per_class=class_rows(counts, plan),
         averages=average_rows(counts),
         confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
         curves=curve_rows(recorded, shown_runs),
+        differences=_of_arms(compared, kept),
+        class_differences=class_differences(pairs, _recalls(results, classes), classes, class_groups(plan)),
+        image_differences=images.image_rows(pairs, results),
+        mcnemar=images.mcnemar_rows(pairs, results),
+        calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
+        attribution=_each(attribution.attribution, plan, runs, metrics),
+        effects=_each(attribution.effects, plan, runs, metrics),
+        conditions=_of_arms(_each(attribution.conditions, plan, runs, metrics), kept),
     )
+
+
+def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    return frame[frame["arm"].isin(arms)].reset_index(drop=True)
+
+
+def _each(
+    table: Callable[[Mapping[str, Any], pd.DataFrame, str], pd.DataFrame],
+    plan: Mapping[str, Any],
+    runs: pd.DataFrame,
+    metrics: Sequence[str],
+) -> pd.DataFrame:
+    """A table of every metric, one below the other; where a metric has no rows, none of its."""
+    found = [table(plan, runs, metric) for metric in metrics]
+    return pd.concat([one for one in found if not one.empty] or found[:1], ignore_index=True)
+
+
+def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> dict[str, dict[int, images.Predictions]]:
+    """arm -> seed -> what is kept of the predictions of the runs that are done, each read once; arms without such a run are not in it."""
+    done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
+    read = {run_id: images.read(recorded.predictions(run_id), len(recorded.plan["classes"])) for run_id in dict.fromkeys(done["run_id"])}
+    found: dict[str, dict[int, images.Predictions]] = {}
+    for arm, seed, run_id in zip(done["arm"], done["seed"], done["run_id"], strict=True):
+        found.setdefault(arm, {})[int(seed)] = read[run_id]
+    return found
+
+
+def _recalls(results: images.Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """arm -> recalls by seed and class, NaN where a class has no test images."""
+    found = {}
+    for arm, by_seed in results.items():
+        figures = statistics.class_figures(np.stack([one.counts_CC for one in by_seed.values()]))
+        recall_RC = np.where(figures["support"] > 0, figures["recall"], np.nan)
+        found[arm] = pd.DataFrame(recall_RC, index=pd.Index(list(by_seed)), columns=list(classes))
+    return found
+
+
+def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The arms with intervals and verdicts of one metric beside."""
+    name = short_name(metric)
+    columns = {}
+    for role in ROLES:
+        own = compared[(compared["role"] == role) & (compared["metric"] == name)].set_index("arm").reindex(arms["arm"])
+        low, high = interval_columns(name, role)
+        columns[low], columns[high] = own["low"].to_numpy(dtype=float), own["high"].to_numpy(dtype=float)
+        columns[f"verdict_vs_{role}"] = np.array([_text(word) for word in own["verdict"]], dtype=object)
+    return arms.assign(**columns)
 
 
 def run_rows(recorded: Recorded) -> pd.DataFrame:
@@ -123,13 +204,15 @@ def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]
     counts = runs.groupby("arm")["state"].agg(planned="size", n=lambda states: int((states == "done").sum()))
     arms = arms.join(counts, on="arm").fillna({"planned": 0, "n": 0}).astype({"planned": int, "n": int})
     arms["chosen"] = [choices(runs, name) for name in arms["arm"]]
+    arms["runs"] = [" ".join(runs.loc[(runs["arm"] == name) & (runs["state"] == "done"), "run_id"]) for name in arms["arm"]]
     compared = [statistics.compare(runs, arms, metric) for metric in metrics]
     return pd.concat([arms, *compared, _published(plan, references, runs)], axis=1)
 
 
 def choices(runs: pd.DataFrame, arm: str) -> str:
     """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0, on 120 images`."""
-    own = runs[(runs["arm"] == arm) & (runs["chosen"] != "")].to_dict("records")
+    rows = runs[(runs["arm"] == arm) & (runs["chosen"] != "")]
+    own = [] if rows.empty else rows.to_dict("records")  # nearly always empty, and turning no row into records takes as long as one
     words = [f"seed {row['seed']} {row['chosen']}" + _equal(row.get("choice/equal", 1.0)) for row in own]
     images = sorted({int(row["validation/images"]) for row in own if row.get("validation/images", 0) > 0})
     return ", ".join(words) + (f", on {' or '.join(map(str, images))} validation images" if images else "")
@@ -177,20 +260,6 @@ def published_accuracies(plan: Mapping[str, Any], references: References) -> dic
         }
         for arm in plan["arms"]
     }
-
-
-def confusions(recorded: Recorded, runs: pd.DataFrame, arms: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """arm -> counts_RCC, one matrix per run that is done; arms without such a run are not in it."""
-    num_classes = len(recorded.plan["classes"])
-    matrices: dict[str, npt.NDArray[np.int64]] = {}
-    by_arm: dict[str, list[npt.NDArray[np.int64]]] = {arm: [] for arm in arms}
-    for row in runs[runs["state"] == "done"].itertuples():
-        run_id = str(row.run_id)
-        if run_id not in matrices:
-            predictions = recorded.predictions(run_id)
-            matrices[run_id] = statistics.confusion_matrix(predictions["label"], predictions["predicted"], num_classes)
-        by_arm[str(row.arm)].append(matrices[run_id])
-    return {arm: np.stack(counts) for arm, counts in by_arm.items() if counts}
 
 
 def class_rows(counts: Mapping[str, npt.NDArray[np.int64]], plan: Mapping[str, Any]) -> pd.DataFrame:

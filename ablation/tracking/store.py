@@ -29,6 +29,18 @@ from ablation.errors import StoreError, nearest
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 PLAN = "plan.json"
+COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
+VERSION = "ablation.version."  # before a package's name: the tag with its version
+CONTEXT = {  # column of the frame of runs -> the tag that it comes from
+    "commit": "mlflow.source.git.commit",
+    "dirty": "ablation.git.dirty",
+    "hardware": "ablation.hardware",
+    "device": "ablation.device",
+    "precision": "ablation.precision",
+    "statistical": "ablation.statistical",
+    "command": "ablation.command",
+}
+COLUMNS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen", *CONTEXT, "versions", "digest")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +93,10 @@ class Recorded:
         rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id)]
         return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
 
+    def artifact(self, run_id: str, name: str) -> Path:
+        """A file among the run's artifacts; raises StoreError where it is not there."""
+        return self.store.artifact(run_id, name)
+
 
 class Store:
     """A tracking store, opened."""
@@ -90,6 +106,7 @@ class Store:
         self.root = root
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
         self.client = MlflowClient(uri)
+        self._places: dict[str, str] = {}  # run id -> where its artifacts lie, which never changes
 
     @classmethod
     def open(cls, root: Path | None = None) -> "Store":
@@ -134,6 +151,12 @@ class Store:
         found = [(one.name, int(one.tags["ablation.changed"])) for one in self._experiments() if "ablation.changed" in one.tags]
         return sorted(found, key=lambda one: -one[1])
 
+    @told
+    def changed(self, study: str) -> int:
+        """When the study was changed last, in milliseconds; 0 where there is no such study."""
+        found = self.client.get_experiment_by_name(study)
+        return int(found.tags.get("ablation.changed", 0)) if found else 0
+
     def _experiments(self) -> list[Experiment]:
         return list(self.client.search_experiments(max_results=1000))
 
@@ -145,13 +168,14 @@ class Store:
 
     @told
     def runs(self, experiment: str) -> list[dict[str, Any]]:
-        """Every run of a study as id, status, start, end, tags and metrics, the newest first."""
+        """Every run of a study as id, status, start, end, tags, metrics and its data's digest, the newest first."""
         found, token = [], None
         while True:
             page = self.client.search_runs(
                 [experiment], "", ViewType.ACTIVE_ONLY, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
             )
             found += [_as_dict(run) for run in page]
+            self._places |= {run.info.run_id: run.info.artifact_uri for run in page}
             token = page.token
             if not token:
                 return found
@@ -201,6 +225,39 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 _place(path, folder / name)
 
+    def show_picture(self, run_id: str, key: str, path: Path) -> None:
+        """Show a picture in the run's page and in MLflow's grid of images, in place of the one before."""
+        from PIL import Image
+
+        folder = self._local_folder(run_id)
+        for old in folder.glob(f"images/{key}[+%]*") if folder else ():
+            old.unlink()
+        with Image.open(path) as image:
+            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0)
+
+    def prepare_view(self, experiment: str, name: str, wanted: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
+        """A view of the study's runs that MLflow's page opens with `viewStateShareKey=name`: which runs, and which columns."""
+        columns = [*(f"tags.`{tag}`" for tag in tags), *(f"metrics.`{metric}`" for metric in metrics), "attributes.`Duration`"]
+        view = {
+            "searchFilter": wanted,
+            "orderByKey": "attributes.start_time",
+            "orderByAsc": False,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": columns,
+            "columnOrder": columns,
+            "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
+            "runsHiddenMode": "FIRST_20_RUNS",
+        }
+        self._set_tag(experiment, f"mlflow.sharedViewState.{name}", json.dumps(view))
+        self._set_tag(experiment, "mlflow.experimentKind", "custom_model_development")
+
+    def _set_tag(self, experiment: str, name: str, value: str) -> None:
+        if self.client.get_experiment(experiment).tags.get(name) != value:
+            self.client.set_experiment_tag(experiment, name, value)
+
     def _upload(self, run_id: str, name: str, path: Path) -> None:
         if name == path.name:
             self.client.log_artifact(run_id, str(path))
@@ -209,7 +266,9 @@ class Store:
             self.client.log_artifact(run_id, shutil.copyfile(path, Path(beside) / name))
 
     def _local_folder(self, run_id: str) -> Path | None:
-        uri = self.client.get_run(run_id).info.artifact_uri
+        if run_id not in self._places:
+            self._places[run_id] = self.client.get_run(run_id).info.artifact_uri
+        uri = self._places[run_id]
         if uri.startswith("/"):  # a path as it is, whatever characters it has
             return Path(uri)
         return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else None
@@ -262,7 +321,10 @@ class Store:
 
 
 def chosen(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
-    """The plan's runs as a frame, one row each, and the names of runs that it no longer has."""
+    """The plan's runs as a frame, one row each, and the names of runs that it no longer has.
+
+    The columns are COLUMNS, and the metrics: these have a slash in their names, and no other column has.
+    """
     wanted = {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     superseded = []
@@ -272,13 +334,19 @@ def chosen(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[
         if wanted.get((arm, seed)) != key:
             superseded.append(f"{arm} {seed}")
         elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
-            about = {"arm": arm, "seed": seed, "status": run["status"], "key": key, "run_id": run["run_id"]}
-            about |= {"start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
-            about["chosen"] = tags.get("ablation.chosen", "")
-            rows[arm, seed] = about | run["metrics"]
-    columns = ["arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen"]
-    frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
+            rows[arm, seed] = _about(run) | run["metrics"]
+    frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=list(COLUMNS))
     return frame, sorted(set(superseded))
+
+
+def _about(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a run beside its metrics, by COLUMNS; an empty text where something was not recorded."""
+    tags = run["tags"]
+    versions = {name.removeprefix(VERSION): value for name, value in sorted(tags.items()) if name.startswith(VERSION)}
+    found = {"arm": tags["ablation.arm"], "seed": int(tags["ablation.seed"]), "status": run["status"], "key": tags["ablation.key"]}
+    found |= {"run_id": run["run_id"], "start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
+    found |= {"chosen": tags.get("ablation.chosen", ""), **{column: tags.get(tag, "") for column, tag in CONTEXT.items()}}
+    return found | {"versions": json.dumps(versions) if versions else "", "digest": run["digest"]}
 
 
 def make_database(database: Path) -> None:
@@ -338,7 +406,8 @@ def _place(source: Path, target: Path) -> None:
 def _as_dict(run: Any) -> dict[str, Any]:
     info = run.info
     about = {"run_id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time, "name": info.run_name}
-    return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics)}
+    seen = [one.dataset.digest for one in run.inputs.dataset_inputs] if run.inputs else []
+    return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics), "digest": seen[-1] if seen else ""}
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,10 @@ import numpy as np
 import pandas as pd
 
 CLASSES = ("plane", "a|b", "<i>cat</i>", "two\nlines")
+PROVENANCE = {
+    "commit": "c0ffee" * 6 + "c0ff", "dirty": "false", "versions": '{"torch": "2.11.0"}', "hardware": "x86_64 Thing, 2 cores",
+    "device": "cpu AVX2", "precision": "fp32", "statistical": "no", "digest": "d1d2d3", "command": "ablate run demo.yaml",
+}  # fmt: skip
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Study:
 
 def arm(name, parent, kind="ladder", baseline="baseline", **more):
     """A planned arm with what every arm has."""
-    own = {"change": {}, "labels": {}, "same_as": None, "label": "", "note": "", "published": {}}
+    own = {"change": {}, "labels": {}, "same_as": None, "label": "", "note": "", "published": {}, "factors": {}}
     return {"name": name, "parent": parent, "baseline": None if name == baseline else baseline, "kind": kind, **own, **more}
 
 
@@ -62,6 +66,7 @@ def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), a
             rows[-1].update(
                 {"start": "2026-01-02T00:00:00", "end": "2026-01-02T00:01:00", "reason": "nan: the loss is NaN" if failed else None}
             )
+            rows[-1].update(PROVENANCE)
             rows[-1]["chosen"] = dict(chosen).get((one["name"], seed), "")
             if not failed:
                 tables[run_id] = predictions(len(planned), len(classes), images)
@@ -73,6 +78,8 @@ def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), a
         "groups": groups or {"many": list(classes[:half]), "medium": [], "few": list(classes[half:])},
         "counts": {str(seed): [100 - index for index in range(len(classes))] for seed in seeds}, "test_counts": [images] * len(classes),
         "created": "2026-01-02T03:04:05", "command": "ablate run demo.yaml", "file": "demo.yaml", "notes": ["statistical on CUDA"],
+        "margin": 0.5,
+        "provenance": {"commit": PROVENANCE["commit"], "dirty": False, "versions": {"torch": "2.11.0"}, "hardware": "Thing", "user": ""},
     }  # fmt: skip
     curves = pd.DataFrame(points, columns=["run_id", "metric", "step", "value"])
     return Study("demo", plan, pd.DataFrame(rows), ["old 0"], tables, curves)
@@ -83,7 +90,11 @@ def predictions(seed, num_classes, images):
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(num_classes), images)
     guesses = generator.integers(0, num_classes, len(labels))
-    return pd.DataFrame({"label": labels, "predicted": np.where(generator.random(len(labels)) < 0.6, labels, guesses)})
+    predicted = np.where(generator.random(len(labels)) < 0.6, labels, guesses)
+    logits = generator.normal(size=(len(labels), num_classes))
+    logits[np.arange(len(labels)), predicted] = logits.max(axis=1) + 0.5
+    table = pd.DataFrame({"index": np.arange(len(labels)), "label": labels, "predicted": predicted})
+    return pd.concat([table, pd.DataFrame(logits, columns=[f"logit/{c}" for c in range(num_classes)])], axis=1)
 
 
 def metrics(table, num_classes):

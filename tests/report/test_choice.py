@@ -22,7 +22,7 @@ def test_the_report_says_what_each_seed_chose(ablate):
     rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
     assert picked[0] == picked[1] == "tau/0.1"
     assert {**rows["tau/best"], "arm": "tau/0.1"} == rows["tau/0.1"]
-    assert cells(text, "## Comparison")[3]["what changed"].endswith("posthoc.tau: the best of 0.1, 30.0 by val/nll")
+    assert cells(text, "## Comparison")[3]["what changed"] == "posthoc logit_adjustment (tau: the best of 0.1, 30.0 by val/nll)"
     table = pd.read_csv(io.StringIO(ablate("report", "--format", "csv").out), keep_default_na=False)
     assert table["chosen"].tolist() == ["", "", "", "seed 0 tau/0.1, seed 1 tau/0.1, on 70 validation images"]
 
@@ -31,7 +31,7 @@ def test_the_frame_of_runs_has_the_tag():
     """A run that stands for another has that one's arm; the others, and a frame without runs, have none."""
     plan = {"runs": [{"arm": "tau/best", "seed": seed, "key": "k"} for seed in (0, 1)]}
     tags = {"ablation.arm": "tau/best", "ablation.key": "k"}
-    about = {"run_id": "r", "status": "FINISHED", "start": 0, "end": 1, "metrics": {}}
+    about = {"run_id": "r", "status": "FINISHED", "start": 0, "end": 1, "metrics": {}, "digest": "d"}
     runs = [about | {"tags": tags | {"ablation.seed": "0", "ablation.chosen": "tau/1.0"}}, about | {"tags": tags | {"ablation.seed": "1"}}]
     assert chosen(plan, runs)[0]["chosen"].tolist() == ["tau/1.0", ""]
     assert chosen(plan, [])[0]["chosen"].tolist() == []

@@ -2,17 +2,22 @@
 
 import io
 import json
+import math
 import re
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ablation import report
 from ablation.errors import ConfigError
 from ablation.evaluation import NUM_BINS
-from ablation.report.markdown import claim
+from ablation.report import documents
+from ablation.report.sections.claims import claim
 from tests.report.studies import CLASSES, LADDER, arm, cells, study
 
+FRAMES = ("differences", "class_differences", "image_differences", "mcnemar", "calibration", "attribution", "effects", "conditions")
+CONDITIONED = [{**one, "condition": "no-lag" if one["kind"] == "condition" else None} for one in LADDER]
 ESCAPED = ["plane", "a|b", "&lt;i&gt;cat&lt;/i&gt;", "two lines"]
 
 
@@ -22,7 +27,7 @@ def numbers(cell):
 
 
 def test_the_comparison_table_has_the_frames_numbers():
-    """Percent and points to two decimals, for every arm of the ladder in its order."""
+    """Percent and points to two decimals, differences with their interval and verdict, for every arm of the ladder in its order."""
     recorded = study()
     rows = cells(report.write(recorded), "## Comparison")
     arms = report.frames(recorded).arms.set_index("arm")
@@ -32,9 +37,9 @@ def test_the_comparison_table_has_the_frames_numbers():
         assert numbers(row["accuracy"]) == pytest.approx([100 * own["accuracy_mean"], 100 * own["accuracy_sd"]], abs=0.0051)
         assert row["medium"] == "–"
         if own["parent"]:
-            expected = [own["accuracy_vs_parent_points"], own["accuracy_vs_parent_sd_points"]]
+            expected = [own[f"accuracy_vs_parent{part}_points"] for part in ("", "_low", "_high")]
             assert numbers(row["vs parent"]) == pytest.approx(expected, abs=0.0051)
-            assert row["vs parent"].endswith("(3)")
+            assert row["verdict"] == own["verdict_vs_parent"]
     assert (rows[0]["A"], rows[1]["A"], rows[0]["vs parent"]) == ("84.22", "–", "–")
     assert rows[1]["what changed"] == "sampler class_balanced"
     assert rows[4]["what changed"] == "sampler class_balanced; same training as cb"
@@ -55,25 +60,31 @@ def test_gaps_are_named():
     assert "- cb, seed 1: failed (nan: the loss is NaN)" in text
     assert "- mixup, seed 2: missing" in text
     rows = {row["arm"]: row for row in cells(text, "## Comparison")}
-    assert rows["cb"]["n"] == "2/3"
-    assert rows["mixup (MixUp)"]["vs parent"].endswith("(1)")
+    assert rows["cb"]["n"] == "[2/3](#runs)"
+    assert rows["mixup (MixUp)"]["vs parent"].endswith("(1 of 3)")
+    assert "[" not in rows["mixup (MixUp)"]["vs parent"]
+    assert text.index("## Not done") < text.index("## What can be claimed") < text.index("## Comparison")
+    assert "**Fewer runs than planned**: cb and mixup" in text
 
 
 def test_an_arm_without_a_run_is_a_blank_row():
     """Its numbers are blank, not zero and not a dash, and the arm is still there."""
     rows = {row["arm"]: row for row in cells(report.write(study(broken={("cb", seed) for seed in (0, 1, 2)})), "## Comparison")}
-    assert (rows["cb"]["n"], rows["cb"]["accuracy"], rows["cb"]["vs baseline"]) == ("0/3", "", "")
+    assert (rows["cb"]["n"], rows["cb"]["accuracy"], rows["cb"]["vs baseline"]) == ("[0/3](#runs)", "", "")
 
 
 @pytest.mark.parametrize(
-    ("pairs", "words"),
-    [(0, "no difference is claimed"), (1, "One seed gives no interval"),
-     (2, "2 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.5); 6 can"),
-     (5, "0.062); 6 can"), (6, "p = 0.031 at best")],
+    ("pairs", "tests", "words"),
+    [(0, 5, "no difference is claimed"), (1, 1, "One seed gives no interval: no difference can be told from chance. 6 seeds can."),
+     (2, 1, "2 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.5); 6 can."),
+     (3, 5, "3 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.25); 6 can (8 after Holm over 5 comparisons"),
+     (5, 1, "0.062); 6 can"), (6, 1, "p = 0.031 at best, which withstands Holm over up to 1 comparison."),
+     (8, 5, "withstands Holm over up to 6 comparisons."),
+     (8, 28, "withstands Holm over up to 6 comparisons; the largest family has 28, for which 11 seeds are needed.")],
 )  # fmt: skip
-def test_what_few_seeds_cannot_claim_is_said(pairs, words):
-    """In plain words, by the number of pairs."""
-    assert words in claim(pairs)
+def test_what_few_seeds_cannot_claim_is_said(pairs, tests, words):
+    """In plain words, by the number of pairs and the size of the largest family."""
+    assert words in claim(pairs, tests)
 
 
 def test_one_seed_has_no_interval():
@@ -118,11 +129,13 @@ def test_the_rest_of_the_document():
     assert cells(text, "## Time and epochs")[-1] == {
         "arm": "all arms", "time": "21 min 00 s", "shared time": "10 min 30 s", "epochs": "42", "shared epochs": "21",
     }  # fmt: skip
-    assert len(cells(text, "## Runs")) == 21
+    assert len(cells(text, "### Runs")) == 21
     assert "- old 0" in text
     assert "- statistical on CUDA" in text
-    assert "*medium*: no class." in text
+    assert "*many*: 2 classes (plane and a\\|b); *medium*: no class; *few*: 2 classes" in text.split("## ")[0]
     assert "](figures/" not in text
+    runs = cells(text, "### Runs")
+    assert {row["run"].strip("`") for row in runs} == set(study().runs["run_id"])
 
 
 @pytest.mark.parametrize("format_name", report.FORMATS)
@@ -136,11 +149,13 @@ def test_with_output_the_folder_holds_the_document_its_figures_and_the_csv_files
     """The text that is returned is the file's, and every figure that it links to is there."""
     text = report.write(study(), format_name, tmp_path / "new" / "out")
     folder = tmp_path / "new" / "out"
-    name = {"markdown": "report.md", "csv": "report.csv", "json": "report.json"}[format_name]
+    name = f"report.{documents.SUFFIXES[format_name]}"
     assert (folder / name).read_text() == text
-    assert {"report.csv", "runs.csv", "per_class.csv", "confusion.csv", "figures"} <= {path.name for path in folder.iterdir()}
+    files = {"report.csv", "runs.csv", "per_class.csv", "confusion.csv", "figures", *(f"{name}.csv" for name in FRAMES)}
+    assert files | {name} == {path.name for path in folder.iterdir()}
     links = re.findall(r"\]\((figures/[^)]*)\)", text)
-    assert len(links) == (3 if format_name == "markdown" else 0)
+    assert len(links) == len(set(links))
+    assert bool(links) == (format_name == "markdown")
     assert all((folder / link).stat().st_size > 1000 for link in links)
     confusion = pd.read_csv(folder / "confusion.csv")
     assert len(confusion) == len(LADDER) * len(CLASSES) ** 2
@@ -208,10 +223,11 @@ def test_a_metric_is_told_in_its_own_unit(name, scale, decimals, words):
     title = {"nll": "NLL", "ece": "ECE", "g_mean": "G-mean", "worst": "worst class"}[name.removeprefix("test/")]
     values = recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name.removeprefix('test/')}")
     row = cells(text, "## Comparison")[1]
-    assert row[title] == f"{scale * values['cb'].mean():.{decimals}f} ± {scale * values['cb'].std():.{decimals}f}"
+    assert row[title].strip("*") == f"{scale * values['cb'].mean():.{decimals}f} ± {scale * values['cb'].std():.{decimals}f}"
     gains = scale * (values["cb"] - values["baseline"])
-    assert row["vs parent"] == f"{gains.mean():+.{decimals}f} ± {gains.std():.{decimals}f} (3)"
-    assert cells(text, "## Runs")[3][title] == f"{scale * values['cb'][0]:.{decimals}f}"
+    bounds = stats.t.interval(0.95, 2, gains.mean(), gains.std() / math.sqrt(3))
+    assert row["vs parent"] == f"{gains.mean():+.{decimals}f} [{bounds[0]:+.{decimals}f}, {bounds[1]:+.{decimals}f}]"
+    assert cells(text, "### Runs")[3][title] == f"{scale * values['cb'][0]:.{decimals}f}"
 
 
 def test_the_second_table_has_the_worst_class_and_the_calibration():
@@ -219,11 +235,13 @@ def test_the_second_table_has_the_worst_class_and_the_calibration():
     recorded = study(broken={("cb", 1), *(("mixup", seed) for seed in (0, 1, 2))})
     text = report.write(recorded)
     rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
-    assert list(rows) == [one["name"] for one in LADDER]
+    assert list(rows) == [one["name"] for one in LADDER if one["kind"] != "condition"]
+    folded = cells(text, "### Worst class and calibration under the conditions")
+    assert [row["arm"] for row in folded] == ["no-lag/baseline", "no-lag/cb"]
     for title, name, scale in (("worst class", "worst", 100), ("G-mean", "g_mean", 100), ("NLL", "nll", 1), ("ECE", "ece", 100)):
         values = scale * recorded.runs[recorded.runs["arm"] == "cb"][f"test/{name}"]
         assert numbers(rows["cb"][title]) == pytest.approx([values.mean(), values.std()], abs=0.0051)
-    assert (rows["cb"]["n"], rows["mixup"]["n"], rows["mixup"]["NLL"]) == ("2/3", "0/3", "")
+    assert (rows["cb"]["n"], rows["mixup"]["n"], rows["mixup"]["NLL"]) == ("[2/3](#runs)", "[0/3](#runs)", "")
     assert f"over {NUM_BINS} bins" in text
     assert "For NLL and ECE lower is better." in text
 
@@ -233,7 +251,7 @@ def test_a_store_without_these_metrics_has_dashes():
     recorded = study()
     recorded.runs = recorded.runs.drop(columns=["test/nll", "test/ece", "test/g_mean"])
     row = cells(report.write(recorded, metric="nll"), "## Worst class and calibration")[0]
-    assert (row["n"], row["G-mean"], row["NLL"], row["ECE"]) == ("3", "–", "–", "–")
+    assert (row["n"], row["G-mean"], row["NLL"], row["ECE"]) == ("[3](#runs)", "–", "–", "–")
     assert json.loads(report.write(recorded, "json"))["arms"][0]["nll_mean"] is None
 
 
@@ -277,13 +295,13 @@ def test_a_choice_is_told_under_its_table():
     assert "**C** *chosen*, each seed's run is another arm's" in comparison
     row = cells(text, "## Comparison")[3]
     assert (row["labels"], row["what changed"]) == ("C", "posthoc.tau: the best of 0.5, 1.0 by val/nll")
-    assert [row["arm"] for row in cells(text, "## Time and epochs")] == ["baseline", "tau/0.5", "tau/1.0", "all arms"]
+    assert [row["arm"] for row in cells(text, "### Time and epochs")] == ["baseline", "tau/0.5", "tau/1.0", "all arms"]
     assert "Sharing saved 3 min 00 s" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"format": "html"}, "--format: unknown format 'html'"), ({"metric": "acuracy"}, "Did you mean 'test/accuracy'"),
+    [({"format": "htm"}, "--format: unknown format 'htm'"), ({"metric": "acuracy"}, "Did you mean 'accuracy'"),
      ({"arms": ["zz*"]}, "--arm: unknown arm")],
 )  # fmt: skip
 def test_unknown_words_are_errors(arguments, words):
@@ -330,7 +348,7 @@ def test_a_hundred_classes_do_not_explode():
     assert len(cells(text, "### cb: confusions")) == 10
     shares = [float(row["share"]) for row in cells(text, "### cb: confusions")]
     assert shares == sorted(shares, reverse=True)
-    assert max(map(len, text.split("## How to read this")[0].splitlines())) < 400
+    assert max(map(len, text.split("### How to read this")[0].splitlines())) < 450
 
 
 def test_a_long_change_is_cut_in_the_table_and_whole_below():
@@ -338,7 +356,7 @@ def test_a_long_change_is_cut_in_the_table_and_whole_below():
     change = {f"loss.field{number}": [number, number + 1] for number in range(5)}
     text = report.write(study([arm("baseline", None), arm("many", "baseline", change=change)], seeds=[0]))
     assert cells(text, "## Comparison")[1]["what changed"].endswith("; and 2 more")
-    rows = cells(text, "## Changes")
+    rows = cells(text, "### Changes")
     assert [(row["setting"], row["from"], row["to"]) for row in rows] == [(f"loss.field{n}", str(n), str(n + 1)) for n in range(5)]
 
 
@@ -348,7 +366,7 @@ def test_nothing_done_yet_is_a_report_too(tmp_path):
     text = report.write(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}), output=tmp_path)
     assert "Runs: 0 done, 0 failed, 2 missing" in text
     assert "No arm has a seed in common with its baseline" in text
-    assert "## Per class" not in text
+    assert "### Per class" not in text
 
 
 def test_seventy_arms_stay_readable(tmp_path):
@@ -356,5 +374,316 @@ def test_seventy_arms_stay_readable(tmp_path):
     arms = [arm("baseline", None), *(arm(f"a{number}", "baseline", "sweep") for number in range(70))]
     text = report.write(study(arms, seeds=[0], images=5, steps=2), arms=["baseline", "a1*"], output=tmp_path)
     assert len(cells(text, "## Comparison")) == 12
-    assert text.count("(figures/confusion-") == 1
-    assert text.count("(figures/curves-") == 2
+    assert text.count("(figures/confusion-") > 0
+
+
+def folded(text):
+    """The lines that lie within details."""
+    depth, inside = 0, []
+    for line in text.splitlines():
+        depth += line.startswith("<details>") - line.startswith("</details>")
+        inside += [line] if depth else []
+    assert depth == 0
+    return inside
+
+
+def test_what_is_short_comes_first_and_details_are_folded():
+    """Claims, comparison, differences, trades; per-class tables, runs and provenance open on a click, under headings of their own."""
+    text = report.write(study(CONDITIONED))
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## What can be claimed", "## Comparison", "## Comparison under no-lag", "## Differences", "## Who gained, who paid",
+        "## Conditions side by side", "## Worst class and calibration", "## Details",
+    ]  # fmt: skip
+    for heading in (
+        "### Every test",
+        "### Doubt from the test images",
+        "### Changes",
+        "#### cb (n = 3)",
+        "#### cb: confusions",
+        "### Runs",
+        "### Provenance",
+    ):
+        assert heading in folded(text)
+    assert "<summary>cb (n = 3)</summary>" in text
+    assert len(text.splitlines()) - len(folded(text)) < 130
+
+
+def test_names_are_themselves_within_a_summary():
+    """There Markdown's backslashes would show, and HTML is still no markup."""
+    text = report.write(study([arm("baseline", None), arm("a|b<i>", "baseline")], seeds=[0]))
+    assert "<summary>a|b&lt;i&gt; (n = 1)</summary>" in text
+    assert "#### a\\|b&lt;i&gt; (n = 1)" in text
+
+
+def shifted(shifts, seeds=range(8), metric="test/accuracy", **more):
+    """A study whose arms have the baseline's accuracy plus a shift, and a little noise of their own."""
+    arms = [arm("baseline", None), *(arm(name, "baseline", **more) for name in shifts)]
+    recorded = study(arms, seeds=list(seeds))
+    for place, name in enumerate(["baseline", *shifts]):
+        for seed in seeds:
+            noise = 0.001 * math.sin(7 * seed + 3 * place)
+            where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
+            recorded.runs.loc[where, metric] = 0.6 + {"baseline": 0.0, **shifts}[name] + noise
+    return recorded
+
+
+def test_claims_name_the_arms_with_their_intervals():
+    """Better, worse, no difference beyond the margin, as the verdicts of the frame are; the largest difference first."""
+    recorded = shifted({"up": 0.05, "more": 0.09, "down": -0.04, "same": 0.0})
+    text = report.write(recorded).split("## Comparison")[0]
+    rows = report.frames(recorded).differences
+    own = rows[(rows["metric"] == "accuracy") & (rows["role"] == "baseline")].set_index("arm")
+    assert own["verdict"].tolist() == ["better", "better", "worse", "no difference beyond 0.5"]
+    told = [f"{name} {own.loc[name, 'mean']:+.2f} [{own.loc[name, 'low']:+.2f}, {own.loc[name, 'high']:+.2f}]" for name in own.index]
+    assert f"- **Better than its baseline** (2): {told[1]} and {told[0]}.\n" in text
+    assert f"- **Worse than its parent** (1): {told[2]}.\n" in text
+    assert "- **No difference beyond 0.5 points from its baseline** (1): same " in text
+    assert "Inconclusive" not in text
+    assert "withstands Holm over up to 6 comparisons." in text
+
+
+def test_claims_by_the_t_test_only_are_told_apart():
+    """With three seeds the sign-flip test cannot confirm, and the report says so beside the arm and among what cannot be claimed."""
+    text = report.write(shifted({"up": 0.05}, seeds=range(3)))
+    assert "**Better than its baseline by the t test only** (the sign-flip test does not confirm it) (1): up +" in text
+    assert "3 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.25); 6 can." in text
+    assert cells(text, "## Comparison")[1]["verdict"] == "better (t only)"
+
+
+def test_the_seeds_needed_are_told():
+    """As the frame of differences has them."""
+    recorded = shifted({"up": 0.001})
+    needed = report.frames(recorded).differences.query("metric == 'accuracy'")["seeds_needed"].iloc[0]
+    assert f"To resolve 0.5 points about {needed:.0f} seeds are needed (paired t test, 80 % power); the study has 8." in report.write(
+        recorded
+    )
+
+
+@pytest.mark.parametrize(("accuracy", "is_near"), [(0.25, True), (0.32, True), (0.33, False), (0.1, True), (0.6, False)])
+def test_arms_near_chance_are_marked(accuracy, is_near):
+    """Four equal classes: up to a tenth of the way from guessing to perfection."""
+    text = report.write(shifted({"bad": accuracy - 0.6}))
+    row = cells(text, "## Comparison")[1]
+    assert (row["labels"] == "N") == is_near
+    assert ("**Near chance**, so little was learnt: bad." in text) == is_near
+
+
+def test_the_best_of_each_column_is_bold():
+    """By the metric's direction, ties too; an arm with fewer runs than planned is never the best."""
+    recorded = shifted({"up": 0.05, "down": -0.05})
+    text = report.write(recorded, metric="nll")
+    rows = {row["arm"]: row for row in cells(text, "## Comparison")}
+    assert [name for name, row in rows.items() if row["accuracy"].startswith("**")] == ["up"]
+    nll = recorded.runs.groupby("arm")["test/nll"].mean()
+    assert [name for name, row in rows.items() if row["NLL"].startswith("**")] == [nll.idxmin()]
+    assert all(row["medium"] == "–" for row in rows.values())
+    recorded.runs = recorded.runs[(recorded.runs["arm"] != "up") | (recorded.runs["seed"] > 0)]
+    rows = {row["arm"]: row for row in cells(report.write(recorded), "## Comparison")}
+    assert [name for name, row in rows.items() if row["accuracy"].startswith("**")] == ["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [("", ["baseline", "up", "down"]), ("arm", ["baseline", "down", "up"]), ("accuracy", ["up", "baseline", "down"]),
+     ("test/nll", None)],
+)  # fmt: skip
+def test_arms_are_sorted(sort, expected):
+    """As the file has them, by name, or the best first, which is the lowest of the NLL."""
+    recorded = shifted({"up": 0.05, "down": -0.05})
+    expected = expected or recorded.runs.groupby("arm")["test/nll"].mean().sort_values().index.tolist()
+    assert [row["arm"] for row in cells(report.write(recorded, sort=sort), "## Comparison")] == expected
+    assert pd.read_csv(io.StringIO(report.write(recorded, "csv", sort=sort)))["arm"].tolist() == expected
+
+
+def test_an_unknown_column_to_sort_by_is_an_error():
+    """With those that there are."""
+    with pytest.raises(ConfigError, match=r"--sort: unknown metric 'acc'; expected one of accuracy, .*arm"):
+        report.write(study(), sort="acc")
+
+
+def test_an_unknown_metric_is_told_without_a_thousand_names():
+    """The main ones, and that every class has its own."""
+    classes = [f"class {number}" for number in range(500)]
+    recorded = study(LADDER[:1], seeds=[0], classes=classes, images=1)
+    recalls = pd.DataFrame({f"test/recall/{name}": [0.5] for name in classes})
+    recorded.runs = pd.concat([recorded.runs, recalls], axis=1)
+    with pytest.raises(ConfigError) as caught:
+        report.write(recorded, metric="recal/class 1")
+    assert "or recall/CLASS" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_only_changed_gives_each_setting_a_column():
+    """Every setting that differs between the arms shown, with each arm's value: its own, or that of the arm above it."""
+    text = report.write(study(), only_changed=True)
+    rows = {row["arm"].split()[0]: row for row in cells(text, "## Comparison")}
+    assert "what changed" not in rows["cb"]
+    assert [rows[name]["sampler.name"] for name in ("baseline", "cb", "mixup", "cutmix")] == ["shuffle", *["class_balanced"] * 3]
+    assert [rows[name]["mix.name"] for name in ("baseline", "cb", "mixup", "cutmix")] == ["none", "none", "mixup", "cutmix"]
+    assert [rows[name]["mix.alpha"] for name in ("cb", "mixup")] == ["–", "0.4"]
+    assert "average.name" not in rows["cb"]
+    rows = cells(report.write(study(), only_changed=True, arms=["baseline", "mixup"]), "## Comparison")
+    assert {"sampler.name", "mix.name", "mix.alpha"} < set(rows[0])
+    rows = cells(report.write(study(), only_changed=True, arms=["cb", "reweight"]), "## Comparison")
+    assert not {"sampler.name", "mix.name"} & set(rows[0])
+
+
+def test_settings_of_stages_are_told_one_after_another():
+    """An arm without stages has one value; a stage has what the arm sets for all of them where it sets nothing itself."""
+    arms = [
+        arm("baseline", None),
+        arm("cb", "baseline", change={"sampler.name": ["shuffle", "class_balanced"]}),
+        arm(
+            "two",
+            "cb",
+            change={
+                "stages.0.epochs": [6, 4],
+                "stages.1.epochs": [None, 2],
+                "stages.0.sampler.name": ["class_balanced", "shuffle"],
+                "stages.1.train": ["all", "head"],
+            },
+        ),
+        arm("next", "two", change={"stages.1.sampler.name": ["class_balanced", "square_root"], "loss.name": ["cross_entropy", "focal"]}),
+    ]
+    rows = cells(report.write(study(arms, seeds=[0]), only_changed=True), "## Comparison")
+    assert [row["epochs"] for row in rows] == ["6", "6", "4 → 2", "4 → 2"]
+    samplers = ["shuffle", "class_balanced", "shuffle → class_balanced", "shuffle → square_root"]
+    assert [row["sampler.name"] for row in rows] == samplers
+    assert [row["train"] for row in rows] == ["all", "all", "all → head", "all → head"]
+    assert [row["loss.name"] for row in rows] == ["cross_entropy"] * 3 + ["focal"]
+
+
+def test_scores_that_are_distances_are_marked():
+    """The nearest class mean scores by distances, in the arm that sets it and in those above which nothing changes it again."""
+    arms = [
+        arm("baseline", None),
+        arm("ncm", "baseline", change={"posthoc.name": ["none", "ncm"]}),
+        arm("more", "ncm", change={"tta.name": ["none", "hflip"]}),
+        arm("off", "ncm", change={"posthoc.name": ["ncm", "none"]}),
+    ]
+    text = report.write(study(arms, seeds=[0]))
+    rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
+    assert [name for name, row in rows.items() if row["NLL"].endswith("†")] == ["ncm", "more"]
+    assert [name for name, row in rows.items() if row["ECE"].endswith("†")] == ["ncm", "more"]
+    assert "† The scores of ncm and more are distances, not probabilities" in text
+
+
+def test_provenance_is_told_per_group_of_runs_that_share_it():
+    """One group where all is alike; another commit makes two, each with its own."""
+    text = report.write(study())
+    own = text.split("### Provenance")[1].split("</details>")[0]
+    assert own.count("- commit: ") == 1
+    assert "- runs: 21 of 21 (every arm)" in own
+    assert "- commit: `c0ffee" in own
+    assert "- versions: torch 2.11.0" in own
+    recorded = study()
+    recorded.runs.loc[recorded.runs["arm"] == "cb", ["commit", "dirty"]] = ["beef", "true"]
+    own = report.write(recorded).split("### Provenance")[1].split("</details>")[0]
+    assert own.count("- commit: ") == 2
+    assert "- runs: 3 of 21 (cb)" in own
+    assert "- commit: `beef`, with uncommitted changes" in own
+
+
+def test_every_test_is_there_by_family():
+    """Each table has the frame's numbers, those of one pair a dash where there is no test."""
+    recorded = study(broken={("cb", 1)})
+    text = report.write(recorded)
+    rows = report.frames(recorded).differences
+    own = rows[(rows["metric"] == "accuracy") & (rows["family"] == "ladder") & (rows["role"] == "parent")]
+    found = cells(text, "#### ladder, against the parent")
+    assert [row["arm"] for row in found] == own["arm"].tolist()
+    assert [float(row["p t"]) for row in found] == pytest.approx(own["p_t"].tolist(), abs=0.00051)
+    assert [int(row["pairs"]) for row in found] == own["pairs"].tolist() == [2, 2]
+    assert [row["verdict"] for row in found] == own["verdict"].tolist()
+
+
+def test_doubt_from_the_test_images_is_kept_apart():
+    """Its own table, with what it does not say; the frame's intervals, and a p per seed."""
+    recorded = study()
+    text = report.write(recorded)
+    part = text.split("### Doubt from the test images")[1].split("</details>")[0]
+    assert "says nothing about training again" in part
+    row = cells(text, "### Doubt from the test images")[0]
+    own = report.frames(recorded).image_differences.query("metric == 'accuracy'").iloc[0]
+    assert numbers(row["accuracy"]) == pytest.approx([own["mean"], own["low"], own["high"]], abs=0.0051)
+    assert len(row["McNemar's p, seed by seed"].split(", ")) == 3
+
+
+def test_who_gained_and_who_paid():
+    """Each class's mean difference of recall, a star where it is sure after the correction, and the worst sure loss by name."""
+    recorded = study(seeds=range(6))
+    for seed in range(6):
+        base, other = (
+            recorded.tables[recorded.runs.query(f"arm == '{name}' and seed == {seed}")["run_id"].iloc[0]] for name in ("baseline", "cb")
+        )
+        other["predicted"] = base["predicted"].where(base["label"] != 0, 3)
+        other.loc[other.index[40 + seed], "predicted"] = 0
+    text = report.write(recorded)
+    own = report.frames(recorded).class_differences.query("arm == 'cb' and role == 'baseline'").set_index("class")
+    row = next(row for row in cells(text, "### Recall of every class against the baseline") if row["arm"] == "cb")
+    assert row["plane"] == f"{own.loc['plane', 'mean']:+.2f}" + "\\*"
+    assert numbers(row["two lines"]) == pytest.approx([own.loc["two\nlines", "mean"]], abs=0.0051)
+    assert "The worst losses that are sure: plane under cb -" in text
+
+
+def test_conditions_stand_side_by_side():
+    """The ladder's arms without and with it, and by how much each changed."""
+    recorded = study(CONDITIONED)
+    rows = cells(report.write(recorded), "## Conditions side by side")
+    assert [row["arm"] for row in rows] == ["baseline", "cb"]
+    values = recorded.runs.pivot(index="seed", columns="arm", values="test/accuracy")
+    change = 100 * (values["no-lag/cb"] - values["cb"])
+    assert numbers(rows[1]["plain"])[0] == pytest.approx(100 * values["cb"].mean(), abs=0.0051)
+    assert numbers(rows[1]["no-lag"])[2] == pytest.approx(change.mean(), abs=0.0051)
+
+
+def test_attribution_stands_side_by_side():
+    """A column per way that the study has, one row per rung."""
+    arms = [
+        arm("baseline", None),
+        arm("cb", "baseline"),
+        arm("mixup", "cb"),
+        arm("mixup/without-cb", "mixup", "drop_one", factors={"without": "cb"}),
+        arm("mixup/without-mixup", "mixup", "drop_one", factors={"without": "mixup"}, same_as="cb"),
+    ]
+    recorded = study(arms)
+    rows = cells(report.write(recorded), "## Attribution")
+    frame = report.frames(recorded).attribution.query("metric == 'accuracy'")
+    assert [row["rung"] for row in rows] == ["cb", "mixup"]
+    last = frame[frame["way"] == "last out"].set_index("rung")["mean"]
+    assert [numbers(row["last out"])[0] for row in rows] == pytest.approx([last["cb"], last["mixup"]], abs=0.0051)
+    assert "## Attribution" not in report.write(study(arms[:3]))
+
+
+def test_effects_of_a_sweep_are_told_where_its_arms_are_shown():
+    """Each level against the first; not where only other arms are shown."""
+    points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}) for rate in ("low", "high")]
+    recorded = study([arm("baseline", None), arm("cb", "baseline"), *points])
+    row = cells(report.write(recorded), "### Effects of swept and crossed settings")[0]
+    own = report.frames(recorded).effects.query("metric == 'accuracy'").iloc[0]
+    assert (row["sweep"], row["effect"]) == ("rate", "rate: high against low")
+    assert numbers(row["difference"]) == pytest.approx([own["mean"], own["low"], own["high"]], abs=0.0051)
+    assert "Effects of swept" in report.write(recorded, arms=["rate/low"])
+    assert "Effects of swept" not in report.write(recorded, arms=["cb"])
+
+
+def test_one_arm_is_a_report_too(tmp_path):
+    """Nothing to compare, and no table of differences."""
+    text = report.write(study([arm("baseline", None)], seeds=[0]), output=tmp_path)
+    assert "No arm has a seed in common with its baseline" in text
+    assert "## Differences" not in text
+    assert "## Who gained" not in text
+
+
+def test_a_grid_has_shapley_values():
+    """Beside the other ways, from the frame."""
+    levels = {"cb": ("with", "without"), "mixup": ("without", "with"), "cb+mixup": ("with", "with")}
+    grid = [
+        arm(f"grid/{name}", "baseline", "grid", factors=dict(zip(("cb", "mixup"), values, strict=True))) for name, values in levels.items()
+    ]
+    recorded = study([arm("baseline", None), arm("cb", "baseline"), arm("mixup", "cb"), *grid])
+    frame = report.frames(recorded).attribution.query("metric == 'accuracy' and way == 'shapley'").set_index("rung")
+    rows = {row["rung"]: row for row in cells(report.write(recorded), "## Attribution")}
+    for rung in ("cb", "mixup"):
+        assert numbers(rows[rung]["shapley"])[0] == pytest.approx(frame.loc[rung, "mean"], abs=0.0051)

@@ -1,89 +1,511 @@
-"""The figures show the numbers, on one scale, and are files that can be read."""
+"""The figures show the numbers, on scales that can be compared, and are files that anyone can read."""
+
+import hashlib
+import itertools
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from ablation.report import figures
+from ablation.report import figures, tables
+from ablation.report.figures import classes, cost, curves, differences, matrices, page, reliability, style, waterfall
+from tests.report.studies import LADDER, arm, study
 
 NAMES = ["plane", "a $\\bad math_", "two\nlines", "狗"]
+WHATS = {"differences", "waterfall", "slopes", "confusion", "confusion-difference", "classes", "curves", "cost", "reliability"}
+# Of the numbers drawn, not of pixels: they change when other numbers are drawn, and with nothing else.
+HASHES = {
+    "differences-1": "1876fcfce75d",
+    "waterfall-1": "83a7cbe98827",
+    "slopes-1": "0345940ed050",
+    "confusion-1": "ff5d0f14724a",
+    "confusion-difference-1": "b87dffc780ab",
+    "classes-1": "4c48290b4740",
+    "curves-1": "0a36819eee95",
+    "cost-1": "5283c44dfad0",
+    "reliability-1": "67c2f57ff66e",
+}
 
 
-def matrices(count, num_classes=4):
+def frames_of(**options):
+    """The frames and the plan of a study made by hand."""
+    made = study(**options)
+    return tables.frames(made), made.plan
+
+
+def pages_of(metric="test/accuracy", **options):
+    return {one.name: one for one in figures.pages(*frames_of(**options), metric)}
+
+
+def counts_of(count, num_classes=4):
     """Random counts of that many arms."""
     generator = np.random.default_rng(0)
     return {f"arm {number}": generator.integers(0, 50, (num_classes, num_classes)) for number in range(count)}
 
 
-def heatmaps(figure):
-    """The panels with a matrix: all but the colour bar."""
-    return [axes for axes in figure.axes if axes.get_title() not in ("", "share")]
+def cast_of(names, **kinds):
+    """A cast of arms of their own, compared with the first."""
+    first, *rest = names
+    kind = {name: kinds.get(name, "ladder" if name == first else "variant") for name in names}
+    return page.Cast({name: name for name in names}, {name: name for name in names}, kind, {first: "", **dict.fromkeys(rest, first)})
 
 
-def test_plotted_matrices_are_the_rows_shares_on_one_scale():
-    """Every panel plots its matrix divided by the row's sum, from 0 to 1, and an empty row is blank."""
-    confusion = matrices(3)
-    confusion["arm 1"][2] = 0
-    panels = heatmaps(figures.confusion_page(confusion, NAMES))
-    assert [panel.get_title() for panel in panels] == list(confusion)
-    for panel, counts in zip(panels, confusion.values(), strict=True):
-        mesh = panel.collections[0]
-        expected = [[value / sum(row) if sum(row) else np.nan for value in row] for row in counts.tolist()]
-        assert np.ma.filled(mesh.get_array().astype(float), np.nan) == pytest.approx(np.array(expected), nan_ok=True)
-        assert (mesh.norm.vmin, mesh.norm.vmax) == (0, 1)
+def drawn(figure):
+    """Every number that a figure draws: lines, bars, images, markers and intervals of each panel."""
+    numbers = []
+    for axes in figure.axes:
+        numbers += [np.column_stack(line.get_data()) for line in axes.lines]
+        numbers += [patch.get_path().transformed(patch.get_patch_transform()).vertices for patch in axes.patches]
+        numbers += [np.ma.filled(image.get_array().astype(float), np.nan) for image in axes.images]
+        numbers += [path.vertices for collection in axes.collections for path in collection.get_paths()]
+    return numbers
 
 
-@pytest.mark.parametrize(("count", "pages"), [(0, 0), (1, 1), (12, 1), (13, 2)])
-def test_twelve_matrices_a_page(tmp_path, count, pages):
-    """A page holds at most twelve arms, whatever their classes are called."""
-    files = figures.confusion_pages(matrices(count), NAMES, tmp_path)
-    assert [path.name for path in files] == [f"confusion-{page}.png" for page in range(1, pages + 1)]
-    assert all(imread(path).ndim == 3 for path in files)
+def fingerprint(figure):
+    told = "|".join(np.array2string(np.round(values, 4) + 0.0, threshold=10**6, precision=4) for values in drawn(figure))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-@pytest.mark.parametrize("num_classes", [2, 16, 100])
-def test_one_runs_matrix_is_drawn_for_any_number_of_classes(tmp_path, num_classes):
-    """Few classes are annotated, many only coloured."""
-    path = figures.confusion_matrix_png(
-        matrices(1, num_classes)["arm 0"], [f"class {c}" for c in range(num_classes)], tmp_path / "a" / "m.png", "cb"
-    )
-    assert imread(path).shape == (460, 500, 4)
+@pytest.fixture(scope="module")
+def whole():
+    """The pages of the study made by hand."""
+    return pages_of()
 
 
-def test_class_distribution_is_drawn(tmp_path):
-    """One outline per split."""
-    path = figures.class_distribution_png({"train": [30, 20, 10, 5], "test": [10] * 4}, NAMES, tmp_path / "classes.png")
-    assert imread(path).shape == (320, 600, 4)
+def test_every_kind_of_figure_has_a_page(whole):
+    """Names, titles and words are known before anything is drawn."""
+    assert {one.what for one in whole.values()} == WHATS
+    assert all(name == one.name and one.title and one.alt.endswith(".") for name, one in whole.items())
+    assert list(whole) == [f"{what}-1" for what in dict.fromkeys(one.what for one in whole.values())]
 
 
-def test_equal_numbers_make_equal_files(tmp_path):
-    """A figure has no date and no version in it."""
-    first, second = (figures.confusion_pages(matrices(2), NAMES, tmp_path / name)[0].read_bytes() for name in "ab")
-    assert first == second
+def test_the_numbers_drawn_are_the_known_ones(whole):
+    """Each figure of the fixed study draws the very numbers that it drew when it was looked at."""
+    assert {name: fingerprint(one.draw()) for name, one in whole.items()} == HASHES
 
 
-def test_curves_are_means_with_a_band_of_one_deviation():
-    """The line is the mean over seeds; one seed has no band."""
-    points = [("a", seed, "train/loss", step, float(step + seed)) for seed in (0, 2) for step in range(3)]
-    points += [("b", 0, "train/loss", step, 5.0) for step in range(3)]
-    axes = figures.curve_page(pd.DataFrame(points, columns=["arm", "seed", "metric", "step", "value"])).axes[0]
-    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 2, 3], [5, 5, 5]]
-    assert len(axes.collections) == 1
-    edges = axes.collections[0].get_paths()[0].vertices[:, 1]
-    assert (edges.min(), edges.max()) == pytest.approx((1 - 2**0.5, 3 + 2**0.5))
+def test_letters_are_large_enough_and_inside_the_page(whole):
+    """No text is smaller than six points or cut at the edge."""
+    for one in whole.values():
+        figure = one.draw()
+        canvas = FigureCanvasAgg(figure)
+        with style.styled():
+            canvas.draw()
+            taken = figure.get_tightbbox(canvas.get_renderer())
+        assert min(text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()) >= 6
+        assert (taken.min >= 0).all(), one.name
+        assert (taken.max <= figure.get_size_inches()).all(), one.name
 
 
-def test_curves_of_many_arms_have_pages(tmp_path):
-    """Eight arms a page."""
-    points = [(f"arm {number}", 0, "val/accuracy", step, 0.5) for number in range(9) for step in range(2)]
-    files = figures.curve_pages(pd.DataFrame(points, columns=["arm", "seed", "metric", "step", "value"]), tmp_path)
-    assert [path.name for path in files] == ["curves-1.png", "curves-2.png"]
+def test_two_files_a_page_and_equal_bytes(tmp_path):
+    """Each page is a PNG and an SVG, and the same frames make the same files, whatever letters the font lacks."""
+    written = list(pages_of(classes=tuple(NAMES)).values())
+    for folder in ("a", "b"):
+        figures.write(written, tmp_path / folder)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{one.name}.{end}" for one in written for end in ("png", "svg")}
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    assert imread(tmp_path / "a" / "confusion-1.png").ndim == 3
+
+
+def test_hundred_classes_stay_small(tmp_path):
+    """Matrices lie in the SVG as images of one pixel a cell."""
+    names = tuple(f"class {number}" for number in range(100))
+    written = [one for one in pages_of(classes=names, images=4).values() if one.what.startswith("confusion")]
+    figures.write(written, tmp_path)
+    assert all(path.stat().st_size < 300_000 for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"classes": ("a", "b")}, {"classes": tuple(map(str, range(150))), "images": 2}, {"seeds": (0,)}])
+def test_any_number_of_classes_and_seeds(tmp_path, options):
+    """Two or 150 classes and a single seed are drawn without a warning."""
+    figures.write(list(pages_of(**options).values()), tmp_path)
+    assert (tmp_path / "reliability-1.svg").exists()
+
+
+def test_one_class():
+    """A single class is a matrix of one cell and a single bar."""
+    assert figures_image(matrices.confusion_page({"a": [[3]]}, ["x"]))[0].tolist() == [[1.0]]
+    assert len(classes.distribution_page({"train": [3]}, ["x"], {"x": "many"}).axes[0].patches) == 1
+
+
+def test_one_arm_has_nothing_to_be_compared_with():
+    """A study of one arm has its matrix, its classes, its curves and its reliability, and no page of differences."""
+    assert {one.what for one in pages_of(arms=(LADDER[0],)).values()} == {"confusion", "classes", "curves", "reliability"}
+
+
+def test_failed_arms_are_absent():
+    """An arm without a finished run is on no page."""
+    broken = [("cutmix", seed) for seed in range(3)]
+    for one in pages_of(broken=broken).values():
+        texts = [text.get_text() for text in one.draw().findobj(mpl.text.Text)]
+        assert not any("cutmix" in text for text in texts), one.name
+
+
+def test_nothing_finished_leaves_the_classes():
+    """Without any result only the images per class are drawn."""
+    broken = [(one["name"], seed) for one in LADDER for seed in range(3)]
+    assert {one.what for one in pages_of(broken=broken).values()} == {"classes"}
 
 
 def test_drawing_leaves_the_users_style_alone(tmp_path):
     """No setting of matplotlib differs afterwards."""
     before = dict(mpl.rcParams)
-    figures.confusion_matrix_png(matrices(1)["arm 0"], NAMES, tmp_path / "m.png", "cb")
+    figures.write(list(pages_of().values())[:2], tmp_path)
+    figures.confusion_matrix_png(counts_of(1)["arm 0"], NAMES, tmp_path / "m.png", "cb")
     assert dict(mpl.rcParams) == before
+
+
+def seen_by_deuteranopes(colour):
+    """Lab coordinates of a colour after Machado, Oliveira and Fernandes (2009), severity 1.0, from linear sRGB."""
+    matrix = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    values = np.array(to_rgb(colour))
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.maximum(to_xyz @ np.clip(matrix @ linear, 0, 1) / [0.9505, 1, 1.089], 1e-6))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize(
+    "colours", [[*style.line_colours(), style.GREY], list(style.GROUPS.values()), [style.UP, style.DOWN]], ids=["lines", "groups", "signs"]
+)
+def test_colours_differ_for_colour_blind_eyes(colours):
+    """Any two colours of a set are well apart (a distance of 2.3 is just noticeable) under deuteranopia."""
+    apart = [np.linalg.norm(seen_by_deuteranopes(a) - seen_by_deuteranopes(b)) for a, b in itertools.combinations(colours, 2)]
+    assert min(apart) > 15
+
+
+def figures_image(figure):
+    """The images of a figure's panels, NaN where there is nothing, without the bar's."""
+    return [np.ma.filled(axes.images[0].get_array().astype(float), np.nan) for axes in figure.axes if axes.images]
+
+
+def norms(figure):
+    return {(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in figure.axes if axes.images}
+
+
+def test_plotted_matrices_are_the_rows_shares_on_one_scale():
+    """Every panel shows its matrix divided by the row's sum, from 0 to 1, and an empty row is blank."""
+    confusion = counts_of(3)
+    confusion["arm 1"][2] = 0
+    figure = matrices.confusion_page(confusion, NAMES)
+    assert [axes.get_title() for axes in figure.axes if axes.images] == list(confusion)
+    for image, counts in zip(figures_image(figure), confusion.values(), strict=True):
+        expected = [[value / sum(row) if sum(row) else np.nan for value in row] for row in counts.tolist()]
+        assert image == pytest.approx(np.array(expected), nan_ok=True)
+    assert norms(figure) == {(0, 1)}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [1]), (12, [12]), (13, [12, 1])])
+def test_twelve_matrices_a_page(count, expected):
+    """A page holds at most twelve arms."""
+    confusion = counts_of(count)
+    found = matrices.confusion_pages(confusion, NAMES, cast_of(list(confusion)))
+    assert [len(figures_image(one.draw())) for one in found] == expected
+
+
+def test_differences_of_matrices_are_symmetric_points():
+    """Each panel is the arm's shares minus the baseline's in points, on one scale as far below as above zero."""
+    confusion = counts_of(3)
+    (one,) = matrices.difference_pages(confusion, NAMES, cast_of(list(confusion)))
+    figure = one.draw()
+    shares = [np.array([[value / sum(row) for value in row] for row in counts.tolist()]) for counts in confusion.values()]
+    expected = [100 * (shares[number] - shares[0]) for number in (1, 2)]
+    for image, points in zip(figures_image(figure), expected, strict=True):
+        assert image == pytest.approx(points)
+    limit = np.ceil(max(abs(points).max() for points in expected))
+    assert norms(figure) == {(-limit, limit)}
+    bar = next(axes for axes in figure.axes if axes.get_label() == "bar")
+    assert [float(label.get_text()) for label in bar.get_yticklabels()] == [-limit, -limit / 2, 0, limit / 2, limit]
+
+
+def test_only_what_is_not_zero_is_annotated():
+    """Shares under half a percent and differences under half a point have no number."""
+    assert matrices.share_texts(np.array([[0.996, 0.004], [np.nan, 0.5]])) == [["100", ""], ["", "50"]]
+    assert matrices.point_texts(np.array([[0.4, -0.6], [np.nan, 12.3]])) == [["", "-1"], ["", "+12"]]
+
+
+@pytest.mark.parametrize(("num_classes", "is_annotated"), [(15, True), (16, False)])
+def test_few_classes_are_annotated(num_classes, is_annotated):
+    """Up to 15 classes every cell has its number."""
+    figure = matrices.confusion_page(counts_of(1, num_classes), [f"class {number}" for number in range(num_classes)])
+    assert bool(figure.findobj(mpl.collections.PathCollection)) == is_annotated
+
+
+@pytest.mark.parametrize("num_classes", [2, 16, 100])
+def test_one_runs_matrix_is_drawn_for_any_number_of_classes(tmp_path, num_classes):
+    """Few classes are annotated, many only coloured."""
+    names = [f"class {number}" for number in range(num_classes)]
+    path = figures.confusion_matrix_png(counts_of(1, num_classes)["arm 0"], names, tmp_path / "a" / "m.png", "cb")
+    assert min(imread(path).shape[:2]) > 350
+
+
+def test_one_runs_class_distribution_is_drawn(tmp_path):
+    """One outline per split."""
+    path = figures.class_distribution_png({"train": [30, 20, 10, 5], "test": [10] * 4}, NAMES, tmp_path / "classes.png")
+    assert imread(path).shape == (320, 600, 4)
+
+
+def test_bars_are_the_images_of_each_class_in_its_groups_colour():
+    """A panel per split, a bar per class."""
+    groups = {"plane": "many", "two\nlines": "few"}
+    figure = classes.distribution_page({"train": [30, 20, 10, 5], "test": [7] * 4}, NAMES, groups)
+    assert [[bar.get_height() for bar in axes.patches] for axes in figure.axes] == [[30, 20, 10, 5], [7] * 4]
+    colours = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    assert colours[0] != colours[2]
+    assert colours[1] == colours[3] not in (colours[0], colours[2])
+
+
+def recalls(num_classes):
+    """Two series by class: rising by its number."""
+    names = [f"c{number}" for number in range(num_classes)]
+    before = pd.Series(np.linspace(20, 80, num_classes), index=names)
+    return before, before + np.arange(num_classes)
+
+
+@pytest.mark.parametrize(("num_classes", "named"), [(4, ["c1: +1.0", "c2: +2.0", "c3: +3.0"]), (31, [])])
+def test_slopes_run_from_the_baselines_recall_to_the_arms(num_classes, named):
+    """One line per class; the three that moved most are named, or with over thirty classes the groups' means are drawn instead."""
+    before, after = recalls(num_classes)
+    groups = {name: "many" if number < 2 else "few" for number, name in enumerate(before.index)}
+    axes = classes.slope_page({"cb": (before, after)}, groups).axes[0]
+    segments = axes.collections[0].get_segments()
+    assert np.array(segments)[:, :, 1] == pytest.approx(np.column_stack([before, after]))
+    assert sorted(text.get_text() for text in axes.texts) == named
+    means = [[before[:2].mean(), after[:2].mean()], [before[2:].mean(), after[2:].mean()]]
+    expected = [] if named else [pytest.approx(ends) for ends in means]
+    assert [list(line.get_ydata()) for line in axes.lines] == expected
+
+
+def test_slopes_share_one_scale_and_twelve_arms_a_page():
+    """Thirteen arms need two pages, and a page's panels have one range."""
+    names = [f"arm {number}" for number in range(14)]
+    per_class = pd.DataFrame([(name, c, place / 20) for place, name in enumerate(names) for c in "ab"], columns=["arm", "class", "recall"])
+    found = classes.slope_pages(per_class, ["a", "b"], {"a": "many", "b": "few"}, cast_of(names))
+    drawn_pages = [one.draw() for one in found]
+    assert [len(figure.axes) for figure in drawn_pages] == [12, 1]
+    assert len({axes.get_ylim() for axes in drawn_pages[0].axes}) == 1
+
+
+def rows_of(*found, metric="accuracy"):
+    """Differences to the baseline: arm, mean, low, high, verdict."""
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "role": "baseline",
+                "against": "base",
+                "metric": metric,
+                "mean": mean,
+                "low": low,
+                "high": high,
+                "verdict": verdict,
+            }
+            for arm, mean, low, high, verdict in found
+        ]
+    )
+
+
+FOUND = (
+    ("cb", 1.0, 0.6, 1.4, "better"), ("mixup", -1.0, -1.5, -0.5, "worse (t only)"), ("ls", 0.1, -0.2, 0.4, "no difference beyond 0.5"),
+    ("tta", 0.5, -1.0, 2.0, "inconclusive"), ("one", 0.3, np.nan, np.nan, "inconclusive"),
+)  # fmt: skip
+
+
+def forest(metric="accuracy", found=FOUND):
+    names = ["base", *(row[0] for row in found)]
+    return differences.forest_pages(rows_of(*found, metric=metric), cast_of(names), metric, 0.5)[0].draw()
+
+
+def test_forests_show_means_intervals_and_the_margin():
+    """Each arm has its mean, its interval and its verdict's shape; the margin is a band around zero."""
+    axes = forest().axes[0]
+    marks = {round(float(x), 6): line for line in axes.lines if line.get_marker() not in ("None", "") for x in line.get_xdata()}
+    assert {mean: marks[mean].get_marker() for _, mean, *_ in FOUND} == {1.0: "^", -1.0: "v", 0.1: "s", 0.5: "o", 0.3: "o"}
+    assert marks[1.0].get_markerfacecolor() != "white"
+    assert marks[-1.0].get_markerfacecolor() == "white"
+    ends = [tuple(path.vertices[:, 0]) for path in axes.collections[0].get_paths()]
+    assert ends == [(low, high) for _, _, low, high, _ in FOUND if np.isfinite(low)]
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((-0.5, 0.5))
+
+
+def test_nats_have_no_margin_and_say_that_less_is_better():
+    """The margin is in points, and belongs to no difference in nats."""
+    axes = forest("nll").axes[0]
+    assert not axes.patches
+    assert axes.get_xlabel() == "NLL, nats (left is better)"
+
+
+def test_far_intervals_end_in_arrows():
+    """One interval of two seeds does not press the others together; its numbers stand beside it."""
+    found = [(f"a{number}", 0.1, -0.2, 0.4, "inconclusive") for number in range(20)]
+    axes = forest(found=[*found, ("wide", 0.1, -90, 90, "inconclusive"), ("far", -40, -41, -39, "worse")]).axes[0]
+    low, high = axes.get_xlim()
+    assert -5 < low < -0.2
+    assert 0.4 < high < 5
+    assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
+    assert "-40.00 [-41.00, -39.00]" in {text.get_text() for text in axes.texts}
+
+
+def test_thirty_arms_a_page_and_families_whole():
+    """A family that fits on a page is not torn between two."""
+    rows = [
+        differences.Row(family, f"{family} {number}", "", {})
+        for family, count in (("a", 20), ("b", 15), ("c", 40))
+        for number in range(count)
+    ]
+    found = differences.paged(rows)
+    assert [row for part in found for row in part] == rows
+    assert [(part[0].family, len(part)) for part in found] == [("a", 20), ("b", 15), ("c", 30), ("c", 10)]
+
+
+def test_arms_that_resolve_alike_are_drawn_once(whole):
+    """Both names stand at one row."""
+    labels = [label.get_text() for label in whole["differences-1"].draw().axes[0].get_yticklabels()]
+    assert "cb = reweight (of baseline)" in labels
+    assert not any(label.startswith("reweight") for label in labels)
+    assert labels[0] == "ladder"
+    assert "condition no-lag" in labels
+
+
+@pytest.mark.parametrize("metric", ["test/accuracy", "test/nll"])
+def test_waterfalls_steps_lead_from_level_to_level(metric):
+    """The bars begin at the level before, are as high as the paired difference, and end at the next level."""
+    frames, plan = frames_of(arms=(*LADDER, arm("no-lag/mixup", "no-lag/cb", "condition", "no-lag/baseline")))
+    name = metric.removeprefix("test/")
+    scale = 1 if name == "nll" else 100
+    found = waterfall.waterfall_pages(frames.arms, frames.differences, plan, name)
+    axes = found[0].draw().axes
+    assert [one.get_title(loc="left") for one in axes] == ["the ladder", "under no-lag"]
+    done = frames.runs.groupby("arm")[metric].mean()
+    for panel, names in zip(axes, (["baseline", "cb", "mixup"], ["no-lag/baseline", "no-lag/cb", "no-lag/mixup"]), strict=True):
+        levels = [scale * done[one] for one in names]
+        bars = [patch for patch in panel.patches if patch.get_height()]
+        assert [bar.get_y() for bar in bars] == pytest.approx(levels[:-1])
+        assert [bar.get_y() + bar.get_height() for bar in bars] == pytest.approx(levels[1:])
+
+
+def test_published_levels_are_diamonds(whole):
+    """Where an arm carries a published accuracy it stands at that height."""
+    lines = [line for line in whole["waterfall-1"].draw().axes[0].lines if line.get_marker() == "D"]
+    assert [list(line.get_ydata()) for line in lines] == [pytest.approx([84.22, np.nan, np.nan], nan_ok=True)]
+
+
+def test_a_ladder_with_a_gap_has_no_waterfall():
+    """A rung without any finished run leaves steps that nobody knows."""
+    assert "waterfall-1" not in pages_of(broken=[("cb", seed) for seed in range(3)])
+
+
+def points_of(values, metric="train/loss"):
+    """Curves: arm -> seed -> values by step."""
+    rows = [
+        (arm, seed, metric, step, value)
+        for arm, by_seed in values.items()
+        for seed, row in by_seed.items()
+        for step, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "metric", "step", "value"])
+
+
+def test_curves_are_means_within_the_seeds_range():
+    """The line is the mean over seeds by epoch from 1, the band goes from the least to the most; one seed has no band."""
+    values = {"base": {0: [0.9, 0.1], 1: [1.0, 0.3]}, "cb": {0: [0.5, 0.5]}}
+    axes = curves.curve_pages(points_of(values), cast_of(["base", "cb"], cb="ladder"))[0].draw().axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
+    assert [list(line.get_ydata()) for line in axes.lines] == [pytest.approx([0.95, 0.2]), [0.5, 0.5]]
+    (band,) = axes.collections
+    assert {tuple(point) for point in band.get_paths()[0].vertices.tolist()} == {(1, 0.9), (1, 1.0), (2, 0.1), (2, 0.3)}
+
+
+def test_a_panel_holds_six_arms_beside_the_baseline_in_grey():
+    """Seven variants need two panels, each with the baseline for reference."""
+    values = {name: {0: [number, number + 1.0]} for number, name in enumerate(["base", *"abcdefg"])}
+    figure = curves.curve_pages(points_of(values), cast_of(list(values)))[0].draw()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["ladder: train/loss", "variants: train/loss", "variants: train/loss"]
+    assert [len(axes.lines) for axes in figure.axes] == [1, 1 + 6, 1 + 1]
+    assert [axes.lines[0].get_color() for axes in figure.axes[1:]] == [style.GREY, style.GREY]
+
+
+def test_one_training_is_one_line():
+    """Arms with the very same curves share a line and their names are joined."""
+    values = {"base": {0: [3.0, 2.0]}, "a": {0: [1.0, 1.0]}, "b": {0: [1.0, 1.0]}, "c": {0: [1.0, 1.1]}}
+    names = [list(strip.names.values()) for strip in curves.strips(points_of(values), cast_of(list(values)))]
+    assert names == [["base"], ["a = b", "c"]]
+
+
+def spending(**epochs):
+    """Finished runs with their epochs; seconds are twice as many, and one more for each arm."""
+    rows = [
+        {"arm": arm, "state": "done", "epochs/own": one, "epochs/shared": 0, "time/own": 2 * one, "time/shared": place}
+        for place, (arm, one) in enumerate(epochs.items())
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_costs_are_epochs_or_seconds_if_all_train_alike():
+    """Where epochs tell nothing, seconds are drawn; the baseline stands at zero."""
+    rows, cast = rows_of(("a", 1.0, 0.0, 2.0, ""), ("b", 2.0, 0.0, 4.0, "")), cast_of(["base", "a", "b"])
+    found, unit = cost.gains(spending(base=6, a=6, b=9), rows, cast, "accuracy")
+    assert unit.startswith("epochs")
+    assert [(one.name, one.cost, one.mean) for one in found] == [("base", 6, 0), ("a", 6, 1), ("b", 9, 2)]
+    found, unit = cost.gains(spending(base=6, a=6, b=6), rows, cast, "accuracy")
+    assert unit.startswith("seconds")
+    assert [one.cost for one in found] == [12, 13, 14]
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("accuracy", ["a", "c"]), ("nll", ["base", "b", "d"])])
+def test_the_front_is_beaten_by_nothing_cheaper(metric, expected):
+    """An arm is on it where no arm of the same cost or less has as good a mean."""
+    found = [
+        cost.Gain(name, spent, mean, mean, mean)
+        for name, spent, mean in (("base", 1, 0), ("a", 1, 1), ("b", 2, -1), ("c", 3, 2), ("d", 4, -2))
+    ]
+    assert [one.name for one in cost.front(found, metric)] == expected
+
+
+def test_reliability_shows_accuracy_over_confidence_and_the_shares(whole):
+    """A line through the bins, the bars below it, and the calibration error in the title."""
+    frames, _ = frames_of()
+    upper, lower = whole["reliability-1"].draw().axes[:2]
+    bins = frames.calibration[frames.calibration["arm"] == "baseline"]
+    assert upper.lines[1].get_xydata() == pytest.approx(100 * bins[["confidence", "accuracy"]].to_numpy())
+    heights = np.zeros(15)
+    heights[bins["bin"]] = 100 * bins["share"]
+    assert [bar.get_height() for bar in lower.patches] == pytest.approx(heights)
+    error = 100 * float(frames.arms.set_index("arm")["ece_mean"]["baseline"])
+    assert upper.get_title() == f"baseline\nECE {error:.1f} %"
+
+
+def test_distances_are_no_probabilities():
+    """The nearest class mean's scores are marked, also in the arms built on it, and have no calibration error."""
+    ncm = arm("ncm", "baseline", change={"posthoc.name": ["none", "ncm"]})
+    after = arm("after", "ncm", change={"mix.name": ["none", "mixup"]})
+    back = arm("back", "after", change={"posthoc.name": ["ncm", "none"]})
+    found = pages_of(arms=(LADDER[0], ncm, after, back))["reliability-1"]
+    panels = found.draw().axes[::2]
+    marked = [panel.get_title() for panel in panels if any("distances" in text.get_text() for text in panel.texts)]
+    assert marked == ["ncm", "after"]
+    assert reliability.DISTANCES in found.alt
+
+
+def test_names_beside_lines_keep_their_distance():
+    """Moved as little as can be, in their order, and inside the range."""
+    placed = style.spaced([1.0, 1.0, 5.0, 9.9, 10.0], 1.0, 0.0, 10.0)
+    assert placed == pytest.approx([0.5, 1.5, 5.0, 9.0, 10.0])
+    assert style.spaced([], 1, 0, 1) == []
+
+
+def test_margin_of_the_plan_is_drawn():
+    """Another margin in the file is another band."""
+    frames, plan = frames_of()
+    for margin in (0.5, 2.0):
+        found = figures.pages(replace(frames), {**plan, "margin": margin}, "accuracy")
+        axes = found[0].draw().axes[0]
+        band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+        assert band.x1 == pytest.approx(margin)

@@ -25,6 +25,20 @@ def test_numbers_are_told_in_the_metrics_unit(name, mean, sd, value, difference)
     assert metrics.difference(name, mean, sd) == difference
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers", "words", "columns"),
+    [
+        ("accuracy", (0.75, -0.1, 1.6), "+0.75 [-0.10, +1.60]", ("accuracy_vs_parent_low_points", "accuracy_vs_parent_high_points")),
+        ("nll", (-0.0004, -0.5, 0.5), "+0.000 [-0.500, +0.500]", ("nll_vs_parent_low", "nll_vs_parent_high")),
+        ("ece", (0.75, math.nan, math.nan), "+0.75", ("ece_vs_parent_low_points", "ece_vs_parent_high_points")),
+    ],
+)
+def test_intervals_are_told_in_the_metrics_unit(name, numbers, words, columns):
+    """A difference has its interval in brackets, in the same unit and with signs; one without an interval stands alone."""
+    assert metrics.interval(name, *numbers) == words
+    assert metrics.interval_columns(name, "parent") == columns
+
+
 def test_the_report_knows_the_metrics_that_are_computed():
     """Every metric of its tables is one of the evaluation, and every one of the evaluation that is no class's is in a table."""
     labels, scores = [0, 1, 2], [[3.0, 0, 0], [0, 3.0, 0], [3.0, 0, 0]]

@@ -91,15 +91,3 @@ def test_no_common_seed_gives_no_difference(values):
     row = statistics.compare(runs(values), ARMS, "x").iloc[1]
     assert row["x_vs_parent_pairs"] == 0
     assert math.isnan(row["x_vs_parent_points"])
-
-
-@pytest.mark.parametrize("pairs", range(1, 9))
-def test_smallest_p_counts_the_sign_patterns(pairs):
-    """The most extreme of all sign patterns and its mirror, out of every pattern there is."""
-    sums = [abs(sum(signs)) for signs in product((-1, 1), repeat=pairs)]
-    assert statistics.smallest_p(pairs) == pytest.approx(sum(value == pairs for value in sums) / len(sums))
-
-
-def test_six_seeds_are_needed_for_a_sign_flip_test():
-    """Five pairs reach 0.0625 at best, six 0.03125."""
-    assert statistics.seeds_needed() == 6

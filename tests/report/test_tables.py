@@ -1,5 +1,6 @@
 """The frames hold what the store holds, once each and in the plan's order."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from ablation import report
+from ablation.report import tables
 from tests.report.studies import CLASSES, LADDER, arm, study
 
 
@@ -102,6 +105,87 @@ def test_curves_are_told_by_arm_and_seed():
     curves = report.frames(recorded).curves
     assert len(curves) == len(LADDER) * 3 * 2 * 4
     assert set(curves["metric"]) == {"train/loss", "val/accuracy"}
+
+
+def test_intervals_and_verdicts_of_the_chosen_metric_stand_beside_the_arms():
+    """The chosen metric's 95 % intervals and verdicts are those of the differences; no other metric's are there."""
+    recorded = study(seeds=range(6), broken={("cb", 1)})
+    frames = tables.frames(recorded, chosen="test/macro_f1")
+    arms = frames.arms.set_index("arm")
+    values = frames.runs.pivot(index="seed", columns="arm", values="test/macro_f1")
+    for name, role in (("cb", "parent"), ("mixup", "parent"), ("mixup", "baseline")):
+        gains = 100 * (values[name] - values[arms.loc[name, role]]).dropna()
+        interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+        assert tuple(arms.loc[name, [f"macro_f1_vs_{role}_low_points", f"macro_f1_vs_{role}_high_points"]]) == pytest.approx(
+            tuple(interval)
+        )
+    own = frames.differences[(frames.differences["metric"] == "macro_f1") & (frames.differences["role"] == "parent")].set_index("arm")
+    assert arms.loc[own.index, "verdict_vs_parent"].tolist() == own["verdict"].tolist()
+    assert arms.loc["baseline", "verdict_vs_parent"] == arms.loc["baseline", "verdict_vs_baseline"] == ""
+    assert not [column for column in arms if "_low" in column and not column.startswith("macro_f1")]
+
+
+def test_nll_has_no_points():
+    """The ends of an interval of the NLL are nats, and their columns do not say points."""
+    arms = tables.frames(study(), chosen="test/nll").arms.set_index("arm")
+    assert arms.loc["cb", "nll_vs_parent_low"] < arms.loc["cb", "nll_vs_parent"] < arms.loc["cb", "nll_vs_parent_high"]
+    assert not [column for column in arms if column.startswith("nll") and column.endswith("points")]
+
+
+def test_an_arm_names_its_runs():
+    """The ids of the runs that its numbers come from, joined with spaces; failed ones are not among them."""
+    frames = report.frames(study(broken={("cb", 1)}))
+    ids = frames.runs[(frames.runs["arm"] == "cb") & (frames.runs["state"] == "done")]["run_id"]
+    assert frames.arms.set_index("arm").loc["cb", "runs"].split(" ") == ids.tolist()
+    assert len(ids) == 2
+
+
+def test_arms_that_are_not_shown_still_count():
+    """With some arms shown, their differences, corrections and test images' intervals are those of the whole study's report."""
+    recorded = study(seeds=range(4))
+    whole, part = tables.frames(recorded), tables.frames(recorded, ["mixup", "no-lag/cb"])
+    assert (whole.differences["tests"] > 1).any()
+    for name in ("arms", "differences", "class_differences", "image_differences", "mcnemar", "calibration", "conditions"):
+        expected, found = getattr(whole, name), getattr(part, name)
+        expected = expected[expected["arm"].isin(found["arm"])].reset_index(drop=True)
+        assert not found.empty or name == "conditions"
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert set(part.differences["against"]) == {"cb", "baseline", "no-lag/baseline"}
+    pd.testing.assert_frame_equal(part.attribution, whole.attribution)
+    assert list(part.confusion) == ["mixup", "no-lag/cb"]
+
+
+def test_every_table_is_there_for_every_study():
+    """One seed, no common seeds, or nothing done: each frame has its columns and no more rows than there is to say."""
+    names = [field.name for field in dataclasses.fields(tables.Frames) if field.name not in ("confusion", "runs")]
+    full = tables.frames(study())
+    alone = [arm("baseline", None)]
+    for recorded in (
+        study(seeds=(3,)),
+        study(absent={("baseline", 0), ("cb", 1), ("cb", 2)}),
+        study(alone, absent={("baseline", s) for s in (0, 1, 2)}),
+    ):
+        found = tables.frames(recorded)
+        for name in names:
+            columns = [column for column in getattr(full, name) if not column.startswith(("published/", "gap/"))]
+            assert [column for column in getattr(found, name) if not column.startswith(("published/", "gap/"))] == columns, name
+    one = tables.frames(study(seeds=(3,)))
+    assert set(one.differences[one.differences["metric"] == "accuracy"]["verdict"]) == {"inconclusive"}
+    assert one.differences[["low", "high", "p_t", "p_flip", "seeds_needed"]].isna().all(axis=None)
+    assert one.image_differences["low"].notna().all()  # the images' doubt needs no second seed
+
+
+def test_predictions_are_read_once():
+    """However many tables are made of a run, its predictions are read a single time, those of arms not shown only if they are partners."""
+    recorded, asked = study(), []
+    predictions = recorded.predictions
+    recorded.predictions = lambda run_id: asked.append(run_id) or predictions(run_id)
+    tables.frames(recorded)
+    assert len(asked) == len(set(asked)) == len(LADDER) * 3
+    asked.clear()
+    tables.frames(recorded, ["mixup"])
+    runs = recorded.runs.set_index("run_id")
+    assert sorted(runs.loc[asked, "arm"].unique()) == ["baseline", "cb", "mixup"]
 
 
 def test_importing_the_report_imports_no_heavy_library():

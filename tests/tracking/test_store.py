@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from ablation.errors import StoreError
-from ablation.tracking.store import PLAN, Point, Store, chosen
+from ablation.tracking.store import COLUMNS, PLAN, Point, Store, chosen
 
 TAGS = {"ablation.kind": "run", "ablation.arm": "baseline", "ablation.seed": "0", "ablation.key": "k0"}
 
@@ -248,7 +249,7 @@ def test_the_study_last_changed_stands_first(store):
 
 def run_of(arm="baseline", seed=0, key="k0", status="FINISHED", run_id="r", **metrics):
     tags = {"ablation.arm": arm, "ablation.seed": str(seed), "ablation.key": key}
-    return {"run_id": run_id, "status": status, "tags": tags, "metrics": metrics, "start": 1, "end": 2}
+    return {"run_id": run_id, "status": status, "tags": tags, "metrics": metrics, "start": 1, "end": 2, "digest": "d"}
 
 
 PLANNED = {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}, {"arm": "cb", "seed": 0, "key": "k1"}]}
@@ -273,6 +274,54 @@ def test_the_plan_chooses_its_runs(runs, expected, superseded):
     assert dict(zip(frame["arm"], frame["run_id"], strict=True)) == expected
     assert others == superseded
     assert {"arm", "seed", "status", "key", "run_id", "start", "end", "reason"} <= set(frame.columns)
+
+
+def test_the_frame_says_how_a_run_came_about(store):
+    """Beside its metrics, all of which have a slash in their names, a run's row has its commit, versions, device, data and command."""
+    recorded_study(store, runs=[({}, "FINISHED")])
+    (run,) = [run for run in store.runs_of("demo") if run["tags"]["ablation.kind"] == "run"]
+    tags = {"mlflow.source.git.commit": "c0ffee", "ablation.git.dirty": "true", "ablation.hardware": "Thing", "ablation.device": "cpu"}
+    tags |= {"ablation.precision": "fp32", "ablation.statistical": "no", "ablation.command": "ablate run demo.yaml"}
+    store.write(run["run_id"], tags=tags | {"ablation.version.torch": "2.0", "ablation.version.numpy": "1.0"})
+    store.log_dataset(run["run_id"], "digits", "0123", "digits", "training")
+    found = store.recorded("demo")
+    (row,) = found.runs.to_dict("records")
+    about = ("commit", "dirty", "hardware", "device", "precision", "statistical", "command", "digest")
+    assert [row[name] for name in about] == ["c0ffee", "true", "Thing", "cpu", "fp32", "no", "ablate run demo.yaml", "0123"]
+    assert json.loads(row["versions"]) == {"torch": "2.0", "numpy": "1.0"}
+    assert {name for name in found.runs.columns if "/" not in name} == set(COLUMNS)
+    store.add_files(run["run_id"], {"notes.txt": Path(__file__)})
+    assert found.artifact(run["run_id"], "notes.txt").read_bytes() == Path(__file__).read_bytes()
+
+
+def test_what_was_not_recorded_is_empty(store):
+    """A run of an older version has empty texts where it tells nothing, and a study without runs has the columns all the same."""
+    frame, _ = chosen(PLANNED, [run_of()])
+    assert frame.loc[0, ["commit", "versions", "command"]].tolist() == ["", "", ""]
+    assert list(chosen(PLANNED, [])[0].columns) == list(COLUMNS)
+
+
+def test_the_time_of_the_last_change(store):
+    """A study that was touched has a time, another none."""
+    assert store.changed("demo") == 0
+    experiment = store.experiment("demo")
+    assert store.changed("demo") == 0
+    store.touch(experiment)
+    assert store.changed("demo") == dict(store.studies())["demo"] > 0
+
+
+def test_a_picture_replaces_the_one_before(store, tmp_path):
+    """A picture is there once, as MLflow's grid of images wants it; other keys stay."""
+    run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
+    for colour in ("red", "blue"):
+        Image.new("RGBA", (8, 8), colour).save(tmp_path / "picture.png")
+        for key in ("matrix", "matrix2"):
+            store.show_picture(run_id, key, tmp_path / "picture.png")
+    names = sorted(file.path for file in store.client.list_artifacts(run_id, "images"))
+    assert [name.split("+")[0] for name in names] == ["images/matrix", "images/matrix", "images/matrix2", "images/matrix2"]
+    shown = Image.open(store.artifact(run_id, next(name for name in names if name.endswith(".png"))))
+    assert shown.getpixel((4, 4)) == (0, 0, 255)
+    assert store.client.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
 
 
 def test_a_database_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):

@@ -1,0 +1,145 @@
+"""Every arm against its parent and its baseline, paired by seed: the families of tests, their corrections, and the verdicts.
+
+Shapes: S seeds, D comparisons, C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report.inference import LEVEL, SUMMARY, Floats, equivalence_p, holm, seeds_needed, summary, t_summary
+from ablation.report.metrics import is_lower_better, short_name, unit
+from ablation.report.statistics import by_seed
+
+ROLES = ("parent", "baseline")
+MARGIN = 0.5  # points; what plans recorded before it could be set are judged by
+NAMES = ["arm", "role", "against", "family"]
+ADJUSTED = {"p_t": "p_t_holm", "p_flip": "p_flip_holm", "p_equal": "p_equal_holm"}
+COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_equal", "p_equal_holm", "seeds_needed", "verdict"]
+CLASS_COLUMNS = ["arm", "role", "against", "class", "group", "pairs", "mean", "sd", "low", "high", "p_t", "p_t_holm", "verdict"]
+SAME = "same training"
+
+
+def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per arm and role that has a partner: who is compared with whom, in which family of tests.
+
+    `hypothesis` is equal for comparisons between the same two trainings, either way round: they make one test. `is_same` says that
+    both are one training, which makes none.
+    """
+    origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
+    rows = [
+        {"arm": arm["name"], "role": role, "against": arm[role], "family": family(arm)}
+        for role in ROLES
+        for arm in plan["arms"]
+        if isinstance(arm[role], str) and arm[role]
+    ]
+    found = pd.DataFrame(rows, columns=NAMES)
+    ends = [(origins[arm], origins.get(against, against)) for arm, against in zip(found["arm"], found["against"], strict=True)]
+    found["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
+    numbers: dict[frozenset[str], int] = {}
+    found["hypothesis"] = [numbers.setdefault(frozenset(both), len(numbers)) for both in ends]
+    return found
+
+
+def family(arm: Mapping[str, Any]) -> str:
+    """The tests that are corrected together: a ladder's, the variants', one sweep's, one condition's, ..."""
+    if arm["kind"] == "condition":
+        return f"condition {arm['name'].partition('/')[0]}"
+    if arm["kind"] == "sweep":
+        return f"sweep {arm['name'].partition('/')[0]}"
+    return "variants" if arm["kind"] == "variant" else str(arm["kind"])
+
+
+def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per arm, role and metric: the paired differences (points, NLL: nats), their tests, and what these allow to say.
+
+    Holm's correction is over the family as it was planned, so that what a half-done study claims does not depend on what is done:
+    `tests` counts its different hypotheses. `seeds_needed` is how many seeds find a true difference of the plan's margin with 80 %
+    power, reckoned with the root mean square of the family's sds.
+    """
+    pairs, margin = comparisons(plan), float(plan.get("margin", MARGIN))
+    found = [_of_metric(pairs, runs, metric, margin) for metric in metrics]
+    order = {arm["name"]: place for place, arm in enumerate(plan["arms"])}
+    rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+    return rows.sort_values("arm", key=lambda names: names.map(order), kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, margin: float) -> pd.DataFrame:
+    name = short_name(metric)
+    found = pd.concat([pairs, summary(paired(runs, pairs, metric))], axis=1).assign(metric=name, tests=0, seeds_needed=np.nan)
+    found.loc[found["is_same"], ["p_t", "p_flip"]] = np.nan
+    is_fraction = unit(name).suffix == "_points"
+    found["p_equal"] = np.where(found["is_same"] | (not is_fraction), np.nan, equivalence_p(found, margin))
+    found[list(ADJUSTED.values())] = np.nan
+    for rows, first, inverse in _families(pairs):
+        found.loc[rows, "tests"] = len(first)
+        for column, adjusted in ADJUSTED.items():
+            found.loc[rows, adjusted] = holm(found[column].to_numpy()[first], len(first))[inverse]
+        if is_fraction:
+            found.loc[rows, "seeds_needed"] = float(seeds_needed(_root_mean_square(found["sd"].to_numpy()[first]), margin))
+    return found.assign(verdict=verdicts(found, margin, is_lower_better=is_lower_better(name)))
+
+
+def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """differences_SD: per seed and comparison the arm minus its partner, in points (NLL: nats); NaN where one of them is not done."""
+    values = by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric)
+    return pd.DataFrame(unit(short_name(metric)).scale * (values[pairs["arm"]].to_numpy() - values[pairs["against"]].to_numpy()))
+
+
+def verdicts(found: pd.DataFrame, margin: float, *, is_lower_better: bool) -> list[str]:
+    """What each row allows to say at the level of 0.05, by its p values after Holm's correction.
+
+    The t test decides. Where the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`.
+    """
+    gain = -found["mean"] if is_lower_better else found["mean"]
+    is_sure, is_equal = found["p_t_holm"] <= LEVEL, found["p_equal_holm"] <= LEVEL
+    direction = np.where(gain > 0, "better", "worse").astype(object)
+    claimed = direction + np.where(is_equal, f", by less than {margin:g}", "") + np.where(found["p_flip_holm"] <= LEVEL, "", " (t only)")
+    words = np.select(
+        [found["is_same"], found["pairs"] == 0, is_sure, is_equal],
+        [SAME, "", claimed, f"no difference beyond {margin:g}"],
+        "inconclusive",
+    )
+    return [str(word) for word in words]
+
+
+def class_differences(
+    pairs: pd.DataFrame, recalls: Mapping[str, pd.DataFrame], classes: Sequence[str], groups: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row per comparison and class: the recall's paired differences in points; Holm is over the arm's classes.
+
+    `recalls` has a frame per arm, one row per seed and one column per class, NaN where a class has no test images.
+    """
+    kept = pairs[pairs["arm"].isin(recalls) & pairs["against"].isin(recalls)].reset_index(drop=True)
+    if kept.empty:
+        return pd.DataFrame(columns=CLASS_COLUMNS)
+    seeds = sorted({seed for frame in recalls.values() for seed in frame.index})
+    values = {arm: frame.reindex(seeds).to_numpy(dtype=float) for arm, frame in recalls.items()}
+    differences_SD = np.concatenate(
+        [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
+    )
+    found = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", "is_same"]].reset_index(drop=True)
+    found = pd.concat([found, t_summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
+    found["group"] = [groups.get(name, "") for name in found["class"]]
+    found.loc[found["is_same"], "p_t"] = np.nan
+    found["p_t_holm"] = np.concatenate([holm(p_C) for p_C in found["p_t"].to_numpy().reshape(len(kept), -1)])
+    direction = np.where(found["mean"] > 0, "better", "worse")
+    conditions = [found["is_same"], found["pairs"] == 0, found["p_t_holm"] <= LEVEL]
+    return found.assign(verdict=np.select(conditions, [SAME, "", direction], "inconclusive"))[CLASS_COLUMNS]
+
+
+def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Per role and family: the rows that are tests, the first row of each hypothesis, and which hypothesis each row tests."""
+    tested = pairs[~pairs["is_same"]]
+    for _, part in tested.groupby(["role", "family"], sort=False):
+        places = part.index.to_numpy()
+        _, first, inverse = np.unique(pairs["hypothesis"].to_numpy()[places], return_index=True, return_inverse=True)
+        yield places, places[first], inverse
+
+
+def _root_mean_square(sds: Floats) -> float:
+    known = sds[np.isfinite(sds)]
+    return float(np.sqrt(np.mean(np.square(known)))) if known.size else float("nan")

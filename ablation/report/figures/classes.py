@@ -1,0 +1,179 @@
+"""The images of every class, and how every class fares from the baseline to each arm."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+
+ARMS_PER_PAGE = 12
+MOST_MOVED = 3
+OUTSIDE = ""  # the group of a class that is in none
+
+
+def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> list[Page]:
+    """The one page with the images per class of every split."""
+    return numbered(
+        "classes",
+        "Images per class",
+        [counts_by_split],
+        lambda part: distribution_page(part, classes, groups),
+        lambda part: (
+            "; ".join(
+                f"{split}: {len(counts)} classes, {max(counts)} images in the largest and {min(counts)} in the smallest"
+                for split, counts in part.items()
+            )
+            + "."
+        ),
+    )
+
+
+def distribution_page(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> Figure:
+    """A panel of bars per split, coloured by group."""
+    width = float(np.clip(0.32 * len(classes), 3.5, 8.5))
+    sheet = style.sheet_of(len(counts_by_split), 1, width=width, height=1.7, left=0.7, right=0.9, top=0.3, bottom=style.room_for(classes))
+    figure = sheet.blank()
+    members = [groups.get(name, OUTSIDE) for name in classes]
+    order = list(dict.fromkeys(group for group in [*groups.values(), *members]))
+    for place, (split, counts) in enumerate(counts_by_split.items()):
+        axes = figure.add_axes(sheet.box(place))
+        bars = axes.bar(np.arange(len(classes)), counts, width=0.8, color=[style.group_colour(group, order) for group in members])
+        if len(classes) <= style.MOST_ANNOTATED_CLASSES:
+            axes.bar_label(bars, fontsize=style.SMALLEST, padding=1)
+        axes.set(ylabel="images", xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1.12 * max(1, *counts)))
+        axes.set_xticks([])
+        axes.set_title(split, loc="left")
+    axes.set_xlabel("class")
+    if len(classes) <= style.MOST_NAMED_CLASSES:
+        axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90)
+        axes.tick_params(axis="x", length=0)
+    _group_legend(figure, [group for group in order if group in members], order, Patch)
+    return figure
+
+
+def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping[str, str], cast: Cast) -> list[Page]:
+    """Every arm's recall of each class beside its baseline's, at most 12 arms a page."""
+    recalls = {
+        str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)
+    }
+    arms = cast.compared(recalls)
+
+    def draw(part: Sequence[str]) -> Figure:
+        pairs = {cast.names[arm]: (recalls[cast.baseline(arm)], recalls[arm]) for arm in part}
+        return slope_page(pairs, groups)
+
+    return numbered(
+        "slopes", "Recall of every class, from the baseline to each arm", chunks(arms, ARMS_PER_PAGE), draw, _told(recalls, cast)
+    )
+
+
+def _told(recalls: Mapping[str, pd.Series], cast: Cast) -> Any:
+    """The words for a page: which class moved most in each arm."""
+
+    def words(part: Sequence[str]) -> str:
+        changes = {arm: (recalls[arm] - recalls[cast.baseline(arm)]).dropna().to_dict() for arm in part}
+        most = {arm: max((abs(points), str(name)) for name, points in moved.items())[1] for arm, moved in changes.items() if moved}
+        told = some([f"{arm}: {name} {changes[arm][name]:+.1f} points" for arm, name in most.items()])
+        return f"Recall of every class in the baseline and in each arm; the class that moved most: {told}."
+
+    return words
+
+
+def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping[str, str]) -> Figure:
+    """A panel per arm, all on one scale, with one line per class, coloured by group; the classes that moved most are named."""
+    sheet = style.sheet_of(len(pairs), 4, width=1.5, height=2.1, left=0.6, right=1.6, top=0.35, bottom=0.4, across=0.75, down=0.55)
+    figure = sheet.blank()
+    order = list(dict.fromkeys(groups.values()))
+    lowest = min(min(before.min(), after.min()) for before, after in pairs.values())
+    highest = max(max(before.max(), after.max()) for before, after in pairs.values())
+    room = 0.04 * max(1.0, highest - lowest)
+    limits = (lowest - room, highest + room)
+    for place, (arm, (before, after)) in enumerate(pairs.items()):
+        axes = figure.add_axes(sheet.box(place))
+        _slopes(axes, before, after, groups, order, limits)
+        axes.set(xlim=(-0.08, 1.08), ylim=limits)
+        axes.set_xticks([0, 1], ["baseline", "arm"])
+        axes.set_title(style.short(arm, 34))
+        if sheet.is_left(place):
+            axes.set_ylabel("recall, %")
+        else:
+            axes.set_yticklabels([])
+    _group_legend(figure, order, order, Line2D)
+    return figure
+
+
+def _slopes(
+    axes: Axes, before: pd.Series, after: pd.Series, groups: Mapping[str, str], order: Sequence[str], limits: tuple[float, float]
+) -> None:
+    members = [groups.get(str(name), OUTSIDE) for name in before.index]
+    many = len(before) > style.MOST_NAMED_CLASSES
+    segments = [[(0, left), (1, right)] for left, right in zip(before, after, strict=True)]
+    colours = [style.group_colour(group, order) for group in members]
+    styles = [_line(group, order) for group in members]
+    axes.add_collection(
+        LineCollection(segments, colors=colours, linestyles=styles, linewidths=0.4 if many else 1.2, alpha=0.5 if many else 1)
+    )
+    if many:
+        for group in order:
+            inside = [member == group for member in members]
+            if any(inside):
+                means = [float(before[inside].mean()), float(after[inside].mean())]
+                axes.plot([0, 1], means, color=style.group_colour(group, order), linestyle=_line(group, order), linewidth=3)
+        return
+    moved = (after - before).abs()
+    named = moved[moved >= 0.05].sort_values(ascending=False, kind="stable").index[:MOST_MOVED]
+    gap = 0.055 * (limits[1] - limits[0])
+    places = style.spaced([float(after[name]) for name in named], gap, limits[0], limits[1])
+    for name, place in zip(named, places, strict=True):
+        words = f"{style.short(str(name), 9)}: {after[name] - before[name]:+.1f}"
+        axes.text(
+            1.12,
+            place,
+            words,
+            fontsize=style.SMALLEST,
+            va="center",
+            color=style.darker(style.group_colour(groups.get(str(name), OUTSIDE), order)),
+        )
+
+
+def _line(group: str, order: Sequence[str]) -> Any:
+    """Groups differ by their dashes too, for print without colours."""
+    return style.LINES[order.index(group) % len(style.LINES)] if group in order else style.LINES[0]
+
+
+def _group_legend(figure: Figure, shown: Sequence[str], order: Sequence[str], handle: type[Line2D] | type[Patch]) -> None:
+    handles: list[Line2D | Patch] = []
+    for group in shown:
+        colour, label = style.group_colour(group, order), group or "in no group"
+        handles.append(
+            Patch(color=colour, label=label)
+            if handle is Patch
+            else Line2D([], [], color=colour, linestyle=_line(group, order), label=label)
+        )
+    if handles:
+        figure.legend(handles=handles, loc="center right", frameon=False, title="group", title_fontsize=7, borderaxespad=0.6)
+
+
+def class_distribution_png(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], path: Path) -> Path:
+    """The file with one run's images per class of every split, the first filled and the others outlined."""
+    with style.styled():
+        figure = Figure(figsize=(6, 3.2), dpi=100)
+        axes = figure.add_axes((0.12, 0.3, 0.85, 0.58))
+        edges = np.arange(len(classes) + 1) - 0.5
+        for place, (split, counts) in enumerate(counts_by_split.items()):
+            look = {"fill": True, "color": "0.75"} if place == 0 else {"color": "black", "linestyle": style.LINES[place % len(style.LINES)]}
+            axes.stairs(counts, edges, label=split, **look)
+        if len(classes) <= style.MOST_NAMED_CLASSES:
+            axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90)
+        axes.set(xlabel="class", ylabel="images", xlim=(-0.5, len(classes) - 0.5), ylim=(0, None))
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(counts_by_split), fontsize=8)
+        return style.save(figure, path)

@@ -1,0 +1,122 @@
+"""What every arm costs beside what it gains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablation.report import metrics
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, numbered
+
+ROUNDING = 1e-9  # means of the same numbers added in another order are no gain
+
+
+@dataclass(frozen=True)
+class Gain:
+    """An arm's cost per seed, its difference to the baseline and the interval of that difference."""
+
+    name: str
+    cost: float
+    mean: float
+    low: float
+    high: float
+
+
+def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, cast: Cast, metric: str) -> list[Page]:
+    """The one page with every arm outside conditions that has a difference to the baseline."""
+    found, unit = gains(runs, differences, cast, metric)
+    best = front(found, metric)
+    return numbered(
+        "cost",
+        f"Cost and gain of {metrics.title(metric)}",
+        [found] if len(found) > 1 else [],
+        lambda part: cost_page(part, unit, metric),
+        lambda part: (
+            f"Difference of {metrics.title(metric)} to the baseline over the {unit}; "
+            f"no arm that costs less has a better mean than {', '.join(one.name for one in best)}."
+        ),
+    )
+
+
+def gains(runs: pd.DataFrame, differences: pd.DataFrame, cast: Cast, metric: str) -> tuple[list[Gain], str]:
+    """The arms' gains, the baseline's being zero, and the unit of their costs: epochs, or seconds where all train for as many epochs."""
+    done = runs[runs["state"] == "done"]
+    costs = {what: (done[f"{what}/own"] + done[f"{what}/shared"]).groupby(done["arm"]).mean() for what in ("epochs", "time")}
+    rows = differences[(differences["role"] == "baseline") & (differences["metric"] == metric)].set_index("arm")
+    ends = rows[["mean", "low", "high"]].astype(float).dropna(subset=["mean"])
+    known = {str(arm): tuple(ends.loc[arm]) for arm in ends.index}
+    arms = [arm for arm in cast.arms(conditions=False) if arm in known]
+    bases = list(dict.fromkeys(cast.baseline(arm) for arm in arms))
+    epochs = costs["epochs"].reindex([*bases, *arms]).dropna()
+    chosen, unit = ("time", "seconds of training per seed") if epochs.nunique() <= 1 else ("epochs", "epochs of training per seed")
+    known |= dict.fromkeys(bases, (0.0, 0.0, 0.0))
+    spent = costs[chosen].to_dict()
+    found = [Gain(cast.names.get(arm, arm), spent.get(arm, np.nan), *known[arm]) for arm in dict.fromkeys([*bases, *arms])]
+    return [one for one in found if np.isfinite(one.cost)], unit
+
+
+def front(found: Sequence[Gain], metric: str) -> list[Gain]:
+    """The arms that no arm beats which costs as much or less, the cheapest first."""
+    good = -1 if metrics.is_lower_better(metric) else 1
+    best: list[Gain] = []
+    for one in sorted(found, key=lambda gain: (gain.cost, -good * gain.mean)):
+        if not best or good * one.mean > good * best[-1].mean + ROUNDING:
+            best.append(one)
+    return best
+
+
+def cost_page(found: Sequence[Gain], unit: str, metric: str) -> Figure:
+    """Points with their intervals, those on the front named and joined by steps."""
+    sheet = style.Sheet(1, 1, width=5.6, height=3.6, left=0.8, right=2.3, top=0.45, bottom=0.55)
+    figure = sheet.blank()
+    axes = figure.add_axes(sheet.box(0))
+    best = front(found, metric)
+    axes.axhline(0, color=style.INK, linewidth=0.6)
+    _points(axes, [one for one in found if one not in best], style.GREY, "o", 3.5)
+    _points(axes, best, style.UP, "D", 5.5)
+    costs = [one.cost for one in found]
+    room = max(max(costs) - min(costs), 0.05 * max(costs), 1e-9)
+    right = max(costs) + 0.06 * room
+    limits = style.robust_range([one.mean for one in found], [one.low for one in found], [one.high for one in found], 0.01)
+    axes.step([*(one.cost for one in best), right], [*(one.mean for one in best), best[-1].mean], where="post", color=style.UP, linewidth=1)
+    axes.set(xlim=(min(costs) - 0.06 * room, right), ylim=limits, xlabel=unit)
+    axes.set_ylabel(f"difference of {metrics.title(metric)} to the baseline, {metrics.unit(metric).differences}")
+    _names(axes, best, right, limits)
+    _beyond(axes, [one for one in found if one.mean < limits[0]], limits[0], "v")
+    _beyond(axes, [one for one in found if one.mean > limits[1]], limits[1], "^")
+    handles = [
+        Line2D([], [], marker="D", color=style.UP, markersize=5.5, linewidth=1, label="none as cheap has a better mean"),
+        Line2D([], [], marker="o", color=style.GREY, markersize=3.5, linewidth=0.8, label="other arms; bars are 95 % intervals"),
+    ]
+    figure.legend(handles=handles, loc="upper center", ncols=2, frameon=False, borderaxespad=0.3)
+    return figure
+
+
+def _points(axes: Axes, group: Sequence[Gain], colour: str, marker: str, size: float) -> None:
+    costs, means = [one.cost for one in group], [one.mean for one in group]
+    spans = [one for one in group if np.isfinite(one.low)]
+    axes.vlines(
+        [one.cost for one in spans], [one.low for one in spans], [one.high for one in spans], color=colour, linewidth=0.8, alpha=0.6
+    )
+    axes.plot(costs, means, linestyle="", marker=marker, color=colour, markersize=size)
+
+
+def _beyond(axes: Axes, group: Sequence[Gain], edge: float, marker: str) -> None:
+    """An arm beyond the panel is an arrow at its edge."""
+    if group:
+        axes.plot([one.cost for one in group], [edge] * len(group), marker=marker, linestyle="", color=style.GREY, clip_on=False)
+
+
+def _names(axes: Axes, best: Sequence[Gain], right: float, limits: tuple[float, float]) -> None:
+    """The front's names beside the panel, each with a thin line to its point, so that none covers another."""
+    places = style.spaced([one.mean for one in best], 0.05 * (limits[1] - limits[0]), *limits)
+    for one, place in zip(best, places, strict=True):
+        axes.plot([one.cost, right], [one.mean, place], color=style.GREY, linewidth=0.4, linestyle=":")
+        axes.annotate(
+            style.short(one.name, 36), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=7, annotation_clip=False
+        )

@@ -1,0 +1,154 @@
+"""Training curves: a panel per metric and family of arms, so that no panel holds more lines than eyes can follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, chunks, family, numbered, some
+
+LINES_PER_PANEL = 6
+COLUMNS = 3
+MOST_JOINED = 5
+PANEL_ROWS_PER_PAGE = 5
+UNITS = {"loss": "loss, each arm's own", "lr": "learning rate", "nll": "nats"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one arm by epoch: the mean over seeds, the smallest and the largest value."""
+
+    epochs: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
+Curves = Mapping[str, Mapping[str, Curve]]  # arm -> metric -> curve
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The panels of one row or more: some arms of one family, the names they are drawn under, and the baseline they refer to."""
+
+    family: str
+    names: Mapping[str, str]
+    reference: str
+
+
+def curve_pages(points: pd.DataFrame, cast: Cast) -> list[Page]:
+    """Every curve, at most six arms a panel, each beside the baseline in grey."""
+    metrics = sorted(set(points["metric"]))
+    if not metrics:
+        return []
+    curves = by_arm(points)
+    rows = -(-len(metrics) // COLUMNS)
+    found = strips(points, cast)
+    return numbered(
+        "curves",
+        "Training curves",
+        chunks(found, max(1, PANEL_ROWS_PER_PAGE // rows)),
+        lambda part: curve_page(part, curves, metrics),
+        lambda part: f"Curves of {', '.join(metrics)} by epoch, mean and range over seeds: {_arms(part)}.",
+    )
+
+
+def _arms(part: Sequence[Strip]) -> str:
+    return some([name for strip in part for name in strip.names.values()])
+
+
+def by_arm(points: pd.DataFrame) -> Curves:
+    """Every arm's curves; epochs count from 1."""
+    merged = points.groupby(["arm", "metric", "step"], sort=True)["value"].agg(["mean", "min", "max"]).reset_index()
+    curves: dict[str, dict[str, Curve]] = {}
+    for (arm, metric), rows in merged.groupby(["arm", "metric"], sort=False):
+        values = (rows[name].to_numpy(dtype=float) for name in ("mean", "min", "max"))
+        curves.setdefault(str(arm), {})[str(metric)] = Curve(rows["step"].to_numpy(dtype=np.int64) + 1, *values)
+    return curves
+
+
+def strips(points: pd.DataFrame, cast: Cast) -> list[Strip]:
+    """The arms outside conditions by family, six at a time; those with the very same curves, hence one training, share one line."""
+    ordered = points.sort_values(["metric", "seed", "step"], kind="stable")
+    prints = {str(arm): rows[["seed", "step", "value"]].to_numpy(dtype=float).tobytes() for arm, rows in ordered.groupby("arm", sort=False)}
+    families: dict[tuple[str, str], dict[bytes, list[str]]] = {}
+    for arm in cast.arms(conditions=False):
+        if arm in prints:
+            place = family(arm, cast.kinds[arm]), cast.baseline(arm) or arm
+            families.setdefault(place, {}).setdefault(prints[arm], []).append(arm)
+    return [
+        Strip(title, {arms[0]: " = ".join(cast.names[arm] for arm in arms) for arms in part}, reference if reference in prints else "")
+        for (title, reference), trainings in families.items()
+        for part in chunks(list(trainings.values()), LINES_PER_PANEL)
+    ]
+
+
+def curve_page(part: Sequence[Strip], curves: Curves, metrics: Sequence[str]) -> Figure:
+    """One page of strips, each with a panel per metric and its own legend at the right."""
+    columns = min(COLUMNS, len(metrics))
+    rows = -(-len(metrics) // columns)
+    sheet = style.Sheet(
+        columns, rows * len(part), width=2.4 if columns > 2 else 3.0, height=1.4, left=0.7, right=2.4, across=0.65, down=0.6
+    )
+    figure = sheet.blank()
+    for number, strip in enumerate(part):
+        first = number * rows * columns
+        for place, metric in enumerate(metrics, start=first):
+            axes = figure.add_axes(sheet.box(place))
+            _panel(axes, strip, curves, metric)
+            axes.set_title(f"{strip.family}: {metric}", loc="left")
+            if number == len(part) - 1 and place + columns >= first + len(metrics):
+                axes.set_xlabel("epoch")
+        _legend(figure, sheet, first + columns - 1, strip)
+    return figure
+
+
+def _panel(axes: Axes, strip: Strip, curves: Curves, metric: str) -> None:
+    shown = {arm: curves[arm][metric] for arm in strip.names if metric in curves[arm]}
+    colours = style.line_colours()
+    reference = curves.get(strip.reference, {}).get(metric)
+    if reference is not None and strip.reference not in shown:
+        axes.plot(reference.epochs, reference.mean, color=style.GREY, linewidth=2.2, zorder=1)
+    for number, arm in enumerate(strip.names):
+        if arm in shown:
+            curve = shown[arm]
+            axes.plot(curve.epochs, curve.mean, color=colours[number], linestyle=style.LINES[number], linewidth=1.1, marker=_dot(curve))
+            if (curve.high > curve.low).any():
+                axes.fill_between(curve.epochs, curve.low, curve.high, color=colours[number], alpha=0.15, linewidth=0)
+    name = metric.rpartition("/")[2]
+    axes.set_ylabel(UNITS.get(name, "fraction"), fontsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+
+
+def _dot(curve: Curve) -> str:
+    """A point where there is one epoch and hence no line."""
+    return "o" if len(curve.epochs) == 1 else ""
+
+
+def _wrapped(name: str) -> str:
+    """The joined names on lines of their own, the rest of very many counted."""
+    names = name.split(" = ")
+    shown = [style.short(one, 36) for one in names[:MOST_JOINED]]
+    rest = [f"{len(names) - MOST_JOINED} more"] if len(names) > MOST_JOINED else []
+    return " =\n".join([*shown, *rest])
+
+
+def _legend(figure: Figure, sheet: style.Sheet, place: int, strip: Strip) -> None:
+    colours = style.line_colours()
+    handles = [
+        Line2D([], [], color=colours[number], linestyle=style.LINES[number], linewidth=1.1, label=_wrapped(name))
+        for number, name in enumerate(strip.names.values())
+    ]
+    if strip.reference and strip.reference not in strip.names:
+        handles.append(Line2D([], [], color=style.GREY, linewidth=2.2, label=f"{strip.reference} (for reference)"))
+    left, bottom, width, height = sheet.box(place)
+    corner = (left + width + 0.1 / sheet.size[0], bottom + height)
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=corner, frameon=False, borderaxespad=0, handlelength=2.6)

@@ -1,0 +1,243 @@
+"""Every arm's difference to its parent and to the baseline with its interval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ablation.report import metrics
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, family, numbered, some
+from ablation.report.words import change
+
+ARMS_PER_PAGE = 30
+ROLES = {"parent": "against its parent", "baseline": "against the baseline"}
+LINE_HEIGHT = 0.19  # inches
+VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of a forest: its family, its name, its parent's, and by role the mean, the interval and the verdict."""
+
+    family: str
+    name: str
+    parent: str
+    found: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What all pages share: the metric, the range of the differences, and the margin within which they count as none (0: no margin)."""
+
+    metric: str
+    low: float
+    high: float
+    margin: float
+
+
+def forest_pages(differences: pd.DataFrame, cast: Cast, metric: str, margin: float) -> list[Page]:
+    """Every arm's differences in the file's order, family by family, at most 30 arms a page."""
+    rows = forest_rows(differences[differences["metric"] == metric], cast)
+    scale = forest_scale(rows, metric, 0.0 if metrics.unit(metric) is metrics.NATS else margin)
+    title = f"Differences of {metrics.title(metric)}, with 95 % intervals"
+    return numbered("differences", title, paged(rows), lambda part: forest_page(part, scale), lambda part: _forest_words(part, metric))
+
+
+def forest_rows(differences: pd.DataFrame, cast: Cast) -> list[Row]:
+    """The rows of the arms that have a difference; an arm that resolves like another has none where that one's is the same."""
+    by_arm: dict[str, dict[str, dict[str, Any]]] = {}
+    for found in differences.to_dict("records"):
+        if found["arm"] in cast.stands_for and np.isfinite(found["mean"]):
+            by_arm.setdefault(str(found["arm"]), {})[str(found["role"])] = {str(name): value for name, value in found.items()}
+    rows = []
+    for arm, by_role in by_arm.items():
+        drawn = cast.stands_for[arm]
+        if arm != drawn and _partners(by_role, cast) == _partners(by_arm.get(drawn, {}), cast):
+            continue
+        is_alone = arm == drawn
+        parent = str(by_role.get("parent", {}).get("against", ""))
+        rows.append(Row(family(arm, cast.kinds[arm]), cast.names[arm] if is_alone else arm, parent, by_role))
+    return rows
+
+
+def _partners(by_role: Mapping[str, Mapping[str, Any]], cast: Cast) -> dict[str, str]:
+    return {role: cast.stands_for.get(found["against"], str(found["against"])) for role, found in by_role.items()}
+
+
+def forest_scale(rows: Sequence[Row], metric: str, margin: float) -> Scale:
+    """One range for all pages."""
+    found = [one for row in rows for one in row.found.values()]
+    means, lows, highs = ([one[name] for one in found] for name in ("mean", "low", "high"))
+    return Scale(metric, *style.robust_range(means, lows, highs, 2 * margin or 0.01), margin)
+
+
+def paged(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in pages: a family begins a new page where it fits no more, and is cut only where it is longer than a page."""
+    pages: list[list[Row]] = []
+    for start, row in enumerate(rows):
+        is_first = start == 0 or rows[start - 1].family != row.family
+        size = sum(1 for other in rows if other.family == row.family) if is_first else 1
+        if not pages or len(pages[-1]) + min(size, ARMS_PER_PAGE) > ARMS_PER_PAGE:
+            pages.append([])
+        pages[-1].append(row)
+    return pages
+
+
+def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
+    """A panel per role that any arm has, the arms down the side and a heading over each family."""
+    lines = _lines(part)
+    roles = [role for role in ROLES if any(role in row.found for row in part)]
+    longest = max(len(_label(row)) for row in part)
+    sheet = style.Sheet(
+        len(roles),
+        1,
+        width=2.3,
+        height=LINE_HEIGHT * (len(lines) + 1),
+        left=0.25 + 0.058 * longest,
+        right=1.3,
+        top=0.65,
+        bottom=0.45,
+        across=1.3,
+    )
+    figure = sheet.blank()
+    for place, role in enumerate(roles):
+        axes = figure.add_axes(sheet.box(place))
+        _forest(axes, lines, role, scale)
+        axes.set_title(ROLES[role])
+        axes.set_xlabel(_axis_words(scale.metric))
+        axes.set_ylim(len(lines), -1)
+        if place == 0:
+            axes.set_yticks(range(len(lines)), [_label(line) if isinstance(line, Row) else line for line in lines])
+            for label, line in zip(axes.get_yticklabels(), lines, strict=True):
+                if not isinstance(line, Row):
+                    label.set(fontweight="bold", color="0.35")
+        else:
+            axes.set_yticks([])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    _verdict_legend(figure, part, scale)
+    return figure
+
+
+def _lines(part: Sequence[Row]) -> list[Row | str]:
+    """The rows, with each family's name as a line of its own before them."""
+    lines: list[Row | str] = []
+    for place, row in enumerate(part):
+        if place == 0 or part[place - 1].family != row.family:
+            lines.append(row.family)
+        lines.append(row)
+    return lines
+
+
+def _label(row: Row) -> str:
+    """`cutmix (of cb)`; within a condition, of the condition's own `…/cb`."""
+    first = f"{row.name.partition('/')[0]}/"
+    inside = row.family.startswith("condition ") and row.parent.startswith(first)
+    parent = f"…/{row.parent.removeprefix(first)}" if inside else row.parent
+    return f"{style.short(row.name, 40)} (of {style.short(parent, 24)})" if parent else style.short(row.name, 40)
+
+
+def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> None:
+    if scale.margin:
+        axes.axvspan(-scale.margin, scale.margin, color="0.92", linewidth=0, zorder=0)
+    axes.axvline(0, color=style.INK, linewidth=0.8, zorder=1)
+    axes.set_xlim(scale.low, scale.high)
+    found = [(place, line.found[role]) for place, line in enumerate(lines) if isinstance(line, Row) and role in line.found]
+    spans = [(place, one) for place, one in found if np.isfinite(one["low"]) and np.isfinite(one["high"])]
+    axes.hlines(
+        [place for place, _ in spans],
+        [np.clip(one["low"], scale.low, scale.high) for _, one in spans],
+        [np.clip(one["high"], scale.low, scale.high) for _, one in spans],
+        color=style.INK, linewidth=1.0, zorder=2,
+    )  # fmt: skip
+    _arrows(axes, [place for place, one in spans if one["low"] < scale.low], scale.low, "<")
+    _arrows(axes, [place for place, one in spans if one["high"] > scale.high], scale.high, ">")
+    _arrows(axes, [place for place, one in found if one["mean"] < scale.low], scale.low, "<")
+    _arrows(axes, [place for place, one in found if one["mean"] > scale.high], scale.high, ">")
+    decimals, room = metrics.unit(scale.metric).decimals, 0.035 * (scale.high - scale.low)
+    for place, one in found:
+        axes.annotate(
+            _numbers(one, decimals),
+            (1, place),
+            (8, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=style.SMALLEST,
+        )
+    for looks in dict.fromkeys(_looks(one["verdict"]) for _, one in found):
+        same = [(place, one["mean"]) for place, one in found if _looks(one["verdict"]) == looks]
+        _marks(axes, np.clip([mean for _, mean in same], scale.low + room, scale.high - room), [place for place, _ in same], looks)
+
+
+def _numbers(one: Mapping[str, Any], decimals: int) -> str:
+    """`+0.75 [-0.10, +1.60]`, as the tables have it."""
+    ends = f" [{one['low']:+.{decimals}f}, {one['high']:+.{decimals}f}]" if np.isfinite(one["low"]) else ""
+    return f"{change(one['mean'], decimals=decimals)}{ends}"
+
+
+def _arrows(axes: Axes, places: Sequence[int], edge: float, marker: str) -> None:
+    """An interval that goes on beyond the panel ends in an arrow."""
+    if places:
+        axes.plot([edge] * len(places), places, marker=marker, linestyle="", color=style.INK, markersize=4, clip_on=False)
+
+
+def _marks(axes: Axes, means: npt.NDArray[np.float64], places: Sequence[int], looks: tuple[str, str, bool]) -> None:
+    marker, colour, is_full = looks
+    axes.plot(
+        means, places, marker=marker, linestyle="", markersize=5.5, markeredgecolor=colour,
+        markerfacecolor=colour if is_full else "white", markeredgewidth=1.1, zorder=3,
+    )  # fmt: skip
+
+
+def _looks(verdict: object) -> tuple[str, str, bool]:
+    """Shape, colour and whether it is filled: the shape alone tells the verdict, so that a print without colours does."""
+    text = verdict if isinstance(verdict, str) else ""
+    word = next((word for word in VERDICTS if text.startswith(word)), "inconclusive")
+    colour = {"better": style.UP, "worse": style.DOWN}.get(word, style.INK)
+    return VERDICTS[word], colour, word != "inconclusive" and "(t only)" not in text
+
+
+def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
+    seen = {_looks(one["verdict"]): str(one["verdict"]).partition(",")[0] or "inconclusive" for row in part for one in row.found.values()}
+    handles: list[Any] = [
+        Line2D(
+            [],
+            [],
+            marker=marker,
+            linestyle="",
+            markersize=5.5,
+            markeredgecolor=colour,
+            markerfacecolor=colour if full else "white",
+            label=word,
+        )
+        for (marker, colour, full), word in sorted(seen.items(), key=lambda item: item[1])
+    ]
+    if scale.margin:
+        handles.append(Patch(color="0.92", label=f"within {scale.margin:g} points"))
+    figure.legend(
+        handles=handles, loc="upper center", ncols=len(handles), frameon=False, borderaxespad=0.3, columnspacing=1.2, handletextpad=0.2
+    )
+
+
+def _axis_words(metric: str) -> str:
+    better = "left" if metrics.is_lower_better(metric) else "right"
+    return f"{metrics.title(metric)}, {metrics.unit(metric).differences} ({better} is better)"
+
+
+def _forest_words(part: Sequence[Row], metric: str) -> str:
+    against = [row.found["baseline"] for row in part if "baseline" in row.found]
+    counts = {word: sum(str(one["verdict"]).startswith(word) for one in against) for word in VERDICTS}
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return (
+        f"Differences of {metrics.title(metric)} to parent and baseline with 95 % intervals, of {some([row.name for row in part])}"
+        f"{f'; against the baseline: {told}' if told else ''}."
+    )

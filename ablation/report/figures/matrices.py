@@ -1,0 +1,160 @@
+"""Confusion matrices on one colour scale, and what they differ in from their baselines'.
+
+Shapes: C true classes, C predicted classes, N letters.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+from ablation.report.statistics import normalised
+
+Floats = npt.NDArray[np.float64]
+
+COLOURS = "cividis"  # even in lightness, and the same to colour-blind eyes
+DIVERGING = "vlag"
+SHARES = Normalize(0, 1)  # one scale for every matrix, so that two of them can be compared
+MATRICES_PER_PAGE = 12
+
+
+def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], cast: Cast) -> list[Page]:
+    """Every arm's matrix, at most 12 a page, all on one colour scale."""
+    arms = [arm for arm in cast.arms(conditions=True) if arm in confusion]
+    return numbered(
+        "confusion",
+        "Confusion matrices",
+        chunks(arms, MATRICES_PER_PAGE),
+        lambda part: confusion_page({cast.names[arm]: confusion[arm] for arm in part}, classes),
+        lambda part: f"Row-normalised confusion matrices, true classes down and predicted classes across, of {some(part)}.",
+    )
+
+
+def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], cast: Cast) -> list[Page]:
+    """Every arm's matrix minus its baseline's, in points."""
+    arms = cast.compared(confusion)
+    return numbered(
+        "confusion-difference",
+        "Confusion matrices minus the baseline's",
+        chunks(arms, MATRICES_PER_PAGE),
+        lambda part: difference_page({cast.names[arm]: (confusion[arm], confusion[cast.baseline(arm)]) for arm in part}, classes),
+        lambda part: f"Each arm's row-normalised confusion matrix minus its baseline's, in points, of {some(part)}.",
+    )
+
+
+def confusion_page(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str]) -> Figure:
+    """One page of row-normalised matrices with their colour bar; a class without test images is a blank row."""
+    shares = {arm: normalised(counts_CC) for arm, counts_CC in confusion.items()}
+    figure = _panels(shares, classes, SHARES, COLOURS, share_texts)
+    style.colour_bar(figure, SHARES, COLOURS, "% of row", [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
+    return figure
+
+
+def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], classes: Sequence[str]) -> Figure:
+    """One page of differences of matrices in points, on a scale that is symmetric, shared by the page and told by its bar."""
+    import seaborn  # noqa: F401 - it registers the diverging colours
+
+    points = {arm: 100 * (normalised(own_CC) - normalised(base_CC)) for arm, (own_CC, base_CC) in pairs.items()}
+    largest = max((float(np.nanmax(np.abs(points_CC), initial=0)) for points_CC in points.values()), default=0)
+    limit = max(1.0, float(np.ceil(largest)))
+    figure = _panels(points, classes, Normalize(-limit, limit), DIVERGING, point_texts)
+    ticks = [-limit, -limit / 2, 0, limit / 2, limit]
+    style.colour_bar(figure, Normalize(-limit, limit), DIVERGING, "points", ticks, [f"{tick:+.4g}" if tick else "0" for tick in ticks])
+    return figure
+
+
+def confusion_matrix_png(counts_CC: npt.ArrayLike, classes: Sequence[str], path: Path, title: str) -> Path:
+    """The file with one run's row-normalised matrix; drawn for every run, hence alone and small."""
+    with style.styled():
+        sheet = style.Sheet(1, 1, width=3.4, height=3.4, left=style.room_for(classes), right=0.6, top=0.3, bottom=style.room_for(classes))
+        figure = sheet.blank()
+        figure.set_dpi(100)
+        shares_CC = normalised(counts_CC)
+        axes = figure.add_axes(sheet.box(0))
+        _picture(axes, shares_CC, SHARES, COLOURS)
+        _name_rows(axes, classes)
+        _name_columns(axes, classes)
+        axes.set_title(style.short(title, 60))
+        if len(classes) <= style.MOST_ANNOTATED_CLASSES:
+            _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
+        else:
+            style.colour_bar(figure, SHARES, COLOURS, "share", [0, 0.5, 1], ["0", "0.5", "1"])
+        return style.save(figure, path)
+
+
+def share_texts(shares_CC: Floats) -> list[list[str]]:
+    """Whole percents, nothing where there is nothing to say."""
+    return [["" if not share >= 0.005 else f"{100 * share:.0f}" for share in row] for row in shares_CC]
+
+
+def point_texts(points_CC: Floats) -> list[list[str]]:
+    """Whole points with their sign, nothing where they are zero."""
+    return [["" if not abs(points) >= 0.5 else f"{points:+.0f}" for points in row] for row in points_CC]
+
+
+def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, colours: str, texts: Any) -> Figure:
+    side, names = 2.7, style.room_for(classes)
+    sheet = style.sheet_of(len(matrices), 3, width=side, height=side, left=names, right=0.8, bottom=names, across=0.15, down=0.35)
+    figure = sheet.blank()
+    for place, (arm, values_CC) in enumerate(matrices.items()):
+        axes = figure.add_axes(sheet.box(place))
+        _picture(axes, values_CC, norm, colours)
+        axes.set_title(style.short(arm, 46))
+        # Only at the page's edge: all panels have the same classes, and letters are what takes the time.
+        if sheet.is_left(place):
+            _name_rows(axes, classes)
+        if sheet.is_lowest(place, len(matrices)):
+            _name_columns(axes, classes)
+    if len(classes) <= style.MOST_ANNOTATED_CLASSES:
+        _annotate(figure, [(sheet.box(place), values_CC) for place, values_CC in enumerate(matrices.values())], norm, colours, texts)
+    return figure
+
+
+def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: str) -> None:
+    """An image, not a mesh of squares, so that the SVG of a hundred classes stays small; "none" keeps its pixels as they are."""
+    style.frameless(axes)
+    axes.imshow(values_CC, cmap=colours, norm=norm, interpolation="none", aspect="auto")
+
+
+def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: str, texts: Any) -> None:
+    """Every panel's numbers at once, dark on light and light on dark."""
+    import matplotlib as mpl
+
+    places, words, values = [], [], []
+    for (left, bottom, width, height), values_CC in panels:
+        size = len(values_CC)
+        for row, line in enumerate(texts(values_CC)):
+            for column, text in enumerate(line):
+                if text:
+                    places.append((left + (column + 0.5) / size * width, bottom + (1 - (row + 0.5) / size) * height))
+                    words.append(text)
+                    values.append(values_CC[row, column])
+    lightness_N = mpl.colormaps[colours](norm(np.array(values, dtype=float)))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    style.letters(figure, places, words, ["black" if lightness > 0.5 else "white" for lightness in lightness_N])
+
+
+def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
+    """True classes down the side; too many names to be read are left out."""
+    axes.set_ylabel("true")
+    if len(classes) <= style.MOST_NAMED_CLASSES:
+        axes.set_yticks(np.arange(len(classes)), [style.short(name) for name in classes], fontsize=_name_size(classes))
+        axes.tick_params(length=0)
+
+
+def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
+    """The same for predicted classes, along the bottom."""
+    axes.set_xlabel("predicted")
+    if len(classes) <= style.MOST_NAMED_CLASSES:
+        axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90, fontsize=_name_size(classes))
+        axes.tick_params(length=0)
+
+
+def _name_size(classes: Sequence[str]) -> float:
+    return 7 if len(classes) <= style.MOST_ANNOTATED_CLASSES else style.SMALLEST

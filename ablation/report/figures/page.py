@@ -1,0 +1,93 @@
+"""A page of figures, known by name before it is drawn, and the arms that pages show."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ablation.report.figures.style import styled
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One file of figures: its name, what it shows (`differences`, `curves`, ...), its title and how it is drawn.
+
+    `alt` says in words what is to be seen, for who cannot see it.
+    """
+
+    name: str
+    what: str
+    title: str
+    alt: str
+    draw: Callable[[], Figure]
+
+
+def numbered(what: str, title: str, parts: Sequence[T], draw: Callable[[T], Figure], alt: Callable[[T], str]) -> list[Page]:
+    """One page per part: `slopes-1`, `slopes-2`; titles say which of how many where there are several."""
+
+    def page(number: int, part: T) -> Page:
+        def drawn() -> Figure:
+            with styled():
+                return draw(part)
+
+        place = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+        return Page(f"{what}-{number}", what, f"{title}{place}", alt(part), drawn)
+
+    return [page(number, part) for number, part in enumerate(parts, start=1)]
+
+
+def chunks(items: Sequence[T], size: int) -> list[list[T]]:
+    """The items in lists of that size, the last one shorter."""
+    return [list(items[first : first + size]) for first in range(0, len(items), size)]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The arms with a finished run: `names` has what each is drawn under.
+
+    Arms that resolve alike are drawn once; `stands_for` says by which.
+    """
+
+    names: Mapping[str, str]
+    stands_for: Mapping[str, str]
+    kinds: Mapping[str, str]
+    baselines: Mapping[str, str]
+
+    def arms(self, *, conditions: bool) -> list[str]:
+        """The arms to draw, the ladder first; those of conditions only if asked for."""
+        kept = [arm for arm in self.names if conditions or self.kinds[arm] != "condition"]
+        return sorted(kept, key=lambda arm: self.kinds[arm] != "ladder")
+
+    def baseline(self, arm: str) -> str:
+        """The arm that is drawn for this one's baseline, or nothing."""
+        found = self.baselines[arm]
+        return self.stands_for.get(found, found)
+
+    def compared(self, having: Mapping[str, Any]) -> list[str]:
+        """The arms outside conditions that `having` has together with their baselines."""
+        return [arm for arm in self.arms(conditions=False) if arm in having and self.baseline(arm) in having and self.baseline(arm) != arm]
+
+
+def cast(arms: pd.DataFrame) -> Cast:
+    """The cast of the frame with one row per arm."""
+    done = arms[arms["n"] > 0].set_index("arm")
+    stands_for = {str(arm): str(same) if same in done.index else str(arm) for arm, same in done["same_as"].items()}
+    names: dict[str, str] = {}
+    for arm, drawn in stands_for.items():
+        names[drawn] = f"{names[drawn]} = {arm}" if drawn in names else arm
+    return Cast(names, stands_for, {str(k): str(v) for k, v in done["kind"].items()}, {str(k): str(v) for k, v in done["baseline"].items()})
+
+
+def family(arm: str, kind: str) -> str:
+    """The family of arms that one is looked at with: the ladder, the variants, one sweep, one condition ..."""
+    first = arm.partition("/")[0]
+    return {"variant": "variants", "sweep": f"sweep {first}", "condition": f"condition {first}"}.get(kind, kind)
+
+
+def some(names: Sequence[str]) -> str:
+    """The names in words, the middle of many left out: `cb, mixup, ls and 9 more`."""
+    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"

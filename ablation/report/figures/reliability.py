@@ -1,0 +1,108 @@
+"""How far confidence can be believed: the accuracy of the images of each confidence, and how many there are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablation.report.figures import style
+from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+
+ARMS_PER_PAGE = 12
+NUM_BINS = 15
+STRIP = 0.32  # inches: the bars of shares under each panel
+DISTANCES = "scores are distances, not probabilities"
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One arm's bins of confidence, its calibration error, and whether its scores are distances."""
+
+    name: str
+    bins: pd.DataFrame
+    ece: float
+    is_distance: bool
+
+
+def reliability_pages(calibration: pd.DataFrame, arms: pd.DataFrame, plan: Mapping[str, Any], cast: Cast) -> list[Page]:
+    """Every arm's reliability diagram outside conditions, at most 12 a page."""
+    bins = {str(arm): rows.sort_values("bin") for arm, rows in calibration.groupby("arm", sort=False)}
+    errors = arms.set_index("arm")["ece_mean"]
+    distances = distance_arms(plan)
+    found = [
+        Reliability(cast.names[arm], bins[arm], float(errors[arm]), arm in distances) for arm in cast.arms(conditions=False) if arm in bins
+    ]
+    return numbered(
+        "reliability",
+        "Reliability diagrams",
+        chunks(found, ARMS_PER_PAGE),
+        reliability_page,
+        lambda part: f"Accuracy over confidence, and the share of images by confidence: {some([_words(one) for one in part])}.",
+    )
+
+
+def distance_arms(plan: Mapping[str, Any]) -> set[str]:
+    """The arms whose scores are distances to class means: the nearest setting of `posthoc` up the chain of parents is `ncm`."""
+    by_name = {str(arm["name"]): arm for arm in plan["arms"]}
+    return {name for name in by_name if _posthoc(by_name[name], by_name) == "ncm"}
+
+
+def _posthoc(arm: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> object:
+    own = [new for path, (_, new) in arm["change"].items() if path == "posthoc.name"]
+    if own:
+        return own[0]
+    return _posthoc(by_name[arm["parent"]], by_name) if arm["parent"] in by_name else "none"
+
+
+def reliability_page(part: Sequence[Reliability]) -> Figure:
+    """A panel per arm, the shares of the images under it."""
+    sheet = style.sheet_of(len(part), 4, width=1.9, height=1.9 + 0.08 + STRIP, left=0.6, top=0.5, across=0.2, down=0.8)
+    figure = sheet.blank()
+    highest = 100 * max(float(one.bins["share"].max()) for one in part)
+    for place, one in enumerate(part):
+        axes = figure.add_axes(sheet.box(place, height=1.9))
+        strip = figure.add_axes(sheet.box(place, below=1.98, height=STRIP))
+        _diagram(axes, one)
+        _shares(strip, one, highest)
+        if sheet.is_left(place):
+            axes.set_ylabel("accuracy, %")
+            axes.set_yticks([0, 50, 100])
+            strip.set_ylabel("% of\nimages", fontsize=style.SMALLEST)
+            strip.set_yticks([0, highest], ["0", f"{highest:.0f}"], fontsize=style.SMALLEST)
+        if sheet.is_lowest(place, len(part)):
+            strip.set_xticks([0, 50, 100])
+            strip.set_xlabel("confidence, %")
+    return figure
+
+
+def _diagram(axes: Axes, one: Reliability) -> None:
+    confidence, accuracy = (100 * one.bins[name].to_numpy(dtype=float) for name in ("confidence", "accuracy"))
+    axes.plot([0, 100], [0, 100], color=style.GREY, linestyle="--", linewidth=0.8)
+    axes.vlines(confidence, confidence, accuracy, color=style.DOWN, linewidth=1.5)
+    axes.plot(confidence, accuracy, color=style.UP, linewidth=0.6)
+    # By area, since a bin of three images says little however far it is from the diagonal.
+    axes.scatter(confidence, accuracy, s=3 + 60 * one.bins["share"].to_numpy(dtype=float), color=style.UP, zorder=3, clip_on=False)
+    axes.set(xlim=(0, 100), ylim=(0, 103))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"{style.short(one.name, 34)}\nECE {100 * one.ece:.1f} %" if not one.is_distance else style.short(one.name, 34))
+    if one.is_distance:
+        axes.text(50, 4, DISTANCES.replace(", ", ",\n"), ha="center", fontsize=style.SMALLEST)
+
+
+def _shares(axes: Axes, one: Reliability, highest: float) -> None:
+    edges = 100 * np.arange(NUM_BINS) / NUM_BINS
+    shares = np.zeros(NUM_BINS)
+    shares[one.bins["bin"].to_numpy(dtype=int)] = 100 * one.bins["share"].to_numpy(dtype=float)
+    axes.bar(edges, shares, width=100 / NUM_BINS, align="edge", color=style.GREY, edgecolor="white", linewidth=0.3)
+    axes.set(xlim=(0, 100), ylim=(0, highest))
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _words(one: Reliability) -> str:
+    return f"{one.name} ({DISTANCES})" if one.is_distance else f"{one.name} (ECE {100 * one.ece:.1f} %)"

@@ -1,0 +1,220 @@
+"""The one style of every figure: colours, sheets of equal panels, letters and files.
+
+Shapes: N letters.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D, IdentityTransform
+from scipy.optimize import isotonic_regression
+
+GREY = "0.55"
+INK = "0.15"
+UP, DOWN = "#0173b2", "#de8f05"  # blue and orange: told apart by every kind of colour-blind eye
+GROUPS = {"many": "#0173b2", "medium": "#949494", "few": "#de8f05"}
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 2)))
+SMALLEST = 6  # points: what is smaller cannot be read in print
+MOST_NAMED_CLASSES = 30
+MOST_ANNOTATED_CLASSES = 15
+LONGEST_CLASS = 14
+STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.edgecolor": "0.4",
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": False,  # as the tables have it
+    "text.parse_math": False,  # a class may be called $a_b$
+    "svg.hashsalt": "ablate",  # or the names within the file would differ each time
+    "svg.fonttype": "path",
+}
+
+
+def line_colours() -> list[Any]:
+    """Six colours of seaborn's colour-blind palette and black, in the order in which they are easiest to tell apart."""
+    import seaborn
+
+    palette = seaborn.color_palette("colorblind")
+    return [palette[0], palette[1], (0.0, 0.0, 0.0), palette[9], palette[4], palette[5]]
+
+
+def group_colour(group: str, groups: Sequence[str]) -> Any:
+    """The colour of a group of classes, and a light grey for classes that are in none."""
+    if group in GROUPS:
+        return GROUPS[group]
+    return line_colours()[list(groups).index(group) % 6] if group in groups else "0.8"
+
+
+def darker(colour: Any) -> Any:
+    """The colour as text can wear it on white."""
+    return tuple(0.7 * part for part in to_rgb(colour))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page of equal panels, row by row; every length is in inches."""
+
+    columns: int
+    rows: int
+    width: float
+    height: float
+    left: float = 0.6
+    right: float = 0.2
+    top: float = 0.35
+    bottom: float = 0.5
+    across: float = 0.1
+    down: float = 0.3
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """The page's width and height."""
+        across = self.left + self.columns * self.width + (self.columns - 1) * self.across + self.right
+        return across, self.top + self.rows * self.height + (self.rows - 1) * self.down + self.bottom
+
+    def blank(self) -> Figure:
+        """An empty figure of that size."""
+        return Figure(figsize=self.size, dpi=110)
+
+    def box(self, place: int, below: float = 0, height: float | None = None) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height of a panel as shares of the page, or of a strip of it, `below` inches under the panel's top."""
+        wide, tall = self.size
+        row, column = divmod(place, self.columns)
+        own = self.height if height is None else height
+        top = self.top + row * (self.height + self.down) + below
+        return (self.left + column * (self.width + self.across)) / wide, 1 - (top + own) / tall, self.width / wide, own / tall
+
+    def is_left(self, place: int) -> bool:
+        """Whether the panel is in the first column."""
+        return place % self.columns == 0
+
+    def is_lowest(self, place: int, count: int) -> bool:
+        """Whether no panel of the `count` stands below this one."""
+        return place + self.columns >= count
+
+
+def sheet_of(count: int, columns: int, **lengths: float) -> Sheet:
+    """The sheet for that many panels, at most `columns` beside each other."""
+    across = max(1, min(columns, count))
+    return Sheet(columns=across, rows=-(-max(1, count) // across), **lengths)
+
+
+def letters(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], colours_N: Sequence[Any], size: float = SMALLEST) -> None:
+    """Short texts centred at places given as shares of the page; each text's outline is drawn at all its places at once.
+
+    Text by text they would take most of the time that a page takes.
+    """
+    by_text: dict[str, list[int]] = {}
+    for number, text in enumerate(texts_N):
+        by_text.setdefault(text, []).append(number)
+    offsets_N2 = np.asarray(places_N2, dtype=float)
+    for text, numbers in by_text.items():
+        collection = PathCollection(
+            [_outline(text, size)], sizes=[1.0], offsets=offsets_N2[numbers], offset_transform=figure.transFigure,
+            facecolors=[colours_N[number] for number in numbers], linewidths=0, label=text,
+        )  # fmt: skip
+        collection.set_transform(IdentityTransform())  # points, not shares of the page as the figure would have it
+        figure.add_artist(collection)
+
+
+@lru_cache(maxsize=1024)
+def _outline(text: str, size: float) -> Outline:
+    path = TextPath((0, 0), text, size=size)
+    middle = path.get_extents()
+    return path.transformed(Affine2D().translate(-(middle.x0 + middle.x1) / 2, -0.36 * size))  # half a digit's height
+
+
+def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
+    """One bar for the whole page, in its right margin."""
+    wide, tall = figure.get_size_inches()
+    height = min(2.2, 0.5 * tall)
+    axes = figure.add_axes((1 - 0.6 / wide, 0.5 - height / 2 / tall, 0.14 / wide, height / tall), label="bar")
+    bar = figure.colorbar(mpl.cm.ScalarMappable(norm, colours), cax=axes)
+    bar.set_ticks(list(ticks), labels=list(labels))
+    bar.outline.set_linewidth(0.4)
+    axes.set_title(title, fontsize=7)
+
+
+def short(text: str, longest: int = LONGEST_CLASS) -> str:
+    """The text on one line, cut where it is too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The positions moved apart as little as can be so that neighbours keep the gap, within the range as far as they fit."""
+    if not len(wanted):
+        return []
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(order))
+    # Of positions less their steps only the order has to hold, and that is what isotonic regression keeps.
+    free = np.clip(isotonic_regression(np.asarray(wanted, dtype=float)[order] - steps).x, low, max(low, high - steps[-1]))
+    placed = np.empty(len(order))
+    placed[order] = free + steps
+    return [float(value) for value in placed]
+
+
+def robust_range(means: Sequence[float], lows: Sequence[float], highs: Sequence[float], least: float) -> tuple[float, float]:
+    """A range with zero, all means and all intervals, but for the few that lie so far out that they would press all others together."""
+    ends = np.array([end for end in [*means, *lows, *highs] if np.isfinite(end)])
+    far = 2 * max(least, float(np.quantile(np.abs(ends), 0.9))) if len(ends) else least
+    near = ends[np.abs(ends) <= far]
+    low, high = min(-least, near.min(initial=0)), max(least, near.max(initial=0))
+    room = 0.06 * (high - low)
+    return float(low - room), float(high + room)
+
+
+def room_for(names: Sequence[str]) -> float:
+    """Inches for the longest of these class names and the word beside them."""
+    longest = max((len(short(name)) for name in names), default=0) if len(names) <= MOST_NAMED_CLASSES else 0
+    return 0.35 + 0.07 * longest
+
+
+def frameless(axes: Axes) -> None:
+    """The axes without ticks, for a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """The path, written; no version and no date is in the file, so that equal figures are equal files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with styled():
+        if path.suffix == ".svg":
+            figure.savefig(path, metadata={"Date": None, "Creator": None})
+        else:
+            figure.savefig(path, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    return path
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our style, and no warning where the font lacks a letter of a class's name: a box is drawn and the tables have the name."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -1,0 +1,146 @@
+"""The ladder's steps, from level to level."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ablation.report import metrics
+from ablation.report.figures import style
+from ablation.report.figures.page import Page, chunks, numbered
+
+PANELS_PER_PAGE = 3
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The ladder under one condition (none: ""): its rungs, the level of each, the step to each, and the published levels by report."""
+
+    condition: str
+    rungs: Sequence[str]
+    levels: Sequence[float]
+    steps: Sequence[Mapping[str, float]]
+    published: Mapping[str, Sequence[float]]
+
+
+def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> list[Page]:
+    """The ladder's steps under every condition that has all its rungs, at most three conditions a page."""
+    rungs = [str(arm["name"]) for arm in plan["arms"] if arm["kind"] == "ladder"]
+    conditions = ["", *dict.fromkeys(str(name) for name in arms["condition"] if name)]
+    found = [ladder for condition in conditions for ladder in ladders(arms, differences, rungs, condition, metric)]
+    return numbered(
+        "waterfall",
+        f"The ladder, rung by rung: {metrics.title(metric)}",
+        chunks(found, PANELS_PER_PAGE),
+        lambda part: waterfall_page(part, metric),
+        _waterfall_words(metric),
+    )
+
+
+def ladders(arms: pd.DataFrame, differences: pd.DataFrame, rungs: Sequence[str], condition: str, metric: str) -> list[Ladder]:
+    """The ladder under that condition, or none where a rung has no level."""
+    names = [f"{condition}/{rung}" if condition else rung for rung in rungs]
+    rows = arms.set_index("arm").reindex(names)
+    told = metrics.unit(metric)
+    levels = [told.scale * float(level) for level in rows[f"{metric}_mean"]]
+    if len(rungs) < 2 or not np.isfinite(levels).all():
+        return []
+    steps = differences[(differences["metric"] == metric) & (differences["role"] == "parent")].set_index("arm")
+    ends = steps.reindex(names[1:])[["mean", "low", "high"]].astype(float).to_dict("records")
+    reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if metric == "accuracy" else []
+    published = {column.partition("/")[2]: [100 * float(value) for value in rows[column]] for column in reports}
+    kept = {report: values for report, values in published.items() if np.isfinite(values).any()}
+    return [Ladder(condition, rungs, levels, [{str(name): float(value) for name, value in step.items()} for step in ends], kept)]
+
+
+def waterfall_page(part: Sequence[Ladder], metric: str) -> Figure:
+    """A panel per condition, on one scale."""
+    num_rungs = max(len(ladder.rungs) for ladder in part)
+    width = float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
+    sheet = style.sheet_of(len(part), 1, width=width, height=2.2, left=0.7, right=0.3, top=0.8, bottom=0.95, down=0.4)
+    figure = sheet.blank()
+    limits = _level_limits(part)
+    for place, ladder in enumerate(part):
+        axes = figure.add_axes(sheet.box(place))
+        _waterfall(axes, ladder, metric)
+        axes.set(xlim=(-0.6, num_rungs + 0.6), ylim=limits, ylabel=f"{metrics.title(metric)}, {metrics.unit(metric).values}")
+        axes.set_title(f"under {ladder.condition}" if ladder.condition else "the ladder", loc="left")
+        axes.set_xticks(range(num_rungs + 1), [])
+    names = [*(style.short(rung, 20) for rung in part[-1].rungs), "level reached"]
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+    _waterfall_legend(figure, part)
+    return figure
+
+
+def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
+    """The range of all levels, published ones too, and of the steps' intervals as far as twice the range of the levels."""
+    levels = [level for ladder in part for level in [*ladder.levels, *(one for values in ladder.published.values() for one in values)]]
+    low, high = float(np.nanmin(levels)), float(np.nanmax(levels))
+    room = max(high - low, 0.01)
+    ends = [
+        start + step[end] for ladder in part for start, step in zip(ladder.levels, ladder.steps, strict=False) for end in ("low", "high")
+    ]
+    inside = [end for end in ends if low - room / 2 <= end <= high + room / 2]
+    low, high = min([low, *inside]), max([high, *inside])
+    return low - 0.14 * (high - low + 0.01), high + 0.14 * (high - low + 0.01)
+
+
+def _waterfall(axes: Axes, ladder: Ladder, metric: str) -> None:
+    last = len(ladder.rungs)
+    decimals = metrics.unit(metric).decimals
+    for place, level in ((0, ladder.levels[0]), (last, ladder.levels[-1])):
+        axes.hlines(level, place - 0.4, place + 0.4, color=style.INK, linewidth=2.5)
+        axes.annotate(f"{level:.{decimals}f}", (place, level), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+    starts = [start for start, _ in zip(ladder.levels, ladder.steps, strict=False)]
+    heights = [step["mean"] for step in ladder.steps]
+    good = -1 if metrics.is_lower_better(metric) else 1
+    axes.bar(
+        range(1, last), heights, bottom=starts, width=0.5, color=[style.UP if good * height >= 0 else style.DOWN for height in heights]
+    )
+    axes.hlines(ladder.levels[:-1], np.arange(last - 1) + 0.0, np.arange(1, last) + 0.25, color=style.GREY, linewidth=0.7, zorder=0)
+    axes.hlines(ladder.levels[-1], last - 1.25, last, color=style.GREY, linewidth=0.7, zorder=0)
+    spans = [
+        (place, start + step["low"], start + step["high"])
+        for place, (start, step) in enumerate(zip(starts, ladder.steps, strict=True), start=1)
+    ]
+    known = [span for span in spans if np.isfinite(span[1])]
+    axes.vlines([span[0] for span in known], [span[1] for span in known], [span[2] for span in known], color=style.INK, linewidth=1.0)
+    for place, (start, height) in enumerate(zip(starts, heights, strict=True), start=1):
+        words = f"{height:+.{decimals}f}"
+        axes.annotate(words, (place, start + height), (3, 3 if height >= 0 else -9), textcoords="offset points", fontsize=7)
+    for number, values in enumerate(ladder.published.values()):
+        axes.plot(
+            range(last), values, marker="D", linestyle="", markersize=5, markeredgecolor=style.INK, markerfacecolor=_report_colour(number)
+        )
+
+
+def _report_colour(number: int) -> Any:
+    return ["white", style.line_colours()[4], style.line_colours()[5], style.GREY][number % 4]
+
+
+def _waterfall_legend(figure: Figure, part: Sequence[Ladder]) -> None:
+    handles: list[Any] = [Patch(color=style.UP, label="step for the better"), Patch(color=style.DOWN, label="for the worse")]
+    handles.append(Line2D([], [], color=style.INK, linewidth=1, label="95 % interval of the step"))
+    for number, report in enumerate(dict.fromkeys(report for ladder in part for report in ladder.published)):
+        look = {"marker": "D", "linestyle": "", "markeredgecolor": style.INK, "markerfacecolor": _report_colour(number)}
+        handles.append(Line2D([], [], markersize=5, label=f"published {report}", **look))
+    figure.legend(handles=handles, loc="upper center", ncols=3, frameon=False, borderaxespad=0.3, columnspacing=1.2)
+
+
+def _waterfall_words(metric: str) -> Any:
+    def words(part: Sequence[Ladder]) -> str:
+        decimals = metrics.unit(metric).decimals
+        ladders = [
+            f"{ladder.condition or 'the ladder'} from {ladder.levels[0]:.{decimals}f} to {ladder.levels[-1]:.{decimals}f} by "
+            + ", ".join(f"{rung} {step['mean']:+.{decimals}f}" for rung, step in zip(ladder.rungs[1:], ladder.steps, strict=True))
+            for ladder in part
+        ]
+        return f"{metrics.title(metric)} rung by rung: {'; '.join(ladders)}."
+
+    return words

@@ -1,0 +1,220 @@
+"""The main table: one row per arm, for the plain arms and for every condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ablation.report import metrics
+from ablation.report.metrics import HEADLINE, short_name, title
+from ablation.report.section import Section
+from ablation.report.sections.claims import near_chance, tally
+from ablation.report.sections.common import ROLES, bullets, count, difference, images, of_metric, paragraphs
+from ablation.report.sections.content import Content
+from ablation.report.words import DASH, change_words, escaped, percent, points, setting, shortened, table
+
+# label -> its mark in the table, and what it means whatever the arm
+LABELS = {
+    "bundle": ("B", "the change spans several families, so a difference belongs to all of them together"),
+    "budget": ("U", "more updates, images or trainable parameters than its parent"),
+    "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
+    "chosen": ("C", "each seed's run is another arm's, picked on the validation images"),
+    "selected on test": ("T", "chosen by looking at the test images, so too good by an unknown amount"),
+    "lag": ("L", "the averaged weights still hold much of the initial ones"),
+    "near chance": ("N", "hardly above guessing"),
+}
+MOST_CHANGES_IN_A_CELL = 3
+MOST_REASONS = 2
+
+
+def comparisons(content: Content) -> list[Section]:
+    """The main table, and one for every condition, folded away where it is not the only one."""
+    arms = content.frames.arms
+    conditions = list(dict.fromkeys(arms["condition"]))
+    return [_section(content, arms[arms["condition"] == condition], condition, folded=len(conditions) > 1) for condition in conditions]
+
+
+def _section(content: Content, arms: pd.DataFrame, condition: str, *, folded: bool) -> Section:
+    body = paragraphs(_comparison(content, arms), bullets(_caption(content, arms)), _legend(content, arms))
+    if not condition:
+        pictures = images(content, "waterfall", "differences")
+        return Section("Comparison", paragraphs(body, pictures))
+    heading = f"Comparison under {escaped(condition)}"
+    if not folded:
+        return Section(heading, body)
+    rows = of_metric(content.frames.differences, content.name)
+    own = rows[rows["arm"].isin(arms["arm"]) & (rows["role"] == "baseline")]
+    return Section(heading, f"Against its own baseline: {tally(own)}.", (Section(f"The arms under {escaped(condition)}", body),))
+
+
+def _comparison(content: Content, arms: pd.DataFrame) -> str:
+    names = list(dict.fromkeys(short_name(metric) for metric in (*HEADLINE, content.metric)))
+    reports = reports_of(arms)
+    changed = changed_settings(content, arms) if content.options.only_changed else {}
+    settings = [escaped(path) for path in changed] if content.options.only_changed else ["what changed"]
+    header = ["arm", *settings, "labels", "parent", "n", *(escaped(title(name)) for name in names)]
+    header += ["vs parent", "vs baseline", *(escaped(name) for report in reports for name in (report, f"{report} gap")), "verdict"]
+    best, near = {name: best_arms(arms, name) for name in names}, near_chance(content)
+    rows = [_row(content, row, changed, best, near, reports) for row in arms.to_dict("records")]
+    return table(header, rows, left=3 + len(settings))
+
+
+def _row(
+    content: Content,
+    row: Mapping[Any, Any],
+    changed: Mapping[str, Mapping[str, str]],
+    best: Mapping[str, Sequence[str]],
+    near: Sequence[str],
+    reports: Sequence[str],
+) -> list[str]:
+    label = f" ({escaped(row['label'])})" if row["label"] not in ("", row["arm"]) else ""
+    settings = (
+        [escaped(values[row["arm"]]) for values in changed.values()] if content.options.only_changed else [_what_changed(content, row)]
+    )
+    values = [_value(row, name, is_best=row["arm"] in arms) for name, arms in best.items()]
+    published = [cell for report in reports for cell in (percent(row[f"published/{report}"]), points(row[f"gap/{report}_points"]))]
+    return [
+        escaped(row["arm"]) + label,
+        *settings,
+        ", ".join(_mark(mark) for mark in [*content.planned[row["arm"]]["labels"], *(["near chance"] if row["arm"] in near else [])]),
+        escaped(row["parent"]),
+        count(row),
+        *values,
+        *(_against(content, row, role) for role in ROLES),
+        *published,
+        _verdict(content, row["arm"]),
+    ]
+
+
+def reports_of(arms: pd.DataFrame) -> list[str]:
+    """The reports with a published figure for any of these arms."""
+    columns = [str(column) for column in arms.columns[arms.notna().any()] if str(column).startswith("published/")]
+    return [column.removeprefix("published/") for column in columns]
+
+
+def best_arms(arms: pd.DataFrame, name: str) -> list[str]:
+    """The arms with the best mean as it is printed, out of those of which every run is done; none where only one has a number."""
+    complete = arms[(arms["n"] == arms["planned"]) & arms[f"{name}_mean"].notna()]
+    if len(complete) < 2:
+        return []
+    unit = metrics.unit(name)
+    printed = (unit.scale * complete[f"{name}_mean"]).round(unit.decimals)
+    best = printed.min() if metrics.is_lower_better(name) else printed.max()
+    return [str(arm) for arm in complete["arm"][printed == best]]
+
+
+def _value(row: Mapping[Any, Any], name: str, *, is_best: bool) -> str:
+    """The metric's mean and sd; blank where no run is done."""
+    told = metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else ""
+    return f"**{told}**" if is_best else told
+
+
+def _against(content: Content, row: Mapping[Any, Any], role: str) -> str:
+    pair = content.pairs.get((row["arm"], role), {})
+    if not row["n"]:
+        return ""
+    few = f" ({pair['pairs']} of {row['planned']})" if pair and 0 < pair["pairs"] < row["planned"] else ""
+    return difference(content.name, pair) + few if pair else DASH
+
+
+def _verdict(content: Content, arm: str) -> str:
+    return str(content.pairs.get((arm, "parent"), {"verdict": ""})["verdict"])
+
+
+def _mark(label: str) -> str:
+    return LABELS[label][0] if label in LABELS else escaped(label)
+
+
+def _what_changed(content: Content, row: Mapping[Any, Any]) -> str:
+    words = change_words(content.planned[row["arm"]]["change"])
+    more = [f"and {len(words) - MOST_CHANGES_IN_A_CELL} more"] if len(words) > MOST_CHANGES_IN_A_CELL else []
+    same = [f"same training as {row['same_as']}"] if row["same_as"] else []
+    return escaped("; ".join([*words[:MOST_CHANGES_IN_A_CELL], *more, *same]))
+
+
+def changed_settings(content: Content, arms: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """setting -> arm -> its value, of the settings in which these arms differ; stages that differ are told one after another."""
+    planned = {arm["name"]: arm for arm in content.plan["arms"]}
+    first: dict[str, Any] = {}  # what the first arm has: the old value wherever a setting is changed first
+    for arm in planned.values():
+        for path, (old, _) in arm["change"].items():
+            first.setdefault(_without_stage(path), old)
+    told = {path: {arm: _setting_told(planned, arm, path, old) for arm in arms["arm"]} for path, old in first.items()}
+    return {path: by_arm for path, by_arm in told.items() if len(set(by_arm.values())) > 1}
+
+
+def _without_stage(path: str) -> str:
+    return path.split(".", 2)[2] if path.startswith("stages.") else path
+
+
+def _setting_told(planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any) -> str:
+    """`shuffle`, or `shuffle → class_balanced` where the arm's stages differ."""
+    values = [_setting_of(planned, arm, [f"stages.{i}.{path}", path], first) for i in range(_num_stages(planned, arm))]
+    words = [DASH if value is None else setting(value) for value in values]
+    return words[0] if len(set(words)) == 1 else " → ".join(words)
+
+
+def _num_stages(planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
+    count = 1
+    while _setting_of(planned, arm, [f"stages.{count}.epochs"], None) is not None:
+        count += 1
+    return count
+
+
+def _setting_of(planned: Mapping[str, Mapping[str, Any]], arm: str, paths: Sequence[str], first: Any) -> Any:
+    """The value that the arm, or the next one above it, sets under one of these paths; `first` where none does."""
+    place: str | None = arm
+    while place is not None:
+        change = planned[place]["change"]
+        found = [change[path][1] for path in paths if path in change]
+        if found:
+            return found[0]
+        place = planned[place]["parent"]
+    return first
+
+
+def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
+    """What the table's numbers are."""
+    name = content.name
+    unit, shown = metrics.unit(name), escaped(title(name))
+    values = "Percent" if unit is metrics.FRACTION else f"Percent ({shown}: {unit.values})"
+    gain = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
+    records = arms.to_dict("records")
+    notes = [f"{escaped(row['arm'])}: {escaped(row['note'])}" for row in records if row["note"]]
+    chosen = [f"Chosen for {escaped(row['arm'])}: {escaped(row['chosen'])}" for row in records if row["chosen"]]
+    gap = ["Published: the reports' accuracy; gap: ours minus theirs, in points."] if reports_of(arms) else []
+    short = ["n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."]
+    return [
+        f"{values}, mean ± standard deviation over n seeds; the best of a column is bold.",
+        f"Differences are {unit.differences} of {shown}, paired by seed, with the 95 % t interval, which is not adjusted.{gain}",
+        "Verdict: of the difference to the parent, by the paired t test and the sign-flip test, both after Holm's correction "
+        "within the family (see Differences).",
+        *(short if (arms["n"] < arms["planned"]).any() else []),
+        *gap,
+        *notes,
+        *chosen,
+    ]
+
+
+def _legend(content: Content, arms: pd.DataFrame) -> str:
+    """Each label in the table: its mark, its meaning, and every arm's own numbers."""
+    near = near_chance(content)
+    accuracy = dict(zip(arms["arm"], arms["accuracy_mean"], strict=True))
+    labels = {
+        arm: {**content.planned[arm]["labels"], **({"near chance": f"{100 * accuracy[arm]:.2f} %"} if arm in near else {})}
+        for arm in arms["arm"]
+    }
+    lines = []
+    for label in dict.fromkeys(label for by_label in labels.values() for label in by_label):
+        own: dict[str, list[str]] = {}
+        for arm in [arm for arm, by_label in labels.items() if label in by_label]:
+            own.setdefault(str(labels[arm][label]), []).append(arm)
+        told = "; ".join(f"{_arms(names, len(labels))}: {escaped(words)}" for words, names in list(own.items())[:MOST_REASONS])
+        told += f"; and {len(own) - MOST_REASONS} more, see Labels" if len(own) > MOST_REASONS else ""
+        mark, meaning = LABELS.get(label, (escaped(label), ""))
+        lines.append(f"**{mark}** {f'*{label}*, {meaning}. ' if meaning else ''}{told}")
+    return bullets(lines)
+
+
+def _arms(names: Sequence[str], of: int) -> str:
+    return "every arm" if len(names) == of > 1 else shortened([escaped(name) for name in names])

@@ -1,0 +1,225 @@
+"""Differences, families, corrections and verdicts, against SciPy and statsmodels one comparison at a time."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
+
+from ablation.report.differences import CLASS_COLUMNS, COLUMNS, SAME, class_differences, comparisons, differences, verdicts
+from tests.report.studies import arm
+
+NAN = math.nan
+SEEDS = range(8)
+
+
+def planned(*arms, **more):
+    """A plan of these arms."""
+    return {"arms": list(arms), **more}
+
+
+def runs(metric="test/accuracy", **values):
+    """Runs with these values per arm, seed by seed; NaN is a run that failed."""
+    rows = [
+        {"arm": name, "seed": seed, "state": "failed" if math.isnan(value) else "done", metric: value}
+        for name, own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    return pd.DataFrame(rows)
+
+
+def noise(key, mean=0.0, sd=0.01):
+    return 0.7 + np.random.default_rng(key).normal(mean, sd, len(SEEDS))
+
+
+LADDER = (arm("baseline", None), arm("a", "baseline"), arm("b", "a"), arm("c", "b"))
+VALUES = {"baseline": noise(0), "a": noise(1, 0.03), "b": noise(2, 0.03), "c": noise(3, 0.05)}
+
+
+def row(found, name, role="parent", metric="accuracy"):
+    (one,) = found[(found["arm"] == name) & (found["role"] == role) & (found["metric"] == metric)].to_dict("records")
+    return one
+
+
+def test_a_row_is_what_scipy_and_statsmodels_say():
+    """Mean, sd, interval and every p of each arm and role are those of the paired tests on the two arms' values, in points."""
+    found = differences(planned(*LADDER, margin=0.7), runs(**VALUES), ["test/accuracy"])
+    assert list(found.columns) == COLUMNS
+    partners = {"parent": {"a": "baseline", "b": "a", "c": "b"}, "baseline": dict.fromkeys("abc", "baseline")}
+    for role, against in partners.items():
+        pairs = {name: (100 * VALUES[name], 100 * VALUES[other]) for name, other in against.items()}
+        p_values = {name: stats.ttest_rel(*both).pvalue for name, both in pairs.items()}
+        p_equal = {name: ttost_paired(*both, -0.7, 0.7)[0] for name, both in pairs.items()}
+        sds = [np.std(np.subtract(*both), ddof=1) for both in pairs.values()]
+        needed = math.ceil(TTestPower().solve_power(0.7 / math.sqrt(np.mean(np.square(sds))), None, 0.05, 0.8))
+        for place, (name, both) in enumerate(pairs.items()):
+            one, interval = row(found, name, role), stats.ttest_rel(*both).confidence_interval()
+            assert (one["against"], one["family"], one["tests"], one["pairs"]) == (against[name], "ladder", 3, 8)
+            assert (one["mean"], one["sd"], one["low"], one["high"]) == pytest.approx((np.subtract(*both).mean(), sds[place], *interval))
+            assert (one["p_t"], one["p_equal"]) == pytest.approx((p_values[name], p_equal[name]))
+            assert one["p_t_holm"] == pytest.approx(multipletests(list(p_values.values()), method="holm")[1][place])
+            assert one["p_equal_holm"] == pytest.approx(multipletests(list(p_equal.values()), method="holm")[1][place])
+            assert one["seeds_needed"] == needed
+
+
+def test_families_are_corrected_apart():
+    """The ladder, the variants, each sweep, those with or without one rung, the grid and each condition are families of their own."""
+    arms = (
+        *LADDER[:2],
+        arm("v", "a", "variant"),
+        *(arm(f"s/{label}", "a", "sweep") for label in "xyz"),
+        *(arm(f"t/{label}", "a", "sweep") for label in "xy"),
+        arm("b/without-a", "b", "drop_one"), arm("baseline/with-b", "baseline", "add_one"), arm("grid/a", "baseline", "grid"),
+        arm("cold/baseline", "baseline", "condition", "cold/baseline"), arm("cold/s/x", "cold/baseline", "condition", "cold/baseline"),
+    )  # fmt: skip
+    found = differences(planned(*arms), runs(baseline=VALUES["baseline"]), ["test/accuracy"]).set_index(["arm", "role"])
+    sizes = found.loc[(slice(None), "parent"), :].groupby("family")["tests"].agg(["size", "first"])
+    expected = {"ladder": 1, "variants": 1, "sweep s": 3, "sweep t": 2, "drop_one": 1, "add_one": 1, "grid": 1, "condition cold": 2}
+    assert sizes["size"].to_dict() == sizes["first"].to_dict() == expected
+    assert found.loc[("cold/s/x", "baseline"), "tests"] == 1  # the condition's own baseline has none
+
+
+def test_the_same_training_is_compared_once_and_never_with_itself():
+    """Twins make one hypothesis, either way round; a comparison of a training with itself has no p and counts nowhere."""
+    arms = (*LADDER[:3], arm("twin", "baseline", same_as="a"), arm("self", "a", same_as="a"), arm("mirror", "b", same_as="a"))
+    values = {name: VALUES[name] for name in ("baseline", "a", "b")} | dict.fromkeys(("twin", "self", "mirror"), VALUES["a"])
+    found = differences(planned(*arms), runs(**values), ["test/accuracy"])
+    same = row(found, "self")
+    assert (same["verdict"], same["pairs"], same["mean"]) == (SAME, 8, 0.0)
+    assert all(math.isnan(same[name]) for name in ("p_t", "p_flip", "p_t_holm", "p_flip_holm", "p_equal", "p_equal_holm"))
+    assert {row(found, name)["tests"] for name in ("a", "b", "twin", "mirror")} == {2}
+    p_values = [stats.ttest_rel(VALUES["a"], VALUES["baseline"]).pvalue, stats.ttest_rel(VALUES["b"], VALUES["a"]).pvalue]
+    adjusted = multipletests(p_values, method="holm")[1]
+    assert [row(found, name)["p_t_holm"] for name in ("a", "twin", "b", "mirror")] == pytest.approx(np.repeat(adjusted, 2))
+    assert row(found, "mirror")["mean"] == pytest.approx(-row(found, "b")["mean"])
+
+
+def test_a_half_done_family_is_corrected_as_planned():
+    """An arm that has not run yet counts among the tests, so that the others' claims do not change when it does."""
+    found = differences(planned(*LADDER), runs(baseline=VALUES["baseline"], a=VALUES["a"]), ["test/accuracy"])
+    one = row(found, "a")
+    assert one["p_t_holm"] == pytest.approx(3 * one["p_t"])
+    missing = row(found, "c")
+    assert (missing["pairs"], missing["verdict"], missing["tests"]) == (0, "", 3)
+    assert math.isnan(missing["mean"])
+
+
+@pytest.mark.parametrize(
+    ("values", "pairs", "verdict"),
+    [
+        ([0.8, NAN, NAN, NAN], 1, "inconclusive"),
+        ([NAN, NAN, NAN, NAN], 0, ""),
+        ([0.6, 0.7, 0.8, 0.5], 4, "inconclusive"),  # equal to the baseline's
+        ([0.7, 0.8, 0.9, 0.6], 4, "inconclusive"),  # always ten points more
+        ([0.7, 0.81, NAN, 0.62], 3, "better (t only)"),
+    ],
+)
+def test_few_or_odd_pairs(values, pairs, verdict):
+    """One pair, none, no difference at all, and one without spread claim nothing; seeds that only one arm finished make no pair."""
+    one = row(differences(planned(*LADDER[:2]), runs(baseline=[0.6, 0.7, 0.8, 0.5], a=values), ["test/accuracy"]), "a")
+    assert (one["pairs"], one["verdict"]) == (pairs, verdict)
+    assert math.isnan(one["p_t"]) == (verdict != "better (t only)")
+
+
+def test_an_arm_whose_partner_is_not_planned_has_no_pair():
+    """A plan of some arms only compares those."""
+    one = row(differences(planned(LADDER[1]), runs(a=VALUES["a"]), ["test/accuracy"]), "a")
+    assert (one["pairs"], one["verdict"]) == (0, "")
+
+
+@pytest.mark.parametrize("plan", [planned(), planned(LADDER[0])])
+def test_no_partner_no_row(plan):
+    """A study of one arm, or none, compares nothing."""
+    found = differences(plan, runs(baseline=VALUES["baseline"]), ["test/accuracy", "test/nll"])
+    assert found.empty
+    assert list(found.columns) == COLUMNS
+
+
+@pytest.mark.parametrize(("name", "unit"), [("nll", 1), ("ece", 100), ("accuracy", 100)])
+def test_directions_and_units(name, unit):
+    """Less is better of NLL and ECE; NLL differences are nats, and its tests know no margin of points."""
+    values = {"baseline": VALUES["baseline"], "a": VALUES["baseline"] + np.linspace(0.1, 0.11, 8)}
+    one = row(differences(planned(*LADDER[:2]), runs(f"test/{name}", **values), [f"test/{name}"]), "a", metric=name)
+    assert one["mean"] == pytest.approx(unit * 0.105)
+    assert one["verdict"] == ("better" if name == "accuracy" else "worse")
+    assert math.isnan(one["p_equal"]) == math.isnan(one["seeds_needed"]) == (name == "nll")
+
+
+FLIP = 0.008
+CASES = [
+    ("better", {"mean": 1.0, "p_t_holm": 0.01, "p_flip_holm": FLIP}),
+    ("worse", {"mean": -1.0, "p_t_holm": 0.05, "p_flip_holm": 0.05}),
+    ("better (t only)", {"mean": 1.0, "p_t_holm": 0.01, "p_flip_holm": 0.25}),
+    ("worse (t only)", {"mean": -1.0, "p_t_holm": 0.01}),
+    ("better, by less than 0.4", {"mean": 0.1, "p_t_holm": 0.01, "p_equal_holm": 0.01, "p_flip_holm": FLIP}),
+    ("worse, by less than 0.4 (t only)", {"mean": -0.1, "p_t_holm": 0.01, "p_equal_holm": 0.01, "p_flip_holm": 0.06}),
+    ("no difference beyond 0.4", {"mean": 0.1, "p_t_holm": 0.2, "p_equal_holm": 0.05, "p_flip_holm": FLIP}),
+    ("inconclusive", {"mean": 1.0, "p_t_holm": 0.051, "p_equal_holm": 0.051, "p_flip_holm": FLIP}),
+    ("inconclusive", {"mean": 1.0}),
+    ("", {"mean": NAN, "pairs": 0}),
+    (SAME, {"mean": 0.0, "is_same": True}),
+]
+
+
+@pytest.mark.parametrize(("words", "numbers"), CASES)
+def test_verdicts(words, numbers):
+    """The words follow from the adjusted p values, the t test's deciding and the sign-flip test's confirming."""
+    found = pd.DataFrame([{"pairs": 8, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
+    assert verdicts(found, 0.4, is_lower_better=False) == [words]
+    turned = found.assign(mean=-found["mean"])
+    assert verdicts(turned, 0.4, is_lower_better=True) == [words]
+
+
+def test_the_plan_of_old_has_a_margin():
+    """A plan recorded without a margin is judged by half a point."""
+    close = runs(baseline=VALUES["baseline"], a=VALUES["baseline"] + np.linspace(-0.001, 0.001, 8))
+    assert row(differences(planned(*LADDER[:2]), close, ["test/accuracy"]), "a")["verdict"] == "no difference beyond 0.5"
+    assert row(differences(planned(*LADDER[:2], margin=0.02), close, ["test/accuracy"]), "a")["verdict"] == "inconclusive"
+
+
+# --- classes -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_class_differences_equal_scipy():
+    """Recall by recall the paired t test's numbers in points, adjusted over the arm's classes; a class without images is no test."""
+    generator = np.random.default_rng(0)
+    recalls = {name: pd.DataFrame(generator.uniform(0, 1, (5, 4)), index=range(5), columns=list("wxyz")) for name in ("baseline", "a", "b")}
+    recalls["a"]["x"] += 2
+    recalls["a"]["z"] = NAN
+    recalls["b"] = recalls["b"].iloc[1:]
+    groups = {"w": "many", "x": "few", "y": "few"}
+    found = class_differences(comparisons(planned(*LADDER[:3])), recalls, list("wxyz"), groups)
+    assert list(found.columns) == CLASS_COLUMNS
+    assert len(found) == 4 * 4
+    for name, role, other in (("a", "parent", "baseline"), ("b", "parent", "a"), ("b", "baseline", "baseline")):
+        part = found[(found["arm"] == name) & (found["role"] == role)].set_index("class")
+        ours, theirs = (100 * recalls[one].loc[(1 if name == "b" else 0) :] for one in (name, other))
+        tested = [one for one in "wxyz" if not ("a" in (name, other) and one == "z")]
+        expected = {one: stats.ttest_rel(ours[one], theirs[one]) for one in tested}
+        adjusted = multipletests([one.pvalue for one in expected.values()], method="holm")[1]
+        assert part.loc[tested, "p_t_holm"].tolist() == pytest.approx(list(adjusted))
+        for one, result in expected.items():
+            assert part.loc[one, ["mean", "low", "high", "p_t"]].tolist() == pytest.approx(
+                [(ours[one] - theirs[one]).mean(), *result.confidence_interval(), result.pvalue]
+            )
+        assert part["group"].tolist() == ["many", "few", "few", ""]
+        assert part["pairs"].tolist() == [len(ours)] * 3 + [len(ours) if "z" in tested else 0]
+    assert found.set_index(["arm", "role", "class"])["verdict"][[("a", "parent", one) for one in "wxz"]].tolist() == [
+        "inconclusive",
+        "better",
+        "",
+    ]
+
+
+def test_class_differences_without_runs():
+    """Arms without predictions have no rows, and twins no test."""
+    pairs = comparisons(planned(*LADDER[:2], arm("twin", "a", same_as="a")))
+    assert class_differences(pairs, {}, ["w"], {}).empty
+    recall = pd.DataFrame({"w": [0.5, 0.6]})
+    found = class_differences(pairs, {"a": recall, "twin": recall}, ["w"], {})
+    assert found["verdict"].tolist() == [SAME]
+    assert found["p_t_holm"].isna().all()

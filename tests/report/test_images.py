@@ -1,0 +1,156 @@
+"""What the test images say, against SciPy, statsmodels, and plain Python over the predictions. N images, C classes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from ablation import evaluation
+from ablation.report import images
+from ablation.report.differences import comparisons
+from tests.report.studies import arm
+
+NUM_CLASSES = 4
+
+
+def table(key, images=200, right=0.6, shift=0, as_list=False):
+    """A run's predictions: `right` of the images get their label the highest score."""
+    generator = np.random.default_rng([key, images])
+    labels = np.random.default_rng(images).choice(NUM_CLASSES, images, p=[0.4, 0.3, 0.2, 0.1])  # the same for every run
+    logits = generator.normal(size=(images, NUM_CLASSES))
+    logits[np.arange(images), np.where(generator.random(images) < right, labels, (labels + 1) % NUM_CLASSES)] += 3
+    own = pd.DataFrame({"index": np.arange(images) + shift, "label": labels, "predicted": logits.argmax(1)})
+    if as_list:
+        return own.assign(logits=list(logits.astype(np.float32)))
+    return pd.concat([own, pd.DataFrame(logits.astype(np.float32), columns=[f"logit/{c}" for c in "wxyz"])], axis=1)
+
+
+def results(**tables):
+    return {name: {seed: images.read(one, NUM_CLASSES) for seed, one in enumerate(own)} for name, own in tables.items()}
+
+
+PAIRS = comparisons({"arms": [arm("baseline", None), arm("a", "baseline"), arm("b", "a")]})
+BASE, ARM = [table(key) for key in range(3)], [table(key, right=0.7) for key in range(10, 13)]
+
+
+def changes(ours, theirs):
+    """Per seed and image, whether it was gained (1) or lost (-1)."""
+    return np.array(
+        [(a["label"] == a["predicted"]).astype(int) - (b["label"] == b["predicted"]) for a, b in zip(ours, theirs, strict=True)]
+    )
+
+
+def test_the_interval_is_scipys_bootstrap_of_the_images():
+    """Accuracy's interval is, within its noise, SciPy's percentile bootstrap of each image's mean over seeds, in points."""
+    changes_SN = changes(ARM, BASE)
+    found = images.image_rows(PAIRS, results(baseline=BASE, a=ARM)).set_index(["arm", "role", "metric"]).loc[("a", "parent", "accuracy")]
+    expected = stats.bootstrap(
+        (100 * changes_SN.mean(axis=0),), np.mean, n_resamples=20_000, method="percentile", batch=1000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert found["mean"] == pytest.approx(100 * changes_SN.mean())
+    assert found[["low", "high"]].tolist() == pytest.approx(list(expected), abs=0.5)
+    assert (found["images"], found["against"]) == (200, "baseline")
+    assert found[["gained", "lost"]].tolist() == pytest.approx([(changes_SN > 0).sum() / 3, (changes_SN < 0).sum() / 3])
+
+
+def test_balanced_accuracy_is_drawn_within_each_class():
+    """Its mean is that of the classes' means, and its interval that of drawing each class's images again."""
+    changes_SN, labels_N = changes(ARM, BASE), BASE[0]["label"].to_numpy()
+    found = (
+        images.image_rows(PAIRS, results(baseline=BASE, a=ARM))
+        .set_index(["arm", "role", "metric"])
+        .loc[("a", "parent", "balanced_accuracy")]
+    )
+    parts = [100 * changes_SN.mean(axis=0)[labels_N == c] for c in range(NUM_CLASSES)]
+    assert len({len(part) for part in parts}) > 1
+    generator = np.random.default_rng(1)
+    drawn = np.mean([generator.choice(part, (20_000, len(part))).mean(axis=1) for part in parts], axis=0)
+    assert found["mean"] == pytest.approx(np.mean([part.mean() for part in parts]))
+    assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.5)
+
+
+def test_the_bootstrap_repeats_itself_and_covers():
+    """The same data give the same interval, and of 400 samples' intervals about 95 of 100 hold the true mean."""
+    generator = np.random.default_rng(0)
+    samples = generator.choice([-1, 0, 1], (400, 150), p=[0.1, 0.7, 0.2])
+    found = [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples]
+    assert found[:5] == [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples[:5]]
+    assert np.mean([low <= 10 <= high for _, low, high in found]) == pytest.approx(0.95, abs=0.04)
+
+
+def test_images_are_paired_by_their_index():
+    """The order of a table's rows changes nothing."""
+    shuffled = [one.sample(frac=1, random_state=seed) for seed, one in enumerate(ARM)]
+    pd.testing.assert_frame_equal(
+        images.image_rows(PAIRS, results(baseline=BASE, a=shuffled)), images.image_rows(PAIRS, results(baseline=BASE, a=ARM))
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[table(10, images=150)] * 3, [table(10, shift=1)] * 3, [table(10).assign(label=0)] * 3, []],
+    ids=["fewer", "others", "other labels", "no run"],
+)
+def test_other_images_are_not_compared(other):
+    """Arms that were tested on other images have no row."""
+    found = results(baseline=BASE, a=other)
+    assert images.image_rows(PAIRS, found).empty
+    assert images.mcnemar_rows(PAIRS, found).empty
+
+
+def test_seeds_of_one_arm_only_are_left_out():
+    """Only seeds that both arms finished are compared."""
+    found = results(baseline=BASE[:2], a=ARM)
+    row = images.image_rows(PAIRS, found).iloc[0]
+    assert row["mean"] == pytest.approx(100 * changes(ARM[:2], BASE[:2]).mean())
+    assert images.mcnemar_rows(PAIRS, found)["seed"].tolist() == [0, 1, 0, 1]
+
+
+def test_mcnemar_equals_statsmodels():
+    """Each seed's p is that of statsmodels' exact test on the table of right and wrong images."""
+    found = images.mcnemar_rows(PAIRS, results(baseline=BASE, a=ARM))
+    assert found["role"].tolist() == ["parent"] * 3 + ["baseline"] * 3
+    for row in found.to_dict("records"):
+        ours, theirs = ((one["label"] == one["predicted"]).to_numpy() for one in (ARM[row["seed"]], BASE[row["seed"]]))
+        expected = mcnemar(pd.crosstab(ours, theirs).to_numpy(), exact=True)
+        assert row["p"] == pytest.approx(expected.pvalue)
+        assert (row["gained"], row["lost"]) == ((ours & ~theirs).sum(), (~ours & theirs).sum())
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (0, 1), (3, 3), (7, 1), (40, 2), (200, 230)])
+def test_mcnemar_is_a_binomial_test(gained, lost):
+    """p is that of SciPy's binomial test with equal chances, and 1 where no image changed."""
+    expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert images.mcnemar_p(np.array([gained]), np.array([lost])) == pytest.approx([expected])
+
+
+def test_twins_have_no_rows():
+    """A training is not compared with itself."""
+    pairs = comparisons({"arms": [arm("baseline", None), arm("a", "baseline", same_as="baseline")]})
+    found = results(baseline=BASE, a=BASE)
+    assert images.image_rows(pairs, found).empty
+    assert images.mcnemar_rows(pairs, found).empty
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_calibration_adds_up_to_the_recorded_error(as_list):
+    """Over the bins, share times the gap between accuracy and confidence is the calibration error of the pooled images."""
+    tables = [table(key, as_list=as_list) for key in range(3)]
+    rows = images.calibration_rows(results(baseline=tables))
+    both = pd.concat([table(key) for key in range(3)])
+    _, confidence_N = evaluation.certainty(both["label"].to_numpy(), images.scores(both))
+    expected = evaluation.calibration_error(confidence_N, (both["label"] == both["predicted"]).to_numpy())
+    assert (rows["share"] * (rows["accuracy"] - rows["confidence"]).abs()).sum() == pytest.approx(expected)
+    assert rows["share"].sum() == pytest.approx(1)
+    assert rows["share"].min() > 0
+    assert ((rows["confidence"] > rows["bin"] / 15) & (rows["confidence"] <= (rows["bin"] + 1) / 15 + 1e-12)).all()
+    assert (rows["share"] @ rows["accuracy"]) == pytest.approx((both["label"] == both["predicted"]).mean())
+
+
+def test_what_is_kept_of_predictions():
+    """The counts are those of the table, and no score stays in memory."""
+    kept = images.read(BASE[0], NUM_CLASSES)
+    assert kept.counts_CC.tolist() == pd.crosstab(BASE[0]["label"], BASE[0]["predicted"]).to_numpy().tolist()
+    assert kept.bins_3B[0].sum() == len(kept.labels_N) == 200
+    assert not hasattr(kept, "logits")

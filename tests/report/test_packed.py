@@ -1,0 +1,350 @@
+"""A packed study is the study: the same frames and reports, from one file, whatever else may be wrong with a zip."""
+
+import gc
+import io
+import json
+import math
+import shutil
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablation import looking, report
+from ablation.errors import AblateError, StoreError
+from ablation.report import packed
+from ablation.tracking.store import Point, Store
+from tests.recorded import record
+from tests.report.studies import study as made_study
+
+ARMS = {
+    "ladder": {"baseline": {}, "cb": {"sampler": "class_balanced"}},
+    "variants": {"same": {"sampler": "class_balanced"}, "broken": {"optimizer": {"name": "sgd", "lr": 1e30}}},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, empty_database):
+    """The folder of the recorded study, which no test changes, with the zip in it."""
+    folder = tmp_path_factory.mktemp("packed")
+    record(folder, empty_database, seeds=[0, 1], base={"epochs": 1}, **ARMS)
+    return folder
+
+
+@pytest.fixture
+def looked(study, ablate, monkeypatch):
+    """`ablate` in that folder."""
+    monkeypatch.chdir(study)
+    return ablate
+
+
+@pytest.fixture(scope="module")
+def zipped(study, tmp_path_factory):
+    """The study's zip, which no test changes."""
+    target = tmp_path_factory.mktemp("zip") / "study.zip"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert looking.pack(target, None, None) == 0
+    return target
+
+
+@pytest.fixture
+def both(looked, zipped):
+    """The study in the store and in a zip."""
+    return Store.open().recorded("tiny"), packed.read(zipped)
+
+
+def test_everything_is_as_in_the_store(both):
+    """Plan, runs, predictions, curves and files are what the store holds, order and types included."""
+    stored, read = both
+    assert (read.study, read.plan, list(read.superseded)) == (stored.study, stored.plan, stored.superseded)
+    assert json.dumps(read.plan) == json.dumps(stored.plan)  # the order of its mappings too
+    pd.testing.assert_frame_equal(read.runs, stored.runs)
+    done = list(stored.runs[stored.runs["status"] == "FINISHED"]["run_id"])
+    assert len(done) == 6
+    pd.testing.assert_frame_equal(read.curves(done[::-1]), stored.curves(done[::-1]))
+    for run_id in done:
+        pd.testing.assert_frame_equal(read.predictions(run_id), stored.predictions(run_id))
+        for name in packed.KEPT:
+            assert read.artifact(run_id, name).read_bytes() == stored.artifact(run_id, name).read_bytes()
+
+
+def test_frames_are_those_of_the_store(both):
+    """Every tidy frame is the same."""
+    stored, read = (report.frames(one) for one in both)
+    for name, frame in vars(stored).items():
+        if isinstance(frame, pd.DataFrame):
+            pd.testing.assert_frame_equal(vars(read)[name], frame)
+        else:
+            assert {arm: counts.tolist() for arm, counts in vars(read)[name].items()} == {arm: c.tolist() for arm, c in frame.items()}
+
+
+@pytest.mark.parametrize("form", report.FORMATS)
+def test_the_report_is_the_same_byte_for_byte(both, form):
+    """A document made from the zip is the one made from the store."""
+    stored, read = both
+    assert report.write(read, form) == report.write(stored, form)
+
+
+def test_the_folder_of_the_report_is_the_same(looked, zipped, tmp_path):
+    """`ablate report FILE.zip --output DIR` writes the same files as from the store."""
+    for words, target in (((), "stored"), ((zipped,), "read")):
+        done = looked("report", *words, "--output", tmp_path / target)
+        assert done.status == 0, done.err
+    found = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in ("stored", "read")]
+    assert found[0] == found[1]
+    assert len(found[0]) > 4
+    for path in found[0]:
+        assert (tmp_path / "stored" / path).read_bytes() == (tmp_path / "read" / path).read_bytes(), path
+
+
+def test_the_same_store_packs_into_the_same_bytes(looked, tmp_path):
+    """Two packs of one store are equal files without weights, pictures or absolute names, and the size and the next command are told."""
+    done = [looked("pack", tmp_path / name) for name in ("a.zip", "b.zip")]
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert "8 runs in" in done[0].err
+    assert f"ablate report {tmp_path / 'a.zip'}" in done[0].err
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+        assert archive.read("experiments.yaml").startswith(b"study: tiny")
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    assert names == sorted(names)
+    assert {name.rpartition("/")[2] for name in names} == {"study.json", "curves.parquet", "experiments.yaml", *packed.KEPT}
+    assert sorted(path.name for path in tmp_path.iterdir() if ".zip" in path.name) == ["a.zip", "b.zip"]
+
+
+def test_failed_runs_are_packed(both, looked, zipped):
+    """A failed run is in the zip with its reason, and `ablate log` tells the same of it from there."""
+    _, read = both
+    failed = read.runs[read.runs["status"] == "FAILED"]
+    assert set(failed["arm"]) == {"broken"}
+    assert all(failed["reason"].str.contains("nan|NaN"))
+    for arm in ("broken", "cb"):
+        stored, from_zip = looked("log", arm, 0), looked("log", arm, 0, "--file", zipped)
+        assert stored.status == from_zip.status == 0
+        assert stored.out == from_zip.out
+        assert arm in stored.out
+
+
+def test_files_are_asked_for_by_known_names(both):
+    """A file that was asked for lies in a folder of its own under its name; other names are refused."""
+    _, read = both
+    run_id = read.runs[read.runs["status"] == "FINISHED"]["run_id"].iloc[0]
+    path = read.artifact(run_id, "config.yaml")
+    assert path.name == "config.yaml"
+    assert path.exists()
+    for run, name in ((run_id, "../../study.json"), (run_id, "model.safetensors"), ("../..", "config.yaml"), ("other", "config.yaml")):
+        with pytest.raises(StoreError, match="has no"):
+            read.artifact(run, name)
+
+
+def test_a_missing_file_names_its_run(study, tmp_path, ablate, monkeypatch):
+    """A run whose file was deleted stops the packing, by its name; nothing half-written is left."""
+    shutil.copytree(study, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    stored = Store.open().recorded("tiny")
+    run = stored.runs[stored.runs["status"] == "FINISHED"].iloc[0]
+    stored.artifact(run["run_id"], "confusion_matrix.csv").unlink()
+    done = ablate("pack", "out.zip")
+    assert done.status == 2
+    assert f"{run['arm']} seed {run['seed']} cannot be packed" in done.err
+    assert "confusion_matrix.csv" in done.err
+    assert not [path for path in (tmp_path / "copy").iterdir() if ".zip" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("out.tar",), "ends in .zip"),
+        (("out.zip", "--file", "x.zip"), "packed already"),
+        (("nowhere/out.zip",), "cannot be written"),
+        (("out.zip", "--file", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_mistakes_end_in_one_message(looked, words, problem):
+    """A wrong name, a zip to be packed and a missing folder end in status 2 and a sentence."""
+    done = looked("pack", *words)
+    assert done.status == 2
+    assert problem in done.err
+
+
+# --- zips of other kinds -----------------------------------------------------------------------------------------------------
+
+
+class FakeStore:
+    """A store with one point for each run."""
+
+    def curves(self, run_id):
+        return [Point("train/loss", 0.5, 1000, 0)]
+
+
+def fake(folder, recorded):
+    """A hand-made study as `write` takes it, its artifacts in a folder."""
+
+    def artifact(run_id, name):
+        path = folder / f"{run_id.replace('/', '-')}-{name}"
+        if name == "predictions.parquet":
+            recorded.predictions(run_id).to_parquet(path, index=False)
+        else:
+            path.write_text(name, encoding="utf-8")
+        return path
+
+    return SimpleNamespace(
+        study=recorded.study, plan=recorded.plan, runs=recorded.runs, superseded=recorded.superseded, store=FakeStore(), artifact=artifact
+    )
+
+
+def pack(folder, recorded):
+    (folder / "experiments.yaml").write_text("study: demo", encoding="utf-8")
+    packed.write(fake(folder, recorded), folder / "experiments.yaml", folder / "study.zip")
+    return folder / "study.zip"
+
+
+def test_numbers_that_are_none_come_back(tmp_path):
+    """NaN, infinities, texts that are missing and whole numbers of 19 digits are read as they were written."""
+    recorded = made_study()
+    recorded.runs["test/nll"] = [math.inf, -math.inf, math.nan, 0.1 + 0.2, *[1.0] * (len(recorded.runs) - 4)]
+    recorded.runs["start"] = 2**62 + 1
+    recorded.runs["reason"] = [None, "a", *[""] * (len(recorded.runs) - 2)]
+    read = packed.read(pack(tmp_path, recorded)).runs
+    assert read["test/nll"].tolist()[:2] == [math.inf, -math.inf]
+    assert math.isnan(read["test/nll"].iloc[2])
+    assert read["test/nll"].iloc[3] == 0.1 + 0.2
+    assert read["start"].tolist() == [2**62 + 1] * len(read)
+    assert pd.isna(read["reason"].iloc[0])
+    assert read["reason"].iloc[1] == "a"
+    pd.testing.assert_frame_equal(read, recorded.runs)
+
+
+def test_a_study_without_runs_is_packed(tmp_path):
+    """A plan of which nothing has begun is a study too."""
+    recorded = made_study()
+    recorded.runs = recorded.runs.iloc[:0]
+    read = packed.read(pack(tmp_path, recorded))
+    assert len(read.runs) == 0
+    assert list(read.runs.columns) == list(recorded.runs.columns)
+    assert read.curves([]).empty
+
+
+def test_lists_of_logits_come_back(tmp_path):
+    """Above a hundred classes, where the logits are one column of lists, predictions are read as they were."""
+    recorded = made_study()
+    first = recorded.runs["run_id"].iloc[0]
+    table = pd.DataFrame({"index": [4, 7], "label": [0, 1], "predicted": [1, 1], "logits": list(np.eye(2, 101, dtype=np.float32))})
+    recorded.tables[first] = table
+    read = packed.read(pack(tmp_path, recorded)).predictions(first)
+    np.testing.assert_array_equal(np.stack(read["logits"]), np.stack(table["logits"]))
+    pd.testing.assert_frame_equal(read.drop(columns="logits"), table.drop(columns="logits"))
+
+
+def rewritten(path, change=None, **how):
+    """The zip with other members: `change` maps names to bytes, None leaving one out."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members |= change or {}
+    with zipfile.ZipFile(path, "w", how.get("compression", zipfile.ZIP_DEFLATED)) as archive:
+        for name, content in members.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def about(path, **words):
+    with zipfile.ZipFile(path) as archive:
+        found = json.loads(archive.read("study.json")) | words
+    rewritten(path, {"study.json": json.dumps({name: value for name, value in found.items() if value is not None})})
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    """One bit of the description, within the compressed stream."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"study.json") + 200
+    content[place] ^= 16
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda path: path.unlink(), "there is no file"),
+        (lambda path: path.write_text("no zip"), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (cut, "cannot be read"),
+        (flipped, "cannot be read"),
+        (lambda path: rewritten(path, {"study.json": None}), "no packed study"),
+        (lambda path: rewritten(path, {"study.json": b"{"}), "damaged"),
+        (lambda path: rewritten(path, {"study.json": b"[1]"}), "no packed study"),
+        (lambda path: rewritten(path, {"study.json": b"[" * 100_000}), "damaged"),
+        (lambda path: rewritten(path, compression=zipfile.ZIP_LZMA), "compressed in another way"),
+        (lambda path: rewritten(path, {"study.json": b" " * 2**25}), "far more memory"),
+        (lambda path: about(path, what="something else"), "no packed study"),
+        (lambda path: about(path, format=2), "newer"),
+        (lambda path: about(path, plan={"arms": []}), "has no study, seeds"),
+        (lambda path: about(path, plan=None), "damaged"),
+        (lambda path: about(path, runs={"order": ["arm"]}), "damaged"),
+        (lambda path: about(path, runs={"order": [], "types": {}, "values": {}}), "has no arm, seed"),
+        (lambda path: about(path, superseded=None), "has no superseded"),
+    ],
+)
+def test_what_is_no_packed_study_is_one_sentence(tmp_path, damage, problem):
+    """A zip that is missing, cut, foreign, newer or made to fill the memory is told, and nothing of it is used."""
+    path = pack(tmp_path, made_study())
+    damage(path)
+    with pytest.raises(AblateError) as error:
+        packed.read(path)
+    assert problem in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def wide_table():
+    """A small file that would become a huge frame."""
+    target = io.BytesIO()
+    pd.DataFrame({"index": np.zeros(2 * 10**6, dtype=np.int64)}).to_parquet(target)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("predictions.parquet", None, "has no predictions.parquet"),
+        ("predictions.parquet", b"PAR1nonsense", "damaged"),
+        ("predictions.parquet", wide_table(), "far more memory"),
+    ],
+)
+def test_damaged_predictions_are_one_sentence(tmp_path, monkeypatch, name, content, problem):
+    """A member that is missing, nonsense or larger than it may be is told where it is read."""
+    monkeypatch.setattr(packed, "MOST_NUMBERS", 10**6)
+    path = pack(tmp_path, made_study())
+    first = made_study().runs["run_id"].iloc[0]
+    rewritten(path, {f"runs/{first}/{name}": content})
+    with pytest.raises(AblateError, match=problem):
+        packed.read(path).predictions(first)
+
+
+@pytest.mark.parametrize("content", [None, b"nonsense", pd.DataFrame({"run_id": ["a"]}).to_parquet()])
+def test_damaged_curves_are_one_sentence(tmp_path, content):
+    """The same of the curves."""
+    path = pack(tmp_path, made_study())
+    rewritten(path, {"curves.parquet": content})
+    with pytest.raises(AblateError, match=r"curves\.parquet"):
+        packed.read(path).curves(["a"])
+
+
+def test_nothing_is_written_by_a_members_name(tmp_path):
+    """Members that are named as places outside stay unread, and reading leaves no files behind."""
+    path = pack(tmp_path, made_study())
+    rewritten(path, {"../evil.txt": b"x", "/tmp/evil.txt": b"x", "runs/../../evil.txt": b"x"})
+    before = set(tmp_path.rglob("*")) | set(tmp_path.parent.glob("*"))
+    read = packed.read(path)
+    file = read.artifact(read.runs["run_id"].iloc[0], "config.yaml")
+    assert file.read_text(encoding="utf-8") == "config.yaml"
+    assert set(tmp_path.rglob("*")) | set(tmp_path.parent.glob("*")) == before
+    del read
+    gc.collect()
+    assert not file.parent.exists()
