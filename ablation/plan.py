@@ -512,6 +512,7 @@ def _arm_as_data(arm: Arm, found: Mapping[str, str]) -> dict[str, Any]:
         "note": arm.note,
         "published": dict(arm.published),
         "factors": dict(arm.factors),
+        "posthoc": arm.stages[-1].settings.posthoc.name,
     }
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablation.plan import Node, Plan
-from ablation.report.words import duration, percent, points
+from ablation.report.words import change, duration, percent
 
 HEADLINE = "test/accuracy"  # the metric that is shown meanwhile
 REFRESH = 0.5  # seconds between two drawings
@@ -121,7 +121,7 @@ class Results:
     def _row(self, arm: str) -> list[str]:
         planned, found = sum(name == arm for name, _ in self.runs), self.accuracies(arm)
         there = sum(name == arm for name, _ in self.values)
-        return [arm, f"{there}/{planned}", percent(fmean(found.values()) if found else math.nan), points(self.difference(arm))]
+        return [arm, f"{there}/{planned}", percent(fmean(found.values()) if found else math.nan), change(self.difference(arm))]
 
 
 class Board:
@@ -242,7 +242,7 @@ class PlainView:
 
     def _result(self, arm: str, seed: int) -> str:
         value, difference = self.board.results.accuracies(arm).get(seed, math.nan), self.board.results.difference(arm)
-        against = "" if math.isnan(difference) else f", {points(difference)} points to {self.board.results.baselines[arm]} so far"
+        against = "" if math.isnan(difference) else f", {change(difference)} points to {self.board.results.baselines[arm]} so far"
         return f"{arm} seed {seed}: finished, accuracy {percent(value)} %{against}"
 
     def _say(self, text: str) -> None:

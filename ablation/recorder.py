@@ -369,7 +369,7 @@ class Recorder:
             self.store.delete(run["run_id"])
 
     def _summarise(self, arms: Sequence[str]) -> None:
-        """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points with two decimals.
+        """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points.
 
         An arm's verdict is that of the report: of the accuracy against the parent's, corrected for the arm's family of comparisons.
         """
@@ -393,7 +393,7 @@ class Recorder:
                     found[f"delta/{role}_{name}_points"] = row.get("mean", float("nan"))
                     ends = {"low_points": "low", "high_points": "high", "pairs": "pairs"}  # charts that MLflow draws below the others
                     found |= {f"uncertainty/{role}_{name}_{end}": row.get(column, float("nan")) for end, column in ends.items()}
-            points = [Point(name, round(float(value), 2), now) for name, value in found.items()]  # NaN: no pair, or no spread
+            points = [Point(name, float(value), now) for name, value in found.items()]  # NaN: no pair, or no spread
             self._write_summary(arm, points, own.get((arm, "accuracy", "parent"), {}).get("verdict", ""))
         self._changed -= set(arms)
         self._summarised = time.monotonic()

@@ -55,16 +55,17 @@ def test_an_unknown_command_is_told():
     assert CliRunner().invoke(cli.cli, ["rnu"]).exit_code == 2
 
 
-def test_help_answers_at_once():
-    """`python -m ablation --help` takes less than half a second of computing, imports included, and says what there is."""
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(["ablate", *words]))
+def test_help_answers_at_once(words):
+    """`--help`, of each command too, takes less than half a second of computing, imports included."""
     before, seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime, []
     for _ in range(2):
-        done = subprocess.run([*ABLATE, "--help"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*ABLATE, *words, "--help"], capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         seconds.append(after - before)
         before = after
     assert min(seconds) < 0.5
-    assert all(name in done.stdout for name in COMMANDS)
+    assert all(name in done.stdout for name in (words or COMMANDS))
 
 
 def test_a_mistake_is_status_two_without_a_traceback():

@@ -384,6 +384,7 @@ def test_describe(tmp_path):
         "note": "N",
         "published": {"A": 80.0},
         "factors": {},
+        "posthoc": "none",
     }
     assert found["margin"] == 0.5
     assert [set(run) for run in found["runs"]] == [{"arm", "seed", "key", "state", "reason"}] * 3

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ablation.report import inference, statistics
 from ablation.report.metrics import short_name, unit
-from ablation.report.words import change, listed
+from ablation.report.words import interval, listed
 
 Floats = npt.NDArray[np.float64]
 Arm = Mapping[str, Any]  # as the recorded plan has it
@@ -62,7 +62,7 @@ class Factorial:
     def cube(self, runs: pd.DataFrame, metric: str) -> Floats:
         """The metric, in points (NLL: nats), by seed and by level of each axis; of crossed axes only the seeds with all cells."""
         names = [self.cells[levels] for levels in itertools.product(*self.axes.values())]
-        values = statistics.by_seed(runs, names, metric)
+        values = statistics.finite(statistics.by_seed(runs, names, metric))
         whole = values.dropna() if len(self.axes) > 1 else values
         shape = (len(whole), *(len(levels) for levels in self.axes.values()))
         return unit(short_name(metric)).scale * whole.to_numpy(dtype=np.float64).reshape(shape)
@@ -82,7 +82,7 @@ def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.
     """
     arms = _Planned(plan)
     steps = list(arms.steps())
-    values = statistics.by_seed(runs, sorted({name for step in steps for name in (step.arm, step.against)}), metric)
+    values = statistics.finite(statistics.by_seed(runs, sorted({name for step in steps for name in (step.arm, step.against)}), metric))
     scale = unit(short_name(metric)).scale
     columns = [scale * (values[step.arm] - values[step.against]) for step in steps]
     for grid in arms.grids():
@@ -238,7 +238,8 @@ def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.Data
 
     A main effect is a level minus the axis's first one, averaged over the levels of the other axes. An interaction is by how much
     that difference differs between a level of another axis and its first one, averaged over the rest: (ab - b) - (a - 1), without
-    the half that some books divide by. Where it is not 0, the main effects depend on each other. Holm is over one kind of a group.
+    the half that some books divide by. Where it is not 0, the main effects depend on each other. Holm is over all terms of
+    a group.
     """
     arms = _Planned(plan)
     labels: list[dict[str, str]] = []
@@ -249,7 +250,7 @@ def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.Data
             labels.append({"group": factorial.group, "kind": kind, "term": term, "metric": short_name(metric)})
             columns.append(pd.Series(effect_S))
     found = _summarised(labels, columns, EFFECTS[:-1])
-    return found.assign(p_t_holm=found.groupby(["group", "kind"])["p_t"].transform(inference.holm))
+    return found.assign(p_t_holm=found.groupby("group")["p_t"].transform(inference.holm))
 
 
 def _main(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str, Floats]]:
@@ -280,20 +281,25 @@ def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.D
     """One row per arm of a condition: the metric (fraction), and how much the plain arm changed by it, paired by seed, in points."""
     pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
     values = statistics.by_seed(runs, [full for _, _, full in pairs], metric)
-    plain = statistics.by_seed(runs, [name for name, _, _ in pairs], metric)
+    plain = statistics.finite(statistics.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
+    under = statistics.finite(values).to_numpy()
     scale = unit(short_name(metric)).scale
-    differences = [pd.Series(scale * (values.to_numpy()[:, i] - plain.to_numpy()[:, i])) for i in range(len(pairs))]
+    differences = [pd.Series(scale * (under[:, i] - plain[:, i])) for i in range(len(pairs))]
     labels = [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
     found = _summarised(labels, differences, ["arm", "condition", "metric", *inference.SUMMARY])
     found = found.rename(columns={"mean": "difference", "sd": "difference_sd"})
-    return found.assign(n=values.count().to_numpy(), mean=values.mean().to_numpy(), sd=values.std().to_numpy())[CONDITIONS]
+    own_mean, own_sd = statistics.mean_and_sd(values)
+    return found.assign(n=values.count().to_numpy(), mean=own_mean.to_numpy(), sd=own_sd.to_numpy())[CONDITIONS]
 
 
 # --- who gained and who paid -----------------------------------------------------------------------------------------------------
 
 
 def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
-    """arm -> which groups of classes gained and which paid against the baseline, as far as their 95 % intervals exclude 0."""
+    """arm -> which groups of classes gained and which paid against the baseline, by the t test after Holm's correction in the family.
+
+    Where the sign-flip test, corrected too, does not agree, it says `(t only)`, as the verdicts do.
+    """
     rows = differences[(differences["role"] == "baseline") & differences["metric"].isin(list(groups))]
     return {str(arm): _trade(part.to_dict("records"), groups) for arm, part in rows.groupby("arm", sort=False)}
 
@@ -301,17 +307,18 @@ def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
 def _trade(rows: Sequence[Mapping[Any, Any]], groups: Sequence[str]) -> str:
     """`few +5.10 [+1.00, +9.20] for many -2.00 [-3.00, -1.00]`."""
     ordered = sorted(rows, key=lambda row: -list(groups).index(row["metric"]))  # the last group is the one that methods are made for
-    gained = [_told(row) for row in ordered if row["low"] > 0]
-    paid = [_told(row) for row in ordered if row["high"] < 0]
+    sure = [row for row in ordered if row["p_t_holm"] <= inference.LEVEL]
+    gained, paid = ([_told(row) for row in sure if sign * row["mean"] > 0] for sign in (1, -1))
     if gained or paid:
         return " for ".join(listed(part) for part in (gained, paid) if part)
     if any(math.isfinite(row["low"]) for row in rows):
-        return "no group's interval excludes 0"
+        return "no group's difference is sure"
     return "no group changed" if all(row["mean"] == row["sd"] == 0 for row in rows) else "no group has an interval"
 
 
 def _told(row: Mapping[Any, Any]) -> str:
-    return f"{row['metric']} {change(row['mean'])} [{change(row['low'])}, {change(row['high'])}]"
+    told = f"{row['metric']} {interval(row['mean'], row['low'], row['high'])}"
+    return told if row["p_flip_holm"] <= inference.LEVEL else f"{told} (t only)"
 
 
 def _summarised(labels: Sequence[Mapping[str, str]], differences: Sequence[pd.Series], columns: Sequence[str]) -> pd.DataFrame:

@@ -174,8 +174,8 @@ def _uncalibrated(two: Two) -> Iterator[str]:
 
 def _value_row(two: Two, metric: str, found: Mapping[Any, Any]) -> tuple[str, ...]:
     name = short_name(metric)
-    sides = [pd.Series([float(row[metric]) for row in runs.values()]) for runs in (two.theirs, two.ours)]
-    told = [value(name, float(side.mean()), float(side.std())) for side in sides]
+    sides = [pd.DataFrame({name: [float(row[metric]) for row in runs.values()]}) for runs in (two.theirs, two.ours)]
+    told = [value(name, *(float(one[name]) for one in statistics.mean_and_sd(side))) for side in sides]
     return (title(name), *told, *_difference(name, found, is_same=two.is_same), DASH if two.is_same else p_value(found["p_flip"]))
 
 
@@ -212,7 +212,7 @@ def _too_few(name: str, found: Mapping[Any, Any], margin: float, pairs: int) -> 
         yield f"Too few seeds: {least}; from {seeds_needed_to_flip()} pairs on it can reach {LEVEL:g}."
     if unit(name).suffix == "_points" and found["sd"] > 0:
         needed = float(seeds_needed(found["sd"], margin))
-        told = f"more than {MOST_SEEDS:,}" if math.isnan(needed) else f"about {needed:.0f}" if needed > pairs else ""
+        told = f"more than {MOST_SEEDS:,}" if math.isinf(needed) else f"about {needed:.0f}" if needed > pairs else ""
         if told:
             yield f"To find a true difference of {margin:g} points with 80 % power takes {told} seeds, by this spread."
 
@@ -250,8 +250,7 @@ def _classes(two: Two, results: images.Results) -> Part:
 
 def _recalls(predictions: Sequence[images.Predictions], seeds: Sequence[int], classes: Sequence[str]) -> pd.DataFrame:
     """Recalls by seed and class; NaN where a class has no test images."""
-    figures = statistics.class_figures(np.stack([one.counts_CC for one in predictions]))
-    recall_SC = np.where(figures["support"] > 0, figures["recall"], np.nan)
+    recall_SC = statistics.class_figures(np.stack([one.counts_CC for one in predictions]))["recall"]
     return pd.DataFrame(recall_SC, index=pd.Index(seeds), columns=list(classes))
 
 
@@ -264,7 +263,9 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
     if exact.empty:
         yield Part(about, (), (), ("The two arms were not tested on the same images, so that none can be paired.",))
         return
-    if not boot.empty:
+    if boot["mean"].isna().any():
+        yield Part(about, (), (), ("The seeds were not all tested on the same images, so that these cannot be drawn again.",))
+    else:
         resampled = tuple((title(row["metric"]), interval(row["mean"], row["low"], row["high"])) for row in boot.to_dict("records"))
         note = f"Points; the {boot['images'].iloc[0]} test images drawn again {images.RESAMPLES:,} times, these trained models as they are."
         yield Part(about, ("metric", "difference [95 % interval, bootstrap over images]"), resampled, (note,))

@@ -10,17 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report.inference import LEVEL, SUMMARY, Floats, equivalence_p, holm, seeds_needed, summary, t_summary
+from ablation.report.inference import LEVEL, SUMMARY, equivalence_p, holm, seeds_needed, summary
 from ablation.report.metrics import is_lower_better, short_name, unit
-from ablation.report.statistics import by_seed
+from ablation.report.statistics import by_seed, finite
+
+Words = npt.NDArray[np.str_]
 
 ROLES = ("parent", "baseline")
 MARGIN = 0.5  # points; what plans recorded before it could be set are judged by
 NAMES = ["arm", "role", "against", "family"]
 ADJUSTED = {"p_t": "p_t_holm", "p_flip": "p_flip_holm", "p_equal": "p_equal_holm"}
 COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_equal", "p_equal_holm", "seeds_needed", "verdict"]
-CLASS_COLUMNS = ["arm", "role", "against", "class", "group", "pairs", "mean", "sd", "low", "high", "p_t", "p_t_holm", "verdict"]
+CLASS_COLUMNS = ["arm", "role", "against", "class", "group", *SUMMARY, "p_t_holm", "p_flip_holm", "verdict"]
 SAME = "same training"
+NO_SPREAD = "inconclusive (no spread)"
 
 
 def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -58,7 +61,7 @@ def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
 
     Holm's correction is over the family as it was planned, so that what a half-done study claims does not depend on what is done:
     `tests` counts its different hypotheses. `seeds_needed` is how many seeds find a true difference of the plan's margin with 80 %
-    power, reckoned with the root mean square of the family's sds.
+    power at the first step of Holm's correction over the family, reckoned with the family's pooled sd; infinite beyond 1,000.
     """
     pairs, margin = comparisons(plan), float(plan.get("margin", MARGIN))
     found = [_of_metric(pairs, runs, metric, margin) for metric in metrics]
@@ -79,37 +82,42 @@ def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, margin: flo
         for column, adjusted in ADJUSTED.items():
             found.loc[rows, adjusted] = holm(found[column].to_numpy()[first], len(first))[inverse]
         if is_fraction:
-            found.loc[rows, "seeds_needed"] = float(seeds_needed(_root_mean_square(found["sd"].to_numpy()[first]), margin))
+            found.loc[rows, "seeds_needed"] = float(seeds_needed(_pooled_sd(found.loc[first]), margin, len(first)))
     return found.assign(verdict=verdicts(found, margin, is_lower_better=is_lower_better(name)))
 
 
 def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """differences_SD: per seed and comparison the arm minus its partner, in points (NLL: nats); NaN where one of them is not done."""
-    values = by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric)
+    values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
     return pd.DataFrame(unit(short_name(metric)).scale * (values[pairs["arm"]].to_numpy() - values[pairs["against"]].to_numpy()))
 
 
 def verdicts(found: pd.DataFrame, margin: float, *, is_lower_better: bool) -> list[str]:
     """What each row allows to say at the level of 0.05, by its p values after Holm's correction.
 
-    The t test decides. Where the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`.
+    The t test decides. Where the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`. Where all seeds show
+    the same difference, be it 0, it says `(no spread)`: neither test knows how far another seed would be off.
     """
     gain = -found["mean"] if is_lower_better else found["mean"]
-    is_sure, is_equal = found["p_t_holm"] <= LEVEL, found["p_equal_holm"] <= LEVEL
+    is_equal = found["p_equal_holm"] <= LEVEL
+    less = np.where(is_equal, f", by less than {margin:g}", "")
+    no_more = np.where(is_equal, f"no difference beyond {margin:g}", "inconclusive")
+    return _worded(found, gain, less, no_more)
+
+
+def _worded(found: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: str | Words) -> list[str]:
+    """`better`, `worse (t only)`, ...; `less` goes behind the direction, and `undecided` stands where there is none."""
     direction = np.where(gain > 0, "better", "worse").astype(object)
-    claimed = direction + np.where(is_equal, f", by less than {margin:g}", "") + np.where(found["p_flip_holm"] <= LEVEL, "", " (t only)")
-    words = np.select(
-        [found["is_same"], found["pairs"] == 0, is_sure, is_equal],
-        [SAME, "", claimed, f"no difference beyond {margin:g}"],
-        "inconclusive",
-    )
-    return [str(word) for word in words]
+    claimed = direction + less + np.where(found["p_flip_holm"] <= LEVEL, "", " (t only)")
+    has_no_spread = (found["pairs"] > 1) & (found["sd"] == 0)
+    conditions = [found["is_same"], found["pairs"] == 0, has_no_spread, found["p_t_holm"] <= LEVEL]
+    return [str(word) for word in np.select(conditions, [SAME, "", NO_SPREAD, claimed], undecided)]
 
 
 def class_differences(
     pairs: pd.DataFrame, recalls: Mapping[str, pd.DataFrame], classes: Sequence[str], groups: Mapping[str, str]
 ) -> pd.DataFrame:
-    """One row per comparison and class: the recall's paired differences in points; Holm is over the arm's classes.
+    """One row per comparison and class: the recall's paired differences in points; Holm is over the arm's classes, not over arms.
 
     `recalls` has a frame per arm, one row per seed and one column per class, NaN where a class has no test images.
     """
@@ -122,13 +130,12 @@ def class_differences(
         [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
     )
     found = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", "is_same"]].reset_index(drop=True)
-    found = pd.concat([found, t_summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
+    found = pd.concat([found, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
     found["group"] = [groups.get(name, "") for name in found["class"]]
-    found.loc[found["is_same"], "p_t"] = np.nan
-    found["p_t_holm"] = np.concatenate([holm(p_C) for p_C in found["p_t"].to_numpy().reshape(len(kept), -1)])
-    direction = np.where(found["mean"] > 0, "better", "worse")
-    conditions = [found["is_same"], found["pairs"] == 0, found["p_t_holm"] <= LEVEL]
-    return found.assign(verdict=np.select(conditions, [SAME, "", direction], "inconclusive"))[CLASS_COLUMNS]
+    found.loc[found["is_same"], ["p_t", "p_flip"]] = np.nan
+    for column in ("p_t", "p_flip"):
+        found[ADJUSTED[column]] = np.concatenate([holm(p_C) for p_C in found[column].to_numpy().reshape(len(kept), -1)])
+    return found.assign(verdict=_worded(found, found["mean"], "", "inconclusive"))[CLASS_COLUMNS]
 
 
 def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
@@ -140,6 +147,7 @@ def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.N
         yield places, places[first], inverse
 
 
-def _root_mean_square(sds: Floats) -> float:
-    known = sds[np.isfinite(sds)]
-    return float(np.sqrt(np.mean(np.square(known)))) if known.size else float("nan")
+def _pooled_sd(found: pd.DataFrame) -> float:
+    """The root of the mean variance, each weighted by its pairs - 1; differences without spread tell nothing of it."""
+    known = found[np.isfinite(found["sd"]) & (found["sd"] > 0)]
+    return float(np.sqrt(np.average(np.square(known["sd"]), weights=known["pairs"] - 1))) if len(known) else float("nan")

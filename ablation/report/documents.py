@@ -216,7 +216,17 @@ def as_json(content: Content) -> str:
         "superseded": list(content.superseded),
         "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages")},
     }
-    return json.dumps(_without_nan(whole), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    return "{\n" + ",\n".join(f"{_dumped(name)}: {_laid_out(value)}" for name, value in _without_nan(whole).items()) + "\n}\n"
+
+
+def _laid_out(value: Any) -> str:
+    """A table with a line per row, so that it is short and its changes can be read; anything else on one line."""
+    is_table = isinstance(value, list) and value and isinstance(value[0], dict)
+    return "[\n" + ",\n".join(map(_dumped, value)) + "\n]" if is_table else _dumped(value)
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _fractions(frame: pd.DataFrame) -> list[dict[str, Any]]:

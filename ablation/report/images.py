@@ -4,7 +4,7 @@ Shapes: N test images, C true and C predicted classes, B bins of confidence, R r
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ class Predictions:
 
 
 Results = Mapping[str, Mapping[int, Predictions]]  # arm -> seed -> predictions
+Both = tuple[Predictions, Predictions]  # of an arm and of the one that it is compared with, for one seed
 
 
 def read(table: pd.DataFrame, num_classes: int) -> Predictions:
@@ -85,19 +86,37 @@ def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
 
     It answers another question than the seeds: would these very models differ on other images of the same kind? Image by image, the
     difference is the mean over seeds; images are drawn again 2,000 times (balanced accuracy: within each class), and the interval
-    holds the middle 95 % of the means. There is no row where the two arms were not tested on the same images.
+    holds the middle 95 % of the means. Where the seeds were not all tested on the same images, none can be drawn for all: mean and
+    interval are NaN, and the counts are of the seeds in which both arms saw the same ones. There is no row without such a seed.
     """
     rows = []
     for one, common in _both_done(pairs, results):
-        if len({predictions.test_set for both in common.values() for predictions in both}) != 1:
-            continue
-        changes_SN = np.stack([ours.is_right_N.astype(np.int64) - theirs.is_right_N for ours, theirs in common.values()])
-        labels_N = next(iter(common.values()))[0].labels_N
-        told = {"images": len(labels_N), "gained": (changes_SN > 0).sum(1).mean(), "lost": (changes_SN < 0).sum(1).mean()}
-        for metric, strata_N in (("accuracy", np.zeros_like(labels_N)), ("balanced_accuracy", labels_N)):
-            mean, low, high = bootstrap(changes_SN.sum(0), strata_N, 100 / len(common))
-            rows.append({**one, "metric": metric, "mean": mean, "low": low, "high": high, **told})
+        changes = [_changes(*both) for both in common.values() if _is_alike(*both)]
+        if changes:
+            told = {"images": round(np.mean([len(changes_N) for changes_N in changes]))}
+            told |= {"gained": np.mean([(one_N > 0).sum() for one_N in changes]), "lost": np.mean([(one_N < 0).sum() for one_N in changes])}
+            for metric, numbers in _intervals(changes, common).items():
+                rows.append({**one, "metric": metric, **dict(zip(("mean", "low", "high"), numbers, strict=True)), **told})
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
+
+
+def _intervals(changes: Sequence[Ints], common: Mapping[int, Both]) -> dict[str, tuple[float, float, float]]:
+    """Each metric's mean difference in points and its interval over test images; NaN unless all runs were tested on the same ones."""
+    labels_N = next(iter(common.values()))[0].labels_N
+    strata = {"accuracy": np.zeros_like(labels_N), "balanced_accuracy": labels_N}
+    if len({one.test_set for both in common.values() for one in both}) > 1:
+        return dict.fromkeys(strata, (np.nan, np.nan, np.nan))
+    total_N = np.sum(changes, axis=0)
+    return {metric: bootstrap(total_N, strata_N, 100 / len(common)) for metric, strata_N in strata.items()}
+
+
+def _changes(ours: Predictions, theirs: Predictions) -> Ints:
+    """Per image 1 where it was gained, -1 where it was lost."""
+    return ours.is_right_N.astype(np.int64) - theirs.is_right_N
+
+
+def _is_alike(ours: Predictions, theirs: Predictions) -> bool:
+    return ours.test_set == theirs.test_set
 
 
 def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
@@ -108,8 +127,9 @@ def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
     rows = []
     for one, common in _both_done(pairs, results):
         for seed, (ours, theirs) in common.items():
-            if ours.test_set == theirs.test_set:
-                gained, lost = int((ours.is_right_N & ~theirs.is_right_N).sum()), int((theirs.is_right_N & ~ours.is_right_N).sum())
+            if _is_alike(ours, theirs):
+                changes_N = _changes(ours, theirs)
+                gained, lost = int((changes_N > 0).sum()), int((changes_N < 0).sum())
                 rows.append({**one, "seed": seed, "gained": gained, "lost": lost})
     found = pd.DataFrame(rows, columns=MCNEMAR_COLUMNS)
     return found.assign(p=mcnemar_p(found["gained"].to_numpy(dtype=np.int64), found["lost"].to_numpy(dtype=np.int64)))
@@ -143,7 +163,7 @@ def bootstrap(values_N: Ints, strata_N: npt.NDArray[np.int32], scale: float) -> 
     return scale * float(mean), scale * float(low), scale * float(high)
 
 
-def _both_done(pairs: pd.DataFrame, results: Results) -> Iterator[tuple[dict[str, str], dict[int, tuple[Predictions, Predictions]]]]:
+def _both_done(pairs: pd.DataFrame, results: Results) -> Iterator[tuple[dict[str, str], dict[int, Both]]]:
     """The comparisons of different trainings with the seeds that both arms finished."""
     for one in pairs[~pairs["is_same"]].to_dict("records"):
         ours, theirs = results.get(one["arm"], {}), results.get(one["against"], {})

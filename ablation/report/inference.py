@@ -8,6 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from ablation.report.statistics import finite
+
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.05
@@ -21,15 +23,15 @@ SUMMARY = ["pairs", "mean", "sd", "low", "high", "p_t", "p_flip"]
 def summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
     """One row per column: pairs, mean, sd, the 95 % t interval, and the p of the paired t test and of the sign-flip test.
 
-    NaN are no pairs. With one pair there is a mean and nothing else; where all differences are equal, t says nothing, since it takes
-    the spread that the seeds happen to show for the one that there is: its interval and its p are NaN.
+    NaN and infinities are no pairs. With one pair there is a mean and nothing else; where all differences are equal, t says nothing,
+    since it takes the spread that the seeds happen to show for the one that there is: its interval and its p are NaN.
     """
     return t_summary(differences_SD).assign(p_flip=flip_p(differences_SD))
 
 
 def t_summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
     """The same without the sign-flip test, for very many columns."""
-    differences = pd.DataFrame(differences_SD).astype(float)
+    differences = finite(pd.DataFrame(differences_SD).astype(float))
     columns = {name: np.full(differences.shape[1], np.nan) for name in ("mean", "sd", "low", "high", "p_t")}
     for pairs, where, values_SD in _by_pairs(differences):
         columns["mean"][where] = values_SD.mean(axis=0)
@@ -48,7 +50,7 @@ def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
     It assumes nothing but that. With up to 16 pairs all sign patterns are counted, so p is exact and cannot fall below 2 / 2**pairs;
     with more, 99,999 random ones of a fixed seed are, and the data's own. One pair makes no test: NaN.
     """
-    differences = pd.DataFrame(differences_SD).astype(float)
+    differences = finite(pd.DataFrame(differences_SD).astype(float))
     found = np.full(differences.shape[1], np.nan)
     for pairs, where, values_SD in _by_pairs(differences):
         if pairs > 1:
@@ -86,29 +88,32 @@ def holm(p_values: npt.ArrayLike, tests: int = 0) -> Floats:
     return adjusted
 
 
-def power(seeds: npt.ArrayLike, effect: npt.ArrayLike) -> Floats:
-    """The chance that a two-sided paired t test at 0.05 finds a true difference of `effect` standard deviations."""
+def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float = LEVEL) -> Floats:
+    """The chance that a two-sided paired t test at `level` finds a true difference of `effect` standard deviations."""
     count = np.asarray(seeds, dtype=np.float64)
     shift = np.minimum(np.asarray(effect, dtype=np.float64), 100.0) * np.sqrt(count)  # far beyond, the distribution has no digits left
-    bound = stats.t.ppf(1 - LEVEL / 2, count - 1)
+    bound = stats.t.isf(level / 2, count - 1)
     wrong_way = np.nan_to_num(stats.nct.cdf(-bound, count - 1, shift))  # below 1e-200 SciPy has no number
     chance: Floats = stats.nct.sf(bound, count - 1, shift) + wrong_way
     return chance
 
 
-def seeds_needed(sd: npt.ArrayLike, difference: float) -> Floats:
-    """The fewest seeds with which a paired t test at 0.05 finds a true difference of that size with 80 % power, by the pairs' sd.
+def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats:
+    """The fewest seeds with which a paired t test finds a true difference of that size with 80 % power, by the pairs' sd.
 
-    NaN where it takes more than 1,000, or where the sd is 0 or not known: then there is nothing to reckon with.
+    The test is at 0.05 / `tests`, the first step of Holm's correction over so many, so that the number is for the verdicts that the
+    report gives; later steps ask for less. Infinite where it takes more than 1,000 seeds; NaN where the sd is 0 or not known, so that
+    there is nothing to reckon with.
     """
     spread = np.atleast_1d(np.asarray(sd, dtype=np.float64))
-    effect = np.divide(difference, spread, out=np.full_like(spread, np.nan), where=spread > 0)
+    is_known = np.isfinite(spread) & (spread > 0)
+    effect = np.divide(difference, spread, out=np.full_like(spread, np.nan), where=is_known)
     low, high = np.full(spread.shape, 2), np.full(spread.shape, MOST_SEEDS + 1)
     while (low < high).any():
         middle = (low + high) // 2
-        is_enough = power(middle, effect) >= POWER
+        is_enough = power(middle, effect, LEVEL / max(tests, 1)) >= POWER
         low, high = np.where((low < high) & ~is_enough, middle + 1, low), np.where((low < high) & is_enough, middle, high)
-    needed: Floats = np.where((effect > 0) & (low <= MOST_SEEDS), low, np.nan).reshape(np.shape(sd))
+    needed: Floats = np.where(is_known, np.where(low <= MOST_SEEDS, low, np.inf), np.nan).reshape(np.shape(sd))
     return needed
 
 
@@ -135,9 +140,10 @@ def _is_constant(values_SD: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _signs(pairs: int) -> Floats:
-    """The patterns of signs to try, the data's own (all positive) first."""
+    """The patterns of signs to try, the data's own (all positive) first; of all patterns the half whose last sign is positive."""
     if 2**pairs <= MOST_PATTERNS:
-        bits_PS = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1
+        bits_PS = np.arange(2 ** (pairs - 1))  # their mirrors' sums are as far from 0, so that the share is the same
+        bits_PS = bits_PS[:, None] >> np.arange(pairs) & 1
     else:
         bits_PS = np.random.default_rng(0).integers(0, 2, (MOST_PATTERNS, pairs))
         bits_PS[0] = 0

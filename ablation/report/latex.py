@@ -21,7 +21,7 @@ from ablation.report.sections.comparison import LABELS, best_arms, reports_of
 from ablation.report.sections.content import Content
 from ablation.report.sections.details import provenance
 from ablation.report.tables import METRICS
-from ablation.report.words import DASH, interval, listed, p_value, percent, points
+from ablation.report.words import DASH, change, interval, listed, p_value, percent
 
 PACKAGES = "array,booktabs,longtable"
 USE = rf"\documentclass{{article}}\usepackage{{{PACKAGES}}}\begin{{document}}\input{{report.tex}}\end{{document}}"
@@ -153,7 +153,7 @@ def _numbers_of(content: Content, row: Mapping[Any, Any]) -> Iterator[tuple[str,
         pair = content.pairs.get((row["arm"], role), {"pairs": 0})
         yield from ((f"{camel(content.name)}Vs{role.title()}{end}", told) for end, told in _differing(content.name, pair))
     for report in reports_of(content.frames.arms):
-        told = {"Published": percent(row[f"published/{report}"]), "Gap": points(row[f"gap/{report}_points"])}
+        told = {"Published": percent(row[f"published/{report}"]), "Gap": change(row[f"gap/{report}_points"])}
         yield from ((f"{what}{camel(report)}", number) for what, number in told.items() if number != DASH)
 
 
@@ -361,7 +361,7 @@ def _published(content: Content) -> Iterator[Table]:
     arms, rows = content.frames.arms, []
     reports = reports_of(arms)
     for row in arms.to_dict("records"):
-        cells = [cell for report in reports for cell in (percent(row[f"published/{report}"]), points(row[f"gap/{report}_points"]))]
+        cells = [cell for report in reports for cell in (percent(row[f"published/{report}"]), change(row[f"gap/{report}_points"]))]
         if any(cell != DASH for cell in cells):
             rows.append(_row([escaped(row["arm"]), *map(_number, [percent(row["accuracy_mean"]), *cells])]))
     if rows:

@@ -78,9 +78,3 @@ def interval_columns(name: str, role: str) -> tuple[str, str]:
     """The columns with the ends of the 95 % interval of the mean difference."""
     start, suffix = f"{name}_vs_{role}", unit(name).suffix
     return f"{start}_low{suffix}", f"{start}_high{suffix}"
-
-
-def interval(name: str, mean: float, low: float, high: float) -> str:
-    """A difference with its interval, `+0.75 [-0.10, +1.60]`; without it where there is none."""
-    ends = ", ".join(difference(name, end) for end in (low, high))
-    return difference(name, mean) + (f" [{ends}]" if math.isfinite(low) else "")

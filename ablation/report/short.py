@@ -7,10 +7,10 @@ import pandas as pd
 
 from ablation.report.differences import differences
 from ablation.report.inference import LEVEL, seeds_needed_to_flip, smallest_p
-from ablation.report.metrics import HEADLINE, interval
+from ablation.report.metrics import HEADLINE
 from ablation.report.references import References
 from ablation.report.tables import Recorded, arm_rows, run_rows
-from ablation.report.words import percent, table
+from ablation.report.words import interval, percent, table
 
 COLUMNS = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": "macro-F1", "few": "few"}
 HEADER = ["arm", "n", *COLUMNS.values(), "vs parent [95 %]", "verdict", "labels"]
@@ -32,7 +32,7 @@ def brief(recorded: Recorded, arms: Sequence[str]) -> str:
 
 def too_few_seeds(compared: pd.DataFrame) -> str:
     """Why none of these comparisons can be claimed by a sign-flip test, however large it is; nothing where one could be."""
-    tested = compared[compared["pairs"] > 0]
+    tested = compared[(compared["pairs"] > 0) & (compared["tests"] > 0)]
     if tested.empty or any(tests * smallest_p(pairs) <= LEVEL for pairs, tests in zip(tested["pairs"], tested["tests"], strict=True)):
         return ""
     pairs, tests = int(tested["pairs"].max()), int(tested["tests"].max())
@@ -47,7 +47,7 @@ def _row(row: Mapping[Any, Any], compared: Mapping[Any, Any]) -> list[str]:
     count = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
     values = [percent(row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else "" for name in COLUMNS]
     has_pairs = compared.get("pairs", 0) > 0
-    shown = interval("accuracy", compared["mean"], compared["low"], compared["high"]) if has_pairs else ""
+    shown = interval(compared["mean"], compared["low"], compared["high"]) if has_pairs else ""
     alike = f"= {row['same_as']}" if row["same_as"] else ""
     labels = ", ".join(filter(None, [row["labels"], alike]))
     return [row["arm"], count, *values, shown, str(compared.get("verdict", "")), labels]

@@ -24,15 +24,29 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
     return values.astype(float).reindex(columns=list(arms))
 
 
+def finite(values: pd.DataFrame) -> pd.DataFrame:
+    """The same with NaN for infinities, which have no difference to anything."""
+    return values.where(np.isfinite(values))
+
+
+def mean_and_sd(values: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Each column's mean and sample standard deviation; with an infinity in it the one is infinite and the other NaN."""
+    with np.errstate(invalid="ignore"):
+        return values.mean(), values.std()
+
+
 def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed.
 
     Differences of fractions are in points, and their columns' names say so; those of the NLL are in nats. The sd is the sample's
-    (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair.
+    (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair, and
+    neither does an infinite number.
     """
     name = short_name(metric)
     values = by_seed(runs, list(arms["arm"]), metric)
-    columns: dict[str, pd.Series] = {f"{name}_mean": values.mean(), f"{name}_sd": values.std()}
+    own_mean, own_sd = mean_and_sd(values)
+    columns: dict[str, pd.Series] = {f"{name}_mean": own_mean, f"{name}_sd": own_sd}
+    values = finite(values)
     for role in ("parent", "baseline"):
         partners = values.reindex(columns=list(arms[role]))
         differences = pd.DataFrame(unit(name).scale * (values.to_numpy() - partners.to_numpy()))
@@ -57,27 +71,34 @@ def normalised(counts_CC: npt.ArrayLike) -> Floats:
 
 
 def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
-    """precision, recall, f1 and support of every run and class, each of shape RC; where a denominator is zero the figure is 0."""
+    """precision, recall, f1 and support of every run and class, each of shape RC.
+
+    A class that is never predicted has precision 0; one without images has no recall and no f1: NaN.
+    """
     counts = np.asarray(counts_RCC, dtype=np.float64)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     predicted, support = counts.sum(axis=1), counts.sum(axis=2)
     return {
         "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, predicted + support),
+        "recall": np.where(support > 0, _ratio(hits, support), np.nan),
+        "f1": np.where(support > 0, _ratio(2 * hits, predicted + support), np.nan),
         "support": support,
     }
 
 
 def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
-    """The macro and the support-weighted average of precision, recall and f1, and the accuracy, each of shape R."""
+    """The macro and the support-weighted average of precision, recall and f1, and the accuracy, each of shape R.
+
+    The macro average is over the classes with images, as that of the balanced accuracy is.
+    """
     support = figures["support"]
-    totals = support.sum(axis=1)
-    names = ("precision", "recall", "f1")
-    weighted = {name: _ratio((figures[name] * support).sum(axis=1), totals) for name in names}
+    is_there = support > 0
+    known = {name: np.where(is_there, figures[name], 0.0) for name in ("precision", "recall", "f1")}
+    macro = {name: _ratio(values.sum(axis=1), is_there.sum(axis=1).astype(np.float64)) for name, values in known.items()}
+    weighted = {name: _ratio((values * support).sum(axis=1), support.sum(axis=1)) for name, values in known.items()}
     return {
         "accuracy": {"f1": weighted["recall"]},
-        "macro avg": {name: figures[name].mean(axis=1) for name in names},
+        "macro avg": macro,
         "weighted avg": weighted,
     }
 

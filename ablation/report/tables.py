@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ablation.errors import AblateError
 from ablation.report import attribution, images, statistics
 from ablation.report.differences import ROLES, class_differences, comparisons, differences
 from ablation.report.metrics import HEADLINE, RELIABILITY, interval_columns, short_name
@@ -66,6 +67,9 @@ class Frames:
     one per class, of recalls. `image_differences` and `mcnemar` hold what the test images leave in doubt, which is another question.
     `attribution` has what each rung of the ladder does in each place, `effects` those of crossed settings, and `conditions` each arm
     under a condition against itself without.
+
+    `unreadable` tells of runs that are done but whose predictions could not be read, "arm seed N: why"; they are missing wherever
+    predictions are needed, and there only.
     """
 
     runs: pd.DataFrame
@@ -82,6 +86,7 @@ class Frames:
     attribution: pd.DataFrame
     effects: pd.DataFrame
     conditions: pd.DataFrame
+    unreadable: list[str]
 
 
 def frames(
@@ -99,7 +104,7 @@ def frames(
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
     compared, pairs = differences(plan, runs, metrics), _of_arms(comparisons(plan), kept)
-    results = _results(recorded, runs, {*kept, *pairs["against"]})
+    results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
     counts = {arm: np.stack([one.counts_CC for one in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     arms = _with_verdicts(arm_rows(plan, runs, metrics, references or References()), compared, chosen)
@@ -118,12 +123,18 @@ def frames(
         calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
         attribution=_each(attribution.attribution, plan, runs, metrics),
         effects=_each(attribution.effects, plan, runs, metrics),
-        conditions=_of_arms(_each(attribution.conditions, plan, runs, metrics), kept),
+        conditions=_of_conditions(_each(attribution.conditions, plan, runs, metrics), kept),
+        unreadable=unreadable,
     )
 
 
 def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     return frame[frame["arm"].isin(arms)].reset_index(drop=True)
+
+
+def _of_conditions(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """The same where `arm` is the name without the condition."""
+    return frame[(frame["condition"] + "/" + frame["arm"]).isin(arms)].reset_index(drop=True)
 
 
 def _each(
@@ -137,14 +148,25 @@ def _each(
     return pd.concat([one for one in found if not one.empty] or found[:1], ignore_index=True)
 
 
-def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> dict[str, dict[int, images.Predictions]]:
-    """arm -> seed -> what is kept of the predictions of the runs that are done, each read once; arms without such a run are not in it."""
+def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, images.Predictions]], list[str]]:
+    """arm -> seed -> what is kept of the predictions of the runs that are done, each read once; and those that could not be read, and why.
+
+    Arms without predictions are not in the first.
+    """
     done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
-    read = {run_id: images.read(recorded.predictions(run_id), len(recorded.plan["classes"])) for run_id in dict.fromkeys(done["run_id"])}
+    read: dict[str, images.Predictions] = {}
+    problems: dict[str, str] = {}
+    for run_id in dict.fromkeys(done["run_id"]):
+        try:
+            read[run_id] = images.read(recorded.predictions(run_id), len(recorded.plan["classes"]))
+        except AblateError as error:
+            problems[run_id] = str(error)
     found: dict[str, dict[int, images.Predictions]] = {}
     for arm, seed, run_id in zip(done["arm"], done["seed"], done["run_id"], strict=True):
-        found.setdefault(arm, {})[int(seed)] = read[run_id]
-    return found
+        if run_id in read:
+            found.setdefault(arm, {})[int(seed)] = read[run_id]
+    named = zip(done["arm"], done["seed"], done["run_id"], strict=True)
+    return found, [f"{arm} seed {seed}: {problems[run_id]}" for arm, seed, run_id in named if run_id in problems]
 
 
 def _recalls(results: images.Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -152,8 +174,7 @@ def _recalls(results: images.Results, classes: Sequence[str]) -> dict[str, pd.Da
     found = {}
     for arm, by_seed in results.items():
         figures = statistics.class_figures(np.stack([one.counts_CC for one in by_seed.values()]))
-        recall_RC = np.where(figures["support"] > 0, figures["recall"], np.nan)
-        found[arm] = pd.DataFrame(recall_RC, index=pd.Index(list(by_seed)), columns=list(classes))
+        found[arm] = pd.DataFrame(figures["recall"], index=pd.Index(list(by_seed)), columns=list(classes))
     return found
 
 

@@ -150,11 +150,6 @@ def percent(mean: float, sd: float = math.nan) -> str:
     return number(100 * mean, 100 * sd)
 
 
-def points(mean: float, sd: float = math.nan) -> str:
-    """`+0.75 ± 0.10`, and a dash where there is no number."""
-    return change(mean, sd)
-
-
 def number(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
     """`0.512 ± 0.004`, without the ± where there is no sd, and a dash where there is no number."""
     return f"{mean:.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH

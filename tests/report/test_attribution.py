@@ -13,6 +13,7 @@ from scipy import stats
 
 from ablation.plan import Past, describe, make_plan
 from ablation.report.attribution import ATTRIBUTION, CONDITIONS, EFFECTS, attribution, conditions, effects, shapley, trades
+from ablation.report.differences import differences as all_differences
 from tests.studies import BASE, study, surroundings
 
 METRIC = "test/accuracy"
@@ -369,12 +370,27 @@ def test_effects_within_conditions(tmp_path):
     assert_summary(found.iloc[3], half)
 
 
-def test_effects_are_corrected_by_kind(tmp_path):
-    """Holm is over the main effects of a group, and over its interactions."""
+def test_infinite_numbers_are_in_no_difference(tmp_path):
+    """A run whose NLL is infinite makes no pair, in any table."""
+    grid, sweep = {"rungs": list(RUNGS)}, {"x": {"over": {"batch_size": [32, 64], "tta": ["none", "hflip"]}}}
+    plan = planned(tmp_path, ladder=LADDER, grid=grid, sweeps=sweep, conditions={"no-lag": NO_LAG})
+    metric = "test/nll"
+    runs = ran(plan, metric)
+    lost = runs["seed"] == 1
+    finite = runs.assign(**{metric: runs[metric].mask(lost)})
+    infinite = runs.assign(**{metric: runs[metric].mask(lost, math.inf)})
+    for table in (attribution, effects):
+        pd.testing.assert_frame_equal(table(plan, infinite, metric), table(plan, finite, metric))
+    same = [name for name in CONDITIONS if name not in ("n", "mean", "sd")]
+    pd.testing.assert_frame_equal(conditions(plan, infinite, metric)[same], conditions(plan, finite, metric)[same])
+
+
+def test_effects_are_corrected_by_group(tmp_path):
+    """Holm is over all terms of a group, the main effects and the interactions together."""
     plan = planned(tmp_path, sweeps={"x": {"over": CROSS}, "e": {"over": {"epochs": [2, 3]}}})
     found = effects(plan, ran(plan), METRIC)
     assert found.groupby(["group", "kind"]).size().to_dict() == {("e", "main"): 1, ("x", "interaction"): 5, ("x", "main"): 4}
-    for _, part in found.groupby(["group", "kind"]):
+    for _, part in found.groupby("group"):
         ordered = part.sort_values("p_t")
         highest, expected = 0.0, []
         for rank, p in enumerate(ordered["p_t"]):
@@ -452,45 +468,82 @@ NAN = float("nan")
 
 
 def differences(**arms):
-    """Rows as the frame of differences has them, out of (metric, low, high), or (metric, mean, sd) without an interval, per arm."""
+    """Rows as the frame of differences has them, out of (metric, low, high, adjusted p of t and of sign flips), per arm."""
     rows = [
-        {"arm": arm, "role": "baseline", "metric": metric, "mean": (low + high) / 2, "sd": 1.0, "low": low, "high": high}
-        if not rest
-        else {"arm": arm, "role": "baseline", "metric": metric, "mean": low, "sd": high, "low": NAN, "high": NAN}
+        {
+            "arm": arm,
+            "role": "baseline",
+            "metric": metric,
+            "mean": mean,
+            "sd": sd,
+            "low": low,
+            "high": high,
+            "p_t_holm": t,
+            "p_flip_holm": flip,
+        }
         for arm, told in arms.items()
-        for metric, low, high, *rest in told
+        for metric, mean, sd, low, high, t, flip in told
     ]
-    others = [{**row, "role": "parent", "mean": -9.0, "low": -9.5, "high": -8.5} for row in rows]
-    return pd.DataFrame([*others, *rows], columns=["arm", "role", "metric", "mean", "sd", "low", "high"])
+    others = [{**row, "role": "parent", "mean": -9.0, "low": -9.5, "high": -8.5, "p_t_holm": 0.001, "p_flip_holm": 0.001} for row in rows]
+    names = ["arm", "role", "metric", "mean", "sd", "low", "high", "p_t_holm", "p_flip_holm"]
+    return pd.DataFrame([*others, *rows], columns=names)
 
 
-NOT_SURE = "no group's interval excludes 0"
+def group(metric, low, high, t=0.05, flip=0.01):
+    """A group's difference in the middle of its interval."""
+    return metric, (low + high) / 2, 1.0, low, high, t, flip
+
+
+def without_interval(metric, mean, sd):
+    return metric, mean, sd, NAN, NAN, NAN, NAN
+
+
+NOT_SURE = "no group's difference is sure"
 TRADES = [
-    ([("many", -3.0, -1.0), ("medium", -1.0, 1.0), ("few", 1.0, 9.2)], "few +5.10 [+1.00, +9.20] for many -2.00 [-3.00, -1.00]"),
     (
-        [("many", -3.0, -1.0), ("medium", 0.5, 1.0), ("few", 1.0, 2.0)],
-        "few +1.50 [+1.00, +2.00] and medium +0.75 [+0.50, +1.00] for many -2.00 [-3.00, -1.00]",
+        [group("many", -3.0, -1.0), group("medium", -1.0, 1.0, 1.0), group("few", 1.0, 9.2)],
+        "few +5.10 [+1.00, +9.20] for many -2.00 [-3.00, -1.00]",
     ),
-    ([("many", -3.0, 1.0), ("few", 1.0, 2.0)], "few +1.50 [+1.00, +2.00]"),
-    ([("many", -3.0, -1.0), ("few", -1.0, 2.0)], "many -2.00 [-3.00, -1.00]"),
-    ([("many", -3.0, 0.0), ("few", 0.0, 2.0)], NOT_SURE),
-    ([("many", -3.0, 3.0)], NOT_SURE),
-    ([("many", -3.0, 1.0), ("few", 5.0, NAN, "one pair")], NOT_SURE),
-    ([("many", 0.0, NAN, "one pair"), ("few", 5.0, NAN, "one pair")], "no group has an interval"),
-    ([("many", NAN, NAN, "no pair")], "no group has an interval"),
-    ([("many", 0.0, 0.0, "the same"), ("few", 0.0, 0.0, "the same")], "no group changed"),
-    ([("accuracy", 1.0, 2.0), ("few", -1.0, 2.0)], NOT_SURE),
+    (
+        [group("many", -3.0, -1.0), group("medium", 0.5, 1.0), group("few", 1.0, 2.0, flip=0.06)],
+        "few +1.50 [+1.00, +2.00] (t only) and medium +0.75 [+0.50, +1.00] for many -2.00 [-3.00, -1.00]",
+    ),
+    ([group("many", -3.0, 1.0, 0.3), group("few", 1.0, 2.0)], "few +1.50 [+1.00, +2.00]"),
+    ([group("many", -3.0, -1.0), group("few", -1.0, 2.0, 0.3)], "many -2.00 [-3.00, -1.00]"),
+    ([group("many", -3.0, -1.0, 0.051), group("few", 1.0, 2.0, 0.06)], NOT_SURE),  # 0 is outside, but the correction takes them back
+    ([group("many", -3.0, 3.0, 1.0)], NOT_SURE),
+    ([group("many", -3.0, 1.0, 0.2), without_interval("few", 5.0, NAN)], NOT_SURE),
+    ([without_interval("many", 0.0, NAN), without_interval("few", 5.0, NAN)], "no group has an interval"),
+    ([without_interval("many", NAN, NAN)], "no group has an interval"),
+    ([without_interval("many", 0.0, 0.0), without_interval("few", 0.0, 0.0)], "no group changed"),
+    ([group("accuracy", 1.0, 2.0), group("few", -1.0, 2.0, 0.4)], NOT_SURE),
 ]
 
 
 @pytest.mark.parametrize(("told", "expected"), TRADES)
 def test_trades(told, expected):
-    """Against the baseline, groups whose interval lies above 0 gained, for those whose interval lies below it."""
-    assert trades(differences(a=told, b=[("few", -1, 2)]), ("many", "medium", "few")) == {"a": expected, "b": NOT_SURE}
+    """Against the baseline, groups that surely gained after Holm's correction, for those that surely lost."""
+    assert trades(differences(a=told, b=[group("few", -1, 2, 0.5)]), ("many", "medium", "few")) == {"a": expected, "b": NOT_SURE}
+
+
+def test_trades_say_what_the_verdicts_say(tmp_path):
+    """A group is told exactly where the verdict on its difference is better or worse, `(t only)` included."""
+    plan = planned(tmp_path, ladder=LADDER, seeds=range(6))
+    shifts = {"cb": 0.05, "mixup": 0.004, "ls": -0.3}
+    values = {(arm, seed): 0.5 + shifts.get(arm, 0.0) for arm in LADDER for seed in range(6)}
+    noise = np.random.default_rng(3)
+    runs = ran(plan, "test/few", value=lambda arm, seed: values[arm["name"], seed] + noise.normal(0, 0.01))
+    found = all_differences(plan, runs, ["test/few"])
+    verdicts = found[found["role"] == "baseline"].set_index("arm")["verdict"]
+    told = trades(found, ("few",))
+    assert {verdict.partition(" ")[0] for verdict in verdicts} == {"better", "worse", "inconclusive"}
+    for arm, verdict in verdicts.items():
+        assert (told[arm] == NOT_SURE) == (verdict == "inconclusive")
+        assert told[arm].endswith("(t only)") == verdict.endswith("(t only)")
 
 
 def test_trades_between_groups_of_any_name():
     """The groups are the plan's own, the last of them told first."""
-    found = trades(differences(a=[("head", -2.0, -1.0), ("tail", 1.0, 2.0)]), ("head", "tail"))
+    found = trades(differences(a=[group("head", -2.0, -1.0), group("tail", 1.0, 2.0)]), ("head", "tail"))
     assert found == {"a": "tail +1.50 [+1.00, +2.00] for head -1.50 [-2.00, -1.00]"}
     assert trades(differences(), ("head", "tail")) == {}

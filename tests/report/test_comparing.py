@@ -241,6 +241,31 @@ def test_images_gained_and_lost_are_counted(made):
     assert boot.rows[0][1].partition(" ")[0] == rows(found.Results)["accuracy"][2].partition(" ")[0]
 
 
+@pytest.mark.parametrize(("wide", "words"), [(0.5, "takes more than 1,000 seeds"), (0.01, "takes about ")])
+def test_the_seeds_needed_are_said(made, wide, words):
+    """How many seeds would find the margin by this spread, with a word for more than anyone has; none where there is no spread."""
+    recorded = study(seeds=tuple(range(4)))
+    is_ours = recorded.runs["arm"] == "cb"
+    recorded.runs["test/accuracy"] = 0.5
+    recorded.runs.loc[is_ours, "test/accuracy"] += wide * np.array([-0.5, 0.5, 0.4, -0.3])
+    assert any(words in note for note in made(recorded=recorded).Results.notes)
+    recorded.runs["test/accuracy"] = 0.5
+    notes = made(recorded=recorded).Results.notes
+    assert not any("80 % power" in note for note in notes)
+    assert any(": inconclusive (no spread). It is one test" in note for note in notes)
+
+
+def test_seeds_with_their_own_test_images_have_no_interval(made):
+    """Where the seeds saw other test images, gained and lost are told seed by seed and a sentence stands for the interval."""
+    recorded = study()
+    for run_id in recorded.runs[recorded.runs["seed"] == 1]["run_id"]:
+        recorded.tables[run_id] = recorded.tables[run_id].assign(index=lambda table: table["index"] + 10**6)
+    found = made(recorded=recorded)
+    assert [part.rows for part in found.parts if part.title == "Test images: the other source of doubt"] == [()]
+    assert "not all tested on the same images" in found.Test_images.notes[0]
+    assert list(rows(found.Test_images_gained_and_lost)) == ["0", "1", "2"]
+
+
 def test_other_test_images_make_no_pairs(made):
     """Arms that were tested on different images have a sentence in the place of counts."""
     recorded = study()

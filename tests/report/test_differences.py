@@ -55,7 +55,7 @@ def test_a_row_is_what_scipy_and_statsmodels_say():
         p_values = {name: stats.ttest_rel(*both).pvalue for name, both in pairs.items()}
         p_equal = {name: ttost_paired(*both, -0.7, 0.7)[0] for name, both in pairs.items()}
         sds = [np.std(np.subtract(*both), ddof=1) for both in pairs.values()]
-        needed = math.ceil(TTestPower().solve_power(0.7 / math.sqrt(np.mean(np.square(sds))), None, 0.05, 0.8))
+        needed = math.ceil(TTestPower().solve_power(0.7 / math.sqrt(np.mean(np.square(sds))), None, 0.05 / 3, 0.8))
         for place, (name, both) in enumerate(pairs.items()):
             one, interval = row(found, name, role), stats.ttest_rel(*both).confidence_interval()
             assert (one["against"], one["family"], one["tests"], one["pairs"]) == (against[name], "ladder", 3, 8)
@@ -113,8 +113,8 @@ def test_a_half_done_family_is_corrected_as_planned():
     [
         ([0.8, NAN, NAN, NAN], 1, "inconclusive"),
         ([NAN, NAN, NAN, NAN], 0, ""),
-        ([0.6, 0.7, 0.8, 0.5], 4, "inconclusive"),  # equal to the baseline's
-        ([0.7, 0.8, 0.9, 0.6], 4, "inconclusive"),  # always ten points more
+        ([0.6, 0.7, 0.8, 0.5], 4, "inconclusive (no spread)"),  # equal to the baseline's
+        ([0.7, 0.8, 0.9, 0.6], 4, "inconclusive (no spread)"),  # always ten points more
         ([0.7, 0.81, NAN, 0.62], 3, "better (t only)"),
     ],
 )
@@ -160,18 +160,52 @@ CASES = [
     ("no difference beyond 0.4", {"mean": 0.1, "p_t_holm": 0.2, "p_equal_holm": 0.05, "p_flip_holm": FLIP}),
     ("inconclusive", {"mean": 1.0, "p_t_holm": 0.051, "p_equal_holm": 0.051, "p_flip_holm": FLIP}),
     ("inconclusive", {"mean": 1.0}),
-    ("", {"mean": NAN, "pairs": 0}),
-    (SAME, {"mean": 0.0, "is_same": True}),
+    ("inconclusive", {"mean": 1.0, "pairs": 1, "sd": NAN}),
+    ("inconclusive (no spread)", {"mean": 1.0, "sd": 0.0, "p_flip_holm": FLIP}),
+    ("inconclusive (no spread)", {"mean": 0.0, "sd": 0.0}),
+    ("", {"mean": NAN, "pairs": 0, "sd": NAN}),
+    (SAME, {"mean": 0.0, "sd": 0.0, "is_same": True}),
 ]
 
 
 @pytest.mark.parametrize(("words", "numbers"), CASES)
 def test_verdicts(words, numbers):
     """The words follow from the adjusted p values, the t test's deciding and the sign-flip test's confirming."""
-    found = pd.DataFrame([{"pairs": 8, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
+    found = pd.DataFrame([{"pairs": 8, "sd": 1.0, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
     assert verdicts(found, 0.4, is_lower_better=False) == [words]
     turned = found.assign(mean=-found["mean"])
     assert verdicts(turned, 0.4, is_lower_better=True) == [words]
+
+
+def test_the_families_sd_is_pooled():
+    """Each variance counts by its degrees of freedom, and arms that differ by the same in all seeds tell nothing of the spread."""
+    base = VALUES["baseline"]
+    few = [*noise(5)[:3], *[NAN] * 5]
+    arms = (arm("baseline", None), *(arm(name, "baseline") for name in ("a", "few", "constant", "one")))
+    values = {"baseline": base, "a": VALUES["a"], "few": few, "constant": base + 0.1, "one": [0.9, *[NAN] * 7]}
+    found = differences(planned(*arms), runs(**values), ["test/accuracy"])
+    variances = [np.var(100 * (VALUES["a"] - base), ddof=1), np.var(100 * (np.array(few) - base)[:3], ddof=1)]
+    sd = math.sqrt((7 * variances[0] + 2 * variances[1]) / 9)
+    needed = math.ceil(TTestPower().solve_power(0.5 / sd, None, 0.05 / 4, 0.8))
+    assert set(found["seeds_needed"]) == {needed}
+
+
+def test_more_seeds_than_anyone_has_are_infinitely_many():
+    """A margin far below the spread takes more than a thousand seeds, which is not the same as no number."""
+    wide = differences(planned(*LADDER[:2], margin=0.01), runs(baseline=VALUES["baseline"], a=VALUES["a"]), ["test/accuracy"])
+    assert set(wide["seeds_needed"]) == {math.inf}
+    constant = runs(baseline=VALUES["baseline"], a=VALUES["baseline"] + 0.1)
+    assert differences(planned(*LADDER[:2], margin=0.01), constant, ["test/accuracy"])["seeds_needed"].isna().all()
+
+
+def test_infinite_numbers_make_no_pairs():
+    """A run whose NLL is infinite is left out of the differences, wherever it is, and also where both arms' are."""
+    base, ours = noise(0), noise(1)
+    base[0] = ours[0] = ours[3] = math.inf
+    one = row(differences(planned(*LADDER[:2]), runs("test/nll", baseline=base, a=ours), ["test/nll"]), "a", metric="nll")
+    rest = [1, 2, 4, 5, 6, 7]
+    assert (one["pairs"], one["mean"]) == (6, pytest.approx((ours[rest] - base[rest]).mean()))
+    assert one["p_t"] == pytest.approx(stats.ttest_rel(ours[rest], base[rest]).pvalue)
 
 
 def test_the_plan_of_old_has_a_margin():
@@ -208,11 +242,34 @@ def test_class_differences_equal_scipy():
             )
         assert part["group"].tolist() == ["many", "few", "few", ""]
         assert part["pairs"].tolist() == [len(ours)] * 3 + [len(ours) if "z" in tested else 0]
-    assert found.set_index(["arm", "role", "class"])["verdict"][[("a", "parent", one) for one in "wxz"]].tolist() == [
-        "inconclusive",
-        "better",
-        "",
-    ]
+        flipped = multipletests([exact_flip(ours[one] - theirs[one]) for one in tested], method="holm")[1]
+        assert part.loc[tested, "p_flip_holm"].tolist() == pytest.approx(list(flipped))
+    told = found.set_index(["arm", "role", "class"])["verdict"]
+    assert told[[("a", "parent", one) for one in "wxz"]].tolist() == ["inconclusive", "better (t only)", ""]
+
+
+def exact_flip(differences_S):
+    """The share of sign patterns whose mean is as far from 0, by SciPy."""
+    return stats.permutation_test((differences_S,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=False).pvalue
+
+
+@pytest.mark.parametrize(
+    ("seeds", "change", "verdict"),
+    [
+        (5, (0.1, 0.12), "better (t only)"),
+        (8, (0.1, 0.12), "better"),
+        (8, (-0.1, -0.12), "worse"),
+        (8, (0.1, 0.1), "inconclusive (no spread)"),
+        (8, (0.0, 0.0), "inconclusive (no spread)"),
+        (1, (0.1, 0.1), "inconclusive"),
+    ],
+)
+def test_verdicts_of_classes(seeds, change, verdict):
+    """They say `(t only)` and `(no spread)` as those of arms do."""
+    base = pd.DataFrame({"w": np.linspace(0.5, 0.6, seeds), "x": np.linspace(0.2, 0.9, seeds)})
+    ours = pd.DataFrame({"w": base["w"] + np.linspace(*change, seeds), "x": base["x"].to_numpy()[::-1]})
+    found = class_differences(comparisons(planned(*LADDER[:2])), {"baseline": base, "a": ours}, ["w", "x"], {})
+    assert found[found["role"] == "parent"].set_index("class")["verdict"]["w"] == verdict
 
 
 def test_class_differences_without_runs():

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from ablation import report
-from ablation.errors import ConfigError
+from ablation.errors import ConfigError, DataError
 from ablation.evaluation import NUM_BINS
 from ablation.report import documents
 from ablation.report.sections.claims import claim
@@ -75,7 +75,7 @@ def test_an_arm_without_a_run_is_a_blank_row():
 
 @pytest.mark.parametrize(
     ("pairs", "tests", "words"),
-    [(0, 5, "no difference is claimed"), (1, 1, "One seed gives no interval: no difference can be told from chance. 6 seeds can."),
+    [(1, 1, "One seed gives no interval: no difference can be told from chance. 6 seeds can."),
      (2, 1, "2 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.5); 6 can."),
      (3, 5, "3 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.25); 6 can (8 after Holm over 5 comparisons"),
      (5, 1, "0.062); 6 can"), (6, 1, "p = 0.031 at best, which withstands Holm over up to 1 comparison."),
@@ -365,7 +365,7 @@ def test_nothing_done_yet_is_a_report_too(tmp_path):
     arms = [arm("baseline", None), arm("cb", "baseline")]
     text = report.write(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}), output=tmp_path)
     assert "Runs: 0 done, 0 failed, 2 missing" in text
-    assert "No arm has a seed in common with its baseline" in text
+    assert text.count("No arm has a seed in common with its baseline") == text.count("no difference is claimed") == 1
     assert "### Per class" not in text
 
 
@@ -455,9 +455,27 @@ def test_the_seeds_needed_are_told():
     """As the frame of differences has them."""
     recorded = shifted({"up": 0.001})
     needed = report.frames(recorded).differences.query("metric == 'accuracy'")["seeds_needed"].iloc[0]
-    assert f"To resolve 0.5 points about {needed:.0f} seeds are needed (paired t test, 80 % power); the study has 8." in report.write(
-        recorded
-    )
+    how = "paired t test, 80 % power, at the first step of Holm's correction"
+    text = report.write(recorded)
+    assert f"To resolve 0.5 points about {needed:.0f} seeds are needed ({how}); the study has 8." in text
+    assert "with 80 % power, at the first step of Holm's correction, by the family's pooled deviation." in text
+
+
+def test_more_seeds_than_anyone_has_are_told_as_such():
+    """Where a family, or every one, takes over a thousand seeds, the claim and the table say so."""
+    arms = [arm("baseline", None), arm("up", "baseline"), arm("wild", "baseline", "variant")]
+    recorded = study(arms, seeds=range(8))
+    for seed in range(8):
+        for name, noise in (("baseline", 0.0), ("up", 0.002), ("wild", 0.3)):
+            where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
+            recorded.runs.loc[where, "test/accuracy"] = 0.5 + noise * math.sin(seed)
+    text = report.write(recorded)
+    rows = {row["family"]: row for row in cells(text, "## Differences")}
+    few = int(rows["ladder"]["seeds needed"])
+    assert rows["variants"]["seeds needed"] == "more than 1,000"
+    assert f"To resolve 0.5 points {few} to more than 1,000 seeds, depending on the family, are needed (" in text
+    recorded.plan["margin"] = 0.001
+    assert "To resolve 0.001 points more than 1,000 seeds are needed (" in report.write(recorded)
 
 
 @pytest.mark.parametrize(("accuracy", "is_near"), [(0.25, True), (0.32, True), (0.33, False), (0.1, True), (0.6, False)])
@@ -611,9 +629,9 @@ def test_doubt_from_the_test_images_is_kept_apart():
 
 
 def test_who_gained_and_who_paid():
-    """Each class's mean difference of recall, a star where it is sure after the correction, and the worst sure loss by name."""
-    recorded = study(seeds=range(6))
-    for seed in range(6):
+    """Each class's mean difference of recall, a star where it withstands the correction, and the largest loss by name."""
+    recorded = study(seeds=range(8))
+    for seed in range(8):
         base, other = (
             recorded.tables[recorded.runs.query(f"arm == '{name}' and seed == {seed}")["run_id"].iloc[0]] for name in ("baseline", "cb")
         )
@@ -624,7 +642,30 @@ def test_who_gained_and_who_paid():
     row = next(row for row in cells(text, "### Recall of every class against the baseline") if row["arm"] == "cb")
     assert row["plane"] == f"{own.loc['plane', 'mean']:+.2f}" + "\\*"
     assert numbers(row["two lines"]) == pytest.approx([own.loc["two\nlines", "mean"]], abs=0.0051)
-    assert "The worst losses that are sure: plane under cb -" in text
+    assert re.search(r"The largest losses of a class: plane under cb -[^\n]*\] \(Holm over the arm's classes only\)\.", text)
+    assert "after Holm's correction within the arm's family of comparisons" in text
+    assert "No group's difference withstands the correction: " in text
+
+
+def test_losses_by_the_t_test_only_say_so():
+    """With three seeds no sign-flip test confirms a class's loss."""
+    recorded = study(LADDER[:2])
+    for seed in range(3):
+        runs = recorded.runs[recorded.runs["seed"] == seed].set_index("arm")["run_id"]
+        base, other = (recorded.tables[runs[name]] for name in ("baseline", "cb"))
+        other["predicted"] = base["predicted"].where(base["label"] != 0, 3)
+        other.loc[other.index[seed], "predicted"] = 0
+    part = report.write(recorded).split("## Who gained, who paid")[1]
+    assert re.match(r"\s*The largest losses of a class: plane under cb -[^\n]*\] \(t only\) \(Holm over", part)
+
+
+def test_without_groups_nothing_is_said_of_them():
+    """No line that lists them, no column, and nothing about which of them moved."""
+    text = report.write(study(LADDER[:2], groups={"many": [], "medium": [], "few": []}))
+    assert "Groups of classes" not in text
+    assert "No group" not in text
+    assert "Groups: " not in text
+    assert set(cells(text, "### Who gained, who paid: every arm")[0]) == {"arm", "gained most", "lost most"}
 
 
 def test_conditions_stand_side_by_side():
@@ -669,9 +710,12 @@ def test_effects_of_a_sweep_are_told_where_its_arms_are_shown():
 
 
 def test_one_arm_is_a_report_too(tmp_path):
-    """Nothing to compare, and no table of differences."""
+    """Nothing to compare, which is said once, and no table of differences."""
     text = report.write(study([arm("baseline", None)], seeds=[0]), output=tmp_path)
-    assert "No arm has a seed in common with its baseline" in text
+    assert text.count("Only one arm: nothing to compare.") == 1
+    assert "No arm has a seed in common" not in text
+    assert "no difference is claimed" not in text
+    assert "Verdicts are of" not in text
     assert "## Differences" not in text
     assert "## Who gained" not in text
 
@@ -687,3 +731,147 @@ def test_a_grid_has_shapley_values():
     rows = {row["rung"]: row for row in cells(report.write(recorded), "## Attribution")}
     for rung in ("cb", "mixup"):
         assert numbers(rows[rung]["shapley"])[0] == pytest.approx(frame.loc[rung, "mean"], abs=0.0051)
+
+
+def test_arms_chosen_on_the_test_images_carry_their_mark_everywhere():
+    """Beside the name in every table with arms and in the claims, and explained where it occurs first."""
+    best = arm("best", "baseline", labels={"selected on test": "its epoch"}, change={"average.name": ["none", "best"]})
+    recorded = study([arm("baseline", None), best, arm("after", "best")])
+    values = recorded.runs["arm"].map({"baseline": 0.5, "best": 0.9, "after": 0.5}) + 0.001 * recorded.runs["seed"] ** 2
+    recorded.runs["test/accuracy"] = values + 0.002 * recorded.runs["seed"] * (recorded.runs["arm"] == "best")
+    text = report.write(recorded)
+    first = text.index("(T)")
+    assert text[first:].startswith("(T): chosen by looking at the test images, so too good by an unknown amount.")
+    assert "(1): best (T) +" in text
+    assert "**Chosen on the test set**: best (T)." in text
+    for heading, column in (
+        ("## Comparison", "arm"), ("#### ladder, against the parent", "arm"), ("#### Against the parent", "arm"),
+        ("### Doubt from the test images", "arm"), ("### Recall of every class against the baseline", "arm"),
+        ("## Worst class and calibration", "arm"), ("### Changes", "arm"), ("### Labels", "arm"), ("### Time and epochs", "arm"),
+        ("### Runs", "arm"), ("## Comparison", "parent"), ("#### ladder, against the parent", "against"),
+    ):  # fmt: skip
+        named = {row[column] for row in cells(text, heading)}
+        assert "best (T)" in named, heading
+        assert not {"best", "baseline (T)", "after (T)"} & named, heading
+    assert "#### best (T) (n = 3)" in text
+    assert "(T)" not in report.write(study())
+
+
+def test_conditions_are_told_against_parents_and_baseline_and_by_their_own_effect():
+    """A tally per role that has rows; the comparison with the plain arm is the condition's effect and stands in no tally."""
+    arms = [*LADDER[:3], *(arm(f"no-lag/{name}", parent, "condition", "no-lag/baseline") for name, parent in (
+        ("baseline", "baseline"), ("cb", "no-lag/baseline"), ("mixup", "no-lag/cb")))]  # fmt: skip
+    recorded = study(arms)
+    own = report.frames(recorded).differences.query("metric == 'accuracy' and arm == 'no-lag/baseline'").iloc[0]
+    text = report.write(recorded).split("## Comparison")[0]
+    told = f"{own['mean']:+.2f} [{own['low']:+.2f}, {own['high']:+.2f}] ({own['verdict']})"
+    assert f"- Condition no-lag changes baseline by {told}.\n" in text
+    lines = {line.split(":")[0]: line for line in text.splitlines() if line.startswith("- Under no-lag")}
+    assert list(lines) == ["- Under no-lag, against its own parents", "- Under no-lag, against its own baseline"]
+    assert all(sum(map(int, re.findall(r"\b(\d+) (?:better|worse|inconclusive|without)", line))) == 2 for line in lines.values())
+    alone = report.write(study([*LADDER[:2], arm("no-lag/cb", "cb", "condition", "no-lag/cb")])).split("## Comparison")[0]
+    assert "Condition no-lag changes cb by " in alone
+    assert "Under no-lag" not in alone
+
+
+@pytest.mark.parametrize(
+    ("more", "is_told"),
+    [([arm("cb", "baseline")], True), ([], False), ([arm("cb", "baseline", "variant")], False),
+     ([arm("cb", "baseline"), arm("cb/with-x", "baseline", "add_one")], False),
+     ([arm("cb", "baseline"), arm("grid/x", "baseline", "grid")], False)],
+)  # fmt: skip
+def test_other_orders_are_offered_where_there_is_a_ladder_without_them(more, is_told):
+    """Not where the ladder has no step, and not where the study asks for other orders already."""
+    points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}) for rate in ("low", "high")]
+    text = report.write(study([arm("baseline", None), *more, *points], seeds=[0, 1]))
+    assert "### Effects of swept" in text
+    assert ("Only the ladder's own order was run" in text) == is_told
+
+
+def test_nats_have_no_margin():
+    """Of a metric in nats nothing is said of points, of the margin or of equivalence; of a fraction it is."""
+    recorded = study()
+    words = ("Seeds needed", "seeds needed", "p equal", "To resolve", "no difference beyond", "margin")
+    nats, points = (report.write(recorded, metric=name) for name in ("nll", "accuracy"))
+    assert not [word for word in words if word in nats]
+    assert all(word in points for word in words[:-1])
+    assert "p equal (Holm)" not in cells(nats, "#### ladder, against the parent")[0]
+
+
+def test_what_is_the_same_training_is_no_comparison():
+    """Neither among those counted beside the inconclusive ones, nor where seeds are too few."""
+    arms = [arm("baseline", None), arm("cb", "baseline"), arm("copy", "baseline", "variant", same_as="baseline")]
+    recorded = study(arms, absent={("copy", seed) for seed in range(3)})
+    text = report.write(recorded)
+    assert "**Inconclusive against its baseline**: 1 of 1 comparison." in text
+    alone = report.write(study([arms[0], arms[2]], absent={("copy", seed) for seed in range(3)}))
+    assert "No arm is another training than its baseline." in alone
+    assert "sign-flip test (the smallest" not in alone
+
+
+def test_equal_differences_are_counted_as_inconclusive():
+    """Where all seeds show the same difference there is nothing to test by, and the tallies have it."""
+    recorded = study(LADDER[:2])
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map({"baseline": 0.5, "cb": 0.6})
+    text = report.write(recorded)
+    assert cells(text, "## Comparison")[1]["verdict"] == "inconclusive (no spread)"
+    assert "**Inconclusive against its baseline**: 1 of 1 comparison." in text
+    assert cells(text, "## Differences")[0]["verdicts"] == "1 inconclusive"
+
+
+def test_a_run_of_two_arms_counts_once():
+    """In the number of runs, in the sums of time and in the provenance; each arm still has its row."""
+    text = report.write(study(absent={("reweight", seed) for seed in range(3)}))
+    assert "Runs: 18 done, 0 failed, 0 missing" in text
+    rows = {row["arm"]: row for row in cells(text, "### Time and epochs")}
+    assert rows["reweight"] == {**rows["cb"], "arm": "reweight"}
+    assert (rows["all arms"]["time"], rows["all arms"]["epochs"]) == ("18 min 00 s", "36")
+    assert "Sharing saved 9 min 00 s" in text
+    assert "- runs: 18 of 18 (every arm)" in text
+
+
+def test_predictions_that_cannot_be_read_are_told():
+    """Under what is not done, with the reason; the run's metrics count all the same."""
+    recorded = study(LADDER[:2])
+    lost = recorded.runs.query("arm == 'cb' and seed == 1")["run_id"].iloc[0]
+
+    def predictions(run_id):
+        if run_id == lost:
+            raise DataError("predictions.csv of cb is <gone>")
+        return recorded.tables[run_id]
+
+    recorded.predictions = predictions
+    text = report.write(recorded)
+    part = text.split("## Not done")[1].split("\n## ")[0]
+    assert "their predictions cannot be read" in part
+    assert "- cb seed 1: predictions.csv of cb is &lt;gone&gt;" in part
+    assert "fewer runs than planned" not in part
+    assert cells(text, "## Comparison")[1]["n"] == "[3](#runs)"
+    assert "#### cb (n = 2)" in text
+
+
+def test_doubt_from_other_test_images_is_not_adjusted_and_may_have_no_interval():
+    """It says so; where the seeds' test images differ there is a dash for the interval, and McNemar's tests stay."""
+    recorded = study(LADDER[:2], seeds=[0, 1])
+    for run_id in recorded.runs.query("seed == 1")["run_id"]:
+        recorded.tables[run_id]["index"] += 1000
+    text = report.write(recorded)
+    assert "not adjusted for the number of comparisons" in text.split("### Doubt from the test images")[1].split("|")[0]
+    row = cells(text, "### Doubt from the test images")[0]
+    assert (row["accuracy"], row["balanced"]) == ("–", "–")
+    assert len(numbers(row["McNemar's p, seed by seed"])) == 2
+
+
+def test_a_class_without_test_images_has_dashes():
+    """Its recall and F1 do not exist; the accuracy's row, which has only one number, keeps its blanks."""
+    recorded = study(LADDER[:1], seeds=[0])
+    recorded.tables = {run_id: table[table["label"] != 1] for run_id, table in recorded.tables.items()}
+    rows = {row["class"]: row for row in cells(report.write(recorded), "### baseline (n = 1)")}
+    assert (rows["a|b"]["recall"], rows["a|b"]["F1"], rows["a|b"]["support"]) == ("–", "–", "0")
+    assert (rows["accuracy"]["precision"], rows["accuracy"]["recall"]) == ("", "")
+
+
+def test_conditions_alone_stand_side_by_side_without_the_plain_arms():
+    """Where only a condition's arms are shown, there is no column of blanks for the plain ones."""
+    text = report.write(study(CONDITIONED), arms=["no-lag/*"])
+    assert set(cells(text, "## Conditions side by side")[0]) == {"arm", "no-lag"}

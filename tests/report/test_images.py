@@ -99,6 +99,30 @@ def test_other_images_are_not_compared(other):
     assert images.mcnemar_rows(PAIRS, found).empty
 
 
+def test_seeds_with_other_test_images_have_counts_and_no_interval():
+    """Where each seed has its own test images, nothing can be drawn for all; gained and lost are told seed by seed all the same."""
+    base, ours = [table(0), table(1, images=150)], [table(10, right=0.7), table(11, images=150, right=0.7)]
+    rows = images.image_rows(PAIRS, results(baseline=base, a=ours))
+    assert rows[["arm", "role", "metric"]].to_numpy().tolist() == [
+        ["a", role, metric] for role in ("parent", "baseline") for metric in ("accuracy", "balanced_accuracy")
+    ]
+    assert rows[["mean", "low", "high"]].isna().all(axis=None)
+    moved = [changes([one], [other])[0] for one, other in zip(ours, base, strict=True)]
+    expected = (175, np.mean([(one > 0).sum() for one in moved]), np.mean([(one < 0).sum() for one in moved]))
+    assert tuple(rows.loc[0, ["images", "gained", "lost"]]) == pytest.approx(expected)
+    seeds = images.mcnemar_rows(PAIRS, results(baseline=base, a=ours)).query("role == 'parent'")
+    assert seeds[["seed", "gained", "lost"]].to_numpy().tolist() == [[s, (one > 0).sum(), (one < 0).sum()] for s, one in enumerate(moved)]
+
+
+def test_seeds_in_which_the_arms_saw_other_images_are_not_counted():
+    """Of two seeds of which one cannot be paired, the other's images are told, without an interval."""
+    found = results(baseline=BASE[:2], a=[ARM[0], table(11, shift=1)])
+    rows, moved = images.image_rows(PAIRS, found), changes(ARM[:1], BASE[:1])
+    assert rows["mean"].isna().all()
+    assert rows.loc[0, ["images", "gained", "lost"]].tolist() == [200, (moved > 0).sum(), (moved < 0).sum()]
+    assert images.mcnemar_rows(PAIRS, found)["seed"].tolist() == [0, 0]
+
+
 def test_seeds_of_one_arm_only_are_left_out():
     """Only seeds that both arms finished are compared."""
     found = results(baseline=BASE[:2], a=ARM)

@@ -49,6 +49,18 @@ def test_missing_seeds_make_no_pairs():
     assert found.loc[2, ["sd", "low", "high", "p_t", "p_flip"]].isna().all()
 
 
+def test_infinities_make_no_pairs():
+    """A column with infinities is judged by its finite pairs, and one of nothing else has none."""
+    values_SD = normal(6, 3, 0.5)
+    values_SD[[0, 4], 1] = [math.inf, -math.inf]
+    values_SD[:, 2] = -math.inf
+    found = inference.summary(values_SD)
+    assert found["pairs"].tolist() == [6, 4, 0]
+    assert found.loc[1].tolist() == pytest.approx(inference.summary(values_SD[[1, 2, 3, 5], 1:2]).loc[0].tolist())
+    assert inference.flip_p(values_SD)[1] == found.loc[1, "p_flip"]
+    assert found.loc[2].drop("pairs").isna().all()
+
+
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (3, 2)])
 def test_no_pairs_give_no_numbers(shape):
     """Nothing to compare is no error, and counts zero pairs."""
@@ -179,9 +191,19 @@ def test_seeds_needed_is_the_fewest_with_power(sd):
         assert needed == math.ceil(TTestPower().solve_power(0.5 / sd, None, 0.05, 0.8))
 
 
-def test_seeds_needed_where_there_is_nothing_to_reckon_with():
-    """No number without a spread, without an sd, and beyond a thousand seeds; two where the spread is tiny."""
-    assert inference.seeds_needed(np.array([0.0, NAN, 10.0, 1e-6]), 0.5) == pytest.approx([NAN, NAN, NAN, 2], nan_ok=True)
+@pytest.mark.parametrize(("sd", "tests"), [(0.5, 3), (1.0, 15), (2.0, 70)])
+def test_seeds_needed_after_holm(sd, tests):
+    """With several tests the number is what statsmodels solves for at the level of Holm's first step, so more than for one."""
+    needed = inference.seeds_needed(sd, 0.5, tests)
+    assert needed == math.ceil(TTestPower().solve_power(0.5 / sd, None, 0.05 / tests, 0.8)) > inference.seeds_needed(sd, 0.5)
+    assert inference.seeds_needed(sd, 0.5, 0) == inference.seeds_needed(sd, 0.5)
+
+
+def test_seeds_needed_beyond_all_and_with_nothing_to_reckon_with():
+    """No number without a spread or a known sd, infinitely many beyond a thousand; two where the spread is tiny."""
+    found = inference.seeds_needed(np.array([0.0, NAN, math.inf, 10.0, 1e9, 1e-6]), 0.5)
+    assert found == pytest.approx([NAN, NAN, NAN, math.inf, math.inf, 2], nan_ok=True)
+    assert (inference.seeds_needed(4.0, 0.5), inference.seeds_needed(4.0, 0.5, 70)) == (505, math.inf)
 
 
 # --- do they keep what they promise? ---------------------------------------------------------------------------------------------

@@ -26,16 +26,15 @@ def test_numbers_are_told_in_the_metrics_unit(name, mean, sd, value, difference)
 
 
 @pytest.mark.parametrize(
-    ("name", "numbers", "words", "columns"),
+    ("name", "columns"),
     [
-        ("accuracy", (0.75, -0.1, 1.6), "+0.75 [-0.10, +1.60]", ("accuracy_vs_parent_low_points", "accuracy_vs_parent_high_points")),
-        ("nll", (-0.0004, -0.5, 0.5), "+0.000 [-0.500, +0.500]", ("nll_vs_parent_low", "nll_vs_parent_high")),
-        ("ece", (0.75, math.nan, math.nan), "+0.75", ("ece_vs_parent_low_points", "ece_vs_parent_high_points")),
+        ("accuracy", ("accuracy_vs_parent_low_points", "accuracy_vs_parent_high_points")),
+        ("nll", ("nll_vs_parent_low", "nll_vs_parent_high")),
+        ("ece", ("ece_vs_parent_low_points", "ece_vs_parent_high_points")),
     ],
 )
-def test_intervals_are_told_in_the_metrics_unit(name, numbers, words, columns):
-    """A difference has its interval in brackets, in the same unit and with signs; one without an interval stands alone."""
-    assert metrics.interval(name, *numbers) == words
+def test_columns_of_intervals_say_their_unit(name, columns):
+    """The ends of a difference's interval are points, and nats where the metric is."""
     assert metrics.interval_columns(name, "parent") == columns
 
 

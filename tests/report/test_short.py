@@ -75,6 +75,13 @@ def test_enough_seeds_need_no_words():
     assert "after Holm" not in report.brief(study(alone, seeds=range(3)), ["cb"])
 
 
+def test_comparisons_of_one_training_are_no_tests():
+    """An arm that is its parent under another name does not hide that the seeds are too few for the others."""
+    arms = [arm("baseline", None), arm("cb", "baseline"), arm("again", "baseline", same_as="baseline")]
+    assert report.brief(study(arms, seeds=range(3)), ["cb", "again"]).splitlines()[-1].startswith("Too few seeds")
+    assert "Too few" not in report.brief(study(arms, seeds=range(3)), ["again"])
+
+
 def test_a_sure_gain_is_called_one():
     """Ten points more in each of eight seeds, with a little spread, are better without reserve."""
     recorded = study([arm("baseline", None), arm("cb", "baseline")], seeds=range(8))

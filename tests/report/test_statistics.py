@@ -33,15 +33,22 @@ def test_confusion_matrix_equals_sklearn(num_classes):
 
 @pytest.mark.parametrize("never", [None, "predicted", "label"])
 def test_class_figures_equal_sklearn(never):
-    """Precision, recall, F1, support and averages are those of classification_report, also where a class never occurs."""
+    """Precision, recall, F1, support and averages are those of classification_report; a class without images counts in no average."""
     labels, predicted = np.random.default_rng(7).integers(0, 6, (2, 200))
     if never:
         (predicted if never == "predicted" else labels)[(predicted if never == "predicted" else labels) == 3] = 2
     expected = classification_report(labels, predicted, labels=range(6), output_dict=True, zero_division=0)
+    there = [c for c in range(6) if c in labels]
+    macro = {name: np.mean([expected[str(c)][name] for c in there]) for name in ("precision", "recall", "f1-score")}
+    expected["macro avg"] = macro
     figures = statistics.class_figures(statistics.confusion_matrix(labels, predicted, 6)[None])
     averages = statistics.average_figures(figures)
+    if never == "label":
+        assert np.isnan([figures[name][0, 3] for name in ("recall", "f1")]).all()
+        for name in ("recall", "f1-score"):
+            expected["3"][name] = math.nan
     for figure, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"), ("support", "support")):
-        assert figures[figure][0] == pytest.approx([expected[str(c)][name] for c in range(6)])
+        assert figures[figure][0] == pytest.approx([expected[str(c)][name] for c in range(6)], nan_ok=True)
     for average, figure in product(("macro avg", "weighted avg"), ("precision", "recall", "f1")):
         assert averages[average][figure][0] == pytest.approx(expected[average]["f1-score" if figure == "f1" else figure])
     assert averages["accuracy"]["f1"][0] == pytest.approx(np.mean(labels == predicted))
@@ -75,6 +82,21 @@ def test_differences_in_nats_are_as_they_are():
     assert not [column for column in row.index if "points" in column]
     row = statistics.compare(values.rename(columns={"x": "test/ece"}), ARMS, "test/ece").iloc[1]
     assert (row["ece_mean"], row["ece_vs_parent_points"]) == pytest.approx((2.1875, -6.25))
+
+
+def test_no_class_with_images_gives_no_warning():
+    """Where there are no images at all, every average is 0 and no class has a recall."""
+    averages = statistics.average_figures(statistics.class_figures(np.zeros((2, 3, 3), dtype=int)))
+    assert averages["macro avg"]["recall"].tolist() == averages["accuracy"]["f1"].tolist() == [0, 0]
+
+
+def test_infinite_numbers_make_no_pair():
+    """An infinite NLL is in its arm's mean, which then is no number, and in no difference; two of them neither."""
+    a = {("a", 0): math.inf, ("a", 1): 2.0, ("a", 2): math.inf}
+    b = {("b", 0): 1.0, ("b", 1): 2.5, ("b", 2): math.inf}
+    row = statistics.compare(runs(a | b).rename(columns={"x": "test/nll"}), ARMS, "test/nll").iloc[1]
+    assert (row["nll_vs_parent_pairs"], row["nll_vs_parent"]) == (1, 0.5)
+    assert row["nll_mean"] == math.inf
 
 
 def test_one_seed_has_a_difference_and_no_deviation():

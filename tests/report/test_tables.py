@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from ablation import report
+from ablation.errors import StoreError
 from ablation.report import tables
 from tests.report.studies import CLASSES, LADDER, arm, study
 
@@ -145,19 +146,88 @@ def test_arms_that_are_not_shown_still_count():
     recorded = study(seeds=range(4))
     whole, part = tables.frames(recorded), tables.frames(recorded, ["mixup", "no-lag/cb"])
     assert (whole.differences["tests"] > 1).any()
-    for name in ("arms", "differences", "class_differences", "image_differences", "mcnemar", "calibration", "conditions"):
+    for name in ("arms", "differences", "class_differences", "image_differences", "mcnemar", "calibration"):
         expected, found = getattr(whole, name), getattr(part, name)
         expected = expected[expected["arm"].isin(found["arm"])].reset_index(drop=True)
-        assert not found.empty or name == "conditions"
+        assert not found.empty
         pd.testing.assert_frame_equal(found, expected, check_dtype=False)
     assert set(part.differences["against"]) == {"cb", "baseline", "no-lag/baseline"}
     pd.testing.assert_frame_equal(part.attribution, whole.attribution)
     assert list(part.confusion) == ["mixup", "no-lag/cb"]
 
 
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [(None, ["baseline", "cb"]), (["no-lag/baseline", "no-lag/cb"], ["baseline", "cb"]), (["no-lag/cb"], ["cb"]), (["cb"], [])],
+)
+def test_conditions_are_shown_by_their_own_arms(shown, expected):
+    """The side-by-side rows are those of the condition's arms that are shown, whether the plain ones are or not."""
+    arms = [{**one, "condition": "no-lag" if one["kind"] == "condition" else ""} for one in LADDER]
+    whole, part = (tables.frames(study(arms, seeds=range(4)), names).conditions for names in (None, shown))
+    rows = part[part["metric"] == "accuracy"]
+    assert rows["arm"].tolist() == expected
+    same = whole[whole["arm"].isin(expected)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part, same, check_dtype=False)
+
+
+def without_predictions(recorded, *broken):
+    """The study whose runs of these arms and seeds have lost their predictions."""
+    ids = recorded.runs.set_index(["arm", "seed"])["run_id"]
+    lost, predictions = {ids[one] for one in broken}, recorded.predictions
+
+    def read(run_id):
+        if run_id in lost:
+            raise StoreError(f"the run {run_id[:8]} has no artifact predictions.parquet")
+        return predictions(run_id)
+
+    recorded.predictions = read
+    return recorded, ids
+
+
+def test_a_run_whose_predictions_are_lost_is_left_out_where_they_are_needed():
+    """Its metrics still count; tables of classes and images are of the other runs, and the frames tell which could not be read."""
+    recorded, ids = without_predictions(study(absent={("reweight", s) for s in (0, 1, 2)}), ("cb", 1), *(("mixup", s) for s in (0, 1, 2)))
+    found, whole = tables.frames(recorded), tables.frames(study(absent={("reweight", s) for s in (0, 1, 2)}))
+    why = f"the run {ids['cb', 1][:8]} has no artifact predictions.parquet"
+    assert [one for one in found.unreadable if not one.startswith("mixup")] == [f"cb seed 1: {why}", f"reweight seed 1: {why}"]
+    assert len(found.unreadable) == 5
+    pd.testing.assert_frame_equal(found.differences, whole.differences)
+    pd.testing.assert_frame_equal(found.arms, whole.arms)
+    assert found.per_class.groupby("arm", sort=False)["n"].first().to_dict() == {
+        "baseline": 3, "cb": 2, "cutmix": 3, "reweight": 2, "no-lag/baseline": 3, "no-lag/cb": 3,
+    }  # fmt: skip
+    assert "mixup" not in found.confusion
+    assert set(found.mcnemar.query("arm == 'cb'")["seed"]) == {0, 2}
+    assert set(found.class_differences.query("arm == 'cb'")["pairs"]) == {2}
+    assert whole.unreadable == []
+
+
+def test_unreadable_predictions_of_a_partner_that_is_not_shown_are_told():
+    """They are missing in what is shown."""
+    recorded, _ = without_predictions(study(), ("baseline", 0), ("no-lag/cb", 0))
+    assert [one.partition(":")[0] for one in tables.frames(recorded, ["cb"]).unreadable] == ["baseline seed 0"]
+
+
+def test_a_class_without_test_images_has_no_recall():
+    """Its recall, F1 and differences are NaN and its support 0; the macro average is over the others."""
+    recorded = study()
+    for run_id, table in recorded.tables.items():
+        recorded.tables[run_id] = table[table["label"] != 3].reset_index(drop=True)
+    found = tables.frames(recorded)
+    rows = found.per_class[found.per_class["arm"] == "cb"].set_index("class")
+    last = rows.loc[CLASSES[3]]
+    assert last[["recall", "recall_sd", "f1", "f1_sd"]].isna().all()
+    assert (last["support"], last["precision"]) == (0, 0)
+    macro = found.averages.query("arm == 'cb' and average == 'macro avg'").iloc[0]
+    for figure in ("precision", "recall", "f1"):
+        assert macro[figure] == pytest.approx(rows.loc[list(CLASSES[:3]), figure].mean())
+    lost = found.class_differences[found.class_differences["class"] == CLASSES[3]]
+    assert (lost["pairs"] == 0).all()
+
+
 def test_every_table_is_there_for_every_study():
     """One seed, no common seeds, or nothing done: each frame has its columns and no more rows than there is to say."""
-    names = [field.name for field in dataclasses.fields(tables.Frames) if field.name not in ("confusion", "runs")]
+    names = [field.name for field in dataclasses.fields(tables.Frames) if field.name not in ("confusion", "runs", "unreadable")]
     full = tables.frames(study())
     alone = [arm("baseline", None)]
     for recorded in (

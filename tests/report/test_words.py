@@ -79,7 +79,7 @@ def test_percent(mean, sd, expected):
 @pytest.mark.parametrize(("mean", "sd", "expected"), [(0.754, 0.1, "+0.75 ± 0.10"), (-0.001, math.nan, "+0.00"), (math.nan, math.nan, "–")])
 def test_points(mean, sd, expected):
     """Always with a sign, and never a negative zero."""
-    assert words.points(mean, sd) == expected
+    assert words.change(mean, sd) == expected
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,11 @@ def _looks(verdict: object) -> tuple[str, str, bool]:
 
 
 def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
-    seen = {_looks(one["verdict"]): str(one["verdict"]).partition(",")[0] or "inconclusive" for row in part for one in row.found.values()}
+    seen = {
+        _looks(one["verdict"]): str(one["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
+        for row in part
+        for one in row.found.values()
+    }
     handles: list[Any] = [
         Line2D(
             [],

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ablation.report.figures import style
 from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+from ablation.report.posthoc import distance_arms
 
 ARMS_PER_PAGE = 12
 NUM_BINS = 15
@@ -43,19 +44,6 @@ def reliability_pages(calibration: pd.DataFrame, arms: pd.DataFrame, plan: Mappi
         reliability_page,
         lambda part: f"Accuracy over confidence, and the share of images by confidence: {some([_words(one) for one in part])}.",
     )
-
-
-def distance_arms(plan: Mapping[str, Any]) -> set[str]:
-    """The arms whose scores are distances to class means: the nearest setting of `posthoc` up the chain of parents is `ncm`."""
-    by_name = {str(arm["name"]): arm for arm in plan["arms"]}
-    return {name for name in by_name if _posthoc(by_name[name], by_name) == "ncm"}
-
-
-def _posthoc(arm: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> object:
-    own = [new for path, (_, new) in arm["change"].items() if path == "posthoc.name"]
-    if own:
-        return own[0]
-    return _posthoc(by_name[arm["parent"]], by_name) if arm["parent"] in by_name else "none"
 
 
 def reliability_page(part: Sequence[Reliability]) -> Figure:

@@ -7,8 +7,22 @@ from typing import Any
 import pandas as pd
 
 from ablation.report import inference, metrics
+from ablation.report.differences import SAME
 from ablation.report.section import Section
-from ablation.report.sections.common import BETTER, NO_DIFFERENCE, WORSE, bullets, condition_of, difference, of_metric, paragraphs
+from ablation.report.sections.common import (
+    BETTER,
+    INCONCLUSIVE,
+    NO_DIFFERENCE,
+    ON_TEST,
+    WORSE,
+    bullets,
+    condition_of,
+    difference,
+    named,
+    of_metric,
+    paragraphs,
+    seeds_needed,
+)
 from ablation.report.sections.content import Content
 from ablation.report.words import counted, escaped, listed, shortened
 
@@ -18,29 +32,34 @@ FLIP = "a sign-flip test"
 
 def claims(content: Content) -> Section:
     """Two lists: what can be claimed, and what cannot."""
-    can, cannot = list(_findings(content)), list(_limits(content))
-    told = (
-        "Verdicts are of " + f"{escaped(metrics.title(content.name))}, at 0.05 after Holm's correction within each family of comparisons."
-    )
-    return Section("What can be claimed", paragraphs(told, bullets(can), "What cannot:", bullets(cannot)))
-
-
-def _findings(content: Content) -> Iterator[str]:
     rows = of_metric(content.frames.differences, content.name)
+    can, cannot = list(_findings(content, rows)), list(_limits(content, rows))
+    told = f"Verdicts are of {escaped(metrics.title(content.name))}, at 0.05 after Holm's correction within each family of comparisons."
+    legend = f"(T): {ON_TEST}." if content.on_test & {*content.shown, *rows["against"]} else ""
+    limits = ("What cannot:", bullets(cannot)) if cannot else ()
+    return Section("What can be claimed", paragraphs(told if len(rows) else "", legend, bullets(can), *limits))
+
+
+def _findings(content: Content, rows: pd.DataFrame) -> Iterator[str]:
+    if rows.empty:
+        yield "Only one arm: nothing to compare." if len(content.shown) == 1 else "Nothing to compare: no arm has a parent or a baseline."
+        return
+    if not rows["pairs"].any():
+        yield "No arm has a seed in common with its baseline or its parent, so no difference is claimed."
+        return
     condition = rows["arm"].map(condition_of(content))
     for role in ("baseline", "parent"):
-        own = rows[(condition == "") & (rows["role"] == role)]
-        yield from _of_role(content, own, f"its {role}")
+        yield from _of_role(content, rows[(condition == "") & (rows["role"] == role)], f"its {role}")
     for name in dict.fromkeys(condition[condition != ""]):
-        own = rows[(condition == name) & (rows["role"] == "baseline")]
-        yield f"Under {escaped(name)}, against its own baseline: {tally(own)}."
+        yield from _of_condition(content, rows[condition == name], str(name))
 
 
 def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str]:
-    compared = rows[rows["verdict"] != ""]
-    if compared.empty:
+    compared = rows[~rows["verdict"].isin(["", SAME])]
+    if len(rows) and (rows["verdict"] == "").all():
         yield f"No arm has a seed in common with {partner}, so no difference is claimed."
-        return
+    elif len(rows) and compared.empty:
+        yield f"No arm is another training than {partner}."
     for word, verdict in (("Better", BETTER), ("Worse", WORSE)):
         found = compared[compared["verdict"].str.startswith(verdict)]
         sure = found[~found["verdict"].str.contains("t only", regex=False)]
@@ -50,16 +69,29 @@ def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str
         )
     same = compared[compared["verdict"].str.startswith(NO_DIFFERENCE)]
     yield from _named(content, same, f"**No difference beyond {content.margin:g} points from {partner}**")
-    undecided = int((compared["verdict"] == "inconclusive").sum())
+    undecided = int(compared["verdict"].str.startswith(INCONCLUSIVE).sum())
     if undecided:
         yield f"**Inconclusive against {partner}**: {undecided} of {counted(len(compared), 'comparison')}."
+
+
+def _of_condition(content: Content, rows: pd.DataFrame, name: str) -> Iterator[str]:
+    """What the condition does to the arms that it starts from, and the tallies of the comparisons within it."""
+    is_within = rows["against"].map(condition_of(content)) == name
+    changed = rows[~is_within & (rows["pairs"] > 0)].to_dict("records")
+    if changed:
+        told = [f"{named(content, row['against'])} by {difference(content.name, row)} ({row['verdict']})" for row in changed]
+        yield f"Condition {escaped(name)} changes {shortened(told, MOST_NAMED)}."
+    for role, partner in (("parent", "parents"), ("baseline", "baseline")):
+        own = rows[is_within & (rows["role"] == role)]
+        if len(own):
+            yield f"Under {escaped(name)}, against its own {partner}: {tally(own)}."
 
 
 def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
     """The arms with their intervals, the largest difference first."""
     if not rows.empty:
         ordered = rows.loc[rows["mean"].abs().sort_values(ascending=False, kind="stable").index].to_dict("records")
-        told = [f"{escaped(row['arm'])} {difference(content.name, row)}" for row in ordered]
+        told = [f"{named(content, row['arm'])} {difference(content.name, row)}" for row in ordered]
         yield f"{start} ({len(told)}): {shortened(told, MOST_NAMED)}."
 
 
@@ -72,15 +104,20 @@ def tally(rows: pd.DataFrame) -> str:
         alone = int(own.str.contains("t only", regex=False).sum())
         if len(own):
             words.append(f"{len(own)} {told}" + (f" ({alone} by the t test only)" if alone else ""))
-    for verdict, told in (("inconclusive", "inconclusive"), ("same training", "of the same training"), ("", "without a pair of seeds")):
-        number = int((verdicts == verdict).sum())
+    for found, told in (
+        (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
+        (verdicts == SAME, "of the same training"),
+        (verdicts == "", "without a pair of seeds"),
+    ):
+        number = int(found.sum())
         words += [f"{number} {told}"] if number else []
     return listed(words) or "nothing to compare"
 
 
-def _limits(content: Content) -> Iterator[str]:
-    rows = of_metric(content.frames.differences, content.name)
-    yield claim(int(rows["pairs"].max()) if len(rows) else 0, int(rows["tests"].max()) if len(rows) else 0)
+def _limits(content: Content, rows: pd.DataFrame) -> Iterator[str]:
+    tested = rows[(rows["verdict"] != SAME) & (rows["pairs"] > 0)]
+    if len(tested):
+        yield claim(int(tested["pairs"].max()), int(rows["tests"].max()))
     yield from _power(content, rows)
     yield from _marked(content)
     yield from (escaped(note) + "." for note in content.plan["notes"])
@@ -92,8 +129,6 @@ def claim(pairs: int, tests: int) -> str:
     """What that many paired seeds can and cannot show, in the largest family of so many tests."""
     needed, of_family = inference.seeds_needed_to_flip(), inference.seeds_needed_to_flip(tests)
     after = f" ({of_family} after Holm over {tests} comparisons, the largest family)" if tests > 1 else ""
-    if pairs == 0:
-        return "No arm has a seed in common with its baseline, so no difference is claimed."
     if pairs == 1:
         return f"One seed gives no interval: no difference can be told from chance. {needed} seeds can{after}."
     best = f"{inference.smallest_p(pairs):.2g}"
@@ -108,20 +143,24 @@ def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     """How many seeds would find a difference as large as the margin, by family."""
     known = rows[rows["seeds_needed"].notna()]["seeds_needed"]
     if not known.empty and metrics.unit(content.name) is metrics.FRACTION:
-        low, high = int(known.min()), int(known.max())
-        told = f"about {low} seeds are" if low == high else f"{low} to {high} seeds, depending on the family, are"
-        yield f"To resolve {content.margin:g} points {told} needed (paired t test, 80 % power); the study has {len(content.plan['seeds'])}."
+        low, high = float(known.min()), float(known.max())
+        one = f"{'about ' if math.isfinite(low) else ''}{seeds_needed(low)} seeds are"
+        told = one if low == high else f"{seeds_needed(low)} to {seeds_needed(high)} seeds, depending on the family, are"
+        yield (
+            f"To resolve {content.margin:g} points {told} needed (paired t test, 80 % power, at the first step of Holm's correction); "
+            f"the study has {len(content.plan['seeds'])}."
+        )
 
 
 def _marked(content: Content) -> Iterator[str]:
     """What stands in the way of single arms."""
     near = near_chance(content)
     if near:
-        yield f"**Near chance**, so little was learnt: {shortened([escaped(arm) for arm in near])}."
-    on_test = [escaped(name) for name, arm in content.planned.items() if "selected on test" in arm["labels"]]
+        yield f"**Near chance**, so little was learnt: {shortened([named(content, arm) for arm in near])}."
+    on_test = [named(content, arm) for arm in content.shown if arm in content.on_test]
     if on_test:
-        yield f"**Chosen on the test set**, so too good by an unknown amount: {shortened(on_test)}."
-    short = [escaped(row["arm"]) for row in content.frames.arms.to_dict("records") if row["n"] < row["planned"]]
+        yield f"**Chosen on the test set**: {shortened(on_test)}."
+    short = [named(content, row["arm"]) for row in content.frames.arms.to_dict("records") if row["n"] < row["planned"]]
     if short:
         yield f"**Fewer runs than planned**: {shortened(short)} (see Not done)."
 

@@ -1,16 +1,35 @@
 """What several sections need: cells with differences, and links to figures and runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ablation.report import metrics
+from ablation.report import inference, metrics
 from ablation.report.sections.content import Content
 from ablation.report.words import DASH, escaped, interval
 
 ROLES = ("parent", "baseline")
-BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
+ON_TEST = "chosen by looking at the test images, so too good by an unknown amount"
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
+
+
+def named(content: Content, arm: str) -> str:
+    """The arm's name, with a mark where it was chosen on the test images: `swa (T)`."""
+    return escaped(arm) + mark(content, arm)
+
+
+def mark(content: Content, *arms: str) -> str:
+    """What stands behind a name or number for which one of these arms was chosen on the test images."""
+    return " (T)" if content.on_test & {*arms} else ""
+
+
+def seeds_needed(number: float) -> str:
+    """`42`, or `more than 1,000` where no number up to there is enough; a dash where it is not known."""
+    if math.isnan(number):
+        return DASH
+    return f"{number:.0f}" if math.isfinite(number) else f"more than {inference.MOST_SEEDS:,}"
 
 
 def count(row: Mapping[Any, Any]) -> str:
@@ -29,6 +48,14 @@ def of_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[frame["metric"] == name]
 
 
+def counted_once(content: Content) -> pd.DataFrame:
+    """The runs of the shown arms, each once, however many arms it is the run of."""
+    keys = {(run["arm"], int(run["seed"])): run["key"] for run in content.plan["runs"]}
+    runs = content.frames.runs
+    planned = [keys[arm, seed] for arm, seed in zip(runs["arm"], runs["seed"], strict=True)]
+    return runs.assign(run=runs["run_id"].where(runs["run_id"] != "", pd.Series(planned, index=runs.index))).drop_duplicates("run")
+
+
 def images(content: Content, *kinds: str) -> str:
     """The pictures that show this, if they were drawn."""
     return "\n\n".join(f"![{escaped(alt)}]({path})" for what in kinds for path, alt in content.figures.get(what, ()))
@@ -45,5 +72,5 @@ def paragraphs(*parts: str) -> str:
 
 
 def condition_of(content: Content) -> dict[str, str]:
-    """arm -> its condition, "" if it has none."""
-    return dict(zip(content.frames.arms["arm"], content.frames.arms["condition"], strict=True))
+    """arm -> its condition, "" if it has none; of all arms of the plan, shown or not."""
+    return {arm["name"]: arm["name"].partition("/")[0] if arm["kind"] == "condition" else "" for arm in content.plan["arms"]}

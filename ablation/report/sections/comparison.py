@@ -9,9 +9,9 @@ from ablation.report import metrics
 from ablation.report.metrics import HEADLINE, short_name, title
 from ablation.report.section import Section
 from ablation.report.sections.claims import near_chance, tally
-from ablation.report.sections.common import ROLES, bullets, count, difference, images, of_metric, paragraphs
+from ablation.report.sections.common import ON_TEST, ROLES, bullets, count, difference, images, named, of_metric, paragraphs
 from ablation.report.sections.content import Content
-from ablation.report.words import DASH, change_words, escaped, percent, points, setting, shortened, table
+from ablation.report.words import DASH, change, change_words, escaped, percent, setting, shortened, table
 
 # label -> its mark in the table, and what it means whatever the arm
 LABELS = {
@@ -19,7 +19,7 @@ LABELS = {
     "budget": ("U", "more updates, images or trainable parameters than its parent"),
     "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
     "chosen": ("C", "each seed's run is another arm's, picked on the validation images"),
-    "selected on test": ("T", "chosen by looking at the test images, so too good by an unknown amount"),
+    "selected on test": ("T", ON_TEST),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),
 }
@@ -72,12 +72,12 @@ def _row(
         [escaped(values[row["arm"]]) for values in changed.values()] if content.options.only_changed else [_what_changed(content, row)]
     )
     values = [_value(row, name, is_best=row["arm"] in arms) for name, arms in best.items()]
-    published = [cell for report in reports for cell in (percent(row[f"published/{report}"]), points(row[f"gap/{report}_points"]))]
+    published = [cell for report in reports for cell in (percent(row[f"published/{report}"]), change(row[f"gap/{report}_points"]))]
     return [
-        escaped(row["arm"]) + label,
+        named(content, row["arm"]) + label,
         *settings,
         ", ".join(_mark(mark) for mark in [*content.planned[row["arm"]]["labels"], *(["near chance"] if row["arm"] in near else [])]),
-        escaped(row["parent"]),
+        named(content, row["parent"]),
         count(row),
         *values,
         *(_against(content, row, role) for role in ROLES),
@@ -180,8 +180,8 @@ def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
     values = "Percent" if unit is metrics.FRACTION else f"Percent ({shown}: {unit.values})"
     gain = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
     records = arms.to_dict("records")
-    notes = [f"{escaped(row['arm'])}: {escaped(row['note'])}" for row in records if row["note"]]
-    chosen = [f"Chosen for {escaped(row['arm'])}: {escaped(row['chosen'])}" for row in records if row["chosen"]]
+    notes = [f"{named(content, row['arm'])}: {escaped(row['note'])}" for row in records if row["note"]]
+    chosen = [f"Chosen for {named(content, row['arm'])}: {escaped(row['chosen'])}" for row in records if row["chosen"]]
     gap = ["Published: the reports' accuracy; gap: ours minus theirs, in points."] if reports_of(arms) else []
     short = ["n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."]
     return [
@@ -209,12 +209,12 @@ def _legend(content: Content, arms: pd.DataFrame) -> str:
         own: dict[str, list[str]] = {}
         for arm in [arm for arm, by_label in labels.items() if label in by_label]:
             own.setdefault(str(labels[arm][label]), []).append(arm)
-        told = "; ".join(f"{_arms(names, len(labels))}: {escaped(words)}" for words, names in list(own.items())[:MOST_REASONS])
+        told = "; ".join(f"{_arms(content, names, len(labels))}: {escaped(words)}" for words, names in list(own.items())[:MOST_REASONS])
         told += f"; and {len(own) - MOST_REASONS} more, see Labels" if len(own) > MOST_REASONS else ""
         mark, meaning = LABELS.get(label, (escaped(label), ""))
         lines.append(f"**{mark}** {f'*{label}*, {meaning}. ' if meaning else ''}{told}")
     return bullets(lines)
 
 
-def _arms(names: Sequence[str], of: int) -> str:
-    return "every arm" if len(names) == of > 1 else shortened([escaped(name) for name in names])
+def _arms(content: Content, names: Sequence[str], of: int) -> str:
+    return "every arm" if len(names) == of > 1 else shortened([named(content, name) for name in names])

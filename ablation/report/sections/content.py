@@ -70,6 +70,11 @@ class Content:
         rows = self.frames.differences[self.frames.differences["metric"] == self.name].to_dict("records")
         return {(row["arm"], row["role"]): row for row in rows}
 
+    @cached_property
+    def on_test(self) -> frozenset[str]:
+        """The plan's arms, shown or not, that were chosen by looking at the test images."""
+        return frozenset(arm["name"] for arm in self.plan["arms"] if "selected on test" in arm["labels"])
+
     @property
     def unfinished(self) -> pd.DataFrame:
         """The runs of the shown arms that are not done."""

@@ -13,7 +13,7 @@ from ablation.report import metrics, statistics
 from ablation.report.metrics import title
 from ablation.report.references import References
 from ablation.report.section import Section
-from ablation.report.sections.common import bullets, images, paragraphs
+from ablation.report.sections.common import bullets, counted_once, images, named, paragraphs
 from ablation.report.sections.content import RECORDED, Content
 from ablation.report.tables import class_groups, train_counts
 from ablation.report.words import duration, escaped, percent, setting, shortened, table
@@ -43,7 +43,7 @@ def details(content: Content) -> Section:
 def changes(content: Content) -> Section:
     """Every setting that an arm changes from its parent, from what to what."""
     rows = [
-        [escaped(name), escaped(arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
+        [named(content, name), named(content, arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
         for name, arm in content.planned.items()
         for path, (old, new) in arm["change"].items()
     ]
@@ -52,7 +52,11 @@ def changes(content: Content) -> Section:
 
 def labels(content: Content) -> Section:
     """Every label of every arm, with its reason."""
-    rows = [[escaped(name), escaped(label), escaped(why)] for name, arm in content.planned.items() for label, why in arm["labels"].items()]
+    rows = [
+        [named(content, name), escaped(label), escaped(why)]
+        for name, arm in content.planned.items()
+        for label, why in arm["labels"].items()
+    ]
     return Section("Labels", table(["arm", "label", "reason"], rows, left=3) if rows else "")
 
 
@@ -61,7 +65,9 @@ def per_class(content: Content) -> Section:
     frames = content.frames
     averages = {str(arm): rows for arm, rows in frames.averages.groupby("arm", sort=False)}
     tables = [
-        Section(f"{escaped(arm)} (n = {rows['n'].iloc[0]})", _class_table(str(arm), rows, averages[str(arm)], content.references))
+        Section(
+            f"{named(content, str(arm))} (n = {rows['n'].iloc[0]})", _class_table(str(arm), rows, averages[str(arm)], content.references)
+        )
         for arm, rows in frames.per_class.groupby("arm", sort=False)
     ]
     return Section("Per class", "Percent, mean ± standard deviation over n seeds." if tables else "", tuple(tables))
@@ -73,7 +79,8 @@ def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, refere
     theirs = [f"published {name}" for name in ("precision", "recall", "F1") if published]
     rows = []
     for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
-        values = [percent(row[figure], row[f"{figure}_sd"]) if np.isfinite(row[figure]) else "" for figure in figures]
+        # an average that is not defined is blank, a class without test images has a dash
+        values = [percent(row[name], row[f"{name}_sd"]) if np.isfinite(row[name]) or "average" not in row else "" for name in figures]
         stated = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
         rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *stated])
     return table(["class", "group", "precision", "recall", "F1", "support", *theirs], rows, left=2)
@@ -98,7 +105,7 @@ def confusions(content: Content) -> Section:
         told, one = "Percent of each true class (row), all seeds together.", _matrix
     else:
         told, one = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together.", _largest_confusions
-    tables = [Section(f"{escaped(arm)}: confusions", one(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()]
+    tables = [Section(f"{named(content, arm)}: confusions", one(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()]
     return Section("Confusion matrices", paragraphs(images(content, "confusion"), told) if tables else "", tuple(tables))
 
 
@@ -129,16 +136,21 @@ def curves(content: Content) -> Section:
 def spending(content: Content) -> Section:
     """What each arm took by itself and what it had from other runs, summed over its seeds; chosen arms train nothing."""
     columns = ["time/own", "time/shared", "epochs/own", "epochs/shared"]
-    rows = content.frames.runs
-    done = rows[(rows["state"] == "done") & (rows["chosen"] == "")]
-    if done.empty:
+    rows, once = (_trained(frame) for frame in (content.frames.runs, counted_once(content)))
+    if rows.empty:
         return Section("Time and epochs")
-    sums = done.groupby("arm", sort=False)[columns].sum()
-    cells = [[escaped(arm), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(sums.sum())]]
-    saved = duration(float(sums["time/shared"].sum()))
+    sums, total = rows.groupby("arm", sort=False)[columns].sum(), once[columns].sum()
+    cells = [[named(content, str(arm)), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(total)]]
+    saved = duration(float(total["time/shared"]))
     told = f"Sharing saved {saved} of training. Shared time was spent once, by another run, for the same stage."
+    if len(once) < len(rows):
+        told += " Runs that several arms have in common count once among all arms."
     body = table(["arm", "time", "shared time", "epochs", "shared epochs"], cells)
     return Section("Time and epochs", paragraphs(images(content, "cost"), body, told))
+
+
+def _trained(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[(runs["state"] == "done") & (runs["chosen"] == "")]
 
 
 def _spent(sums: pd.Series) -> list[str]:
@@ -150,7 +162,7 @@ def runs(content: Content) -> Section:
     name = content.name
     rows = [
         [
-            escaped(row["arm"]),
+            named(content, row["arm"]),
             str(row["seed"]),
             escaped(row["state"]),
             f"`{row['run_id']}`" if row["run_id"] else "",
@@ -173,7 +185,10 @@ def provenance(content: Content) -> Section:
         .merge(content.recorded.drop_duplicates("run_id"), on="run_id", how="left")
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
-    groups = [_provenance_of(own, len(done)) for _, own in about.groupby([name for name in RECORDED if name != "digest"], sort=False)]
+    groups = [
+        _provenance_of(own, done["run_id"].nunique())
+        for _, own in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
+    ]
     superseded = [escaped(name) for name in content.superseded]
     told = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
     return Section(PROVENANCE, paragraphs(head, *groups, told))
@@ -182,11 +197,11 @@ def provenance(content: Content) -> Section:
 def _provenance_of(rows: pd.DataFrame, total: int) -> str:
     first = {column: str(rows[column].iloc[0]) for column in RECORDED}
     dirty = ", with uncommitted changes" if first["dirty"].lower() == "true" else ""
-    arms = list(dict.fromkeys(rows["arm"]))
+    arms, count = list(dict.fromkeys(rows["arm"])), rows["run_id"].nunique()
     digests = sorted(set(zip(rows["seed"], rows["digest"], strict=True)))
     days = sorted({day(start) for start in rows["start"]})
     facts = {
-        "runs": f"{len(rows)} of {total} ({'every arm' if len(rows) == total else shortened([escaped(arm) for arm in arms])})",
+        "runs": f"{count} of {total} ({'every arm' if count == total else shortened([escaped(arm) for arm in arms])})",
         "dates": " to ".join(dict.fromkeys([days[0], days[-1]])),
         "commit": f"{_code(first['commit'])}{dirty}" if first["commit"] else "no repository",
         "command": _code(first["command"]),
@@ -214,6 +229,8 @@ def day(start: object) -> str:
 
 def reading(content: Content) -> Section:
     """How every number here was made."""
+    sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
+    equal = f"; *no difference beyond {content.margin:g}* (two one-sided tests)" if metrics.unit(content.name) is metrics.FRACTION else ""
     lines = [
         "The test images were looked at once, after training, unless a label says otherwise.",
         "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
@@ -224,8 +241,8 @@ def reading(content: Content) -> Section:
         "Confusion matrices are divided by the row's sum; a class without test images is an empty row.",
         "A chosen arm trains nothing and has no time.",
         "*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.",
-        f"Verdicts: *better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone; "
-        f"*no difference beyond {content.margin:g}* (two one-sided tests); *inconclusive*; *same training* (both names are one training).",
+        f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to test; "
+        "*same training* (both names are one training).",
         "*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.",
     ]
     return Section("How to read this", bullets(lines))

@@ -9,15 +9,16 @@ from ablation.report import attribution as ways
 from ablation.report import metrics
 from ablation.report.inference import LEVEL
 from ablation.report.section import Section
-from ablation.report.sections.common import bullets, difference, images, of_metric, paragraphs
+from ablation.report.sections.common import WORSE, bullets, difference, images, mark, named, of_metric, paragraphs
 from ablation.report.sections.content import Content
 from ablation.report.words import DASH, change, escaped, interval, p_value, shortened, table
 
 MOST_CLASSES_IN_A_TABLE = 20
 MOST_MOVED = 5
+GROUPS = "Groups: those whose difference the t test finds after Holm's correction within the arm's family of comparisons. "
 TOLD = (
-    "Recall against the baseline, in points, paired by seed. Groups: only those whose 95 % interval excludes 0. "
-    "Classes: the largest mean gain and loss; \\* where p is below 0.05 after Holm's correction over the arm's classes."
+    "Recall against the baseline, in points, paired by seed. {groups}Classes: the largest mean gain and loss; \\* where the t test's p is "
+    "below 0.05 after Holm's correction over the arm's classes only. *(t only)*: the sign-flip test, corrected alike, does not agree."
 )
 
 
@@ -25,49 +26,54 @@ def gains(content: Content) -> list[Section]:
     """Per arm which groups of classes gained and paid against the baseline, and the classes that moved most."""
     classes = content.frames.class_differences
     own = classes[(classes["role"] == "baseline") & classes["arm"].isin(content.shown)]
-    trades = ways.trades(content.frames.differences, list(content.plan["groups"]))
+    groups = _groups(content)
+    trades = ways.trades(content.frames.differences, groups)
     by_arm = {str(arm): rows for arm, rows in own.groupby("arm", sort=False)}
     if not by_arm:
         return []
     plain = {arm for arm in by_arm if content.planned[arm]["kind"] != "condition"} or set(by_arm)
     moved = {arm: rows for arm, rows in by_arm.items() if arm in plain and not trades.get(arm, "no ").startswith("no ")}
     rest = {arm: rows for arm, rows in by_arm.items() if arm not in moved}
-    still = [escaped(arm) for arm in by_arm if arm in plain and arm not in moved]
-    others = f"No group of classes surely moved: {shortened(still)}." if still else ""
+    still = [named(content, arm) for arm in by_arm if arm in plain and arm not in moved and groups]
+    others = f"No group's difference withstands the correction: {shortened(still)}." if still else ""
     pictures = images(content, "slopes", "confusion-difference")
-    details = [Section("Who gained, who paid: the other arms", _movers(rest, trades))] if rest else []
+    heading = "Who gained, who paid: the other arms" if moved else "Who gained, who paid: every arm"
+    details = [Section(heading, _movers(content, rest, trades))] if rest else []
     details.append(Section("Recall of every class against the baseline", _classes(content, by_arm)))
-    return [
-        Section(
-            "Who gained, who paid",
-            paragraphs(_worst(own, content), _movers(moved, trades) if moved else "", others, TOLD, pictures),
-            tuple(details),
-        )
-    ]
+    told = TOLD.format(groups=GROUPS if groups else "")
+    body = paragraphs(_worst(own, content), _movers(content, moved, trades) if moved else "", others, told, pictures)
+    return [Section("Who gained, who paid", body, tuple(details))]
+
+
+def _groups(content: Content) -> list[str]:
+    """The groups that have classes."""
+    return [group for group, names in content.plan["groups"].items() if names]
 
 
 def _worst(rows: pd.DataFrame, content: Content) -> str:
     """The worst trades, named."""
     plain = rows["arm"].map({arm: one["kind"] != "condition" for arm, one in content.planned.items()})
-    sure = rows[rows["verdict"].str.startswith("worse") & plain.astype(bool)]
-    worst = sure.sort_values("mean", kind="stable").head(3).to_dict("records")
+    found = rows[rows["verdict"].str.startswith(WORSE) & plain.astype(bool)]
+    worst = found.sort_values("mean", kind="stable").head(3).to_dict("records")
     if not worst:
-        return "No class of any arm lost surely against the baseline (adjusted t test over the arm's classes)."
-    told = [f"{escaped(row['class'])} under {escaped(row['arm'])} {_told(row)}" for row in worst]
-    return f"The worst losses that are sure: {'; '.join(told)}."
+        return "No class of any arm lost against the baseline by the t test (Holm over the arm's classes only)."
+    told = [f"{escaped(row['class'])} under {named(content, row['arm'])} {_told(row)}" for row in worst]
+    return f"The largest losses of a class: {'; '.join(told)} (Holm over the arm's classes only)."
 
 
 def _told(row: Mapping[Any, Any]) -> str:
-    return interval(row["mean"], row["low"], row["high"])
+    return interval(row["mean"], row["low"], row["high"]) + (" (t only)" if "t only" in row["verdict"] else "")
 
 
-def _movers(by_arm: Mapping[str, pd.DataFrame], trades: Mapping[str, str]) -> str:
-    cells = []
+def _movers(content: Content, by_arm: Mapping[str, pd.DataFrame], trades: Mapping[str, str]) -> str:
+    """What each arm did to the groups, where there are any, and to the classes that moved most."""
+    groups, cells = ["groups"] if trades else [], []
     for arm, rows in by_arm.items():
         known = rows[rows["mean"].notna()].sort_values("mean", kind="stable")
         most, least = (known.iloc[place].to_dict() if len(known) else None for place in (-1, 0))
-        cells.append([escaped(arm), trades.get(arm, ""), _mover(most, sign=1), _mover(least, sign=-1)])
-    return table(["arm", "groups", "gained most", "lost most"], cells, left=4)
+        told = [trades.get(arm, "")] if trades else []
+        cells.append([named(content, arm), *told, _mover(most, sign=1), _mover(least, sign=-1)])
+    return table(["arm", *groups, "gained most", "lost most"], cells, left=4)
 
 
 def _mover(row: Mapping[Any, Any] | None, sign: int) -> str:
@@ -76,19 +82,19 @@ def _mover(row: Mapping[Any, Any] | None, sign: int) -> str:
 
 
 def _marked(row: Mapping[Any, Any]) -> str:
-    return change(row["mean"]) + ("\\*" if row["p_t_holm"] < LEVEL else "")
+    return change(row["mean"]) + ("\\*" if row["p_t_holm"] <= LEVEL else "")
 
 
 def _classes(content: Content, by_arm: Mapping[str, pd.DataFrame]) -> str:
     """A column per class where there are few, else the classes that moved most."""
     classes = list(content.plan["classes"])
     if len(classes) > MOST_CLASSES_IN_A_TABLE:
-        cells = [[escaped(arm), *_extremes(rows)] for arm, rows in by_arm.items()]
+        cells = [[named(content, arm), *_extremes(rows)] for arm, rows in by_arm.items()]
         return table(["arm", f"the {MOST_MOVED} largest gains", f"the {MOST_MOVED} largest losses"], cells, left=3)
     cells = []
     for arm, rows in by_arm.items():
         found = {row["class"]: row for row in rows.to_dict("records")}
-        cells.append([escaped(arm), *(_marked(found[name]) if name in found and found[name]["pairs"] else DASH for name in classes)])
+        cells.append([named(content, arm), *(_marked(found[name]) if name in found and found[name]["pairs"] else DASH for name in classes)])
     return table(["arm", *map(escaped, classes)], cells)
 
 
@@ -109,7 +115,7 @@ def attribution(content: Content) -> list[Section]:
     parts = []
     for condition in dict.fromkeys(others["condition"]):
         heading = f"Under {escaped(condition)}:" if condition else ""
-        parts.append(paragraphs(heading, _ways(name, rows[rows["condition"] == condition])))
+        parts.append(paragraphs(heading, _ways(content, rows[rows["condition"] == condition])))
     if parts:
         parts.append(
             bullets(
@@ -121,8 +127,15 @@ def attribution(content: Content) -> list[Section]:
             )
         )
     details = (Section("Effects of swept and crossed settings", _effects(name, effects)),) if len(effects) else ()
-    alone = "Only the ladder's own order was run; `add_one`, `drop_one` and `grid` in the file show others."
-    return [Section("Attribution", paragraphs(*parts) or alone, details)] if parts or details else []
+    return [Section("Attribution", paragraphs(*parts) or _alone(content), details)] if parts or details else []
+
+
+def _alone(content: Content) -> str:
+    """How to get other orders of the ladder's rungs, where it has steps and the study asks for no other order."""
+    kinds = {arm["kind"] for arm in content.plan["arms"]}
+    has_step = any(arm["kind"] == "ladder" and arm["parent"] for arm in content.plan["arms"])
+    told = "Only the ladder's own order was run; `add_one`, `drop_one` and `grid` in the file show others."
+    return told if has_step and not kinds & {"add_one", "drop_one", "grid"} else ""
 
 
 def _is_shown(content: Content, group: str) -> bool:
@@ -130,19 +143,25 @@ def _is_shown(content: Content, group: str) -> bool:
     return any(arm.startswith(f"{group}/") for arm in content.shown)
 
 
-def _ways(name: str, rows: pd.DataFrame) -> str:
+def _ways(content: Content, rows: pd.DataFrame) -> str:
     present = [way for way in ways.WAYS if way in set(rows["way"])]
     by_rung: dict[str, dict[str, Mapping[Any, Any]]] = {}
     for row in rows.to_dict("records"):
         by_rung.setdefault(row["rung"], {})[row["way"]] = row
-    cells = [[escaped(rung), *(difference(name, own[way]) if way in own else DASH for way in present)] for rung, own in by_rung.items()]
+    cells = [
+        [
+            escaped(rung) + mark(content, rung, *(row["arm"] for row in own.values())),
+            *(difference(content.name, own[way]) if way in own else DASH for way in present),
+        ]
+        for rung, own in by_rung.items()
+    ]
     return table(["rung", *present], cells)
 
 
 def _effects(name: str, rows: pd.DataFrame) -> str:
     told = (
         "Main effects average over the other settings; an interaction is a difference of differences. "
-        "Paired by seed; p after Holm's correction within the sweep."
+        "Paired by seed; p after Holm's correction within the sweep or grid."
     )
     cells = [
         [

@@ -1,7 +1,7 @@
 """The report's beginning: what the study is, and what is not done of it."""
 
 from ablation.report.section import Section
-from ablation.report.sections.common import bullets, paragraphs
+from ablation.report.sections.common import bullets, counted_once, paragraphs
 from ablation.report.sections.content import Content
 from ablation.report.tables import train_counts
 from ablation.report.words import counted, escaped, shortened
@@ -11,7 +11,7 @@ MOST_CLASSES_NAMED = 12
 
 def opening(content: Content) -> Section:
     """The title, one line of facts, and what the groups of classes are."""
-    plan, runs = content.plan, content.frames.runs
+    plan, runs = content.plan, counted_once(content)
     states = {state: int((runs["state"] == state).sum()) for state in dict.fromkeys(["done", "failed", "missing", *runs["state"]])}
     facts = [
         "Runs: " + ", ".join(f"{number} {escaped(state)}" for state, number in states.items()),
@@ -21,7 +21,8 @@ def opening(content: Content) -> Section:
         f"{sum(plan['test_counts'])} test images",
     ]
     groups = [f"*{escaped(group)}*: {_classes(names)}" for group, names in plan["groups"].items()]
-    return Section(escaped(content.study), paragraphs(" · ".join(facts), f"Groups of classes: {'; '.join(groups)}."))
+    told = f"Groups of classes: {'; '.join(groups)}." if any(plan["groups"].values()) else ""
+    return Section(escaped(content.study), paragraphs(" · ".join(facts), told))
 
 
 def _classes(names: list[str]) -> str:
@@ -30,18 +31,21 @@ def _classes(names: list[str]) -> str:
 
 
 def gaps(content: Content) -> list[Section]:
-    """The runs that are not done, each named with its reason."""
+    """The runs that are not done, each named with its reason, and those of which nothing but the metrics can be read."""
     rows = content.unfinished.to_dict("records")
     lines = [
         f"{escaped(row['arm'])}, seed {row['seed']}: {escaped(row['state'])}" + (f" ({escaped(row['reason'])})" if row["reason"] else "")
         for row in rows
     ]
-    if not lines:
+    unreadable = [escaped(one) for one in content.frames.unreadable]
+    if not lines and not unreadable:
         return []
     told = "Arms with fewer runs than planned are marked in every table (n 1/2), and their seeds without a partner make no pair."
     shown = 20
     rest = (Section("The other runs that are not done", bullets(lines[shown:])),) if len(lines) > shown else ()
-    return [Section("Not done", paragraphs(bullets(lines[:shown]), told), rest)]
+    why = "These runs are done, but their predictions cannot be read: they are left out of whatever is made of predictions."
+    body = paragraphs(bullets(lines[:shown]), told if lines else "", why if unreadable else "", bullets(unreadable))
+    return [Section("Not done", body, rest)]
 
 
 def unmatched(content: Content) -> list[Section]:
