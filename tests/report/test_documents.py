@@ -642,7 +642,7 @@ def test_who_gained_and_who_paid():
     row = next(row for row in cells(text, "### Recall of every class against the baseline") if row["arm"] == "cb")
     assert row["plane"] == f"{own.loc['plane', 'mean']:+.2f}" + "\\*"
     assert numbers(row["two lines"]) == pytest.approx([own.loc["two\nlines", "mean"]], abs=0.0051)
-    assert re.search(r"The largest losses of a class: plane under cb -[^\n]*\] \(Holm over the arm's classes only\)\.", text)
+    assert re.search(r"The largest losses of a class: plane under cb -[^]]*\]; [^\n]* \(Holm over the arm's classes only\)\.", text)
     assert "after Holm's correction within the arm's family of comparisons" in text
     assert "No group's difference withstands the correction: " in text
 
