@@ -78,8 +78,10 @@ def test_frames_are_those_of_the_store(both):
     for name, frame in vars(stored).items():
         if isinstance(frame, pd.DataFrame):
             pd.testing.assert_frame_equal(vars(read)[name], frame)
-        else:
+        elif isinstance(frame, dict):
             assert {arm: counts.tolist() for arm, counts in vars(read)[name].items()} == {arm: c.tolist() for arm, c in frame.items()}
+        else:
+            assert vars(read)[name] == frame
 
 
 @pytest.mark.parametrize("form", report.FORMATS)
