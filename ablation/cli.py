@@ -35,7 +35,9 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Earlier results: stale ones again (cached) or used (keep), failed ones again (retry), all again (force).",
             ),
             click.option(
-                "--budget", metavar="TIME", help="Begin no run that would not end in this time, such as 2h; the same command goes on."
+                "--budget",
+                metavar="TIME",
+                help="Begin no run that would not end in this time (2h, 90m), but for one longer than all of it; the same command goes on.",
             ),
             click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
             code_option,

@@ -63,8 +63,12 @@ class Result:
 def write_model(result: Result, data: Path, folder: Path) -> None:
     """Write the model into `folder`; `data` holds the decoded data sets, as far as they are still there.
 
-    Raises AblateError where the folder cannot be written, and DataError where something has to be computed from images that are gone.
+    Raises AblateError where the folder cannot be written, or holds files of these names already, and DataError where something has to be
+    computed from images that are gone.
     """
+    taken = [name for name in (WEIGHTS, ABOUT, README) if (folder / name).exists()]
+    if taken:
+        raise AblateError(f"found {', '.join(taken)} in {folder}, and nothing was written; expected a folder without them")
     about = _about(result, _dataset(result, data))
     tensors = _tensors(result.weights)
     posthoc = _made(about, "posthoc")

@@ -14,6 +14,7 @@ import ablation
 from ablation import looking
 from ablation.data import decoding, open_dataset
 from ablation.errors import AblateError
+from ablation.export import write_model
 from ablation.tracking.store import Store
 from tests.recorded import ARMS, VALIDATED, record
 from tests.tiny import write
@@ -302,3 +303,12 @@ def test_images_of_a_folder_are_fitted_as_they_were(ablate):
     paths = [ablate.folder / "images" / "test" / label / f"{i}.png" for label in model.classes for i in range(4)]
     predictions = pd.read_parquet(Store.open().artifact(recorded_run("baseline")["run_id"], "predictions.parquet"))
     np.testing.assert_array_equal(model.logits(paths).numpy(), predictions[["logit/left", "logit/right"]].to_numpy())
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A folder with a file of one of these names is refused, and stays as it is."""
+    (tmp_path / "README.md").write_text("mine", encoding="utf-8")
+    with pytest.raises(AblateError, match=r"found README\.md in .*; expected a folder without them"):
+        write_model(None, tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"

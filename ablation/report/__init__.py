@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ablation.config import Study
     from ablation.report.tables import Frames, Recorded
 
 __all__ = ["FORMATS", "brief", "frames", "load", "write"]
@@ -12,11 +13,11 @@ __all__ = ["FORMATS", "brief", "frames", "load", "write"]
 FORMATS = ("markdown", "html", "latex", "csv", "json")
 
 
-def load(study: str) -> "Frames":
-    """The frames of the study of that name in the store that `run` writes to."""
+def load(study: "str | Study") -> "Frames":
+    """The frames of a study, or of the study of that name, in the store that `run` writes to."""
     from ablation.tracking.store import Store
 
-    return frames(Store.open().recorded(study))
+    return frames(Store.open().recorded(study if isinstance(study, str) else study.name))
 
 
 def frames(recorded: "Recorded") -> "Frames":

@@ -102,7 +102,8 @@ def _settings(two: Two) -> Part:
     rows = tuple((name, _setting(others, name), _setting(ours, name)) for name in differing)
     same = ("both resolve to the same settings: one training under two names",) if two.is_same else ()
     notes = (*same, *_choice_notes(two))
-    return Part("Settings that differ", ("setting", two.other, two.arm), rows, notes if rows or notes else ("no setting differs",))
+    nothing = () if rows or notes else ("no setting differs",)
+    return Part("Settings that differ", ("setting", two.other, two.arm), rows, (*notes, *nothing, *_label_notes(two)))
 
 
 def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
@@ -116,6 +117,12 @@ def _choice_notes(two: Two) -> tuple[str, ...]:
     sides = ((two.arm, two.ours), (two.other, two.theirs))
     chosen = {name: ", ".join(f"seed {seed} {row['chosen']}" for seed, row in runs.items() if row["chosen"]) for name, runs in sides}
     return tuple(f"{name} was chosen on validation images: {words}" for name, words in chosen.items() if words)
+
+
+def _label_notes(two: Two) -> tuple[str, ...]:
+    """The honest labels of both arms, in words."""
+    labels = {arm["name"]: arm["labels"] for arm in two.recorded.plan["arms"]}
+    return tuple(f"{name}: {label} ({why})" for name in (two.arm, two.other) for label, why in labels[name].items())
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:

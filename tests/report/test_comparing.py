@@ -103,7 +103,12 @@ def test_settings_are_told_leaf_by_leaf(made, ours, expected):
 def test_equal_settings_say_so(made):
     """Without any difference there is a sentence in the place of rows."""
     found = made(configs={}).Settings_that_differ
-    assert (found.rows, found.notes) == ((), ("no setting differs",))
+    assert (found.rows, found.notes[0]) == ((), "no setting differs")
+
+
+def test_honest_labels_are_told(made):
+    """What a label says of either arm, in its own words."""
+    assert made().Settings_that_differ.notes == ("cb: lag (52.6 % are still initial)", "baseline: lag (52.6 % are still initial)")
 
 
 def test_values_and_differences_are_those_of_the_runs(made):

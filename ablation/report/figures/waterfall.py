@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -68,7 +69,7 @@ def waterfall_page(part: Sequence[Ladder], metric: str) -> Figure:
     limits = _level_limits(part)
     for place, ladder in enumerate(part):
         axes = figure.add_axes(sheet.box(place))
-        _waterfall(axes, ladder, metric)
+        _waterfall(axes, ladder, metric, limits)
         axes.set(xlim=(-0.6, num_rungs + 0.6), ylim=limits, ylabel=f"{metrics.title(metric)}, {metrics.unit(metric).values}")
         axes.set_title(f"under {ladder.condition}" if ladder.condition else "the ladder", loc="left")
         axes.set_xticks(range(num_rungs + 1), [])
@@ -91,7 +92,7 @@ def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
     return low - 0.14 * (high - low + 0.01), high + 0.14 * (high - low + 0.01)
 
 
-def _waterfall(axes: Axes, ladder: Ladder, metric: str) -> None:
+def _waterfall(axes: Axes, ladder: Ladder, metric: str, limits: tuple[float, float]) -> None:
     last = len(ladder.rungs)
     decimals = metrics.unit(metric).decimals
     for place, level in ((0, ladder.levels[0]), (last, ladder.levels[-1])):
@@ -100,9 +101,11 @@ def _waterfall(axes: Axes, ladder: Ladder, metric: str) -> None:
     starts = [start for start, _ in zip(ladder.levels, ladder.steps, strict=False)]
     heights = [step["mean"] for step in ladder.steps]
     good = -1 if metrics.is_lower_better(metric) else 1
-    axes.bar(
-        range(1, last), heights, bottom=starts, width=0.5, color=[style.UP if good * height >= 0 else style.DOWN for height in heights]
-    )
+    colours = [
+        to_rgba(style.UP if good * step["mean"] >= 0 else style.DOWN, 1.0 if step["low"] > 0 or step["high"] < 0 else 0.3)
+        for step in ladder.steps
+    ]
+    axes.bar(range(1, last), heights, bottom=starts, width=0.5, color=colours)
     axes.hlines(ladder.levels[:-1], np.arange(last - 1) + 0.0, np.arange(1, last) + 0.25, color=style.GREY, linewidth=0.7, zorder=0)
     axes.hlines(ladder.levels[-1], last - 1.25, last, color=style.GREY, linewidth=0.7, zorder=0)
     spans = [
@@ -111,6 +114,10 @@ def _waterfall(axes: Axes, ladder: Ladder, metric: str) -> None:
     ]
     known = [span for span in spans if np.isfinite(span[1])]
     axes.vlines([span[0] for span in known], [span[1] for span in known], [span[2] for span in known], color=style.INK, linewidth=1.0)
+    for place, low, high in known:  # an end outside the panel is an arrow at its edge
+        for is_outside, edge, marker in ((low < limits[0], limits[0], "v"), (high > limits[1], limits[1], "^")):
+            if is_outside:
+                axes.plot([place], [edge], marker=marker, color=style.INK, markersize=5, clip_on=False)
     for place, (start, height) in enumerate(zip(starts, heights, strict=True), start=1):
         words = f"{height:+.{decimals}f}"
         axes.annotate(words, (place, start + height), (3, 3 if height >= 0 else -9), textcoords="offset points", fontsize=7)
@@ -126,6 +133,7 @@ def _report_colour(number: int) -> Any:
 
 def _waterfall_legend(figure: Figure, part: Sequence[Ladder]) -> None:
     handles: list[Any] = [Patch(color=style.UP, label="step for the better"), Patch(color=style.DOWN, label="for the worse")]
+    handles.append(Patch(color=to_rgba(style.GREY, 0.3), label="pale: the interval holds 0"))
     handles.append(Line2D([], [], color=style.INK, linewidth=1, label="95 % interval of the step"))
     for number, report in enumerate(dict.fromkeys(report for ladder in part for report in ladder.published)):
         look = {"marker": "D", "linestyle": "", "markeredgecolor": style.INK, "markerfacecolor": _report_colour(number)}
