@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ablation import explain, report
+from ablation import explain
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.preparation import Workspace
 from ablation.techniques.technique import allow_code
 from ablation.tracking.store import Point, Recorded, Store
-from ablation.watching import is_held, watch
+from ablation.watching import is_held, watch, write
 
 if TYPE_CHECKING:
     from ablation.export import Result
@@ -79,16 +79,7 @@ def report_on(file: Path | None, profile: str | None, options: ReportOptions, *,
         return watch(lambda: _recorded(file, profile), options)
     if check is not None:
         return _check_report(file, profile, check, options)
-    text = report.write(
-        _recorded(file, profile),
-        options.form or "markdown",
-        options.output,
-        options.metric,
-        options.arms,
-        references=options.reference,
-        sort=options.sort or "",
-        only_changed=options.only_changed,
-    )
+    text = write(_recorded(file, profile), options)
     if options.output is None:
         sys.stdout.write(text)
     else:

@@ -23,7 +23,7 @@ LOOK_EVERY = 2.0  # seconds between two looks at the store
 
 
 class Options(Protocol):
-    """What the report that is written again and again takes."""
+    """What a report takes."""
 
     @property
     def form(self) -> str | None:
@@ -71,7 +71,8 @@ def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
                 recorded = open_recorded() if is_running or last is not None else recorded
                 last = changed
                 shown.table(_table(recorded, options))
-                _write(recorded, options)
+                if options.output is not None:
+                    write(recorded, options)
             shown.headline(_headline(recorded.study, is_running=is_running))
             if not is_running:
                 break
@@ -101,18 +102,18 @@ def _table(recorded: "Recorded", options: Options) -> str:
     return report.brief(recorded, chosen_arms(recorded.plan, options.arms))
 
 
-def _write(recorded: "Recorded", options: Options) -> None:
-    if options.output is not None:
-        report.write(
-            recorded,
-            options.form or "markdown",
-            options.output,
-            options.metric,
-            options.arms,
-            references=options.reference,
-            sort=options.sort or "",
-            only_changed=options.only_changed,
-        )
+def write(recorded: "Recorded", options: Options) -> str:
+    """The report as asked for: its text, and in the output folder, where there is one, its files."""
+    return report.write(
+        recorded,
+        options.form or "markdown",
+        options.output,
+        options.metric,
+        options.arms,
+        references=options.reference,
+        sort=options.sort or "",
+        only_changed=options.only_changed,
+    )
 
 
 def _headline(study: str, *, is_running: bool) -> str:

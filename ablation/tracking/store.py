@@ -90,7 +90,9 @@ class Recorded:
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
-        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id)]
+        metrics = self.runs.set_index("run_id").filter(regex="/")
+        names = {run_id: [str(name) for name in metrics.columns[metrics.loc[run_id].notna()]] for run_id in run_ids}
+        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id, names[run_id])]
         return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
 
     def artifact(self, run_id: str, name: str) -> Path:
@@ -293,9 +295,12 @@ class Store:
         return {one.path: self.artifact(run_id, one.path) for one in self.client.list_artifacts(run_id) if not one.is_dir}
 
     @told
-    def curves(self, run_id: str) -> list[Point]:
-        """Every point of the run's metrics that have a history; of a step that was trained again, the later one."""
-        names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
+    def curves(self, run_id: str, metrics: Iterable[str] = ()) -> list[Point]:
+        """Every point of the run's metrics that have a history; of a step that was trained again, the later one.
+
+        `metrics` are the names of all the run's metrics, where the caller has them.
+        """
+        names = [name for name in metrics or self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
         found = [(name, point) for name in names for point in self.client.get_metric_history(run_id, name)]
         latest = {(name, point.step): point for name, point in sorted(found, key=lambda one: one[1].timestamp)}
         return [Point(name, point.value, point.timestamp, step) for (name, step), point in sorted(latest.items())]
