@@ -91,7 +91,7 @@ class Recorded:
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
         metrics = self.runs.set_index("run_id").filter(regex="/")
-        names = {run_id: [str(name) for name in metrics.columns[metrics.loc[run_id].notna()]] for run_id in run_ids}
+        names = {run_id: [str(name) for name, value in metrics.loc[run_id].items() if pd.notna(value)] for run_id in run_ids}
         rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id, names[run_id])]
         return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
 
