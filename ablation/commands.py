@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ def run(options: Options) -> int:
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    with _alone(session.workspace.root, session.study.name, console), contextlib.ExitStack() as stack:
+    with _alone(session.workspace, session.study.name, console), contextlib.ExitStack() as stack:
         with _starting():
             store = Store.open()
             known = store.runs_of(session.study.name)
@@ -326,9 +327,9 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 @contextlib.contextmanager
-def _alone(root: Path, study: str, console: Console) -> Iterator[None]:
-    """Only one `run` at a time per study and store; a second one waits, and says so."""
-    lock = FileLock(root / "locks" / f"{study}.lock")
+def _alone(workspace: Workspace, study: str, console: Console) -> Iterator[None]:
+    """Only one `run` at a time per study and store; a second one waits, and says so. What its trainings shared goes with it."""
+    lock = FileLock(workspace.root / "locks" / f"{study}.lock")
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
@@ -336,8 +337,10 @@ def _alone(root: Path, study: str, console: Console) -> Iterator[None]:
         console.print(f"another `ablate run` is at the study {study!r}; waiting for it to end (ablate status shows it)", highlight=False)
         lock.acquire()
     try:
+        shutil.rmtree(workspace.shelf(study), ignore_errors=True)  # of a run that was killed
         yield
     finally:
+        shutil.rmtree(workspace.shelf(study), ignore_errors=True)
         lock.release()
 
 

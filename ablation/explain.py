@@ -27,6 +27,8 @@ def summary(plan: Plan, num_slots: int) -> str:
         epochs = sum(node.left for node in todo)
         saved = f", instead of {alone:,} were each run trained alone" if alone > epochs else ""
         lines.append(f"to train: {len(todo)} stages, {epochs:,} epochs{saved}")
+        heads = sum(node.job.shelf is not None for node in todo)
+        lines += [f"of these, {heads} train a classifier on a frozen backbone that runs once for all of them"] if heads else []
         reasons = Counter(run.reason for run in waiting)
         lines.append("because: " + "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(4)))
         lines.append(f"about {duration(wall_seconds(plan, num_slots))} with {num_slots} at once, {size(disk(plan))} of disk")

@@ -4,6 +4,7 @@ It looks at nothing itself: the recorded state and the measured speeds come in a
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from ablation import groups, keys
 from ablation.config import Arm, Choice, Stage, Study
 from ablation.errors import AblateError
 from ablation.labels import images_per_epoch, labels, labels_of_choice
+from ablation.training.frozen import is_frozen
 from ablation.training.loop import Tracked
 from ablation.worker import Evaluation, Job, products
 
@@ -43,6 +45,7 @@ class Surroundings:
     tail: Callable[[Sequence[int], Sequence[str]], tuple[int, ...]]
     stages: Path  # the folder of trained stages
     results: Path  # the folder of computed results
+    shelf: Path  # the folder of features that several trainings share
 
 
 @dataclass(frozen=True)
@@ -377,6 +380,7 @@ def _nodes(
         node = growing[key]
         if node.wanted and states[key] != "done" and node.parent:
             growing[node.parent].wanted = True
+    heads = Counter(_root(growing, key) for key, node in growing.items() if node.wanted and is_frozen(node.step.stage))
     found = {}
     for key, node in growing.items():
         if not node.arms:
@@ -388,10 +392,17 @@ def _nodes(
         per_image = seconds_per_image(node.step.stage) if left or node.evaluations else 0.0
         testing = _tested(node, source) * FORWARD * per_image
         seconds = left * (images + FORWARD * _watched(node, source)) * per_image + testing
-        job = _job(key, node, source, around)
+        job = _job(key, node, source, around, heads[_root(growing, key)] > 1)
         arms_of = tuple(dict.fromkeys(node.arms))
         found[key] = Node(job, node.until - node.begin, left, arms_of, state, seconds, testing, images, node.arms[0])
     return found
+
+
+def _root(growing: Mapping[str, _Growing], key: str) -> str:
+    """The key of the last training of a whole model behind a stretch: heads with the same one have the same backbone."""
+    while key and is_frozen(growing[key].step.stage):
+        key = growing[key].parent
+    return key
 
 
 def _watched(node: _Growing, source: Source) -> int:
@@ -451,7 +462,7 @@ def _need(node: _Growing, step: _Step) -> None:
         node.tracked[step.tracked.id] = Tracked(step.tracked.id, step.tracked.technique, step.tracked.since, best_on)
 
 
-def _job(key: str, node: _Growing, source: Source, around: Surroundings) -> Job:
+def _job(key: str, node: _Growing, source: Source, around: Surroundings, shares: bool) -> Job:
     settings = node.step.stage.settings
     return Job(
         key=key,
@@ -470,6 +481,7 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings) -> Job:
         tail=around.tail(source.counts, source.classes) if settings.mix.needs_tail else (),
         stages=around.stages,
         results=around.results,
+        shelf=around.shelf if shares and is_frozen(node.step.stage) else None,
     )
 
 

@@ -57,6 +57,10 @@ class Workspace:
         """Measured seconds per training image."""
         return self.root / "speeds.json"
 
+    def shelf(self, study: str) -> Path:
+        """What trainings of one study share while it is run, deleted afterwards."""
+        return self.root / "features" / study
+
     def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
         """Delete the states of these stages and the results of these runs, so that they are computed again."""
         for key in stages:
@@ -143,6 +147,7 @@ class Preparation:
             tail=self.tail,
             stages=self.workspace.stages,
             results=self.workspace.results,
+            shelf=self.workspace.shelf(self.study.name),
         )
 
     def source(self, arm: Arm, seed: int) -> Source:

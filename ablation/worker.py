@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from ablation.techniques.mixing import Classes
 from ablation.techniques.models import classifier_names, classifier_of, initialise_classifier, put_classifier
 from ablation.techniques.technique import Technique
 from ablation.techniques.tta import IDENTITY
-from ablation.training import checkpoints
+from ablation.training import checkpoints, frozen
+from ablation.training.frozen import Shelf
 from ablation.training.images import Images
 from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, features, predict, prepare, train_epochs
 from ablation.training.step import Precision, resolve_precision
@@ -71,6 +72,7 @@ class Job:
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
+    shelf: Path | None = None  # where features of a frozen backbone lie that several trainings share
 
 
 def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
@@ -155,7 +157,14 @@ def _setup(job: Job, device: torch.device) -> Setup:
         precision=resolve_precision(stage.settings.precision, device),
         tracked=job.tracked,
         device=device,
+        shelf=Shelf(job.shelf),
+        source=_source(job),
     )
+
+
+def _source(job: Job) -> str:
+    """Which images a job sees, as text."""
+    return f"{job.dataset} {job.stage.settings.data.model_dump_json()} {job.seed}"
 
 
 def images_of(settings: Settings) -> Images:
@@ -444,7 +453,13 @@ def _posthoc_layer(posthoc: Any, weights: _Weights, device: torch.device) -> nn.
 @lru_cache(maxsize=16)
 def _view_logits(weights: _Weights, split: str, view: Any, device: torch.device) -> Tensor:
     """The logits of one split's images in one view, computed once per worker."""
-    return predict(_tested_model(weights, device), *_looked_at(weights, split, device), view)
+    model, (data, images, precision) = _tested_model(weights, device), _looked_at(weights, split, device)
+    job = weights.job
+    if job.shelf is None or not frozen.is_frozen(job.stage):
+        return predict(model, data, images, precision, view)
+    name = frozen.plain_name(model, _source(job), job.stage.settings, split, view)
+    features_NF = frozen.taken(Shelf(job.shelf), name, partial(features, model, data, images, precision, view), device)
+    return frozen.classified(classifier_of(model), features_NF, precision, images.at_once)
 
 
 @lru_cache(maxsize=16)

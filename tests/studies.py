@@ -45,4 +45,5 @@ def surroundings(data=None, weights="random", device="cpu", precision="fp32", ta
         tail=lambda counts, classes: tail,
         stages=Path("stages"),
         results=Path("results"),
+        shelf=Path("features"),
     )

@@ -21,6 +21,16 @@ class Images:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether an image looks alike in all epochs."""
+        return all(technique.works_on == "resize" for technique in self.augmentations)
+
+    @property
+    def at_once(self) -> int:
+        """How many images are looked at together where nothing is trained."""
+        return 256 if self.image_size > 64 else 1024
+
     def draw(self, seed: int, epoch: int, num_images: int, device: torch.device, purpose: str = "augment") -> Draws:
         """The epoch's parameters of every augmentation, each from a generator by purpose, position and name."""
         draws = []

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
+from ablation.training import frozen
+from ablation.training.frozen import Shelf
 from ablation.training.images import Images, on_device, sliced
 from ablation.training.step import Precision, train_step
 
@@ -55,6 +58,8 @@ class Setup:
     precision: Precision
     tracked: tuple[Tracked, ...]
     device: torch.device
+    shelf: Shelf
+    source: str  # which images these are, for what lies on the shelf
 
 
 @dataclass
@@ -107,10 +112,11 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
 
     Raises TrainingError ("nan") where an epoch's mean loss is no finite number.
     """
-    scout = Scout(setup, state.model)
+    backbone = _frozen_backbone(setup, state.model)
+    scout = Scout(setup, state.model, backbone)
     while state.epoch < until:
         began = time.time()
-        loss, num_images = _train_epoch(setup, state)
+        loss, num_images = _train_epoch(setup, state, backbone)
         seconds = time.time() - began
         epoch = setup.stage.first_epoch + state.epoch
         if not math.isfinite(loss):
@@ -127,6 +133,14 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
         row |= scout.look(state, epoch)
         state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)
+
+
+def _frozen_backbone(setup: Setup, model: nn.Module) -> "Backbone | None":
+    """The backbone where it is frozen, and the model does nothing behind its classifier."""
+    if not frozen.is_frozen(setup.stage):
+        return None
+    inputs_BCHW = next(_looked_at(setup.train, setup.images, IDENTITY))[:2]
+    return Backbone(setup, model) if frozen.is_divisible(model, inputs_BCHW, setup.precision) else None
 
 
 def _lr(stage: Stage, epoch: int) -> float:
@@ -147,36 +161,86 @@ def batches(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]
     return found
 
 
-def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
+def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tuple[float, int]:
     """One epoch's mean loss and number of images; nothing waits for the device before its end."""
-    stage, settings, model, device = setup.stage, setup.stage.settings, state.model, setup.device
+    stage, settings, device = setup.stage, setup.stage.settings, setup.device
     epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
     for group in state.optimizer.param_groups:
         group["lr"] = _lr(stage, state.epoch)
     counts_C = setup.classes.counts_C
     probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
-    mix = settings.mix if settings.mix.is_on(place, stage.span) else NoMix()
-    shown = _Shown(setup, settings.sampler, epoch, place, "")
-    second = _Shown(setup, mix.second, epoch, place, "second/") if mix.second is not None else None
-    slices = batches(len(shown.order_N), settings.batch_size, drop_last=settings.drop_last)
-    mixing = _mixing_draws(setup, mix, epoch, slices)
-    averages = [(one.technique, one.id, *_pairs(model, stage, state.averages[one.id])) for one in setup.tracked if one.technique.averages]
+    shown = _Epoch(setup, epoch, place)
+    averages = [
+        (one.technique, one.id, *_pairs(state.model, stage, state.averages[one.id])) for one in setup.tracked if one.technique.averages
+    ]
     torch.manual_seed(key(setup.seed, "model", epoch))
     total = torch.zeros((), device=device)
-    for batch, mixed in zip(slices, mixing, strict=True):
-        images_BCHW, targets_BC = shown.batch(batch)
-        images_BCHW, targets_BC = mix(images_BCHW, targets_BC, mixed, setup.classes, second.batch(batch) if second else None)
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+    net, batches_fed = (backbone.classifier, backbone.features(shown)) if backbone else (state.model, shown.batches())
+    for inputs, targets_BC in batches_fed:
         settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
         smooth_BC = settings.smoothing(targets_BC, counts_C)
         total += train_step(
-            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, smooth_BC, counts_C, sampled_C, state.loss
+            net, state.optimizer, state.scaler, setup.precision, settings.loss, inputs, smooth_BC, counts_C, sampled_C, state.loss
         )
         for technique, name, averaged, weights in averages:
             state.updates[name] += 1
             technique.update(averaged, weights, state.updates[name])
-    return float(total) / len(slices), slices[-1].stop
+    return float(total) / len(shown.slices), shown.slices[-1].stop
+
+
+class _Epoch:
+    """What an epoch shows: the images in their order, augmented and mixed, with their targets, batch by batch."""
+
+    def __init__(self, setup: Setup, epoch: int, place: int) -> None:
+        settings, span = setup.stage.settings, setup.stage.span
+        self.setup, self.epoch, self.place = setup, epoch, place
+        self.mix = settings.mix if settings.mix.is_on(place, span) else NoMix()
+        self.first = _Shown(setup, settings.sampler, epoch, place, "")
+        self.second = _Shown(setup, self.mix.second, epoch, place, "second/") if self.mix.second is not None else None
+        self.slices = batches(len(self.first.order_N), settings.batch_size, drop_last=settings.drop_last)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The model's inputs, in channels_last, and the targets, before smoothing."""
+        for batch, mixed in zip(self.slices, _mixing_draws(self.setup, self.mix, self.epoch, self.slices), strict=True):
+            shown = self.first.batch(batch)
+            images_BCHW, targets_BC = self.mix(*shown, mixed, self.setup.classes, self.second.batch(batch) if self.second else None)
+            yield images_BCHW.contiguous(memory_format=torch.channels_last), targets_BC
+
+
+class Backbone:
+    """A frozen backbone, by what its classifier is trained and looked at with."""
+
+    def __init__(self, setup: Setup, model: nn.Module) -> None:
+        self.setup, self.model = setup, model
+        self.classifier = classifier_of(model)
+        self.digest = frozen.digest_of(model)
+        self.width = 4 * int(getattr(model, "num_features", 0))  # bytes of an image's features
+        self.is_random = not isinstance(setup.stage.settings.mix, NoMix) or not setup.images.is_plain
+        self._plain: dict[tuple[str, str], Tensor] = {}
+
+    def features(self, epoch: _Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch's batches, with features in place of the images; those that no epoch changes are made once in all."""
+        if not self.is_random:
+            features_NF = self.plain("train", self.setup.train)
+            return ((features_NF[epoch.first.order_N[batch]], epoch.first.targets(batch)) for batch in epoch.slices)
+        settings, span = self.setup.stage.settings, self.setup.stage.span
+        by_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
+        place = [epoch.place, span] if by_length else []
+        name = frozen.name_of(self.digest, self.setup.source, frozen.before_backbone(settings), self.setup.seed, epoch.epoch, place)
+        made = ((frozen.seen(self.model, images_BCHW, self.setup.precision), targets_BC) for images_BCHW, targets_BC in epoch.batches())
+        if self.setup.shelf.folder is None or epoch.slices[-1].stop * self.width > frozen.MOST_BYTES:
+            return made  # batch by batch
+        return frozen.fed(self.setup.shelf, name, made, epoch.slices, self.setup.device)
+
+    def plain(self, split: str, data: Data, average: Mapping[str, Tensor] | None = None, average_id: str = "") -> Tensor:
+        """The features of a split's images as they are, N x F, under the backbone of the weights or of an average."""
+        if (split, average_id) not in self._plain:
+            with borrowed(self.model, average):
+                look = partial(features, self.model, data, self.setup.images, self.setup.precision, IDENTITY)
+                name = frozen.plain_name(self.model, self.setup.source, self.setup.stage.settings, split, IDENTITY)
+                self._plain[split, average_id] = frozen.taken(self.setup.shelf, name, look, self.setup.device)
+        return self._plain[split, average_id]
 
 
 class _Shown:
@@ -194,9 +258,12 @@ class _Shown:
 
     def batch(self, batch: slice) -> tuple[Tensor, Tensor]:
         """The model's inputs and the targets of a batch."""
-        chosen_B = self.order_N[batch]
-        images_BCHW = self.setup.images.train(self.setup.train.batch(chosen_B), sliced(self.draws, batch))
-        return images_BCHW, self.targets_CC[self.setup.train.labels_N[chosen_B]]
+        images_BCHW = self.setup.images.train(self.setup.train.batch(self.order_N[batch]), sliced(self.draws, batch))
+        return images_BCHW, self.targets(batch)
+
+    def targets(self, batch: slice) -> Tensor:
+        """The targets of a batch, B x C."""
+        return self.targets_CC[self.setup.train.labels_N[self.order_N[batch]]]
 
 
 def _mixing_draws(setup: Setup, mix: Any, epoch: int, slices: list[slice]) -> list[dict[str, Tensor]]:
@@ -218,9 +285,8 @@ def _pairs(model: nn.Module, stage: Stage, average: dict[str, Tensor]) -> tuple[
 class Scout:
     """Looks at the watched splits after each epoch, with the weights of every average, and keeps the best."""
 
-    def __init__(self, setup: Setup, model: nn.Module) -> None:
-        self.setup = setup
-        self.model = model
+    def __init__(self, setup: Setup, model: nn.Module, backbone: Backbone | None) -> None:
+        self.setup, self.model, self.backbone = setup, model, backbone
 
     def look(self, state: State, epoch: int) -> dict[str, Any]:
         """The epoch's accuracies by split and average, to be added to its row."""
@@ -229,12 +295,21 @@ class Scout:
             for split, data in self.setup.watched.items():
                 if split != "validation" and split not in one.best_on:
                     continue
-                with borrowed(self.model, state.averages.get(one.id)):
-                    values = accuracies(self.model, data, self.setup)
+                values = accuracies(self._logits(split, data, one.id, state.averages.get(one.id)), data.labels_N)
                 found.setdefault(split, {})[one.id] = values
                 if split in one.best_on:
                     self._keep_best(state, f"{one.id}|{split}", values["accuracy"], epoch, state.averages.get(one.id))
         return found
+
+    def _logits(self, split: str, data: Data, average_id: str, average: Mapping[str, Tensor] | None) -> Tensor:
+        """The logits of a split's images with the weights or an average of them."""
+        images, precision = self.setup.images, self.setup.precision
+        if self.backbone is None:
+            with borrowed(self.model, average):
+                return predict(self.model, data, images, precision, IDENTITY)
+        features_NF = self.backbone.plain(split, data, average, average_id)
+        with borrowed(self.model, average):
+            return frozen.classified(self.backbone.classifier, features_NF, precision, images.at_once)
 
     def _keep_best(self, state: State, name: str, score: float, epoch: int, average: dict[str, Tensor] | None) -> None:
         best = state.best.get(name)
@@ -273,30 +348,28 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def predict(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
     """The logits of every image in one view, in float32: N x C."""
-    size = 256 if images.image_size > 64 else 1024
     found = []
-    for start in range(0, len(data.pixels_NCHW), size):
-        inputs_BCHW = images.normalised(view(images.plain(data.batch(slice(start, start + size)))))
+    for inputs_BCHW in _looked_at(data, images, view):
         with precision.autocast(inputs_BCHW.device):
-            found.append(model(inputs_BCHW.contiguous(memory_format=torch.channels_last)).float())
+            found.append(model(inputs_BCHW).float())
     return torch.cat(found)
 
 
 def features(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
     """What the classifier sees of every image in one view, in float32: N x F."""
-    found: list[Tensor] = []
-    hook = classifier_of(model).register_forward_pre_hook(lambda _layer, inputs: found.append(inputs[0].float()))
-    try:
-        predict(model, data, images, precision, view)
-    finally:
-        hook.remove()
-    return torch.cat(found)
+    return torch.cat([frozen.seen(model, inputs_BCHW, precision) for inputs_BCHW in _looked_at(data, images, view)])
 
 
-def accuracies(model: nn.Module, data: Data, setup: Setup) -> dict[str, float]:
+def _looked_at(data: Data, images: Images, view: View) -> Iterator[Tensor]:
+    """The model's inputs for every image in one view, some at a time, in channels_last."""
+    for start in range(0, len(data.pixels_NCHW), images.at_once):
+        pixels_BCHW = data.batch(slice(start, start + images.at_once))
+        yield images.normalised(view(images.plain(pixels_BCHW))).contiguous(memory_format=torch.channels_last)
+
+
+def accuracies(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
     """Accuracy, balanced accuracy (over the classes that the split has) and mean cross-entropy of the plain view."""
-    logits_NC = predict(model, data, setup.images, setup.precision, IDENTITY).cpu()
-    labels_N = data.labels_N.cpu()
+    logits_NC, labels_N = logits_NC.cpu(), labels_N.cpu()
     right_N = (logits_NC.argmax(1) == labels_N).double()
     num_C = torch.bincount(labels_N, minlength=logits_NC.shape[1]).double()
     right_C = torch.zeros_like(num_C).index_add_(0, labels_N, right_N)
