@@ -15,7 +15,7 @@ from ablation import groups, keys
 from ablation.config import Arm, Choice, Stage, Study
 from ablation.errors import AblateError
 from ablation.labels import images_per_epoch, labels, labels_of_choice
-from ablation.training.frozen import is_frozen
+from ablation.training.frozen import before_backbone, is_frozen
 from ablation.training.loop import Tracked
 from ablation.worker import Evaluation, Job, products
 
@@ -380,7 +380,7 @@ def _nodes(
         node = growing[key]
         if node.wanted and states[key] != "done" and node.parent:
             growing[node.parent].wanted = True
-    heads = Counter(_root(growing, key) for key, node in growing.items() if node.wanted and is_frozen(node.step.stage))
+    heads = Counter(_seen(growing, key) for key, node in growing.items() if node.wanted and is_frozen(node.step.stage))
     found = {}
     for key, node in growing.items():
         if not node.arms:
@@ -392,17 +392,18 @@ def _nodes(
         per_image = seconds_per_image(node.step.stage) if left or node.evaluations else 0.0
         testing = _tested(node, source) * FORWARD * per_image
         seconds = left * (images + FORWARD * _watched(node, source)) * per_image + testing
-        job = _job(key, node, source, around, heads[_root(growing, key)] > 1)
+        job = _job(key, node, source, around, heads[_seen(growing, key)])
         arms_of = tuple(dict.fromkeys(node.arms))
         found[key] = Node(job, node.until - node.begin, left, arms_of, state, seconds, testing, images, node.arms[0])
     return found
 
 
-def _root(growing: Mapping[str, _Growing], key: str) -> str:
-    """The key of the last training of a whole model behind a stretch: heads with the same one have the same backbone."""
-    while key and is_frozen(growing[key].step.stage):
-        key = growing[key].parent
-    return key
+def _seen(growing: Mapping[str, _Growing], key: str) -> tuple[Any, ...]:
+    """What decides which features the classifier of a stretch is trained on: classifiers for which it is equal share them."""
+    node, root = growing[key], key
+    while root and is_frozen(growing[root].step.stage):
+        root = growing[root].parent  # the last training of the whole model
+    return root, node.seed, before_backbone(node.step.stage.settings), node.step.stage.first_epoch, node.begin, node.until
 
 
 def _watched(node: _Growing, source: Source) -> int:
@@ -462,7 +463,7 @@ def _need(node: _Growing, step: _Step) -> None:
         node.tracked[step.tracked.id] = Tracked(step.tracked.id, step.tracked.technique, step.tracked.since, best_on)
 
 
-def _job(key: str, node: _Growing, source: Source, around: Surroundings, shares: bool) -> Job:
+def _job(key: str, node: _Growing, source: Source, around: Surroundings, sharers: int) -> Job:
     settings = node.step.stage.settings
     return Job(
         key=key,
@@ -481,7 +482,8 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings, shares:
         tail=around.tail(source.counts, source.classes) if settings.mix.needs_tail else (),
         stages=around.stages,
         results=around.results,
-        shelf=around.shelf if shares and is_frozen(node.step.stage) else None,
+        shelf=around.shelf if sharers > 1 else None,
+        sharers=sharers,
     )
 
 

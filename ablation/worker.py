@@ -72,7 +72,8 @@ class Job:
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
-    shelf: Path | None = None  # where features of a frozen backbone lie that several trainings share
+    shelf: Path | None  # where features of a frozen backbone lie that several trainings share, or None
+    sharers: int  # how many trainings do
 
 
 def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
@@ -157,7 +158,7 @@ def _setup(job: Job, device: torch.device) -> Setup:
         precision=resolve_precision(stage.settings.precision, device),
         tracked=job.tracked,
         device=device,
-        shelf=Shelf(job.shelf),
+        shelf=Shelf(job.shelf, job.sharers),
         source=_source(job),
     )
 

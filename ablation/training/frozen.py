@@ -29,6 +29,7 @@ class Shelf:
     """A folder with tensors that several trainings of one study need alike; without a folder, each makes its own."""
 
     folder: Path | None = None
+    sharers: int = 0  # how many trainings take each epoch's features
 
     def take(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of that name; made now, by one process, where they do not lie there."""
@@ -44,6 +45,18 @@ class Shelf:
             if shutil.disk_usage(self.folder).free > SPARE_BYTES + sum(tensor.nbytes for tensor in made.values()):
                 checkpoints.write(path, made, {})
             return made
+
+    def done_with(self, name: str) -> None:
+        """Take note that a training needs the tensors of that name no more; the last one deletes them."""
+        if self.folder is None:
+            return
+        path = self.folder / f"{name}.safetensors"
+        with FileLock(path.with_suffix(".lock")):
+            count = path.with_suffix(".count")
+            taken = 1 + (int(count.read_text()) if count.exists() else 0)
+            count.write_text(str(taken))
+            if taken >= self.sharers:
+                path.unlink(missing_ok=True)
 
 
 def is_frozen(stage: Stage) -> bool:
@@ -122,4 +135,5 @@ def fed(shelf: Shelf, name: str, made: Batches, slices: Sequence[slice], device:
         return {"features": torch.cat([one for one, _ in pairs]), "targets": torch.cat([one for _, one in pairs])}
 
     found = {what: tensor.to(device) for what, tensor in shelf.take(name, make).items()}
+    shelf.done_with(name)
     return ((found["features"][batch], found["targets"][batch]) for batch in slices)

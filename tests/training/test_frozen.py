@@ -83,13 +83,22 @@ def test_heads_share_one_backbone(tmp_path, forwards):
 
 
 def test_heads_that_see_other_images_share_nothing(tmp_path, forwards):
-    """Another sampler, mixing or seed has features of its own."""
-    ladder = {name: {"stages": [FIRST, HEAD | stage]} for name, stage in {"plain": {}, "cb": {"sampler": "class_balanced"}}.items()}
-    planned = Planned(write(tmp_path, "two", base={"epochs": 4, "schedule": "constant"}, ladder=ladder), tmp_path / "mlruns")
+    """Another sampler, mixing or augmentation has features of its own, and a head that shares them with nobody keeps none."""
+    changes = {"plain": {}, "cb": {"sampler": "class_balanced"}, "mixup": {"mix": "mixup"}, "flipped": {"augment": ["hflip"]}}
+    ladder = {name: {"stages": [FIRST, HEAD | stage]} for name, stage in changes.items()}
+    planned = Planned(write(tmp_path, "four", base={"epochs": 4, "schedule": "constant"}, ladder=ladder), tmp_path / "mlruns")
     planned.carry_out()
-    epochs = [path for path in planned.workspace.shelf("two").glob("*.safetensors") if "targets" in load_file(path)]
-    assert len(epochs) == 2 * 2
-    assert not predictions(planned, "plain").equals(predictions(planned, "cb"))
+    assert not planned.workspace.shelf("four").exists()
+    assert sum(forwards) == 4 * 2 * 192  # each head's epochs
+    assert len({tuple(predictions(planned, name)["logit/0"]) for name in changes}) == 4
+
+
+def test_features_go_when_the_last_head_has_had_them(tmp_path):
+    """While heads are trained each epoch's features lie there once, and afterwards none do but those of the test images."""
+    planned = heads(tmp_path, "gone")
+    left = [load_file(path) for path in planned.workspace.shelf("gone").glob("*.safetensors")]
+    assert left
+    assert not any("targets" in one for one in left)
 
 
 def test_the_features_of_an_average_are_its_own(tmp_path):
