@@ -19,6 +19,7 @@ from torch import nn
 
 from ablation.errors import ConfigError, DataError, nearest
 from ablation.randomness import key
+from ablation.techniques.convolutions import trim
 from ablation.techniques.technique import Technique
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -82,7 +83,7 @@ class TimmModel(Technique):
                 _check_names(model, weights_file)
             else:  # made with timm's own number of classes, so that the backbone's draws do not depend on ours
                 model.reset_classifier(num_classes)  # type: ignore[operator]
-            return model
+            return trim(model)
         except Exception as error:
             if weights_file is not None:
                 fits = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
