@@ -28,7 +28,8 @@ from ablation.techniques.technique import make
 from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints
 from ablation.training.images import Images
-from ablation.training.loop import Data, borrowed, features, predict
+from ablation.training.loop import borrowed, features, predict
+from ablation.training.pixels import Held, part_of
 from ablation.training.step import Precision, resolve_precision
 from ablation.worker import placed
 
@@ -162,14 +163,12 @@ def _computed(posthoc: Any, result: Result, about: Mapping[str, Any], tensors: M
     if found is None:
         raise DataError(f"posthoc {posthoc.name} takes the features of the training images: {_gone(result.settings)}")
     dataset = open_dataset(found)
-    train_N = split(dataset, _source(result), result.seed).train_N
-    pixels_NHWC = torch.from_numpy(np.ascontiguousarray(dataset.images_NHWC[train_N]))
-    labels_N = torch.from_numpy(np.ascontiguousarray(dataset.labels_N[train_N])).long()
-    network, seen = _network(about, tensors), Data(pixels_NHWC.permute(0, 3, 1, 2), labels_N)
+    seen = part_of(dataset, split(dataset, _source(result), result.seed).train_N, torch.device("cpu"))
+    network = _network(about, tensors)
     precision = _precision(about["precision"], torch.device("cpu"))
     with torch.no_grad():
         features_NF = features(network, seen, _images(about), precision, IDENTITY)
-    layer: nn.Module = posthoc.classifier(classifier_of(network), features_NF, labels_N, len(result.classes))
+    layer: nn.Module = posthoc.classifier(classifier_of(network), features_NF, seen.labels_N, len(result.classes))
     return {name: tensor.detach() for name, tensor in layer.state_dict().items()}
 
 
@@ -216,7 +215,7 @@ class Model:
         """The scores N x C that the recorded predictions are made of: views combined, post-hoc technique applied."""
         device = next(self.network.parameters()).device
         pixels_NCHW = self._pixels(images)
-        data = Data(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
+        data = Held(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
         how = (self.images, _precision(self.about["precision"], device))
         with borrowed(self.network, None):  # in eval mode, whatever mode it is in now
             if self.layer is None:
@@ -341,7 +340,7 @@ def _layer(posthoc: Any, network: nn.Module, about: Mapping[str, Any], tensors: 
         black_CCHW = torch.zeros(num_classes, 3, 8, 8, dtype=torch.uint8)
         labels_C = torch.arange(num_classes)
         with torch.no_grad():
-            features_CF = features(network, Data(black_CCHW, labels_C), _images(about), Precision("fp32"), IDENTITY)
+            features_CF = features(network, Held(black_CCHW, labels_C), _images(about), Precision("fp32"), IDENTITY)
     layer: nn.Module = posthoc.classifier(classifier_of(network), features_CF, labels_C, num_classes)
     if posthoc.needs_features:
         layer.load_state_dict(checkpoints.under(LAYER, tensors))

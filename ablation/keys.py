@@ -26,6 +26,7 @@ STEP_MODULES = (
     "ablation.training.frozen",
     "ablation.training.step",
     "ablation.training.images",
+    "ablation.training.pixels",
     "ablation.worker",
 )
 TEST_MODULES = ("ablation.evaluation", "ablation.groups")  # the modules that compute a run's numbers from its predictions

@@ -28,11 +28,11 @@ from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints, frozen
 from ablation.training.frozen import Shelf
 from ablation.training.images import Images
-from ablation.training.loop import Best, Data, Setup, State, Tracked, copy_into, features, predict, prepare, train_epochs
+from ablation.training.loop import Best, Setup, State, Tracked, copy_into, features, predict, prepare, train_epochs
+from ablation.training.pixels import Data, part_of
 from ablation.training.step import Precision, resolve_precision
 
 THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
-ON_DEVICE_SHARE = 0.4  # of a CUDA device's free memory
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -320,16 +320,9 @@ def _data(folder: Path, source: Technique, seed: int) -> tuple[Dataset, Split]:
 
 @lru_cache(maxsize=6)
 def _on_device(folder: Path, source: Technique, seed: int, part: str, device: torch.device) -> Data:
-    """The images of one part of the split, N x C x H x W in channels_last, kept for the next job; a part too large for a CUDA
-    device stays in the host's memory.
-    """
+    """The images of one part of the split, kept for the next job."""
     dataset, parts = _data(folder, source, seed)
-    chosen_N = getattr(parts, f"{part}_N")
-    pixels_NHWC = torch.from_numpy(np.ascontiguousarray(dataset.images_NHWC[chosen_N]))
-    labels_N = torch.from_numpy(np.ascontiguousarray(dataset.labels_N[chosen_N])).long().to(device)
-    fits = device.type != "cuda" or pixels_NHWC.nbytes < ON_DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-    pixels_NHWC = pixels_NHWC.to(device) if fits else pixels_NHWC.pin_memory()
-    return Data(pixels_NHWC.permute(0, 3, 1, 2), labels_N)
+    return part_of(dataset, getattr(parts, f"{part}_N"), device)
 
 
 def device_name(device: torch.device) -> str:

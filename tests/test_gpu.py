@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from ablation.data import open_dataset
 from ablation.tracking.store import Store
+from ablation.training import pixels
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 
@@ -56,3 +59,19 @@ def test_mixed_precision_learns(tmp_path: Path, precision: str) -> None:
     """Mixed precision reaches what chance never does."""
     found = _predictions(tmp_path, "--device", "cuda", "--set", f"precision={precision}", "--set", "epochs=8")
     assert (found["label"] == found["predicted"]).mean() > 0.5
+
+
+def test_images_that_do_not_fit_arrive_on_the_device_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copied to the device beforehand or read ahead from the file, an epoch's batches are the same."""
+    _predictions(tmp_path, "--device", "cuda", "--set", "epochs=1")
+    dataset = open_dataset(next((tmp_path / "mlruns" / "data").glob("*/meta.json")).parent)
+    rows_N, device = np.arange(len(dataset.labels_N))[::2], torch.device("cuda", 0)
+    order_N = torch.randperm(len(rows_N), device=device)
+    slices = [slice(start, start + 32) for start in range(0, len(rows_N), 32)]
+    held = pixels.part_of(dataset, rows_N, device)
+    monkeypatch.setattr(pixels, "room", lambda _device: 0)
+    stored = pixels.part_of(dataset, rows_N, device)
+    assert (type(held), type(stored)) == (pixels.Held, pixels.Stored)
+    for one, other in zip(held.batches(slices, order_N), stored.batches(slices, order_N), strict=True):
+        assert (one.device, one.stride()) == (other.device, other.stride())
+        assert torch.equal(one, other)

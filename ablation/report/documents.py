@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ablation.errors import ConfigError, unknown_name
@@ -178,22 +180,21 @@ def _bytes(folder: Path, content: Content) -> dict[str, bytes]:
 
 def csv_files(tidy: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
     """File name -> its text: a file per frame, `report.csv` being the one with a row per arm."""
-    classes = list(plan["classes"])
-    cells = [
-        pd.DataFrame(
-            {
-                "arm": arm,
-                "true": [name for name in classes for _ in classes],
-                "predicted": classes * len(classes),
-                "count": counts_CC.ravel(),
-            }
-        )
-        for arm, counts_CC in tidy.confusion.items()
-    ]
-    confusion = pd.concat(cells) if cells else pd.DataFrame(columns=["arm", "true", "predicted", "count"])
-    tables = {"report": tidy.arms, "runs": tidy.runs, "per_class": tidy.per_class, "confusion": confusion}
+    tables = {"report": tidy.arms, "runs": tidy.runs, "per_class": tidy.per_class}
     tables |= {name: getattr(tidy, name) for name in (*DIFFERENCES, *WHOLE)}
-    return {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
+    texts = {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
+    return texts | {"confusion.csv": _confusion_text(tidy.confusion, list(plan["classes"]))}
+
+
+def _confusion_text(confusion: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]) -> str:
+    """A line per arm, true and predicted class; made arm by arm, since a thousand classes make a million lines of each."""
+    names_C = np.array(classes, dtype=object)
+    true, predicted = np.repeat(names_C, len(classes)), np.tile(names_C, len(classes))
+    texts = [pd.DataFrame(columns=["arm", "true", "predicted", "count"]).to_csv(index=False)]
+    for arm, counts_CC in confusion.items():
+        cells = pd.DataFrame({"arm": arm, "true": true, "predicted": predicted, "count": counts_CC.ravel()})
+        texts.append(cells.to_csv(index=False, header=False))
+    return "".join(texts)
 
 
 def as_json(content: Content) -> str:

@@ -22,6 +22,7 @@ from ablation.report.words import change_words
 METRICS = (*HEADLINE, *RELIABILITY)
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
 SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
+ABOUT_RUN = ["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end"]
 CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
 
 
@@ -201,8 +202,9 @@ def run_rows(recorded: Recorded) -> pd.DataFrame:
     sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
     rows = [_run_row(planned, found.get((sources.get(planned["arm"], planned["arm"]), int(planned["seed"])))) for planned in plan["runs"]]
     metrics = sorted({str(column) for column in recorded.runs.columns if "/" in str(column)} | {*METRICS, *SPENDING})
-    frame = pd.DataFrame(rows, columns=["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end", *metrics])
-    return frame.astype(dict.fromkeys(metrics, "float64"))
+    frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])
+    # The metrics as one block: of thousands, three for each class, every later step would copy each by itself.
+    return pd.concat([frame[ABOUT_RUN], frame[metrics].astype("float64")], axis=1)
 
 
 def _run_row(planned: Mapping[str, Any], found: Mapping[Any, Any] | None) -> dict[Any, Any]:

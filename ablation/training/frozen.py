@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ SPARE_BYTES = 2**31  # what is left free of the disk
 MOST_BYTES = 2**31  # of one epoch's features; more would crowd the memory
 # What acts behind the backbone, or does not change what it sees.
 BEHIND = {*WATCHERS, "loss", "smoothing", "classifier", "optimizer", "schedule", "epochs"}
-Batches = Iterator[tuple[Tensor, Tensor]]
+Batches = Generator[tuple[Tensor, Tensor], None, None]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,8 +18,9 @@ from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
-from ablation.training.frozen import Shelf
+from ablation.training.frozen import Batches, Shelf
 from ablation.training.images import Images, on_device, sliced
+from ablation.training.pixels import Data
 from ablation.training.step import Precision, train_step
 
 
@@ -30,19 +32,6 @@ class Tracked:
     technique: Any
     since: int
     best_on: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Data:
-    """The images of one split (uint8), on the device where they fit, and their labels, which are on the device."""
-
-    pixels_NCHW: Tensor
-    labels_N: Tensor
-
-    def batch(self, chosen_B: Tensor | slice) -> Tensor:
-        """The pixels of some images, on the device."""
-        chosen = chosen_B if isinstance(chosen_B, slice) else chosen_B.to(self.pixels_NCHW.device)
-        return self.pixels_NCHW[chosen].to(self.labels_N.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -139,7 +128,8 @@ def _frozen_backbone(setup: Setup, model: nn.Module) -> "Backbone | None":
     """The backbone where it is frozen, and the model does nothing behind its classifier."""
     if not frozen.is_frozen(setup.stage):
         return None
-    inputs_BCHW = next(_looked_at(setup.train, setup.images, IDENTITY))[:2]
+    with closing(_looked_at(setup.train, setup.images, IDENTITY)) as looked_at:
+        inputs_BCHW = next(looked_at)[:2]
     return Backbone(setup, model) if frozen.is_divisible(model, inputs_BCHW, setup.precision) else None
 
 
@@ -177,15 +167,16 @@ def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tup
     torch.manual_seed(key(setup.seed, "model", epoch))
     total = torch.zeros((), device=device)
     net, batches_fed = (backbone.classifier, backbone.features(shown)) if backbone else (state.model, shown.batches())
-    for inputs, targets_BC in batches_fed:
-        settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
-        smooth_BC = settings.smoothing(targets_BC, counts_C)
-        total += train_step(
-            net, state.optimizer, state.scaler, setup.precision, settings.loss, inputs, smooth_BC, counts_C, sampled_C, state.loss
-        )
-        for technique, name, averaged, weights in averages:
-            state.updates[name] += 1
-            technique.update(averaged, weights, state.updates[name])
+    with closing(batches_fed):  # also where a step fails: threads may be reading ahead
+        for inputs, targets_BC in batches_fed:
+            settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
+            smooth_BC = settings.smoothing(targets_BC, counts_C)
+            total += train_step(
+                net, state.optimizer, state.scaler, setup.precision, settings.loss, inputs, smooth_BC, counts_C, sampled_C, state.loss
+            )
+            for technique, name, averaged, weights in averages:
+                state.updates[name] += 1
+                technique.update(averaged, weights, state.updates[name])
     return float(total) / len(shown.slices), shown.slices[-1].stop
 
 
@@ -200,12 +191,14 @@ class _Epoch:
         self.second = _Shown(setup, self.mix.second, epoch, place, "second/") if self.mix.second is not None else None
         self.slices = batches(len(self.first.order_N), settings.batch_size, drop_last=settings.drop_last)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Batches:
         """The model's inputs, in channels_last, and the targets, before smoothing."""
-        for batch, mixed in zip(self.slices, _mixing_draws(self.setup, self.mix, self.epoch, self.slices), strict=True):
-            shown = self.first.batch(batch)
-            images_BCHW, targets_BC = self.mix(*shown, mixed, self.setup.classes, self.second.batch(batch) if self.second else None)
-            yield images_BCHW.contiguous(memory_format=torch.channels_last), targets_BC
+        draws = _mixing_draws(self.setup, self.mix, self.epoch, self.slices)
+        others = closing(self.second.batches(self.slices)) if self.second else nullcontext([None] * len(self.slices))
+        with closing(self.first.batches(self.slices)) as first, others as second:
+            for mixed, shown, other in zip(draws, first, second, strict=True):
+                images_BCHW, targets_BC = self.mix(*shown, mixed, self.setup.classes, other)
+                yield images_BCHW.contiguous(memory_format=torch.channels_last), targets_BC
 
 
 class Backbone:
@@ -219,7 +212,7 @@ class Backbone:
         self.is_random = not isinstance(setup.stage.settings.mix, NoMix) or not setup.images.is_plain
         self._plain: dict[tuple[str, str], Tensor] = {}
 
-    def features(self, epoch: _Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+    def features(self, epoch: _Epoch) -> Batches:
         """An epoch's batches, with features in place of the images; those that no epoch changes are made once in all."""
         if not self.is_random:
             features_NF = self.plain("train", self.setup.train)
@@ -228,10 +221,15 @@ class Backbone:
         by_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
         place = [epoch.place, span] if by_length else []
         name = frozen.name_of(self.digest, self.setup.source, frozen.before_backbone(settings), self.setup.seed, epoch.epoch, place)
-        made = ((frozen.seen(self.model, images_BCHW, self.setup.precision), targets_BC) for images_BCHW, targets_BC in epoch.batches())
+        made = self._seen(epoch)
         if self.setup.shelf.folder is None or epoch.slices[-1].stop * self.width > frozen.MOST_BYTES:
             return made  # batch by batch
         return frozen.fed(self.setup.shelf, name, made, epoch.slices, self.setup.device)
+
+    def _seen(self, epoch: _Epoch) -> Batches:
+        with closing(epoch.batches()) as batches_shown:
+            for images_BCHW, targets_BC in batches_shown:
+                yield frozen.seen(self.model, images_BCHW, self.setup.precision), targets_BC
 
     def plain(self, split: str, data: Data, average: Mapping[str, Tensor] | None = None, average_id: str = "") -> Tensor:
         """The features of a split's images as they are, N x F, under the backbone of the weights or of an average."""
@@ -256,10 +254,11 @@ class _Shown:
             raise ConfigError("sampler", problem)
         self.draws = setup.images.draw(setup.seed, epoch, len(self.order_N), setup.device, f"{purpose}augment")
 
-    def batch(self, batch: slice) -> tuple[Tensor, Tensor]:
-        """The model's inputs and the targets of a batch."""
-        images_BCHW = self.setup.images.train(self.setup.train.batch(self.order_N[batch]), sliced(self.draws, batch))
-        return images_BCHW, self.targets(batch)
+    def batches(self, slices: Sequence[slice]) -> Batches:
+        """The model's inputs and the targets of these batches."""
+        with closing(self.setup.train.batches(slices, self.order_N)) as read:
+            for batch, pixels_BCHW in zip(slices, read, strict=True):
+                yield self.setup.images.train(pixels_BCHW, sliced(self.draws, batch)), self.targets(batch)
 
     def targets(self, batch: slice) -> Tensor:
         """The targets of a batch, B x C."""
@@ -349,22 +348,25 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def predict(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
     """The logits of every image in one view, in float32: N x C."""
     found = []
-    for inputs_BCHW in _looked_at(data, images, view):
-        with precision.autocast(inputs_BCHW.device):
-            found.append(model(inputs_BCHW).float())
+    with closing(_looked_at(data, images, view)) as looked_at:
+        for inputs_BCHW in looked_at:
+            with precision.autocast(inputs_BCHW.device):
+                found.append(model(inputs_BCHW).float())
     return torch.cat(found)
 
 
 def features(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
     """What the classifier sees of every image in one view, in float32: N x F."""
-    return torch.cat([frozen.seen(model, inputs_BCHW, precision) for inputs_BCHW in _looked_at(data, images, view)])
+    with closing(_looked_at(data, images, view)) as looked_at:
+        return torch.cat([frozen.seen(model, inputs_BCHW, precision) for inputs_BCHW in looked_at])
 
 
-def _looked_at(data: Data, images: Images, view: View) -> Iterator[Tensor]:
+def _looked_at(data: Data, images: Images, view: View) -> Generator[Tensor, None, None]:
     """The model's inputs for every image in one view, some at a time, in channels_last."""
-    for start in range(0, len(data.pixels_NCHW), images.at_once):
-        pixels_BCHW = data.batch(slice(start, start + images.at_once))
-        yield images.normalised(view(images.plain(pixels_BCHW))).contiguous(memory_format=torch.channels_last)
+    starts = range(0, len(data.labels_N), images.at_once)
+    with closing(data.batches([slice(start, start + images.at_once) for start in starts])) as read:
+        for pixels_BCHW in read:
+            yield images.normalised(view(images.plain(pixels_BCHW))).contiguous(memory_format=torch.channels_last)
 
 
 def accuracies(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
