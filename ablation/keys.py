@@ -23,6 +23,7 @@ from ablation.techniques.tta import View
 STEP_MODULES = (
     "ablation.randomness",
     "ablation.training.loop",
+    "ablation.training.captured",
     "ablation.training.frozen",
     "ablation.training.step",
     "ablation.training.images",

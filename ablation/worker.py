@@ -305,6 +305,7 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
         "history": state.history,
         "precision": setup.precision.name,
         "device": device_name(setup.device),
+        "step": f"plain: {state.why_plain}" if state.why_plain else "captured",
     }
     return tensors, record
 
@@ -366,6 +367,7 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
         "digest": parts.digest,
         "precision": saved.record["precision"],
         "device": saved.record["device"],
+        "step": saved.record["step"],
         "finished": int(time.time() * 1000),
         "seconds": time.time() - began,
     }

@@ -18,10 +18,11 @@ from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
+from ablation.training.captured import CudaGraph, PlainStep, Step, captured, why_plain
 from ablation.training.frozen import Batches, Shelf
 from ablation.training.images import Images, on_device, sliced
 from ablation.training.pixels import Data
-from ablation.training.step import Precision, train_step
+from ablation.training.step import Precision, set_rate
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class State:
     best: dict[str, Best] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0  # finished epochs of this stage
+    step: Step | None = None  # chosen at the first batch
+    why_plain: str = ""  # why it is not captured
 
 
 def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
@@ -155,8 +158,7 @@ def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tup
     """One epoch's mean loss and number of images; nothing waits for the device before its end."""
     stage, settings, device = setup.stage, setup.stage.settings, setup.device
     epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
-    for group in state.optimizer.param_groups:
-        group["lr"] = _lr(stage, state.epoch)
+    set_rate(state.optimizer, _lr(stage, state.epoch))
     counts_C = setup.classes.counts_C
     probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
@@ -171,13 +173,22 @@ def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tup
         for inputs, targets_BC in batches_fed:
             settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
             smooth_BC = settings.smoothing(targets_BC, counts_C)
-            total += train_step(
-                net, state.optimizer, state.scaler, setup.precision, settings.loss, inputs, smooth_BC, counts_C, sampled_C, state.loss
-            )
+            step = state.step or _first_step(setup, state, net, len(shown.slices), (inputs, smooth_BC, sampled_C))
+            total += step(inputs, smooth_BC, sampled_C)
             for technique, name, averaged, weights in averages:
                 state.updates[name] += 1
                 technique.update(averaged, weights, state.updates[name])
     return float(total) / len(shown.slices), shown.slices[-1].stop
+
+
+def _first_step(setup: Setup, state: State, net: nn.Module, num_batches: int, batch: tuple[Tensor, Tensor, Tensor]) -> Step:
+    """How the stage's batches are trained: by a captured step where it can be captured, else plainly."""
+    settings = setup.stage.settings
+    plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
+    num_steps = (setup.stage.epochs - state.epoch) * num_batches
+    why = why_plain(plain, setup.device, num_steps, deterministic=settings.deterministic)
+    state.step, state.why_plain = (plain, why) if why else captured(plain, CudaGraph(), *batch)
+    return state.step
 
 
 class _Epoch:

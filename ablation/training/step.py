@@ -20,7 +20,8 @@ class Precision:
         """The context of a forward pass."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16)
+        # without the cache of cast weights, which a captured step would read stale; each weight is used once anyway
+        return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16, cache_enabled=False)
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """What keeps small gradients in fp16; it does nothing in the other formats."""
@@ -36,6 +37,15 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name == "fp16" and device.type != "cuda":
         raise ConfigError("precision", f"found fp16, which needs a CUDA device (this is {device.type}); expected auto, fp32 or bf16")
     return Precision(name)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Train with this learning rate from now on; one that a captured step reads changes in place."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def train_step(
