@@ -55,7 +55,8 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ablation.commands import EVERY_EPOCH, Options, parse_budget, parse_rhythm, parse_set
+    from ablation.commands import Options, parse_budget, parse_rhythm, parse_set
+    from ablation.worker import EVERY_EPOCH
 
     return Options(
         file=values["file"],

@@ -309,8 +309,9 @@ class Notes:
         self.board.clock.num_slots = event["slots"]
         if event["device"] not in self.shrunk:
             self.shrunk.add(event["device"])
-            fewer = f"{event['jobs']} at once from now on, and one fewer whenever it happens again"
-            told = f"out of memory on {event['device']}: {fewer}; what did not fit is tried again alone, with the batch size that it has"
+            again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
+            why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
+            told = f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was"
             self.session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
     def write(self, state: str) -> None:

@@ -124,7 +124,7 @@ def test_fewer_at_once_is_told_once(ablate):
     for jobs in (2, 1):
         notes({"kind": "memory", "device": "cuda:0", "jobs": jobs, "slots": jobs}, lambda _: None)
     told = session.console.file.getvalue()
-    assert told.count("out of memory on cuda:0: 2 at once from now on") == told.count("\n") == 1
+    assert told.count("system does then): 2 at once from now on, and one fewer") == told.count("\n") == 1
     assert board.clock.num_slots == 1
 
 
