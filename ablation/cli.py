@@ -55,7 +55,8 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ablation.commands import Options, parse_budget, parse_set
+    from ablation.commands import Options, parse_budget, parse_rhythm, parse_set
+    from ablation.worker import EVERY_EPOCH
 
     return Options(
         file=values["file"],
@@ -70,6 +71,7 @@ def _options(values: dict[str, Any]) -> Any:
         budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
         yes=values["yes"],
         allow_code=values["allow_code"],
+        rhythm=parse_rhythm(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
     )
 
 
@@ -103,11 +105,22 @@ def cli() -> None:
 
 @cli.command()
 @matrix_options
+@click.option(
+    "--save-every",
+    metavar="N|TIME",
+    help="Write a training's checkpoint every N epochs or every so many minutes (10m); every epoch if not said. A stop saves anyway.",
+)
 def run(**values: Any) -> int:
-    """Run every arm and seed of FILE that is not done yet, and record it in MLflow."""
-    from ablation import commands
+    """Run every arm and seed of FILE that is not done yet, and record it in MLflow.
 
-    return commands.run(_options(values))
+    Ctrl-C, SIGTERM or SIGUSR1 stop after the epoch, twice at once; the command that goes on is printed.
+    """
+    from ablation import signals
+
+    with signals.ending():
+        from ablation import commands
+
+        return commands.run(_options(values))
 
 
 @cli.command()
@@ -152,6 +165,19 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     from ablation import looking
 
     return looking.log(arm, seed, file, profile)
+
+
+@cli.command()
+@click.argument("arm")
+@click.argument("seed", type=int)
+@study_options
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Train only N steps, twice, and compare these with each other.")
+@code_option
+def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: int | None, allow_code: bool) -> int:
+    """Train a recorded run's first epoch again, in memory, and say whether it comes out as recorded; 1 where it does not."""
+    from ablation import verify as verifying
+
+    return verifying.verify(arm, seed, file, profile, steps=steps or 0, with_code=allow_code)
 
 
 @cli.command()

@@ -3,18 +3,18 @@
 import contextlib
 import json
 import os
+import re
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ablation import explain, report
+from ablation import explain, report, signals
 from ablation.config import Arm
 from ablation.errors import AblateError, ConfigError, DataError, StoreError, unknown_name
 from ablation.executors.local import LocalExecutor
@@ -24,10 +24,10 @@ from ablation.plan import Plan, describe, make_plan, with_choices
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
 from ablation.progress import Board, Results, Values, view
 from ablation.recorder import Recorder
-from ablation.scheduler import Outcome, execute
+from ablation.scheduler import Failure, Outcome, execute
 from ablation.techniques.technique import allow_code
 from ablation.tracking.store import Recorded, Store
-from ablation.worker import device_name
+from ablation.worker import EVERY_EPOCH, Rhythm, device_name
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 
@@ -48,6 +48,7 @@ class Options:
     budget: float = 0.0
     yes: bool = False
     allow_code: bool = False
+    rhythm: Rhythm = EVERY_EPOCH
 
 
 class Session:
@@ -91,7 +92,7 @@ class Session:
 
     def plan(self, known: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
         """The plan, given the study's runs in the store; with `probe`, models whose speed is unknown are timed for a moment."""
-        past = self.workspace.past(known)
+        past = self.workspace.past(self._as_forced(known))
         around = self.preparation.surroundings
         speed = self.preparation.seconds_per_image if probe else self.preparation.measured_seconds
         return make_plan(
@@ -105,11 +106,57 @@ class Session:
             seconds_per_image=speed,
         )
 
+    def _as_forced(self, known: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The study's runs in the store, those that are still to be forced not FINISHED; all as they are with --rerun keep."""
+        since = {} if self.options.rerun == "keep" else _read_forced(self.forced)
+        return [
+            {**run, "status": "FORCED"} if self._is_forced(run, since.get(_forced_name(*_run_of(run)), 0)) else run
+            for run in known
+            if run["tags"].get("ablation.kind") == "run"
+        ]
+
+    def _is_forced(self, run: Mapping[str, Any], since: int) -> bool:
+        arm, seed, _ = _run_of(run)
+        return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < since
+
+    @property
+    def forced(self) -> Path:
+        """The file that says since when which runs are to be done again."""
+        return self.workspace.root / "forced" / f"{self.study.name}.json"
+
+    def force(self, made: Plan) -> None:
+        """Forget what is to be done again, for good: whatever ends the command, the same without --rerun force goes on with it."""
+        self.forced.parent.mkdir(parents=True, exist_ok=True)
+        now = int(time.time() * 1000)
+        noted = _read_forced(self.forced) | {_forced_name(one.arm, one.seed, one.content): now for one in made.waiting}
+        beside = self.forced.with_suffix(".part")
+        beside.write_text(json.dumps(noted), encoding="utf-8")
+        beside.replace(self.forced)
+        self.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
+
     def _decoding(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             self.console.print(f"{what}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{what}: {total:,} images{'' if done else ' to do'}", highlight=False)
+
+
+def _run_of(run: Mapping[str, Any]) -> tuple[str, int, str]:
+    """The arm, seed and content of a run in the store."""
+    tags = run["tags"]
+    return tags["ablation.arm"], int(tags["ablation.seed"]), tags.get("ablation.content", "")
+
+
+def _forced_name(arm: str, seed: int, content: str) -> str:
+    return f"{arm} {seed} {content}"
+
+
+def _read_forced(path: Path) -> dict[str, int]:
+    """When runs were forced, in milliseconds, by name; none where none were."""
+    try:
+        return {str(name): int(since) for name, since in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -123,7 +170,8 @@ def plan(options: Options, *, as_json: bool) -> int:
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    made = session.plan(Store.open().runs_of(session.study.name), probe=True)
+    known = Store.open(make=False).runs_of(session.study.name) if Store.is_there() else []
+    made = session.plan(known, probe=True)
     if as_json:
         print(json.dumps(describe(made, session.preparation.surroundings), indent=1))
     else:
@@ -152,7 +200,7 @@ def run(options: Options) -> int:
     session = Session(options, console)
     session.check()
     with _alone(session.workspace, session.study.name, console), contextlib.ExitStack() as stack:
-        with _starting():
+        with signals.ending():
             store = Store.open()
             known = store.runs_of(session.study.name)
             made, executor = session.plan(known, probe=False), None
@@ -167,7 +215,8 @@ def run(options: Options) -> int:
         console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(made, session)
         if options.rerun == "force":
-            session.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
+            session.force(made)
+        made = replace(made, nodes={key: replace(node, job=replace(node.job, rhythm=options.rhythm)) for key, node in made.nodes.items()})
         recorder = Recorder(store, made, session.preparation.surroundings, session.workspace, command_line())
         recorder.begin(known)
         for one in made.runs:
@@ -176,7 +225,7 @@ def run(options: Options) -> int:
         board = Board(made, session.num_slots, Results(made, session.workspace.results, _recorded_values(made, known)))
         outcome, stopped = _carry_out(made, session, executor, recorder, board) if executor else (Outcome(), False)
         is_written = _close(recorder, session)
-        outcome.failed.extend(recorder.refused)
+        outcome.failed.extend(Failure(one, "data", reason) for one, reason in recorder.refused)
         is_unchanged = all(one.state == "done" for one in made.runs)
         try:
             status = _tell(made, outcome, stopped, session, store.recorded(session.study.name, known if is_unchanged else ()))
@@ -240,6 +289,7 @@ class Notes:
         self.path = session.workspace.root / "status" / f"{made.study.name}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.written = 0.0
+        self.shrunk: set[str] = set()
 
     def __call__(self, event: dict[str, Any], shown: Any) -> None:
         """Pass an event on to the display, and take note of it."""
@@ -249,8 +299,20 @@ class Notes:
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))
             with contextlib.suppress(OSError):
                 note_speed(self.session.workspace.speeds, name, 1 / max(event["row"]["images_per_second"], 1e-9))
+        elif event["kind"] == "memory":
+            self._shrink(event)
         if time.monotonic() - self.written > 1:
             self.write("running")
+
+    def _shrink(self, event: Mapping[str, Any]) -> None:
+        """Take note that fewer jobs run at once; the user is told the first time that it happens on a device."""
+        self.board.clock.num_slots = event["slots"]
+        if event["device"] not in self.shrunk:
+            self.shrunk.add(event["device"])
+            again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
+            why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
+            told = f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was"
+            self.session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
     def write(self, state: str) -> None:
         """The state of the matrix in a file, whole."""
@@ -286,7 +348,7 @@ def _stop_if_long(made: Plan, session: Session) -> None:
 
 def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
     """Print the table and what is left to do; the exit status."""
-    before = [(one, one.reason) for one in made.runs if one.state == "failed"]
+    before = [Failure(one, "", one.reason) for one in made.runs if one.state == "failed"]
     if len(outcome.left) < len(made.runs):
         print(report.brief(recorded, list(made.selected)))
     name = made.study.name
@@ -294,8 +356,8 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
     def say(text: str) -> None:
         session.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    for one, reason in [*before, *outcome.failed]:
-        say(f"failed: {one.arm} seed {one.seed}: {reason}")
+    for line in failure_lines([*before, *outcome.failed]):
+        say(line)
     if outcome.left:
         why = "stopped" if stopped else "the budget is used up"
         say(f"{why}; {len(outcome.left)} runs are left{_complete(made, outcome)}. To go on: {command_to_go_on()}")
@@ -305,6 +367,29 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
     if outcome.left:
         return INTERRUPTED
     return FAILED if before or outcome.failed else DONE
+
+
+TO_DO = {  # by the kind of a failure
+    "nan": "another setting in the file is another run; --rerun retry tries the same again",
+    "bug": "ablate log ARM SEED shows where; once the code is mended, --rerun retry tries again",
+    "data": "once the data or the setting are mended, --rerun retry tries again",
+    "memory": "another setting in the file is another run; the same command tries the same again",
+    "store": "once there is room and permission to write, the same command tries again",
+    "killed": "the same command tries again",
+}
+
+
+def failure_lines(failed: Sequence[Failure]) -> list[str]:
+    """What failed, a line for each reason with its arms and seeds, and under it what to do."""
+    by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for one in failed:
+        by_reason.setdefault((one.kind, one.reason), {}).setdefault(one.run.arm, []).append(one.run.seed)
+    lines = []
+    for (kind, reason), arms in by_reason.items():
+        which = ", ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for arm, seeds in arms.items())
+        lines.append(f"failed: {which}: {reason}")
+        lines += [f"  to do: {TO_DO[kind]}"] if kind in TO_DO else []
+    return lines
 
 
 def _complete(made: Plan, outcome: Outcome) -> str:
@@ -345,26 +430,8 @@ def _alone(workspace: Workspace, study: str, console: Console) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _starting() -> Iterator[None]:
-    """SIGINT ends the command, even where a library that is being imported swallows it."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
 def _stopping(console: Console, shown: Any) -> Iterator[Any]:
-    """SIGINT and SIGTERM ask to stop at the next epoch; a second one stops at once."""
+    """The first signal asks to stop at the next epoch; a second one stops at once."""
     asked: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
@@ -374,12 +441,8 @@ def _stopping(console: Console, shown: Any) -> Iterator[Any]:
         asked.append(number)
         console.print("stopping after this epoch; once more to stop at once", highlight=False)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals.handled(ask):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------------
@@ -397,10 +460,23 @@ def parse_set(text: str) -> tuple[str, Any]:
 
 def parse_budget(text: str) -> float:
     """`2h`, `90m`, `1h30m` or `300s` in seconds."""
-    import re
-
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    seconds = sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0
+    seconds = _seconds(text)
     if not seconds:
         raise ConfigError("--budget", f"found {text!r}; expected a time such as 2h, 90m or 1h30m")
     return seconds
+
+
+def parse_rhythm(text: str) -> Rhythm:
+    """`5` as that many epochs, `10m` as that much time."""
+    if text.strip().isdecimal() and int(text) > 0:
+        return Rhythm(epochs=int(text))
+    seconds = _seconds(text)
+    if not seconds:
+        raise ConfigError("--save-every", f"found {text!r}; expected a count of epochs such as 5, or a time such as 10m")
+    return Rhythm(seconds=seconds)
+
+
+def _seconds(text: str) -> float:
+    """The seconds of a time such as 1h30m; 0 where the text is none."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0

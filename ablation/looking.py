@@ -54,7 +54,7 @@ def _recorded(file: Path | None, profile: str | None) -> "tables.Recorded":
         if profile is not None:
             raise ConfigError("--profile", f"found {profile} beside {file}; expected none, since a zip holds one study")
         return packed.read(file)
-    store = Store.open()
+    store = Store.open(make=False)
     return store.recorded(study_name(file, profile, store))
 
 
@@ -98,7 +98,7 @@ def _check_report(file: Path | None, profile: str | None, path: Path, options: R
     reference = str(options.reference) if options.reference else ""
     document = read(path, options.form, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference))
     named = document.study if file is None and profile is None else None
-    recorded = Store.open().recorded(named) if named else _recorded(file, profile)
+    recorded = Store.open(make=False).recorded(named) if named else _recorded(file, profile)
     count, diff = check(recorded, path, document)
     if not count:
         print(f"{path} matches the store", file=sys.stderr)
@@ -256,7 +256,7 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     if file is not None and file.suffix == ".zip":
         raise ConfigError("--file", f"found {file}, which is packed already; expected the study's file")
-    store = Store.open()
+    store = Store.open(make=False)
     name = study_name(file, profile, store)
     known = store.runs_of(name)
     recorded = store.recorded(name, known)
@@ -270,12 +270,12 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
 def clean(*, everything: bool) -> int:
     """Delete trained stages and results that are recorded; with `everything`, those of unfinished work and the decoded data too."""
-    workspace, store = Workspace(Path("mlruns").resolve()), Store.open()
+    workspace = Workspace(Path("mlruns").resolve())
     held = [path.stem for path in (workspace.root / "locks").glob("*.lock") if is_held(path)]
     if held:
         raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
-    plans = [store.recorded(study) for study, _ in store.studies()]
-    runs = [run for one in plans for run in store.runs_of(one.study)]
+    plans = _plans()
+    runs = [run for one in plans for run in one.store.runs_of(one.study)]
     recorded = {run["tags"].get("ablation.key") for run in runs if run["status"] == "FINISHED"}
     folders = [path for path in workspace.results.glob("*") if everything or path.name in recorded or path.suffix == ".part"]
     unfinished = {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}.union(*map(_unfinished, plans))
@@ -286,6 +286,14 @@ def clean(*, everything: bool) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     Console(stderr=True).print(f"deleted {len(folders)} folders, {explain.size(freed)}; what is recorded stays", highlight=False)
     return DONE
+
+
+def _plans() -> list[Recorded]:
+    """Every study in the store; none where there is no store."""
+    if not Store.is_there():
+        return []
+    store = Store.open(make=False)
+    return [store.recorded(study) for study, _ in store.studies()]
 
 
 def _unfinished(recorded: Recorded) -> set[str]:

@@ -4,16 +4,19 @@ Stages begin in the plan's order, all arms of the first seed first, so that what
 """
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ablation.plan import Node, Plan, Run, lineage
 from ablation.progress import Clock
 from ablation.worker import Job
 
 ATTEMPTS = 2  # how often a job is tried whose process was killed
+NO_ROOM = "out of memory even with no other job beside it; a smaller batch_size or model.image_size may help"
+KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out
 
 
 class Executor(Protocol):
@@ -27,8 +30,15 @@ class Executor(Protocol):
     def num_slots(self) -> int:
         """How many jobs can run at once."""
 
-    def submit(self, job: Job) -> None:
-        """Start a job."""
+    @property
+    def num_idle(self) -> int:
+        """How many devices nothing runs on."""
+
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        """Start a job; `alone`, with nothing else on its device until it ends."""
+
+    def shrink(self, device: str) -> int:
+        """Run one job fewer at once on a device, on which one must just have ended; the number that is left."""
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call."""
@@ -53,12 +63,20 @@ class Record(Protocol):
         """A run cannot go on."""
 
 
+class Failure(NamedTuple):
+    """A run that cannot go on: why in one word, and in a sentence."""
+
+    run: Run
+    kind: str
+    reason: str
+
+
 @dataclass
 class Outcome:
-    """What became of the runs: those that failed (with the reason), and those that were not begun or not ended."""
+    """What became of the runs: those that finished, those that failed, and those that were not begun or not ended."""
 
     finished: list[Run] = field(default_factory=list)
-    failed: list[tuple[Run, str]] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     left: list[Run] = field(default_factory=list)
 
 
@@ -87,6 +105,8 @@ class _Scheduler:
         self.done = {key for key, node in plan.nodes.items() if node.state == "done"}
         self.running: dict[str, Node] = {}
         self.attempts: dict[str, int] = {}
+        self.alone: set[str] = set()  # what is tried with nothing beside it on its device
+        self.untested: dict[str, str] = {}  # trainings whose tests did not fit into memory, and the device
         self.history: dict[str, list[Mapping[str, Any]]] = {}
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
         self.outcome = Outcome(left=list(plan.waiting))
@@ -109,14 +129,19 @@ class _Scheduler:
         return self.outcome
 
     def _submit(self, left: float, budget: float) -> None:
-        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left."""
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left.
+
+        One that goes alone stands first, and holds everything up until a device is idle.
+        """
         for key, node in list(self.waiting.items()):
             is_ready = not node.job.parent or node.job.parent in self.done
             if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
                 return
+            if key in self.alone and not self.executor.num_idle:
+                return
             if is_ready:
                 self.running[key] = self.waiting.pop(key)
-                self.executor.submit(node.job)
+                self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
 
     def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
         """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
@@ -142,17 +167,27 @@ class _Scheduler:
         elif kind == "result":
             for run in self.runs.get(event["run"], []):
                 self._finish(run)
+        elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
+            self.untested[key] = event["device"]
         elif kind == "untested":
-            self._fail(self.runs.get(event["run"], []), event)
+            self._fail(self.runs.get(event["run"], []), _judged(event))
         elif kind in ("done", "stopped"):
-            del self.running[key]
-            if kind == "done":
-                self.done.add(key)
-        elif kind == "failed" and self._tries_again(key, event["failure"]):
+            self._ended(key, kind)
+        elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
+            event = _judged(event)
             self._failed(key, event)
         self.view(event)
+
+    def _ended(self, key: str, kind: str) -> None:
+        """Take note of a job's end; what is left to be tested waits for another attempt."""
+        node = self.running.pop(key)
+        if kind == "done":
+            self.done.add(key)
+            if key in self.untested:
+                self._shrink(self.untested.pop(key))
+                self.waiting = {key: node, **self.waiting}
 
     def _finish(self, run: Run) -> None:
         if run in self.outcome.left:
@@ -165,14 +200,29 @@ class _Scheduler:
                 if other.choice and all((name, run.seed) in self.there for name in other.choice.among):
                     self._finish(other)
 
-    def _tries_again(self, key: str, failure: str) -> bool:
-        """Whether the job waits for another attempt: its process was killed, and not too often yet."""
+    def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
+        """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
         self.attempts[key] = self.attempts.get(key, 0) + 1
-        if failure != "killed" or self.attempts[key] >= ATTEMPTS:
+        if _is_memory(event) and self._goes_alone(key, event):
+            self._shrink(event["device"])
+        elif event["failure"] != "killed" or self.attempts[key] >= ATTEMPTS:
             return False
+        self.untested.pop(key, None)
         self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
         self.history.pop(key, None)  # what is trained again is told again
         return True
+
+    def _goes_alone(self, key: str, event: dict[str, Any]) -> bool:
+        """Whether what did not fit is tried again with nothing beside it, as it was not yet."""
+        if key not in self.untested and (key in self.alone or event.get("jobs", 1) == 1):
+            return False
+        self.alone.add(key)
+        return True
+
+    def _shrink(self, device: str) -> None:
+        """Run one job fewer at once on a device where memory did not suffice."""
+        left = self.executor.shrink(device)
+        self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
 
     def _failed(self, key: str, event: dict[str, Any]) -> None:
         del self.running[key]
@@ -195,5 +245,20 @@ class _Scheduler:
 
     def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
         self.outcome.left.remove(run)
-        self.outcome.failed.append((run, reason))
+        self.outcome.failed.append(Failure(run, kind, reason))
         self.record.failed(run, kind, reason, log)
+
+
+def _is_memory(event: dict[str, Any]) -> bool:
+    """Whether memory did not suffice: an error said so, or the system killed the process, as it does then."""
+    return event["failure"] == "memory" or event.get("exit") == -KILLED
+
+
+def _judged(event: dict[str, Any]) -> dict[str, Any]:
+    """The failure of a job that was alone and did not fit, told as such; any other as it is."""
+    if event["failure"] == "memory":
+        return event | {"message": NO_ROOM}
+    if _is_memory(event):
+        problem = "its process was killed (SIGKILL), as the system does where memory runs out, with no other job beside it too"
+        return event | {"failure": "memory", "message": f"{problem}; a smaller batch_size or model.image_size may help"}
+    return event

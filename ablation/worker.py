@@ -36,6 +36,21 @@ THREADS = 1  # per run on the CPU: it changes bits, so it is the same however ma
 Emit = Callable[[dict[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a training's checkpoint is written: after so many epochs, or so many seconds where these are given."""
+
+    epochs: int = 1
+    seconds: float = 0.0
+
+    def is_due(self, epoch: int, since: float) -> bool:
+        """Whether one is written after this epoch of the stage, the last having been `since` seconds ago."""
+        return since >= self.seconds if self.seconds else epoch % self.epochs == 0
+
+
+EVERY_EPOCH = Rhythm()
+
+
 class Interrupted(Exception):  # noqa: N818  it is no error
     """The user asked to stop; the last epoch is saved."""
 
@@ -74,6 +89,7 @@ class Job:
     results: Path  # the folder of all results
     shelf: Path | None  # where features of a frozen backbone lie that several trainings share, or None
     sharers: int  # how many trainings do
+    rhythm: Rhythm = EVERY_EPOCH
 
 
 def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
@@ -124,17 +140,34 @@ def _train(job: Job, device: torch.device, folder: Path, emit: Emit, should_stop
     setup = _setup(job, device)
     state = _resumed(job, setup, folder) or _begun(job, setup)
 
+    saved_at = time.monotonic()
+
+    def save(state: State, name: str) -> None:
+        nonlocal saved_at
+        checkpoints.write(folder / name, *_as_file(job, setup, state))
+        saved_at = time.monotonic()
+
     def after_epoch(state: State) -> None:
         is_last = state.epoch == job.until
-        checkpoints.write(folder / (checkpoints.FINAL if is_last else checkpoints.CHECKPOINT), *_as_file(job, setup, state))
+        is_saved = is_last or job.rhythm.is_due(state.epoch, time.monotonic() - saved_at)
+        if is_saved:
+            save(state, checkpoints.FINAL if is_last else checkpoints.CHECKPOINT)
         emit({"kind": "epoch", "epoch": state.epoch, "row": state.history[-1]})
         if should_stop() and not is_last:
+            if not is_saved:
+                save(state, checkpoints.CHECKPOINT)
             raise Interrupted
 
     train_epochs(setup, state, job.until, after_epoch)
     for path in folder.glob("*.safetensors"):  # the last checkpoint, and tested weights of an earlier training
         if path.name != checkpoints.FINAL:
             path.unlink()
+
+
+def first_state(job: Job, device: torch.device) -> tuple[Setup, State]:
+    """What a job trains with, and its state before its first epoch, whatever was saved."""
+    setup = _setup(job, device)
+    return setup, _begun(job, setup)
 
 
 def _setup(job: Job, device: torch.device) -> Setup:

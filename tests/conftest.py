@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import warnings
 from types import SimpleNamespace
@@ -59,13 +60,13 @@ def ablate(folder, monkeypatch):
     from ablation import cli, commands
     from tests.tiny import InlineExecutor
 
-    def call(*words, stop_after=0, signals=1):
+    def call(*words, stop_after=0, signals=1, number=signal.SIGINT):
         made = []
 
         class Kept(InlineExecutor):
             def __init__(self, *args):
                 super().__init__(*args)
-                self.stop_after, self.signals = stop_after, signals
+                self.stop_after, self.signals, self.number = stop_after, signals, number
                 made.append(self)
 
         monkeypatch.setattr(commands, "LocalExecutor", Kept)

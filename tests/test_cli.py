@@ -175,13 +175,17 @@ def wait_until_gone(group, seconds=30):
         time.sleep(0.1)
 
 
-def test_ctrl_c_while_it_starts(folder):
-    """Before anything trains, Ctrl-C is status 130 with the command to go on, and neither the command nor its workers complain."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_while_it_starts(folder, number):
+    """Before anything trains, Ctrl-C and what a cluster sends to all processes are status 130 with the command to go on.
+
+    Neither the command nor its workers complain.
+    """
     file = write(folder, base={"data": BASE["data"]})
     process = started(file, folder)
     wait_until(lambda: len(children(process.pid)) >= 2, process)  # the tracker of shared memory, and a worker
     time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err

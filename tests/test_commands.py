@@ -1,15 +1,22 @@
 """The commands, each through its command line, within this process."""
 
+import contextlib
+import io
 import json
+import os
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 from ablation import commands, explain, keys, preparation, scheduler, worker
 from ablation.errors import ConfigError, DataError
+from ablation.scheduler import Failure
 from ablation.techniques import posthoc
 from ablation.tracking.store import Store
 from tests.tiny import CPU, write
@@ -80,6 +87,45 @@ def test_one_failure_stops_nothing_else(ablate):
     third = ablate("run", file, "--rerun", "retry")
     assert (third.status, third.epochs) == (1, 0)  # an epoch that fails is none
     assert "1 to do" in third.err
+
+
+def test_failures_are_told_by_reason(ablate):
+    """At the end there is a line for each reason, with its arms and seeds, and one with what to do; the status is 1."""
+    file = study(ablate, variants={"bad": BAD, "worse": BAD | {"sampler": "class_balanced"}}, seeds=[0, 1, 2])
+    told = ablate("run", file)
+    assert told.status == 1
+    at = next(i for i, line in enumerate(told.err.splitlines()) if line.startswith("failed: "))
+    line, to_do = told.err.splitlines()[at : at + 2]
+    assert line.startswith("failed: bad seeds 0-2, worse seeds 0-2: the training loss became ")
+    assert to_do == "  to do: another setting in the file is another run; --rerun retry tries the same again"
+    assert told.err.count("\nfailed: ") == 1
+
+
+def test_a_failure_of_each_kind_says_what_to_do():
+    """Arms that failed alike share a line; those that failed otherwise have their own, and every kind has its word of advice."""
+    one, other = SimpleNamespace(arm="a", seed=4), SimpleNamespace(arm="b", seed=0)
+    failed = [Failure(one, "memory", "too large"), Failure(other, "store", "no space"), Failure(other, "memory", "too large")]
+    lines = commands.failure_lines([*failed, Failure(one, "", "failed before")])
+    assert lines == [
+        "failed: a seed 4, b seed 0: too large",
+        f"  to do: {commands.TO_DO['memory']}",
+        "failed: b seed 0: no space",
+        f"  to do: {commands.TO_DO['store']}",
+        "failed: a seed 4: failed before",
+    ]
+    assert set(commands.TO_DO) == {"nan", "bug", "data", "memory", "store", "killed"}
+
+
+def test_fewer_at_once_is_told_once(ablate):
+    """Where memory runs out the user is told how many go on at once, the first time on each device, and the time left goes by it."""
+    session = commands.Session(commands.Options(study(ablate)), Console(file=io.StringIO(), width=1000))
+    board = SimpleNamespace(clock=SimpleNamespace(num_slots=3), snapshot=dict)
+    notes = commands.Notes(SimpleNamespace(study=session.study), session, board)
+    for jobs in (2, 1):
+        notes({"kind": "memory", "device": "cuda:0", "jobs": jobs, "slots": jobs}, lambda _: None)
+    told = session.console.file.getvalue()
+    assert told.count("system does then): 2 at once from now on, and one fewer") == told.count("\n") == 1
+    assert board.clock.num_slots == 1
 
 
 def test_what_cannot_be_tested_takes_nothing_along(ablate, monkeypatch):
@@ -222,6 +268,65 @@ def test_ctrl_c_stops_after_the_epoch_and_the_same_command_goes_on(ablate, tmp_p
     assert predictions(other) == found
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_what_a_cluster_sends_stops_as_ctrl_c_does(ablate, number):
+    """SIGTERM and SIGUSR1 stop after the epoch, and the same command goes on from it; afterwards they do what they did before."""
+    before = signal.getsignal(number)
+    file = study(ablate)
+    stopped = ablate("run", file, stop_after=1, number=number)
+    assert (stopped.status, stopped.epochs) == (130, 1)
+    assert "stopping after this epoch; once more to stop at once" in stopped.err
+    assert f"To go on: ablate run {file}" in stopped.err
+    assert signal.getsignal(number) == before
+    assert ablate("run", file).epochs == 3
+    twice = ablate("run", file, "--rerun", "force", stop_after=1, signals=2, number=number)
+    assert twice.status == 130
+    assert "stopped; to go on: ablate run" in twice.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_each_of_them_ends_what_is_starting(ablate, monkeypatch, number):
+    """While data are looked at and workers are started, each is status 130 with the command to go on, even if a library swallows it."""
+
+    def swallowed(_session):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    monkeypatch.setattr(commands.Session, "check", swallowed)
+    monkeypatch.setattr(commands, "execute", lambda *_, **__: scheduler.Outcome())
+    file = study(ablate)
+    ended = ablate("run", file)
+    assert (ended.status, ended.epochs) == (130, 0)
+    assert f"stopped; to go on: ablate run {file}" in ended.err
+
+
+def test_how_often_checkpoints_are_written_changes_no_result(ablate):
+    """--save-every is passed on to every training and is in no key: what it trained is not trained again without it."""
+    file = study(ablate, base={"epochs": 4})
+    stopped = ablate("run", file, "--save-every", 3, stop_after=1)
+    assert (stopped.status, stopped.epochs) == (130, 1)
+    assert f"To go on: ablate run {file} --save-every 3" in stopped.err
+    assert ablate("run", file, "--save-every", "10m").epochs == 7
+    assert ablate("run", file).epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rhythm"), [("5", worker.Rhythm(epochs=5)), ("10m", worker.Rhythm(seconds=600)), ("1h30m", worker.Rhythm(seconds=5400))]
+)
+def test_a_rhythm_is_epochs_or_a_time(text, rhythm):
+    """A bare number counts epochs; with units it is a time."""
+    assert commands.parse_rhythm(text) == rhythm
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "often", "0m", "1.5"])
+def test_a_wrong_rhythm_is_told(ablate, text):
+    """Whatever is neither is status 2 with what was found and expected."""
+    told = ablate("run", study(ablate), f"--save-every={text}")
+    assert told.status == 2
+    assert f"--save-every: found '{text}'; expected a count of epochs such as 5, or a time such as 10m" in told.err
+
+
 def predictions(folder):
     return {path.parent.name: path.read_bytes() for path in folder.glob("mlruns/results/*/predictions.parquet")}
 
@@ -244,6 +349,58 @@ def test_a_budget_ends_what_begins(ablate):
     assert (result.status, result.epochs) == (130, 0)
     assert f"the budget is used up; 2 runs are left. To go on: ablate run {file} --budget 0.000000001s" in result.err
     assert ablate("run", file, "--budget", "1h30m").status == 0
+
+
+@pytest.mark.parametrize(
+    "layers", [{}, {"sweeps": {"tilt": {"posthoc": "logit_adjustment", "over": {"posthoc.tau": [0.5, 2.0]}, "choose": "val/accuracy"}}}]
+)
+def test_what_was_forced_goes_on_without_the_word(ablate, layers):
+    """Stopped while everything is done again, the printed command does again exactly what was not, and then nothing more."""
+    base = {"data": DIGITS | {"validation": 0.2, "longtail": {"name": "linear", "largest": 30, "smallest": 10}}}
+    file = study(ablate, base=base, seeds=[0, 1], **layers)
+    assert ablate("run", file).epochs == 8
+    old = finished()
+
+    def states(*words):
+        return {run["state"] for run in json.loads(ablate("plan", file, "--json", *words).out)["runs"]}
+
+    stopped = ablate("run", file, "--rerun", "force", stop_after=3)
+    assert (stopped.status, stopped.epochs) == (130, 3)
+    assert f"To go on: ablate run {file}\n" in stopped.err
+    again = finished() - old
+    assert len(old) > len(again) > 0
+    assert ablate("run", file, "--arm", "baseline", "--seed", 0).epochs == 0  # it was done again first
+    assert states("--rerun", "keep") == {"done"}
+    assert states() > {"done"}
+    rest = ablate("run", file)
+    assert (rest.status, rest.epochs) == (0, 5)
+    assert len(finished() - old) == len(old)
+    assert again < finished()
+    assert ablate("run", file).epochs == 0
+
+
+def test_a_budget_and_force_go_on_together(ablate, monkeypatch):
+    """Under a budget of one training each, forced runs are done again one after the other by the commands that are printed."""
+    results = ablate.folder / "mlruns" / "results"
+    file = study(ablate)
+    ablate("run", file)
+    old = finished()
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: 10.0 * len(list(results.glob("*/result.json")))))
+    first = ablate("run", file, "--rerun", "force", "--budget", "5s")
+    assert (first.status, first.epochs) == (130, 2)
+    assert f"To go on: ablate run {file} --budget 5s\n" in first.err
+    told = json.loads(ablate("plan", file, "--json").out)["runs"]
+    assert [(run["arm"], run["reason"]) for run in told] == [("baseline", "recorded"), ("cb", "was forced")]
+    second = ablate("run", file, "--budget", "5s")
+    assert (second.status, second.epochs) == (0, 2)
+    assert len(finished() - old) == 2
+    assert ablate("run", file, "--budget", "5s").epochs == 0
+
+
+def finished():
+    """The ids of the finished runs of the store."""
+    runs = Store.open().runs_of("tiny")
+    return {run["run_id"] for run in runs if run["tags"]["ablation.kind"] == "run" and run["status"] == "FINISHED"}
 
 
 def test_what_a_budget_leaves_is_balanced(ablate, monkeypatch):

@@ -7,10 +7,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from ablation.executors import local
 from ablation.executors.local import LocalExecutor
 from tests.tiny import Planned, write
 
@@ -37,12 +39,13 @@ def events_until(executor, kinds, seconds=90):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a process blocks")
-def test_workers_are_deaf_to_ctrl_c_from_the_start(executor):
-    """SIGINT is blocked in a worker before its first line of Python, and not in this process."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_workers_are_deaf_to_what_stops_from_the_start(executor, number):
+    """What asks the command to stop is blocked in a worker before its first line of Python, and not in this process."""
     pid = executor._slots[0].process.pid
     masks = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-    assert int(masks["SigBlk"], 16) & (1 << (signal.SIGINT - 1))
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert int(masks["SigBlk"], 16) & (1 << (number - 1))
+    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_worker_gives_the_bits_of_this_process(executor, tmp_path):
@@ -87,6 +90,72 @@ def test_a_killed_worker_is_told_and_replaced(executor, tmp_path):
     assert first["epoch"] > 1  # it goes on from the last checkpoint
     executor.ask_to_stop()
     assert events_until(executor, ("done", "failed", "stopped"))[-1]["kind"] == "stopped"
+
+
+class NoProcess:
+    """A worker's process that does nothing, and the pipe to it."""
+
+    def __init__(self):
+        self.alive, self.sent = True, []
+
+    def is_alive(self):
+        return self.alive
+
+    def kill(self):
+        self.alive = False
+
+    def join(self, _seconds):
+        assert not self.alive
+
+    def send(self, job):
+        self.sent.append(job.key)
+
+
+def idle_executor(monkeypatch, devices, num_jobs):
+    """An executor whose workers do nothing."""
+
+    def start(_self, device):
+        process = NoProcess()
+        return local._Slot(process, process, device)
+
+    monkeypatch.setattr(LocalExecutor, "_start", start)
+    return LocalExecutor(devices, num_jobs)
+
+
+def test_alone_means_nothing_else_on_the_device(monkeypatch):
+    """A job that goes alone takes an idle device, ends the idle processes there, and keeps the others off until it ends."""
+    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
+    first, before = made._slots[0], list(made._slots)
+    made.submit(SimpleNamespace(key="a"))
+    assert (first.busy, made.num_idle, made.num_free) == ("a", 1, 3)
+    made.submit(SimpleNamespace(key="big"), alone=True)
+    assert [slot.process.alive for slot in before] == [True, True, False, False]
+    assert (made.num_idle, made.num_free) == (0, 1)
+    assert [slot.busy for slot in made._slots if slot.device == "cuda:1"] == ["big", ""]
+    made.submit(SimpleNamespace(key="b"))
+    assert [slot.busy for slot in made._slots if slot.device == "cuda:0"] == ["a", "b"]
+    made.close()
+
+
+def test_a_device_takes_one_job_fewer_but_at_least_one(monkeypatch):
+    """Shrinking ends a process that is free, on that device alone, and leaves one slot."""
+    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
+    made.submit(SimpleNamespace(key="a"))
+    assert made.shrink("cuda:0") == 1
+    assert [(slot.device, slot.busy) for slot in made._slots] == [("cuda:0", "a"), ("cuda:1", ""), ("cuda:1", "")]
+    assert [made.shrink("cuda:1"), made.shrink("cuda:1")] == [1, 1]
+    assert made.num_slots == 2
+    made.close()
+
+
+def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
+    """The event says on which device and how many jobs that takes; the process that holds on to memory is gone afterwards."""
+    slot = executor._slots[0]
+    event = {"kind": "failed", "failure": "memory", "message": "", "log": ""}
+    monkeypatch.setattr(slot, "pipe", SimpleNamespace(recv=lambda: event))
+    found = executor._receive(slot)
+    assert (found["device"], found["jobs"]) == ("cpu", 1)
+    assert not slot.process.is_alive()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the closed pipe ends a worker, at its next epoch")

@@ -68,6 +68,37 @@ def test_an_empty_store_is_told(ablate):
     assert "holds no study yet" in done.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report"],
+        ["report", "--check", "report.md"],
+        ["status"],
+        ["log", "a", 0],
+        ["compare", "a", "b"],
+        ["verify", "a", 0],
+        ["export", "a", "out"],
+        ["pack", "s.zip"],
+    ],
+)
+def test_looking_makes_nothing(ablate, tmp_path, monkeypatch, words):
+    """Where nothing was run a command that only looks is status 2 with one sentence, and leaves the folder empty."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    done = ablate(*words)
+    assert done.status == 2
+    assert len(done.err.splitlines()) == 1
+    assert not list(empty.iterdir())
+
+
+def test_a_folder_without_a_store_is_clean(ablate, tmp_path, monkeypatch):
+    """There is nothing to delete where nothing was run, and nothing is made for it."""
+    monkeypatch.chdir(tmp_path / "mlruns")
+    assert ablate("clean").status == 0
+    assert not (tmp_path / "mlruns" / "mlruns").exists()
+
+
 def test_compare_prints_every_part(looked, study):
     """Settings, results, classes, images and runs are printed as plain tables, from the store as from the zip."""
     done = looked("compare", "cb", "baseline")

@@ -107,9 +107,9 @@ def test_children_begin_after_their_parents(num_slots):
 def test_a_failure_stops_what_depends_on_it(broken, lost):
     """What is below a failed stage fails with its reason; everything else finishes."""
     outcome, record, _ = carried_out(Executor(2, ends={broken: ["nan"]}, results=RESULTS))
-    assert {one.arm for one, _ in outcome.failed} == {f"arm-{key}" for key in lost}
+    assert {one.run.arm for one in outcome.failed} == {f"arm-{key}" for key in lost}
     assert {one.arm for one in outcome.finished} == {f"arm-{key}" for key in RESULTS if key not in lost}
-    assert {reason for _, reason in outcome.failed} == {"nan!"}
+    assert {(one.kind, one.reason) for one in outcome.failed} == {("nan", "nan!")}
     assert {told[1] for told in record.told if told[0] == "failed"} == {f"arm-{key}" for key in lost}
 
 
@@ -172,6 +172,88 @@ def test_a_budget_ends_the_beginning():
     assert len(outcome.left) + len(outcome.finished) == len(RUNS)
     assert outcome.left
     assert executor.asked
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------------
+
+
+class Crowded(Executor):
+    """One device on which a job needs so much room as `needs` says (else 1) of `room`; what does not fit beside the others fails at once.
+
+    `how` says what that looks like: `memory`, an error; `killed`, SIGKILL; `untested`, a training that is done and cannot be tested.
+    """
+
+    def __init__(self, num_slots, room, needs=None, how="memory", results=RESULTS):
+        super().__init__(num_slots, results=results)
+        self.room, self.needs, self.how, self.alone, self.shrunk = room, needs or {}, how, "", []
+
+    @property
+    def num_free(self):
+        return 0 if self.alone in self.running else self.num_slots - len(self.running)
+
+    @property
+    def num_idle(self):
+        return int(not self.running)
+
+    def submit(self, job, *, alone=False):
+        super().submit(job)
+        assert not alone or self.running == [job.key]
+        self.alone = job.key if alone else ""
+
+    def shrink(self, device):
+        assert len(self.running) < self.num_slots
+        self.num_slots -= 1
+        self.shrunk.append(device)
+        return self.num_slots
+
+    def events(self, timeout):
+        if sum(self.needs.get(key, 1) for key in self.running) <= self.room:
+            return super().events(timeout)
+        key = self.running.pop()
+        about = {"stage": key, "message": "?", "log": "", "device": "cuda:0", "jobs": self.num_slots}
+        if self.how == "untested":
+            untested = [{"kind": "untested", "failure": "memory", "run": one, **about} for one in self.results[key]]
+            return [*untested, {"kind": "done", "stage": key}]
+        return [{"kind": "failed", "failure": self.how, **({"exit": -9} if self.how == "killed" else {}), **about}]
+
+
+@pytest.mark.parametrize("how", ["memory", "killed", "untested"])
+def test_what_does_not_fit_is_tried_alone_and_fewer_run(how):
+    """What ran out of memory beside others is done alone, everything finishes, and the view is told of each job fewer and of no failure."""
+    executor = Crowded(3, room=1, how=how)
+    nodes = [node(key) for key in RESULTS]
+    outcome, _, seen = carried_out(executor, nodes)
+    assert not outcome.failed
+    assert not outcome.left
+    assert len(outcome.finished) == len(RUNS)
+    assert executor.num_slots == 1
+    told = [event for event in seen if event["kind"] == "memory"]
+    assert [(event["device"], event["jobs"], event["slots"]) for event in told] == [("cuda:0", 2, 2), ("cuda:0", 1, 1)]
+    assert not [event for event in seen if event["kind"] in ("failed", "untested") and how != "untested"]
+
+
+@pytest.mark.parametrize(
+    ("how", "num_slots"), [("memory", 3), ("memory", 1), ("killed", 3), ("killed", 1), ("untested", 3), ("untested", 1)]
+)
+def test_what_does_not_fit_alone_fails(how, num_slots):
+    """A job that is too large even by itself fails as `memory` with a sentence of its own; what does not depend on it finishes."""
+    executor = Crowded(num_slots, room=4, needs={"other": 9}, how=how)
+    outcome, _, _ = carried_out(executor)
+    assert {one.run.arm for one in outcome.failed} == {"arm-other"}
+    assert {one.arm for one in outcome.finished} == {"arm-first", "arm-middle", "arm-last", "arm-alone"}
+    assert outcome.failed[0].kind == "memory"
+    assert "with no other job beside it" in outcome.failed[0].reason
+    assert executor.num_slots == max(1, num_slots - 1)
+    assert executor.log.count("other") == (1 if num_slots == 1 and how != "killed" else 2)
+
+
+def test_another_end_than_sigkill_is_no_lack_of_memory():
+    """A process that a broken library ended is tried again once, beside the others as before, and fails as killed."""
+    executor = Executor(2, ends={"alone": ["killed"] * ATTEMPTS}, results=RESULTS)
+    outcome, _, seen = carried_out(executor)
+    assert [(one.run.arm, one.kind) for one in outcome.failed] == [("arm-alone", "killed")]
+    assert executor.num_slots == 2
+    assert not [event for event in seen if event["kind"] == "memory"]
 
 
 # --- the order, and the budget -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,8 @@ import torch
 from filelock import FileLock
 
 from ablation.errors import ConfigError, DataError, TrainingError
-from ablation.worker import failure, link
+from ablation.training import checkpoints
+from ablation.worker import EVERY_EPOCH, Interrupted, Rhythm, failure, link
 from ablation.worker import run as run_job
 from tests.tiny import CPU, Planned, write
 
@@ -29,6 +31,51 @@ def test_a_job_trains_tests_and_says_so(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*.*") if path.is_file()}
     assert carried_out(job) == ["result"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+class At:
+    """A job that is asked to stop after so many epochs, and which checkpoints it had by then."""
+
+    def __init__(self, job, after=0):
+        self.path, self.after, self.epochs, self.saved = job.stages / job.key / checkpoints.CHECKPOINT, after, 0, []
+        self.job = job
+
+    def emit(self, event):
+        self.epochs += event["kind"] == "epoch"
+        found = checkpoints.record(self.path)
+        self.saved.append(found["epoch"] if found else 0)
+
+    def run(self):
+        run_job(self.job, CPU, self.emit, lambda: self.epochs == self.after)
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "saved"),
+    [
+        (EVERY_EPOCH, [1, 2, 3, 4]),
+        (Rhythm(epochs=2), [0, 2, 2, 4]),
+        (Rhythm(epochs=9), [0] * 4),
+        (Rhythm(seconds=1e-9), [1, 2, 3, 4]),
+        (Rhythm(seconds=3600), [0] * 4),
+    ],
+)
+def test_checkpoints_keep_their_rhythm_and_change_no_bits(tmp_path, rhythm, saved):
+    """A checkpoint is written as often as asked, and when stopped in any case; what goes on ends with the bits of the undisturbed."""
+    planned, whole = (Planned(write(tmp_path, base={"epochs": 5}), tmp_path / name) for name in ("stopped", "whole"))
+    (job,) = planned.jobs()
+    job = replace(job, rhythm=rhythm)
+    stopped = At(job, after=4)
+    with pytest.raises(Interrupted):
+        stopped.run()
+    assert stopped.saved == saved
+    assert checkpoints.record(stopped.path)["epoch"] == 4
+    again = At(job)
+    again.run()
+    assert again.epochs == 1
+    assert whole.carry_out() == 5
+    mine, other = (checkpoints.read(one.last_stage("baseline") / checkpoints.FINAL).tensors for one in (planned, whole))
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):

@@ -75,10 +75,10 @@ class Planned:
 
 
 class InlineExecutor:
-    """Carries jobs out in this process, one after another, within `events`; Ctrl-C comes after `stop_after` epochs, once or twice."""
+    """Carries jobs out in this process, one after another, within `events`; a signal comes after `stop_after` epochs, once or twice."""
 
     num_slots = 1
-    stop_after, signals = 0, 1
+    stop_after, signals, number = 0, 1, signal.SIGINT
 
     def __init__(self, devices=("cpu",), num_jobs=1):
         self.waiting, self.trained, self.stop = [], 0, Event()
@@ -101,12 +101,12 @@ class InlineExecutor:
                 self.trained += event["kind"] == "epoch"
                 if event["kind"] == "epoch" and self.trained == self.stop_after:
                     self.stop.set()
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), self.number)
 
             pipe = type("Pipe", (), {"send": staticmethod(send)})
             found.append(_finish(job, CPU, pipe, self.stop) | {"stage": job.key})
             if self.stop.is_set() and self.signals == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), self.number)
         return found
 
     def ask_to_stop(self):

@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
+from ablation import signals
 from ablation.worker import THREADS, Interrupted, Job, failure, run
 
 
@@ -24,20 +24,28 @@ class _Slot:
     pipe: Connection
     device: str
     busy: str = ""
+    is_alone: bool = False  # whether nothing else may run on its device while it is busy
+
+    def kill(self) -> None:
+        """End the process, whatever it does; what it held of the device's memory is free then."""
+        with contextlib.suppress(OSError, ValueError):
+            self.process.kill()
+        self.process.join(5)
 
 
 class LocalExecutor:
-    """Runs jobs in `num_jobs` processes for each device; start_ahead begins importing before the first job is there."""
+    """Runs jobs in `num_jobs` processes for each device, which begin importing before the first job is there."""
 
     def __init__(self, devices: list[str], num_jobs: int) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._stop: Event = self._context.Event()
+        with signals.deaf():  # the process that keeps track of it must not end before the others do
+            self._stop: Event = self._context.Event()
         self._slots = [self._start(device) for device in devices for _ in range(num_jobs)]
 
     def _start(self, device: str) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, device, self._stop, os.getpid()), daemon=True)
-        with _deaf():
+        with signals.deaf():
             process.start()
         theirs.close()
         return _Slot(process, ours, device)
@@ -45,20 +53,48 @@ class LocalExecutor:
     @property
     def num_free(self) -> int:
         """How many jobs could start now."""
-        return sum(not slot.busy for slot in self._slots)
+        return len(self._free())
 
     @property
     def num_slots(self) -> int:
         """How many jobs can run at once."""
         return len(self._slots)
 
-    def submit(self, job: Job) -> None:
-        """Start a job in a free slot."""
-        number = next(i for i, slot in enumerate(self._slots) if not slot.busy)
-        if not self._slots[number].process.is_alive():
-            self._slots[number] = self._start(self._slots[number].device)
-        self._slots[number].pipe.send(job)
-        self._slots[number].busy = job.key
+    @property
+    def num_idle(self) -> int:
+        """How many devices nothing runs on."""
+        return len(self._idle())
+
+    def _free(self) -> list[_Slot]:
+        closed = {slot.device for slot in self._slots if slot.busy and slot.is_alone}
+        return [slot for slot in self._slots if not slot.busy and slot.device not in closed]
+
+    def _idle(self) -> list[str]:
+        busy = {slot.device for slot in self._slots if slot.busy}
+        return list(dict.fromkeys(slot.device for slot in self._slots if slot.device not in busy))
+
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        """Start a job in a free slot; `alone`, on an idle device that holds nothing else until the job ends, not even an idle process."""
+        slot = next(slot for slot in self._free() if not alone or slot.device in self._idle())
+        if alone:
+            for other in [one for one in self._slots if one.device == slot.device]:
+                other.kill()
+        if not slot.process.is_alive():
+            number = self._slots.index(slot)
+            slot = self._slots[number] = self._start(slot.device)
+        slot.pipe.send(job)
+        slot.busy, slot.is_alone = job.key, alone
+
+    def shrink(self, device: str) -> int:
+        """Run one job fewer at once on a device, on which one must just have ended; the number that is left, at least one."""
+        slot = next(slot for slot in self._slots if slot.device == device and not slot.busy)
+        slot.kill()
+        if self._num_on(device) > 1:
+            self._slots.remove(slot)
+        return self._num_on(device)
+
+    def _num_on(self, device: str) -> int:
+        return sum(slot.device == device for slot in self._slots)
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call, after at most `timeout` seconds: started, epoch, result, done, failed, stopped."""
@@ -75,8 +111,13 @@ class LocalExecutor:
             slot.process.join(5)
             code = slot.process.exitcode
             event = {"kind": "failed", "stage": slot.busy, "failure": "killed", "message": f"its process ended with {code}", "log": ""}
+            event["exit"] = code
+        if event["kind"] in ("failed", "untested"):
+            event |= {"device": slot.device, "jobs": self._num_on(slot.device)}
         if event["kind"] in ("done", "failed", "stopped"):
             slot.busy = ""
+        if event["kind"] == "failed" and event["failure"] == "memory":
+            slot.kill()  # what it still holds is in the way of the others
         return event
 
     def ask_to_stop(self) -> None:
@@ -87,27 +128,15 @@ class LocalExecutor:
         """End all processes, whatever they do."""
         for slot in self._slots:
             with contextlib.suppress(OSError, ValueError):
-                slot.process.terminate()
+                slot.process.kill()  # they are deaf to anything milder
         for slot in self._slots:
             slot.process.join(5)
 
 
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Blocks Ctrl-C, for processes that begin meanwhile for good: it is the coordinator that decides when to stop."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    for number in signals.NUMBERS:
+        signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
     _die_with_parent(parent)
     _keep_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for

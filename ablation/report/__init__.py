@@ -17,7 +17,7 @@ def load(study: "str | Study") -> "Frames":
     """The frames of a study, or of the study of that name, in the store that `run` writes to."""
     from ablation.tracking.store import Store
 
-    return frames(Store.open().recorded(study if isinstance(study, str) else study.name))
+    return frames(Store.open(make=False).recorded(study if isinstance(study, str) else study.name))
 
 
 def frames(recorded: "Recorded") -> "Frames":

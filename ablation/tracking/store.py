@@ -111,17 +111,21 @@ class Store:
         self._places: dict[str, str] = {}  # run id -> where its artifacts lie, which never changes
 
     @classmethod
-    def open(cls, root: Path | None = None) -> "Store":
+    def open(cls, root: Path | None = None, *, make: bool = True) -> "Store":
         """The store that MLFLOW_TRACKING_URI names, else the one under `root` (mlruns/); the database is made under a lock.
 
-        Raises StoreError where it cannot be reached.
+        With `make` false nothing is made where there is none. Raises StoreError where it cannot be reached.
         """
         root = (root or Path("mlruns")).resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root}/mlflow.db"
+        if not make and not cls.is_there(root):
+            raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
+        is_ours = uri == f"sqlite:///{root}/mlflow.db"
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / "store.lock"):
-                if uri == f"sqlite:///{root}/mlflow.db":
+            if make:
+                root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / "store.lock") if make or is_ours else contextlib.nullcontext():
+                if is_ours:
                     make_database(root / "mlflow.db")
                     repoint(root)
                 store = cls(uri, root)
@@ -129,6 +133,11 @@ class Store:
         except (MlflowException, OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
         return store
+
+    @staticmethod
+    def is_there(root: Path | None = None) -> bool:
+        """Whether the shell names a store, or there is a database under `root` (mlruns/)."""
+        return bool(os.environ.get("MLFLOW_TRACKING_URI")) or ((root or Path("mlruns")) / "mlflow.db").exists()
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 

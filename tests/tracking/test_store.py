@@ -339,3 +339,20 @@ def test_a_database_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):
     (root / "making-of-the-killed").mkdir()
     assert Store.open(root).studies() == []
     assert not list(root.glob("making-*"))
+
+
+def test_looking_makes_nothing(tmp_path, monkeypatch):
+    """Where there is no store, one that is opened to be read is a StoreError, and the folder stays empty."""
+    monkeypatch.chdir(tmp_path)
+    assert not Store.is_there()
+    with pytest.raises(StoreError, match="holds no study yet"):
+        Store.open(make=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_is_there_is_read(tmp_path, empty_database):
+    """A database that is there is opened to be read as to be written."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
+    assert Store.is_there(tmp_path / "mlruns")
+    assert Store.open(tmp_path / "mlruns", make=False).studies() == []

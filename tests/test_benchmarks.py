@@ -1,0 +1,104 @@
+"""The plain script trains what the arms of the study train, and the benchmarks' tables say what was measured."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import ablation
+from ablation.matrix import load_study
+from benchmarks import gpu, plain_script, run
+
+TINY = ["--data", "digits", "--model", "test_efficientnet", "--image-size", "16", "--epochs", "2", "--batch-size", "32", "--workers", "0"]
+TINY += ["--largest", "30", "--smallest", "10", "--ema", "0.9", "--threads", "1", "--device", "cpu"]
+ARMS = {
+    "mixup": ["--mix", "mixup", "--sampler", "class_balanced", "--smoothing", "0.2", "--tta", "flips"],
+    "cutmix": ["--mix", "cutmix", "--mix-only-tail", "--tta", "rotate", "--ema-warmup"],
+    "decoupled": [
+        "--head-epochs",
+        "1",
+        "--head-loss",
+        "class_balanced_focal",
+        "--head-sampler",
+        "class_balanced",
+        "--select",
+        "best_on_test",
+    ],
+}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_plain_script_trains_an_arm(arm, capsys):
+    """Its last line tells a finite loss for each epoch, accuracy and speed."""
+    plain_script.main([*TINY, *ARMS[arm]])
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(told["history"]) == 2
+    assert all(0 < row["loss"] < 20 for row in told["history"])
+    assert 0 <= told["balanced_accuracy"] <= 1
+    assert told["images_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("cross_entropy", "cross_entropy"),
+        ("weighted_cross_entropy", "weighted_cross_entropy"),
+        ("balanced_softmax", "balanced_softmax"),
+        ("focal", "focal"),
+        ("class_balanced", {"name": "class_balanced", "beta": 0.9999}),
+        ("class_balanced_focal", {"name": "class_balanced_focal", "beta": 0.9999}),
+    ],
+)
+def test_its_losses_are_those_of_the_study(name, spec):
+    """Under soft targets, to the digits of float32."""
+    torch.manual_seed(0)
+    logits_BC, targets_BC = torch.randn(16, 10), torch.rand(16, 10).softmax(1)
+    counts_C = torch.linspace(500, 50, 10).round()
+    ours = ablation.make("losses", spec)(logits_BC, targets_BC, counts_C)
+    torch.testing.assert_close(plain_script.loss_of(name, logits_BC, targets_BC, counts_C), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_its_smoothing_is_the_study_s():
+    """In both conventions."""
+    targets_BC = torch.eye(10)
+    for spread in ("others", "all"):
+        ours = ablation.make("smoothings", {"epsilon": 0.2, "spread": spread})(targets_BC, torch.ones(10))
+        torch.testing.assert_close(plain_script.smoothed(targets_BC, 0.2, spread), ours)
+
+
+@pytest.mark.parametrize("profile", [None, "quick", "laptop"])
+def test_every_arm_has_its_flags(profile):
+    """The script understands them, and arms that differ get different ones, but for what only the tables tell apart."""
+    written = load_study(run.STUDY, profile)
+    found = {arm.name: tuple(run.flags(written, arm, run.HERE)) for arm in written.arms}
+    for options in found.values():
+        plain_script.parser().parse_args(list(options))
+    assert found["mixup"] != found["cb"]
+    assert found["ls"] != found["mixup"]
+    assert found["cb"] == found["reweight"]
+    distinct = {arm.name for arm in written.arms if not arm.same_as}
+    assert len(set(found.values())) == len(distinct)
+    by_hand = plain_script.parser().parse_args(list(found["decoupling"]))
+    assert (by_hand.head_epochs * 3, by_hand.mix, by_hand.smoothing, by_hand.tta) == (by_hand.epochs, "mixup", 0.2, "hflip")
+
+
+def test_the_table_and_the_file_hold_what_was_measured(tmp_path, monkeypatch, capsys):
+    """Each row with its unit; ratios where there are two sides."""
+    rows = [{"what": "a (b)", "ablate": 10.0, "plain": 40.0, "ratio": 4.0, "unit": "s"}, {"what": "c", "ablate": 1.5, "unit": "s"}]
+    monkeypatch.setitem(run.PARTS, "scaling", lambda root, quick: [dict(row) for row in rows])
+    run.main(["--only", "scaling", "--output", str(tmp_path)])
+    assert "| a (b) | 10 s | 40 s | 4.0 |\n| c | 1.5 s |  |  |" in capsys.readouterr().out
+    (file,) = tmp_path.glob("run-*.json")
+    kept = json.loads(file.read_text())
+    assert [row["ablate"] for row in kept["rows"]] == [10.0, 1.5]
+    assert kept["hardware"]
+    assert file.with_suffix(".png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_its_benchmark_says_so(tmp_path, capsys):
+    """One sentence, and the status of a command that is wrong."""
+    assert gpu.main(["--data-root", str(tmp_path)]) == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+    assert str(gpu.HERE.parent) in sys.path
