@@ -63,7 +63,7 @@ def test_its_smoothing_is_the_study_s():
     """In both conventions."""
     targets_BC = torch.eye(10)
     for spread in ("others", "all"):
-        ours = ablation.make("smoothings", {"epsilon": 0.2, "spread": spread})(targets_BC, torch.ones(10))
+        ours = ablation.make("smoothing", {"epsilon": 0.2, "spread": spread})(targets_BC, torch.ones(10))
         torch.testing.assert_close(plain_script.smoothed(targets_BC, 0.2, spread), ours)
 
 
