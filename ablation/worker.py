@@ -555,4 +555,6 @@ def _kind_of(error: Exception) -> tuple[str, str]:
         return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
     if isinstance(error, OSError):
         return "store", f"a file could not be read or written: {error}"
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # what torch says of it
+        return "data", "a batch is a single image, which batch normalisation cannot use; expected batch_size 2 or more, or drop_last: true"
     return "bug", f"{type(error).__name__}: {error}"

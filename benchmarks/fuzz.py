@@ -5,8 +5,10 @@ Usage: python benchmarks/fuzz.py [--inputs N] [--seconds S] [--seed K]   (100,00
 
 import argparse
 import contextlib
+import copy
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -14,11 +16,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
 STUDIES = [HERE.parent / "experiments.yaml", *sorted((HERE.parent / "studies").glob("*.yaml"))]
-MAX_LENGTH = 4096  # bytes of an input
+MAX_LENGTH = 6000  # bytes of an input
 MOST_SECONDS = 10  # for one input; longer is a finding
 WORDS = (
     "<<: *b",
@@ -39,12 +45,24 @@ WORDS = (
     "published",
     "choose",
 )
+KEYS = """
+of label note published over choose stages epochs train head start restart loss mix sampler augment data model optimizer schedule average
+tta posthoc classifier select name a groups margin keep seeds conditions profiles drop_one add_one grid rungs sweeps variants code
+"""
+VALUES = """
+[null, true, false, 0, 1, 2, -1, 0.5, -0.0, 1.0e+308, .nan, .inf, 9223372036854775808, "", " ", none, a, b, v, w/0.1, ../x, "*", "0.10", 猫,
+ "\\u202e", digits, focal, cutmix, test_efficientnet, [], {}, [[]], [{}], [null], {"": ""}, {name: none}, {name: focal}, {epochs: 1},
+ {over: {epochs: [1, 2]}}, {a: {of: a}}, {of: v}, {code: "x.py:Y"}, {name: ldam, max_margin: 0}, {data: {name: digits, validation: 0.5}}]
+"""
+TWO, DIGITS = "{data: digits, model: test_efficientnet, epochs: 2", "{name: digits, longtail: {name: linear, largest: 30, smallest: 10}}"
 SMALL = (
-    "study: s\nseeds: [0, 1]\nbase: {data: digits, model: test_efficientnet, epochs: 2}\nladder: {a: {}, b: {loss: focal}}\n",
-    "study: s\nseeds: [0]\nbase: &b {data: digits, epochs: 2}\nladder: {a: {}}\nvariants: {v: {of: a, optimizer: {name: sgd, lr: 1e-1}}}\n",
-    "study: s\nbase: {data: digits, epochs: 2}\nsweeps: {w: {over: {optimizer.lr: [0.1, .2], loss: [focal, {name: ldam}]}, of: a}}\n"
-    "ladder: {a: {}}\nconditions: {c: {epochs: 3}}\nprofiles: {quick: {seeds: [0], base: {epochs: 1}}}\n",
-    "study: s\nseeds: [0]\nbase: {data: {name: digits, longtail: {name: linear, largest: 30, smallest: 10}}, epochs: 4, augment: [hflip]}\n"
+    f"study: s\nseeds: [0, 1]\nbase: {TWO}}}\nladder: {{a: {{}}, b: {{loss: focal}}}}\n",
+    f"study: s\nseeds: [0]\nbase: &b {TWO}}}\nladder: {{a: {{}}}}\n"
+    "variants: {v: {of: a, optimizer: {name: sgd, lr: 1e-1}, average: {name: ema}}}\n",
+    "study: s\nseeds: [0]\nbase: {data: {name: digits, validation: 0.2}, model: test_efficientnet, epochs: 2}\nladder: {a: {}}\n"
+    "sweeps: {w: {over: {optimizer.lr: [0.1, .2], loss: [focal, {name: balanced_softmax}]}, of: a, choose: val/accuracy}}\n"
+    "conditions: {c: {epochs: 3}}\nprofiles: {quick: {seeds: [0], base: {epochs: 1}}}\n",
+    f"study: s\nseeds: [0]\nbase: {{data: {DIGITS}, model: test_efficientnet, epochs: 4, augment: [hflip]}}\n"
     "ladder: {a: {}, b: {mix: mixup}, c: {stages: [{epochs: 2}, {epochs: 2, train: head}]}}\ndrop_one: [c]\ngrid: {rungs: [b, c]}\n",
 )
 
@@ -100,7 +118,7 @@ def _seeds(corpus: Path) -> None:
     corpus.mkdir()
     words = {word for text in SMALL for word in re.findall(r"[a-z_.]+", text)} | set(WORDS)
     corpus.with_name("words").write_text("".join(f'"{word}"\n' for word in sorted(words)), encoding="utf-8")
-    for i, text in enumerate((*SMALL, *(path.read_text(encoding="utf-8")[:MAX_LENGTH] for path in STUDIES))):
+    for i, text in enumerate((*SMALL, *(path.read_text(encoding="utf-8") for path in STUDIES))):
         (corpus / f"seed-{i}").write_text(text, encoding="utf-8")
 
 
@@ -128,9 +146,49 @@ def _fuzz(atheris: object, folder: Path) -> None:
         if sum(counts.values()) % 500 == 0:
             (folder / "counts.json").write_text(json.dumps(counts))
 
-    atheris.Setup([sys.argv[0], *sys.argv[3:]], try_one)  # type: ignore[attr-defined]
+    def mutate(content: bytes, max_size: int, seed: int) -> bytes:
+        changed = _as_tree(content, random.Random(seed)) if seed % 2 else b""
+        return changed if 0 < len(changed) <= max_size else bytes(atheris.Mutate(content, max_size))  # type: ignore[attr-defined]
+
+    atheris.Setup([sys.argv[0], *sys.argv[3:]], try_one, custom_mutator=mutate)  # type: ignore[attr-defined]
     with contextlib.redirect_stdout(open(os.devnull, "w")):
         atheris.Fuzz()  # type: ignore[attr-defined]
+
+
+def _as_tree(content: bytes, chance: random.Random) -> bytes:
+    """The study with one value changed, moved or taken out; nothing where the input is no YAML. Bytes changed at random seldom are."""
+    try:
+        tree = yaml.safe_load(content)
+        places = list(_places(tree))
+        for _ in range(chance.randint(1, 3)):
+            inside, key = chance.choice(places)
+            if chance.random() < 0.2:
+                inside.pop(key)
+                break  # the other places may be gone
+            other, name = chance.choice(places)
+            inside[key] = _value(chance) if chance.random() < 0.5 else copy.deepcopy(other[name])
+            if isinstance(inside, dict) and chance.random() < 0.3:
+                inside[chance.choice(KEYS.split())] = _value(chance)
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
+    except (yaml.YAMLError, ValueError, TypeError, IndexError, KeyError, RecursionError, AttributeError, OverflowError):
+        return b""
+
+
+@cache
+def _values() -> list[Any]:
+    return list(yaml.safe_load(VALUES))
+
+
+def _value(chance: random.Random) -> Any:
+    return copy.deepcopy(chance.choice(_values()))
+
+
+def _places(tree: object) -> Iterator[tuple[Any, Any]]:
+    """Every value below, as what holds it and its key there."""
+    pairs = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    for key, value in pairs:
+        yield tree, key
+        yield from _places(value)
 
 
 def _place(error: Exception) -> str:

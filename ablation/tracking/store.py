@@ -61,7 +61,10 @@ def told(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["
 
 def unusable(uri: str, error: Exception) -> StoreError:
     """What the user is told of a store that does not answer as it should."""
-    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(_first_line(error))}")
+    told, parts = str(error), urlparse(uri)
+    for secret in filter(None, (parts.query, parts.password, parts.username)):  # MLflow quotes the address in pieces
+        told = told.replace(secret, "...")
+    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(_first_line(told))}")
 
 
 def without_secrets(text: str) -> str:
@@ -426,5 +429,5 @@ def _as_dict(run: Any) -> dict[str, Any]:
     return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics), "digest": seen[-1] if seen else ""}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or ["it does not say why"])[0][:300]

@@ -1,6 +1,7 @@
 """What image folders and tables really hold: every file is read as a viewer shows it, or is told in one line."""
 
 import io
+import json
 import os
 
 import numpy as np
@@ -9,7 +10,9 @@ from PIL import Image
 
 from ablation.data.found import few, printable
 from ablation.errors import DataError
+from ablation.worker import failure
 from tests.data.made import class_tree, opened, picture, save
+from tests.tiny import Planned, write
 
 
 def encoded(image, kind, **options):
@@ -154,3 +157,53 @@ def test_a_table_may_name_images_outside_but_nothing_else(tmp_path):
 def test_few_problems_are_lines():
     """Each problem has one line; what has no shape is an escape."""
     assert few(["a\nb: x", "\udcff: y", "\u202egnp: z"]) == "a\\nb: x\n  \\udcff: y\n  \\u202egnp: z"
+
+
+# --- labels and counts -------------------------------------------------------------------------------------------------------
+
+
+def planned(tmp_path, counts, **base):
+    """A study of seconds on such a folder, checked as a command checks it."""
+    for part, classes in counts.items():
+        class_tree(tmp_path / "root" / part, classes)
+    found = Planned(write(tmp_path, base={"data": {"name": "folder", "root": "root"}, "batch_size": 4, **base}), tmp_path / "mlruns")
+    found.preparation.check(found.study.arms, [0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("counts", "base", "words"),
+    [
+        ({"": {"a": 9}}, {}, "found one class, 'a'; expected at least two"),
+        ({"": {"a": 1, "b": 1}}, {}, "the test split has no images"),
+        ({"train": {"a": 3, "b": 3}, "test": {"a": 2, "b": 2, "c": 2}}, {}, "class 'c' is empty: it has no training images"),
+        ({"train": {"a": 3, "b": 3}, "test": {"a": 2}}, {"batch_size": 7}, "there are 6 training images; expected a smaller batch_size"),
+        ({"train": {"a": 3}, "val": {"b": 3}, "test": {"a": 3}}, {}, "class 'b' is empty: it has no training images"),
+    ],
+    ids=["one class", "no test", "class without training images", "fewer than a batch", "class in validation only"],
+)
+def test_data_that_cannot_train_are_told_before_training(tmp_path, counts, base, words):
+    """Too few classes or images end in one sentence that says what is lacking."""
+    with pytest.raises(DataError, match=words):
+        planned(tmp_path, counts, **base)
+
+
+@pytest.mark.parametrize("num_images", [1, 3])
+def test_few_images_are_enough(tmp_path, num_images):
+    """A class without test images has recall 0 and counts in no mean of recalls; fewer images than a batch train without drop_last."""
+    counts = {"train": {"a": 2, "b": num_images, "c": 2}, "test": {"a": 3, "b": 3}}
+    study = planned(tmp_path, counts, batch_size=32, drop_last=False)
+    assert study.carry_out() == 2
+    metrics = json.loads((study.result("baseline") / "result.json").read_text())["metrics"]
+    assert metrics["test/recall/c"] == 0
+    assert metrics["test/balanced_accuracy"] == pytest.approx((metrics["test/recall/a"] + metrics["test/recall/b"]) / 2)
+
+
+def test_a_batch_of_one_image_is_told(tmp_path):
+    """Batch normalisation has nothing to compare a single image with; the failure says what to set."""
+    study = planned(tmp_path, {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}, batch_size=1)
+    with pytest.raises(ValueError, match="more than 1 value") as error:
+        study.carry_out()
+    told = failure(error.value)
+    assert (told["failure"], told["log"]) == ("data", "")
+    assert "expected batch_size 2 or more" in told["message"]
