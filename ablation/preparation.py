@@ -285,6 +285,8 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
     }
     for name in [name for name, needed in looks.items() if needed and not source.num_validation]:
         raise ConfigError(name, f"needs validation images in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
+    if len(source.classes) < 2:
+        raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
     resized = False

@@ -516,7 +516,7 @@ def _write_result(
     (beside / RESULT).write_text(checkpoints.sealed({**result, "files": files}), encoding="utf-8")
     if one.keep_weights:
         shared = job.stages / job.key / f"{where.replace('/', '-').replace('|', '-')}.safetensors"
-        if not shared.exists():
+        if checkpoints.sound(shared) is None:
             checkpoints.write(shared, checkpoints.under(where, saved.tensors), {"key": one.key})
         link(shared, beside / "model.safetensors")
     shutil.rmtree(folder, ignore_errors=True)

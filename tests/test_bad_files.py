@@ -291,6 +291,20 @@ def test_predictions_damaged_in_the_store_are_told(tmp_path, copied):
         recorded.predictions("r")
 
 
+def test_damaged_weights_are_not_exported(folder, ablate):
+    """Recorded weights in which a byte changed are told instead of becoming another model."""
+    write(folder)
+    assert ablate("run", "tiny.yaml", "--device", "cpu").status == 0
+    (weights,) = {path.stat().st_ino: path for path in (folder / "mlruns" / "artifacts").rglob("model.safetensors")}.values()
+    flip_last_byte(weights)
+    done = ablate("export", "baseline", "out", "--file", "tiny.yaml")
+    assert done.status == 2
+    assert "model.safetensors was changed since it was written" in " ".join(done.err.split())
+    assert not (folder / "out" / "model.safetensors").exists()
+    assert ablate("run", "tiny.yaml", "--device", "cpu", "--rerun", "force").status == 0
+    assert ablate("export", "baseline", "out", "--file", "tiny.yaml").status == 0
+
+
 # --- weights of the user's own -----------------------------------------------------------------------------------------------
 
 

@@ -162,8 +162,6 @@ def _build(found: Found, folder: Path, name: str, progress: Progress) -> None:
 def _check(contents: Contents) -> None:
     if len(contents.labels_N) == 0:
         raise DataError("the source has no images")
-    if len(contents.classes) < 2:
-        raise DataError(f"found one class, {contents.classes[0]!r}; expected at least two")
     for name in contents.classes:
         if printable(name) != name:
             raise DataError(f"found the class name '{printable(name)}'; expected text in UTF-8 that can be printed on one line")

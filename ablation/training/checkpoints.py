@@ -49,7 +49,7 @@ def checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
     total = hashlib.sha256(json.dumps(record).encode())
     for name, tensor in sorted(tensors.items()):
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
