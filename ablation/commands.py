@@ -294,6 +294,8 @@ class Notes:
     def __call__(self, event: dict[str, Any], shown: Any) -> None:
         """Pass an event on to the display, and take note of it."""
         shown(event)
+        if event["kind"] == "damaged":
+            self.session.console.print(event["message"], markup=False, highlight=False, soft_wrap=True)
         if event["kind"] == "epoch":
             node = self.made.nodes[event["stage"]]
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))

@@ -71,7 +71,7 @@ def write_model(result: Result, data: Path, folder: Path) -> None:
     if taken:
         raise AblateError(f"found {', '.join(taken)} in {folder}, and nothing was written; expected a folder without them")
     about = _about(result, _dataset(result, data))
-    tensors = _tensors(result.weights)
+    tensors = _recorded(result.weights)
     posthoc = _made(about, "posthoc")
     own = checkpoints.prefixed(LAYER, _computed(posthoc, result, about, tensors, data)) if posthoc.needs_features else {}
     try:
@@ -314,6 +314,14 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise AblateError(f"{path} cannot be read: {_first_line(error)}; expected whole weights in the safetensors format") from None
+
+
+def _recorded(path: Path) -> dict[str, Tensor]:
+    """The tensors of a run's recorded weights, which must be as they were written."""
+    tensors = _tensors(path)
+    if checkpoints.read(path) is None:
+        raise AblateError(f"{path} was changed since it was written, or is of an older ablate; run its arm again with --rerun force")
+    return tensors
 
 
 def _network(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:

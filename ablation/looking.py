@@ -18,7 +18,7 @@ from ablation import explain
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.preparation import Workspace
 from ablation.techniques.technique import allow_code
-from ablation.tracking.store import Point, Recorded, Store
+from ablation.tracking.store import Point, Recorded, Store, without_secrets
 from ablation.watching import is_held, watch, write
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def study_name(file: Path | None, profile: str | None, store: Store) -> str:
         raise ConfigError("--profile", "needs the study's file beside it")
     studies = store.studies()
     if not studies:
-        raise AblateError(f"the store at {store.uri} holds no study yet; ablate run FILE records one")
+        raise AblateError(f"the store at {without_secrets(store.uri)} holds no study yet; ablate run FILE records one")
     return studies[0][0]
 
 
@@ -332,6 +332,13 @@ def schema() -> int:
     return DONE
 
 
+def _reach(host: str) -> str:
+    """Who can open a page that is served at this address, in words."""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return f"on {host}, for this machine only"
+    return f"on {host}: whoever reaches that address can read and change the store, since no password is asked for"
+
+
 def ui(host: str, port: int) -> int:
     """Serve MLflow's UI over the store, on this machine only unless told otherwise."""
     import importlib.util
@@ -339,12 +346,12 @@ def ui(host: str, port: int) -> int:
 
     store = Store.open()
     if store.is_remote:
-        print(f"the store is a server; its UI is at {store.uri}")
+        print(f"the store is a server; its UI is at {without_secrets(store.uri)}")
         return DONE
     if importlib.util.find_spec("mlflow.server") is None or importlib.util.find_spec("flask") is None:
         raise AblateError("MLflow's server is not installed here (only its client is); install mlflow, or copy mlruns/ to where it is")
     console = Console(stderr=True)
-    console.print(f"MLflow's UI, on {host} only; Ctrl-C ends it. Studies:", highlight=False)
+    console.print(f"MLflow's UI, {_reach(host)}; Ctrl-C ends it. Studies:", highlight=False, soft_wrap=True)
     for name, _ in store.studies():
         page = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs?workflowType=machine_learning"
         for what, link in (("every run", page), ("arms", f"{page}{ARMS_VIEW}"), ("charts", f"{page}{ARMS_VIEW}&compareRunsMode=CHART")):

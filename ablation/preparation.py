@@ -25,7 +25,7 @@ from ablation.training import checkpoints
 from ablation.training.loop import batches
 from ablation.training.loop import prepare as prepare_model
 from ablation.training.step import resolve_precision, train_step
-from ablation.worker import device_name, images_of, placed
+from ablation.worker import device_name, images_of, is_whole, placed
 
 Progress = Callable[[str, int, int], None]
 PROBE_SECONDS = 3.0
@@ -83,7 +83,9 @@ class Workspace:
                     tags.get("ablation.reason", ""),
                 )
                 by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(one)
-        results = frozenset(path.parent.name for path in self.results.glob("*/result.json"))
+        finished = {one.key for runs in by_run.values() for one in runs if one.status == "FINISHED"}  # these are not looked at again
+        there = {path.parent.name for path in self.results.glob("*/result.json")}
+        results = frozenset(key for key in there if key in finished or is_whole(self.results / key))
         finals = {path.parent.name: checkpoints.record(path) for path in self.stages.glob(f"*/{checkpoints.FINAL}")}
         partial = {path.parent.name: checkpoints.record(path) for path in self.stages.glob(f"*/{checkpoints.CHECKPOINT}")}
         return Past(
@@ -283,6 +285,8 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
     }
     for name in [name for name, needed in looks.items() if needed and not source.num_validation]:
         raise ConfigError(name, f"needs validation images in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
+    if len(source.classes) < 2:
+        raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
     resized = False

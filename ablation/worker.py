@@ -1,6 +1,5 @@
 """One stage's job: data in, training, predictions, events out."""
 
-import json
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from ablation.data import Dataset, Split, open_dataset, split
 from ablation.errors import AblateError, DataError, TrainingError
 from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes
-from ablation.techniques.models import classifier_names, classifier_of, initialise_classifier, put_classifier
+from ablation.techniques.models import classifier_names, classifier_of, digest_of_file, initialise_classifier, put_classifier
 from ablation.techniques.technique import Technique
 from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints, frozen
@@ -33,6 +32,7 @@ from ablation.training.pixels import Data, part_of
 from ablation.training.step import Precision, resolve_precision
 
 THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
+RESULT = "result.json"
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -109,7 +109,7 @@ def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bo
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(job.stage.settings.deterministic)
     with FileLock(folder / "lock"):
-        saved = checkpoints.read(folder / checkpoints.FINAL)
+        saved = _sound(folder / checkpoints.FINAL, emit)
         wanted = products(job.tracked, keep_optimizer=job.keep_optimizer)
         if saved is None or not wanted <= set(saved.record["products"]):
             _train(job, device, folder, emit, should_stop)
@@ -117,20 +117,31 @@ def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bo
         assert saved is not None, folder
         try:
             for one in job.evaluations:
-                emit(_tested(job, one, saved, device))
+                emit(_tested(job, one, saved, device, emit))
         finally:
             for cached in (_view_logits, _view_features, _tested_model):
                 cached.cache_clear()  # they hold the stage's weights
 
 
-def _tested(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch.device) -> dict[str, Any]:
+def _tested(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch.device, emit: Emit) -> dict[str, Any]:
     """The event that tells of one run's test; what one post-hoc technique cannot do is no failure of the training or of other runs."""
     try:
-        if not (job.results / one.key / "result.json").exists():
+        folder = job.results / one.key
+        if not is_whole(folder):
+            if folder.exists():
+                emit({"kind": "damaged", "message": f"{folder} is damaged; its run is tested again"})
             _evaluate(job, one, saved, device)
     except Exception as error:  # whatever it is, the others go on
         return {"kind": "untested", "run": one.key} | failure(error)
     return {"kind": "result", "run": one.key}
+
+
+def _sound(path: Path, emit: Emit) -> checkpoints.Saved | None:
+    """What a file of this stage holds, or nothing; where it is there and damaged, that is told, since epochs are trained again for it."""
+    is_there, saved = path.is_file(), checkpoints.sound(path)
+    if is_there and saved is None:
+        emit({"kind": "damaged", "message": f"{path} is damaged and was put aside; its stage is trained again"})
+    return saved
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------
@@ -138,7 +149,7 @@ def _tested(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch.d
 
 def _train(job: Job, device: torch.device, folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     setup = _setup(job, device)
-    state = _resumed(job, setup, folder) or _begun(job, setup)
+    state = _resumed(job, setup, _sound(folder / checkpoints.CHECKPOINT, emit)) or _begun(job, setup)
 
     saved_at = time.monotonic()
 
@@ -212,9 +223,11 @@ def _begun(job: Job, setup: Setup) -> State:
     if not job.parent:
         model = settings.model(num_classes, job.seed, job.weights_file, settings.classifier)
         return _started(job, setup, placed(model, setup.device), None)
-    saved = checkpoints.read(job.stages / job.parent / checkpoints.FINAL)
+    path = job.stages / job.parent / checkpoints.FINAL
+    state = "damaged" if path.exists() else "gone"
+    saved = checkpoints.sound(path)
     if saved is None:
-        raise TrainingError("store", f"the stage {job.parent} that this one starts from is gone; run again")
+        raise TrainingError("store", f"the stage {job.parent} that this one starts from is {state}; run again")
     if job.same_stage:
         return _restored(job, setup, saved)
     tensors = checkpoints.under(f"average/{job.parent_average}" if job.parent_average else "model", saved.tensors)
@@ -274,9 +287,8 @@ def placed(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def _resumed(job: Job, setup: Setup, folder: Path) -> State | None:
+def _resumed(job: Job, setup: Setup, saved: checkpoints.Saved | None) -> State | None:
     """The state of the last saved epoch, or nothing where none was saved or it lacks what is wanted now."""
-    saved = checkpoints.read(folder / checkpoints.CHECKPOINT)
     wanted = products(job.tracked, keep_optimizer=False)
     if saved is None or not wanted <= set(saved.record["products"]) or "optimizer" not in saved.record["products"]:
         return None
@@ -407,10 +419,9 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
     texts = {
         "classification_report.txt": evaluation.report_text(labels_N, predicted_N, dataset.classes),
         "confusion_matrix.csv": evaluation.confusion(labels_N, predicted_N, dataset.classes).to_csv(),
-        "result.json": json.dumps(result),
     }
-    table.to_parquet(_beside(job, one) / "predictions.parquet", index=False)
-    _write_result(job, one, where, saved, texts)
+    table.to_parquet(_beside(job, one) / "predictions.parquet", index=False, write_page_checksum=True)
+    _write_result(job, one, where, saved, texts, result)
 
 
 def _weights_prefix(one: Evaluation) -> str:
@@ -523,18 +534,31 @@ def _beside(job: Job, one: Evaluation) -> Path:
     return folder
 
 
-def _write_result(job: Job, one: Evaluation, where: str, saved: checkpoints.Saved, texts: Mapping[str, str]) -> None:
+def _write_result(
+    job: Job, one: Evaluation, where: str, saved: checkpoints.Saved, texts: Mapping[str, str], result: Mapping[str, Any]
+) -> None:
     """Complete the result's folder and rename it; its weights are one file shared by all results of the same weights."""
     folder, beside = job.results / one.key, _beside(job, one)
     for name, text in texts.items():
         (beside / name).write_text(text, encoding="utf-8")
+    files = {path.name: digest_of_file(path) for path in sorted(beside.iterdir())}
+    (beside / RESULT).write_text(checkpoints.sealed({**result, "files": files}), encoding="utf-8")
     if one.keep_weights:
         shared = job.stages / job.key / f"{where.replace('/', '-').replace('|', '-')}.safetensors"
-        if not shared.exists():
+        if checkpoints.sound(shared) is None:
             checkpoints.write(shared, checkpoints.under(where, saved.tensors), {"key": one.key})
         link(shared, beside / "model.safetensors")
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a result lies in the folder as it was written; its weights, which have a checksum of their own, are not looked at."""
+    try:
+        about = checkpoints.unsealed((folder / RESULT).read_text(encoding="utf-8"))
+        return about is not None and all(digest_of_file(folder / name) == one for name, one in about["files"].items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
 
 
 def link(source: Path, target: Path) -> None:
@@ -560,4 +584,6 @@ def _kind_of(error: Exception) -> tuple[str, str]:
         return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
     if isinstance(error, OSError):
         return "store", f"a file could not be read or written: {error}"
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # what torch says of it
+        return "data", "a batch is a single image, which batch normalisation cannot use; expected batch_size 2 or more, or drop_last: true"
     return "bug", f"{type(error).__name__}: {error}"

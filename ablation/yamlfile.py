@@ -133,6 +133,8 @@ def _check_text(node: yaml.Node) -> None:
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError where the file is missing, too large, or holds something else."""
     try:
+        if path.is_dir():
+            raise ConfigError(str(path), "is a folder; expected a study's YAML file")
         if not path.is_file():
             near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
             raise ConfigError(str(path), f"there is no such file; expected a study's YAML file.{near}")

@@ -150,7 +150,7 @@ def test_missing_file(tmp_path):
         read(tmp_path / "experiment.yaml")
     with pytest.raises(ConfigError, match="there is no such file"):
         read(tmp_path / "no" / "folder.yaml")
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="is a folder; expected a study's YAML file"):
         read(tmp_path)
     with pytest.raises(ConfigError, match="cannot be read"):
         read(tmp_path / ("x" * 5000))

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from ablation.data.decoding import decode_all
-from ablation.data.found import Contents, Found, Source, few
+from ablation.data.found import Contents, Found, Source, few, printable
 from ablation.errors import DataError
 from ablation.techniques.technique import Technique, technique_name
 
@@ -162,6 +162,9 @@ def _build(found: Found, folder: Path, name: str, progress: Progress) -> None:
 def _check(contents: Contents) -> None:
     if len(contents.labels_N) == 0:
         raise DataError("the source has no images")
+    for name in contents.classes:
+        if printable(name) != name:
+            raise DataError(f"found the class name '{printable(name)}'; expected text in UTF-8 that can be printed on one line")
     wrong = np.flatnonzero((contents.labels_N < 0) | (contents.labels_N >= len(contents.classes)))
     if len(wrong):
         i = int(wrong[0])

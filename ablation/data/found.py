@@ -56,9 +56,14 @@ class Source(Technique, ABC):
 
 
 def few(problems: Sequence[str]) -> str:
-    """The problems as lines, cut after a few."""
+    """The problems as lines, cut after a few; what cannot be printed, such as a newline in a file's name, is written as an escape."""
     more = len(problems) - MOST_TOLD
-    return "\n  ".join([*problems[:MOST_TOLD], *([f"... and {more:,} more"] if more > 0 else [])])
+    return "\n  ".join([*map(printable, problems[:MOST_TOLD]), *([f"... and {more:,} more"] if more > 0 else [])])
+
+
+def printable(text: str) -> str:
+    """The text with an escape for every character that cannot be printed or is half of one."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def few_words(words: Iterable[str], total: int) -> str:

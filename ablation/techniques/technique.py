@@ -142,7 +142,8 @@ def make(family_name: str, spec: object, path: str = "") -> Any:
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, Mapping):
-        raise ConfigError(path, f"found {spec!r}; expected a name or a mapping with a name, out of {', '.join(kind.names)}")
+        names = f", out of {', '.join(kind.names)}" if kind.names else ""
+        raise ConfigError(path, f"found {spec!r}; expected a name or a mapping with a name{names}")
     fields = dict(spec)
     name = fields.get("name", kind.unnamed)
     if name is None:

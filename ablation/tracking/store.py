@@ -61,7 +61,15 @@ def told(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["
 
 def unusable(uri: str, error: Exception) -> StoreError:
     """What the user is told of a store that does not answer as it should."""
-    return StoreError(f"the store at {uri} cannot be used: {_first_line(error)}")
+    told, parts = str(error), urlparse(uri)
+    for secret in filter(None, (parts.query, parts.password, parts.username)):  # MLflow quotes the address in pieces
+        told = told.replace(secret, "...")
+    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(_first_line(told))}")
+
+
+def without_secrets(text: str) -> str:
+    """The text with dots for the user, the password and the query of every web address in it: messages end in logs that others read."""
+    return re.sub(r"(https?://)[^/@\s]*@", r"\1...@", re.sub(r"(https?://[^\s?]*)\?[^\s)'\"]*", r"\1?...", text))
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,11 @@ class Recorded:
 
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The run's predictions: index, label, predicted, logits."""
-        return pd.read_parquet(self.store.artifact(run_id, "predictions.parquet"))
+        path = self.store.artifact(run_id, "predictions.parquet")
+        try:
+            return pd.read_parquet(path, page_checksum_verification=True)
+        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+            raise StoreError(f"{path} cannot be read ({_first_line(error)}); it may have been damaged since it was written") from None
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
@@ -295,7 +307,9 @@ class Store:
             with contextlib.suppress(MlflowException):
                 path = Path(self.client.download_artifacts(run_id, name))
         if path is None or not path.exists():
-            raise StoreError(f"the run {run_id} has no artifact {name}; it may have been deleted from {folder or self.uri}")
+            raise StoreError(
+                f"the run {run_id} has no artifact {name}; it may have been deleted from {folder or without_secrets(self.uri)}"
+            )
         return path
 
     @told
@@ -324,7 +338,7 @@ class Store:
         if found is None or "ablation.changed" not in found.tags:
             names = [name for name, _ in self.studies()]
             others = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
-            raise StoreError(f"the store at {self.uri} has no study {study!r}; {others}.{nearest(study, names)}")
+            raise StoreError(f"the store at {without_secrets(self.uri)} has no study {study!r}; {others}.{nearest(study, names)}")
         runs = list(known) or self.runs(found.experiment_id)
         holder = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
         if holder is None:
@@ -424,5 +438,5 @@ def _as_dict(run: Any) -> dict[str, Any]:
     return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics), "digest": seen[-1] if seen else ""}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or ["it does not say why"])[0][:300]

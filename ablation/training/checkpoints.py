@@ -1,5 +1,7 @@
-"""A stage's state in one file: tensors by name and a JSON record in the header, written whole or not at all."""
+"""A stage's state in one file: tensors by name and a JSON record in the header, written whole or not at all, and read only unchanged."""
 
+import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from torch import Tensor
 
 FINAL = "final.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+SUM = "sha256"  # in the record: of everything else in the file, since safetensors has no checksum of its own
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     # cloned, since the file takes no two names of one memory, which models with tied weights have
     plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     try:
-        save_file(plain, beside, metadata={"record": json.dumps(record)})
+        save_file(plain, beside, metadata={"record": json.dumps({**record, SUM: checksum(plain, record)})})
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
@@ -41,22 +44,64 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
         beside.unlink(missing_ok=True)
 
 
+def checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record and of the tensors' names, types, shapes and bytes, as 64 hexadecimal digits."""
+    total = hashlib.sha256(json.dumps(record).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
 def record(path: Path) -> dict[str, Any] | None:
-    """The record in a file's header, or nothing where there is no whole file."""
+    """The record in a file's header, or nothing where there is no whole file; whether the tensors are unchanged is not looked at."""
+    found = _header(path)
+    return None if found is None else {name: value for name, value in found.items() if name != SUM}
+
+
+def _header(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             return dict(json.loads((file.metadata() or {})["record"]))
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError, OSError):
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError):
         return None
 
 
 def read(path: Path) -> Saved | None:
-    """What a file holds, or nothing where there is no whole file."""
-    found = record(path)
+    """What a file holds, or nothing where there is no whole file or any of its bytes has changed since it was written."""
+    found = _header(path)
     if found is None:
         return None
-    with safe_open(path, "pt") as file:
-        return Saved({name: file.get_tensor(name) for name in file.keys()}, found)  # noqa: SIM118  it is no mapping
+    expected = found.pop(SUM, "")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError):  # a type or a shape that cannot be
+        return None
+    return Saved(tensors, found) if checksum(tensors, found) == expected else None
+
+
+def sound(path: Path) -> Saved | None:
+    """The same as `read`; a damaged file is put aside as NAME.damaged, so that no plan counts on it again."""
+    found = read(path)
+    if found is None:
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+    return found
+
+
+def sealed(about: Mapping[str, Any]) -> str:
+    """Plain data as JSON that has its own checksum in it."""
+    return json.dumps({**about, SUM: checksum({}, about)})
+
+
+def unsealed(text: str) -> dict[str, Any] | None:
+    """The data in what `sealed` made, or nothing where any of it has changed since."""
+    try:
+        about = dict(json.loads(text))
+        return about if about.pop(SUM) == checksum({}, about) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
