@@ -96,9 +96,11 @@ class Recorded:
         """The run's predictions: index, label, predicted, logits."""
         path = self.store.artifact(run_id, "predictions.parquet")
         try:
-            return pd.read_parquet(path, page_checksum_verification=True)
+            table = pd.read_parquet(path, page_checksum_verification=True)
+            _check_columns([str(name) for name in table.columns])  # whose names no page holds
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise StoreError(f"{path} cannot be read ({_first_line(error)}); it may have been damaged since it was written") from None
+        return table
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
@@ -436,6 +438,12 @@ def _as_dict(run: Any) -> dict[str, Any]:
     about = {"run_id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time, "name": info.run_name}
     seen = [one.dataset.digest for one in run.inputs.dataset_inputs] if run.inputs else []
     return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics), "digest": seen[-1] if seen else ""}
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    is_whole = list(names[:3]) == ["index", "label", "predicted"] and len(set(names)) == len(names)
+    if not is_whole or not all(name.startswith("logit") for name in names[3:]):
+        raise ValueError(f"its columns are {', '.join(names)}")
 
 
 def _first_line(error: object) -> str:

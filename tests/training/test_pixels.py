@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ablation.errors import DataError
-from ablation.training import loop, pixels
+from ablation.training import captured, loop, pixels
 from ablation.training.pixels import AHEAD, Held, Stored, copied, part_of
 from ablation.worker import failure
 from tests.tiny import CPU, Planned, write
@@ -125,20 +125,20 @@ def test_no_more_than_a_few_batches_are_read_ahead(monkeypatch, dataset):
     assert readers() == []
 
 
-@pytest.mark.parametrize("where", ["train_step", "on_device"])
+@pytest.mark.parametrize(("module", "where"), [(captured, "train_step"), (loop, "on_device")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_no_thread_is_left_where_an_epoch_ends_early(tmp_path, monkeypatch, error, where):
+def test_no_thread_is_left_where_an_epoch_ends_early(tmp_path, monkeypatch, error, module, where):
     """An interrupted or failed step leaves no reading thread behind, even while its error is still being handled."""
     planned = Planned(write(tmp_path, base={"batch_size": 8, "mix": {"name": "cmo", "off_first": 0, "off_last": 0}}), tmp_path / "mlruns")
     monkeypatch.setattr(pixels, "room", lambda _device: NO_ROOM)
-    steps, real = count(), getattr(loop, where)
+    steps, real = count(), getattr(module, where)
 
     def failing(*arguments):
         if next(steps) == 1:
             raise error("now")
         return real(*arguments)
 
-    monkeypatch.setattr(loop, where, failing)
+    monkeypatch.setattr(module, where, failing)
     with pytest.raises(error):
         planned.carry_out()
     assert readers() == []

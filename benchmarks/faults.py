@@ -1,0 +1,176 @@
+"""Kills `ablate run` at random moments, again and again, and holds what comes of it against a run that nobody disturbed.
+
+    python benchmarks/faults.py --kills 200                 (a small study, about a second and a half for each kill)
+    python benchmarks/faults.py --kills 200 --matrix quick  (the profile `quick`)
+
+Each kill takes any process of the tree, the coordinator or a worker, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
+given until it ends by itself; then every run must be there once, finished, with the same metrics, curves and predictions to the bit, and
+none may be left running. Exit status 1 on any difference.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+HERE = Path(__file__).resolve().parent
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+LONGEST_WAIT = 12.0  # seconds before a kill
+SMALL = """
+study: small
+seeds: [0, 1]
+base:
+  data: {name: digits, longtail: {name: linear, largest: 60, smallest: 12}}
+  model: {name: test_efficientnet, image_size: 16, drop_path: 0.1}
+  optimizer: {name: adamw, lr: 3e-3}
+  average: {name: ema, decay: 0.9}
+  epochs: 4
+  batch_size: 32
+ladder:
+  baseline: {}
+  cb: {sampler: class_balanced}
+  mixup: {mix: mixup}
+  tta: {tta: hflip}
+  decoupling: {stages: [{epochs: 1/2}, {epochs: 1/2, train: head, mix: none}]}
+variants: {focal: {loss: focal}, best: {select: best_on_test}}
+"""
+
+
+def command(matrix: str) -> list[str]:
+    """The command that is given again and again."""
+    study = [str(HERE.parent / "experiments.yaml"), "--profile", "quick"] if matrix == "quick" else ["small.yaml"]
+    return [sys.executable, "-m", "ablation", "run", *study, "--device", "cpu"]
+
+
+def undisturbed(folder: Path, matrix: str) -> None:
+    """The whole matrix in one go."""
+    (folder / "small.yaml").write_text(SMALL)
+    subprocess.run(command(matrix), cwd=folder, check=True, capture_output=True)
+
+
+def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random) -> Counter[str]:
+    """The whole matrix with at most that many kills; how many of each kind were made."""
+    (folder / "small.yaml").write_text(SMALL)
+    made: Counter[str] = Counter()
+    while True:
+        process = subprocess.Popen(command(matrix), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        while made.total() < kills and process.poll() is None:
+            wait_for(process, lot.uniform(0, LONGEST_WAIT))
+            what = kill_one(process, lot)
+            made.update([what] if what else [])
+        told = (process.communicate()[1] or b"").decode()
+        if process.returncode == 0:
+            return made
+        assert made, f"the command failed undisturbed: {told}"
+        assert "Traceback" not in told, told
+
+
+def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait that long, or until the process has ended."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def kill_one(process: "subprocess.Popen[bytes]", lot: random.Random) -> str:
+    """Signal any process of the tree; in words what was done, or nothing where all had ended."""
+    try:
+        top = psutil.Process(process.pid)
+        tree = [top, *(one for one in top.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline()))]
+        chosen, number = lot.choice(tree), lot.choice(SIGNALS)
+        chosen.send_signal(number)
+    except psutil.Error:
+        return ""
+    return f"{number.name} to {'the coordinator' if chosen == top else 'a worker'}"
+
+
+def differences(found: Path, expected: Path) -> list[str]:
+    """What differs between two stores, in words; times aside."""
+    from ablation.tracking.store import Store
+
+    stores = [Store.open(folder / "mlruns") for folder in (found, expected)]
+    (study, _), *_rest = stores[1].studies()
+    told = [f"{one['name']} is {one['status']}" for one in stores[0].runs_of(study) if one["status"] in ("RUNNING", "SCHEDULED")]
+    finished = Counter(
+        (one["tags"]["ablation.arm"], one["tags"]["ablation.seed"], one["tags"]["ablation.key"])
+        for one in stores[0].runs_of(study)
+        if one["tags"].get("ablation.kind") == "run" and one["status"] == "FINISHED"
+    )
+    told += [f"{arm} seed {seed} is there {count} times" for (arm, seed, _), count in finished.items() if count > 1]
+    pairs = [{(row["arm"], row["seed"]): row for row in store.recorded(study).runs.to_dict("records")} for store in stores]
+    if pairs[0].keys() != pairs[1].keys():
+        return [*told, f"runs differ: {sorted(map(str, pairs[0].keys() ^ pairs[1].keys()))}"]
+    for one, row in pairs[0].items():
+        told += [f"{one}: {problem}" for problem in _run_differences(stores, (row, pairs[1][one]))]
+    return told
+
+
+def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
+    """What differs between two records of one run."""
+    told = [] if rows[0]["status"] == "FINISHED" else [f"is {rows[0]['status']}"]
+    timeless = [{k: v for k, v in row.items() if "/" in k and not k.startswith("time/") and pd.notna(v)} for row in rows]
+    told += [f"{name} differs" for name in timeless[0].keys() | timeless[1].keys() if timeless[0].get(name) != timeless[1].get(name)]
+    curves = [
+        {
+            (p.name, p.step): p.value
+            for p in store.curves(row["run_id"])
+            if "images_per_second" not in p.name and not p.name.startswith("time/")
+        }
+        for store, row in zip(stores, rows, strict=True)
+    ]
+    tables = [pd.read_parquet(store.artifact(row["run_id"], "predictions.parquet")) for store, row in zip(stores, rows, strict=True)]
+    told += [] if curves[0] == curves[1] else ["curves differ"]
+    return told + ([] if tables[0].equals(tables[1]) else ["predictions differ"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Kill until all kills are made, print what was done and found; 1 where anything differs."""
+    sys.path.insert(0, str(HERE.parent))
+    from benchmarks.commands import hardware
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--matrix", choices=["small", "quick"], default="small")
+    parser.add_argument("--output", type=Path, default=HERE / "results")
+    args = parser.parse_args(argv)
+    lot, made, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
+    with tempfile.TemporaryDirectory() as whole:
+        undisturbed(Path(whole), args.matrix)
+        while made.total() < args.kills:
+            with tempfile.TemporaryDirectory() as folder:
+                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot)
+                told += differences(Path(folder), Path(whole))
+                matrices += 1
+            print(f"{made.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix}",
+        "kills": dict(made),
+        "matrices": matrices,
+        "differences": told,
+        "seconds": round(time.monotonic() - began),
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / f"faults-{args.matrix}-{result['date'][:10]}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print("| kill | times |\n|---|---:|\n" + "\n".join(f"| {what} | {count} |" for what, count in sorted(made.items())))
+    print(f"\n{matrices} matrices ended; {len(told)} differences to the undisturbed one", *told, sep="\n")
+    return 1 if told else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
