@@ -381,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"measuring {name}", file=sys.stderr)
         rows += [row | {"part": name} for row in PARTS[name](root, args.quick)]
     words = [*(f"--only {name}" for name in args.only or ()), *(["--quick"] if args.quick else []), *(["--data-root DIR"] if root else [])]
-    target = keep("run", " ".join(["python benchmarks/run.py", *words]), rows, args.output, hardware())
+    target = keep("-".join(["run", *(args.only or ())]), " ".join(["python benchmarks/run.py", *words]), rows, args.output, hardware())
     plot(rows, target.with_suffix(".png"))
     print(f"{table(rows)}\n\nwritten to {target}")
 

@@ -393,7 +393,7 @@ def changed(data, path, value, *, delete=False):
     return copy
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(PLACES), VALUES, st.booleans())
 def test_any_change_of_the_experiments(tmp_path_factory, place, value, delete):
     """The experiments with anything in any place either load or are refused in our own words."""
@@ -417,7 +417,7 @@ def test_any_edit_of_the_experiments_text(tmp_path_factory, at, removed, inserte
     loads_or_refuses(path, "quick")
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(VALUES)
 def test_any_data_as_a_file(tmp_path_factory, value):
     """Any data written as YAML either loads or is refused in our own words."""
@@ -426,7 +426,7 @@ def test_any_data_as_a_file(tmp_path_factory, value):
     loads_or_refuses(path)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_as_a_file(tmp_path_factory, content):
     """Any bytes either load or are refused in our own words."""
