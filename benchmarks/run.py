@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -343,9 +344,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if "ratio" in row]
-    figure = Figure(figsize=(8, 0.6 + 0.45 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(8, 0.8 + 0.65 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.barh([row["what"].partition(" (")[0] for row in shown], [row["ratio"] for row in shown], color="#4477aa")
+    bars = axes.barh([textwrap.fill(row["what"].partition(" (")[0], 40) for row in shown], [row["ratio"] for row in shown], color="#4477aa")
     axes.bar_label(bars, fmt="%.1f x", padding=3)
     axes.axvline(1, color="0.5", linewidth=1)
     axes.invert_yaxis()
