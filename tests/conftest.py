@@ -14,6 +14,7 @@ from filelock import FileLock
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command that a test starts compiles everything anew
 torch.set_num_threads(1)
 
 

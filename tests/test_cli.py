@@ -175,7 +175,7 @@ def wait_until_gone(group, seconds=30):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGUSR1])
 def test_a_signal_while_it_starts(folder, number):
     """Before anything trains, Ctrl-C and what a cluster sends to all processes are status 130 with the command to go on.
 
