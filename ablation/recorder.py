@@ -33,7 +33,8 @@ STEP = 1000  # milliseconds between the starts of two summaries, so that there i
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
 VIEW = "arms"  # the name of the prepared view of MLflow's page
-RESULT_TAGS = ("ablation.device", "ablation.precision", "ablation.statistical")  # what a result says of how it was computed
+# What a result says of how it was computed.
+RESULT_TAGS = ("ablation.device", "ablation.precision", "ablation.step", "ablation.statistical")
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 
 
@@ -240,6 +241,7 @@ class Recorder:
         tags = {
             "ablation.device": result["device"],
             "ablation.precision": result["precision"],
+            "ablation.step": result.get("step", "plain"),  # which a result of an earlier version does not say
             "ablation.statistical": "no" if result["device"].startswith("cpu") or self._deterministic(run) else "yes",
         }
         self.store.write(run_id, [*curve_points(history, run), *points], tags=tags)

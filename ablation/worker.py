@@ -295,6 +295,7 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
         "history": state.history,
         "precision": setup.precision.name,
         "device": device_name(setup.device),
+        "step": state.step,
     }
     return tensors, record
 
@@ -363,6 +364,7 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
         "digest": parts.digest,
         "precision": saved.record["precision"],
         "device": saved.record["device"],
+        "step": saved.record.get("step", "plain"),  # which a stage of an earlier version does not say
         "finished": int(time.time() * 1000),
         "seconds": time.time() - began,
     }

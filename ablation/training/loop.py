@@ -15,8 +15,9 @@ from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
+from ablation.training.captured import CapturedStep, chosen
 from ablation.training.images import Images, on_device, sliced
-from ablation.training.step import Precision, train_step
+from ablation.training.step import PlainStep, Precision, set_lr
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class State:
     best: dict[str, Best] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0  # finished epochs of this stage
+    step: str = PlainStep.kind  # or "captured", or "plain: " and why it was not
 
 
 def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
@@ -107,10 +109,11 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
 
     Raises TrainingError ("nan") where an epoch's mean loss is no finite number.
     """
-    scout = Scout(setup, state.model)
+    scout, step = Scout(setup, state.model), _step(setup, state, until)
     while state.epoch < until:
         began = time.time()
-        loss, num_images = _train_epoch(setup, state)
+        loss, num_images = _train_epoch(setup, state, step)
+        state.step = step.kind
         seconds = time.time() - began
         epoch = setup.stage.first_epoch + state.epoch
         if not math.isfinite(loss):
@@ -127,6 +130,14 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
         row |= scout.look(state, epoch)
         state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)
+
+
+def _step(setup: Setup, state: State, until: int) -> PlainStep | CapturedStep:
+    """What trains on a batch until that epoch."""
+    settings, counts_C = setup.stage.settings, setup.classes.counts_C
+    plain = PlainStep(state.model, state.optimizer, state.scaler, setup.precision, settings.loss, counts_C, state.loss)
+    num_steps = (until - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
+    return chosen(plain, num_steps, deterministic=settings.deterministic)
 
 
 def _lr(stage: Stage, epoch: int) -> float:
@@ -147,12 +158,11 @@ def batches(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]
     return found
 
 
-def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
+def _train_epoch(setup: Setup, state: State, step: PlainStep | CapturedStep) -> tuple[float, int]:
     """One epoch's mean loss and number of images; nothing waits for the device before its end."""
     stage, settings, model, device = setup.stage, setup.stage.settings, state.model, setup.device
     epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
-    for group in state.optimizer.param_groups:
-        group["lr"] = _lr(stage, state.epoch)
+    set_lr(state.optimizer, _lr(stage, state.epoch))
     counts_C = setup.classes.counts_C
     probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
@@ -170,9 +180,7 @@ def _train_epoch(setup: Setup, state: State) -> tuple[float, int]:
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
         smooth_BC = settings.smoothing(targets_BC, counts_C)
-        total += train_step(
-            model, state.optimizer, state.scaler, setup.precision, settings.loss, images_BCHW, smooth_BC, counts_C, sampled_C, state.loss
-        )
+        total += step(images_BCHW, smooth_BC, sampled_C)
         for technique, name, averaged, weights in averages:
             state.updates[name] += 1
             technique.update(averaged, weights, state.updates[name])
