@@ -33,12 +33,12 @@ STEP = 1000  # milliseconds between the starts of two summaries, so that there i
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
 VIEW = "arms"  # the name of the prepared view of MLflow's page
-RESULT_TAGS = (
+RESULT_TAGS = (  # what a result says of how it was computed
     "ablation.device",
     "ablation.precision",
     "ablation.step",
     "ablation.statistical",
-)  # what a result says of how it was computed
+)
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 
 

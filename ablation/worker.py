@@ -350,7 +350,7 @@ def _as_file(job: Job, setup: Setup, state: State) -> tuple[dict[str, Tensor], d
         "history": state.history,
         "precision": setup.precision.name,
         "device": device_name(setup.device),
-        "step": f"plain: {state.why_plain}" if state.why_plain else "captured",
+        "step": state.step,
     }
     return tensors, record
 

@@ -1,5 +1,6 @@
 """What only a CUDA device can show; skipped without one."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,16 @@ def test_deterministic_training_on_cuda_gives_equal_bits(tmp_path: Path) -> None
     """Two runs with `deterministic: true` agree to the bit."""
     options = ("--device", "cuda", "--set", "deterministic=true")
     pd.testing.assert_frame_equal(_predictions(tmp_path / "a", *options), _predictions(tmp_path / "b", *options))
+
+
+@pytest.mark.parametrize(("precision", "step"), [("fp32", "captured"), ("bf16", "captured"), ("fp16", "plain")])
+def test_a_captured_training_comes_out_as_a_plain_one(tmp_path: Path, precision: str, step: str) -> None:
+    """A training with drop path says that it was captured, and decides mostly as the plain one, which `deterministic: true` keeps."""
+    options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
+    found, plain = _predictions(tmp_path / "a", *options), _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
+    steps = [json.loads(next((tmp_path / name).rglob("result.json")).read_text())["step"] for name in ("a", "b")]
+    assert steps == [step, "plain"]
+    assert (found["predicted"] == plain["predicted"]).mean() > 0.8
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -111,7 +111,7 @@ def test_tags_say_what_a_run_is(runs):
     assert json.loads(tags["ablation.change"])["sampler.name"] == ["shuffle", "class_balanced"]
     assert {"ablation.key", "ablation.command", "ablation.version.torch", "ablation.version.timm", "ablation.hardware"} <= tags.keys()
     assert tags["ablation.device"].startswith("cpu")
-    assert (tags["ablation.precision"], tags["ablation.statistical"]) == ("fp32", "no")
+    assert (tags["ablation.precision"], tags["ablation.step"], tags["ablation.statistical"]) == ("fp32", "plain", "no")
     assert tags["mlflow.runName"] == "cb seed 1"
     assert "the first" in runs["run", "baseline", "0"]["tags"]["mlflow.note.content"]
 

@@ -1,167 +1,218 @@
-"""A step of training recorded once as a CUDA graph and replayed, so that the host does not launch a thousand kernels each time.
+"""The training step recorded once as a CUDA graph and replayed for each batch: one launch in place of a thousand. B batch, C classes.
 
-B batch, C classes. It follows PyTorch's notes on whole-network capture; what cannot be captured is trained plainly.
+A recorded step repeats what the device did, and nothing of what Python did: a number kept on the host stays what it was. So it is
+trusted only once it has done what the plain step does.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ablation.training.step import Precision, train_step
+from ablation.training.step import PlainStep, set_lr
 
-WARM_UPS = 3  # steps before recording, in which libraries choose their kernels and the optimizer makes its moments
-FEWEST_STEPS = 20  # of a stage: a shorter one is over before recording pays
-AGREEMENT = 0.2  # the largest distance between the updates of a plain and a replayed step, as a part of the update
+FEWEST_STEPS = 20  # of a stage for which recording is worth its seconds
+WARM_UPS = 3  # steps before recording, in which libraries choose kernels and take their workspaces
+TOLERANCES = {"fp32": (1e-3, 0.1), "bf16": (2e-2, 0.3)}  # relative, of the loss and of what is moved; what is stale moves otherwise
+LONGEST = 300  # characters of a reason
 
-
-class Step(Protocol):
-    """One update of the weights."""
-
-    def __call__(self, inputs: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
-        """The batch's mean loss, which stays on the device; it is overwritten by the next step."""
+Batch = tuple[Tensor, Tensor, Tensor]  # images_BCHW, targets_BC, sampled_C
+Record = Callable[[Callable[[], Tensor], Optimizer], Callable[[], Tensor]]
 
 
-class Graph(Protocol):
-    """Something that records what a function does to tensors, and does it again."""
-
-    def record(self, function: Callable[[], Tensor], forget: Callable[[], None]) -> None:
-        """Record it, after some calls that count for nothing; `forget` lets go of the gradients in between."""
-
-    def replay(self) -> Tensor:
-        """Do again what was recorded, with what the tensors hold now."""
+def chosen(plain: PlainStep, num_steps: int, *, deterministic: bool) -> "PlainStep | CapturedStep":
+    """The captured step where it can be recorded and is worth it, else the plain one, which is the reference."""
+    return CapturedStep(plain, recorded_on_cuda) if suits(plain, num_steps, deterministic=deterministic) else plain
 
 
-@dataclass(frozen=True)
-class PlainStep:
-    """`train_step` with what does not change from batch to batch."""
-
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    precision: Precision
-    loss: Any
-    counts_C: Tensor
-    loss_state: dict[str, Tensor]
-
-    def __call__(self, inputs: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
-        """See Step."""
-        how = (self.net, self.optimizer, self.scaler, self.precision, self.loss)
-        return train_step(*how, inputs, targets_BC, self.counts_C, sampled_C, self.loss_state)
-
-
-class CudaGraph:
-    """A CUDA graph of the current device."""
-
-    def record(self, function: Callable[[], Tensor], forget: Callable[[], None]) -> None:
-        """See Graph."""
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(side)
-        forget()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.output = function()
-
-    def replay(self) -> Tensor:
-        """See Graph."""
-        self.graph.replay()
-        return self.output
+def suits(plain: PlainStep, num_steps: int, *, deterministic: bool) -> bool:
+    """Whether the step keeps everything on a CUDA device and there are enough steps; the scaler of fp16 looks at the host."""
+    on_device = plain.device.type == "cuda" and plain.precision.name in TOLERANCES
+    # Other optimizers may count their steps on the host.
+    has_capturable = type(plain.optimizer) in (AdamW, Adam, SGD) and all(group["fused"] for group in plain.optimizer.param_groups)
+    return on_device and has_capturable and not deterministic and num_steps >= FEWEST_STEPS
 
 
 class CapturedStep:
-    """A plain step, replayed for every batch of the recorded shape; a shorter last one is trained plainly."""
+    """A step that is recorded and proved at its first batch and replayed from then on; where that fails, the plain one."""
 
-    def __init__(self, plain: PlainStep, graph: Graph, inputs: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> None:
-        self.plain, self.graph = plain, graph
-        self.inputs, self.targets_BC, self.sampled_C = inputs.clone(), targets_BC.clone(), sampled_C.clone()
-        graph.record(lambda: plain(self.inputs, self.targets_BC, self.sampled_C), lambda: plain.optimizer.zero_grad(set_to_none=True))
+    def __init__(self, plain: PlainStep, record: Record) -> None:
+        self.plain, self.record = plain, record
+        self.kind = ""  # "captured", or "plain: " and why; known after the first batch
+        self._recorded: Recorded | None = None
 
-    def __call__(self, inputs: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
-        """See Step."""
-        if inputs.shape != self.inputs.shape:
-            return self.plain(inputs, targets_BC, sampled_C)
-        self.inputs.copy_(inputs)
-        self.targets_BC.copy_(targets_BC)
-        self.sampled_C.copy_(sampled_C)
-        return self.graph.replay()
-
-
-def why_plain(plain: PlainStep, device: torch.device, num_steps: int, *, deterministic: bool) -> str:
-    """Why a stage's step is not captured, or nothing where it can be."""
-    if device.type != "cuda":
-        return "on the CPU nothing is launched"
-    if deterministic:
-        return "deterministic: true keeps the step that is the reference"
-    if plain.scaler.is_enabled():
-        return "fp16 looks at its gradients after each step"
-    if not all(group.get("fused") for group in plain.optimizer.param_groups):
-        return "the optimizer is not fused"
-    return f"{num_steps} steps are too few" if num_steps < FEWEST_STEPS else ""
+    def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
+        """The batch's mean loss, after one update of the weights; it stays on the device, until the next step."""
+        batch = (images_BCHW, targets_BC, sampled_C)
+        if not self.kind:
+            self._recorded, self.kind = proved(self.plain, self.record, batch)
+        if self._recorded is None or not self._recorded.fits(batch):  # as a shorter last batch
+            return self.plain(*batch)
+        return self._recorded(*batch)
 
 
-def captured(plain: PlainStep, graph: Graph, inputs: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> tuple[Step, str]:
-    """The captured step, and nothing; or, where capturing fails or its update is another than the plain one's, the plain step and why.
+class Recorded:
+    """A recorded step with the memory that it reads: its own copies of the batch, the loss's state and the learning rate."""
 
-    Whatever comes of it, weights, moments and random numbers are as before.
-    """
-    rates = [group["lr"] for group in plain.optimizer.param_groups]
-    before = _Snapshot(plain, inputs.device)
-    batch = (inputs, targets_BC, sampled_C)
-    try:
+    def __init__(self, plain: PlainStep, record: Record, batch: Batch) -> None:
+        copies = tuple(tensor.clone() for tensor in batch)
         for group in plain.optimizer.param_groups:
-            group["lr"] = torch.tensor(float(group["lr"]), device=inputs.device)
-            group["capturable"] = True
-        step = CapturedStep(plain, graph, *batch)
-        updates = []
-        for one in (plain, step):
-            before.restore()
-            one(*batch)
-            updates.append(before.update())
-        distance = float((updates[0] - updates[1]).norm() / updates[0].norm().clamp(min=1e-30))
-        reason = "" if distance <= AGREEMENT else f"its update differed from the plain step's by {distance:.0%}"
-    except Exception as error:  # whatever it is, the plain step does the work
-        reason = f"capturing failed: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    before.restore()
-    plain.optimizer.zero_grad(set_to_none=True)
-    if not reason:
-        return step, ""
-    for group, rate in zip(plain.optimizer.param_groups, rates, strict=True):
-        group |= {"lr": rate, "capturable": False}
-    return plain, reason
+            group["lr"] = torch.tensor(float(group["lr"]), device=plain.device)
+        self._batch, self._states, self._loss_state = copies, plain.loss_state, dict(plain.loss_state)
+        self._replay = record(lambda: plain(*copies), plain.optimizer)
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch has the shapes of the recorded one."""
+        return all(copy.shape == tensor.shape for copy, tensor in zip(self._batch, batch, strict=True))
+
+    def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
+        """The batch's mean loss, after one update of the weights, in memory that the next replay overwrites."""
+        for copy, tensor in zip(self._batch, (images_BCHW, targets_BC, sampled_C), strict=True):
+            copy.copy_(tensor)
+        for name, tensor in self._loss_state.items():
+            if self._states[name] is not tensor:  # a loss of one's own may replace its state instead of changing it
+                self._states[name] = tensor.copy_(self._states[name])
+        return self._replay()
 
 
-class _Snapshot:
-    """What a step changes, as it was: weights and buffers, moments, what the loss carries, and the random numbers."""
+def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
+    """What replays the step, which was warmed up and recorded as torch documents it for whole networks; weights have moved."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad(set_to_none=True)  # so that the gradients get memory of the graph's own
+    gc.collect()  # memory or graphs freed in the middle of a recording would break it
+    _mark_capturable(optimizer, is_on=True)
+    try:
+        with torch.cuda.graph(graph, stream=side):
+            loss = step()
+    finally:
+        _mark_capturable(optimizer, is_on=False)
 
-    def __init__(self, plain: PlainStep, device: torch.device) -> None:
-        self.plain, self.device = plain, device
-        self.weights = {name: tensor.clone() for name, tensor in plain.net.state_dict().items()}
-        self.loss = {name: tensor.clone() for name, tensor in plain.loss_state.items()}
-        self.moments = {(p, name): tensor.clone() for p, name, tensor in self._moments()}
-        self.random = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
 
-    def _moments(self) -> list[tuple[Tensor, str, Tensor]]:
-        state = self.plain.optimizer.state
-        return [(p, name, value) for p, values in state.items() for name, value in values.items() if isinstance(value, Tensor)]
+    return replay
+
+
+def _mark_capturable(optimizer: Optimizer, *, is_on: bool) -> None:
+    """Fused Adam counts its steps on the device anyway, but lets itself be recorded only with this, and warns of it elsewhere."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = is_on
+
+
+# --- proof -------------------------------------------------------------------------------------------------------------------
+
+
+def proved(plain: PlainStep, record: Record, batch: Batch) -> tuple[Recorded | None, str]:
+    """The recorded step and "captured", or nothing and why the plain one stays; either way training goes on as if nothing had been."""
+    snapshot = Snapshot(plain)
+    try:
+        expected = tried(plain, batch, snapshot)
+        recorded = Recorded(plain, record, batch)
+        snapshot.restore()
+        problem = difference(expected, tried(recorded, batch, snapshot), *TOLERANCES[plain.precision.name])
+    except Exception as error:  # whatever it is, the plain step either meets it too or can do without
+        problem = f"{type(error).__name__}: {error}"
+    if not problem:
+        return recorded, "captured"
+    snapshot.undo()
+    return None, f"plain: {' '.join(problem.split())}"[:LONGEST]
+
+
+class Snapshot:
+    """All that a step moves, as it was: weights, buffers, the optimizer's and the loss's state, the generators, the learning rate."""
+
+    def __init__(self, plain: PlainStep) -> None:
+        self.plain, self.lr = plain, float(plain.optimizer.param_groups[0]["lr"])
+        self._copies = {tensor: tensor.detach().clone() for tensors in self._living().values() for tensor in tensors}
+        self._generators = [torch.default_generator]
+        if plain.device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[plain.device.index])
+        self._states = [generator.get_state() for generator in self._generators]
+
+    def _living(self) -> dict[str, list[Tensor]]:
+        """The tensors that a step may move, by kind."""
+        model, states = self.plain.model, self.plain.loss_state
+        found: dict[str, list[Tensor]] = {"weights": list(model.parameters()), "buffers": list(model.buffers())}
+        found["state of the loss"] = list(states.values())
+        for moments in self.plain.optimizer.state.values():
+            for name, moment in moments.items():
+                found.setdefault(f"{name} of the optimizer", []).append(moment)
+        return found
+
+    @torch.no_grad()
+    def moved(self) -> dict[str, Tensor]:
+        """By how much the tensors of each kind that has any differ from what they were, in one vector; new ones were zero."""
+        found = {}
+        for kind, tensors in self._living().items():
+            moves = [(tensor - self._copies.get(tensor, 0)).flatten() for tensor in tensors if tensor.is_floating_point()]
+            if moves:
+                found[kind] = torch.cat(moves)
+        return found
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Set everything back in place; moments that did not exist are zero, as they begin."""
-        for name, tensor in self.plain.net.state_dict().items():
-            tensor.copy_(self.weights[name])
-        for name, tensor in self.plain.loss_state.items():
-            tensor.copy_(self.loss[name])
-        for p, name, tensor in self._moments():
-            tensor.copy_(self.moments[p, name]) if (p, name) in self.moments else tensor.zero_()
-        torch.cuda.set_rng_state(self.random, self.device) if self.device.type == "cuda" else torch.set_rng_state(self.random)
+        """Put everything back in place; moments that there were not yet become zero, from which every update begins."""
+        for tensors in self._living().values():
+            for tensor in tensors:
+                if tensor in self._copies:
+                    tensor.copy_(self._copies[tensor])
+                else:
+                    tensor.zero_()
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.set_state(state)
+        set_lr(self.plain.optimizer, self.lr)
 
-    def update(self) -> Tensor:
-        """How far the weights have moved since, as one vector."""
-        moved = [tensor.detach() - self.weights[name] for name, tensor in self.plain.net.named_parameters()]
-        return torch.cat([one.double().flatten() for one in moved])
+    def undo(self) -> None:
+        """Put everything back, and leave no moment and no learning rate on the device that there was not before."""
+        self.restore()
+        moments = self.plain.optimizer.state
+        for parameter in list(moments):
+            if not all(moment in self._copies for moment in moments[parameter].values()):
+                del moments[parameter]
+        for group in self.plain.optimizer.param_groups:
+            group["lr"] = self.lr
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What two steps came to."""
+
+    losses: list[float]
+    moved: dict[str, Tensor]
+
+
+def tried(step: PlainStep | Recorded, batch: Batch, snapshot: Snapshot) -> Trial:
+    """What two steps come to, the second with images in another order and half the learning rate; all of it is put back.
+
+    One step would not show what a recording froze: draws, learning rate, images, the number of the step.
+    """
+    images_BCHW, targets_BC, sampled_C = batch
+    losses = [float(step(images_BCHW, targets_BC, sampled_C))]
+    set_lr(snapshot.plain.optimizer, snapshot.lr / 2)
+    losses.append(float(step(images_BCHW.flip(0), targets_BC, sampled_C)))
+    trial = Trial(losses, snapshot.moved())
+    snapshot.restore()
+    return trial
+
+
+def difference(expected: Trial, found: Trial, of_loss: float, of_moves: float) -> str:
+    """In what the two trials differ by more than the tolerances, or nothing."""
+    for one, other in zip(expected.losses, found.losses, strict=True):
+        if not abs(one - other) <= of_loss * abs(one):
+            return f"the recorded step's loss is {other:.6g}, the plain one's {one:.6g}"
+    for kind, moves in expected.moved.items():
+        apart, size = float((found.moved[kind] - moves).norm()), float(moves.norm())
+        if not apart <= of_moves * size:
+            return f"the recorded step moves the {kind} otherwise than the plain one, by {apart:.3g} of {size:.3g}"
+    return ""

@@ -66,12 +66,8 @@ def is_frozen(stage: Stage) -> bool:
 
 def digest_of(model: nn.Module) -> str:
     """64 hexadecimal digits that identify the weights and buffers of a model without its classifier."""
-    own, total = classifier_names(model), hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name not in own:
-            total.update(name.encode())
-            total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
+    own = classifier_names(model)
+    return checkpoints.checksum({name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in own}, {})
 
 
 def name_of(*parts: Any) -> str:

@@ -18,11 +18,11 @@ from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
-from ablation.training.captured import CudaGraph, PlainStep, Step, captured, why_plain
+from ablation.training.captured import CapturedStep, chosen
 from ablation.training.frozen import Batches, Shelf
 from ablation.training.images import Images, on_device, sliced
 from ablation.training.pixels import Data
-from ablation.training.step import Precision, set_rate
+from ablation.training.step import PlainStep, Precision, set_lr
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ class State:
     best: dict[str, Best] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0  # finished epochs of this stage
-    step: Step | None = None  # chosen at the first batch
-    why_plain: str = ""  # why it is not captured
+    step: str = PlainStep.kind  # or "captured", or "plain: " and why it was not
 
 
 def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
@@ -105,10 +104,11 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
     Raises TrainingError ("nan") where an epoch's mean loss is no finite number.
     """
     backbone = _frozen_backbone(setup, state.model)
-    scout = Scout(setup, state.model, backbone)
+    scout, step = Scout(setup, state.model, backbone), _step(setup, state, until, backbone)
     while state.epoch < until:
         began = time.time()
-        loss, num_images = _train_epoch(setup, state, backbone)
+        loss, num_images = _train_epoch(setup, state, backbone, step)
+        state.step = step.kind
         seconds = time.time() - began
         epoch = setup.stage.first_epoch + state.epoch
         if not math.isfinite(loss):
@@ -125,6 +125,14 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
         row |= scout.look(state, epoch)
         state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)
+
+
+def _step(setup: Setup, state: State, until: int, backbone: "Backbone | None") -> PlainStep | CapturedStep:
+    """What trains on a batch until that epoch: the whole model, or the classifier on a frozen backbone's features."""
+    settings, net = setup.stage.settings, backbone.classifier if backbone else state.model
+    plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
+    num_steps = (until - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
+    return chosen(plain, num_steps, deterministic=settings.deterministic)
 
 
 def _frozen_backbone(setup: Setup, model: nn.Module) -> "Backbone | None":
@@ -154,11 +162,11 @@ def batches(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]
     return found
 
 
-def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tuple[float, int]:
+def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None", step: PlainStep | CapturedStep) -> tuple[float, int]:
     """One epoch's mean loss and number of images; nothing waits for the device before its end."""
     stage, settings, device = setup.stage, setup.stage.settings, setup.device
     epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
-    set_rate(state.optimizer, _lr(stage, state.epoch))
+    set_lr(state.optimizer, _lr(stage, state.epoch))
     counts_C = setup.classes.counts_C
     probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
@@ -168,27 +176,16 @@ def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None") -> tup
     ]
     torch.manual_seed(key(setup.seed, "model", epoch))
     total = torch.zeros((), device=device)
-    net, batches_fed = (backbone.classifier, backbone.features(shown)) if backbone else (state.model, shown.batches())
+    batches_fed = backbone.features(shown) if backbone else shown.batches()
     with closing(batches_fed):  # also where a step fails: threads may be reading ahead
         for inputs, targets_BC in batches_fed:
             settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
             smooth_BC = settings.smoothing(targets_BC, counts_C)
-            step = state.step or _first_step(setup, state, net, len(shown.slices), (inputs, smooth_BC, sampled_C))
             total += step(inputs, smooth_BC, sampled_C)
             for technique, name, averaged, weights in averages:
                 state.updates[name] += 1
                 technique.update(averaged, weights, state.updates[name])
     return float(total) / len(shown.slices), shown.slices[-1].stop
-
-
-def _first_step(setup: Setup, state: State, net: nn.Module, num_batches: int, batch: tuple[Tensor, Tensor, Tensor]) -> Step:
-    """How the stage's batches are trained: by a captured step where it can be captured, else plainly."""
-    settings = setup.stage.settings
-    plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
-    num_steps = (setup.stage.epochs - state.epoch) * num_batches
-    why = why_plain(plain, setup.device, num_steps, deterministic=settings.deterministic)
-    state.step, state.why_plain = (plain, why) if why else captured(plain, CudaGraph(), *batch)
-    return state.step
 
 
 class _Epoch:

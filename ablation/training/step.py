@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ class Precision:
         """The context of a forward pass."""
         if self.name == "fp32":
             return nullcontext()
-        # without the cache of cast weights, which a captured step would read stale; each weight is used once anyway
-        return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16, cache_enabled=False)
+        # A CUDA graph would read weights that were cast before it was recorded; each is cast once in a forward pass anyway.
+        has_cache = device.type != "cuda"
+        return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16, cache_enabled=has_cache)
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """What keeps small gradients in fp16; it does nothing in the other formats."""
@@ -37,15 +38,6 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name == "fp16" and device.type != "cuda":
         raise ConfigError("precision", f"found fp16, which needs a CUDA device (this is {device.type}); expected auto, fp32 or bf16")
     return Precision(name)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Train with this learning rate from now on; one that a captured step reads changes in place."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
 
 
 def train_step(
@@ -69,3 +61,36 @@ def train_step(
     scaler.step(optimizer)
     scaler.update()
     return value.detach()
+
+
+@dataclass(frozen=True)
+class PlainStep:
+    """`train_step` with what stays the same from batch to batch."""
+
+    kind: ClassVar[str] = "plain"
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    precision: Precision
+    loss: Any
+    counts_C: Tensor
+    loss_state: dict[str, Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.model.parameters()).device
+
+    def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
+        """The batch's mean loss, after one update of the weights; it stays on the device."""
+        fixed, batch = (self.model, self.optimizer, self.scaler, self.precision, self.loss), (images_BCHW, targets_BC)
+        return train_step(*fixed, *batch, self.counts_C, sampled_C, self.loss_state)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate, in place where it is a tensor, which a recorded step reads."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

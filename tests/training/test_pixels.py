@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ablation.errors import DataError
-from ablation.training import captured, loop, pixels
+from ablation.training import loop, pixels, step
 from ablation.training.pixels import AHEAD, Held, Stored, copied, part_of
 from ablation.worker import failure
 from tests.tiny import CPU, Planned, write
@@ -125,7 +125,7 @@ def test_no_more_than_a_few_batches_are_read_ahead(monkeypatch, dataset):
     assert readers() == []
 
 
-@pytest.mark.parametrize(("module", "where"), [(captured, "train_step"), (loop, "on_device")])
+@pytest.mark.parametrize(("module", "where"), [(step, "train_step"), (loop, "on_device")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_no_thread_is_left_where_an_epoch_ends_early(tmp_path, monkeypatch, error, module, where):
     """An interrupted or failed step leaves no reading thread behind, even while its error is still being handled."""
