@@ -60,14 +60,14 @@ def undisturbed(folder: Path, matrix: str) -> None:
     subprocess.run(command(matrix), cwd=folder, check=True, capture_output=True)
 
 
-def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random) -> Counter[str]:
+def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random, longest_wait: float = LONGEST_WAIT) -> Counter[str]:
     """The whole matrix with at most that many kills; how many of each kind were made."""
     (folder / "small.yaml").write_text(SMALL)
     made: Counter[str] = Counter()
     while True:
         process = subprocess.Popen(command(matrix), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         while made.total() < kills and process.poll() is None:
-            wait_for(process, lot.uniform(0, LONGEST_WAIT))
+            wait_for(process, lot.uniform(0, longest_wait))
             what = kill_one(process, lot)
             made.update([what] if what else [])
         told = (process.communicate()[1] or b"").decode()
@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matrix", choices=["small", "quick"], default="small")
+    parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args(argv)
     lot, made, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
@@ -152,14 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         undisturbed(Path(whole), args.matrix)
         while made.total() < args.kills:
             with tempfile.TemporaryDirectory() as folder:
-                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot)
+                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot, args.wait)
                 told += differences(Path(folder), Path(whole))
                 matrices += 1
             print(f"{made.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix}",
+        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix} --wait {args.wait:g}",
         "kills": dict(made),
         "matrices": matrices,
         "differences": told,

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import random
 import shutil
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ import warnings
 from itertools import count
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -26,6 +28,7 @@ from ablation.preparation import Workspace
 from ablation.recorder import Recorder
 from ablation.tracking import store as tracking
 from ablation.tracking.store import Store
+from benchmarks import faults
 from tests.tiny import Planned, write
 
 WRITES = ("create_experiment", "set_experiment_tag", "create_run", "log_batch", "set_terminated", "update_run", "delete_run", "log_inputs")
@@ -443,3 +446,55 @@ def test_a_folder_that_moved_holds_the_same(fresh, reference, tmp_path):
     assert state(moved) == reference
     assert record(moved) == []
     assert state(moved) == reference
+
+
+# --- killed at random --------------------------------------------------------------------------------------------------------
+
+SMALLER = """
+study: small
+seeds: [0]
+base:
+  data: {name: digits, longtail: {name: linear, largest: 30, smallest: 10}}
+  model: {name: test_efficientnet, image_size: 16, drop_path: 0.1}
+  epochs: 3
+  batch_size: 32
+ladder: {baseline: {}, cb: {sampler: class_balanced}}
+variants: {head: {stages: [{epochs: 2}, {epochs: 1, train: head}]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, empty_database):
+    """The folder of a small study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "SMALL", SMALLER)
+        faults.undisturbed(folder, "small")
+    return folder
+
+
+def test_killed_at_random_it_comes_out_the_same(tmp_path, whole, monkeypatch):
+    """Up to six kills of any process of the tree leave no run doubled, lacking, running or different in a bit."""
+    monkeypatch.setattr(faults, "SMALL", SMALLER)
+    made = faults.disturbed(tmp_path, "small", 6, random.Random(2), longest_wait=4)
+    assert made.total() > 0
+    assert faults.differences(tmp_path, whole) == []
+
+
+def test_differences_are_found(tmp_path, whole):
+    """The comparison tells of a run that is left running, of one that is there twice, and of predictions that are others."""
+    folder = tmp_path / "other"
+    shutil.copytree(whole, folder)
+    assert faults.differences(folder, whole) == []
+    store = Store.open(folder / "mlruns")
+    row = store.recorded("small").runs.iloc[0]
+    path = store.artifact(row["run_id"], "predictions.parquet")
+    table = pd.read_parquet(path)
+    path.unlink()
+    table.assign(**{"logit/0": table["logit/0"] + 1}).to_parquet(path, index=False)
+    tags = {"ablation.kind": "run", "ablation.arm": row["arm"], "ablation.seed": "0", "ablation.key": row["key"]}
+    store.finish(store.create(store.experiment("small"), "left", tags, 0), "RUNNING", 0)
+    store.finish(store.create(store.experiment("small"), "twice", tags, 0), "FINISHED", 1)
+    told = faults.differences(folder, whole)
+    for words in ("left is RUNNING", "is there 2 times", "predictions differ"):
+        assert any(words in one for one in told), words
