@@ -493,8 +493,8 @@ def test_differences_are_found(tmp_path, whole):
     path.unlink()
     table.assign(**{"logit/0": table["logit/0"] + 1}).to_parquet(path, index=False)
     tags = {"ablation.kind": "run", "ablation.arm": row["arm"], "ablation.seed": "0", "ablation.key": row["key"]}
-    store.finish(store.create(store.experiment("small"), "left", tags, 0), "RUNNING", 0)
-    store.finish(store.create(store.experiment("small"), "twice", tags, 0), "FINISHED", 1)
+    store.finish(store.create(store.experiment("small"), "left", tags, 1), "RUNNING", 0)
+    store.finish(store.create(store.experiment("small"), "twice", tags, 1), "FINISHED", 2)
     told = faults.differences(folder, whole)
     for words in ("left is RUNNING", "is there 2 times", "predictions differ"):
         assert any(words in one for one in told), words
