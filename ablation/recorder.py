@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ablation.matrix import flatten
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
 from ablation.report.words import change_words
-from ablation.tracking.store import PLAN, VERSION, Point, Store
+from ablation.tracking.store import PLAN, VERSION, Point, Store, first_line
 
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
@@ -40,6 +41,11 @@ RESULT_TAGS = (  # what a result says of how it was computed
     "ablation.statistical",
 )
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
+PAUSE = 15.0  # seconds for which a store that did not answer is left alone
+PATIENCE = 3  # how many failures in a row say that a store is still away
+SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of the runs that the summaries tell of
+PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
+IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "ablation.settings")  # two runs with these alike are one
 
 
 class Recorder:
@@ -54,7 +60,11 @@ class Recorder:
         self._values: dict[tuple[str, int], dict[str, float]] = {}
         self._done: dict[tuple[str, int], str] = {}  # the ids of the runs that these values are of
         self._changed: set[str] = set()  # arms that have results which no summary tells yet
-        self._has_new = False  # whether any result was recorded
+        self._summarised_runs = ""  # the digest of the runs of which all summaries tell
+        self._half: dict[str, Mapping[str, str]] = {}  # run id -> its params, where it may lack some or what follows them
+        self._before: set[str] = set()  # the ids of the runs that were finished when this command began
+        self._looks_first = store.is_shared  # whether a run may be there already that is to be created
+        self._place = place(workspace.root)
         self._summarised = time.monotonic()
         self._starts: dict[str, int] = {}  # of the summaries, in milliseconds: MLflow lists by them
         self._shown: dict[str, float] = {}
@@ -62,7 +72,9 @@ class Recorder:
         self._drawn: dict[tuple[str, ...], Path] = {}
         self._known: Sequence[Mapping[str, Any]] = ()
         self._has_begun = False
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._late: list[Callable[[], None]] = []  # what could not be written yet, in order
+        self._problem, self._failed_at = "", 0.0
+        self._queue: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()  # what to write, and if it must be
         self._folder = tempfile.TemporaryDirectory(prefix="ablate-")
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
@@ -72,31 +84,30 @@ class Recorder:
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Record the plan, close what nobody runs, and make the arms' summary runs; `known` are the study's runs in the store."""
         self._known = known
-        self._queue.put(lambda: None)
+        self._queue.put((lambda: None, True))
 
     def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         """Show a training's curves on the runs that wait for it, now and then."""
         key = node.job.key
         if time.monotonic() - self._shown.setdefault(key, time.monotonic()) > LIVE_EVERY:
             self._shown[key] = time.monotonic()
-            self._queue.put(lambda: self._live(node, list(history)))
+            self._queue.put((lambda: self._live(node, list(history)), False))
 
     def finished(self, run: Run) -> None:
         """Record a run whose results lie in the local folder."""
-        self._queue.put(lambda: self._finished(run))
+        self._queue.put((lambda: self._finished(run), True))
 
     def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
         """Record that a run failed, and why; `log` is the traceback of a bug."""
-        self._queue.put(lambda: self._failed(run, kind, reason, log))
+        self._queue.put((lambda: self._failed(run, kind, reason, log), True))
 
     def interrupted(self, why: str) -> None:
         """Record that what is under way was stopped."""
-        self._queue.put(lambda: self._kill_running(why))
+        self._queue.put((lambda: self._kill_running(why), True))
 
     def close(self) -> float:
         """Write what is left, the summaries and the plan's last state; the seconds that it took."""
         began = time.monotonic()
-        self._queue.put(self._end)
         self._queue.put(None)
         self._thread.join()
         self._folder.cleanup()
@@ -105,11 +116,32 @@ class Recorder:
     # --- the thread ------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        problem = ""
-        while (task := self._queue.get()) is not None:
-            problem = self._attempt(task, () if problem else WAITS)  # what did not answer a moment ago is not waited for again
-            if problem:
-                self.problems.append(problem)
+        while (one := self._queue.get()) is not None:
+            task, is_kept = one
+            is_away = bool(self._late) and time.monotonic() - self._failed_at < PAUSE
+            if is_away or not self._is_written(task, () if self._late else WAITS):
+                self._late += [task] if is_kept else []
+            elif self._late:
+                self._write_late()
+        self._write_late()
+        is_whole = self._is_written(self._end, () if self._late else WAITS)
+        self.problems += [] if is_whole and not self._late else [self._problem]
+
+    def _is_written(self, task: Callable[[], None], waits: Sequence[float]) -> bool:
+        problem = self._attempt(task, waits)
+        if problem:
+            self._problem, self._failed_at = problem, time.monotonic()
+        return not problem
+
+    def _write_late(self) -> None:
+        """Write what could not be written before; a task that fails lets those after it go on, a few failures in a row let none."""
+        waiting, self._late, failures = self._late, [], 0
+        for task in waiting:
+            if failures < PATIENCE and self._is_written(task, ()):
+                failures = 0
+            else:
+                failures += 1
+                self._late.append(task)
 
     def _attempt(self, task: Callable[[], None], waits: Sequence[float]) -> str:
         """Write something, a few times if need be; the problem where it could not be written, which the folders still hold then."""
@@ -120,7 +152,7 @@ class Recorder:
                     self._has_begun = True
                 task()
             except Exception as error:  # whatever the store says, training goes on
-                problem = (str(error).splitlines() or [type(error).__name__])[0]
+                problem = first_line(str(error) or type(error).__name__)
                 if wait is None:
                     return problem
                 time.sleep(wait)
@@ -135,19 +167,13 @@ class Recorder:
             (run.arm, run.seed, run.used_key) for run in (*self.plan.runs, *self.plan.others) if not run.needed
         }  # what is done again gets another
         for run in known:
-            tags = run["tags"]
-            kind = tags.get("ablation.kind", "")
+            kind = run["tags"].get("ablation.kind", "")
             if kind == "run":
-                one = (tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"])
-                if run["status"] != "FINISHED":
-                    self._ids.setdefault(("run", one[0], str(one[1]), one[2]), run["run_id"])
-                elif one in kept and one[:2] not in self._values:
-                    self._values[one[:2]], self._done[one[:2]] = run["metrics"], run["run_id"]
-                if run["status"] in ("RUNNING", "SCHEDULED"):
-                    self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
-                    self.store.finish(run["run_id"], "KILLED", _now())
+                self._known_run(run, kept)
             elif kind == "plan":
-                self._ids.setdefault(("plan", ""), run["run_id"])
+                if self._ids.setdefault(("plan", ""), run["run_id"]) == run["run_id"]:
+                    self._summarised_runs = run["tags"].get(SUMMARISED, "")
+                    self._half |= {} if run["status"] == "FINISHED" else {run["run_id"]: {}}
             elif kind == "summary":
                 self._known_summary(run)
         self._record_plan()
@@ -160,6 +186,60 @@ class Recorder:
         columns += ["summary/accuracy_sd_points", "summary/balanced_accuracy_pct", "summary/macro_f1_pct"]
         self.store.prepare_view(self.experiment, VIEW, "tags.`ablation.kind` = 'summary'", ["ablation.verdict"], columns)
         self.store.touch(self.experiment)
+
+    def _known_run(self, run: Mapping[str, Any], kept: set[tuple[str, int, str]]) -> None:
+        """Count a run that is finished, go on with one that is not, and close one that nobody runs."""
+        tags = run["tags"]
+        one = (tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"])
+        if run["status"] == "FINISHED":
+            self._before.add(run["run_id"])
+            if one in kept and one[:2] not in self._values:
+                self._values[one[:2]], self._done[one[:2]] = run["metrics"], run["run_id"]
+        else:
+            self._ids.setdefault(("run", one[0], str(one[1]), one[2]), run["run_id"])
+            if "ablation.command" not in tags:  # which is noted after the params
+                self._half[run["run_id"]] = run["params"]
+        if run["status"] in ("RUNNING", "SCHEDULED") and self._is_ours(run):
+            self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
+            self.store.finish(run["run_id"], "KILLED", _now())
+
+    def _is_ours(self, run: Mapping[str, Any]) -> bool:
+        """Whether no other machine can be at the run: in a store of our own the lock says so, elsewhere it was begun here."""
+        return not self.store.is_shared or run["tags"].get(PLACE, self._place) == self._place
+
+    def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
+        """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
+        if self._looks_first and (there := self._same(tags)):
+            run_id = str(there[0]["run_id"])
+            self._half[run_id] = there[0]["params"]
+            return run_id
+        token = uuid.uuid4().hex
+        try:
+            run_id = self.store.create(self.experiment, title, {**tags, TOKEN: token, PLACE: self._place}, start)
+        except Exception:
+            self._looks_first = True  # it may be there all the same
+            raise
+        self._half[run_id] = {}
+        for one in self._same(tags) if self.store.is_shared else []:
+            if one["tags"].get(TOKEN) == token and one["run_id"] != run_id:  # a request that was sent twice
+                self.store.delete(one["run_id"])
+        return run_id
+
+    def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The runs of the same identity that were not finished when this command began, finished ones first."""
+        found = self.store.find(self.experiment, {name: tags[name] for name in IDENTITY if name in tags})
+        return sorted((one for one in found if one["run_id"] not in self._before), key=lambda one: one["status"] != "FINISHED")
+
+    def _done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
+        """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
+        there = self._same(_identity(run)) if self.store.is_shared else []
+        if not there or there[0]["status"] != "FINISHED":
+            return None
+        own = self._ids.get(("run", run.arm, str(run.seed), run.used_key), there[0]["run_id"])
+        if own != there[0]["run_id"]:
+            self.store.delete(own)
+            self._ids["run", run.arm, str(run.seed), run.used_key] = there[0]["run_id"]
+        return there[0]
 
     def _adopt(self, run: Mapping[str, Any]) -> None:
         """Nest a run that is kept under its arm's summary, where that was made anew."""
@@ -182,10 +262,12 @@ class Recorder:
         (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
         shutil.copyfile(self.plan.study.file, folder / "experiments.yaml")
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | _context(self.command, self.plan.study.folder)
-        run_id = self._ids.get(("plan", ""))
-        if run_id is None:
-            run_id = self._ids["plan", ""] = self.store.create(self.experiment, "plan", tags, _now())
+        if ("plan", "") not in self._ids:
+            self._ids["plan", ""] = self._create("plan", tags, _now())
+        run_id = self._ids["plan", ""]
+        if run_id in self._half:
             self.store.finish(run_id, "FINISHED", _now())
+            del self._half[run_id]
         self.store.write(run_id, tags=tags)
         self.store.add_files(run_id, {path.name: path for path in folder.iterdir()})
 
@@ -195,7 +277,7 @@ class Recorder:
 
     def _live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
         for run in self.plan.runs:
-            if run.needed and run.choice is None and node in lineage(self.plan, run):
+            if run.needed and run.choice is None and node in lineage(self.plan, run) and not self._done_elsewhere(run):
                 run_id = self._run(run, int(history[0]["time"]))
                 self.store.write(run_id, curve_points(history, run))
 
@@ -205,34 +287,40 @@ class Recorder:
         One that was left unfinished under the same key goes on.
         """
         name = ("run", run.arm, str(run.seed), run.used_key)
-        if name not in self._ids:
-            arm = self.arms[run.arm]
-            tags = {
-                "ablation.kind": "run",
-                "ablation.study": self.plan.study.name,
-                "ablation.arm": run.arm,
-                "ablation.seed": str(run.seed),
-                "ablation.key": run.key,
-                "ablation.content": run.content,
-                "ablation.parent_arm": arm.parent or "",
-                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
-                "mlflow.parentRunId": self._summary(arm),
-                "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
-            }
-            self._ids[name] = self.store.create(self.experiment, f"{run.arm} seed {run.seed}", tags, start)
-            self.store.write(
-                self._ids[name],
-                params=params(chosen or arm, run.seed) | {"arm": arm.name},
-                tags=_context(self.command, self.plan.study.folder),
-            )
-        else:
+        if name in self._ids:
             self.store.finish(self._ids[name], "RUNNING", 0)
             self.store.write(self._ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
+        else:
+            self._ids[name] = self._create(f"{run.arm} seed {run.seed}", self._tags(run), start)
+        if self._ids[name] in self._half:
+            self._write_params(self._ids[name], params(chosen or self.arms[run.arm], run.seed) | {"arm": run.arm})
+            self.store.write(self._ids[name], tags=_context(self.command, self.plan.study.folder))
+            del self._half[self._ids[name]]
         return self._ids[name]
+
+    def _tags(self, run: Run) -> dict[str, str]:
+        """What a run is, by its tags."""
+        arm = self.arms[run.arm]
+        return _identity(run) | {
+            "ablation.study": self.plan.study.name,
+            "ablation.content": run.content,
+            "ablation.parent_arm": arm.parent or "",
+            "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+            "mlflow.parentRunId": self._summary(arm),
+            "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
+        }
+
+    def _write_params(self, run_id: str, values: Mapping[str, str]) -> None:
+        """Write the params that the run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
+        there = self._half[run_id]
+        self.store.write(run_id, params={name: value for name, value in values.items() if name not in there})
 
     def _finished(self, run: Run) -> None:
         if run.choice is not None:
             self._choose(run, run.choice)
+            return
+        if done := self._done_elsewhere(run):
+            self._note_done(run, done["run_id"], done["metrics"])
             return
         folder = self.workspace.results / run.key
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -258,7 +346,6 @@ class Recorder:
     def _note_done(self, run: Run, run_id: str, values: dict[str, float]) -> None:
         self._values[run.arm, run.seed], self._done[run.arm, run.seed] = values, run_id
         self._changed.add(run.arm)
-        self._has_new = True
         if time.monotonic() - self._summarised > SUMMARISE_EVERY:
             self._summarise(sorted(self._changed & {name for name, _ in self._values}))
         self._picture(run.arm)
@@ -337,7 +424,7 @@ class Recorder:
 
     def _kill_running(self, why: str) -> None:
         for run in self.store.runs(self.experiment):
-            if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run":
+            if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self._is_ours(run):
                 self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", _now())
 
@@ -357,18 +444,20 @@ class Recorder:
                 "mlflow.note.content": _arm_note(arm, self.plan.labels[arm.name]),
                 "mlflow.source.name": self.command,
             }
-            start = self._starts[arm.name]
-            self._ids[name] = self.store.create(self.experiment, arm.name, tags, start)
-            self.store.write(self._ids[name], params={name: value for name, value in params(arm, 0).items() if name != "seed"})
-            self.store.finish(self._ids[name], "FINISHED", start)
+            self._ids[name] = self._create(arm.name, tags, self._starts[arm.name])
+        if self._ids[name] in self._half:
+            self._write_params(self._ids[name], {name: value for name, value in params(arm, 0).items() if name != "seed"})
+            self.store.finish(self._ids[name], "FINISHED", self._starts[arm.name])
             self._changed.add(arm.name)
+            del self._half[self._ids[name]]
         return self._ids[name]
 
     def _known_summary(self, run: Mapping[str, Any]) -> None:
         """Go on with an arm's summary run, unless the arm has other settings by now."""
         arm = self.arms.get(run["tags"]["ablation.arm"])
         if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm):
-            self._ids.setdefault(("summary", arm.name), run["run_id"])
+            if self._ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"] and run["status"] != "FINISHED":
+                self._half[run["run_id"]] = run["params"]
             self._starts.setdefault(arm.name, run["start"])
             self._pictured[arm.name] = run["tags"].get(PICTURED, "")
         elif arm is not None and arm.name in self.plan.selected:
@@ -443,11 +532,13 @@ class Recorder:
             self._pictured[arm] = shown
 
     def _end(self) -> None:
-        there = {name for name, _ in self._values}
-        if there and (self._changed or self._has_new):
+        there, runs = {name for name, _ in self._values}, digest(sorted(self._done.values()))
+        if there and (self._changed or self._summarised_runs != runs):
             self._summarise([name for name in self.arms if name in there])  # one more result may change others' verdicts
             for arm in self.plan.selected:
                 self._picture(arm)
+            self.store.write(self._ids["plan", ""], tags={SUMMARISED: runs})
+            self._summarised_runs = runs
         self._record_plan()
         self.store.touch(self.experiment)
 
@@ -504,6 +595,16 @@ def starts(arms: Sequence[str], known: Mapping[str, int], now: int) -> dict[str,
         start = known[arm] if arm in known else start + (STEP if start + STEP < lowest else 1)
         found[arm] = start
     return found
+
+
+def place(root: Path) -> str:
+    """This machine and folder, by which a command knows what was begun here."""
+    return f"{platform.node()}:{root.resolve()}"
+
+
+def _identity(run: Run) -> dict[str, str]:
+    """The tags by which a run is found again."""
+    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.key}
 
 
 def _headline(values: Mapping[str, float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ none may be left running. Exit status 1 on any difference.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import signal
@@ -28,6 +29,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LONGEST_WAIT = 12.0  # seconds before a kill
+TRAINING = 0.75  # the share of kills that wait until there are workers: most of a short command is its start
 SMALL = """
 study: small
 seeds: [0, 1]
@@ -60,14 +62,16 @@ def undisturbed(folder: Path, matrix: str) -> None:
     subprocess.run(command(matrix), cwd=folder, check=True, capture_output=True)
 
 
-def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random) -> Counter[str]:
+def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random, longest_wait: float = LONGEST_WAIT) -> Counter[str]:
     """The whole matrix with at most that many kills; how many of each kind were made."""
     (folder / "small.yaml").write_text(SMALL)
     made: Counter[str] = Counter()
     while True:
         process = subprocess.Popen(command(matrix), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         while made.total() < kills and process.poll() is None:
-            wait_for(process, lot.uniform(0, LONGEST_WAIT))
+            if lot.random() < TRAINING:
+                wait_for_workers(process)
+            wait_for(process, lot.uniform(0, longest_wait))
             what = kill_one(process, lot)
             made.update([what] if what else [])
         told = (process.communicate()[1] or b"").decode()
@@ -85,16 +89,27 @@ def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> None:
         return
 
 
+def wait_for_workers(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the command has begun its workers, or has ended."""
+    with contextlib.suppress(psutil.Error):  # one of them has ended just now
+        while process.poll() is None and len(tree(process.pid)) < 2:
+            time.sleep(0.05)
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """The coordinator and its workers, without Python's own helper; raises psutil.Error where they have ended."""
+    top = psutil.Process(pid)
+    return [top, *(one for one in top.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline()))]
+
+
 def kill_one(process: "subprocess.Popen[bytes]", lot: random.Random) -> str:
     """Signal any process of the tree; in words what was done, or nothing where all had ended."""
     try:
-        top = psutil.Process(process.pid)
-        tree = [top, *(one for one in top.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline()))]
-        chosen, number = lot.choice(tree), lot.choice(SIGNALS)
+        chosen, number = lot.choice(tree(process.pid)), lot.choice(SIGNALS)
         chosen.send_signal(number)
     except psutil.Error:
         return ""
-    return f"{number.name} to {'the coordinator' if chosen == top else 'a worker'}"
+    return f"{number.name} to {'the coordinator' if chosen.pid == process.pid else 'a worker'}"
 
 
 def differences(found: Path, expected: Path) -> list[str]:
@@ -145,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matrix", choices=["small", "quick"], default="small")
+    parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args(argv)
     lot, made, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
@@ -152,14 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         undisturbed(Path(whole), args.matrix)
         while made.total() < args.kills:
             with tempfile.TemporaryDirectory() as folder:
-                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot)
+                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot, args.wait)
                 told += differences(Path(folder), Path(whole))
                 matrices += 1
             print(f"{made.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix}",
+        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix} --wait {args.wait:g}",
         "kills": dict(made),
         "matrices": matrices,
         "differences": told,

@@ -64,7 +64,7 @@ def unusable(uri: str, error: Exception) -> StoreError:
     told, parts = str(error), urlparse(uri)
     for secret in filter(None, (parts.query, parts.password, parts.username)):  # MLflow quotes the address in pieces
         told = told.replace(secret, "...")
-    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(_first_line(told))}")
+    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(first_line(told))}")
 
 
 def without_secrets(text: str) -> str:
@@ -99,7 +99,7 @@ class Recorded:
             table = pd.read_parquet(path, page_checksum_verification=True)
             _check_columns([str(name) for name in table.columns])  # whose names no page holds
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise StoreError(f"{path} cannot be read ({_first_line(error)}); it may have been damaged since it was written") from None
+            raise StoreError(f"{path} cannot be read ({first_line(error)}); it may have been damaged since it was written") from None
         return table
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
@@ -121,6 +121,7 @@ class Store:
         self.uri = uri
         self.root = root
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
+        self.is_shared = uri != f"sqlite:///{root}/mlflow.db"  # then other machines may write, whom no lock of ours holds back
         self.client = MlflowClient(uri)
         self._places: dict[str, str] = {}  # run id -> where its artifacts lie, which never changes
 
@@ -193,7 +194,7 @@ class Store:
 
     @told
     def runs(self, experiment: str) -> list[dict[str, Any]]:
-        """Every run of a study as id, status, start, end, tags, metrics and its data's digest, the newest first."""
+        """Every run of a study as id, status, start, end, tags, params, metrics and its data's digest, the newest first."""
         found, token = [], None
         while True:
             page = self.client.search_runs(
@@ -210,6 +211,13 @@ class Store:
         """The same of the study of that name; none where it has no experiment yet."""
         found = self.client.get_experiment_by_name(study)
         return self.runs(found.experiment_id) if found else []
+
+    @told
+    def find(self, experiment: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The study's runs that have these tags, as `runs` gives them."""
+        asked = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if not set(value) & set("'\"\\")]
+        page = self.client.search_runs([experiment], " and ".join(asked), ViewType.ACTIVE_ONLY, max_results=1000)
+        return [_as_dict(run) for run in page if tags.items() <= run.data.tags.items()]
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """A new run's id."""
@@ -437,7 +445,8 @@ def _as_dict(run: Any) -> dict[str, Any]:
     info = run.info
     about = {"run_id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time, "name": info.run_name}
     seen = [one.dataset.digest for one in run.inputs.dataset_inputs] if run.inputs else []
-    return about | {"tags": dict(run.data.tags), "metrics": dict(run.data.metrics), "digest": seen[-1] if seen else ""}
+    found = {"tags": dict(run.data.tags), "params": dict(run.data.params), "metrics": dict(run.data.metrics)}
+    return about | found | {"digest": seen[-1] if seen else ""}
 
 
 def _check_columns(names: Sequence[str]) -> None:
@@ -446,5 +455,7 @@ def _check_columns(names: Sequence[str]) -> None:
         raise ValueError(f"its columns are {', '.join(names)}")
 
 
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or ["it does not say why"])[0][:300]
+def first_line(error: object) -> str:
+    """The line of an error that says what is wrong; SQLAlchemy may put one about itself before it."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]
+    return (lines or ["it does not say why"])[0][:300]
