@@ -372,11 +372,14 @@ def carries_a_state_of_fixed_shape(family_name: str, spec: Spec) -> None:
     technique, given = make(family_name, spec), inputs()
     state = technique.state(NUM_CLASSES, seeded())
     expect(all(tensor.device.type == "cpu" for tensor in state.values()), "the state is not made on the CPU")
-    before = {name: (id(tensor), tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    before = dict(state)  # which keeps the tensors alive: a new one must not be taken for a freed one
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
     for _ in range(2):
         technique.advance(state, given["targets_BC"])
-    after = {name: (id(tensor), tensor.shape, tensor.dtype) for name, tensor in state.items()}
-    expect(before == after, "advance puts other tensors into the state; expected the same ones with other values")
+    same = state.keys() == before.keys() and all(state[name] is tensor for name, tensor in before.items())
+    expect(same, "advance puts other tensors into the state; expected the same ones with other values")
+    after = {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    expect(shapes == after, f"advance changes the state's shapes or types from {shapes} to {after}")
     without = technique(given["logits_BC"], given["targets_BC"], given["counts_C"], None, None)
     empty = technique(given["logits_BC"], given["targets_BC"], given["counts_C"], None, {})
     expect(torch.equal(without, empty), f"no state gives {without:.6f} and an empty one {empty:.6f}")

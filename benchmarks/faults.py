@@ -32,7 +32,7 @@ LONGEST_WAIT = 12.0  # seconds before a kill
 TRAINING = 0.75  # the share of kills that wait until there are workers: most of a short command is its start
 SMALL = """
 study: small
-seeds: [0, 1]
+seeds: [0]
 base:
   data: {name: digits, longtail: {name: linear, largest: 60, smallest: 12}}
   model: {name: test_efficientnet, image_size: 16, drop_path: 0.1}
