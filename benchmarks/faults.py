@@ -4,8 +4,8 @@
     python benchmarks/faults.py --kills 200 --matrix quick  (the profile `quick`)
 
 Each kill takes any process of the tree, the coordinator or a worker, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
-given until it ends by itself; then every run must be there once, finished, with the same metrics, curves and predictions to the bit, and
-none may be left running. Exit status 1 on any difference.
+given until it ends by itself; then every run must be there once, finished, with the same params, metrics, curves and predictions to the
+bit, and none may be left running. Exit status 1 on any difference.
 """
 
 import argparse
@@ -119,18 +119,22 @@ def differences(found: Path, expected: Path) -> list[str]:
     stores = [Store.open(folder / "mlruns") for folder in (found, expected)]
     (study, _), *_rest = stores[1].studies()
     told = [f"{one['name']} is {one['status']}" for one in stores[0].runs_of(study) if one["status"] in ("RUNNING", "SCHEDULED")]
-    finished = Counter(
-        (one["tags"]["ablation.arm"], one["tags"]["ablation.seed"], one["tags"]["ablation.key"])
-        for one in stores[0].runs_of(study)
-        if one["tags"].get("ablation.kind") == "run" and one["status"] == "FINISHED"
-    )
-    told += [f"{arm} seed {seed} is there {count} times" for (arm, seed, _), count in finished.items() if count > 1]
+    lists = [_finished(store, study) for store in stores]
+    told += [f"{name} is there {count} times" for name, count in Counter(name for name, _ in lists[0]).items() if count > 1]
+    params = [dict(one) for one in lists]
+    told += [f"{name}: its params differ" for name in params[1] if params[0].get(name) != params[1][name]]
     pairs = [{(row["arm"], row["seed"]): row for row in store.recorded(study).runs.to_dict("records")} for store in stores]
     if pairs[0].keys() != pairs[1].keys():
         return [*told, f"runs differ: {sorted(map(str, pairs[0].keys() ^ pairs[1].keys()))}"]
     for one, row in pairs[0].items():
         told += [f"{one}: {problem}" for problem in _run_differences(stores, (row, pairs[1][one]))]
     return told
+
+
+def _finished(store: Any, study: str) -> list[tuple[str, Any]]:
+    """The name and the params of every run of an arm and a seed that ended well."""
+    runs = [one for one in store.runs_of(study) if one["status"] == "FINISHED" and one["tags"].get("ablation.kind") == "run"]
+    return [(" ".join(one["tags"][f"ablation.{tag}"] for tag in ("arm", "seed", "key")), one["params"]) for one in runs]
 
 
 def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
@@ -160,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matrix", choices=["small", "quick"], default="small")
+    parser.add_argument("--each", type=int, default=10, help="the most kills of one matrix")
     parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args(argv)
@@ -168,14 +173,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         undisturbed(Path(whole), args.matrix)
         while made.total() < args.kills:
             with tempfile.TemporaryDirectory() as folder:
-                made += disturbed(Path(folder), args.matrix, min(10, args.kills - made.total()), lot, args.wait)
+                made += disturbed(Path(folder), args.matrix, min(args.each, args.kills - made.total()), lot, args.wait)
                 told += differences(Path(folder), Path(whole))
                 matrices += 1
             print(f"{made.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
+    options = f"--kills {args.kills} --seed {args.seed} --matrix {args.matrix} --wait {args.wait:g} --each {args.each}"
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "command": f"python benchmarks/faults.py --kills {args.kills} --seed {args.seed} --matrix {args.matrix} --wait {args.wait:g}",
+        "command": f"python benchmarks/faults.py {options}",
         "kills": dict(made),
         "matrices": matrices,
         "differences": told,
