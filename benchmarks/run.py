@@ -137,14 +137,15 @@ def ours(folder: Path, *options: str) -> Row:
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> Row:
-    """The largest resident memory, in MB, of the coordinator and of a worker, looked at five times a second until the end."""
-    peak = {"coordinator_mb": 0.0, "worker_mb": 0.0}
+    """The largest resident memory, in MB, of the coordinator and of a worker, looked at five times a second; the coordinator's work."""
+    peak = {"coordinator_mb": 0.0, "worker_mb": 0.0, "coordinator_cpu_seconds": 0.0}
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(0.2):
             try:
                 top = psutil.Process(process.pid)
+                peak["coordinator_cpu_seconds"] = sum(top.cpu_times()[:2])  # of its own, not of its children
                 peak["coordinator_mb"] = max(peak["coordinator_mb"], top.memory_info().rss / 1e6)
                 for child in top.children(recursive=True):
                     peak["worker_mb"] = max(peak["worker_mb"], child.memory_info().rss / 1e6)
@@ -250,6 +251,7 @@ def _matrix(profile: str, settings: Sequence[str], root: Path | None, sample: in
         "ratio": seconds / mine["seconds"],
         "unit": "s",
         "busy_share": busy / CORES / mine["seconds"],
+        "coordinator_share": mine["coordinator_cpu_seconds"] / CORES / mine["seconds"],  # imports, plan, live table and record
         **{name: mine[name] for name in ("coordinator_mb", "worker_mb", "recorded_late_seconds")},
     }
 

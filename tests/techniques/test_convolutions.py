@@ -22,7 +22,7 @@ def both(layer, images_BCHW):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (1, 4), (5, 2), (7, 7)])
-@pytest.mark.parametrize("kernel", [3, 5, 7, (3, 5)])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, (3, 5)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 6])
 @pytest.mark.parametrize("bias", [True, False])
@@ -37,22 +37,35 @@ def test_the_result_and_its_gradients_are_those_of_the_whole_kernel(size, kernel
 
 
 def test_taps_beyond_the_image_are_left_out(monkeypatch):
-    """On 2 x 2 pixels a 5 x 5 kernel is a 3 x 3 one, on 1 x 1 a depthwise one is no convolution at all."""
+    """On 2 x 2 pixels a 5 x 5 kernel is a 3 x 3 one; there in training, and on 1 x 1 always, it is no convolution at all."""
     seen, convolve = [], functional.conv2d
     monkeypatch.setattr(
         functional, "conv2d", lambda images, weight, *rest: (seen.append(weight.shape[-2:]), convolve(images, weight, *rest))[1]
     )
-    layer = trim(nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4)))[0]
-    layer(torch.randn(2, 4, 2, 2))
-    assert seen.pop() == (3, 3)
-    layer(torch.randn(2, 4, 1, 1))
-    assert not seen
+    depthwise, dense = trim(nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.Conv2d(4, 4, 5, padding=2)))
+    with torch.no_grad():
+        depthwise(torch.randn(2, 4, 2, 2))
+    dense(torch.randn(2, 4, 2, 2))
+    assert seen == [(3, 3), (3, 3)]
+    depthwise(torch.randn(2, 4, 2, 2))
+    for layer in (depthwise, dense):
+        layer(torch.randn(2, 4, 1, 1))
+    assert len(seen) == 2
+
+
+def test_a_frozen_layer_gives_the_same_bits_in_training_and_without_gradients():
+    """Features that are made once have to be those of the epoch that trains a classifier on them."""
+    layer = trim(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4)))[0].requires_grad_(requires_grad=False)
+    images_BCHW = torch.randn(8, 4, 2, 2)
+    with torch.no_grad():
+        expected = layer(images_BCHW)
+    assert torch.equal(layer(images_BCHW), expected)
 
 
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(4, 4, 1),
+        nn.Conv2d(4, 4, 1, padding=1),
         nn.Conv2d(4, 4, 4, padding=2),
         nn.Conv2d(4, 4, 5, padding=1),
         nn.Conv2d(4, 4, 3, padding=2, dilation=2),
@@ -73,6 +86,6 @@ def test_a_model_keeps_its_state_and_its_logits():
     images_BCHW = torch.randn(2, 3, 32, 32)
     names, logits_BC = list(model.state_dict()), model(images_BCHW)
     trim(model)
-    assert sum(isinstance(layer, TrimmedConv2d) for layer in model.modules()) == 17
+    assert sum(isinstance(layer, TrimmedConv2d) for layer in model.modules()) == 81
     assert list(model.state_dict()) == names
     torch.testing.assert_close(model(images_BCHW), logits_BC, rtol=1e-4, atol=1e-5)
