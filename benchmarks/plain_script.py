@@ -27,8 +27,8 @@ from torchvision.transforms import functional as TF
 
 def parser():
     p = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    p.add_argument("--data", choices=["cifar10", "digits"], default="cifar10")
-    p.add_argument("--root", default="data", help="the folder with CIFAR-10's parquet shards, or its python batches")
+    p.add_argument("--data", choices=["cifar10", "digits", "npz"], default="cifar10")
+    p.add_argument("--root", default="data", help="the folder with CIFAR-10's parquet shards or python batches; of npz the file")
     p.add_argument("--largest", type=int, default=5000)
     p.add_argument("--smallest", type=int, default=500)
     p.add_argument("--model", default="efficientnet_b0")
@@ -87,7 +87,8 @@ class Images(Dataset):
 
 def load(args):
     """Training and test images as uint8 N x H x W x 3, and their labels; the training images cut to a linear long tail."""
-    (images, labels), test = digits() if args.data == "digits" else cifar10(Path(args.root))
+    readers = {"digits": lambda _: digits(), "npz": npz, "cifar10": cifar10}
+    (images, labels), test = readers[args.data](Path(args.root))
     rng = np.random.default_rng(args.seed)
     counts = np.rint(np.linspace(args.largest, args.smallest, labels.max() + 1)).astype(int)
     kept = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in enumerate(counts)]
@@ -103,6 +104,11 @@ def digits():
     images = np.repeat(np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=3)
     parts = train_test_split(images, found.target, test_size=0.2, stratify=found.target, random_state=0)
     return (parts[0], parts[2]), (parts[1], parts[3])
+
+
+def npz(file):
+    with np.load(file) as found:
+        return tuple((found[f"{part}_images"], found[f"{part}_labels"]) for part in ("train", "test"))
 
 
 def cifar10(root):

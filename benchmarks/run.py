@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from ablation.config import Arm, Study
@@ -266,15 +267,29 @@ def accuracy(root: Path | None, quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = itertools.chain(*(("--arm", name) for name in names), *(("--seed", str(seed)) for seed in seeds))
         ours(Path(folder), "--profile", "quick", *chosen)
-        runs = _report(Path(folder))
+        found = {(run["arm"], run["seed"]): 100 * run["test/accuracy"] for run in _report(Path(folder))}
+        same = ["--data", "npz", "--root", str(_images(written, Path(folder)))]
+        said = {name: plain_scripts([([*flags(written, arms[name], HERE), *same], seed) for seed in seeds]) for name in names}
     rows = []
     for name in names:
-        mine = [100 * run["accuracy"] for run in runs if run["arm"] == name]
-        theirs = [100 * one["accuracy"] for one in plain_scripts([(flags(written, arms[name], HERE), seed) for seed in seeds])]
+        mine, theirs = [found[name, seed] for seed in seeds], [100 * one["accuracy"] for one in said[name]]
         low, high = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval()
         what = f"accuracy of {name}, {len(mine)} seeds, quick (difference [{low:+.2f}, {high:+.2f}] points)"
         rows.append({"what": what, "ablate": _mean(mine), "plain": _mean(theirs), "unit": "%", "low": low, "high": high})
     return rows
+
+
+def _images(written: Study, folder: Path) -> Path:
+    """The study's images as `ablate` splits them, in a file: both sides test the same ones."""
+    from ablation.data import open_dataset, prepare
+    from ablation.data.found import TEST, TRAIN
+
+    base = written.arms[0].settings
+    dataset = open_dataset(prepare(base.data, base.model.image_size, folder, folder / "decoded", lambda *_: None))
+    parts = {"train": dataset.split_N == TRAIN, "test": dataset.split_N == TEST}
+    arrays = {f"{part}_images": np.asarray(dataset.images_NHWC)[chosen_N] for part, chosen_N in parts.items()}
+    np.savez(folder / "images.npz", **arrays, **{f"{part}_labels": dataset.labels_N[chosen_N] for part, chosen_N in parts.items()})
+    return folder / "images.npz"
 
 
 def _report(folder: Path) -> list[Row]:
@@ -380,12 +395,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     root = args.data_root.resolve() if args.data_root else None
     rows: list[Row] = []
-    for name in args.only or PARTS:
+    words = [*(f"--only {name}" for name in args.only or ()), *(["--quick"] if args.quick else []), *(["--data-root DIR"] if root else [])]
+    command = " ".join(["python benchmarks/run.py", *words])
+    for name in args.only or PARTS:  # kept part by part: one that fails takes none of the others with it
         print(f"measuring {name}", file=sys.stderr)
         rows += [row | {"part": name} for row in PARTS[name](root, args.quick)]
-    words = [*(f"--only {name}" for name in args.only or ()), *(["--quick"] if args.quick else []), *(["--data-root DIR"] if root else [])]
-    target = keep("-".join(["run", *(args.only or ())]), " ".join(["python benchmarks/run.py", *words]), rows, args.output, hardware())
-    plot(rows, target.with_suffix(".png"))
+        target = keep("-".join(["run", *(args.only or ())]), command, rows, args.output, hardware())
+        if any("ratio" in row for row in rows):
+            plot(rows, target.with_suffix(".png"))
     print(f"{table(rows)}\n\nwritten to {target}")
 
 
