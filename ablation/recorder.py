@@ -22,6 +22,7 @@ import yaml
 from ablation.config import Arm, Choice, StageOptions, dump
 from ablation.keys import digest
 from ablation.matrix import flatten
+from ablation.memory import give_back_freed
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
 from ablation.report.words import change_words
@@ -30,6 +31,7 @@ from ablation.tracking.store import PLAN, VERSION, Point, Store, first_line
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
+TRIM_EVERY = 30.0  # seconds between two times that memory is given back
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
@@ -116,6 +118,7 @@ class Recorder:
     # --- the thread ------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        trimmed = time.monotonic()
         while (one := self._queue.get()) is not None:
             task, is_kept = one
             is_away = bool(self._late) and time.monotonic() - self._failed_at < PAUSE
@@ -123,6 +126,9 @@ class Recorder:
                 self._late += [task] if is_kept else []
             elif self._late:
                 self._write_late()
+            if time.monotonic() - trimmed > TRIM_EVERY:
+                give_back_freed()
+                trimmed = time.monotonic()
         self._write_late()
         is_whole = self._is_written(self._end, () if self._late else WAITS)
         self.problems += [] if is_whole and not self._late else [self._problem]

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,20 @@ def test_the_plain_script_trains_an_arm(arm, capsys):
     assert all(0 < row["loss"] < 20 for row in told["history"])
     assert 0 <= told["balanced_accuracy"] <= 1
     assert told["images_per_second"] > 0
+
+
+def test_both_sides_test_the_same_images(tmp_path, capsys):
+    """The images that `ablate` splits, in a file, are what the plain script trains and tests on."""
+    study = load_study(run.STUDY, "quick")
+    file = run._images(study, tmp_path)
+    with np.load(file) as found:
+        sizes = {name: len(found[name]) for name in found}
+        assert found["train_images"].dtype == np.uint8
+    assert sizes["test_images"] == sizes["test_labels"] == 359
+    assert sizes["train_images"] == sizes["train_labels"] == 1797 - 359
+    plain_script.main([*TINY, "--data", "npz", "--root", str(file)])
+    right = 359 * json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"]
+    assert right == pytest.approx(round(right), abs=1e-6)
 
 
 @pytest.mark.parametrize(

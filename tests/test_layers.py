@@ -16,6 +16,7 @@ PACKAGE = ROOT / "ablation"
 LAYERS = (
     "errors",
     "signals",
+    "memory",
     "randomness",
     "yamlfile",
     "invocation",

@@ -13,6 +13,7 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 from ablation import signals
+from ablation.memory import keep_freed
 from ablation.worker import THREADS, Interrupted, Job, failure, run
 
 
@@ -138,7 +139,7 @@ def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
     for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
     _die_with_parent(parent)
-    _keep_memory()
+    keep_freed()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for
     import timm  # noqa: F401  imported now, while the coordinator still plans
     import torch
@@ -166,15 +167,6 @@ def _finish(job: Job, device: Any, pipe: Connection, stop: Event) -> dict[str, A
     except Exception as error:  # whatever it is, the others go on
         return {"kind": "failed"} | failure(error)
     return {"kind": "done"}
-
-
-def _keep_memory() -> None:
-    """Have glibc keep what is freed: a step's tensors, given back and asked for again, cost a page fault for every 4 KiB."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # musl has none
-            libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _die_with_parent(parent: int) -> None:
