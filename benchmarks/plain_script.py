@@ -311,7 +311,7 @@ def main(argv=None):
             model.requires_grad_(False)
             model.get_classifier().requires_grad_(True)
         optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay, fused=args.fused or None)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs - 1), args.final_lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, args.final_lr)
         ema = Ema(model, args.ema, args.ema_warmup) if args.ema else None
         loader = train_loader(args, train_set, sampler)
         for _ in range(epochs):

@@ -299,13 +299,59 @@ def _report(folder: Path) -> list[Row]:
 
 
 def scaling(root: Path | None, quick: bool) -> list[Row]:
-    """Seconds and memory of a plan, by how many runs it has."""
-    rows = []
+    """Seconds and memory of a plan, by how many runs it has; of whole commands, by classes and by images."""
+    rows = _by_size(quick)
     for arms, seeds in ((10, 1), (100, 1), (200, 5)) if quick else ((10, 1), (100, 1), (200, 5), (500, 20)):
         with tempfile.TemporaryDirectory() as folder:
             seconds, peak_mb = _planned(Path(folder), arms, seeds)
         rows.append({"what": f"plan of {arms * seeds:,} runs, after imports", "ablate": seconds, "unit": "s", "coordinator_mb": peak_mb})
     return rows
+
+
+RANDOM = """
+study: random
+seeds: [0]
+base:
+  data: {name: npz, file: random.npz}
+  model: {name: test_efficientnet, image_size: 8}
+  epochs: 1
+  augment: []
+ladder: {baseline: {}, cb: {sampler: class_balanced}}
+"""
+
+
+def _by_size(quick: bool) -> list[Row]:
+    """Seconds of `run` and `report` by the number of classes, and of a first and a second `plan` by the number of images."""
+    rows = []
+    for num_classes in (10, 100) if quick else (10, 100, 1000):
+        with tempfile.TemporaryDirectory() as folder:
+            _random_images(Path(folder), num_classes, 4000)
+            for command in ("run random.yaml --device cpu --yes", "report --output report"):
+                row = {"what": f"{command.split()[0]} of 2 arms, {num_classes:,} classes, 4,000 images", "unit": "s"}
+                rows.append(row | {"ablate": _seconds(Path(folder), command)})
+    for num_images in (10_000,) if quick else (10_000, 100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as folder:
+            _random_images(Path(folder), 10, num_images)
+            for which in ("first", "second"):
+                row = {"what": f"{which} plan with {num_images:,} images of 8 x 8 pixels", "unit": "s"}
+                rows.append(row | {"ablate": _seconds(Path(folder), "plan random.yaml --device cpu")})
+    return rows
+
+
+def _random_images(folder: Path, num_classes: int, num_images: int) -> None:
+    """A study of two arms on random images, as many for testing as a tenth of those for training."""
+    generator, arrays = np.random.default_rng(0), {}
+    for part, number in (("train", num_images), ("test", num_images // 10)):
+        arrays[f"{part}_images"] = generator.integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(number) % num_classes
+    np.savez(folder / "random.npz", **arrays)
+    (folder / "random.yaml").write_text(RANDOM)
+
+
+def _seconds(folder: Path, words: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ablation", *words.split()], cwd=folder, check=True, capture_output=True)
+    return time.perf_counter() - began
 
 
 PLAN = """
