@@ -137,17 +137,19 @@ def train_transform(args, mean, std):
         [
             *flips,
             transforms.RandomAffine(args.degrees, scale=tuple(args.scale)),
-            transforms.Resize((args.image_size, args.image_size)),
+            transforms.Resize((args.image_size, args.image_size), transforms.InterpolationMode.BICUBIC),
             transforms.ToTensor(),
             transforms.Normalize(mean, std),
-            transforms.RandomErasing(args.erase),
+            transforms.RandomErasing(args.erase, scale=(0.02, 0.2), value="random"),
         ]
     )
 
 
 def test_transform(args, mean, std):
     size = (args.image_size, args.image_size)
-    return transforms.Compose([transforms.Resize(size), transforms.ToTensor(), transforms.Normalize(mean, std)])
+    return transforms.Compose(
+        [transforms.Resize(size, transforms.InterpolationMode.BICUBIC), transforms.ToTensor(), transforms.Normalize(mean, std)]
+    )
 
 
 def train_loader(args, dataset, sampler_name):
@@ -294,7 +296,9 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)
     (images, labels), (test_images, test_labels) = load(args)
-    model = timm.create_model(args.model, pretrained=args.pretrained, num_classes=10, drop_path_rate=args.drop_path).to(args.device)
+    model = timm.create_model(args.model, pretrained=args.pretrained, drop_path_rate=args.drop_path)
+    model.reset_classifier(10)  # drawn as torch does: timm would draw it several times as wide, which starts slower
+    model = model.to(args.device)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
     mean, std = model.default_cfg["mean"], model.default_cfg["std"]
