@@ -1,5 +1,6 @@
 """The command `ablate`: click commands, wiring only. Nothing heavy is imported before a command begins its work."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -88,6 +89,11 @@ class Ablate(click.Group):
         except AblateError as error:
             click.echo(f"error: {error}", err=True)
             status = 2
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads has gone, as `head` does: click ends quietly
+                raise
+            click.echo(f"error: {error}", err=True)
+            status = 2
         except KeyboardInterrupt:
             click.echo(f"stopped; to go on: {command_line()}", err=True)
             status = 130
@@ -118,8 +124,8 @@ def run(**values: Any) -> int:
     from ablation import signals
 
     with signals.ending():
-        from ablation import commands
-
+        with signals.ending():  # of its own, so that nothing starts where a library has swallowed the interruption
+            from ablation import commands
         return commands.run(_options(values))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 def command_line() -> str:
     """The command as it was started: by its name, by `python -m ablation`, or through uv."""
     start = ["python", "-m", "ablation"] if Path(sys.argv[0]).name == "__main__.py" else ["ablate"]
-    return shlex.join([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), *start, *sys.argv[1:]])
+    words = shlex.join([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), *start, *sys.argv[1:]])
+    return words.encode(errors="backslashreplace").decode()  # names that are no UTF-8, which no database takes
 
 
 def command_to_go_on() -> str:

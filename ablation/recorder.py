@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import queue
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -20,13 +19,14 @@ from typing import Any
 import yaml
 
 from ablation.config import Arm, Choice, StageOptions, dump
+from ablation.errors import StoreError
 from ablation.keys import digest
 from ablation.matrix import flatten
 from ablation.memory import give_back_freed
 from ablation.plan import Node, Plan, Run, Surroundings, describe, epochs_of, lineage
 from ablation.preparation import Workspace, package_versions
-from ablation.report.words import change_words
-from ablation.tracking.store import PLAN, VERSION, Point, Store, first_line
+from ablation.report.words import change_words, escaped
+from ablation.tracking.store import PLAN, VERSION, Point, Store, first_line, without_secrets
 
 HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1")
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
@@ -67,6 +67,7 @@ class Recorder:
         self._before: set[str] = set()  # the ids of the runs that were finished when this command began
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
         self._place = place(workspace.root)
+        self._file = plan.study.file.read_bytes()  # as it is now: it may be edited while the study runs
         self._summarised = time.monotonic()
         self._starts: dict[str, int] = {}  # of the summaries, in milliseconds: MLflow lists by them
         self._shown: dict[str, float] = {}
@@ -158,7 +159,7 @@ class Recorder:
                     self._has_begun = True
                 task()
             except Exception as error:  # whatever the store says, training goes on
-                problem = first_line(str(error) or type(error).__name__)
+                problem = without_secrets(first_line(str(error) or type(error).__name__))
                 if wait is None:
                     return problem
                 time.sleep(wait)
@@ -266,7 +267,7 @@ class Recorder:
         }
         folder = self._new_folder()
         (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
-        shutil.copyfile(self.plan.study.file, folder / "experiments.yaml")
+        (folder / "experiments.yaml").write_bytes(self._file)
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | _context(self.command, self.plan.study.folder)
         if ("plan", "") not in self._ids:
             self._ids["plan", ""] = self._create("plan", tags, _now())
@@ -413,13 +414,16 @@ class Recorder:
 
         name = (result["digest"],)
         if name not in self._drawn:
-            folder = self._drawn[name] = self._new_folder()
+            folder = self._new_folder()
             counts = {"train": result["counts"], "test": result["test_counts"]}
             figures.class_distribution_png(counts, result["classes"], folder / "class_distribution.png")
             pd.DataFrame({"class": result["classes"], **counts}).to_csv(folder / "class_distribution.csv", index=False)
+            self._drawn[name] = folder  # once all is in it
         return {path.name: path for path in self._drawn[name].iterdir()}
 
     def _failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        if self._done_elsewhere(run):
+            return  # another machine has finished it meanwhile, and its record stays
         run_id = self._run(run, _now())
         self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
         if log:
@@ -526,7 +530,10 @@ class Recorder:
         runs = [self._done[run.arm, run.seed] for run in self.plan.runs if run.arm == arm and (run.arm, run.seed) in self._done]
         if not runs or len(runs) < sum(run.arm == arm for run in self.plan.runs):
             return
-        tables = [pd.read_csv(self.store.artifact(run_id, "confusion_matrix.csv"), index_col=0) for run_id in runs]
+        try:
+            tables = [pd.read_csv(self.store.artifact(run_id, "confusion_matrix.csv"), index_col=0) for run_id in runs]
+        except StoreError:  # somebody has deleted one: the numbers are there all the same
+            return
         counts_CC = stack([table.to_numpy() for table in tables]).sum(axis=0)
         shown = digest([counts_CC.tolist(), self.plan.classes])
         if self._pictured.get(arm) != shown:
@@ -643,13 +650,13 @@ def _plain(value: Any) -> Any:
 
 def _arm_note(arm: Arm, found: Mapping[str, str], num_done: int = 0, num_planned: int = 0, verdict: str = "") -> str:
     """What MLflow's page says of an arm: its one change, how many seeds there are, the verdict, and its labels in words."""
-    changes = "; ".join(change_words(arm.change)) or "the arm that others are compared with"
-    against = f" (against {arm.parent})" if arm.parent else ""
+    changes = escaped("; ".join(change_words(arm.change))) or "the arm that others are compared with"
+    against = f" (against {escaped(arm.parent)})" if arm.parent else ""
     seeds = f"Seeds: {num_done}" + (f" of {num_planned}" if num_done < num_planned else "") if num_planned else ""
-    judged = f"accuracy against {arm.parent}: **{verdict}**" if verdict else ""
+    judged = f"accuracy against {escaped(arm.parent)}: **{verdict}**" if verdict else ""
     stands = "; ".join(filter(None, [seeds, judged]))  # MLflow's page folds away all but the first lines
     labels = [f"**{label}**: {words}" for label, words in found.items()]
-    return "\n\n".join(filter(None, [arm.label, f"Change{against}: {changes}", stands, arm.note, *labels]))
+    return "\n\n".join(filter(None, [escaped(arm.label), f"Change{against}: {changes}", stands, escaped(arm.note), *labels]))
 
 
 def _note(plan: Plan, command: str) -> str:

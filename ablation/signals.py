@@ -27,8 +27,12 @@ def ending() -> Iterator[None]:
         asked.append(number)
         raise KeyboardInterrupt
 
-    with handled(end):
-        yield
+    try:
+        with handled(end):
+            yield
+    except Exception:  # what a library made of the interruption
+        if not asked:
+            raise
     if asked:
         raise KeyboardInterrupt
 

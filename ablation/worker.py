@@ -1,6 +1,8 @@
 """One stage's job: data in, training, predictions, events out."""
 
+import errno
 import os
+import re
 import shutil
 import time
 import traceback
@@ -19,6 +21,7 @@ from ablation import groups
 from ablation.config import Settings, Stage
 from ablation.data import Dataset, Split, open_dataset, split
 from ablation.errors import AblateError, DataError, TrainingError
+from ablation.files import to_disk
 from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes
 from ablation.techniques.models import classifier_names, classifier_of, digest_of_file, initialise_classifier, put_classifier
@@ -31,6 +34,7 @@ from ablation.training.loop import Best, Setup, State, Tracked, copy_into, featu
 from ablation.training.pixels import Data, part_of
 from ablation.training.step import Precision, resolve_precision
 
+NO_MEMORY = re.compile(r"an't allocate memory|annot allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED")  # in a RuntimeError
 THREADS = 1  # per run on the CPU: it changes bits, so it is the same however many run at once
 RESULT = "result.json"
 Emit = Callable[[dict[str, Any]], None]
@@ -258,7 +262,7 @@ def _started(job: Job, setup: Setup, model: nn.Module, saved: checkpoints.Saved 
         if one.technique.averages:
             begins = one.since == stage.first_epoch or saved is None
             source = model.state_dict() if begins else checkpoints.under(f"average/{one.id}", saved.tensors) if saved else {}
-            state.averages[one.id] = {name: source[name].detach().to(setup.device).clone() for name in model.state_dict()}
+            state.averages[one.id] = _alike(model, source)
             state.updates[one.id] = 0 if begins or saved is None else saved.record["updates"][one.id]
     if saved is not None:
         state.history = list(saved.record["history"])
@@ -273,6 +277,11 @@ def _fresh_state(setup: Setup, model: nn.Module) -> State:
     settings, trained = setup.stage.settings, prepare(model, setup.stage)
     loss = settings.loss.state(len(setup.classes.counts_C), generator(setup.seed, "loss", setup.stage.first_epoch))
     return State(model, settings.optimizer(trained), setup.precision.scaler(setup.device), _moved(loss, setup.device))
+
+
+def _alike(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the memory format of the model's own: in another one an average's update takes a kernel for each tensor."""
+    return {name: torch.empty_like(own).copy_(tensors[name].detach()) for name, own in model.state_dict().items()}
 
 
 def _bare_model(job: Job, num_classes: int, classifier: Technique) -> nn.Module:
@@ -304,7 +313,7 @@ def _restored(job: Job, setup: Setup, saved: checkpoints.Saved) -> State:
     state.scaler.load_state_dict(saved.record["scaler"])
     for one in setup.tracked:
         if one.technique.averages:
-            state.averages[one.id] = _moved(checkpoints.under(f"average/{one.id}", saved.tensors), setup.device)
+            state.averages[one.id] = _alike(model, checkpoints.under(f"average/{one.id}", saved.tensors))
             state.updates[one.id] = saved.record["updates"][one.id]
         for split_name in one.best_on:
             name = f"{one.id}|{split_name}"
@@ -420,6 +429,7 @@ def _evaluate(job: Job, one: Evaluation, saved: checkpoints.Saved, device: torch
         "classification_report.txt": evaluation.report_text(labels_N, predicted_N, dataset.classes),
         "confusion_matrix.csv": evaluation.confusion(labels_N, predicted_N, dataset.classes).to_csv(),
     }
+    shutil.rmtree(_beside(job, one), ignore_errors=True)  # what a process left that had our number and was killed
     table.to_parquet(_beside(job, one) / "predictions.parquet", index=False, write_page_checksum=True)
     _write_result(job, one, where, saved, texts, result)
 
@@ -548,8 +558,11 @@ def _write_result(
         if checkpoints.sound(shared) is None:
             checkpoints.write(shared, checkpoints.under(where, saved.tensors), {"key": one.key})
         link(shared, beside / "model.safetensors")
+    for path in (*beside.iterdir(), beside):
+        to_disk(path)
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
+    to_disk(job.results)
 
 
 def is_whole(folder: Path) -> bool:
@@ -575,13 +588,24 @@ def failure(error: Exception) -> dict[str, str]:
     return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
 
 
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory was lacking, also behind what a model's maker made of it."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _kind_of(error: Exception) -> tuple[str, str]:
+    if _lacks_memory(error):
+        return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
     if isinstance(error, TrainingError):
         return error.kind, str(error)
     if isinstance(error, AblateError):
         return "data", str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
     if isinstance(error, OSError):
         return "store", f"a file could not be read or written: {error}"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # what torch says of it

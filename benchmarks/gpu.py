@@ -29,12 +29,14 @@ def step_rates(size: int) -> dict[str, float]:
     import timm
 
     import ablation
+    from ablation.techniques.convolutions import trim
     from ablation.training.captured import chosen
     from ablation.training.step import PlainStep, resolve_precision
 
     device = torch.device("cuda")
     torch.manual_seed(0)
-    net = timm.create_model("efficientnet_b0", num_classes=10, drop_path_rate=0.1).to(device).to(memory_format=torch.channels_last).train()
+    net = trim(timm.create_model("efficientnet_b0", num_classes=10, drop_path_rate=0.1)).to(device)
+    net = net.to(memory_format=torch.channels_last).train()
     optimizer = ablation.make("optimizers", "adamw")(list(net.parameters()))
     scaler, counts_C = torch.amp.GradScaler("cuda", enabled=False), torch.ones(10, device=device)
     plain = PlainStep(net, optimizer, scaler, resolve_precision("auto", device), ablation.make("losses", "cross_entropy"), counts_C, {})

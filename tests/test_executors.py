@@ -158,6 +158,53 @@ def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
     assert not slot.process.is_alive()
 
 
+@pytest.mark.parametrize(("device", "is_alive"), [("cuda:0", False), ("cpu", True)])
+def test_a_bug_on_a_gpu_ends_its_process(monkeypatch, device, is_alive):
+    """An error of CUDA stays with the process that met it: what runs next gets another, once all of the job is told."""
+    made = idle_executor(monkeypatch, [device], 1)
+    slot = made._slots[0]
+    slot.busy = "a"
+    bug = {"failure": "bug", "message": "", "log": ""}
+    for event, alive in (({"kind": "untested", "run": "b"} | bug, True), ({"kind": "done"}, is_alive)):
+        slot.process.recv = lambda event=event: event
+        made._receive(slot)
+        assert slot.process.alive == alive
+    made.submit(SimpleNamespace(key="c"))
+    assert (made._slots[0] is slot) == is_alive
+    made.close()
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), OSError("got end of file during message")])
+def test_a_worker_that_ends_within_a_message_is_told(monkeypatch, error):
+    """Whatever the pipe says of it, it is one failure of the kind killed."""
+    made = idle_executor(monkeypatch, ["cpu"], 1)
+    slot = made._slots[0]
+    slot.busy, slot.process.alive, slot.process.exitcode = "a", False, -9
+
+    def recv():
+        raise error
+
+    slot.process.recv = recv
+    event = made._receive(slot)
+    assert (event["kind"], event["failure"], slot.busy) == ("failed", "killed", "")
+    made.close()
+
+
+def test_a_worker_that_ends_before_it_is_sent_a_job_is_replaced(monkeypatch):
+    """It looked alive, and its pipe is broken: the job goes to another process."""
+    made = idle_executor(monkeypatch, ["cpu"], 1)
+    first = made._slots[0].process
+
+    def broken(_job):
+        raise BrokenPipeError
+
+    first.send = broken
+    made.submit(SimpleNamespace(key="c"))
+    assert made._slots[0].process is not first
+    assert made._slots[0].process.sent == ["c"]
+    made.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the closed pipe ends a worker, at its next epoch")
 def test_a_worker_dies_with_its_parent(tmp_path):
     """When the coordinator is killed its workers are gone at once."""

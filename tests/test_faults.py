@@ -423,6 +423,58 @@ def test_two_machines_record_each_run_once(machines):
     assert once(machines[0]) == FINISHED
 
 
+def test_a_failure_here_leaves_what_another_machine_has_finished(machines):
+    """Both were at the same run: one finishes it, the other fails, and the record is that of the one that finished."""
+    (first, runs), (second, _) = (recording(folder) for folder in machines)
+    for run in runs:
+        second.live(second.plan.nodes[run.chain[-1]], [])
+        first.finished(run)
+        wait_for(first)
+        second.failed(run, "memory", "out of memory", "")
+        wait_for(second)
+    for made in (second, first):
+        made.close()
+        assert made.problems == []
+    assert once(machines[0]) == FINISHED
+
+
+def test_a_distribution_that_could_not_be_drawn_is_drawn_again(fresh, monkeypatch):
+    """A full disk in the middle of the figure that runs share leaves none of them without it."""
+    from ablation.report import figures
+
+    draw, calls = figures.class_distribution_png, []
+
+    def fails_once(counts, classes, path):
+        calls.append(path)
+        if len(calls) == 1:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return draw(counts, classes, path)
+
+    monkeypatch.setattr(figures, "class_distribution_png", fails_once)
+    folder = fresh()
+    assert record(folder) == []
+    store = Store.open(folder / "mlruns")
+    for run in store.runs_of("tiny"):
+        if run["tags"]["ablation.kind"] == "run":
+            assert store.artifact(run["run_id"], "class_distribution.csv").stat().st_size > 0
+            assert store.artifact(run["run_id"], "class_distribution.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_recorded_file_is_the_one_that_was_read(fresh):
+    """Editing or deleting the study's file while it runs changes nothing in the record."""
+    folder = fresh()
+    before = (folder / "tiny.yaml").read_bytes()
+    made, runs = recording(folder)
+    (folder / "tiny.yaml").unlink()
+    tell(made, runs)
+    made.close()
+    assert made.problems == []
+    store = Store.open(folder / "mlruns")
+    (plan,) = [run for run in store.runs_of("tiny") if run["tags"]["ablation.kind"] == "plan"]
+    assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == before
+
+
 def test_a_run_of_another_machine_is_not_closed(machines):
     """What is RUNNING elsewhere stays so, unless this command has finished the same; what was left here is closed."""
     store = Store.open(machines[1] / "mlruns")

@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "signals",
     "memory",
+    "files",
     "randomness",
     "yamlfile",
     "invocation",

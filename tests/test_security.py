@@ -246,6 +246,8 @@ def test_the_page_is_served_to_this_machine_only():
         ("http://secret@example.org:5000: no answer", "http://...@example.org:5000: no answer"),
         ("https://example.org/api?token=secret failed", "https://example.org/api?... failed"),
         ("https://a:secret@b.org/x?key=secret and http://c:secret@d", "https://...@b.org/x?... and http://...@d"),
+        ("postgresql://ann:secret@db.example.org/mlflow", "postgresql://...@db.example.org/mlflow"),
+        ("mysql+pymysql://ann:secret@db/x?password=secret", "mysql+pymysql://...@db/x?..."),
         ("sqlite:///mlruns/mlflow.db", "sqlite:///mlruns/mlflow.db"),
         ("https://example.org/a@b", "https://example.org/a@b"),
     ],

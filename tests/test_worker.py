@@ -154,6 +154,12 @@ def test_deterministic_is_asked_of_torch(tmp_path):
     assert seen == [True, True, False, False]
 
 
+def caused_by(error, cause):
+    """As `raise error from cause` leaves it."""
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
@@ -164,6 +170,15 @@ def test_deterministic_is_asked_of_torch(tmp_path):
         (torch.OutOfMemoryError("CUDA out of memory"), "memory", "out of memory; fewer --jobs"),
         (OSError(28, "No space left on device"), "store", "No space left on device"),
         (KeyError("x"), "bug", "KeyError: 'x'"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "memory",
+            "out of memory",
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "memory", "out of memory"),
+        (OSError(12, "Cannot allocate memory"), "memory", "out of memory"),
+        (caused_by(DataError("the model could not be made"), MemoryError()), "memory", "out of memory"),
+        (RuntimeError("shapes do not fit"), "bug", "RuntimeError"),
     ],
 )
 def test_failures_have_a_kind_and_words(error, kind, words):

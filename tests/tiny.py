@@ -3,7 +3,7 @@
 import os
 import signal
 from pathlib import Path
-from threading import Event
+from types import SimpleNamespace
 
 import torch
 import yaml
@@ -81,7 +81,7 @@ class InlineExecutor:
     stop_after, signals, number = 0, 1, signal.SIGINT
 
     def __init__(self, devices=("cpu",), num_jobs=1):
-        self.waiting, self.trained, self.stop = [], 0, Event()
+        self.waiting, self.trained, self.stop = [], 0, SimpleNamespace(value=0)
 
     @property
     def num_free(self):
@@ -100,17 +100,17 @@ class InlineExecutor:
                 found.append(event | {"stage": key})
                 self.trained += event["kind"] == "epoch"
                 if event["kind"] == "epoch" and self.trained == self.stop_after:
-                    self.stop.set()
+                    self.stop.value = 1
                     os.kill(os.getpid(), self.number)
 
             pipe = type("Pipe", (), {"send": staticmethod(send)})
             found.append(_finish(job, CPU, pipe, self.stop) | {"stage": job.key})
-            if self.stop.is_set() and self.signals == 2:
+            if self.stop.value and self.signals == 2:
                 os.kill(os.getpid(), self.number)
         return found
 
     def ask_to_stop(self):
-        self.stop.set()
+        self.stop.value = 1
 
     def close(self):
         pass

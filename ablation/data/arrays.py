@@ -1,6 +1,8 @@
 """Arrays in an .npz file, known by their headers and read a few rows at a time; nothing is ever unpickled."""
 
+import lzma
 import math
+import tokenize
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,11 @@ from numpy.lib import format as npy
 from ablation.errors import DataError
 
 BLOCK_BYTES = 2**22
-DAMAGE = (BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)  # what zipfile and NumPy raise on foreign bytes
+# What zipfile and NumPy raise on foreign bytes; a header is read as Python's tokens.
+DAMAGE = (
+    *(BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ValueError, TypeError, NotImplementedError, RuntimeError, tokenize.TokenError),
+)
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 

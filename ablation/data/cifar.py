@@ -9,6 +9,7 @@ import pickle
 import re
 import socket
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -135,7 +136,7 @@ def _unpacked(kind: Kind, path: Path) -> dict[str, bytes]:
         with tarfile.open(path) as archive:
             members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
             files = {name: cast(Any, archive.extractfile(members[name])).read() for name in kind.batches if name in members}
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{str(path)!r} is damaged ({error}); delete it to have it downloaded again") from None
     _all_there(path, kind.batches, files)
     return files
@@ -264,8 +265,8 @@ def _read_shard(kind: Kind, path: Path, split: int) -> Shard:
             facts = shard.read(columns=[f"{image}.path", label])
             row_groups = tuple(shard.metadata.row_group(g).num_rows for g in range(shard.num_row_groups))
             classes = _class_names(shard.schema_arrow.metadata or {}, label) or kind.classes
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{str(path)!r} is no parquet file: {error}") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{str(path)!r} is no whole parquet file: {error}") from None
     if len(classes) != len(kind.classes):
         raise DataError(f"{str(path)!r} has {len(classes)} classes; expected the {len(kind.classes)} of {kind.title}")
     labels_N = _shard_labels(path, label, facts.column(label).to_pylist())

@@ -209,6 +209,8 @@ def decode(task: Task, target: Path) -> list[str]:
                     problems.append(f"{name}: {_reason(error)}")
         except UnusableError as error:
             problems.append(str(error))
+        except Exception as error:  # of the whole file, not of one image: Arrow's and zip's own
+            problems.append(f"{Path(getattr(task, 'path', '') or getattr(task, 'file', '')).name or 'a file'}: {_reason(error)}")
     return problems
 
 

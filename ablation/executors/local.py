@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event
 from typing import Any
 
 from ablation import signals
@@ -26,6 +26,7 @@ class _Slot:
     device: str
     busy: str = ""
     is_alone: bool = False  # whether nothing else may run on its device while it is busy
+    is_spoilt: bool = False  # whether it must not have another job
 
     def kill(self) -> None:
         """End the process, whatever it does; what it held of the device's memory is free then."""
@@ -39,8 +40,9 @@ class LocalExecutor:
 
     def __init__(self, devices: list[str], num_jobs: int) -> None:
         self._context = multiprocessing.get_context("spawn")
-        with signals.deaf():  # the process that keeps track of it must not end before the others do
-            self._stop: Event = self._context.Event()
+        self._stop: Any = self._context.RawValue("b", 0)  # not an Event, whose lock would outlive a worker that is killed in it
+        with signals.deaf():  # Python's helper must not end before the others do; begun with a worker, it would unblock the signals
+            resource_tracker.ensure_running()
         self._slots = [self._start(device) for device in devices for _ in range(num_jobs)]
 
     def _start(self, device: str) -> _Slot:
@@ -83,7 +85,13 @@ class LocalExecutor:
         if not slot.process.is_alive():
             number = self._slots.index(slot)
             slot = self._slots[number] = self._start(slot.device)
-        slot.pipe.send(job)
+        try:
+            slot.pipe.send(job)
+        except OSError:  # it ended just now
+            number = self._slots.index(slot)
+            slot.kill()
+            slot = self._slots[number] = self._start(slot.device)
+            slot.pipe.send(job)
         slot.busy, slot.is_alone = job.key, alone
 
     def shrink(self, device: str) -> int:
@@ -108,7 +116,7 @@ class LocalExecutor:
     def _receive(self, slot: _Slot) -> dict[str, Any]:
         try:
             event: dict[str, Any] = slot.pipe.recv() | {"stage": slot.busy}
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # also in the middle of a message
             slot.process.join(5)
             code = slot.process.exitcode
             event = {"kind": "failed", "stage": slot.busy, "failure": "killed", "message": f"its process ended with {code}", "log": ""}
@@ -117,13 +125,17 @@ class LocalExecutor:
             event |= {"device": slot.device, "jobs": self._num_on(slot.device)}
         if event["kind"] in ("done", "failed", "stopped"):
             slot.busy = ""
+        if event["kind"] in ("failed", "untested"):
+            slot.is_spoilt |= event["failure"] == "bug" and slot.device.startswith("cuda")  # an error of CUDA stays with its process
         if event["kind"] == "failed" and event["failure"] == "memory":
             slot.kill()  # what it still holds is in the way of the others
+        elif not slot.busy and slot.is_spoilt:
+            slot.kill()
         return event
 
     def ask_to_stop(self) -> None:
         """Have every job end at its next epoch."""
-        self._stop.set()
+        self._stop.value = 1
 
     def close(self) -> None:
         """End all processes, whatever they do."""
@@ -134,7 +146,7 @@ class LocalExecutor:
             slot.process.join(5)
 
 
-def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
+def _work(pipe: Connection, device_name: str, stop: Any, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
     for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
@@ -157,13 +169,19 @@ def _work(pipe: Connection, device_name: str, stop: Event, parent: int) -> None:
             pipe.send(_finish(job, device, pipe, stop))
 
 
-def _finish(job: Job, device: Any, pipe: Connection, stop: Event) -> dict[str, Any]:
+def _finish(job: Job, device: Any, pipe: Connection, stop: Any) -> dict[str, Any]:
+    def emit(event: dict[str, Any]) -> None:
+        try:
+            pipe.send(event)
+        except OSError:
+            sys.exit(1)  # the coordinator is gone
+
     try:
-        run(job, device, pipe.send, stop.is_set)
+        run(job, device, emit, lambda: bool(stop.value))
     except Interrupted:
         return {"kind": "stopped"}
-    except (ConnectionError, KeyboardInterrupt):
-        sys.exit(1)  # the coordinator is gone
+    except KeyboardInterrupt:
+        sys.exit(1)
     except Exception as error:  # whatever it is, the others go on
         return {"kind": "failed"} | failure(error)
     return {"kind": "done"}

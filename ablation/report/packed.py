@@ -141,6 +141,8 @@ def _checked(path: Path, about: Any) -> pd.DataFrame:
     try:
         lacking = [word for word in PLAN_WORDS if word not in about["plan"]]
         runs = _as_frame(about["runs"])
+        _ = [(one["name"], one["parent"], one["labels"]) for one in about["plan"].get("arms", [])]
+        _ = [(one["arm"], one["seed"], one["key"]) for one in about["plan"].get("runs", [])]
         lacking += [word for word in RUN_WORDS if word not in runs]
         lacking += [word for word in ("study", "superseded") if word not in about]
     except (KeyError, TypeError, ValueError, AttributeError):

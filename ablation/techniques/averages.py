@@ -71,9 +71,9 @@ def follow(averaged: list[Tensor], weights: list[Tensor], decay: float) -> None:
     floating = [pair for pair in pairs if pair[0].is_floating_point()]
     if floating:
         torch._foreach_lerp_([mean for mean, _ in floating], [weight for _, weight in floating], 1 - decay)
-    for mean, weight in pairs:
-        if not mean.is_floating_point():
-            mean.copy_(weight)
+    counting = [pair for pair in pairs if not pair[0].is_floating_point()]
+    if counting:
+        torch._foreach_copy_([mean for mean, _ in counting], [weight for _, weight in counting])
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (NoAverage, Ema)

@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ablation.errors import StoreError, nearest
+from ablation.files import to_disk
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 PLAN = "plan.json"
@@ -69,7 +70,7 @@ def unusable(uri: str, error: Exception) -> StoreError:
 
 def without_secrets(text: str) -> str:
     """The text with dots for the user, the password and the query of every web address in it: messages end in logs that others read."""
-    return re.sub(r"(https?://)[^/@\s]*@", r"\1...@", re.sub(r"(https?://[^\s?]*)\?[^\s)'\"]*", r"\1?...", text))
+    return re.sub(r"([\w+.-]+://)[^/@\s]*@", r"\1...@", re.sub(r"([\w+.-]+://[^\s?]*)\?[^\s)'\"]*", r"\1?...", text))
 
 
 @dataclass(frozen=True)
@@ -437,6 +438,7 @@ def _place(source: Path, target: Path) -> None:
         os.link(source, beside)
     except OSError:
         shutil.copyfile(source, beside)
+        to_disk(beside)
     beside.replace(target)
     beside.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
 

@@ -7,6 +7,7 @@ trusted only once it has done what the plain step does.
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -80,11 +81,17 @@ class Recorded:
 
 def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
     """What replays the step, which was warmed up and recorded as torch documents it for whole networks; weights have moved."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
+    before, side = torch.cuda.current_stream(), _side(torch.cuda.current_device())
+    side.wait_stream(before)
     with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            step()
+        step()
+        # What waits for the device cannot be recorded, and a recording that fails leaves torch before 2.13 without random numbers.
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(WARM_UPS - 1):
+                step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     optimizer.zero_grad(set_to_none=True)  # so that the gradients get memory of the graph's own
@@ -95,12 +102,19 @@ def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callab
             loss = step()
     finally:
         _mark_capturable(optimizer, is_on=False)
+        torch.cuda.set_stream(before)  # torch 2.11 stays on the recording's where that fails
 
     def replay() -> Tensor:
         graph.replay()
         return loss
 
     return replay
+
+
+@cache
+def _side(index: int) -> torch.cuda.Stream:
+    """The stream of all recordings on a device: cuBLAS keeps 32 MiB for every one that it has seen."""
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]
 
 
 def _mark_capturable(optimizer: Optimizer, *, is_on: bool) -> None:
@@ -176,6 +190,10 @@ class Snapshot:
     def undo(self) -> None:
         """Put everything back, and leave no moment and no learning rate on the device that there was not before."""
         self.restore()
+        if self.plain.device.type == "cuda":  # a recording that failed leaves the generator of torch before 2.13 recording for ever
+            fresh = torch.Generator(self.plain.device)
+            fresh.set_state(self._states[1])
+            self._generators[1].graphsafe_set_state(fresh)
         moments = self.plain.optimizer.state
         for parameter in list(moments):
             if not all(moment in self._copies for moment in moments[parameter].values()):

@@ -1,6 +1,7 @@
 """A stage's state in one file: tensors by name and a JSON record in the header, written whole or not at all, and read only unchanged."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,8 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ablation.files import to_disk
+
 FINAL = "final.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+PASSING = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)  # of the machine at the moment, not of the file
 SUM = "sha256"  # in the record: of everything else in the file, since safetensors has no checksum of its own
 
 
@@ -35,9 +39,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     try:
         save_file(plain, beside, metadata={"record": json.dumps({**record, SUM: checksum(plain, record)})})
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        to_disk(beside)
         beside.replace(path)
+        to_disk(path.parent)
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(str(error)) from error
     finally:
@@ -55,7 +59,9 @@ def checksum(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
 
 def record(path: Path) -> dict[str, Any] | None:
     """The record in a file's header, or nothing where there is no whole file; whether the tensors are unchanged is not looked at."""
-    found = _header(path)
+    found = None
+    with contextlib.suppress(OSError, RuntimeError):
+        found = _header(path)
     return None if found is None else {name: value for name, value in found.items() if name != SUM}
 
 
@@ -63,20 +69,35 @@ def _header(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             return dict(json.loads((file.metadata() or {})["record"]))
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError):
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        if is_passing(error):
+            raise
         return None
 
 
+def is_passing(error: Exception) -> bool:
+    """Whether an error says nothing of a file, but that memory, descriptors or the network are lacking just now."""
+    return getattr(error, "errno", None) in PASSING or "allocate memory" in str(error)
+
+
 def read(path: Path) -> Saved | None:
-    """What a file holds, or nothing where there is no whole file or any of its bytes has changed since it was written."""
-    found = _header(path)
+    """What a file holds, or nothing where there is no whole file or any of its bytes has changed since it was written.
+
+    Raises OSError or RuntimeError where it cannot be said just now: nothing that is whole must be taken for damaged.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb"):  # whatever hinders this, the library would say that there is no such file
+        found = _header(path)
     if found is None:
         return None
     expected = found.pop(SUM, "")
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError):  # a type or a shape that cannot be
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:  # a type or a shape that cannot be
+        if is_passing(error):
+            raise
         return None
     return Saved(tensors, found) if checksum(tensors, found) == expected else None
 

@@ -1,5 +1,6 @@
 """A frozen backbone in eval mode: its features are made once for all classifiers on it. N images, B batch, F features, C classes."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -53,8 +54,11 @@ class Shelf:
         path = self.folder / f"{name}.safetensors"
         with FileLock(path.with_suffix(".lock")):
             count = path.with_suffix(".count")
-            taken = 1 + (int(count.read_text()) if count.exists() else 0)
-            count.write_text(str(taken))
+            taken = 1
+            with contextlib.suppress(OSError, ValueError):  # not there yet, or cut by a kill: the file then stays until `clean`
+                taken += int(count.read_text())
+            with contextlib.suppress(OSError):
+                count.write_text(str(taken))
             if taken >= self.sharers:
                 path.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """From stored pixels to what the model sees, in batches and on the device. N images, B batch, H x W pixels, C = 3 channels."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -66,8 +67,14 @@ class Images:
         return resize.resize(images_BCHW, self.image_size)
 
     def _normalised(self, images_BCHW: Tensor) -> Tensor:
-        mean_C, deviation_C = (torch.tensor(values, device=images_BCHW.device).view(-1, 1, 1) for values in (self.mean, self.deviation))
+        mean_C, deviation_C = (_per_channel(values, images_BCHW.device) for values in (self.mean, self.deviation))
         return (images_BCHW - mean_C) / deviation_C
+
+
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """The numbers on the device, to be taken with C x H x W; copied there for each batch they would make the host wait for it."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def on_device(tables: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

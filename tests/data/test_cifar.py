@@ -290,7 +290,7 @@ def spoil(folder, how):
     [
         ("missing shard", "has 1 train shards, train-00000-of-00002.parquet; expected 2"),
         ("no test", "has 2 training and 0 test shards; expected some of both"),
-        ("pointer", "is no parquet file"),
+        ("pointer", "is no whole parquet file"),
         ("label", "has the label 10; expected 0 to 9, one of 10 classes"),
         ("negative", "has the label -1"),
         ("null", "has None as label in row 1"),
@@ -443,3 +443,18 @@ def test_pillow_decodes_the_real_images_alike(real):
     for i in (0, 1, 4999, 5000, 9999):
         expected = np.asarray(Image.open(io.BytesIO(rows[i].as_py()["bytes"])).convert("RGB"))
         assert np.array_equal(real.images_NHWC[50000 + i], expected)
+
+
+def test_a_broken_stream_is_told(tmp_path):
+    """A broken stream within the compressed archive is a damaged file, to be downloaded again, and no other error."""
+    files = {name: name.encode() * 20_000 + os.urandom(2000).hex().encode() for name in cifar.CIFAR10.batches}
+    archive = tmp_path / cifar.CIFAR10.archive
+    write_archive(archive, cifar.CIFAR10.folder, files)
+    whole, told = archive.read_bytes(), []
+    for place in range(100, len(whole) - 50, 400):
+        archive.write_bytes(whole[:place] + bytes(50) + whole[place + 50 :])
+        try:
+            cifar._unpacked(cifar.CIFAR10, archive)
+        except DataError as error:
+            told.append(str(error))
+    assert any("invalid" in one for one in told)  # zlib's words

@@ -291,3 +291,12 @@ def test_damage_within_an_array_is_told(tmp_path, num_images):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"train_images.* in .*tiny\.npz.*: Bad CRC"):
         opened(SPEC, tmp_path)
+
+
+def test_a_header_with_a_flipped_bit_is_told(tmp_path):
+    """NumPy reads a header by Python's own tokens, whose errors are of no usual kind."""
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 4, 4), dtype=np.uint8))
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole.replace(b"(2, 4, 4)", b"(2, 4, 4("))
+    with pytest.raises(DataError, match="cannot be read"):
+        arrays.header(tmp_path / "a.npz", "train_images")

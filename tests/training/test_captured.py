@@ -375,6 +375,10 @@ def events(monkeypatch):
     main, graph = Stream("main"), SimpleNamespace(replay=lambda: found.append("replay"))
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: found.append(f"back to {stream.name}"))
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: found.append(f"waiting is {mode}"))
+    monkeypatch.setattr(captured, "_side", lambda _: Stream())
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: within(stream.name))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda given, stream: within(f"recording on {stream.name}") if given is graph else None)
@@ -395,8 +399,9 @@ def test_recording_keeps_to_the_documented_order(events, optimizer):
 
     replay = recorded_on_cuda(step, optimizer)
     was, on = ("False", "True") if isinstance(optimizer, torch.optim.AdamW) else ("None", "None")
-    warm_up = [f"step with {before} gradient, capturable [{was}]" for before in ("no", "a", "a")]
-    recording = ["enter recording on side", f"step with no gradient, capturable [{on}]", "leave recording on side"]
+    first, later = (f"step with {before} gradient, capturable [{was}]" for before in ("no", "a"))
+    warm_up = [first, "waiting is error", later, later, "waiting is default"]
+    recording = ["enter recording on side", f"step with no gradient, capturable [{on}]", "leave recording on side", "back to main"]
     assert events == ["side waits for main", "enter side", *warm_up, "leave side", "main waits for side", *recording]
     assert replay() is replay()
     assert events[-2:] == ["replay", "replay"]
@@ -413,6 +418,7 @@ def test_a_broken_recording_leaves_the_optimizer_as_it_was(events):
 
     with pytest.raises(RuntimeError, match="not permitted"):
         recorded_on_cuda(step, optimizer)
+    assert events[-1] == "back to main"
     assert optimizer.param_groups[0]["capturable"] is False
 
 

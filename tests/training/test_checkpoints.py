@@ -1,6 +1,7 @@
 """What is saved, and that going on from it changes no bit."""
 
 import contextlib
+import errno
 import os
 import shutil
 
@@ -47,6 +48,23 @@ def test_what_is_no_checkpoint_is_none(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     (tmp_path / "folder").mkdir()
     assert [checkpoints.read(tmp_path / name) for name in ("file", "folder", "absent")] == [None] * 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("place", ["safe_open", "checksum"])
+def test_what_cannot_be_read_just_now_is_not_damaged(tmp_path, monkeypatch, number, place):
+    """Where memory, descriptors or the disk are lacking for a moment that is raised, and the file stays in its place."""
+    path = tmp_path / "file.safetensors"
+    checkpoints.write(path, TENSORS, RECORD)
+
+    def refused(*_args):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, place, refused)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            checkpoints.sound(path)
+    assert checkpoints.sound(path).record == RECORD
 
 
 def test_a_write_that_fails_leaves_the_file(tmp_path, monkeypatch):
