@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation import explain
@@ -271,9 +272,19 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 def clean(*, everything: bool) -> int:
     """Delete trained stages and results that are recorded; with `everything`, those of unfinished work and the decoded data too."""
     workspace = Workspace(Path("mlruns").resolve())
-    held = [path.stem for path in (workspace.root / "locks").glob("*.lock") if is_held(path)]
-    if held:
-        raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
+    with contextlib.ExitStack() as locks:  # held to the end, so that no run begins with what is about to be deleted
+        held = []
+        for path in sorted((workspace.root / "locks").glob("*.lock")):
+            try:
+                locks.enter_context(FileLock(path, timeout=0))
+            except Timeout:
+                held.append(path.stem)
+        if held:
+            raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
+        return _cleaned(workspace, everything=everything)
+
+
+def _cleaned(workspace: Workspace, *, everything: bool) -> int:
     plans = _plans()
     runs = [run for one in plans for run in one.store.runs_of(one.study)]
     recorded = {run["tags"].get("ablation.key") for run in runs if run["status"] == "FINISHED"}

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from ablation import commands, recorder, report
+from ablation.matrix import load_study
 from ablation.tracking.store import Store
 from tests.tiny import BASE, InlineExecutor, write
 
@@ -508,3 +510,11 @@ def test_a_failed_run_says_why(folder):
     assert "training loss became" in bad["tags"]["ablation.reason"]
     assert found["run", "good", "0"][0]["status"] == found["run", "baseline", "0"][0]["status"] == "FINISHED"
     assert "summary/n" not in found["summary", "bad", None][0]["metrics"]
+
+
+def test_words_of_the_user_are_no_markup_in_a_note(tmp_path):
+    """Labels and notes come from a file that may be another's: MLflow's page shows them as written, and loads nothing."""
+    arm = replace(load_study(write(tmp_path)).arms[0], label="![x](http://example.org)", note="<img src=http://example.org>")
+    told = recorder._arm_note(arm, {})
+    assert "\\[x\\]" in told
+    assert "<img" not in told

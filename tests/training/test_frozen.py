@@ -204,3 +204,14 @@ def test_many_heads_are_planned_on_few_trainings(tmp_path):
     assert sum(node.epochs for node in trained) == 2 * 2 * 8
     assert len({node.job.parent for node in trained if not node.job.parent}) == 1
     assert sum(not node.job.parent for node in trained) == 2 * 2
+
+
+def test_a_count_that_a_kill_has_cut_fails_no_training(tmp_path):
+    """The shelf is a help: where it cannot be read, the tensors are there and stay for a while."""
+    shelf = Shelf(tmp_path, 2)
+    shelf.take("epoch", lambda: {"features": torch.ones(2)})
+    (tmp_path / "epoch.count").write_text("")
+    shelf.done_with("epoch")
+    assert torch.equal(shelf.take("epoch", dict)["features"], torch.ones(2))
+    shelf.done_with("epoch")
+    assert not (tmp_path / "epoch.safetensors").exists()
