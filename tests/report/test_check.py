@@ -160,8 +160,15 @@ def test_no_name_ends_the_comment(tmp_path, name):
     told = line.partition("report ")[2]
     assert not re.search(r"<|>|--|\n", told)
     assert json.loads(told)["arms"] == [name]
-    for form in FORMS:
-        assert check(recorded, written(tmp_path, form, recorded, arms=[name]), None, Shown()) == (0, "")
+    assert check(recorded, written(tmp_path, "markdown", recorded, arms=[name]), None, Shown()) == (0, "")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_hostile_name_comes_back_in_every_form(tmp_path, form):
+    """All that ends something in one of them, in one name."""
+    name = 'a-->b<!--</style>"\n--'
+    recorded = study([arm("baseline", None), arm(name, "baseline")], seeds=[0])
+    assert check(recorded, written(tmp_path, form, recorded, arms=[name]), None, Shown()) == (0, "")
 
 
 def test_only_the_provenance_is_left_out():
