@@ -141,9 +141,9 @@ def _checked(path: Path, about: Any) -> pd.DataFrame:
     try:
         lacking = [word for word in PLAN_WORDS if word not in about["plan"]]
         runs = _as_frame(about["runs"])
-        _ = [(one["name"], one["parent"], one["labels"]) for one in about["plan"].get("arms", [])]
-        _ = [(one["arm"], one["seed"], one["key"]) for one in about["plan"].get("runs", [])]
         lacking += [word for word in RUN_WORDS if word not in runs]
+        for part, words in (("arms", ("name", "parent", "labels")), ("runs", ("arm", "seed", "key"))):
+            lacking += dict.fromkeys(word for one in about["plan"].get(part, ()) for word in words if word not in one)
         lacking += [word for word in ("study", "superseded") if word not in about]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(f"{path} cannot be read as a packed study: its table of runs is damaged") from None

@@ -5,7 +5,9 @@ trusted only once it has done what the plain step does.
 """
 
 import gc
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -85,13 +87,9 @@ def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callab
     side.wait_stream(before)
     with torch.cuda.stream(side):
         step()
-        # What waits for the device cannot be recorded, and a recording that fails leaves torch before 2.13 without random numbers.
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with _waiting_forbidden():
             for _ in range(WARM_UPS - 1):
                 step()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     optimizer.zero_grad(set_to_none=True)  # so that the gradients get memory of the graph's own
@@ -109,6 +107,18 @@ def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callab
         return loss
 
     return replay
+
+
+@contextmanager
+def _waiting_forbidden() -> Iterator[None]:
+    """What waits for the device raises here: it cannot be recorded, and a recording that fails spoils torch's generator before 2.13."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls this a prototype
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @cache

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,3 +247,15 @@ def test_decoding_needs_no_torch():
     package = str(Path(decoding.__file__).parents[2])
     told = subprocess.run([sys.executable, "-c", command], cwd=package, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
+
+
+def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):
+    """What is wrong with a whole shard, and not with one image, is one line with its name, and no end of the decoder."""
+
+    def broken():
+        raise OSError("Couldn't deserialize thrift")
+        yield
+
+    np.save(tmp_path / "images.npy", np.zeros((1, 4, 4, 3), dtype=np.uint8))
+    task = SimpleNamespace(start=0, size=4, fit="exact", path="data/train-0.parquet", encoded=broken)
+    assert decode(task, tmp_path / "images.npy") == ["train-0.parquet: Couldn't deserialize thrift"]

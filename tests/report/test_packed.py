@@ -289,7 +289,7 @@ def flipped(path):
         (lambda path: about(path, format=2), "newer"),
         (lambda path: about(path, plan={"arms": []}), "has no study, seeds"),
         (lambda path: about(path, plan=None), "damaged"),
-        (lambda path: about(path, plan={word: [{}] for word in packed.PLAN_WORDS}), "damaged"),
+        (lambda path: about(path, plan={word: [{}] for word in packed.PLAN_WORDS}), "name, parent, labels"),
         (lambda path: about(path, runs={"order": ["arm"]}), "damaged"),
         (lambda path: about(path, runs={"order": [], "types": {}, "values": {}}), "has no arm, seed"),
         (lambda path: about(path, superseded=None), "has no superseded"),
