@@ -18,10 +18,13 @@ from ablation import explain, report, signals
 from ablation.config import Arm
 from ablation.errors import AblateError, ConfigError, DataError, StoreError, unknown_name
 from ablation.executors.local import LocalExecutor
+from ablation.files import write_json
 from ablation.invocation import command_line, command_to_go_on
+from ablation.keys import speed_key
 from ablation.matrix import load_study, select_names
+from ablation.packing import Packing, has_mps
 from ablation.plan import Plan, describe, make_plan, with_choices
-from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores, speed_key
+from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores
 from ablation.progress import Board, Results, Values, view
 from ablation.recorder import Recorder
 from ablation.scheduler import Failure, Outcome, execute
@@ -71,14 +74,20 @@ class Session:
 
     @property
     def jobs_per_device(self) -> int:
-        """How many runs share a device: --jobs, else as many as there are cores on a CPU, and one elsewhere."""
+        """How many runs share a device: --jobs, else as many as there are cores on a CPU, and one elsewhere, to begin with."""
         if self.options.jobs:
             return self.options.jobs
         return num_cores() if self.devices[0].type == "cpu" else 1
 
     @property
+    def packing(self) -> Packing | None:
+        """What finds out how many runs share a GPU, where the user did not say."""
+        is_open = self.devices[0].type == "cuda" and not self.options.jobs
+        return Packing(max(1, num_cores() // len(self.devices))) if is_open else None
+
+    @property
     def num_slots(self) -> int:
-        """How many runs go at once."""
+        """How many runs go at once, to begin with."""
         return self.jobs_per_device * len(self.devices)
 
     @property
@@ -126,12 +135,9 @@ class Session:
 
     def force(self, made: Plan) -> None:
         """Forget what is to be done again, for good: whatever ends the command, the same without --rerun force goes on with it."""
-        self.forced.parent.mkdir(parents=True, exist_ok=True)
         now = int(time.time() * 1000)
         noted = _read_forced(self.forced) | {_forced_name(one.arm, one.seed, one.content): now for one in made.waiting}
-        beside = self.forced.with_suffix(".part")
-        beside.write_text(json.dumps(noted), encoding="utf-8")
-        beside.replace(self.forced)
+        write_json(self.forced, noted)
         self.workspace.forget([key for key, node in made.nodes.items() if node.state != "done"], [one.key for one in made.waiting])
 
     def _decoding(self, what: str, done: int, total: int) -> None:
@@ -211,6 +217,8 @@ def run(options: Options) -> int:
                 session.preparation.check_models(
                     [arm for arm in session.arms if any(one.arm == arm.name for one in made.waiting)], made.seeds[0]
                 )
+                for told in session.preparation.choose_compiled(session.arms, made.seeds[0]):
+                    console.print(told, markup=False, highlight=False, soft_wrap=True)
                 made = session.plan(known, probe=True)
         console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(made, session)
@@ -255,7 +263,8 @@ def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: 
     try:
         with _stopping(session.console, shown) as should_stop:
             budget = session.options.budget
-            outcome = execute(made, executor, recorder, lambda event: notes(event, shown), should_stop=should_stop, budget=budget)
+            told = lambda event: notes(event, shown)  # noqa: E731
+            outcome = execute(made, executor, recorder, told, should_stop=should_stop, budget=budget, packing=session.packing)
             stopped = should_stop()
     except BaseException:
         recorder.interrupted("ended at once")
@@ -303,6 +312,8 @@ class Notes:
                 note_speed(self.session.workspace.speeds, name, 1 / max(event["row"]["images_per_second"], 1e-9))
         elif event["kind"] == "memory":
             self._shrink(event)
+        elif event["kind"] == "packing":
+            self._packed(event)
         if time.monotonic() - self.written > 1:
             self.write("running")
 
@@ -316,14 +327,19 @@ class Notes:
             told = f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was"
             self.session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
+    def _packed(self, event: Mapping[str, Any]) -> None:
+        """Tell how many runs share a GPU from now on."""
+        self.board.clock.num_slots = event["slots"]
+        how = "" if event["jobs"] == 1 or has_mps() else "; they take turns, but would run truly at once with NVIDIA's MPS (docs/gpu.md)"
+        told = f"{event['jobs']} at once on {event['device']} from now on: {event['reason']}{how}"
+        self.session.console.print(told, markup=False, highlight=False, soft_wrap=True)
+
     def write(self, state: str) -> None:
         """The state of the matrix in a file, whole."""
         self.written = time.monotonic()
         about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.board.snapshot()}
-        beside = self.path.with_suffix(".part")
         with contextlib.suppress(OSError):  # a full disk must not end the training
-            beside.write_text(json.dumps(about), encoding="utf-8")
-            beside.replace(self.path)
+            write_json(self.path, about, is_kept=False)
 
     def close(self) -> None:
         """Say that nobody is at it any more."""

@@ -1,6 +1,7 @@
-"""Files that are still there after the power has failed."""
+"""Files that appear whole or not at all, and are still there after the power has failed."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -20,3 +21,15 @@ def to_disk(path: Path) -> None:
             raise
     finally:
         os.close(number)
+
+
+def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
+    """Put plain data into a file, whole; with `is_kept`, on the disk for certain."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.part")  # another process may write too
+    beside.write_text(json.dumps(data), encoding="utf-8")
+    if is_kept:
+        to_disk(beside)
+    beside.replace(path)
+    if is_kept:
+        to_disk(path.parent)

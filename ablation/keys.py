@@ -75,6 +75,7 @@ def stage_content(
     precision: str,
     tail: tuple[int, ...],
     average_before: str,
+    is_compiled: bool = False,
 ) -> str:
     """The identity of the state after `epochs` epochs of a stage, whatever the code, versions and device.
 
@@ -89,7 +90,7 @@ def stage_content(
     trained = {
         name: _plain(getattr(settings, name))
         for name in Settings.model_fields
-        if name not in (*WATCHERS, "data", "epochs", "precision", "model", "schedule")
+        if name not in (*WATCHERS, "data", "epochs", "precision", "compile", "model", "schedule")
         and _plain(getattr(settings, name)) != _plain(Settings.model_fields[name].default)
     }
     model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
@@ -108,6 +109,7 @@ def stage_content(
             "tail": tail,
             "average": average_before,
             **place,
+            **({"compiled": True} if is_compiled else {}),
         }
     )
 
@@ -116,6 +118,14 @@ def rates(stage: Stage, epochs: int) -> list[float]:
     """The learning rates of the first epochs of a stage."""
     settings = stage.settings
     return [float(settings.schedule(stage.schedule_epoch + i, stage.schedule_span, settings.optimizer.lr)) for i in range(epochs)]
+
+
+def speed_key(stage: Stage, device: str) -> str:
+    """What the time per image depends on, mostly."""
+    settings = stage.settings
+    model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
+    about = [model, stage.train, stage.backbone, settings.batch_size, settings.precision, [one.name for one in settings.augment], device]
+    return digest(about)[:16]
 
 
 def run_content(stage_content: str, settings: Settings, since: int, groups: object) -> str:

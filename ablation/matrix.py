@@ -32,7 +32,7 @@ from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.techniques.technique import Technique, build
 
 WORDS = ("of", "label", "note", "published", "arms")  # what an arm says beside settings
-WHOLE_ARM = ("data", "model", "precision", "deterministic", "stages")  # what a stage may not change
+WHOLE_ARM = ("data", "model", "precision", "deterministic", "compile", "stages")  # what a stage may not change
 MAX_ARMS = 10_000
 MAX_NAME = 200
 Sets = Sequence[tuple[str, Any]]  # --set PATH=VALUE

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,17 +17,16 @@ from ablation import groups, keys
 from ablation.config import Arm, Stage, Study
 from ablation.data import Split, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
+from ablation.files import write_json
 from ablation.plan import Past, RecordedRun, Source, Surroundings
-from ablation.randomness import generator
+from ablation.probing import WORTH_ASKING, Compiling, compiling, seconds_per_image
 from ablation.techniques.models import classifier_of, digest_of_file
 from ablation.training import checkpoints
 from ablation.training.loop import batches
-from ablation.training.loop import prepare as prepare_model
-from ablation.training.step import resolve_precision, train_step
-from ablation.worker import device_name, images_of, is_whole, placed
+from ablation.training.step import resolve_precision
+from ablation.worker import device_name, is_whole
 
 Progress = Callable[[str, int, int], None]
-PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,7 @@ class Preparation:
             source=self.source,
             weights=self.weights,
             precision=lambda name: resolve_precision(name, self.device).name,
+            is_compiled=self.is_compiled,
             device_class=device_name(self.device),
             tail=self.tail,
             stages=self.workspace.stages,
@@ -229,54 +228,106 @@ class Preparation:
 
     def seconds_per_image(self, stage: Stage) -> float:
         """Seconds per training image of a stage on one worker: measured in past runs, else by a short probe."""
-        name, measured = speed_key(stage, device_name(self.device)), self.measured_seconds(stage)
+        name, measured = keys.speed_key(stage, device_name(self.device)), self.measured_seconds(stage)
         if measured:
             return measured
         if name not in self._probed:
-            self._probed[name] = self._probe(stage)
+            self._probed[name] = seconds_per_image(stage, self.device)
         return self._probed[name]
 
     def measured_seconds(self, stage: Stage) -> float:
         """The same where past runs were measured, else 0."""
         if self._measured is None:
             self._measured = read_speeds(self.workspace.speeds)
-        return self._measured.get(speed_key(stage, device_name(self.device)), 0.0)
+        return self._measured.get(keys.speed_key(stage, device_name(self.device)), 0.0)
 
-    def _probe(self, stage: Stage) -> float:
-        """A few steps on random pixels with one thread; the first is not counted."""
-        settings, size = stage.settings, stage.settings.model.image_size
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            model = placed(
-                settings.model.model_copy(update={"pretrained": False, "weights": "none"})(10, 0, classifier=settings.classifier),
-                self.device,
-            )
-            optimizer = settings.optimizer(prepare_model(model, stage))
-            num_images = max(2, min(settings.batch_size, 32, 200_000 // size**2))
-            pixels_BCHW = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=self.device)
-            targets_BC = torch.full((num_images, 10), 0.1, device=self.device)
-            counts_C = torch.ones(10, device=self.device)
-            precision, images = resolve_precision(settings.precision, self.device), images_of(settings)
-            loss_state = {name: tensor.to(self.device) for name, tensor in settings.loss.state(10, generator(0, "probe")).items()}
-            scaler = precision.scaler(self.device)
-            times: list[float] = []
-            while len(times) < 2 or (sum(times) < PROBE_SECONDS / 2 and len(times) < 6):
-                began = time.perf_counter()
-                inputs_BCHW = images.train(pixels_BCHW, images.draw(0, 0, num_images, self.device))
-                inputs_BCHW = inputs_BCHW.contiguous(memory_format=torch.channels_last)
-                float(
-                    train_step(model, optimizer, scaler, precision, settings.loss, inputs_BCHW, targets_BC, counts_C, counts_C, loss_state)
+    # --- torch.compile -------------------------------------------------------------------------------------------------------
+
+    def is_compiled(self, stage: Stage) -> bool:
+        """Whether torch.compile makes a stage's step: as the file says, or as was found out for this study."""
+        wish = stage.settings.compile
+        if not _can_compile(stage, self.device):
+            return False
+        return self._compiled.get(self._compile_key(stage), False) if wish == "auto" else wish
+
+    def choose_compiled(self, arms: Iterable[Arm], seed: int) -> list[str]:
+        """Find out where that is still open for stages of these arms, on CUDA, and keep it; what was measured, in sentences.
+
+        It changes bits, and is therefore decided once for a study, by all its arms and seeds, whichever of them are trained now.
+        """
+        found: list[str] = []
+        for arm in arms:
+            for stage in arm.stages:
+                is_open = self.device.type == "cuda" and stage.settings.compile == "auto" and _can_compile(stage, self.device)
+                if is_open and self._compile_key(stage) not in self._compiled:
+                    found += self._choose_compiled(stage, sum(self.source(arm, seed).counts))
+        return found
+
+    def _choose_compiled(self, stage: Stage, num_images: int) -> list[str]:
+        name = self._compile_key(stage)
+        images = [num_images * epochs for epochs in self._epochs_alike(name)]
+        pays, told = False, []
+        if sum(images) * self.seconds_per_image(stage) >= WORTH_ASKING:
+            found = compiling(stage, self.device)
+            pays = isinstance(found, Compiling) and found.pays(images)
+            told = [_told_of_compiling(stage, found, pays=pays)]
+        self._compiled[name] = pays
+        write_json(self._compiled_file, self._compiled)
+        return told
+
+    def _epochs_alike(self, name: str) -> list[int]:
+        """The epochs of each training of the study that would be compiled alike."""
+        trainings: dict[str, int] = {}
+        for arm in self.study.arms:
+            before = ""
+            for stage in arm.stages:
+                before = keys.stage_content(
+                    stage, stage.epochs, parent=before, data="", weights="", seed=0, precision="", tail=(), average_before=stage.start
                 )
-                times.append(time.perf_counter() - began)
-            return min(times[1:]) / float(num_images)
-        finally:
-            torch.set_num_threads(threads)
+                if _can_compile(stage, self.device) and self._compile_key(stage) == name:
+                    trainings[before] = stage.epochs
+        return list(trainings.values()) * len(self.study.seeds)
+
+    def _compile_key(self, stage: Stage) -> str:
+        """What decides whether compiling pays; a trial of few epochs does not decide for a study of many."""
+        settings = stage.settings
+        model = keys.essential(settings.model.model_copy(update={"pretrained": False, "weights": "none"}))
+        about = [model, settings.batch_size, settings.precision, settings.epochs, device_name(self.device), torch.__version__]
+        return keys.digest(about)[:16]
+
+    @property
+    def _compiled_file(self) -> Path:
+        return self.workspace.root / "compiled" / f"{self.study.name}.json"
+
+    @cached_property
+    def _compiled(self) -> dict[str, bool]:
+        try:
+            return {str(name): bool(value) for name, value in json.loads(self._compiled_file.read_text(encoding="utf-8")).items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+
+def _can_compile(stage: Stage, device: torch.device) -> bool:
+    """Whether a stage's step may be compiled at all: the whole model is trained, and neither equal bits nor fp16 are asked for."""
+    settings = stage.settings
+    return stage.train == "all" and not settings.deterministic and resolve_precision(settings.precision, device).name != "fp16"
+
+
+def _told_of_compiling(stage: Stage, found: Compiling | str, *, pays: bool) -> str:
+    model = stage.settings.model
+    what = f"torch.compile of {model.name} at {model.image_size} pixels"
+    if isinstance(found, str):
+        return f"{what} is not used: {found}"
+    times = f"{found.plain / found.compiled:.2f} times as fast; {found.first:.0f} s to compile, {found.again:.0f} s for each training after"
+    return f"{what} is {'' if pays else 'not '}used: {times}"
 
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
     settings = stage.settings
-    resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings.precision, device)
+    if settings.compile is True and (settings.deterministic or precision.name == "fp16"):
+        other = "deterministic: true" if settings.deterministic else "precision: fp16"
+        raise ConfigError("compile", f"found true with {other} in {arm.name!r}, which keeps the plain step; expected auto or false")
     batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
     looks = {
         "select": settings.select == "best_on_validation",
@@ -296,14 +347,6 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
             raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")
 
 
-def speed_key(stage: Stage, device: str) -> str:
-    """What the time per image depends on, mostly."""
-    settings = stage.settings
-    model = {name: value for name, value in keys.essential(settings.model).items() if name not in ("weights", "pretrained")}
-    about = [model, stage.train, stage.backbone, settings.batch_size, settings.precision, [one.name for one in settings.augment], device]
-    return keys.digest(about)[:16]
-
-
 def read_speeds(path: Path) -> dict[str, float]:
     """The measured seconds per image, by speed key."""
     try:
@@ -314,9 +357,7 @@ def read_speeds(path: Path) -> dict[str, float]:
 
 def note_speed(path: Path, name: str, seconds: float) -> None:
     """Keep a measured speed for later plans."""
-    beside = path.with_suffix(f".{os.getpid()}.part")  # another study's run may write too
-    beside.write_text(json.dumps(read_speeds(path) | {name: seconds}))
-    beside.replace(path)
+    write_json(path, read_speeds(path) | {name: seconds}, is_kept=False)
 
 
 def package_versions() -> dict[str, str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from ablation.keys import speed_key
+from ablation.packing import Packing
 from ablation.plan import Node, Plan, Run, lineage
 from ablation.progress import Clock
 from ablation.worker import Job
@@ -36,6 +38,9 @@ class Executor(Protocol):
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """Start a job; `alone`, with nothing else on its device until it ends."""
+
+    def resize(self, device: str, num_jobs: int) -> int:
+        """Run so many jobs at once on a device, as soon as can be; the number as it is now."""
 
     def shrink(self, device: str) -> int:
         """Run one job fewer at once on a device, on which one must just have ended; the number that is left."""
@@ -88,19 +93,23 @@ def execute(
     *,
     should_stop: Callable[[], bool],
     budget: float = 0,
+    packing: Packing | None = None,
 ) -> Outcome:
     """Train and test what the plan lacks; `view` sees every event.
 
+    With a `packing`, as many jobs share each device as that finds worth while; else as many as the executor has.
     With a `budget` in seconds (0: no end) a stage begins only if it is expected to end within it, and nothing after one that is not; what
     still runs when it is used up ends at its next epoch. A stage longer than the whole of it would never begin: it does when nothing
     that runs beside it will end in time.
     """
-    return _Scheduler(plan, executor, record, view).run(should_stop, budget)
+    return _Scheduler(plan, executor, record, view, packing).run(should_stop, budget)
 
 
 class _Scheduler:
-    def __init__(self, plan: Plan, executor: Executor, record: Record, view: Callable[[dict[str, Any]], None]) -> None:
-        self.plan, self.executor, self.record, self.view = plan, executor, record, view
+    def __init__(
+        self, plan: Plan, executor: Executor, record: Record, view: Callable[[dict[str, Any]], None], packing: Packing | None
+    ) -> None:
+        self.plan, self.executor, self.record, self.view, self.packing = plan, executor, record, view, packing
         self.waiting = {key: node for key, node in plan.nodes.items() if node.state != "done" or node.job.evaluations}
         self.done = {key for key, node in plan.nodes.items() if node.state == "done"}
         self.running: dict[str, Node] = {}
@@ -112,6 +121,7 @@ class _Scheduler:
         self.outcome = Outcome(left=list(plan.waiting))
         self.there = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
         self.clock = Clock(plan, executor.num_slots)
+        self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
         began, stopping = time.monotonic(), False
@@ -179,6 +189,9 @@ class _Scheduler:
             event = _judged(event)
             self._failed(key, event)
         self.view(event)
+        if self.packing is not None:
+            self.packing.see(event, speed_key(node.job.stage, ""))
+            self._resize(event["device"], self.packing)
 
     def _ended(self, key: str, kind: str) -> None:
         """Take note of a job's end; what is left to be tested waits for another attempt."""
@@ -221,8 +234,21 @@ class _Scheduler:
 
     def _shrink(self, device: str) -> None:
         """Run one job fewer at once on a device where memory did not suffice."""
-        left = self.executor.shrink(device)
+        left = self.sizes[device] = self.executor.shrink(device)
+        if self.packing is not None:
+            self.packing.fewer(left)
         self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
+
+    def _resize(self, device: str, packing: Packing) -> None:
+        """Let as many jobs share a device as is worth while, but no more than before where nothing waits."""
+        before = self.sizes.get(device, 1)
+        wanted = packing.jobs if self.waiting else min(packing.jobs, before)
+        if wanted != before:
+            self.sizes[device] = self.executor.resize(device, wanted)
+        if self.sizes.get(device, 1) != before:
+            about = {"device": device, "jobs": self.sizes[device], "slots": self.executor.num_slots, "reason": packing.reason}
+            self.clock.num_slots = self.executor.num_slots
+            self.view({"kind": "packing", **about})
 
     def _failed(self, key: str, event: dict[str, Any]) -> None:
         del self.running[key]

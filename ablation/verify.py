@@ -165,6 +165,7 @@ def _job(study: Study, seed: int, preparation: Preparation) -> Job:
         tail=preparation.tail(source.counts, source.classes) if stage.settings.mix.needs_tail else (),
         stages=nowhere,
         results=nowhere,
+        is_compiled=preparation.is_compiled(stage),
         shelf=None,
         sharers=0,
     )
@@ -176,7 +177,7 @@ def train(job: Job, device: torch.device, most: int = 0) -> Trained:
         setup, state = first_state(job, device)
         if most:  # step by step, as `deterministic` is: a captured step does not tell of its replays
             settings = setup.stage.settings.model_copy(update={"deterministic": True})
-            setup = replace(setup, stage=replace(setup.stage, settings=settings))
+            setup = replace(setup, stage=replace(setup.stage, settings=settings), is_compiled=False)
         done = 0
 
         def count(*_: object) -> None:

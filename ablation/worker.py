@@ -91,6 +91,7 @@ class Job:
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
+    is_compiled: bool  # whether torch.compile makes the step
     shelf: Path | None  # where features of a frozen backbone lie that several trainings share, or None
     sharers: int  # how many trainings do
     rhythm: Rhythm = EVERY_EPOCH
@@ -167,7 +168,7 @@ def _train(job: Job, device: torch.device, folder: Path, emit: Emit, should_stop
         is_saved = is_last or job.rhythm.is_due(state.epoch, time.monotonic() - saved_at)
         if is_saved:
             save(state, checkpoints.FINAL if is_last else checkpoints.CHECKPOINT)
-        emit({"kind": "epoch", "epoch": state.epoch, "row": state.history[-1]})
+        emit({"kind": "epoch", "epoch": state.epoch, "row": state.history[-1], **_memory(device)})
         if should_stop() and not is_last:
             if not is_saved:
                 save(state, checkpoints.CHECKPOINT)
@@ -177,6 +178,13 @@ def _train(job: Job, device: torch.device, folder: Path, emit: Emit, should_stop
     for path in folder.glob("*.safetensors"):  # the last checkpoint, and tested weights of an earlier training
         if path.name != checkpoints.FINAL:
             path.unlink()
+
+
+def _memory(device: torch.device) -> dict[str, dict[str, int]]:
+    """The bytes that this process took at most of a CUDA device, and those that are free on it."""
+    if device.type != "cuda":
+        return {}
+    return {"memory": {"taken": torch.cuda.max_memory_reserved(device), "free": torch.cuda.mem_get_info(device)[0]}}
 
 
 def first_state(job: Job, device: torch.device) -> tuple[Setup, State]:
@@ -208,6 +216,7 @@ def _setup(job: Job, device: torch.device) -> Setup:
         device=device,
         shelf=Shelf(job.shelf, job.sharers),
         source=_source(job),
+        is_compiled=job.is_compiled,
     )
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -41,8 +42,8 @@ class LocalExecutor:
     def __init__(self, devices: list[str], num_jobs: int) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._stop: Any = self._context.RawValue("b", 0)  # not an Event, whose lock would outlive a worker that is killed in it
-        with signals.deaf():  # Python's helper must not end before the others do; begun with a worker, it would unblock the signals
-            resource_tracker.ensure_running()
+        with signals.deaf(), _tracker_is_quiet():  # Python's helper must not end before the others do
+            resource_tracker.ensure_running()  # begun with a worker, it would unblock the signals
         self._slots = [self._start(device) for device in devices for _ in range(num_jobs)]
 
     def _start(self, device: str) -> _Slot:
@@ -94,6 +95,15 @@ class LocalExecutor:
             slot.pipe.send(job)
         slot.busy, slot.is_alone = job.key, alone
 
+    def resize(self, device: str, num_jobs: int) -> int:
+        """Run so many jobs at once on a device, more only as those that are too many end; the number as it is now."""
+        while self._num_on(device) < num_jobs:
+            self._slots.append(self._start(device))
+        for slot in [slot for slot in self._slots if slot.device == device and not slot.busy][: max(0, self._num_on(device) - num_jobs)]:
+            slot.kill()
+            self._slots.remove(slot)
+        return self._num_on(device)
+
     def shrink(self, device: str) -> int:
         """Run one job fewer at once on a device, on which one must just have ended; the number that is left, at least one."""
         slot = next(slot for slot in self._slots if slot.device == device and not slot.busy)
@@ -115,14 +125,14 @@ class LocalExecutor:
 
     def _receive(self, slot: _Slot) -> dict[str, Any]:
         try:
-            event: dict[str, Any] = slot.pipe.recv() | {"stage": slot.busy}
+            event: dict[str, Any] = slot.pipe.recv() | {"stage": slot.busy, "device": slot.device}
         except (EOFError, OSError):  # also in the middle of a message
             slot.process.join(5)
             code = slot.process.exitcode
             event = {"kind": "failed", "stage": slot.busy, "failure": "killed", "message": f"its process ended with {code}", "log": ""}
-            event["exit"] = code
+            event |= {"exit": code, "device": slot.device}
         if event["kind"] in ("failed", "untested"):
-            event |= {"device": slot.device, "jobs": self._num_on(slot.device)}
+            event["jobs"] = self._num_on(slot.device)
         if event["kind"] in ("done", "failed", "stopped"):
             slot.busy = ""
         if event["kind"] in ("failed", "untested"):
@@ -144,6 +154,20 @@ class LocalExecutor:
                 slot.process.kill()  # they are deaf to anything milder
         for slot in self._slots:
             slot.process.join(5)
+
+
+@contextlib.contextmanager
+def _tracker_is_quiet() -> Iterator[None]:
+    """Python's helper, begun here, tidies up after workers that are killed, and does not warn of it: that is how they end."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join([*([before] if before else []), "ignore:resource_tracker"])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _work(pipe: Connection, device_name: str, stop: Any, parent: int) -> None:

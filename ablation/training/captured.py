@@ -1,18 +1,19 @@
-"""The training step recorded once as a CUDA graph and replayed for each batch: one launch in place of a thousand. B batch, C classes.
+"""The training step compiled, recorded once as a CUDA graph and replayed for each batch, or both. B batch, C classes.
 
-A recorded step repeats what the device did, and nothing of what Python did: a number kept on the host stays what it was. So it is
-trusted only once it has done what the plain step does.
+A recorded step is one launch in place of a thousand; it repeats what the device did, and nothing of what Python did: a number kept on
+the host stays what it was. A compiled one computes with other kernels. So either is trusted only once it has done what the plain step does.
 """
 
 import gc
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ablation.training.step import PlainStep, set_lr
@@ -20,15 +21,19 @@ from ablation.training.step import PlainStep, set_lr
 FEWEST_STEPS = 20  # of a stage for which recording is worth its seconds
 WARM_UPS = 3  # steps before recording, in which libraries choose kernels and take their workspaces
 TOLERANCES = {"fp32": (1e-3, 0.1), "bf16": (2e-2, 0.3)}  # relative, of the loss and of what is moved; what is stale moves otherwise
+OTHER_KERNELS = 0.3  # what is moved, where a compiler rounds otherwise: Adam makes whole steps of gradients that are nothing but rounding
+CAPTURED, COMPILED = "captured", "compiled"
 LONGEST = 300  # characters of a reason
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images_BCHW, targets_BC, sampled_C
 Record = Callable[[Callable[[], Tensor], Optimizer], Callable[[], Tensor]]
+Way = tuple[str, Callable[[PlainStep], PlainStep], Record]  # its name, what makes the step, and what records it
 
 
-def chosen(plain: PlainStep, num_steps: int, *, deterministic: bool) -> "PlainStep | CapturedStep":
-    """The captured step where it can be recorded and is worth it, else the plain one, which is the reference."""
-    return CapturedStep(plain, recorded_on_cuda) if suits(plain, num_steps, deterministic=deterministic) else plain
+def chosen(plain: PlainStep, num_steps: int, *, deterministic: bool, is_compiled: bool = False) -> "PlainStep | CapturedStep":
+    """The captured step where it can be recorded and is worth it, compiled where that is wished; else the plain one, the reference."""
+    record = recorded_on_cuda if suits(plain, num_steps, deterministic=deterministic) else None
+    return CapturedStep(plain, record, compiled if is_compiled else None) if record or is_compiled else plain
 
 
 def suits(plain: PlainStep, num_steps: int, *, deterministic: bool) -> bool:
@@ -40,18 +45,18 @@ def suits(plain: PlainStep, num_steps: int, *, deterministic: bool) -> bool:
 
 
 class CapturedStep:
-    """A step that is recorded and proved at its first batch and replayed from then on; where that fails, the plain one."""
+    """A step that is compiled, recorded or both, and proved, at its first batch, and used from then on; where that fails, the plain one."""
 
-    def __init__(self, plain: PlainStep, record: Record) -> None:
-        self.plain, self.record = plain, record
-        self.kind = ""  # "captured", or "plain: " and why; known after the first batch
+    def __init__(self, plain: PlainStep, record: Record | None, make: Callable[[PlainStep], PlainStep] | None = None) -> None:
+        self.plain, self._ways = plain, ways(record, make)
+        self.kind = ""  # "captured", "compiled" or both, or "plain: " and why; known after the first batch
         self._recorded: Recorded | None = None
 
     def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
         """The batch's mean loss, after one update of the weights; it stays on the device, until the next step."""
         batch = (images_BCHW, targets_BC, sampled_C)
         if not self.kind:
-            self._recorded, self.kind = proved(self.plain, self.record, batch)
+            self._recorded, self.kind = proved(self.plain, self._ways, batch)
         if self._recorded is None or not self._recorded.fits(batch):  # as a shorter last batch
             return self.plain(*batch)
         return self._recorded(*batch)
@@ -79,6 +84,19 @@ class Recorded:
             if self._states[name] is not tensor:  # a loss of one's own may replace its state instead of changing it
                 self._states[name] = tensor.copy_(self._states[name])
         return self._replay()
+
+
+def compiled(plain: PlainStep) -> PlainStep:
+    """The step with the model compiled for these shapes alone; it draws the numbers that the plain one draws."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no GPU
+    torch.compiler.reset()  # else the models of the jobs before count as changes of this one, and after eight nothing is compiled
+    model: nn.Module = torch.compile(plain.model, dynamic=False, options={"fallback_random": True})  # type: ignore[assignment]
+    return replace(plain, model=model)
+
+
+def called_again(step: Callable[[], Tensor], _optimizer: Optimizer) -> Callable[[], Tensor]:
+    """What stands for a recording where there is none: the step itself."""
+    return step
 
 
 def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
@@ -137,20 +155,37 @@ def _mark_capturable(optimizer: Optimizer, *, is_on: bool) -> None:
 # --- proof -------------------------------------------------------------------------------------------------------------------
 
 
-def proved(plain: PlainStep, record: Record, batch: Batch) -> tuple[Recorded | None, str]:
-    """The recorded step and "captured", or nothing and why the plain one stays; either way training goes on as if nothing had been."""
-    snapshot = Snapshot(plain)
-    try:
-        expected = tried(plain, batch, snapshot)
-        recorded = Recorded(plain, record, batch)
-        snapshot.restore()
-        problem = difference(expected, tried(recorded, batch, snapshot), *TOLERANCES[plain.precision.name])
-    except Exception as error:  # whatever it is, the plain step either meets it too or can do without
-        problem = f"{type(error).__name__}: {error}"
-    if not problem:
-        return recorded, "captured"
-    snapshot.undo()
-    return None, f"plain: {' '.join(problem.split())}"[:LONGEST]
+def ways(record: Record | None, make: Callable[[PlainStep], PlainStep] | None) -> list[Way]:
+    """How a step may be done, each with its name, the best first."""
+    found: list[Way] = []
+    if make is not None:
+        found.append((f"{COMPILED}, {CAPTURED}" if record else COMPILED, make, record or called_again))
+    if record is not None:
+        found.append((CAPTURED, lambda plain: plain, record))
+    return found
+
+
+def proved(plain: PlainStep, possible: list[Way], batch: Batch) -> tuple[Recorded | None, str]:
+    """The first way that does what the plain step does, and its name; or nothing and why the plain one stays.
+
+    Either way training goes on as if nothing had been. Where the first way failed and another did not, the name says why.
+    """
+    snapshot, problems, problem = Snapshot(plain), "", ""
+    of_loss, of_moves = TOLERANCES[plain.precision.name]
+    for name, make, record in possible:
+        try:
+            expected = tried(plain, batch, snapshot)
+            recorded = Recorded(make(plain), record, batch)
+            snapshot.restore()
+            problem = difference(expected, tried(recorded, batch, snapshot), of_loss, of_moves if name == CAPTURED else OTHER_KERNELS)
+        except Exception as error:  # whatever it is, the plain step either meets it too or can do without
+            problem = f"{type(error).__name__}: {error}"
+        if not problem:
+            return recorded, f"{name}{problems}"[:LONGEST]
+        snapshot.undo()
+        problem = " ".join(problem.split())
+        problems += f" (not {name}: {problem})"
+    return None, f"plain: {problem}"[:LONGEST]
 
 
 class Snapshot:
@@ -238,9 +273,9 @@ def difference(expected: Trial, found: Trial, of_loss: float, of_moves: float) -
     """In what the two trials differ by more than the tolerances, or nothing."""
     for one, other in zip(expected.losses, found.losses, strict=True):
         if not abs(one - other) <= of_loss * abs(one):
-            return f"the recorded step's loss is {other:.6g}, the plain one's {one:.6g}"
+            return f"the step's loss is {other:.6g}, the plain one's {one:.6g}"
     for kind, moves in expected.moved.items():
         apart, size = float((found.moved[kind] - moves).norm()), float(moves.norm())
         if not apart <= of_moves * size:
-            return f"the recorded step moves the {kind} otherwise than the plain one, by {apart:.3g} of {size:.3g}"
+            return f"the step moves the {kind} otherwise than the plain one, by {apart:.3g} of {size:.3g}"
     return ""

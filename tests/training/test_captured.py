@@ -1,7 +1,9 @@
 """The step that is recorded once and replayed, with a stand-in on the CPU that calls the step again. B batch, C classes."""
 
 import json
+import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -240,7 +242,7 @@ def test_a_stage_says_what_it_asks_for(tmp_path, monkeypatch, deterministic):
     monkeypatch.setattr("ablation.training.loop.chosen", lambda plain, *given, **named: asked.append((given, named)) or plain)
     study(tmp_path, "asked", deterministic=deterministic, drop_last=False)
     torch.use_deterministic_algorithms(False)
-    assert asked == [((12,), {"deterministic": deterministic})]
+    assert asked == [((12,), {"deterministic": deterministic, "is_compiled": False})]
 
 
 def test_a_result_says_how_it_was_trained(tmp_path, capturing):
@@ -259,10 +261,10 @@ def test_a_result_says_how_it_was_trained(tmp_path, capturing):
     ("record", "reason"),
     [
         (refused, "plain: RuntimeError: operation not permitted when stream is capturing"),
-        (frozen_draws, "plain: the recorded step's loss is "),
-        (stale_batch, "plain: the recorded step's loss is "),
-        (frozen_lr, "plain: the recorded step moves the weights otherwise than the plain one, by "),
-        (still, "plain: the recorded step"),
+        (frozen_draws, "plain: the step's loss is "),
+        (stale_batch, "plain: the step's loss is "),
+        (frozen_lr, "plain: the step moves the weights otherwise than the plain one, by "),
+        (still, "plain: the step"),
     ],
 )
 def test_what_cannot_be_trusted_is_not_used(record, reason, optimizer):
@@ -278,7 +280,7 @@ def test_a_loss_that_is_no_number_is_no_proof():
     step = CapturedStep(plain_step(), again)
     images_BCHW, *others = batch_of()
     assert step(images_BCHW * torch.nan, *others).isnan()
-    assert step.kind == "plain: the recorded step's loss is nan, the plain one's nan"
+    assert step.kind == "plain: the step's loss is nan, the plain one's nan"
 
 
 def test_a_step_that_fails_plainly_tells_it_itself():
@@ -313,6 +315,91 @@ def test_a_snapshot_puts_everything_back(optimizer, num_before):
     snapshot.undo()
     assert_equal_bits(([], everything(plain)), ([], before))
     assert [tensor.data_ptr() for tensor in plain.model.state_dict().values()] == memory
+
+
+# --- compiling ---------------------------------------------------------------------------------------------------------------
+
+
+def compiled_badly(plain):
+    """A step whose model the compiler got wrong."""
+    return replace(plain, model=nn.Sequential(plain.model, nn.Threshold(0.1, 0.3)))
+
+
+def not_compiled(plain):
+    """A compiler that fails."""
+    raise RuntimeError("no\nC compiler")
+
+
+def through_a_wrapper(plain):
+    """What stands for a compiled model: another module with the same weights."""
+    return replace(plain, model=nn.Sequential(plain.model))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize(("optimizer", "apart"), [(FUSED_ADAM, 0.3), (FUSED_SGD, 1e-4)])
+def test_a_compiled_step_is_the_plain_one_but_for_rounding(optimizer, apart):
+    """With drop-out, batch norm, falling rates and a shorter batch between whole ones: equal draws, nearly equal losses and weights.
+
+    The bias before batch norm has no gradient but rounding, of which Adam makes whole steps.
+    """
+    plain, step = plain_step(optimizer), CapturedStep(plain_step(optimizer), None, captured.compiled)
+    start = nn.utils.parameters_to_vector(plain.model.parameters()).detach().clone()
+    ours, theirs = trained(step, (6, 6, 4, 6)), trained(plain, (6, 6, 4, 6))
+    assert step.kind == "compiled"
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-2 * apart + 1e-4)
+    assert torch.equal(ours[1][-1], theirs[1][-1])  # the generator's state
+    here, there = (nn.utils.parameters_to_vector(one.model.parameters()).detach() for one in (step.plain, plain))
+    assert float((here - there).norm()) <= apart * float((there - start).norm())
+
+
+@pytest.mark.parametrize(
+    ("record", "make", "kind"),
+    [
+        (None, through_a_wrapper, "compiled"),
+        (again, through_a_wrapper, "compiled, captured"),
+        (None, not_compiled, "plain: RuntimeError: no C compiler"),
+        (again, not_compiled, "captured (not compiled, captured: RuntimeError: no C compiler)"),
+        (None, compiled_badly, "plain: the step's loss is "),
+        (refused, not_compiled, "plain: RuntimeError: operation not permitted"),
+    ],
+)
+def test_the_best_way_that_holds_is_taken(record, make, kind):
+    """Compiled and captured, else one of them, else plain: with the bits of the plain step wherever the arithmetic is the same."""
+    step = CapturedStep(plain_step(), record, make)
+    assert_equal_bits(trained(plain_step()), trained(step))
+    assert step.kind.startswith(kind)
+
+
+@pytest.mark.parametrize(("wish", "head", "expected"), [(True, False, "compiled"), (False, False, "plain"), ("auto", False, "plain")])
+def test_a_stage_is_compiled_where_the_file_says_so(tmp_path, monkeypatch, wish, head, expected):
+    """On the CPU `auto` compiles nothing; what is compiled has a key of its own, and goes on to the same bits after a stop."""
+    monkeypatch.setattr(captured, "compiled", through_a_wrapper)
+    planned = Planned(write(tmp_path, "once", base={"compile": wish}), tmp_path / "mlruns")
+    planned.carry_out()
+    saved = checkpoints.read(planned.last_stage("baseline") / checkpoints.FINAL)
+    assert saved.record["step"] == expected
+    other = Planned(write(tmp_path, "plain"), tmp_path / "mlruns-plain")
+    assert (planned.jobs()[0].key != other.jobs()[0].key) == (wish is True)
+    stopped = Planned(write(tmp_path, "stopped", base={"compile": wish}), tmp_path / "mlruns-stopped")
+    with pytest.raises(Interrupted):
+        run(stopped.jobs()[0], CPU, lambda _: None, lambda: True)
+    assert stopped.carry_out() == 1
+    again_saved = checkpoints.read(stopped.last_stage("baseline") / checkpoints.FINAL)
+    assert [name for name in saved.tensors if not torch.equal(saved.tensors[name], again_saved.tensors[name])] == []
+
+
+def test_a_head_on_a_frozen_backbone_is_not_compiled(tmp_path, monkeypatch):
+    """There is next to nothing to compile; its key says nothing of it either."""
+    monkeypatch.setattr(captured, "compiled", not_compiled)
+    stages = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]
+    keys = []
+    for wish in (True, False):
+        layers = {"base": {"model": MODEL, "compile": wish}, "ladder": {"head": {"stages": stages}}}
+        planned = Planned(write(tmp_path, f"{wish}", **layers), tmp_path / f"mlruns-{wish}")
+        keys.append([job.is_compiled for job in planned.jobs()])
+        planned.carry_out()
+        assert checkpoints.read(planned.last_stage("head") / checkpoints.FINAL).record["step"] == "plain"
+    assert keys == [[True, False], [False, False]]
 
 
 # --- when ------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""How fast a stage trains here, by a few steps on random pixels; and whether torch.compile pays, measured in a process of its own."""
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+
+from ablation.config import Stage
+from ablation.randomness import generator
+from ablation.training.captured import COMPILED, Batch, CapturedStep, chosen
+from ablation.training.loop import prepare
+from ablation.training.step import PlainStep, resolve_precision
+from ablation.worker import THREADS, images_of, placed
+
+PROBE_SECONDS = 3.0
+NUM_CLASSES = 10
+NUM_STEPS = 50  # that a step is timed for, of which the first are not counted
+PATIENCE = 600.0  # seconds after which compiling is given up
+WORTH_ASKING = 1800.0  # seconds of training below which the measurement itself would cost too much
+
+Step = PlainStep | CapturedStep
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """What torch.compile does to a step: seconds per image without and with it, and to compile it the first time and once it is known."""
+
+    plain: float
+    compiled: float
+    first: float
+    again: float
+
+    def pays(self, images: Sequence[int]) -> bool:
+        """Whether it saves time in trainings of so many images each, every one of which compiles its own step."""
+        saved = sum(number * (self.plain - self.compiled) - self.again for number in images)
+        return saved > self.first
+
+
+def seconds_per_image(stage: Stage, device: torch.device) -> float:
+    """Seconds per training image on one worker, augmentation included: the fastest of a few plain steps; the first is not counted."""
+    settings = stage.settings
+    with _one_thread():
+        num_images = max(2, min(settings.batch_size, 32, 200_000 // settings.model.image_size**2))
+        step, images = plain_step(stage, device), images_of(settings)
+        pixels_BCHW, *others = batch_of(stage, num_images, device)
+        times: list[float] = []
+        while len(times) < 2 or (sum(times) < PROBE_SECONDS / 2 and len(times) < 6):
+            began = time.perf_counter()
+            inputs_BCHW = images.train(pixels_BCHW, images.draw(0, 0, num_images, device)).contiguous(memory_format=torch.channels_last)
+            float(step(inputs_BCHW, others[0], others[1]))
+            times.append(time.perf_counter() - began)
+        return float(min(times[1:]) / num_images)
+
+
+def plain_step(stage: Stage, device: torch.device) -> PlainStep:
+    """A stage's step with random weights."""
+    settings = stage.settings
+    bare = settings.model.model_copy(update={"pretrained": False, "weights": "none"})
+    model = placed(bare(NUM_CLASSES, 0, classifier=settings.classifier), device)
+    precision = resolve_precision(settings.precision, device)
+    state = {name: tensor.to(device) for name, tensor in settings.loss.state(NUM_CLASSES, generator(0, "probe")).items()}
+    optimizer, counts_C = settings.optimizer(prepare(model, stage)), torch.ones(NUM_CLASSES, device=device)
+    return PlainStep(model, optimizer, precision.scaler(device), precision, settings.loss, counts_C, state)
+
+
+def batch_of(stage: Stage, num_images: int, device: torch.device) -> Batch:
+    """Random pixels of the stage's size, targets, and what the sampler draws."""
+    size = stage.settings.model.image_size
+    pixels_BCHW = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=device)
+    return pixels_BCHW, torch.full((num_images, NUM_CLASSES), 1 / NUM_CLASSES, device=device), torch.ones(NUM_CLASSES, device=device)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """As many threads as a worker has, for a while."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- torch.compile -----------------------------------------------------------------------------------------------------------
+
+
+def compiling(stage: Stage, device: torch.device, patience: float = PATIENCE) -> Compiling | str:
+    """What torch.compile does to a stage's step here, or why that is not known; a compiler that hangs or crashes takes no one along."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_measure, args=(theirs, stage, device), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(patience):
+            return f"it was not compiled after {patience:.0f} s"
+        found: Compiling | str = ours.recv()
+        return found
+    except EOFError:
+        process.join(5)
+        return f"its process ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join(5)
+
+
+def _measure(pipe: Connection, stage: Stage, device: torch.device) -> None:
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        torch.set_num_threads(THREADS)
+        pipe.send(measured(stage, device))
+    except Exception as error:  # whatever it is, the plain step does
+        pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def measured(stage: Stage, device: torch.device, num_steps: int = NUM_STEPS) -> Compiling | str:
+    """The same in this process; a stage's step as its training would take it, with and without."""
+    plain, _ = _timed(_step_of(stage, device, num_steps, is_compiled=False), stage, device, num_steps)
+    step = _step_of(stage, device, num_steps, is_compiled=True)
+    compiled, first = _timed(step, stage, device, num_steps)
+    if not step.kind.startswith(COMPILED):
+        return step.kind
+    _, again = _timed(_step_of(stage, device, num_steps, is_compiled=True), stage, device, 1)
+    return Compiling(plain, compiled, first, again)
+
+
+def _step_of(stage: Stage, device: torch.device, num_steps: int, *, is_compiled: bool) -> Step:
+    return chosen(plain_step(stage, device), num_steps, deterministic=False, is_compiled=is_compiled)
+
+
+def _timed(step: Callable[..., object], stage: Stage, device: torch.device, num_steps: int) -> tuple[float, float]:
+    """Seconds per image of a step, and of its first call."""
+    pixels_BCHW, *others = batch_of(stage, stage.settings.batch_size, device)
+    inputs_BCHW = images_of(stage.settings).plain(pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    began = _now(device)
+    step(inputs_BCHW, *others)
+    first, began = _now(device) - began, _now(device)
+    for _ in range(num_steps):
+        step(inputs_BCHW, *others)
+    return (_now(device) - began) / (num_steps * len(inputs_BCHW)), first
+
+
+def _now(device: torch.device) -> float:
+    """The time when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
