@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from ablation.config import Stage
+from ablation.memory import keep_freed
 from ablation.randomness import generator
 from ablation.training.captured import COMPILED, Batch, CapturedStep, chosen
 from ablation.training.loop import prepare
@@ -112,6 +113,7 @@ def _measure(pipe: Connection, stage: Stage, device: torch.device) -> None:
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        keep_freed()
         torch.set_num_threads(THREADS)
         pipe.send(measured(stage, device))
     except Exception as error:  # whatever it is, the plain step does

@@ -217,6 +217,21 @@ def throughput(root: Path | None, quick: bool) -> list[Row]:
     ]
 
 
+def compiled(root: Path | None, quick: bool) -> list[Row]:
+    """The step of EfficientNet-B0 at 32 pixels on one core with torch.compile against our own without; seconds to compile."""
+    import torch
+
+    from ablation.probing import Compiling, compiling
+
+    stage = next(arm for arm in study("laptop", small(root)).arms if arm.name == "baseline").stages[0]
+    found = compiling(stage, torch.device("cpu"))
+    if not isinstance(found, Compiling):
+        raise RuntimeError(found)
+    rates = {"ablate": 1 / found.compiled, "plain": 1 / found.plain, "ratio": found.plain / found.compiled, "unit": "images/s"}
+    what = "torch.compile of our step at 32 pixels against the step without it, one core"
+    return [{"what": what, **rates, "seconds to compile": found.first, "and again": found.again}]
+
+
 def matrix(root: Path | None, quick: bool) -> list[Row]:
     """The profile `quick`, all arms, two seeds, from an empty folder to the table."""
     return [_matrix("quick", [], None, 4 if quick else 12, "the quick matrix")]
@@ -383,6 +398,7 @@ def _mean(values: Iterable[float]) -> float:
 
 PARTS: dict[str, Callable[[Path | None, bool], list[Row]]] = {
     "throughput": throughput,
+    "compiled": compiled,
     "matrix": matrix,
     "reports32": reports32,
     "accuracy": accuracy,

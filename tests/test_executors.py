@@ -148,6 +148,21 @@ def test_a_device_takes_one_job_fewer_but_at_least_one(monkeypatch):
     made.close()
 
 
+def test_a_device_takes_as_many_jobs_as_is_asked(monkeypatch):
+    """More begin at once; fewer as soon as those that are too many are free, which ends their processes."""
+    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 1)
+    assert [made.resize("cuda:0", 3), made.num_slots, made.num_free] == [3, 4, 4]
+    for key in "abcd":
+        made.submit(SimpleNamespace(key=key))
+    assert made.resize("cuda:0", 1) == 3
+    ended = next(slot for slot in made._slots if slot.device == "cuda:0")
+    ended.busy = ""
+    assert made.resize("cuda:0", 1) == 2
+    assert not ended.process.alive
+    assert all(slot.busy for slot in made._slots)
+    made.close()
+
+
 def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
     """The event says on which device and how many jobs that takes; the process that holds on to memory is gone afterwards."""
     slot = executor._slots[0]

@@ -65,6 +65,54 @@ def test_a_captured_training_comes_out_as_a_plain_one(tmp_path: Path, precision:
     assert (found["predicted"] == plain["predicted"]).mean() > 0.8
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_training_comes_out_as_a_plain_one(tmp_path: Path, precision: str) -> None:
+    """Compiled and captured with the same draws of drop path, it decides mostly as the plain one."""
+    options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
+    found = _predictions(tmp_path / "a", *options, "--set", "compile=true")
+    plain = _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
+    assert json.loads(next((tmp_path / "a").rglob("result.json")).read_text())["step"] == "compiled, captured"
+    assert (found["predicted"] == plain["predicted"]).mean() > 0.8
+
+
+WAITING = """
+from ablation.techniques.losses import CrossEntropy
+
+
+class Waiting(CrossEntropy):
+    def __call__(self, logits_BC, targets_BC, *others):
+        loss = super().__call__(logits_BC, targets_BC, *others)
+        return loss * (loss.item() / float(loss.detach()))
+"""
+
+
+def test_what_cannot_be_recorded_trains_plainly_and_spoils_nothing(tmp_path: Path) -> None:
+    """A loss that looks at the host ends as `plain: ...`; the next job of that worker is captured as if nothing had been."""
+    (tmp_path / "own.py").write_text(WAITING)
+    (tmp_path / "gpu.yaml").write_text(f"{STUDY}variants:\n  waiting: {{loss: 'own:Waiting'}}\n  after: {{epochs: 5}}\n")
+    command = [sys.executable, "-m", "ablation", "run", "gpu.yaml", "--device", "cuda", "--jobs", "1", "--allow-code"]
+    subprocess.run([*command, "--arm", "waiting", "--arm", "after"], cwd=tmp_path, check=True, capture_output=True)
+    runs = Store.open(tmp_path / "mlruns").recorded("gpu").runs
+    steps = {arm: Path(tmp_path / "mlruns" / "results" / key / "result.json") for arm, key in zip(runs["arm"], runs["key"], strict=True)}
+    found = {arm: json.loads(path.read_text())["step"] for arm, path in steps.items()}
+    assert found["waiting"].startswith("plain: ")
+    assert found["after"] == "captured"
+
+
+def test_jobs_are_added_by_measurement(tmp_path: Path) -> None:
+    """Without --jobs a second job joins after a few epochs, and the numbers are those of one job at a time."""
+    (tmp_path / "gpu.yaml").write_text(STUDY.replace("seeds: [0]", "seeds: [0, 1, 2, 3]").replace("epochs: 4", "epochs: 12"))
+    command = [sys.executable, "-m", "ablation", "run", "gpu.yaml", "--device", "cuda", "--set", "deterministic=true"]
+    told = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
+    assert "2 at once on cuda:0 from now on: one took " in told
+    by_one = tmp_path / "by-one"
+    by_one.mkdir()
+    (by_one / "gpu.yaml").write_text((tmp_path / "gpu.yaml").read_text())
+    subprocess.run([*command, "--jobs", "1"], cwd=by_one, check=True, capture_output=True)
+    accuracies = [Store.open(folder / "mlruns").recorded("gpu").runs.set_index("seed")["test/accuracy"] for folder in (tmp_path, by_one)]
+    pd.testing.assert_series_equal(accuracies[0].sort_index(), accuracies[1].sort_index())
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_learns(tmp_path: Path, precision: str) -> None:
     """Mixed precision reaches what chance never does."""
