@@ -134,7 +134,17 @@ class Session:
         return self.workspace.root / "forced" / f"{self.study.name}.json"
 
     def force(self, made: Plan) -> None:
-        """Forget what is to be done again, for good: whatever ends the command, the same without --rerun force goes on with it."""
+        """Forget what is to be done again, for good: whatever ends the command, the same without --rerun force goes on with it.
+
+        Raises AblateError while another study runs in the same folder, which may share what would be deleted.
+        """
+        with self.workspace.held_off(but=self.study.name) as running:
+            if running:
+                what = f"--rerun force would delete trainings that {', '.join(running)}, which runs now, may share"
+                raise AblateError(f"{what}; nothing was deleted: give the command again when that has ended")
+            self._force(made)
+
+    def _force(self, made: Plan) -> None:
         now = int(time.time() * 1000)
         noted = _read_forced(self.forced) | {_forced_name(one.arm, one.seed, one.content): now for one in made.waiting}
         write_json(self.forced, noted)

@@ -155,6 +155,12 @@ def test_environment(techniques: Iterable[Technique], device_class: str) -> str:
     return digest([environment(techniques, device_class), *(_module_code(name) for name in TEST_MODULES)])
 
 
+def code_of(settings: Iterable[Settings]) -> str:
+    """The identity of the code that trains and tests by these settings, as its files are when this process first asks."""
+    classes = frozenset(type(technique) for one in settings for technique in techniques_of(one))
+    return digest([code_digest(classes), *(_module_code(name) for name in TEST_MODULES)])
+
+
 def techniques_of(settings: Settings) -> list[Technique]:
     """Every technique in the settings, those inside others too."""
     found: list[Technique] = []

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation import explain
@@ -272,15 +271,9 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 def clean(*, everything: bool) -> int:
     """Delete trained stages and results that are recorded; with `everything`, those of unfinished work and the decoded data too."""
     workspace = Workspace(Path("mlruns").resolve())
-    with contextlib.ExitStack() as locks:  # held to the end, so that no run begins with what is about to be deleted
-        held = []
-        for path in sorted((workspace.root / "locks").glob("*.lock")):
-            try:
-                locks.enter_context(FileLock(path, timeout=0))
-            except Timeout:
-                held.append(path.stem)
-        if held:
-            raise AblateError(f"{', '.join(held)} is being run; nothing was deleted")
+    with workspace.held_off() as running:  # to the end, so that no run begins with what is about to be deleted
+        if running:
+            raise AblateError(f"{', '.join(running)} is being run; nothing was deleted")
         return _cleaned(workspace, everything=everything)
 
 

@@ -485,6 +485,7 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings, sharers
         stages=around.stages,
         results=around.results,
         is_compiled=around.is_compiled(node.step.stage),
+        code=keys.code_of([settings, *(one.settings for one in node.evaluations)]),
         shelf=around.shelf if sharers > 1 else None,
         sharers=sharers,
     )

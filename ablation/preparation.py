@@ -1,10 +1,11 @@
 """What a plan needs to know of the outside: data decoded, weights found, devices, what is there already, and how fast things go."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from ablation import groups, keys
 from ablation.config import Arm, Stage, Study
@@ -66,6 +68,19 @@ class Workspace:
                 (self.stages / key / name).unlink(missing_ok=True)
         for key in results:
             shutil.rmtree(self.results / key, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def held_off(self, but: str = "") -> Iterator[list[str]]:
+        """Let no study but one begin to run in this folder for a while; the names of those that do already."""
+        with contextlib.ExitStack() as locks:
+            running = []
+            for path in sorted((self.root / "locks").glob("*.lock")):
+                try:
+                    if path.stem != but:
+                        locks.enter_context(FileLock(path, timeout=0))
+                except Timeout:
+                    running.append(path.stem)
+            yield running
 
     def past(self, recorded: Iterable[Mapping[str, Any]]) -> Past:
         """What lies in the folders and, of the store's runs, what is recorded."""

@@ -165,6 +165,7 @@ def _job(study: Study, seed: int, preparation: Preparation) -> Job:
         tail=preparation.tail(source.counts, source.classes) if stage.settings.mix.needs_tail else (),
         stages=nowhere,
         results=nowhere,
+        code="",
         is_compiled=preparation.is_compiled(stage),
         shelf=None,
         sharers=0,

@@ -22,6 +22,7 @@ from ablation.config import Settings, Stage
 from ablation.data import Dataset, Split, open_dataset, split
 from ablation.errors import AblateError, DataError, TrainingError
 from ablation.files import to_disk
+from ablation.keys import code_of
 from ablation.randomness import generator, key
 from ablation.techniques.mixing import Classes
 from ablation.techniques.models import classifier_names, classifier_of, digest_of_file, initialise_classifier, put_classifier
@@ -92,6 +93,7 @@ class Job:
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
     is_compiled: bool  # whether torch.compile makes the step
+    code: str  # what `keys.code_of` says of the settings above
     shelf: Path | None  # where features of a frozen backbone lie that several trainings share, or None
     sharers: int  # how many trainings do
     rhythm: Rhythm = EVERY_EPOCH
@@ -110,6 +112,8 @@ def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bo
     A run that cannot be tested is told by an event of its own. Raises TrainingError, DataError or Interrupted; a second process with
     the same job waits for the first.
     """
+    if job.code != code_of([job.stage.settings, *(one.settings for one in job.evaluations)]):  # a worker that began meanwhile has the new
+        raise TrainingError("store", "the code was changed while the study ran; the same command does this by the new code")
     folder = job.stages / job.key
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(job.stage.settings.deterministic)

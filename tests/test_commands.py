@@ -495,6 +495,20 @@ def test_results_of_other_code_stop_the_run(ablate, monkeypatch):
     assert ablate("run", file).epochs == 0
 
 
+def test_force_deletes_nothing_that_another_study_may_share(ablate):
+    """While another study runs in the same folder, --rerun force says so and leaves everything as it was."""
+    file = study(ablate)
+    first = ablate("run", file)
+    with FileLock(ablate.folder / "mlruns" / "locks" / "other.lock"):
+        refused = ablate("run", file, "--rerun", "force")
+        assert (refused.status, refused.epochs) == (2, 0)
+        expected = "error: --rerun force would delete trainings that other, which runs now, may share; nothing was deleted: give the"
+        assert expected in refused.err
+        again = ablate("run", file)
+        assert (again.status, again.epochs, again.out) == (0, 0, first.out)
+    assert ablate("run", file, "--rerun", "force").epochs == 4
+
+
 def test_force_does_all_again(ablate):
     """--rerun force trains what was trained, into runs of its own, to the same numbers; curves are not doubled."""
     file = study(ablate)

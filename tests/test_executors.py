@@ -14,6 +14,7 @@ import pytest
 
 from ablation.executors import local
 from ablation.executors.local import LocalExecutor
+from ablation.techniques import technique
 from tests.tiny import Planned, write
 
 LONG = {"epochs": 500}
@@ -73,6 +74,45 @@ def test_a_failure_is_an_event(executor, tmp_path):
     assert event["failure"] == "bug"
     assert "AttributeError" in event["log"]
     assert executor._slots[0].process.is_alive()
+
+
+OWN = """
+from typing import Literal
+
+from ablation.techniques.losses import CrossEntropy
+
+
+class {name}(CrossEntropy):
+    name: Literal["{name}"] = "{name}"
+    scale: float = {scale}
+"""
+
+
+def test_a_worker_that_finds_other_code_trains_nothing(tmp_path, monkeypatch):
+    """A file that was edited, or has lost a class, since the study was planned fails its job as lost to the store; the worker goes on."""
+    monkeypatch.setattr(technique._PERMISSION, "is_given", True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    jobs = {}
+    for name in ("Edited", "Lost"):
+        module = f"own_{name.lower()}"
+        (tmp_path / f"{module}.py").write_text(OWN.format(name=name, scale=1.0))
+        file = write(tmp_path, name, base={"loss": f"{module}:{name}"})
+        (jobs[name],) = Planned(file, tmp_path / "mlruns").jobs()
+    (tmp_path / "own_edited.py").write_text(OWN.format(name="Edited", scale=2.0))
+    (tmp_path / "own_lost.py").write_text(OWN.format(name="Found", scale=1.0))
+    (job,) = Planned(write(tmp_path), tmp_path / "mlruns").jobs()
+    executor = LocalExecutor(["cpu"], 1)
+    with contextlib.closing(executor):
+        process = executor._slots[0].process
+        for name in ("Lost", "Edited"):
+            executor.submit(jobs[name])
+            event = events_until(executor, ("done", "failed"))[-1]
+            assert (event["failure"], event["stage"]) == ("store", jobs[name].key)
+            assert event["message"].startswith("the code was changed while the study ran")
+            assert not list((tmp_path / "mlruns" / "stages" / jobs[name].key).glob("*.safetensors"))
+        executor.submit(job)
+        assert events_until(executor, ("done", "failed"))[-1]["kind"] == "done"
+        assert process.is_alive()
 
 
 def test_a_killed_worker_is_told_and_replaced(executor, tmp_path):

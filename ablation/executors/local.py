@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ablation import signals
+from ablation.errors import TrainingError
 from ablation.memory import keep_freed
 from ablation.worker import THREADS, Interrupted, Job, failure, run
 
@@ -188,7 +189,14 @@ def _work(pipe: Connection, device_name: str, stop: Any, parent: int) -> None:
         torch.cuda.set_device(device)
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
-            job: Job = pipe.recv()
+            try:
+                job: Job = pipe.recv()
+            except (EOFError, ConnectionError):
+                raise
+            except Exception as error:  # its classes are imported now, by a worker that began after their file was edited
+                problem = f"the code was changed while the study ran ({type(error).__name__}: {error}); the same command goes on"
+                pipe.send({"kind": "failed"} | failure(TrainingError("store", problem)))
+                continue
             pipe.send({"kind": "started"})
             pipe.send(_finish(job, device, pipe, stop))
 
