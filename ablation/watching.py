@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ablation import report
+from ablation.errors import AblateError, ConfigError
 from ablation.tracking.store import Recorded as InStore
 
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ class Options(Protocol):
 def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
     """Show the table, and with an output folder write the report, whenever the study changes; the exit status when its run has ended.
 
-    Ctrl-C ends the watching, and nothing else.
+    Where nothing is recorded yet, it waits as long as something is being run here. Ctrl-C ends the watching, and nothing else.
     """
-    recorded = open_recorded()
     console = Console()
     shown = _Redrawn(console) if console.is_terminal else _Printed(console)
     with contextlib.suppress(KeyboardInterrupt), shown:
+        recorded = _once_there(open_recorded)
         last: int | None = None
         while True:
             is_running = is_held(Path("mlruns/locks") / f"{recorded.study}.lock")  # asked first, so that the last change is seen
@@ -78,6 +79,23 @@ def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
                 break
             time.sleep(max(LOOK_EVERY, time.monotonic() - began))  # a long report is not written all the time
     return DONE
+
+
+def _once_there(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
+    """The study's record, as soon as a run that has just begun has registered it."""
+    is_told = False
+    while True:
+        try:
+            return open_recorded()
+        except ConfigError:
+            raise
+        except AblateError as error:
+            if not any(is_held(path) for path in Path("mlruns/locks").glob("*.lock")):
+                raise
+            if not is_told:
+                Console(stderr=True).print(f"waiting: {error}", markup=False, highlight=False, soft_wrap=True)
+                is_told = True
+        time.sleep(LOOK_EVERY)
 
 
 def is_held(path: Path) -> bool:

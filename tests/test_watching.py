@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from ablation import report, watching
+from ablation.errors import ConfigError, StoreError
 from ablation.tracking.store import Recorded, Store
 from tests.report.studies import study as made_by_hand
 
@@ -76,6 +77,29 @@ def test_it_shows_each_change_once_until_the_run_ends(recorded, capsys, monkeypa
     assert out.count("demo: running · 2/21 runs") == 3
     assert out.count("demo: not running") == 1
     assert out.count("| baseline  ") == 4
+
+
+def test_a_run_that_has_just_begun_is_waited_for(recorded, capsys, monkeypatch):
+    """Nothing recorded yet is told once and waited for while something is run here; else, or with a wrong word, it is an error."""
+    answers = [StoreError("the store holds no study 'demo'")] * 3
+
+    def open_recorded():
+        if answers:
+            raise answers.pop()
+        return recorded()
+
+    held = lock()
+    meanwhile(monkeypatch, nothing, nothing, nothing, held.release)
+    assert watching.watch(open_recorded, OPTIONS) == 0
+    told = capsys.readouterr()
+    assert told.err == "waiting: the store holds no study 'demo'\n"
+    assert told.out.count("| baseline  ") == 1
+    answers[:] = [StoreError("the store holds no study 'demo'")]
+    with pytest.raises(StoreError):
+        watching.watch(open_recorded, OPTIONS)
+    answers[:] = [ConfigError("--profile", "nobody knows it")]
+    with FileLock("mlruns/locks/demo.lock"), pytest.raises(ConfigError):
+        watching.watch(open_recorded, OPTIONS)
 
 
 def test_ctrl_c_ends_the_watching(recorded, monkeypatch, capsys):
