@@ -102,6 +102,25 @@ def test_letters_are_large_enough_and_inside_the_page(whole):
         assert (taken.max <= figure.get_size_inches()).all(), one.name
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_names_stand_where_they_end(upright):
+    """Each name ends at its place, is centred beside it, and lies on the page's other side of it; one of spaces draws nothing."""
+    figure = style.Sheet(1, 1, width=2, height=2, left=1, bottom=1).blank()
+    places = [(0.4, 0.5), (0.5, 0.4), (0.6, 0.3)]
+    longest = style.names(figure, places, ["ox", "a long name", " "], 7, upright=upright)
+    (drawn,) = figure.findobj(mpl.collections.PathCollection)
+    *boxes, nothing = [path.get_extents() for path in drawn.get_paths()]
+    assert tuple(nothing.size) == (0, 0)
+    assert np.array_equal(drawn.get_offsets(), places)
+    for box in boxes:
+        along, across = (box.intervaly, box.intervalx) if upright else (box.intervalx, box.intervaly)
+        assert along[1] == pytest.approx(0, abs=1e-6)
+        assert abs(across.sum()) < 7
+        assert -longest - 1e-6 <= along[0] < 0
+    assert longest == pytest.approx(-min(box.y0 if upright else box.x0 for box in boxes))
+    FigureCanvasAgg(figure).draw()
+
+
 def test_two_files_a_page_and_equal_bytes(tmp_path):
     """Each page is a PNG and an SVG, and the same frames make the same files, whatever letters the font lacks."""
     written = list(pages_of(classes=tuple(NAMES)).values())
@@ -234,7 +253,8 @@ def test_only_what_is_not_zero_is_annotated():
 def test_few_classes_are_annotated(num_classes, is_annotated):
     """Up to 15 classes every cell has its number."""
     figure = matrices.confusion_page(counts_of(1, num_classes), [f"class {number}" for number in range(num_classes)])
-    assert bool(figure.findobj(mpl.collections.PathCollection)) == is_annotated
+    names = 2  # down the side and along the bottom
+    assert (len(figure.findobj(mpl.collections.PathCollection)) > names) == is_annotated
 
 
 @pytest.mark.parametrize("num_classes", [2, 16, 100])

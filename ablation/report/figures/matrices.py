@@ -23,6 +23,7 @@ COLOURS = "cividis"  # even in lightness, and the same to colour-blind eyes
 DIVERGING = "vlag"
 SHARES = Normalize(0, 1)  # one scale for every matrix, so that two of them can be compared
 MATRICES_PER_PAGE = 12
+GAP = 3.5  # points between a picture and the names beside it
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], cast: Cast) -> list[Page]:
@@ -142,18 +143,27 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
 
 def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
     """True classes down the side; too many names to be read are left out."""
-    axes.set_ylabel("true")
-    if len(classes) <= style.MOST_NAMED_CLASSES:
-        axes.set_yticks(np.arange(len(classes)), [style.short(name) for name in classes], fontsize=_name_size(classes))
-        axes.tick_params(length=0)
+    axes.set_ylabel("true", labelpad=_named(axes, classes, upright=False) + 4)
 
 
 def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
     """The same for predicted classes, along the bottom."""
-    axes.set_xlabel("predicted")
-    if len(classes) <= style.MOST_NAMED_CLASSES:
-        axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90, fontsize=_name_size(classes))
-        axes.tick_params(length=0)
+    axes.set_xlabel("predicted", labelpad=_named(axes, classes, upright=True) + 4)
+
+
+def _named(axes: Axes, classes: Sequence[str], *, upright: bool) -> float:
+    """Write the names beside the picture; the points that they take."""
+    if len(classes) > style.MOST_NAMED_CLASSES:
+        return 0.0
+    figure, box = axes.get_figure(), axes.get_position()
+    assert isinstance(figure, Figure)
+    wide, tall = figure.get_size_inches()
+    middles_C = (np.arange(len(classes)) + 0.5) / len(classes)
+    if upright:
+        places_C2 = [(box.x0 + middle * box.width, box.y0 - GAP / 72 / tall) for middle in middles_C]
+    else:
+        places_C2 = [(box.x0 - GAP / 72 / wide, box.y1 - middle * box.height) for middle in middles_C]
+    return GAP + style.names(figure, places_C2, [style.short(name) for name in classes], _name_size(classes), upright=upright)
 
 
 def _name_size(classes: Sequence[str]) -> float:

@@ -140,11 +140,30 @@ def letters(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], co
         figure.add_artist(collection)
 
 
+def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size: float, *, upright: bool = False) -> float:
+    """Names that end at places given as shares of the page, from the left or, upright, from below; the longest one's length in points.
+
+    As the ticks of an axis they would take as long as all the rest of a small figure.
+    """
+    paths = [_outline(text, size, 1.0) for text in texts_N]
+    collection = PathCollection(
+        [path.transformed(Affine2D().rotate_deg(90)) for path in paths] if upright else paths,
+        sizes=[1.0], offsets=np.asarray(places_N2, dtype=float), offset_transform=figure.transFigure, facecolors=["black"], linewidths=0,
+        label=" ".join(texts_N),
+    )  # fmt: skip
+    collection.set_transform(IdentityTransform())
+    figure.add_artist(collection)
+    return max((float(-path.get_extents().x0) for path in paths), default=0.0)
+
+
 @lru_cache(maxsize=1024)
-def _outline(text: str, size: float) -> Outline:
+def _outline(text: str, size: float, end: float = 0.5) -> Outline:
+    """A text's outline around its middle, or around another part of its length, half a digit above its line."""
+    if not text.strip():
+        return Outline([(0, 0)])  # there is nothing to draw, and matplotlib fails at it
     path = TextPath((0, 0), text, size=size)
-    middle = path.get_extents()
-    return path.transformed(Affine2D().translate(-(middle.x0 + middle.x1) / 2, -0.36 * size))  # half a digit's height
+    reach = path.get_extents()
+    return path.transformed(Affine2D().translate(-reach.x0 - end * (reach.x1 - reach.x0), -0.36 * size))
 
 
 def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
