@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from ablation import signals
 from ablation.config import Stage
 from ablation.memory import keep_freed
 from ablation.randomness import generator
@@ -93,8 +95,9 @@ def compiling(stage: Stage, device: torch.device, patience: float = PATIENCE) ->
     """What torch.compile does to a stage's step here, or why that is not known; a compiler that hangs or crashes takes no one along."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(theirs, stage, device), daemon=True)
-    process.start()
+    process = context.Process(target=_measure, args=(theirs, stage, device, os.getpid()), daemon=True)
+    with signals.deaf():
+        process.start()
     theirs.close()
     try:
         if not ours.poll(patience):
@@ -109,7 +112,8 @@ def compiling(stage: Stage, device: torch.device, patience: float = PATIENCE) ->
         process.join(5)
 
 
-def _measure(pipe: Connection, stage: Stage, device: torch.device) -> None:
+def _measure(pipe: Connection, stage: Stage, device: torch.device, parent: int) -> None:
+    signals.die_with_parent(parent)
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)

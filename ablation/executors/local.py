@@ -1,7 +1,6 @@
 """Worker processes on this machine: one for each slot, each importing torch once for many jobs."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -175,7 +174,7 @@ def _work(pipe: Connection, device_name: str, stop: Any, parent: int) -> None:
     """A worker's life: jobs in, events out, until the pipe is closed."""
     for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
-    _die_with_parent(parent)
+    signals.die_with_parent(parent)
     keep_freed()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for
     import timm  # noqa: F401  imported now, while the coordinator still plans
@@ -217,11 +216,3 @@ def _finish(job: Job, device: Any, pipe: Connection, stop: Any) -> dict[str, Any
     except Exception as error:  # whatever it is, the others go on
         return {"kind": "failed"} | failure(error)
     return {"kind": "done"}
-
-
-def _die_with_parent(parent: int) -> None:
-    """Let the kernel end this process when its parent is killed (Linux); elsewhere the closed pipe does, at the next epoch."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            sys.exit(1)
