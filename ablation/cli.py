@@ -132,11 +132,12 @@ def run(**values: Any) -> int:
 @cli.command()
 @matrix_options
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def plan(as_json: bool, **values: Any) -> int:
+@click.option("--compile", "compiled", is_flag=True, help="Measure whether `compile: true` would save time; minutes for each model.")
+def plan(as_json: bool, compiled: bool, **values: Any) -> int:
     """Show what would run, why, how long it takes, and what is shared or done already."""
     from ablation import commands
 
-    return commands.plan(_options(values), as_json=as_json)
+    return commands.plan(_options(values), as_json=as_json, compiled=compiled)
 
 
 @cli.command()

@@ -8,14 +8,16 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation import explain, report, signals
-from ablation.config import Arm
+from ablation.config import Arm, Stage
 from ablation.errors import AblateError, ConfigError, DataError, StoreError, unknown_name
 from ablation.executors.local import LocalExecutor
 from ablation.files import write_json
@@ -25,11 +27,13 @@ from ablation.matrix import load_study, select_names
 from ablation.packing import Packing, has_mps
 from ablation.plan import Plan, describe, make_plan, with_choices
 from ablation.preparation import Preparation, Workspace, devices, note_speed, num_cores
+from ablation.probing import compiling
 from ablation.progress import Board, Results, Values, view
 from ablation.recorder import Recorder
 from ablation.scheduler import Failure, Outcome, execute
 from ablation.techniques.technique import allow_code
 from ablation.tracking.store import Recorded, Store
+from ablation.training.step import resolve_precision
 from ablation.worker import EVERY_EPOCH, Rhythm, device_name
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
@@ -79,7 +83,7 @@ class Session:
             return self.options.jobs
         return num_cores() if self.devices[0].type == "cpu" else 1
 
-    @property
+    @cached_property
     def packing(self) -> Packing | None:
         """What finds out how many runs share a GPU, where the user did not say."""
         is_open = self.devices[0].type == "cuda" and not self.options.jobs
@@ -181,8 +185,8 @@ def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def plan(options: Options, *, as_json: bool) -> int:
-    """Print the plan."""
+def plan(options: Options, *, as_json: bool, compiled: bool) -> int:
+    """Print the plan; with `compiled`, measure beside it for which models torch.compile would save time."""
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
@@ -192,7 +196,24 @@ def plan(options: Options, *, as_json: bool) -> int:
         print(json.dumps(describe(made, session.preparation.surroundings), indent=1))
     else:
         print(explain.full(made, session.num_slots))
+    for stage, images in _compilable(made, session.devices[0]).values() if compiled else ():
+        model = stage.settings.model
+        console.print(f"compiling {model.name} at {model.image_size} pixels, for minutes", markup=False, highlight=False)
+        told = explain.compiling(stage, compiling(stage, session.devices[0]), images)
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     return DONE
+
+
+def _compilable(made: Plan, device: torch.device) -> dict[object, tuple[Stage, list[int]]]:
+    """The models that could be compiled and are not yet, each with the images of all trainings that are left."""
+    found: dict[object, tuple[Stage, list[int]]] = {}
+    for node in made.nodes.values():
+        settings = node.job.stage.settings
+        is_open = node.left and node.job.stage.train == "all" and not (settings.compile or settings.deterministic)
+        if is_open and resolve_precision(settings.precision, device).name != "fp16":
+            alike = (settings.model, settings.batch_size, settings.precision)
+            found.setdefault(alike, (node.job.stage, []))[1].append(node.left * node.images)
+    return found
 
 
 def show(options: Options, name: str) -> int:
@@ -227,8 +248,6 @@ def run(options: Options) -> int:
                 session.preparation.check_models(
                     [arm for arm in session.arms if any(one.arm == arm.name for one in made.waiting)], made.seeds[0]
                 )
-                for told in session.preparation.choose_compiled(session.arms, made.seeds[0]):
-                    console.print(told, markup=False, highlight=False, soft_wrap=True)
                 made = session.plan(known, probe=True)
         console.print(explain.summary(made, session.num_slots), markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(made, session)
@@ -284,7 +303,7 @@ def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: 
         shown.close()
         notes.close()
     if outcome.left:
-        recorder.interrupted("stopped by the user" if stopped else "the budget was used up")
+        recorder.interrupted("stopped by the user" if stopped else outcome.why or "the budget was used up")
     return outcome, stopped
 
 
@@ -315,7 +334,7 @@ class Notes:
         shown(event)
         if event["kind"] == "damaged":
             self.session.console.print(event["message"], markup=False, highlight=False, soft_wrap=True)
-        if event["kind"] == "epoch":
+        if event["kind"] == "epoch" and (self.session.packing is None or self.session.packing.jobs == 1):  # beside others it is slower
             node = self.made.nodes[event["stage"]]
             name = speed_key(node.job.stage, device_name(self.session.devices[0]))
             with contextlib.suppress(OSError):
@@ -387,7 +406,7 @@ def _tell(made: Plan, outcome: Outcome, stopped: bool, session: Session, recorde
     for line in failure_lines([*before, *outcome.failed]):
         say(line)
     if outcome.left:
-        why = "stopped" if stopped else "the budget is used up"
+        why = "stopped" if stopped else outcome.why or "the budget is used up"
         say(f"{why}; {len(outcome.left)} runs are left{_complete(made, outcome)}. To go on: {command_to_go_on()}")
     else:
         where = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")

@@ -45,9 +45,8 @@ class Settings(Technique):
     )
     deterministic: Annotated[bool, Field(description="Whether equal runs give equal bits on CUDA too, at some cost in speed.")] = False
     compile: Annotated[
-        Literal["auto"] | bool,
-        Field(description="Whether torch.compile makes the training step; auto: on CUDA, where a short measurement shows that it pays."),
-    ] = "auto"
+        bool, Field(description="Whether torch.compile makes the training step; `ablate plan --compile` measures whether that pays.")
+    ] = False
 
 
 WATCHERS = ("average", "select", "tta", "posthoc")  # what does not alter training

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ablation.config import Arm, dump
+from ablation.config import Arm, Stage, dump
 from ablation.matrix import flatten, worded
 from ablation.plan import Plan
+from ablation.probing import Compiling
 from ablation.report.words import change_words, duration, table
 from ablation.techniques.models import num_parameters
 
@@ -57,6 +58,18 @@ def disk(plan: Plan) -> float:
 def size(num_bytes: float) -> str:
     """`3.2 GB`, `120 MB`."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(min(1, round(num_bytes)), round(num_bytes / 1e6))} MB"
+
+
+def compiling(stage: Stage, found: Compiling | str, images: Sequence[int]) -> str:
+    """What torch.compile would do to trainings of so many images each, in a sentence."""
+    model = stage.settings.model
+    what = f"{model.name} at {model.image_size} pixels, batches of {stage.settings.batch_size}"
+    if isinstance(found, str):
+        return f"{what}: cannot be compiled here: {found}"
+    saved, spent = found.saved(images), sum(images) * found.plain
+    speed = f"{found.plain / found.compiled:.2f} times as fast, {found.first:.0f} s to compile, {found.again:.0f} s for each training after"
+    sense = f"`compile: true` would save {duration(saved)}" if saved > 0 else f"`compile: true` would cost {duration(-saved)} more"
+    return f"{what}: {speed}; {sense} of {duration(spent)} of steps"
 
 
 def full(plan: Plan, num_slots: int) -> str:

@@ -75,7 +75,6 @@ def stage_content(
     precision: str,
     tail: tuple[int, ...],
     average_before: str,
-    is_compiled: bool = False,
 ) -> str:
     """The identity of the state after `epochs` epochs of a stage, whatever the code, versions and device.
 
@@ -90,7 +89,7 @@ def stage_content(
     trained = {
         name: _plain(getattr(settings, name))
         for name in Settings.model_fields
-        if name not in (*WATCHERS, "data", "epochs", "precision", "compile", "model", "schedule")
+        if name not in (*WATCHERS, "data", "epochs", "precision", "model", "schedule")
         and _plain(getattr(settings, name)) != _plain(Settings.model_fields[name].default)
     }
     model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
@@ -109,7 +108,6 @@ def stage_content(
             "tail": tail,
             "average": average_before,
             **place,
-            **({"compiled": True} if is_compiled else {}),
         }
     )
 
@@ -158,7 +156,12 @@ def test_environment(techniques: Iterable[Technique], device_class: str) -> str:
 def code_of(settings: Iterable[Settings]) -> str:
     """The identity of the code that trains and tests by these settings, as its files are when this process first asks."""
     classes = frozenset(type(technique) for one in settings for technique in techniques_of(one))
-    return digest([code_digest(classes), *(_module_code(name) for name in TEST_MODULES)])
+    return digest([code_digest(classes), _tests_code()])
+
+
+@cache
+def _tests_code() -> str:
+    return digest([_module_code(name) for name in TEST_MODULES])
 
 
 def techniques_of(settings: Settings) -> list[Technique]:

@@ -56,7 +56,7 @@ class Packing:
 
     def fewer(self, jobs: int) -> None:
         """Memory did not suffice: no more than these from now on."""
-        self.jobs, self._is_settled = min(self.jobs, jobs), True
+        self.jobs, self._is_settled, self.reason = min(self.jobs, jobs), True, "memory did not suffice for more"
 
     def _disturb(self, device: str) -> None:
         for stage in [one for one, where in self._running.items() if where == device]:

@@ -41,7 +41,6 @@ class Surroundings:
     source: Callable[[Arm, int], Source]
     weights: Callable[[Any], tuple[str, Path | None]]  # of a model: digest and file
     precision: Callable[[str], str]
-    is_compiled: Callable[[Stage], bool]  # whether torch.compile makes a stage's step
     device_class: str
     tail: Callable[[Sequence[int], Sequence[str]], tuple[int, ...]]
     stages: Path  # the folder of trained stages
@@ -266,7 +265,6 @@ def _chain(arm: Arm, seed: int, around: Surroundings) -> tuple[_Step, ...]:
             "precision": around.precision(settings.precision),
             "tail": tail,
             "average_before": average_before,
-            "is_compiled": around.is_compiled(stage),
         }
         before = average_id(settings.average, since[i])
         needed = last or source.num_validation > 0 or since[i + 1] == since[i] or arm.stages[i + 1].start == "average"
@@ -484,7 +482,6 @@ def _job(key: str, node: _Growing, source: Source, around: Surroundings, sharers
         tail=around.tail(source.counts, source.classes) if settings.mix.needs_tail else (),
         stages=around.stages,
         results=around.results,
-        is_compiled=around.is_compiled(node.step.stage),
         code=keys.code_of([settings, *(one.settings for one in node.evaluations)]),
         shelf=around.shelf if sharers > 1 else None,
         sharers=sharers,

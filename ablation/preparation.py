@@ -21,7 +21,7 @@ from ablation.data import Split, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.files import write_json
 from ablation.plan import Past, RecordedRun, Source, Surroundings
-from ablation.probing import WORTH_ASKING, Compiling, compiling, seconds_per_image
+from ablation.probing import seconds_per_image
 from ablation.techniques.models import classifier_of, digest_of_file
 from ablation.training import checkpoints
 from ablation.training.loop import batches
@@ -158,7 +158,6 @@ class Preparation:
             source=self.source,
             weights=self.weights,
             precision=lambda name: resolve_precision(name, self.device).name,
-            is_compiled=self.is_compiled,
             device_class=device_name(self.device),
             tail=self.tail,
             stages=self.workspace.stages,
@@ -256,93 +255,13 @@ class Preparation:
             self._measured = read_speeds(self.workspace.speeds)
         return self._measured.get(keys.speed_key(stage, device_name(self.device)), 0.0)
 
-    # --- torch.compile -------------------------------------------------------------------------------------------------------
-
-    def is_compiled(self, stage: Stage) -> bool:
-        """Whether torch.compile makes a stage's step: as the file says, or as was found out for this study."""
-        wish = stage.settings.compile
-        if not _can_compile(stage, self.device):
-            return False
-        return self._compiled.get(self._compile_key(stage), False) if wish == "auto" else wish
-
-    def choose_compiled(self, arms: Iterable[Arm], seed: int) -> list[str]:
-        """Find out where that is still open for stages of these arms, on CUDA, and keep it; what was measured, in sentences.
-
-        It changes bits, and is therefore decided once for a study, by all its arms and seeds, whichever of them are trained now.
-        """
-        found: list[str] = []
-        for arm in arms:
-            for stage in arm.stages:
-                is_open = self.device.type == "cuda" and stage.settings.compile == "auto" and _can_compile(stage, self.device)
-                if is_open and self._compile_key(stage) not in self._compiled:
-                    found += self._choose_compiled(stage, sum(self.source(arm, seed).counts))
-        return found
-
-    def _choose_compiled(self, stage: Stage, num_images: int) -> list[str]:
-        name = self._compile_key(stage)
-        images = [num_images * epochs for epochs in self._epochs_alike(name)]
-        pays, told = False, []
-        if sum(images) * self.seconds_per_image(stage) >= WORTH_ASKING:
-            found = compiling(stage, self.device)
-            pays = isinstance(found, Compiling) and found.pays(images)
-            told = [_told_of_compiling(stage, found, pays=pays)]
-        self._compiled[name] = pays
-        write_json(self._compiled_file, self._compiled)
-        return told
-
-    def _epochs_alike(self, name: str) -> list[int]:
-        """The epochs of each training of the study that would be compiled alike."""
-        trainings: dict[str, int] = {}
-        for arm in self.study.arms:
-            before = ""
-            for stage in arm.stages:
-                before = keys.stage_content(
-                    stage, stage.epochs, parent=before, data="", weights="", seed=0, precision="", tail=(), average_before=stage.start
-                )
-                if _can_compile(stage, self.device) and self._compile_key(stage) == name:
-                    trainings[before] = stage.epochs
-        return list(trainings.values()) * len(self.study.seeds)
-
-    def _compile_key(self, stage: Stage) -> str:
-        """What decides whether compiling pays; a trial of few epochs does not decide for a study of many."""
-        settings = stage.settings
-        model = keys.essential(settings.model.model_copy(update={"pretrained": False, "weights": "none"}))
-        about = [model, settings.batch_size, settings.precision, settings.epochs, device_name(self.device), torch.__version__]
-        return keys.digest(about)[:16]
-
-    @property
-    def _compiled_file(self) -> Path:
-        return self.workspace.root / "compiled" / f"{self.study.name}.json"
-
-    @cached_property
-    def _compiled(self) -> dict[str, bool]:
-        try:
-            return {str(name): bool(value) for name, value in json.loads(self._compiled_file.read_text(encoding="utf-8")).items()}
-        except (OSError, ValueError, AttributeError):
-            return {}
-
-
-def _can_compile(stage: Stage, device: torch.device) -> bool:
-    """Whether a stage's step may be compiled at all: the whole model is trained, and neither equal bits nor fp16 are asked for."""
-    settings = stage.settings
-    return stage.train == "all" and not settings.deterministic and resolve_precision(settings.precision, device).name != "fp16"
-
-
-def _told_of_compiling(stage: Stage, found: Compiling | str, *, pays: bool) -> str:
-    model = stage.settings.model
-    what = f"torch.compile of {model.name} at {model.image_size} pixels"
-    if isinstance(found, str):
-        return f"{what} is not used: {found}"
-    times = f"{found.plain / found.compiled:.2f} times as fast; {found.first:.0f} s to compile, {found.again:.0f} s for each training after"
-    return f"{what} is {'' if pays else 'not '}used: {times}"
-
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
     settings = stage.settings
     precision = resolve_precision(settings.precision, device)
-    if settings.compile is True and (settings.deterministic or precision.name == "fp16"):
+    if settings.compile and (settings.deterministic or precision.name == "fp16"):
         other = "deterministic: true" if settings.deterministic else "precision: fp16"
-        raise ConfigError("compile", f"found true with {other} in {arm.name!r}, which keeps the plain step; expected auto or false")
+        raise ConfigError("compile", f"found true with {other} in {arm.name!r}, which keeps the plain step; expected false")
     batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
     looks = {
         "select": settings.select == "best_on_validation",

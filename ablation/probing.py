@@ -1,10 +1,11 @@
 """How fast a stage trains here, by a few steps on random pixels; and whether torch.compile pays, measured in a process of its own."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -12,18 +13,18 @@ import torch
 
 from ablation import signals
 from ablation.config import Stage
+from ablation.errors import TrainingError
 from ablation.memory import keep_freed
 from ablation.randomness import generator
-from ablation.training.captured import COMPILED, Batch, CapturedStep, chosen
+from ablation.training.captured import FEWEST_STEPS, Batch, CapturedStep, chosen
 from ablation.training.loop import prepare
 from ablation.training.step import PlainStep, resolve_precision
 from ablation.worker import THREADS, images_of, placed
 
 PROBE_SECONDS = 3.0
 NUM_CLASSES = 10
-NUM_STEPS = 50  # that a step is timed for, of which the first are not counted
+TIMED = 5.0  # seconds that a step is timed for
 PATIENCE = 600.0  # seconds after which compiling is given up
-WORTH_ASKING = 1800.0  # seconds of training below which the measurement itself would cost too much
 
 Step = PlainStep | CapturedStep
 
@@ -37,10 +38,9 @@ class Compiling:
     first: float
     again: float
 
-    def pays(self, images: Sequence[int]) -> bool:
-        """Whether it saves time in trainings of so many images each, every one of which compiles its own step."""
-        saved = sum(number * (self.plain - self.compiled) - self.again for number in images)
-        return saved > self.first
+    def saved(self, images: Sequence[int]) -> float:
+        """The seconds that it saves in trainings of so many images each, every one of which compiles its own step."""
+        return sum(number * (self.plain - self.compiled) - self.again for number in images) - self.first
 
 
 def seconds_per_image(stage: Stage, device: torch.device) -> float:
@@ -124,31 +124,40 @@ def _measure(pipe: Connection, stage: Stage, device: torch.device, parent: int) 
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def measured(stage: Stage, device: torch.device, num_steps: int = NUM_STEPS) -> Compiling | str:
-    """The same in this process; a stage's step as its training would take it, with and without."""
-    plain, _ = _timed(_step_of(stage, device, num_steps, is_compiled=False), stage, device, num_steps)
-    step = _step_of(stage, device, num_steps, is_compiled=True)
-    compiled, first = _timed(step, stage, device, num_steps)
-    if not step.kind.startswith(COMPILED):
-        return step.kind
-    _, again = _timed(_step_of(stage, device, num_steps, is_compiled=True), stage, device, 1)
-    return Compiling(plain, compiled, first, again)
+def measured(stage: Stage, device: torch.device, seconds: float = TIMED) -> Compiling | str:
+    """The same in this process; a stage's step as its training would take it: without, with, and without again, each the fastest."""
+    plain, _ = _timed(_step_of(stage, device, is_compiled=False), stage, device, seconds)
+    try:
+        compiled, first = _timed(_step_of(stage, device, is_compiled=True), stage, device, seconds)
+        _, again = _timed(_step_of(stage, device, is_compiled=True), stage, device, 0)
+    except TrainingError as error:
+        return str(error)
+    afterwards, _ = _timed(_step_of(stage, device, is_compiled=False), stage, device, seconds)
+    return Compiling(min(plain, afterwards), compiled, first, again)
 
 
-def _step_of(stage: Stage, device: torch.device, num_steps: int, *, is_compiled: bool) -> Step:
-    return chosen(plain_step(stage, device), num_steps, deterministic=False, is_compiled=is_compiled)
+def _step_of(stage: Stage, device: torch.device, *, is_compiled: bool) -> Step:
+    return chosen(plain_step(stage, device), FEWEST_STEPS, deterministic=False, is_compiled=is_compiled)
 
 
-def _timed(step: Callable[..., object], stage: Stage, device: torch.device, num_steps: int) -> tuple[float, float]:
-    """Seconds per image of a step, and of its first call."""
+def _timed(step: Step, stage: Stage, device: torch.device, seconds: float) -> tuple[float, float]:
+    """Seconds per image of a step, in the fastest tenth of so many seconds, and those of its first call."""
     pixels_BCHW, *others = batch_of(stage, stage.settings.batch_size, device)
     inputs_BCHW = images_of(stage.settings).plain(pixels_BCHW).contiguous(memory_format=torch.channels_last)
     began = _now(device)
     step(inputs_BCHW, *others)
-    first, began = _now(device) - began, _now(device)
-    for _ in range(num_steps):
-        step(inputs_BCHW, *others)
-    return (_now(device) - began) / (num_steps * len(inputs_BCHW)), first
+    first = _now(device) - began
+    if isinstance(step, CapturedStep) and "not compiled" in step.kind:
+        raise TrainingError("bug", step.kind)
+    fastest, end = math.inf, _now(device) + seconds
+    while True:
+        began, num_steps = _now(device), 0
+        while num_steps == 0 or time.perf_counter() < began + seconds / 10:
+            step(inputs_BCHW, *others)
+            num_steps += 1
+        fastest = min(fastest, (_now(device) - began) / (num_steps * len(inputs_BCHW)))
+        if time.perf_counter() >= end:
+            return fastest, first
 
 
 def _now(device: torch.device) -> float:

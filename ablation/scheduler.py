@@ -83,6 +83,7 @@ class Outcome:
     finished: list[Run] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     left: list[Run] = field(default_factory=list)
+    why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
 
 
 def execute(
@@ -124,12 +125,13 @@ class _Scheduler:
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
-        began, stopping = time.monotonic(), False
+        began, stopping, is_asked = time.monotonic(), False, False
         while self.running or (self.waiting and not stopping):
             left = budget - (time.monotonic() - began) if budget else math.inf
-            if (should_stop() or left < 0) and not stopping:
-                stopping = True
+            if (should_stop() or left < 0) and not is_asked:
+                stopping = is_asked = True
                 self.executor.ask_to_stop()
+            stopping = stopping or bool(self.outcome.why)
             if not stopping:
                 self._submit(left, budget or math.inf)
                 stopping = not self.running  # nothing that is left fits into the budget
@@ -183,6 +185,7 @@ class _Scheduler:
             self._fail(self.runs.get(event["run"], []), _judged(event))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
+            self.outcome.why = event.get("why", self.outcome.why)
         elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
@@ -242,12 +245,12 @@ class _Scheduler:
     def _resize(self, device: str, packing: Packing) -> None:
         """Let as many jobs share a device as is worth while, but no more than before where nothing waits."""
         before = self.sizes.get(device, 1)
-        wanted = packing.jobs if self.waiting else min(packing.jobs, before)
+        is_more = any(not node.job.parent or node.job.parent in self.done for node in self.waiting.values())
+        wanted = packing.jobs if is_more else min(packing.jobs, before)
         if wanted != before:
             self.sizes[device] = self.executor.resize(device, wanted)
         if self.sizes.get(device, 1) != before:
             about = {"device": device, "jobs": self.sizes[device], "slots": self.executor.num_slots, "reason": packing.reason}
-            self.clock.num_slots = self.executor.num_slots
             self.view({"kind": "packing", **about})
 
     def _failed(self, key: str, event: dict[str, Any]) -> None:

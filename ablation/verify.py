@@ -166,7 +166,6 @@ def _job(study: Study, seed: int, preparation: Preparation) -> Job:
         stages=nowhere,
         results=nowhere,
         code="",
-        is_compiled=preparation.is_compiled(stage),
         shelf=None,
         sharers=0,
     )
@@ -177,8 +176,8 @@ def train(job: Job, device: torch.device, most: int = 0) -> Trained:
     with _like_a_worker(job, device):
         setup, state = first_state(job, device)
         if most:  # step by step, as `deterministic` is: a captured step does not tell of its replays
-            settings = setup.stage.settings.model_copy(update={"deterministic": True})
-            setup = replace(setup, stage=replace(setup.stage, settings=settings), is_compiled=False)
+            settings = setup.stage.settings.model_copy(update={"deterministic": True, "compile": False})
+            setup = replace(setup, stage=replace(setup.stage, settings=settings))
         done = 0
 
         def count(*_: object) -> None:

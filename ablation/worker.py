@@ -60,6 +60,10 @@ class Interrupted(Exception):  # noqa: N818  it is no error
     """The user asked to stop; the last epoch is saved."""
 
 
+class OtherCode(Exception):  # noqa: N818  it is no error
+    """This process, which began after the study was planned, has other code than the keys say."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One run's numbers: which weights of the stage are tested, and how."""
@@ -92,7 +96,6 @@ class Job:
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
-    is_compiled: bool  # whether torch.compile makes the step
     code: str  # what `keys.code_of` says of the settings above
     shelf: Path | None  # where features of a frozen backbone lie that several trainings share, or None
     sharers: int  # how many trainings do
@@ -109,11 +112,11 @@ def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
 def run(job: Job, device: torch.device, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """Train what is not trained and test what is not tested; each result appears whole in its folder.
 
-    A run that cannot be tested is told by an event of its own. Raises TrainingError, DataError or Interrupted; a second process with
-    the same job waits for the first.
+    A run that cannot be tested is told by an event of its own. Raises TrainingError, DataError, Interrupted or OtherCode; a second process
+    with the same job waits for the first.
     """
     if job.code != code_of([job.stage.settings, *(one.settings for one in job.evaluations)]):  # a worker that began meanwhile has the new
-        raise TrainingError("store", "the code was changed while the study ran; the same command does this by the new code")
+        raise OtherCode
     folder = job.stages / job.key
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(job.stage.settings.deterministic)
@@ -220,7 +223,6 @@ def _setup(job: Job, device: torch.device) -> Setup:
         device=device,
         shelf=Shelf(job.shelf, job.sharers),
         source=_source(job),
-        is_compiled=job.is_compiled,
     )
 
 

@@ -41,7 +41,6 @@ def surroundings(data=None, weights="random", device="cpu", precision="fp32", ta
         source=lambda arm, seed: known,
         weights=lambda model: (weights, None),
         precision=lambda name: precision,
-        is_compiled=lambda stage: stage.settings.compile is True,
         device_class=device,
         tail=lambda counts, classes: tail,
         stages=Path("stages"),

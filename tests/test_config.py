@@ -59,7 +59,7 @@ def test_defaults():
         "drop_last": True,
         "precision": "auto",
         "deterministic": False,
-        "compile": "auto",
+        "compile": False,
     }
 
 

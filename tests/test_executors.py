@@ -89,7 +89,7 @@ class {name}(CrossEntropy):
 
 
 def test_a_worker_that_finds_other_code_trains_nothing(tmp_path, monkeypatch):
-    """A file that was edited, or has lost a class, since the study was planned fails its job as lost to the store; the worker goes on."""
+    """A file that was edited, or has lost a class, since the study was planned stops its job, and why; the worker goes on."""
     monkeypatch.setattr(technique._PERMISSION, "is_given", True)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     jobs = {}
@@ -106,9 +106,8 @@ def test_a_worker_that_finds_other_code_trains_nothing(tmp_path, monkeypatch):
         process = executor._slots[0].process
         for name in ("Lost", "Edited"):
             executor.submit(jobs[name])
-            event = events_until(executor, ("done", "failed"))[-1]
-            assert (event["failure"], event["stage"]) == ("store", jobs[name].key)
-            assert event["message"].startswith("the code was changed while the study ran")
+            event = events_until(executor, ("done", "failed", "stopped"))[-1]
+            assert (event["kind"], event["stage"], event["why"]) == ("stopped", jobs[name].key, "the code was changed while the study ran")
             assert not list((tmp_path / "mlruns" / "stages" / jobs[name].key).glob("*.safetensors"))
         executor.submit(job)
         assert events_until(executor, ("done", "failed"))[-1]["kind"] == "done"
@@ -200,6 +199,7 @@ def test_a_device_takes_as_many_jobs_as_is_asked(monkeypatch):
     assert made.resize("cuda:0", 1) == 2
     assert not ended.process.alive
     assert all(slot.busy for slot in made._slots)
+    assert made.shrink("cuda:0") == 2  # what it would have taken is gone
     made.close()
 
 

@@ -1,12 +1,16 @@
 """How many jobs share a GPU, on a simulated one."""
 
 import os
+from pathlib import Path
 
 import pytest
+import torch
 
+from ablation import commands, worker
 from ablation.packing import CONTEXT, SPARE, Packing, has_mps
 from ablation.scheduler import execute
 from tests.test_scheduler import Record, node, plan, run
+from tests.tiny import write
 
 GB = 10**9
 
@@ -166,6 +170,55 @@ def test_lack_of_memory_ends_the_search():
         row = {"images_per_second": 100.0}
         found.see({"kind": "epoch", "stage": "a", "device": "cuda:0", "row": row, "memory": memory}, "kind")
     assert found.jobs == 2
+
+
+def test_a_second_job_is_for_what_could_begin():
+    """Where all that waits has to wait for what runs, one job is enough."""
+    gpus = SimulatedGpus(fills_at(99), epochs=30)
+    first, second = node("first"), node("second", "first")
+    for one in (first, second):
+        one.left, one.job.stage = 30, None
+    runs, told = [run("arm", "run-second", "second")], []
+    execute(plan([first, second], runs), gpus, Record(), told.append, should_stop=lambda: False, packing=Packing(16))
+    assert not [event for event in told if event["kind"] == "packing"]
+
+
+def test_a_worker_on_cuda_tells_of_its_memory(monkeypatch):
+    """The most that it has taken, and what is free on the device; on a CPU nothing."""
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 9))
+    assert worker._memory(torch.device("cuda", 0)) == {"memory": {"taken": 5, "free": 7}}
+    assert worker._memory(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize(("kind", "jobs", "expected"), [("cuda", 0, True), ("cuda", 2, False), ("cpu", 0, False)])
+def test_when_jobs_are_packed(kind, jobs, expected):
+    """On CUDA where the user did not say how many; it begins with one."""
+    session = object.__new__(commands.Session)
+    session.options, session.devices = commands.Options(Path("x.yaml"), jobs=jobs), [torch.device(kind, 0)]
+    assert (session.packing is not None) == expected
+    assert session.packing is session.packing  # the same for all who ask
+    assert session.jobs_per_device == (jobs or (1 if kind == "cuda" else commands.num_cores()))
+
+
+def test_a_command_packs_and_tells(ablate, monkeypatch):
+    """`run` hands the packing to the scheduler, and prints what it decided, with a word on MPS where several share a device."""
+    found, given = Packing(4), []
+    monkeypatch.setattr(commands.Session, "packing", found)
+    monkeypatch.setattr(commands, "has_mps", lambda: False)
+    execute = commands.execute
+
+    def executed(made, executor, record, view, **named):
+        given.append(named.pop("packing"))
+        for jobs in (2, 1):
+            view({"kind": "packing", "device": "cuda:0", "jobs": jobs, "slots": jobs, "reason": "because"})
+        return execute(made, executor, record, view, **named)
+
+    monkeypatch.setattr(commands, "execute", executed)
+    result = ablate("run", write(ablate.folder))
+    assert (result.status, given) == (0, [found])
+    assert "2 at once on cuda:0 from now on: because; they take turns, but would run truly at once with NVIDIA's MPS" in result.err
+    assert "1 at once on cuda:0 from now on: because\n" in result.err
 
 
 def test_epochs_beside_a_job_that_starts_are_not_counted():

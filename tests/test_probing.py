@@ -1,21 +1,18 @@
 """How fast a stage trains here, and whether compiling pays."""
 
-import json
+import multiprocessing
 
 import pytest
 import torch
 
-from ablation import preparation
+from ablation import commands, explain
 from ablation.config import Stage
 from ablation.errors import ConfigError
 from ablation.matrix import load_study
-from ablation.preparation import Preparation, Workspace
-from ablation.probing import WORTH_ASKING, Compiling, compiling, measured, seconds_per_image
+from ablation.probing import Compiling, compiling, measured, seconds_per_image
 from ablation.training import captured
 from tests.tiny import CPU, Planned, write
 from tests.training.test_captured import not_compiled, through_a_wrapper
-
-CUDA = torch.device("cuda", 0)
 
 
 def first_stage(folder, **base) -> Stage:
@@ -33,136 +30,82 @@ def test_a_stage_is_timed(tmp_path):
 @pytest.mark.parametrize(
     ("found", "images", "expected"),
     [
-        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [10_000_000], True),
-        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [100_000], False),  # 100 s saved, 110 spent
-        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [100_000, 100_000], True),  # 200 saved, 120 spent
-        (Compiling(plain=2e-3, compiled=1e-3, first=0, again=10), [9_000] * 100, False),  # each costs more than it saves
-        (Compiling(plain=1e-3, compiled=1.1e-3, first=0, again=0), [10_000_000], False),
-        (Compiling(plain=1e-3, compiled=1e-3, first=0, again=0), [], False),
+        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [10_000_000], 9_890),
+        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [100_000], -10),  # 100 s saved, 110 spent
+        (Compiling(plain=2e-3, compiled=1e-3, first=100, again=10), [100_000, 100_000], 80),
+        (Compiling(plain=2e-3, compiled=1e-3, first=0, again=10), [9_000] * 100, -100),  # each costs more than it saves
+        (Compiling(plain=1e-3, compiled=1e-3, first=0, again=0), [], 0),
     ],
 )
-def test_when_compiling_pays(found, images, expected):
-    """What all trainings save must be more than what compiling costs, the first time and in each."""
-    assert found.pays(images) == expected
+def test_what_compiling_saves(found, images, expected):
+    """What all trainings save, less what compiling costs, the first time and in each."""
+    assert found.saved(images) == pytest.approx(expected)
 
 
 def test_both_ways_are_measured(tmp_path, monkeypatch):
     """Seconds per image without and with it, and those of compiling; or why it cannot be had."""
     stage = first_stage(tmp_path)
     monkeypatch.setattr(captured, "compiled", through_a_wrapper)
-    found = measured(stage, CPU, num_steps=2)
+    found = measured(stage, CPU, seconds=0.05)
     assert isinstance(found, Compiling)
     assert min(found.plain, found.compiled, found.first, found.again) > 0
     monkeypatch.setattr(captured, "compiled", not_compiled)
-    assert measured(stage, CPU, num_steps=2) == "plain: RuntimeError: no C compiler"
+    assert "RuntimeError: no C compiler" in measured(stage, CPU, seconds=0.05)
 
 
 def test_measuring_takes_no_one_along(tmp_path):
-    """An error there is told, and who takes too long is ended."""
+    """An error there is told, and what takes too long is ended."""
     stage = first_stage(tmp_path)
     found = compiling(stage, torch.device("meta"))
     assert isinstance(found, str)
     assert "Error: " in found
     assert compiling(stage, CPU, patience=0.01) == "it was not compiled after 0 s"
-
-
-# --- the choice --------------------------------------------------------------------------------------------------------------
-
-
-class OnCuda(Preparation):
-    """A preparation that says that it is for a CUDA device, on which an image takes a tenth of a second."""
-
-    def seconds_per_image(self, stage):
-        return 0.1
-
-
-@pytest.fixture
-def on_cuda(tmp_path, monkeypatch):
-    """Makes a preparation for a CUDA device, and the list of the stages that were measured on it."""
-    asked = []
-    result = Compiling(plain=2e-3, compiled=1e-3, first=60, again=1)
-    monkeypatch.setattr(preparation, "device_name", lambda device: "cuda Some GPU")
-    monkeypatch.setattr(preparation, "compiling", lambda stage, device: asked.append(stage) or result)
-
-    def make(**base):
-        study = load_study(write(tmp_path, base={"precision": "fp32", "data.longtail.largest": 30, **base}, seeds=[0, 1, 2]))
-        return OnCuda(study, Workspace(tmp_path / "mlruns"), CUDA, lambda *_: None)
-
-    return make, asked
-
-
-def decided(made):
-    """Choose for the only arm's stages; what was told and what holds."""
-    arm = made.study.arms[0]
-    told = made.choose_compiled([arm], 0)
-    return told, made.is_compiled(arm.stages[0])
-
-
-def test_a_long_study_is_measured_once(on_cuda):
-    """200 epochs of 200 images with three seeds are hours here: measured, told and kept for the next command."""
-    make, asked = on_cuda
-    told, holds = decided(make(epochs=200))
-    assert holds
-    expected = "torch.compile of test_efficientnet at 16 pixels is used: 2.00 times as fast; 60 s to compile, 1 s for each training after"
-    assert told == [expected]
-    assert decided(make(epochs=200)) == ([], True)
-    assert len(asked) == 1
-
-
-def test_a_short_study_is_not_measured(on_cuda):
-    """Under half an hour the plain model stays, for good; another length is another question."""
-    make, asked = on_cuda
-    assert decided(make(epochs=2)) == ([], False)
-    assert not asked
-    assert list(json.loads((make().workspace.root / "compiled" / "tiny.json").read_text()).values()) == [False]
-    assert decided(make(epochs=200))[1]
-    assert decided(make(epochs=2)) == ([], False)
-    assert 200 * 2 * 3 * 0.1 < WORTH_ASKING < 200 * 200 * 3 * 0.1
-
-
-def test_the_choice_is_by_the_whole_study(on_cuda):
-    """Whichever arms and seeds are trained now: trainings that arms share count once."""
-    make, _ = on_cuda
-    made = make(epochs=200)
-    assert made._epochs_alike(made._compile_key(made.study.arms[0].stages[0])) == [200] * 3
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"compile": False}, {"deterministic": True}, {"compile": True}, {"model.name": "test_byobnet"}],
-    ids=str,
-)
-def test_what_is_asked(on_cuda, change):
-    """Only `auto` is a question, and only where the step may be compiled."""
-    make, asked = on_cuda
-    _, holds = decided(make(epochs=200, **change))
-    is_question = "model.name" in change
-    assert (len(asked), holds) == (int(is_question), is_question or change == {"compile": True})
-
-
-def test_what_does_not_pay_or_fails_is_not_used(on_cuda, monkeypatch):
-    """The sentence says why."""
-    make, _ = on_cuda
-    monkeypatch.setattr(preparation, "compiling", lambda *_: "its process ended with -9")
-    assert decided(make(epochs=200)) == (["torch.compile of test_efficientnet at 16 pixels is not used: its process ended with -9"], False)
-    monkeypatch.setattr(preparation, "compiling", lambda *_: Compiling(1e-3, 0.99e-3, 60, 60))
-    told, holds = decided(make(epochs=300))
-    assert told[0].endswith("is not used: 1.01 times as fast; 60 s to compile, 60 s for each training after")
-    assert not holds
-
-
-def test_auto_compiles_nothing_on_the_cpu(tmp_path):
-    """Nothing is gained there; nothing is measured or written."""
-    planned = Planned(write(tmp_path, base={"epochs": 2000}), tmp_path / "mlruns")
-    assert planned.preparation.choose_compiled(planned.study.arms, 0) == []
-    assert not planned.preparation.is_compiled(planned.study.arms[0].stages[0])
-    assert not (tmp_path / "mlruns" / "compiled").exists()
+    assert not multiprocessing.active_children()
 
 
 def test_equal_bits_and_a_compiled_step_exclude_each_other(tmp_path):
     """The file that asks for both is refused."""
     planned = Planned(write(tmp_path, base={"compile": True, "deterministic": True}), tmp_path / "mlruns")
-    with pytest.raises(
-        ConfigError, match="found true with deterministic: true in 'baseline', which keeps the plain step; expected auto or"
-    ):
+    with pytest.raises(ConfigError, match="found true with deterministic: true in 'baseline', which keeps the plain step; expected false"):
         planned.preparation.check(planned.study.arms, [0])
+
+
+# --- ablate plan --compile ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (Compiling(2e-3, 1e-3, 60, 1), "2.00 times as fast, 60 s to compile, 1 s for each training after; `compile: true` would save "),
+        (Compiling(1e-3, 2e-3, 60, 1), "0.50 times as fast, 60 s to compile, 1 s for each training after; `compile: true` would cost "),
+        ("its process ended with -9", "cannot be compiled here: its process ended with -9"),
+    ],
+)
+def test_what_compiling_would_do_in_words(tmp_path, found, expected):
+    """For which model, how fast, and what it would save in all."""
+    told = explain.compiling(first_stage(tmp_path), found, [1_000_000, 1_000_000 - 1, 1])
+    assert told.startswith(f"test_efficientnet at 16 pixels, batches of 32: {expected}")
+
+
+def test_the_plan_measures_each_model_once(ablate, monkeypatch):
+    """With --compile each model and batch size that is trained whole and not compiled yet is measured, with the images that are left."""
+    asked = []
+
+    def compiling(stage, device):
+        asked.append((stage.settings.model.image_size, stage.settings.batch_size, str(device)))
+        return Compiling(plain=2e-3, compiled=1e-3, first=0, again=0)
+
+    monkeypatch.setattr(commands, "compiling", compiling)
+    layers = {
+        "ladder": {
+            "baseline": {},
+            "cb": {"sampler": "class_balanced"},
+            "head": {"stages": [{"epochs": 1}, {"epochs": 1, "train": "head"}]},
+        },
+        "variants": {"small": {"batch_size": 16}, "exact": {"deterministic": True}, "already": {"compile": True}},
+    }
+    result = ablate("plan", write(ablate.folder, **layers), "--compile", "--device", "cpu")
+    assert result.status == 0
+    assert asked == [(16, 32, "cpu"), (16, 16, "cpu")]
+    assert result.err.count("would save") == 2
+    assert not ablate("plan", ablate.folder / "tiny.yaml").err.count("would save")

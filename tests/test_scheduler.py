@@ -256,6 +256,27 @@ def test_another_end_than_sigkill_is_no_lack_of_memory():
     assert not [event for event in seen if event["kind"] == "memory"]
 
 
+class Edited(Executor):
+    """Workers of which the second job's finds that the code was changed."""
+
+    def events(self, timeout):
+        found = super().events(timeout)
+        return [{"kind": "stopped", "stage": event["stage"], "why": "edited"} if event["stage"] == "middle" else event for event in found]
+
+
+def test_other_code_ends_the_beginning_of_jobs():
+    """What runs then is finished, nothing more is begun, and what is left has not failed."""
+    executor = Edited(2, results=RESULTS)
+    outcome, record, _ = carried_out(executor)
+    assert outcome.why == "edited"
+    assert not outcome.failed
+    assert "last" not in executor.log
+    assert {one.arm for one in outcome.left} == {f"arm-{key}" for key in RESULTS} - {arm for kind, arm, *_ in record.told}
+    assert "arm-middle" in {one.arm for one in outcome.left}
+    assert not executor.asked
+    assert carried_out(Executor(2, results=RESULTS))[0].why == ""
+
+
 # --- the order, and the budget -------------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,10 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ablation import signals
-from ablation.errors import TrainingError
 from ablation.memory import keep_freed
-from ablation.worker import THREADS, Interrupted, Job, failure, run
+from ablation.worker import THREADS, Interrupted, Job, OtherCode, failure, run
+
+OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 
 @dataclass
@@ -106,7 +107,9 @@ class LocalExecutor:
 
     def shrink(self, device: str) -> int:
         """Run one job fewer at once on a device, on which one must just have ended; the number that is left, at least one."""
-        slot = next(slot for slot in self._slots if slot.device == device and not slot.busy)
+        slot = next((slot for slot in self._slots if slot.device == device and not slot.busy), None)
+        if slot is None:  # `resize` has just taken it
+            return self._num_on(device)
         slot.kill()
         if self._num_on(device) > 1:
             self._slots.remove(slot)
@@ -192,9 +195,8 @@ def _work(pipe: Connection, device_name: str, stop: Any, parent: int) -> None:
                 job: Job = pipe.recv()
             except (EOFError, ConnectionError):
                 raise
-            except Exception as error:  # its classes are imported now, by a worker that began after their file was edited
-                problem = f"the code was changed while the study ran ({type(error).__name__}: {error}); the same command goes on"
-                pipe.send({"kind": "failed"} | failure(TrainingError("store", problem)))
+            except Exception:  # its classes are imported now, by a worker that began after their file was edited
+                pipe.send(OTHER_CODE)
                 continue
             pipe.send({"kind": "started"})
             pipe.send(_finish(job, device, pipe, stop))
@@ -211,6 +213,8 @@ def _finish(job: Job, device: Any, pipe: Connection, stop: Any) -> dict[str, Any
         run(job, device, emit, lambda: bool(stop.value))
     except Interrupted:
         return {"kind": "stopped"}
+    except OtherCode:
+        return OTHER_CODE
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # whatever it is, the others go on

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ablation.errors import TrainingError
 from ablation.training.step import PlainStep, set_lr
 
 FEWEST_STEPS = 20  # of a stage for which recording is worth its seconds
@@ -27,7 +28,8 @@ LONGEST = 300  # characters of a reason
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images_BCHW, targets_BC, sampled_C
 Record = Callable[[Callable[[], Tensor], Optimizer], Callable[[], Tensor]]
-Way = tuple[str, Callable[[PlainStep], PlainStep], Record]  # its name, what makes the step, and what records it
+Make = Callable[[PlainStep], PlainStep]
+Way = tuple[str, Callable[[PlainStep, Batch], "Recorded | Compiled"]]  # its name, and what prepares the step
 
 
 def chosen(plain: PlainStep, num_steps: int, *, deterministic: bool, is_compiled: bool = False) -> "PlainStep | CapturedStep":
@@ -47,19 +49,39 @@ def suits(plain: PlainStep, num_steps: int, *, deterministic: bool) -> bool:
 class CapturedStep:
     """A step that is compiled, recorded or both, and proved, at its first batch, and used from then on; where that fails, the plain one."""
 
-    def __init__(self, plain: PlainStep, record: Record | None, make: Callable[[PlainStep], PlainStep] | None = None) -> None:
-        self.plain, self._ways = plain, ways(record, make)
+    def __init__(self, plain: PlainStep, record: Record | None, make: Make | None = None) -> None:
+        self.plain, self._ways, self._is_a_must = plain, ways(record, make), record is None
         self.kind = ""  # "captured", "compiled" or both, or "plain: " and why; known after the first batch
-        self._recorded: Recorded | None = None
+        self._used: Recorded | Compiled | None = None
 
     def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
-        """The batch's mean loss, after one update of the weights; it stays on the device, until the next step."""
+        """The batch's mean loss, after one update of the weights; it stays on the device, until the next step.
+
+        Raises TrainingError where the step had to be compiled and cannot be: on a CPU the plain one would give other bits.
+        """
         batch = (images_BCHW, targets_BC, sampled_C)
         if not self.kind:
-            self._recorded, self.kind = proved(self.plain, self._ways, batch)
-        if self._recorded is None or not self._recorded.fits(batch):  # as a shorter last batch
+            self._used, self.kind = proved(self.plain, self._ways, batch)
+            if self._used is None and self._is_a_must:
+                raise TrainingError("bug", f"compile is true, but the compiled step cannot be used ({self.kind}); expected compile: false")
+        if self._used is None or not self._used.fits(batch):  # as a shorter last batch
             return self.plain(*batch)
-        return self._recorded(*batch)
+        return self._used(*batch)
+
+
+class Compiled:
+    """A compiled step, for batches of the shapes of the first one: others would be compiled anew."""
+
+    def __init__(self, step: PlainStep, batch: Batch) -> None:
+        self._step, self._shapes = step, [tensor.shape for tensor in batch]
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch has those shapes."""
+        return [tensor.shape for tensor in batch] == self._shapes
+
+    def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
+        """The batch's mean loss, after one update of the weights."""
+        return self._step(images_BCHW, targets_BC, sampled_C)
 
 
 class Recorded:
@@ -92,11 +114,6 @@ def compiled(plain: PlainStep) -> PlainStep:
     torch.compiler.reset()  # else the models of the jobs before count as changes of this one, and after eight nothing is compiled
     model: nn.Module = torch.compile(plain.model, dynamic=False, options={"fallback_random": True})  # type: ignore[assignment]
     return replace(plain, model=model)
-
-
-def called_again(step: Callable[[], Tensor], _optimizer: Optimizer) -> Callable[[], Tensor]:
-    """What stands for a recording where there is none: the step itself."""
-    return step
 
 
 def recorded_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
@@ -155,33 +172,37 @@ def _mark_capturable(optimizer: Optimizer, *, is_on: bool) -> None:
 # --- proof -------------------------------------------------------------------------------------------------------------------
 
 
-def ways(record: Record | None, make: Callable[[PlainStep], PlainStep] | None) -> list[Way]:
+def ways(record: Record | None, make: Make | None) -> list[Way]:
     """How a step may be done, each with its name, the best first."""
     found: list[Way] = []
-    if make is not None:
-        found.append((f"{COMPILED}, {CAPTURED}" if record else COMPILED, make, record or called_again))
+    if make is not None and record is not None:
+        found.append((f"{COMPILED}, {CAPTURED}", lambda plain, batch: Recorded(make(plain), record, batch)))
+    elif make is not None:
+        found.append((COMPILED, lambda plain, batch: Compiled(make(plain), batch)))
     if record is not None:
-        found.append((CAPTURED, lambda plain: plain, record))
+        found.append((CAPTURED, lambda plain, batch: Recorded(plain, record, batch)))
     return found
 
 
-def proved(plain: PlainStep, possible: list[Way], batch: Batch) -> tuple[Recorded | None, str]:
+def proved(plain: PlainStep, possible: list[Way], batch: Batch) -> tuple[Recorded | Compiled | None, str]:
     """The first way that does what the plain step does, and its name; or nothing and why the plain one stays.
 
     Either way training goes on as if nothing had been. Where the first way failed and another did not, the name says why.
     """
     snapshot, problems, problem = Snapshot(plain), "", ""
+    expected: Trial | None = None
     of_loss, of_moves = TOLERANCES[plain.precision.name]
-    for name, make, record in possible:
+    for name, prepare in possible:
+        step = None  # before the next is recorded: a graph that goes later takes workspaces of its stream with it
         try:
-            expected = tried(plain, batch, snapshot)
-            recorded = Recorded(make(plain), record, batch)
+            expected = expected or tried(plain, batch, snapshot)
+            step = prepare(plain, batch)
             snapshot.restore()
-            problem = difference(expected, tried(recorded, batch, snapshot), of_loss, of_moves if name == CAPTURED else OTHER_KERNELS)
+            problem = difference(expected, tried(step, batch, snapshot), of_loss, of_moves if name == CAPTURED else OTHER_KERNELS)
         except Exception as error:  # whatever it is, the plain step either meets it too or can do without
             problem = f"{type(error).__name__}: {error}"
-        if not problem:
-            return recorded, f"{name}{problems}"[:LONGEST]
+        if step is not None and not problem:
+            return step, f"{name}{problems}"[:LONGEST]
         snapshot.undo()
         problem = " ".join(problem.split())
         problems += f" (not {name}: {problem})"
@@ -255,7 +276,7 @@ class Trial:
     moved: dict[str, Tensor]
 
 
-def tried(step: PlainStep | Recorded, batch: Batch, snapshot: Snapshot) -> Trial:
+def tried(step: PlainStep | Recorded | Compiled, batch: Batch, snapshot: Snapshot) -> Trial:
     """What two steps come to, the second with images in another order and half the learning rate; all of it is put back.
 
     One step would not show what a recording froze: draws, learning rate, images, the number of the step.

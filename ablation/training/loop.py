@@ -50,7 +50,6 @@ class Setup:
     device: torch.device
     shelf: Shelf
     source: str  # which images these are, for what lies on the shelf
-    is_compiled: bool = False  # whether torch.compile makes the step
 
 
 @dataclass
@@ -133,7 +132,7 @@ def _step(setup: Setup, state: State, until: int, backbone: "Backbone | None") -
     settings, net = setup.stage.settings, backbone.classifier if backbone else state.model
     plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
     num_steps = (until - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
-    return chosen(plain, num_steps, deterministic=settings.deterministic, is_compiled=setup.is_compiled and backbone is None)
+    return chosen(plain, num_steps, deterministic=settings.deterministic, is_compiled=settings.compile and backbone is None)
 
 
 def _frozen_backbone(setup: Setup, model: nn.Module) -> "Backbone | None":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from ablation.errors import TrainingError
 from ablation.techniques.losses import TECHNIQUES, Equalization, Seesaw
 from ablation.training import captured, checkpoints
 from ablation.training.captured import CapturedStep, Snapshot, chosen, recorded_on_cuda, suits
@@ -357,9 +359,8 @@ def test_a_compiled_step_is_the_plain_one_but_for_rounding(optimizer, apart):
     [
         (None, through_a_wrapper, "compiled"),
         (again, through_a_wrapper, "compiled, captured"),
-        (None, not_compiled, "plain: RuntimeError: no C compiler"),
         (again, not_compiled, "captured (not compiled, captured: RuntimeError: no C compiler)"),
-        (None, compiled_badly, "plain: the step's loss is "),
+        (again, compiled_badly, "captured (not compiled, captured: the step's loss is "),
         (refused, not_compiled, "plain: RuntimeError: operation not permitted"),
     ],
 )
@@ -370,36 +371,61 @@ def test_the_best_way_that_holds_is_taken(record, make, kind):
     assert step.kind.startswith(kind)
 
 
-@pytest.mark.parametrize(("wish", "head", "expected"), [(True, False, "compiled"), (False, False, "plain"), ("auto", False, "plain")])
-def test_a_stage_is_compiled_where_the_file_says_so(tmp_path, monkeypatch, wish, head, expected):
-    """On the CPU `auto` compiles nothing; what is compiled has a key of its own, and goes on to the same bits after a stop."""
+@pytest.mark.parametrize(("make", "reason"), [(not_compiled, "RuntimeError: no C compiler"), (compiled_badly, "the step's loss is ")])
+def test_what_has_to_be_compiled_is_not_trained_plainly(make, reason):
+    """Where nothing is recorded, the plain step would give other bits under the compiled one's key: the training fails and says so."""
+    step = CapturedStep(plain_step(), None, make)
+    with pytest.raises(TrainingError, match=r"compile is true, but the compiled step cannot be used \(plain: .*; expected compile: false"):
+        trained(step)
+    assert step.kind.startswith(f"plain: {reason}")
+
+
+def test_a_graph_goes_before_the_next_is_recorded():
+    """Of two ways only one lives at a time: a graph takes workspaces of its stream with it."""
+    alive = []
+
+    class Graph:
+        def __init__(self, step):
+            assert not any(one() is not None for one in alive)
+            alive.append(weakref.ref(self))
+            self.step = step
+
+        def __call__(self):
+            return self.step()
+
+    step = CapturedStep(plain_step(), lambda step, _: Graph(step), compiled_badly)
+    trained(step)
+    assert step.kind.startswith("captured (not compiled")
+    assert len(alive) == 2
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_stage_is_compiled_where_the_file_says_so(tmp_path, monkeypatch, is_compiled):
+    """What is compiled has a key of its own, and goes on to the same bits after a stop."""
     monkeypatch.setattr(captured, "compiled", through_a_wrapper)
-    planned = Planned(write(tmp_path, "once", base={"compile": wish}), tmp_path / "mlruns")
+    planned = Planned(write(tmp_path, "once", base={"compile": is_compiled}), tmp_path / "mlruns")
     planned.carry_out()
     saved = checkpoints.read(planned.last_stage("baseline") / checkpoints.FINAL)
-    assert saved.record["step"] == expected
+    assert saved.record["step"] == ("compiled" if is_compiled else "plain")
     other = Planned(write(tmp_path, "plain"), tmp_path / "mlruns-plain")
-    assert (planned.jobs()[0].key != other.jobs()[0].key) == (wish is True)
-    stopped = Planned(write(tmp_path, "stopped", base={"compile": wish}), tmp_path / "mlruns-stopped")
+    assert (planned.jobs()[0].key != other.jobs()[0].key) == is_compiled
+    stopped = Planned(write(tmp_path, "stopped", base={"compile": is_compiled}), tmp_path / "mlruns-stopped")
     with pytest.raises(Interrupted):
         run(stopped.jobs()[0], CPU, lambda _: None, lambda: True)
     assert stopped.carry_out() == 1
-    again_saved = checkpoints.read(stopped.last_stage("baseline") / checkpoints.FINAL)
-    assert [name for name in saved.tensors if not torch.equal(saved.tensors[name], again_saved.tensors[name])] == []
+    found = checkpoints.read(stopped.last_stage("baseline") / checkpoints.FINAL)
+    assert [name for name in saved.tensors if not torch.equal(saved.tensors[name], found.tensors[name])] == []
 
 
 def test_a_head_on_a_frozen_backbone_is_not_compiled(tmp_path, monkeypatch):
-    """There is next to nothing to compile; its key says nothing of it either."""
-    monkeypatch.setattr(captured, "compiled", not_compiled)
+    """There is next to nothing to compile."""
+    made = []
+    monkeypatch.setattr(captured, "compiled", lambda plain: made.append(plain) or plain)
     stages = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]
-    keys = []
-    for wish in (True, False):
-        layers = {"base": {"model": MODEL, "compile": wish}, "ladder": {"head": {"stages": stages}}}
-        planned = Planned(write(tmp_path, f"{wish}", **layers), tmp_path / f"mlruns-{wish}")
-        keys.append([job.is_compiled for job in planned.jobs()])
-        planned.carry_out()
-        assert checkpoints.read(planned.last_stage("head") / checkpoints.FINAL).record["step"] == "plain"
-    assert keys == [[True, False], [False, False]]
+    planned = Planned(write(tmp_path, base={"model": MODEL, "compile": True}, ladder={"head": {"stages": stages}}), tmp_path / "mlruns")
+    planned.carry_out()
+    assert checkpoints.read(planned.last_stage("head") / checkpoints.FINAL).record["step"] == "plain"
+    assert len(made) == 1
 
 
 # --- when ------------------------------------------------------------------------------------------------------------------
