@@ -243,9 +243,10 @@ class _Scheduler:
         self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
 
     def _resize(self, device: str, packing: Packing) -> None:
-        """Let as many jobs share a device as is worth while, but no more than before where nothing waits."""
+        """Let as many jobs share a device as is worth while, but no more than before where none would have a job."""
         before = self.sizes.get(device, 1)
-        is_more = any(not node.job.parent or node.job.parent in self.done for node in self.waiting.values())
+        ready = [node for node in self.waiting.values() if not node.job.parent or node.job.parent in self.done]
+        is_more = len(self.running) + len(ready) > self.executor.num_slots
         wanted = packing.jobs if is_more else min(packing.jobs, before)
         if wanted != before:
             self.sizes[device] = self.executor.resize(device, wanted)
