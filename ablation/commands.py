@@ -198,7 +198,8 @@ def plan(options: Options, *, as_json: bool, compiled: bool) -> int:
         print(explain.full(made, session.num_slots))
     for stage, images in _compilable(made, session.devices[0]).values() if compiled else ():
         model = stage.settings.model
-        console.print(f"compiling {model.name} at {model.image_size} pixels, for minutes", markup=False, highlight=False)
+        doing = f"measuring {model.name} at {model.image_size} pixels with and without torch.compile: this takes minutes"
+        console.print(doing, markup=False, highlight=False, soft_wrap=True)
         told = explain.compiling(stage, compiling(stage, session.devices[0]), images)
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     return DONE

@@ -103,6 +103,7 @@ def compiling(stage: Stage, device: torch.device, patience: float = PATIENCE) ->
         if not ours.poll(patience):
             return f"it was not compiled after {patience:.0f} s"
         found: Compiling | str = ours.recv()
+        process.join(30)  # the compiler tidies up
         return found
     except EOFError:
         process.join(5)
