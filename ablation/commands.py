@@ -196,7 +196,10 @@ def plan(options: Options, *, as_json: bool, compiled: bool) -> int:
         print(json.dumps(describe(made, session.preparation.surroundings), indent=1))
     else:
         print(explain.full(made, session.num_slots))
-    for stage, images in _compilable(made, session.devices[0]).values() if compiled else ():
+    models = _compilable(made, session.devices[0]) if compiled else {}
+    if compiled and not models:
+        console.print("nothing to compile: no training of a whole model is left that could be compiled and is not", soft_wrap=True)
+    for stage, images in models.values():
         model = stage.settings.model
         doing = f"measuring {model.name} at {model.image_size} pixels with and without torch.compile: this takes minutes"
         console.print(doing, markup=False, highlight=False, soft_wrap=True)
@@ -292,9 +295,15 @@ def _carry_out(made: Plan, session: Session, executor: LocalExecutor, recorder: 
     shown, notes = view(board, session.console), Notes(made, session, board)
     try:
         with _stopping(session.console, shown) as should_stop:
-            budget = session.options.budget
-            told = lambda event: notes(event, shown)  # noqa: E731
-            outcome = execute(made, executor, recorder, told, should_stop=should_stop, budget=budget, packing=session.packing)
+            outcome = execute(
+                made,
+                executor,
+                recorder,
+                lambda event: notes(event, shown),
+                should_stop=should_stop,
+                budget=session.options.budget,
+                packing=session.packing,
+            )
             stopped = should_stop()
     except BaseException:
         recorder.interrupted("ended at once")

@@ -12,7 +12,7 @@ from ablation.matrix import load_study
 from ablation.probing import Compiling, compiling, measured, seconds_per_image
 from ablation.training import captured
 from tests.tiny import CPU, Planned, write
-from tests.training.test_captured import not_compiled, through_a_wrapper
+from tests.training.test_captured import again, not_compiled, refused, through_a_wrapper
 
 
 def first_stage(folder, **base) -> Stage:
@@ -51,6 +51,17 @@ def test_both_ways_are_measured(tmp_path, monkeypatch):
     assert min(found.plain, found.compiled, found.first, found.again) > 0
     monkeypatch.setattr(captured, "compiled", not_compiled)
     assert "RuntimeError: no C compiler" in measured(stage, CPU, seconds=0.05)
+
+
+@pytest.mark.parametrize(("record", "kind"), [(again, "captured (not compiled"), (refused, "plain: RuntimeError: operation not permitted")])
+def test_where_the_compiled_step_is_not_used_nothing_else_is_measured_for_it(tmp_path, monkeypatch, record, kind):
+    """As on CUDA, where the captured step or the plain one takes its place: the reason comes back, and no times."""
+    monkeypatch.setattr(captured, "compiled", not_compiled)
+    monkeypatch.setattr(captured, "suits", lambda *_, **__: True)
+    monkeypatch.setattr(captured, "recorded_on_cuda", record)
+    found = measured(first_stage(tmp_path), CPU, seconds=0.05)
+    assert isinstance(found, str)
+    assert found.startswith(kind)
 
 
 def test_measuring_takes_no_one_along(tmp_path):
@@ -109,3 +120,5 @@ def test_the_plan_measures_each_model_once(ablate, monkeypatch):
     assert asked == [(16, 32, "cpu"), (16, 16, "cpu")]
     assert result.err.count("would save") == 2
     assert not ablate("plan", ablate.folder / "tiny.yaml").err.count("would save")
+    told = ablate("plan", ablate.folder / "tiny.yaml", "--compile", "--arm", "already", "--arm", "exact", "--device", "cpu").err
+    assert "nothing to compile: no training of a whole model is left that could be compiled and is not" in told
