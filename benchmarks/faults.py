@@ -2,6 +2,7 @@
 
     python benchmarks/faults.py --kills 200                 (a small study, about a second and a half for each kill)
     python benchmarks/faults.py --kills 200 --matrix quick  (the profile `quick`)
+    python benchmarks/faults.py --injected                  (a fault at every single write, a store that is held, full, slow, away)
 
 Each kill takes any process of the tree, the coordinator or a worker, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
 given until it ends by itself; then every run must be there once, finished, with the same params, metrics, curves and predictions to the
@@ -11,6 +12,7 @@ bit, and none may be left running. Exit status 1 on any difference.
 import argparse
 import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -167,7 +169,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=10, help="the most kills of one matrix")
     parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")
+    parser.add_argument("--injected", action="store_true", help="instead of kills, the faults that the tests inject, at every write")
     args = parser.parse_args(argv)
+    if args.injected:
+        tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE.parent / "tests" / "test_faults.py")]
+        return subprocess.run(tests, check=False, env=os.environ | {"ABLATE_FAULTS": "all"}, cwd=HERE.parent).returncode
     lot, made, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as whole:
         undisturbed(Path(whole), args.matrix)

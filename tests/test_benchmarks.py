@@ -2,6 +2,8 @@
 
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 import ablation
 from ablation.matrix import load_study
-from benchmarks import gpu, plain_script, run
+from benchmarks import faults, gpu, plain_script, run
 
 TINY = ["--data", "digits", "--model", "test_efficientnet", "--image-size", "16", "--epochs", "2", "--batch-size", "32", "--workers", "0"]
 TINY += ["--largest", "30", "--smallest", "10", "--ema", "0.9", "--threads", "1", "--device", "cpu"]
@@ -112,6 +114,20 @@ def test_the_table_and_the_file_hold_what_was_measured(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_injected_faults_come_at_every_write(monkeypatch):
+    """The tests that inject them are run, told to leave none out; their status is the command's."""
+    asked = []
+
+    def ran(command, *, env, **_):
+        asked.append((command[-1], env["ABLATE_FAULTS"]))
+        return SimpleNamespace(returncode=3)
+
+    monkeypatch.setattr(faults, "subprocess", SimpleNamespace(run=ran))
+    assert faults.main(["--injected"]) == 3
+    ((tests, which),) = asked
+    assert (Path(tests).name, Path(tests).is_file(), which) == ("test_faults.py", True, "all")
+
+
 def test_without_a_gpu_its_benchmark_says_so(tmp_path, capsys):
     """One sentence, and the status of a command that is wrong."""
     assert gpu.main(["--data-root", str(tmp_path)]) == 2
