@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablation.export import load
-    from ablation.matrix import load_study
+    from ablation.study.resolving import load_study
     from ablation.techniques.technique import make
+    from ablation.training.export import load
 
 __all__ = ["load", "load_study", "make"]
 
-_HOMES = {"load": "ablation.export", "load_study": "ablation.matrix", "make": "ablation.techniques.technique"}
+_HOMES = {"load": "ablation.training.export", "load_study": "ablation.study.resolving", "make": "ablation.techniques.technique"}
 
 
 def __getattr__(name: str) -> Any:

@@ -56,8 +56,8 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ablation.commands import Options, parse_budget, parse_rhythm, parse_set
-    from ablation.worker import EVERY_EPOCH
+    from ablation.commands.options import Options, parse_budget, parse_interval, parse_set
+    from ablation.study.task import EVERY_EPOCH
 
     return Options(
         file=values["file"],
@@ -72,7 +72,7 @@ def _options(values: dict[str, Any]) -> Any:
         budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
         yes=values["yes"],
         allow_code=values["allow_code"],
-        rhythm=parse_rhythm(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
+        checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
     )
 
 
@@ -82,7 +82,7 @@ class Ablate(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was chosen and end with its status."""
         from ablation.errors import AblateError
-        from ablation.invocation import command_line
+        from ablation.system.invocation import command_line
 
         try:
             status = super().invoke(ctx)
@@ -121,12 +121,12 @@ def run(**values: Any) -> int:
 
     Ctrl-C, SIGTERM or SIGUSR1 stop after the epoch, twice at once; the command that goes on is printed.
     """
-    from ablation import signals
+    from ablation.system import signals
 
-    with signals.ending():
-        with signals.ending():  # of its own, so that nothing starts where a library has swallowed the interruption
-            from ablation import commands
-        return commands.run(_options(values))
+    with signals.interruptible():
+        with signals.interruptible():  # of its own, so that nothing starts where a library has swallowed the interruption
+            from ablation.commands import run as command
+        return command.run(_options(values))
 
 
 @cli.command()
@@ -135,9 +135,9 @@ def run(**values: Any) -> int:
 @click.option("--compile", "compiled", is_flag=True, help="Measure whether `compile: true` would save time; minutes for each model.")
 def plan(as_json: bool, compiled: bool, **values: Any) -> int:
     """Show what would run, why, how long it takes, and what is shared or done already."""
-    from ablation import commands
+    from ablation.commands import plan as command
 
-    return commands.plan(_options(values), as_json=as_json, compiled=compiled)
+    return command.plan(_options(values), as_json=as_json, compiled=compiled)
 
 
 @cli.command()
@@ -148,19 +148,20 @@ def plan(as_json: bool, compiled: bool, **values: Any) -> int:
 @code_option
 def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
     """Show one ARM in full: its parent, change, labels, settings and stages."""
-    from ablation import commands
+    from ablation.commands import show as command
+    from ablation.commands.options import Options, parse_set
 
-    parsed = tuple(commands.parse_set(text) for text in sets)
-    return commands.show(commands.Options(file, profile, sets=parsed, allow_code=allow_code), arm)
+    parsed = tuple(parse_set(text) for text in sets)
+    return command.show(Options(file, profile, sets=parsed, allow_code=allow_code), arm)
 
 
 @cli.command()
 @click.option("--follow", is_flag=True, help="Until it ends.")
 def status(follow: bool) -> int:
     """Show how the matrix that is being run, or was run last, stands."""
-    from ablation import looking
+    from ablation.commands import status as command
 
-    return looking.status(follow=follow)
+    return command.status(follow=follow)
 
 
 @cli.command()
@@ -169,9 +170,9 @@ def status(follow: bool) -> int:
 @study_options
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     """Show the epochs of one run, and why it failed if it did."""
-    from ablation import looking
+    from ablation.commands import status as command
 
-    return looking.log(arm, seed, file, profile)
+    return command.log(arm, seed, file, profile)
 
 
 @cli.command()
@@ -182,9 +183,9 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
 @code_option
 def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: int | None, allow_code: bool) -> int:
     """Train a recorded run's first epoch again, in memory, and say whether it comes out as recorded; 1 where it does not."""
-    from ablation import verify as verifying
+    from ablation.commands import verify as command
 
-    return verifying.verify(arm, seed, file, profile, steps=steps or 0, with_code=allow_code)
+    return command.verify(arm, seed, file, profile, steps=steps or 0, with_code=allow_code)
 
 
 @cli.command()
@@ -206,9 +207,9 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 
     FILE is the study's file, or a zip that `ablate pack` wrote; without it, the study last run here is taken.
     """
-    from ablation import looking
+    from ablation.commands import report as command
 
-    return looking.report_on(file, profile, looking.ReportOptions(**values), check=check, watching=watch)
+    return command.report_on(file, profile, command.ReportOptions(**values), check=check, watching=watch)
 
 
 @cli.command()
@@ -218,9 +219,9 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @click.option("--metric", default="test/accuracy", show_default=True, help="The metric that the verdict is of.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
     """Compare ARM with OTHER: the settings that differ, paired differences, classes that gained and lost."""
-    from ablation import looking
+    from ablation.commands import show as command
 
-    return looking.compare(arm, other, file, profile, metric)
+    return command.compare(arm, other, file, profile, metric)
 
 
 @cli.command()
@@ -230,9 +231,9 @@ def compare(arm: str, other: str, file: Path | None, profile: str | None, metric
 @study_options
 def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
     """Write one trained model of ARM into DIR: weights, class names and preprocessing; ablation.load(DIR) reads it."""
-    from ablation import looking
+    from ablation.commands import export as command
 
-    return looking.export(arm, folder, seed, file, profile)
+    return command.export(arm, folder, seed, file, profile)
 
 
 @cli.command()
@@ -240,18 +241,18 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
 @study_options
 def pack(target: Path, file: Path | None, profile: str | None) -> int:
     """Write a whole study, without weights, into one zip that `ablate report FILE.zip` reads."""
-    from ablation import looking
+    from ablation.commands import export as command
 
-    return looking.pack(target, file, profile)
+    return command.pack(target, file, profile)
 
 
 @cli.command()
 @click.option("--all", "everything", is_flag=True, help="Unfinished work and decoded data too.")
 def clean(everything: bool) -> int:
     """Delete checkpoints and results that are recorded in the store already."""
-    from ablation import looking
+    from ablation.commands import clean as command
 
-    return looking.clean(everything=everything)
+    return command.clean(everything=everything)
 
 
 @cli.command()
@@ -259,9 +260,9 @@ def clean(everything: bool) -> int:
 @click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", show_default=True, help="A page of all of them.")
 def techniques(name: str | None, form: str) -> int:
     """Explain a technique, or a family of them: formula, paper, settings, and its line in a file. Without NAME, list them all."""
-    from ablation import looking
+    from ablation.commands import techniques as command
 
-    return looking.techniques(name, as_page=form == "markdown")
+    return command.techniques(name, as_page=form == "markdown")
 
 
 @cli.command("check-technique")
@@ -274,17 +275,17 @@ def check_technique(family: str, technique: str, allow_code: bool) -> int:
     FAMILY is the setting that takes it (loss, sampler, mix ...), TECHNIQUE its name, module:Class, or a mapping such as
     "{name: my_losses:Poly1, epsilon: 2.0}".
     """
-    from ablation import looking
+    from ablation.commands import techniques as command
 
-    return looking.check_technique(family, technique, with_code=allow_code)
+    return command.check_technique(family, technique, with_code=allow_code)
 
 
 @cli.command()
 def schema() -> int:
     """Print a JSON schema of the file, for editors."""
-    from ablation import looking
+    from ablation.commands import techniques as command
 
-    return looking.schema()
+    return command.schema()
 
 
 @cli.command()
@@ -292,9 +293,9 @@ def schema() -> int:
 @click.option("--port", default=5000, show_default=True, help="The port.")
 def ui(host: str, port: int) -> int:
     """Open MLflow's own UI on the store."""
-    from ablation import looking
+    from ablation.commands import ui as command
 
-    return looking.ui(host, port)
+    return command.ui(host, port)
 
 
 def main() -> None:

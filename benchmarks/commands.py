@@ -24,7 +24,8 @@ PLAN_THOUSAND = """
 import time
 from pathlib import Path
 from rich.console import Console
-from ablation.commands import Options, Session
+from ablation.commands.options import Options
+from ablation.commands.session import Session
 session = Session(Options(Path("thousand.yaml"), device="cpu"), Console(stderr=True))
 session.plan([], probe=False)  # decodes the data
 began = time.perf_counter()
@@ -57,8 +58,8 @@ def measure(folder: Path) -> dict[str, float]:
 
 def hardware() -> str:
     """The processor and the cores that may be used."""
-    from ablation.preparation import num_cores
-    from ablation.recorder import provenance
+    from ablation.training.devices import num_cores
+    from ablation.running.recorder.provenance import provenance
 
     return f"{provenance(HERE)['hardware']}, {num_cores()} usable"
 

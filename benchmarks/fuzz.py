@@ -126,7 +126,7 @@ def _fuzz(atheris: object, folder: Path) -> None:
     """Load inputs until libFuzzer has enough; every kind of exception that is not ours is kept once, with the input that made it."""
     with atheris.instrument_imports(include=["ablation", "yaml"]):  # type: ignore[attr-defined]
         from ablation.errors import AblateError
-        from ablation.matrix import load_study
+        from ablation.study.resolving import load_study
     findings, file = folder / "findings", folder / "study.yaml"
     findings.mkdir()
     counts = {"studies": 0, "refused": 0, "crashed": 0}

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from ablation.config import Arm, Study
-from ablation.matrix import load_study
+from ablation.study.config import Arm, Study
+from ablation.study.resolving import load_study
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parent / "experiments.yaml"
@@ -163,7 +163,7 @@ def _watch(process: "subprocess.Popen[bytes]") -> Row:
 
 def trained_rows(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Every epoch once, whatever number of runs share it."""
-    return list({(row["time"], row["epoch"], row["loss"]): row for one in results for row in one["history"]}.values())
+    return list({(row["time"], row["epoch"], row["values"]["train/loss"]): row for one in results for row in one["history"]}.values())
 
 
 def small(root: Path | None) -> list[str]:
@@ -181,7 +181,7 @@ def sets(settings: Iterable[str]) -> list[str]:
 
 def study(profile: str, settings: Sequence[str] = ()) -> Study:
     """The study as `ablate run` reads it."""
-    from ablation.commands import parse_set
+    from ablation.commands.options import parse_set
 
     return load_study(STUDY, profile, [parse_set(one) for one in settings])
 
@@ -221,7 +221,7 @@ def compiled(root: Path | None, quick: bool) -> list[Row]:
     """The step of EfficientNet-B0 at 32 pixels on one core with torch.compile against our own without; seconds to compile."""
     import torch
 
-    from ablation.probing import Compiling, compiling
+    from ablation.tasks.images.compiling import Compiling, compiling
 
     stage = next(arm for arm in study("laptop", small(root)).arms if arm.name == "baseline").stages[0]
     found = compiling(stage, torch.device("cpu"))
@@ -373,7 +373,8 @@ PLAN = """
 import resource, time
 from pathlib import Path
 from rich.console import Console
-from ablation.commands import Options, Session
+from ablation.commands.options import Options
+from ablation.commands.session import Session
 session = Session(Options(Path("many.yaml"), device="cpu"), Console(stderr=True))
 session.plan([], probe=False)  # decodes the data
 began = time.perf_counter()

@@ -58,7 +58,7 @@ def folder(tmp_path, empty_database, monkeypatch):
 @pytest.fixture
 def ablate(folder, monkeypatch):
     """`ablate` with these words: exit status, stdout, stderr, and how many epochs were trained; trainings run in this process."""
-    from ablation import cli, commands
+    from ablation import cli
     from tests.tiny import InlineExecutor
 
     def call(*words, stop_after=0, signals=1, number=signal.SIGINT):
@@ -70,7 +70,7 @@ def ablate(folder, monkeypatch):
                 self.stop_after, self.signals, self.number = stop_after, signals, number
                 made.append(self)
 
-        monkeypatch.setattr(commands, "LocalExecutor", Kept)
+        monkeypatch.setattr("ablation.commands.run.LocalExecutor", Kept)
         monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
         result = CliRunner().invoke(cli.cli, list(map(str, words)))
         if result.exception is not None and not isinstance(result.exception, SystemExit):

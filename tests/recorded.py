@@ -32,11 +32,11 @@ def record(folder, database, words=(), **layers):
     (folder / "mlruns").mkdir()
     shutil.copyfile(database, folder / "mlruns" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
-        from ablation import cli, commands
+        from ablation import cli
 
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
-        patch.setattr(commands, "LocalExecutor", InlineExecutor)
+        patch.setattr("ablation.commands.run.LocalExecutor", InlineExecutor)
         file = write(folder, **layers)
         command = ["run", str(file), *words]
         patch.setattr(sys, "argv", ["ablate", *command])

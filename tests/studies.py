@@ -1,11 +1,12 @@
-"""Study files written for a test, and surroundings in which they can be planned without data."""
+"""Study files written for a test, and a context in which they can be planned without data."""
 
 from pathlib import Path
 
 import yaml
 
-from ablation.matrix import load_study
-from ablation.plan import Source, Surroundings
+from ablation.study.resolving import load_study
+from ablation.tasks.images.planner import ImagePlanner
+from ablation.tasks.images.context import Source, PlanContext
 
 CLASSES = tuple("abcdefghij")
 BASE = {"data": "digits", "model": {"name": "test_efficientnet", "image_size": 32}, "epochs": 6}
@@ -34,10 +35,10 @@ def source(counts=(140, 126, 112, 98, 84, 70, 56, 42, 28, 14), digest="data", va
     return Source(Path("data"), digest, tuple(counts), (36,) * len(counts), validation, CLASSES[: len(counts)])
 
 
-def surroundings(data=None, weights="random", device="cpu", precision="fp32", tail=(8, 9)):
+def context(data=None, weights="random", device="cpu", precision="fp32", tail=(8, 9)):
     """What a plan needs to know, made up."""
     known = data or source()
-    return Surroundings(
+    return PlanContext(
         source=lambda arm, seed: known,
         weights=lambda model: (weights, None),
         precision=lambda name: precision,
@@ -45,5 +46,10 @@ def surroundings(data=None, weights="random", device="cpu", precision="fp32", ta
         tail=lambda counts, classes: tail,
         stages=Path("stages"),
         results=Path("results"),
-        shelf=Path("features"),
+        features=Path("features"),
     )
+
+
+def planner(study, known=None):
+    """What turns a study into trainings, what it needs to know being made up."""
+    return ImagePlanner(study, known or context())

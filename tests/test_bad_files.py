@@ -13,12 +13,11 @@ import torch
 import yaml
 
 from ablation.errors import AblateError, ConfigError, StoreError, TrainingError
-from ablation.matrix import load_study
+from ablation.study.resolving import load_study
 from ablation.tracking.store import Recorded, Store
 from ablation.training import checkpoints
-from ablation.worker import is_whole
-from ablation.worker import run as run_job
-from tests.tiny import CPU, Planned, write
+from ablation.system.sealed import is_whole
+from tests.tiny import CPU, Planned, write, run_job
 
 STUDY = {"study": "s", "seeds": [0], "base": {"data": "digits", "model": "test_efficientnet", "epochs": 2}, "ladder": {"a": {}}}
 
@@ -319,7 +318,7 @@ def test_weights_that_are_no_weights_are_told(tmp_path, content):
     file = write(tmp_path, base={"model": {"name": "test_efficientnet", "image_size": 16, "weights": "own.safetensors"}})
     planned = Planned(file, tmp_path / "mlruns")
     with pytest.raises(AblateError, match=r"own\.safetensors") as error:
-        planned.preparation.check_models(planned.study.arms, 0)
+        planned.preparation.check_starts(planned.study.arms, 0)
     assert "\n" not in str(error.value)
 
 

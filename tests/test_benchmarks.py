@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ablation
-from ablation.matrix import load_study
+from ablation.study.resolving import load_study
 from benchmarks import faults, gpu, plain_script, run
 
 TINY = ["--data", "digits", "--model", "test_efficientnet", "--image-size", "16", "--epochs", "2", "--batch-size", "32", "--workers", "0"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablation.groups import resolve
-from ablation.labels import budget
-from ablation.matrix import load_study
+from ablation.study.groups import resolve
+from ablation.tasks.images.labels import budget
+from ablation.study.resolving import load_study
 
 FILE = Path(__file__).parent.parent / "experiments.yaml"
 LADDER = ["baseline", "cb", "mixup", "ls", "tta", "decoupling"]

@@ -23,16 +23,16 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 from werkzeug.serving import make_server
 
-from ablation import recorder
-from ablation.preparation import Workspace
-from ablation.recorder import Recorder
+from ablation.running.recorder import registry, summaries
+from ablation.planning.workspace import Workspace
+from ablation.running.recorder.recorder import Recorder
 from ablation.tracking import store as tracking
 from ablation.tracking.store import Store
 from benchmarks import faults
 from tests.tiny import Planned, write
 
 WRITES = ("create_experiment", "set_experiment_tag", "create_run", "log_batch", "set_terminated", "update_run", "delete_run", "log_inputs")
-VOLATILE = {recorder.TOKEN, recorder.PLACE, recorder.SUMMARISED, "mlflow.parentRunId"}
+VOLATILE = {registry.TOKEN, registry.PLACE, summaries.SUMMARISED, "mlflow.parentRunId"}
 LAYERS = {"variants": {"cb": {"sampler": "class_balanced"}}, "base": {"epochs": 1}}
 
 
@@ -91,7 +91,7 @@ def recording(folder):
     known = store.runs_of("tiny")
     planned = Planned(folder / "tiny.yaml", folder / "mlruns", recorded=known)
     assert not planned.plan.waiting
-    made = Recorder(store, planned.plan, planned.around, Workspace(folder / "mlruns"), "ablate run")
+    made = Recorder(store, planned.plan, planned.planner, Workspace(folder / "mlruns"), "ablate run")
     made.begin(known)
     wait_for(made)
     return made, [run for run in planned.plan.runs if run.state == "evaluated"]
@@ -483,9 +483,9 @@ def test_a_run_of_another_machine_is_not_closed(machines):
     store = Store.open(machines[1] / "mlruns")
     experiment = store.experiment("tiny")
     planned = Planned(machines[1] / "tiny.yaml", machines[1] / "mlruns").plan.runs[0]
-    same = recorder._identity(planned)
+    same = registry.identity(planned)
     gone = same | {"ablation.arm": "gone", "ablation.key": "old"}
-    here, there = {recorder.PLACE: recorder.place(machines[0] / "mlruns")}, {recorder.PLACE: "another:/mlruns"}
+    here, there = {registry.PLACE: registry.place(machines[0] / "mlruns")}, {registry.PLACE: "another:/mlruns"}
     ids = [store.create(experiment, "left", tags, 1) for tags in (same | there, gone | there, gone | here)]
     assert record(machines[0]) == []
     found = {run["run_id"]: run["status"] for run in store.runs_of("tiny")}

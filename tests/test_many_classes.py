@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from ablation import recorder, report
-from ablation.report import documents
+from ablation import report
+from ablation.running.recorder import recorder, summaries
+from ablation.report.documents import writing as documents
 from ablation.tracking.store import METRICS_AT_ONCE, Store
 from tests.report.studies import study
 from tests.tiny import write
@@ -50,7 +51,7 @@ def num_calls(monkeypatch):
 
 def test_a_thousand_classes_take_few_more_calls_of_the_store(folder, ablate, num_calls, monkeypatch):
     """A run's three metrics of each class are written in a few batches, and all else is asked and written as often as with ten classes."""
-    monkeypatch.setattr(recorder, "SUMMARISE_EVERY", math.inf)
+    monkeypatch.setattr(summaries, "SUMMARISE_EVERY", math.inf)
     monkeypatch.setattr(recorder, "LIVE_EVERY", math.inf)
     calls = {}
     for num_classes in (10, 1000):

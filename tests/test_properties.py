@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 from sklearn import metrics as sk
 
-from ablation import evaluation
-from ablation.config import dump
+from ablation.training import evaluation
+from ablation.techniques.technique import dump
 from ablation.errors import ConfigError
-from ablation.matrix import load_study
-from ablation.plan import Past, make_plan
-from tests.studies import surroundings
+from ablation.study.resolving import load_study
+from ablation.planning.states import RecordedState
+from ablation.planning.plan import make_plan
+from tests.studies import planner
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 FEW = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -68,7 +69,7 @@ def loaded(folder, document):
 
 def keys_of(study):
     """The key of every run, by arm and seed."""
-    plan = make_plan(study, study.seeds, [arm.name for arm in study.arms], surroundings(), Past({}), seconds_per_image=lambda _: 1e-3)
+    plan = make_plan(study, study.seeds, [arm.name for arm in study.arms], planner(study), RecordedState({}), seconds_per_item=lambda _: 1e-3)
     return {(run.arm, run.seed): run.key for run in plan.runs}
 
 

@@ -17,8 +17,8 @@ from ablation import report
 from ablation.cli import ui
 from ablation.data import cifar
 from ablation.errors import StoreError
-from ablation.looking import _reach
-from ablation.report import packed
+from ablation.commands.ui import _reach
+from ablation.report.frames import packed
 from ablation.tracking.store import Store, without_secrets
 from tests.report.studies import LADDER, arm, study
 from tests.tiny import write
@@ -29,7 +29,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # --- nothing that is read can run --------------------------------------------------------------------------------------------
 
 # Module -> the calls by which it may use pickle: CIFAR's restricted unpickler, and a technique sent to and from this same process.
-PICKLERS = {"data/cifar.py": {"Unpickler", "UnpicklingError"}, "contracts.py": {"loads", "dumps"}}
+PICKLERS = {"data/cifar.py": {"Unpickler", "UnpicklingError"}, "techniques/contracts/every_family.py": {"loads", "dumps"}}
 FOREIGN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 
 

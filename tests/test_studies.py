@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ablation import keys
-from ablation.labels import updates_per_epoch
-from ablation.matrix import load_study
+from ablation.tasks.images import keys
+from ablation.tasks.images.schema import SCHEMA
+from ablation.tasks.images.labels import updates_per_epoch
+from ablation.study.resolving import load_study
 from ablation.techniques.models import num_parameters
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -23,9 +24,9 @@ def arms(name, profile=None):
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_and_profile_loads(file):
     """All arms of all profiles resolve."""
-    from ablation.config import load
+    from ablation.study.config import load
 
-    for profile in (None, *load(file).profiles):
+    for profile in (None, *load(file, SCHEMA).profiles):
         assert load_study(file, profile).arms
 
 

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import torch
 import yaml
 
-from ablation.executors.local import _finish
-from ablation.matrix import load_study
-from ablation.plan import make_plan
-from ablation.preparation import Preparation, Workspace
-from ablation.worker import run as run_job
+from ablation.running.worker import carry_out
+from ablation.study.resolving import load_study
+from ablation.study.task import load_task
+from ablation.planning.plan import make_plan
+from ablation.tasks.images.preparation import ImagePreparation
+from ablation.planning.workspace import Workspace
 
 CPU = torch.device("cpu")
 BASE = {
@@ -35,23 +36,28 @@ def write(folder, name="tiny", base=(), **layers):
     return file
 
 
+def run_job(job, device, emit, should_stop):
+    """Do a job in this process."""
+    load_task(job.task).run(job.work, str(device), emit, should_stop, job.checkpoint_interval)
+
+
 class Planned:
     """A study's plan under a folder, with what it was made of."""
 
     def __init__(self, file, root, seeds=None, arms=None, rerun="", recorded=()):
         self.study = load_study(file)
         self.workspace = Workspace(Path(root))
-        self.preparation = Preparation(self.study, self.workspace, CPU, lambda *_: None)
-        self.around = self.preparation.surroundings
+        self.preparation = ImagePreparation(self.study, self.workspace, CPU, lambda *_: None)
+        self.planner = self.preparation.planner
         names = arms or [arm.name for arm in self.study.arms]
-        past = self.workspace.past(recorded)
+        state = self.workspace.recorded_state(recorded, load_task())
         self.plan = make_plan(
-            self.study, seeds or self.study.seeds, names, self.around, past, rerun=rerun, seconds_per_image=lambda _: 1e-3
+            self.study, seeds or self.study.seeds, names, self.planner, state, rerun=rerun, seconds_per_item=lambda _: 1e-3
         )
 
     def jobs(self):
         """What has to be trained or tested, parents first."""
-        return [node.job for node in self.plan.nodes.values() if node.state != "done" or node.job.evaluations]
+        return [node.job for node in self.plan.nodes.values() if node.state != "done" or node.job.requests]
 
     def carry_out(self):
         """Do it all; the number of epochs that were trained."""
@@ -80,7 +86,7 @@ class InlineExecutor:
     num_slots = 1
     stop_after, signals, number = 0, 1, signal.SIGINT
 
-    def __init__(self, devices=("cpu",), num_jobs=1):
+    def __init__(self, devices=("cpu",), num_jobs=1, task="images"):
         self.waiting, self.trained, self.stop = [], 0, SimpleNamespace(value=0)
 
     @property
@@ -104,7 +110,7 @@ class InlineExecutor:
                     os.kill(os.getpid(), self.number)
 
             pipe = type("Pipe", (), {"send": staticmethod(send)})
-            found.append(_finish(job, CPU, pipe, self.stop) | {"stage": job.key})
+            found.append(carry_out(job, "cpu", pipe, self.stop) | {"stage": job.key})
             if self.stop.value and self.signals == 2:
                 os.kill(os.getpid(), self.number)
         return found

@@ -1,4 +1,4 @@
-"""Images and labels: the sources, the decoded cache, and the split of a seed."""
+"""Images and labels: the sources, the decoded cache, and the split of a seed. How images are augmented, `techniques` has."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

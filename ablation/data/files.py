@@ -17,7 +17,7 @@ from ablation.data.decoding import ENDINGS, Files
 from ablation.data.found import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, Found, few_words
 from ablation.data.splits import stratified
 from ablation.errors import DataError, nearest
-from ablation.randomness import numpy_generator
+from ablation.system.randomness import numpy_generator
 
 FILES_PER_TASK = 64
 VALIDATION_FOLDERS = ("val", "valid", "validation")

@@ -12,7 +12,7 @@ import numpy as np
 from ablation.data.cache import Dataset
 from ablation.data.found import TEST, TRAIN, VALIDATION, Source
 from ablation.errors import ConfigError, DataError
-from ablation.randomness import numpy_generator
+from ablation.system.randomness import numpy_generator
 from ablation.techniques.longtail import RANKS, LongTail
 from ablation.techniques.technique import Technique
 

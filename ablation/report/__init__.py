@@ -1,14 +1,17 @@
-"""What the store holds of a study, as tidy frames and as documents; pandas and seaborn are imported on first use only."""
+"""What the store holds of a study, as tidy frames and as documents; nothing is trained or recorded here.
+
+pandas, seaborn and matplotlib are imported on first use only.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ablation.config import Study
-    from ablation.report.tables import Frames, Recorded
+    from ablation.report.frames.tables import Frames, Recorded
+    from ablation.study.config import Study
 
-__all__ = ["FORMATS", "brief", "frames", "load", "write"]
+__all__ = ["FORMATS", "brief", "load", "tidy_frames", "write"]
 
 FORMATS = ("markdown", "html", "latex", "csv", "json")
 
@@ -17,28 +20,28 @@ def load(study: "str | Study") -> "Frames":
     """The frames of a study, or of the study of that name, in the store that `run` writes to."""
     from ablation.tracking.store import Store
 
-    return frames(Store.open(make=False).recorded(study if isinstance(study, str) else study.name))
+    return tidy_frames(Store.open(make=False).recorded(study if isinstance(study, str) else study.name))
 
 
-def frames(recorded: "Recorded") -> "Frames":
+def tidy_frames(recorded: "Recorded") -> "Frames":
     """The tidy frames of what was recorded of one study."""
-    from ablation.report import tables
+    from ablation.report.frames import tables
 
-    return tables.frames(recorded)
+    return tables.tidy_frames(recorded)
 
 
 def brief(recorded: "Recorded", arms: Sequence[str]) -> str:
     """The short table that a run ends with."""
-    from ablation.report.short import brief as short_table
+    from ablation.report.documents import terminal
 
-    return short_table(recorded, arms)
+    return terminal.brief(recorded, arms)
 
 
 def write(
     recorded: "Recorded",
     format: str = "markdown",  # noqa: A002 - the command's own word for it
     output: Path | None = None,
-    metric: str = "test/accuracy",
+    metric: str = "",
     arms: Sequence[str] = (),
     *,
     references: Path | None = None,
@@ -47,12 +50,13 @@ def write(
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
-    Differences are taken of `metric`, one of the test images', with `test/` or without. `arms` are globs that choose what is shown
-    (none: everything), `references` is a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or
-    `arm`; `only_changed` gives each setting that differs between the arms a column.
+    Differences are taken of `metric`, one of the final metrics, with `test/` or without (none: the first headline of the study's kind
+    of work, which is the accuracy of image classifiers). `arms` are globs that choose what is shown (none: everything), `references` is
+    a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or `arm`; `only_changed` gives each setting
+    that differs between the arms a column.
     """
-    from ablation.report import documents
+    from ablation.report.documents import writing
     from ablation.report.sections import Shown
 
-    asked = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "")
-    return documents.write(recorded, format, output, asked)
+    options = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "")
+    return writing.write(recorded, format, output, options)

@@ -1,25 +1,17 @@
 """The final metrics as documents tell them: which there are, in which unit, and which way is better."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-from ablation.config import LOWER_IS_BETTER
-from ablation.report.words import change, number
+from ablation.errors import StoreError
+from ablation.formatting import DASH, change, interval, listed, number
+from ablation.study.task import DEFAULT, TASKS, Metric, load_task
 
-HEADLINE = ("test/accuracy", "test/balanced_accuracy", "test/macro_f1", "test/many", "test/medium", "test/few")
-RELIABILITY = ("test/worst", "test/g_mean", "test/nll", "test/ece")
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "macro_f1": "macro-F1",
-    "many": "many",
-    "medium": "medium",
-    "few": "few",
-    "worst": "worst class",
-    "g_mean": "G-mean",
-    "nll": "NLL",
-    "ece": "ECE",
-}
+MARGIN = 0.5  # points; plans that were recorded before it could be set are judged by it
+PREFIX = "test/"  # before the names of final metrics in the store
+COMPARISON, QUALITY = "comparison", "quality"  # the tables of the report that have columns of metrics
 
 
 @dataclass(frozen=True)
@@ -33,48 +25,158 @@ class Unit:
     suffix: str  # of the columns with differences, where these are not in the store's unit
 
 
-FRACTION = Unit("percent", "points", 100, 2, "_points")
-NATS = Unit("nats", "nats", 1, 3, "")
+PERCENT = Unit("percent", "points", 100, 2, "_points")
+
+
+def unit_called(word: str) -> Unit:
+    """Fractions are told in percent, and anything else as it is; the word may be empty."""
+    return PERCENT if word == PERCENT.values else Unit(word, word, 1, 3, "")
 
 
 def short_name(metric: str) -> str:
-    """The metric's name without what says that it is one of the test images."""
-    return metric.removeprefix("test/")
+    """The metric's name without the prefix that all final metrics have."""
+    return metric.removeprefix(PREFIX)
 
 
-def title(name: str) -> str:
-    """What the metric is called at the head of a column."""
-    return TITLES.get(name, name)
+def with_unit(text: str, unit: str, pattern: str = "{}, {}") -> str:
+    """The text followed by the unit; the text alone where the unit has no word."""
+    return pattern.format(text, unit) if unit else text
 
 
-def unit(name: str) -> Unit:
-    """The unit in which the metric is told: all are fractions but the negative log-likelihood."""
-    return NATS if name == "nll" else FRACTION
+class MetricTable:
+    """The metrics of a study. They go by their names in the store, or by these without the prefix.
+
+    A name that is not in the table, such as recall/cat, is that of a fraction of which more is better.
+    """
+
+    def __init__(self, metrics: Iterable[Metric], margin: float = MARGIN) -> None:
+        self._metrics = {short_name(metric.name): metric for metric in metrics}
+        self._margin = margin  # of the study, in points
+
+    # --- which there are -----------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """The short names of all metrics."""
+        return list(self._metrics)
+
+    @property
+    def full_names(self) -> list[str]:
+        """Their names in the store."""
+        return [metric.name for metric in self._metrics.values()]
+
+    @property
+    def headlines(self) -> list[str]:
+        """The short names of those that stand for an arm wherever there is room for a few."""
+        return [name for name, metric in self._metrics.items() if metric.is_headline]
+
+    @property
+    def default(self) -> str:
+        """The short name of the metric that differences are taken of where no other is asked for."""
+        return (self.headlines or self.names)[0]
+
+    def columns(self, table: str) -> list[str]:
+        """The short names of the metrics that have a column in that table of the report."""
+        return [name for name, metric in self._metrics.items() if metric.table == table]
+
+    def __contains__(self, name: str) -> bool:
+        return short_name(name) in self._metrics
+
+    # --- what each is --------------------------------------------------------------------------------------------------------
+
+    def full_name(self, name: str) -> str:
+        """The metric's name in the store."""
+        metric = self._metrics.get(short_name(name))
+        return metric.name if metric else PREFIX + short_name(name)
+
+    def title(self, name: str) -> str:
+        """What the metric is called at the head of a column."""
+        metric = self._metrics.get(short_name(name))
+        return metric.title if metric else short_name(name)
+
+    def unit(self, name: str) -> Unit:
+        """The unit in which the metric is told."""
+        metric = self._metrics.get(short_name(name))
+        return unit_called(metric.unit) if metric else PERCENT
+
+    def is_lower_better(self, name: str) -> bool:
+        """Whether a smaller number is a gain."""
+        metric = self._metrics.get(short_name(name))
+        return metric is not None and metric.better == "lower"
+
+    def margin(self, name: str) -> float | None:
+        """The difference, in the unit of differences, below which two arms count as equal; without one, no equivalence is claimed."""
+        metric = self._metrics.get(short_name(name))
+        return metric.margin if metric else self._margin
+
+    # --- its numbers ---------------------------------------------------------------------------------------------------------
+
+    def value(self, name: str, mean: float, sd: float = math.nan) -> str:
+        """The store's number as documents have it: `84.22 ± 0.31` in percent, `0.512 ± 0.004` in another unit."""
+        unit = self.unit(name)
+        return number(unit.scale * mean, unit.scale * sd, unit.decimals)
+
+    def difference(self, name: str, mean: float, sd: float = math.nan) -> str:
+        """A difference, in the unit of the columns that hold it: `+0.75 ± 0.10`."""
+        return change(mean, sd, self.unit(name).decimals)
+
+    def interval(self, name: str, row: Mapping[Any, Any]) -> str:
+        """`+0.75 [-0.10, +1.60]` of a row with pairs, mean, low and high; a dash where there is no pair."""
+        return interval(row["mean"], row["low"], row["high"], self.unit(name).decimals) if row["pairs"] else DASH
+
+    def difference_columns(self, name: str, role: str) -> tuple[str, str]:
+        """The columns with the mean and the sd of the differences to the parent or to the baseline."""
+        start, suffix = f"{short_name(name)}_vs_{role}", self.unit(name).suffix
+        return f"{start}{suffix}", f"{start}_sd{suffix}"
+
+    def interval_columns(self, name: str, role: str) -> tuple[str, str]:
+        """The columns with the ends of the 95 % interval of the mean difference."""
+        start, suffix = f"{short_name(name)}_vs_{role}", self.unit(name).suffix
+        return f"{start}_low{suffix}", f"{start}_high{suffix}"
+
+    def gap_column(self, report: str) -> str:
+        """The column with what was measured minus what a report published."""
+        return f"gap/{report}{self.unit(self.default).suffix}"
+
+    # --- in words ------------------------------------------------------------------------------------------------------------
+
+    def margin_words(self, name: str) -> str:
+        """`0.5 points`; nothing where the metric has no margin."""
+        margin = self.margin(name)
+        return "" if margin is None else with_unit(f"{margin:g}", self.unit(name).differences, "{} {}")
+
+    def value_units(self, names: Iterable[str]) -> str:
+        """The units of these metrics' values: `percent (NLL: nats)`, or `RMSE in m` where none is told in percent."""
+        return self._units({name: self.unit(name).values for name in names}, PERCENT.values)
+
+    def difference_units(self, names: Iterable[str]) -> str:
+        """The units of their differences: `points (NLL: nats)`."""
+        return self._units({name: self.unit(name).differences for name in names}, PERCENT.differences)
+
+    def _units(self, words: Mapping[str, str], usual: str) -> str:
+        """The usual unit, if any has it, and the others by their titles; nothing where no unit has a word."""
+        others = {self.title(name): word for name, word in words.items() if word != usual}
+        if len(others) < len(words):
+            exceptions = "; ".join(f"{title}: {word or 'as it is'}" for title, word in others.items())
+            return with_unit(usual, exceptions, "{} ({})")
+        return listed([f"{title} in {word}" for title, word in others.items() if word])
+
+    def lower_words(self, names: Iterable[str]) -> str:
+        """`For NLL and ECE lower is better.`; nothing where more is better of all of them."""
+        titles = listed([self.title(name) for name in names if self.is_lower_better(name)])
+        return f"For {titles} lower is better." if titles else ""
 
 
-def is_lower_better(name: str) -> bool:
-    """Whether a smaller number is a gain."""
-    return name in LOWER_IS_BETTER
+def metrics_of(plan: Mapping[str, Any]) -> MetricTable:
+    """The metrics of a recorded plan; of one that was recorded without them, those of its kind of work.
 
-
-def value(name: str, mean: float, sd: float = math.nan) -> str:
-    """The store's number as documents have it: `84.22 ± 0.31` in percent, `0.512 ± 0.004` in nats."""
-    told = unit(name)
-    return number(told.scale * mean, told.scale * sd, told.decimals)
-
-
-def difference(name: str, mean: float, sd: float = math.nan) -> str:
-    """A difference, in the unit of the columns that hold it: `+0.75 ± 0.10`."""
-    return change(mean, sd, unit(name).decimals)
-
-
-def difference_columns(name: str, role: str) -> tuple[str, str]:
-    """The columns with the mean and the sd of the differences to the parent or to the baseline."""
-    start, suffix = f"{name}_vs_{role}", unit(name).suffix
-    return f"{start}{suffix}", f"{start}_sd{suffix}"
-
-
-def interval_columns(name: str, role: str) -> tuple[str, str]:
-    """The columns with the ends of the 95 % interval of the mean difference."""
-    start, suffix = f"{name}_vs_{role}", unit(name).suffix
-    return f"{start}_low{suffix}", f"{start}_high{suffix}"
+    Raises StoreError where that kind is not known here.
+    """
+    margin, known = float(plan.get("margin", MARGIN)), {field.name for field in fields(Metric)}
+    recorded = [Metric(**{name: value for name, value in row.items() if name in known}) for row in plan.get("metrics") or ()]
+    if recorded:
+        return MetricTable(recorded, margin)
+    task = plan.get("task", DEFAULT)
+    if task not in TASKS:
+        raise StoreError(f"found a study of the kind {task!r} without its metrics; expected one of {', '.join(TASKS)}")
+    return MetricTable(load_task(task).metrics(margin), margin)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from ablation.errors import ConfigError
-from ablation.randomness import numpy_generator
+from ablation.system.randomness import numpy_generator
 from ablation.techniques.technique import Technique
 
 Indices = Literal["seeded", "historical"]

@@ -3,7 +3,6 @@
 timm takes many seconds to import, so it is imported where a model is made; a plan that needs none stays quick.
 """
 
-import hashlib
 import importlib.util
 import re
 from functools import cache
@@ -18,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ablation.errors import ConfigError, DataError, nearest
-from ablation.randomness import key
+from ablation.system.randomness import key
 from ablation.techniques.convolutions import trim
 from ablation.techniques.technique import Technique
 
@@ -145,12 +144,6 @@ def _check_names(model: nn.Module, weights_file: Path) -> None:
     differing = sorted((found ^ set(model.state_dict())) - classifier_names(model))
     if differing:
         raise ValueError(f"{'it has' if differing[0] in found else 'it has no'} {differing[0]}")
-
-
-def digest_of_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -71,6 +71,11 @@ class Technique(BaseModel):
         return name
 
 
+def dump(settings: Technique) -> dict[str, Any]:
+    """The settings as plain data, under the names that the file uses."""
+    return settings.model_dump(by_alias=True)
+
+
 Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has lists only, so a tuple field must take them
 
 

@@ -1,1 +1,1 @@
-"""What is recorded of a study, and where."""
+"""The store of what is recorded, and the only room that knows MLflow. What is written into it, `running.recorder` decides."""

@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ablation.errors import StoreError, nearest
-from ablation.files import to_disk
+from ablation.system.files import to_disk
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 PLAN = "plan.json"

@@ -1,1 +1,1 @@
-"""The loop, the step, and what is saved between them."""
+"""One stage trained and tested: settings, the loop, the step, states, checkpoints, evaluation. Which stages there are, planning says."""

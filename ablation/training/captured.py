@@ -47,7 +47,7 @@ def suits(plain: PlainStep, num_steps: int, *, deterministic: bool) -> bool:
 
 
 class CapturedStep:
-    """A step that is compiled, recorded or both, and proved, at its first batch, and used from then on; where that fails, the plain one."""
+    """A step that is compiled, recorded or both and verified at its first batch, then used; where that fails, the plain one."""
 
     def __init__(self, plain: PlainStep, record: Record | None, make: Make | None = None) -> None:
         self.plain, self._ways, self._is_a_must = plain, ways(record, make), record is None
@@ -61,7 +61,7 @@ class CapturedStep:
         """
         batch = (images_BCHW, targets_BC, sampled_C)
         if not self.kind:
-            self._used, self.kind = proved(self.plain, self._ways, batch)
+            self._used, self.kind = verified(self.plain, self._ways, batch)
             if self._used is None and self._is_a_must:
                 raise TrainingError("bug", f"compile is true, but the compiled step cannot be used ({self.kind}); expected compile: false")
         if self._used is None or not self._used.fits(batch):  # as a shorter last batch
@@ -184,21 +184,21 @@ def ways(record: Record | None, make: Make | None) -> list[Way]:
     return found
 
 
-def proved(plain: PlainStep, possible: list[Way], batch: Batch) -> tuple[Recorded | Compiled | None, str]:
+def verified(plain: PlainStep, possible: list[Way], batch: Batch) -> tuple[Recorded | Compiled | None, str]:
     """The first way that does what the plain step does, and its name; or nothing and why the plain one stays.
 
     Either way training goes on as if nothing had been. Where the first way failed and another did not, the name says why.
     """
     snapshot, problems, problem = Snapshot(plain), "", ""
-    expected: Trial | None = None
+    expected: TrialResult | None = None
     of_loss, of_moves = TOLERANCES[plain.precision.name]
     for name, prepare in possible:
         step = None  # before the next is recorded: a graph that goes later takes workspaces of its stream with it
         try:
-            expected = expected or tried(plain, batch, snapshot)
+            expected = expected or trial_steps(plain, batch, snapshot)
             step = prepare(plain, batch)
             snapshot.restore()
-            problem = difference(expected, tried(step, batch, snapshot), of_loss, of_moves if name == CAPTURED else OTHER_KERNELS)
+            problem = difference(expected, trial_steps(step, batch, snapshot), of_loss, of_moves if name == CAPTURED else OTHER_KERNELS)
         except Exception as error:  # whatever it is, the plain step either meets it too or can do without
             problem = f"{type(error).__name__}: {error}"
         if step is not None and not problem:
@@ -269,14 +269,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialResult:
     """What two steps came to."""
 
     losses: list[float]
     moved: dict[str, Tensor]
 
 
-def tried(step: PlainStep | Recorded | Compiled, batch: Batch, snapshot: Snapshot) -> Trial:
+def trial_steps(step: PlainStep | Recorded | Compiled, batch: Batch, snapshot: Snapshot) -> TrialResult:
     """What two steps come to, the second with images in another order and half the learning rate; all of it is put back.
 
     One step would not show what a recording froze: draws, learning rate, images, the number of the step.
@@ -285,12 +285,12 @@ def tried(step: PlainStep | Recorded | Compiled, batch: Batch, snapshot: Snapsho
     losses = [float(step(images_BCHW, targets_BC, sampled_C))]
     set_lr(snapshot.plain.optimizer, snapshot.lr / 2)
     losses.append(float(step(images_BCHW.flip(0), targets_BC, sampled_C)))
-    trial = Trial(losses, snapshot.moved())
+    trial = TrialResult(losses, snapshot.moved())
     snapshot.restore()
     return trial
 
 
-def difference(expected: Trial, found: Trial, of_loss: float, of_moves: float) -> str:
+def difference(expected: TrialResult, found: TrialResult, of_loss: float, of_moves: float) -> str:
     """In what the two trials differ by more than the tolerances, or nothing."""
     for one, other in zip(expected.losses, found.losses, strict=True):
         if not abs(one - other) <= of_loss * abs(one):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ablation.files import to_disk
+from ablation.system.files import to_disk
 
 FINAL = "final.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -109,20 +109,6 @@ def sound(path: Path) -> Saved | None:
         with contextlib.suppress(FileNotFoundError):
             path.replace(path.with_name(f"{path.name}.damaged"))
     return found
-
-
-def sealed(about: Mapping[str, Any]) -> str:
-    """Plain data as JSON that has its own checksum in it."""
-    return json.dumps({**about, SUM: checksum({}, about)})
-
-
-def unsealed(text: str) -> dict[str, Any] | None:
-    """The data in what `sealed` made, or nothing where any of it has changed since."""
-    try:
-        about = dict(json.loads(text))
-        return about if about.pop(SUM) == checksum({}, about) else None
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

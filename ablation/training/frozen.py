@@ -13,9 +13,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from ablation.config import WATCHERS, Settings, Stage
 from ablation.techniques.models import classifier_names, classifier_of
 from ablation.training import checkpoints
+from ablation.training.settings import WATCHERS, Settings, Stage
 from ablation.training.step import Precision
 
 SPARE_BYTES = 2**31  # what is left free of the disk
@@ -26,13 +26,13 @@ Batches = Generator[tuple[Tensor, Tensor], None, None]
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FeatureCache:
     """A folder with tensors that several trainings of one study need alike; without a folder, each makes its own."""
 
     folder: Path | None = None
     sharers: int = 0  # how many trainings take each epoch's features
 
-    def take(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def get(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of that name; made now, by one process, where they do not lie there."""
         if self.folder is None:
             return make()
@@ -48,7 +48,7 @@ class Shelf:
                     checkpoints.write(path, made, {})
             return made
 
-    def done_with(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Take note that a training needs the tensors of that name no more; the last one deletes them."""
         if self.folder is None:
             return
@@ -91,9 +91,9 @@ def plain_name(model: nn.Module, source: str, settings: Settings, split: str, vi
     return name_of(digest_of(model), source, settings.model.model_dump(mode="json"), settings.precision, resize, split, repr(view))
 
 
-def taken(shelf: Shelf, name: str, look: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """The features of that name, made by `look` where they do not lie on the shelf."""
-    return shelf.take(name, lambda: {"features": look()})["features"].to(device)
+def cached(cache: FeatureCache, name: str, look: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """The features of that name, made by `look` where they do not lie in the cache."""
+    return cache.get(name, lambda: {"features": look()})["features"].to(device)
 
 
 @torch.no_grad()
@@ -128,13 +128,13 @@ def classified(classifier: nn.Module, features_NF: Tensor, precision: Precision,
         return torch.cat([classifier(part_BF).float() for part_BF in torch.split(features_NF, size)])
 
 
-def fed(shelf: Shelf, name: str, made: Batches, slices: Sequence[slice], device: torch.device) -> Batches:
-    """The batches of features and targets of that name, from the shelf where they lie on it, else as `made` makes them."""
+def fed(cache: FeatureCache, name: str, made: Batches, slices: Sequence[slice], device: torch.device) -> Batches:
+    """The batches of features and targets of that name, from the cache where they lie in it, else as `made` makes them."""
 
     def make() -> dict[str, Tensor]:
         pairs = list(made)
         return {"features": torch.cat([one for one, _ in pairs]), "targets": torch.cat([one for _, one in pairs])}
 
-    found = {what: tensor.to(device) for what, tensor in shelf.take(name, make).items()}
-    shelf.done_with(name)
+    found = {what: tensor.to(device) for what, tensor in cache.get(name, make).items()}
+    cache.release(name)
     return ((found["features"][batch], found["targets"][batch]) for batch in slices)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablation.randomness import generator
+from ablation.system.randomness import generator
 from ablation.techniques.augmentations import Resize
+from ablation.training.settings import Settings
 
 Draws = list[dict[str, Tensor]]
 
@@ -85,3 +86,8 @@ def on_device(tables: dict[str, Tensor], device: torch.device) -> dict[str, Tens
 def sliced(draws: Draws, batch: slice) -> Draws:
     """The batch's part of an epoch's parameters."""
     return [{name: table[batch] for name, table in drawn.items()} for drawn in draws]
+
+
+def images_of(settings: Settings) -> Images:
+    """The way from stored pixels to the model's input."""
+    return Images(settings.augment, settings.model.image_size, *settings.model.normalisation)

@@ -11,28 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablation.config import Stage
 from ablation.errors import ConfigError, DataError, TrainingError
-from ablation.randomness import generator, key
+from ablation.system.randomness import generator, key
 from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
 from ablation.training.captured import CapturedStep, chosen
-from ablation.training.frozen import Batches, Shelf
+from ablation.training.frozen import Batches, FeatureCache
 from ablation.training.images import Images, on_device, sliced
 from ablation.training.pixels import Data
+from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, Precision, set_lr
+from ablation.training.work import Tracked
 
-
-@dataclass(frozen=True)
-class Tracked:
-    """An average that rides on the training since epoch `since`, and the splits on which its best epoch is kept."""
-
-    id: str
-    technique: Any
-    since: int
-    best_on: tuple[str, ...] = ()
+WATCHED = {"validation": "val", "test": "watched/test"}  # split -> where its curves are in the store
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,8 @@ class Setup:
     precision: Precision
     tracked: tuple[Tracked, ...]
     device: torch.device
-    shelf: Shelf
-    source: str  # which images these are, for what lies on the shelf
+    features: FeatureCache
+    source: str  # which images these are, by which cached features are told apart
 
 
 @dataclass
@@ -98,14 +91,14 @@ def moving(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in trained | buffers}
 
 
-def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[State], None]) -> None:
-    """Train from the state's epoch up to `until` (of this stage), calling `after_epoch` at each boundary.
+def train_epochs(setup: Setup, state: State, end_epoch: int, after_epoch: Callable[[State], None]) -> None:
+    """Train from the state's epoch up to `end_epoch` (of this stage), calling `after_epoch` at each boundary.
 
     Raises TrainingError ("nan") where an epoch's mean loss is no finite number.
     """
     backbone = _frozen_backbone(setup, state.model)
-    scout, step = Scout(setup, state.model, backbone), _step(setup, state, until, backbone)
-    while state.epoch < until:
+    evaluator, step = EpochEvaluator(setup, state.model, backbone), _step(setup, state, end_epoch, backbone)
+    while state.epoch < end_epoch:
         began = time.time()
         loss, num_images = _train_epoch(setup, state, backbone, step)
         state.step = step.kind
@@ -116,22 +109,19 @@ def train_epochs(setup: Setup, state: State, until: int, after_epoch: Callable[[
                 "nan", f"the training loss became {loss} in epoch {epoch + 1}; a lower optimizer.lr or precision: fp32 may help"
             )
         state.epoch += 1
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "loss": loss,
-            "lr": _lr(setup.stage, state.epoch - 1),
-            "images_per_second": num_images / max(seconds, 1e-9),
-        }
-        row |= scout.look(state, epoch)
-        state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
+        images_per_second = num_images / max(seconds, 1e-9)
+        values = {"train/loss": loss, "train/lr": _lr(setup.stage, state.epoch - 1), "time/images_per_second": images_per_second}
+        values |= evaluator.evaluate(state, epoch)
+        about = {"epoch": epoch, "rate": images_per_second, "values": values}
+        state.history.append(about | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)
 
 
-def _step(setup: Setup, state: State, until: int, backbone: "Backbone | None") -> PlainStep | CapturedStep:
+def _step(setup: Setup, state: State, end_epoch: int, backbone: "Backbone | None") -> PlainStep | CapturedStep:
     """What trains on a batch until that epoch: the whole model, or the classifier on a frozen backbone's features."""
     settings, net = setup.stage.settings, backbone.classifier if backbone else state.model
     plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
-    num_steps = (until - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
+    num_steps = (end_epoch - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
     return chosen(plain, num_steps, deterministic=settings.deterministic, is_compiled=settings.compile and backbone is None)
 
 
@@ -230,9 +220,9 @@ class Backbone:
         place = [epoch.place, span] if by_length else []
         name = frozen.name_of(self.digest, self.setup.source, frozen.before_backbone(settings), self.setup.seed, epoch.epoch, place)
         made = self._seen(epoch)
-        if self.setup.shelf.folder is None or epoch.slices[-1].stop * self.width > frozen.MOST_BYTES:
+        if self.setup.features.folder is None or epoch.slices[-1].stop * self.width > frozen.MOST_BYTES:
             return made  # batch by batch
-        return frozen.fed(self.setup.shelf, name, made, epoch.slices, self.setup.device)
+        return frozen.fed(self.setup.features, name, made, epoch.slices, self.setup.device)
 
     def _seen(self, epoch: _Epoch) -> Batches:
         with closing(epoch.batches()) as batches_shown:
@@ -242,10 +232,10 @@ class Backbone:
     def plain(self, split: str, data: Data, average: Mapping[str, Tensor] | None = None, average_id: str = "") -> Tensor:
         """The features of a split's images as they are, N x F, under the backbone of the weights or of an average."""
         if (split, average_id) not in self._plain:
-            with borrowed(self.model, average):
+            with swapped_weights(self.model, average):
                 look = partial(features, self.model, data, self.setup.images, self.setup.precision, IDENTITY)
                 name = frozen.plain_name(self.model, self.setup.source, self.setup.stage.settings, split, IDENTITY)
-                self._plain[split, average_id] = frozen.taken(self.setup.shelf, name, look, self.setup.device)
+                self._plain[split, average_id] = frozen.cached(self.setup.features, name, look, self.setup.device)
         return self._plain[split, average_id]
 
 
@@ -289,33 +279,34 @@ def _pairs(model: nn.Module, stage: Stage, average: dict[str, Tensor]) -> tuple[
     return [average[name] for name in changing], list(changing.values())
 
 
-class Scout:
+class EpochEvaluator:
     """Looks at the watched splits after each epoch, with the weights of every average, and keeps the best."""
 
     def __init__(self, setup: Setup, model: nn.Module, backbone: Backbone | None) -> None:
         self.setup, self.model, self.backbone = setup, model, backbone
 
-    def look(self, state: State, epoch: int) -> dict[str, Any]:
-        """The epoch's accuracies by split and average, to be added to its row."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
-        for one in self.setup.tracked:
+    def evaluate(self, state: State, epoch: int) -> dict[str, float]:
+        """The epoch's numbers, each by its curve's name and the average that it is of: `val/accuracy|none`."""
+        values: dict[str, float] = {}
+        for tracked in self.setup.tracked:
             for split, data in self.setup.watched.items():
-                if split != "validation" and split not in one.best_on:
+                if split != "validation" and split not in tracked.best_on:
                     continue
-                values = accuracies(self._logits(split, data, one.id, state.averages.get(one.id)), data.labels_N)
-                found.setdefault(split, {})[one.id] = values
-                if split in one.best_on:
-                    self._keep_best(state, f"{one.id}|{split}", values["accuracy"], epoch, state.averages.get(one.id))
-        return found
+                average = state.averages.get(tracked.id)
+                scores = accuracies(self._logits(split, data, tracked.id, average), data.labels_N)
+                values |= {f"{WATCHED[split]}/{name}|{tracked.id}": score for name, score in scores.items()}
+                if split in tracked.best_on:
+                    self._keep_best(state, f"{tracked.id}|{split}", scores["accuracy"], epoch, average)
+        return values
 
     def _logits(self, split: str, data: Data, average_id: str, average: Mapping[str, Tensor] | None) -> Tensor:
         """The logits of a split's images with the weights or an average of them."""
         images, precision = self.setup.images, self.setup.precision
         if self.backbone is None:
-            with borrowed(self.model, average):
+            with swapped_weights(self.model, average):
                 return predict(self.model, data, images, precision, IDENTITY)
         features_NF = self.backbone.plain(split, data, average, average_id)
-        with borrowed(self.model, average):
+        with swapped_weights(self.model, average):
             return frozen.classified(self.backbone.classifier, features_NF, precision, images.at_once)
 
     def _keep_best(self, state: State, name: str, score: float, epoch: int, average: dict[str, Tensor] | None) -> None:
@@ -325,7 +316,7 @@ class Scout:
             state.best[name] = Best(score, epoch, {key: tensor.detach().clone() for key, tensor in tensors.items()})
 
 
-class borrowed:  # noqa: N801  it reads as a context
+class swapped_weights:  # noqa: N801  it reads as a context
     """The model with other weights and in eval mode, for a while."""
 
     def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor] | None) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ablation.data.found import few, printable
 from ablation.errors import DataError
-from ablation.worker import failure
+from ablation.system.failures import failure
 from tests.data.made import class_tree, opened, picture, save
 from tests.tiny import Planned, write
 
@@ -202,7 +202,7 @@ def test_few_images_are_enough(tmp_path, num_images):
 def test_a_batch_of_one_image_is_told(tmp_path):
     """Batch normalisation has nothing to compare a single image with; the failure says what to set."""
     study = planned(tmp_path, {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}, batch_size=1)
-    with pytest.raises(ValueError, match="more than 1 value") as error:
+    with pytest.raises(DataError, match="a batch is a single image") as error:
         study.carry_out()
     told = failure(error.value)
     assert (told["failure"], told["log"]) == ("data", "")

@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from ablation.plan import Past, describe, make_plan
-from ablation.report.attribution import ATTRIBUTION, CONDITIONS, EFFECTS, attribution, conditions, effects, shapley, trades
-from ablation.report.differences import differences as all_differences
+from ablation.report.statistics.attribution import ATTRIBUTION, CONDITIONS, EFFECTS, attribution, conditions, effects, shapley, trades
+from ablation.report.statistics.differences import differences as all_differences
 from tests.studies import BASE, study, surroundings
 
 METRIC = "test/accuracy"

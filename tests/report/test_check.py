@@ -7,9 +7,9 @@ import pytest
 
 from ablation import report
 from ablation.errors import ConfigError
-from ablation.report import check as checking
-from ablation.report.check import lines
-from ablation.report.documents import SUFFIXES, gather
+from ablation.report.documents import check as checking
+from ablation.report.documents.check import lines
+from ablation.report.documents.writing import SUFFIXES, gather
 from ablation.report.sections import Shown, made_by
 from tests.report.studies import arm, study
 from tests.tiny import write

@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from ablation.errors import AblateError, ConfigError
-from ablation.report import comparing
+from ablation.report.documents import comparing
 from tests.report.studies import LADDER, arm, study
 
 STAGE = {

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from ablation.report.differences import CLASS_COLUMNS, COLUMNS, SAME, class_differences, comparisons, differences, verdicts
+from ablation.report.statistics.differences import CLASS_COLUMNS, COLUMNS, SAME, class_differences, comparisons, differences, verdicts
 from tests.report.studies import arm
 
 NAN = math.nan

@@ -11,8 +11,8 @@ from scipy import stats
 
 from ablation import report
 from ablation.errors import ConfigError, DataError
-from ablation.evaluation import NUM_BINS
-from ablation.report import documents
+from ablation.training.evaluation import NUM_BINS
+from ablation.report.documents import writing as documents
 from ablation.report.sections.claims import claim
 from tests.report.studies import CLASSES, LADDER, arm, cells, study
 

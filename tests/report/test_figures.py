@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from ablation.report import figures, tables
+from ablation.report import figures
+from ablation.report.frames import tables
 from ablation.report.figures import classes, cost, curves, differences, matrices, page, reliability, style, waterfall
 from tests.report.studies import LADDER, arm, study
 

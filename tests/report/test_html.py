@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from ablation import report
-from ablation.report.documents import gather
-from ablation.report.html import LARGEST_SVG, data_uri, page, slug, stored
-from ablation.report.section import Section
+from ablation.report.documents.writing import gather
+from ablation.report.documents.html import LARGEST_SVG, data_uri, page, slug, stored
+from ablation.report.sections.section import Section
 from ablation.report.sections import Shown, sections
 from tests.report.studies import LADDER, arm, study
 

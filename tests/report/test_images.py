@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from ablation import evaluation
-from ablation.report import images
-from ablation.report.differences import comparisons
+from ablation.training import evaluation
+from ablation.report.statistics import images
+from ablation.report.statistics.differences import comparisons
 from tests.report.studies import arm
 
 NUM_CLASSES = 4

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ablation import report
-from ablation.report import latex
-from ablation.report.documents import gather
-from ablation.report.references import References
+from ablation.report.documents import latex
+from ablation.report.documents.writing import gather
+from ablation.report.frames.references import References
 from ablation.report.sections import Shown
 from tests.report.studies import LADDER, arm, study
 

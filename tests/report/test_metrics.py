@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ablation import evaluation
+from ablation.training import evaluation
 from ablation.report import metrics
 
 

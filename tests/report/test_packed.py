@@ -14,7 +14,7 @@ import pytest
 
 from ablation import looking, report
 from ablation.errors import AblateError, StoreError
-from ablation.report import packed
+from ablation.report.frames import packed
 from ablation.tracking.store import Point, Store
 from tests.recorded import record
 from tests.report.studies import study as made_study

@@ -1,6 +1,6 @@
 """Which arms score by distances."""
 
-from ablation.report.posthoc import distance_arms
+from ablation.report.frames.posthoc import distance_arms
 from tests.report.studies import arm
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablation.errors import ConfigError
-from ablation.report.references import chain_names, find_arm, read
+from ablation.report.frames.references import chain_names, find_arm, read
 from tests.report.studies import arm, study
 
 ARMS = [

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import classification_report
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from ablation.report import statistics
+from ablation.report.statistics import descriptive as statistics
 
 ARMS = pd.DataFrame({"arm": ["a", "b"], "parent": ["", "a"], "baseline": ["", "a"]})
 

@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from ablation import report
 from ablation.errors import StoreError
-from ablation.report import tables
+from ablation.report.frames import tables
 from tests.report.studies import CLASSES, LADDER, arm, study
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ablation.report import words
+from ablation import formatting as words
 
 
 @pytest.mark.parametrize(

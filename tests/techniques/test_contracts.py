@@ -2,8 +2,8 @@
 
 import pytest
 
-from ablation.contracts import CALLS, CONTRACTS, checks
 from ablation.errors import ConfigError
+from ablation.techniques.contracts import CALLS, CONTRACTS, checks
 from ablation.techniques.technique import FAMILIES, family, make
 
 REQUIRED = {  # what has no default
@@ -30,7 +30,9 @@ def identity(value):
     return value["name"] if isinstance(value, dict) else str(getattr(value, "name", value)).split(",")[0]
 
 
-@pytest.mark.parametrize(("kind", "spec", "contract"), [(*member, one) for member in MEMBERS for one in checks(member[0])], ids=identity)
+@pytest.mark.parametrize(
+    ("kind", "spec", "contract"), [(*member, promise) for member in MEMBERS for promise in checks(member[0])], ids=identity
+)
 def test_keeps_its_contracts(kind, spec, contract):
     """A member of a family keeps each of the family's promises."""
     contract.test(kind, spec)
@@ -39,13 +41,13 @@ def test_keeps_its_contracts(kind, spec, contract):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family_has_contracts(kind):
     """Each family but `data`, whose members need files, has promises of its own beside the ones that all give."""
-    own = [one for one in checks(kind) if len(one.families) < len(CALLS)]
-    assert (kind == "data") == (not own)
+    own_promises = [promise for promise in checks(kind) if len(promise.families) < len(CALLS)]
+    assert (kind == "data") == (not own_promises)
 
 
 def test_contracts_are_told_apart():
     """Each promise is one sentence, and no two are the same."""
-    names = [one.name for one in CONTRACTS]
+    names = [promise.name for promise in CONTRACTS]
     assert len(set(names)) == len(names)
     assert all(len(name) > 20 and "\n" not in name for name in names)
 

@@ -11,17 +11,7 @@ from torch.nn import functional
 
 from ablation.errors import ConfigError
 from ablation.techniques import losses
-from ablation.techniques.losses import (
-    LDAM,
-    BalancedSoftmax,
-    CrossEntropy,
-    Equalization,
-    Focal,
-    LogitAdjusted,
-    Seesaw,
-    VectorScaling,
-    average,
-)
+from ablation.techniques.losses import LDAM, BalancedSoftmax, CrossEntropy, Equalization, Focal, LogitAdjusted, Seesaw, VectorScaling, average
 from ablation.techniques.technique import make
 
 COUNTS = torch.tensor([500, 100, 20, 5])

@@ -11,20 +11,7 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode, v2
 
 from ablation.errors import ConfigError
-from ablation.techniques.policies import (
-    NAMES,
-    NUM_RANDOM,
-    OPERATIONS,
-    POLICIES,
-    USUAL,
-    WIDE,
-    AutoAugment,
-    RandAugment,
-    Reach,
-    TrivialAugment,
-    magnitudes,
-    operated,
-)
+from ablation.techniques.policies import NAMES, NUM_RANDOM, OPERATIONS, POLICIES, USUAL, WIDE, AutoAugment, RandAugment, Reach, TrivialAugment, magnitudes, operated
 from ablation.techniques.technique import make
 
 SHAPES = [(8, 8), (9, 14), (32, 32)]

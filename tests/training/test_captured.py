@@ -17,8 +17,8 @@ from ablation.techniques.losses import TECHNIQUES, Equalization, Seesaw
 from ablation.training import captured, checkpoints
 from ablation.training.captured import CapturedStep, Snapshot, chosen, recorded_on_cuda, suits
 from ablation.training.step import PlainStep, Precision, set_lr
-from ablation.worker import Interrupted, run
-from tests.tiny import CPU, Planned, write
+from ablation.study.task import Interrupted
+from tests.tiny import CPU, Planned, write, run_job
 
 LR = 2**-8  # as a float32 it is the same number, and so is its half, the cosine's second epoch
 MODEL = {"name": "test_efficientnet", "image_size": 16, "drop": 0.1, "drop_path": 0.2}
@@ -164,7 +164,7 @@ def test_a_captured_training_gives_the_bits_of_the_plain_one(tmp_path, capturing
     assert (plain.record["step"], other.record["step"]) == ("plain", "captured")
     assert plain.tensors.keys() == other.tensors.keys()
     assert [name for name in plain.tensors if not torch.equal(plain.tensors[name], other.tensors[name])] == []
-    assert [row["loss"] for row in plain.record["history"]] == [row["loss"] for row in other.record["history"]]
+    assert [row["values"]["train/loss"] for row in plain.record["history"]] == [row["values"]["train/loss"] for row in other.record["history"]]
 
 
 def test_a_captured_training_goes_on_from_a_checkpoint(tmp_path, capturing):
@@ -174,7 +174,7 @@ def test_a_captured_training_goes_on_from_a_checkpoint(tmp_path, capturing):
     capturing()
     planned = Planned(write(tmp_path, "stopped", base=settings), tmp_path / "mlruns")
     with pytest.raises(Interrupted):
-        run(planned.jobs()[0], CPU, lambda _: None, lambda: True)
+        run_job(planned.jobs()[0], CPU, lambda _: None, lambda: True)
     assert planned.carry_out() == 1
     other = checkpoints.read(planned.last_stage("baseline") / checkpoints.FINAL)
     assert other.record["step"] == "captured"
@@ -252,7 +252,7 @@ def test_a_result_says_how_it_was_trained(tmp_path, capturing):
     capturing()
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     planned.carry_out()
-    assert json.loads((planned.result("baseline") / "result.json").read_text())["step"] == "captured"
+    assert json.loads((planned.result("baseline") / "result.json").read_text())["tags"]["step"] == "captured"
 
 
 # --- proof and falling back --------------------------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_a_stage_is_compiled_where_the_file_says_so(tmp_path, monkeypatch, is_co
     assert (planned.jobs()[0].key != other.jobs()[0].key) == is_compiled
     stopped = Planned(write(tmp_path, "stopped", base={"compile": is_compiled}), tmp_path / "mlruns-stopped")
     with pytest.raises(Interrupted):
-        run(stopped.jobs()[0], CPU, lambda _: None, lambda: True)
+        run_job(stopped.jobs()[0], CPU, lambda _: None, lambda: True)
     assert stopped.carry_out() == 1
     found = checkpoints.read(stopped.last_stage("baseline") / checkpoints.FINAL)
     assert [name for name in saved.tensors if not torch.equal(saved.tensors[name], found.tensors[name])] == []

@@ -12,9 +12,10 @@ from ablation.techniques.technique import family
 from ablation.training import checkpoints
 from ablation.training.loop import State
 from ablation.training.step import Precision
-from ablation.worker import Interrupted, _as_file, _load_optimizer, _setup, products
-from ablation.worker import run as run_job
-from tests.tiny import CPU, Planned, write
+from ablation.study.task import Interrupted
+from ablation.training.states import as_file, load_optimizer, make_setup
+from ablation.training.work import products
+from tests.tiny import CPU, Planned, write, run_job
 
 TENSORS = {"model/weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3), "half": torch.ones(2, dtype=torch.bfloat16)}
 RECORD = {"epoch": 2, "history": [{"loss": 0.1 + 0.2}], "products": ["optimizer"]}
@@ -111,7 +112,7 @@ def assert_equal_bits(one, other):
         mine, theirs = one[0][key], other[0][key]
         assert mine.tensors.keys() == theirs.tensors.keys()
         assert all(torch.equal(mine.tensors[name], theirs.tensors[name]) for name in mine.tensors)
-        assert [row["loss"] for row in mine.record["history"]] == [row["loss"] for row in theirs.record["history"]]
+        assert [row["values"]["train/loss"] for row in mine.record["history"]] == [row["values"]["train/loss"] for row in theirs.record["history"]]
         assert mine.record["best"] == theirs.record["best"]
     assert one[1] == other[1]
 
@@ -205,7 +206,7 @@ def test_a_parameter_without_a_gradient_has_no_moments(tmp_path):
     """A model may have weights that no gradient reaches: the moments of the others still come back to their own parameters."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     job = planned.jobs()[0]
-    setup = _setup(job, CPU)
+    setup = make_setup(job.work, CPU)
 
     def state_of(model):
         return State(model, torch.optim.AdamW(model.parameters(), lr=0.1), Precision("fp32").scaler(CPU))
@@ -213,9 +214,9 @@ def test_a_parameter_without_a_gradient_has_no_moments(tmp_path):
     state = state_of(torch.nn.ModuleDict({"idle": torch.nn.Linear(2, 3), "used": torch.nn.Linear(2, 3)}))
     state.model["used"](torch.ones(1, 2)).sum().backward()
     state.optimizer.step()
-    checkpoints.write(tmp_path / "file.safetensors", *_as_file(job, setup, state))
+    checkpoints.write(tmp_path / "file.safetensors", *as_file(job.work, setup, state))
     again = state_of(state.model)
-    _load_optimizer(again, checkpoints.read(tmp_path / "file.safetensors"))
+    load_optimizer(again, checkpoints.read(tmp_path / "file.safetensors"))
     before, after = state.optimizer.state_dict()["state"], again.optimizer.state_dict()["state"]
     assert before.keys() == after.keys() == {2, 3}
     assert all(torch.equal(before[i][what], after[i][what]) for i in before for what in before[i])

@@ -15,13 +15,16 @@ from sklearn.preprocessing import normalize
 
 from ablation.data import open_dataset, split
 from ablation.errors import ConfigError
-from ablation.matrix import load_study
+from ablation.study.resolving import load_study
 from ablation.techniques.technique import family
 from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints
 from ablation.training.loop import features
 from ablation.training.step import Precision
-from ablation.worker import _bare_model, _on_device, copy_into, images_of
+from ablation.training.states import bare_model
+from ablation.training.datasets import on_device
+from ablation.training.loop import copy_into
+from ablation.training.images import images_of
 from tests.tiny import CPU, Planned, write
 
 KEYS = {
@@ -130,11 +133,11 @@ def adjusted(tmp_path_factory):
     planned = Planned(write(folder, variants=POSTHOC, base=VALIDATED | {"average": "none"}), folder / "mlruns")
     assert planned.carry_out() == 3  # one training serves them all
     job = planned.jobs()[0]
-    settings = job.stage.settings
-    model = _bare_model(job, 10, settings.classifier)
-    copy_into(model, checkpoints.under("model", checkpoints.read(job.stages / job.key / checkpoints.FINAL).tensors))
+    settings = job.work.stage.settings
+    model = bare_model(job.work, 10, settings.classifier)
+    copy_into(model, checkpoints.under("model", checkpoints.read(job.work.stages / job.key / checkpoints.FINAL).tensors))
     model.eval()
-    seen = {part: _on_device(job.dataset, settings.data, 0, part, CPU) for part in ("train", "validation", "test")}
+    seen = {part: on_device(job.work.dataset, settings.data, 0, part, CPU) for part in ("train", "validation", "test")}
     look = {part: features(model, data, images_of(settings), Precision("fp32"), IDENTITY).numpy() for part, data in seen.items()}
     labels = {part: data.labels_N.numpy() for part, data in seen.items()}
     return planned, look, labels, model.classifier
@@ -321,6 +324,6 @@ def test_the_split_of_a_seed_has_validation_images_of_every_class(tmp_path):
     """What hyper-parameters are chosen on holds every class."""
     planned = Planned(write(tmp_path, base=VALIDATED), tmp_path / "mlruns")
     job = planned.jobs()[0]
-    dataset = open_dataset(job.dataset)
-    parts = split(dataset, job.stage.settings.data, 0)
+    dataset = open_dataset(job.work.dataset)
+    parts = split(dataset, job.work.stage.settings.data, 0)
     assert set(dataset.labels_N[parts.validation_N]) == set(range(10))

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ablation.config import Stage
+from ablation.training.settings import Stage
 from ablation.training import frozen, loop
-from ablation.training.frozen import Shelf
+from ablation.training.frozen import FeatureCache
 from ablation.training.step import Precision
 from tests.tiny import CPU, Planned, write
 
@@ -88,7 +88,7 @@ def test_heads_that_see_other_images_share_nothing(tmp_path, forwards):
     ladder = {name: {"stages": [FIRST, HEAD | stage]} for name, stage in changes.items()}
     planned = Planned(write(tmp_path, "four", base={"epochs": 4, "schedule": "constant"}, ladder=ladder), tmp_path / "mlruns")
     planned.carry_out()
-    assert not planned.workspace.shelf("four").exists()
+    assert not planned.workspace.features("four").exists()
     assert sum(forwards) == 4 * 2 * 192  # each head's epochs
     assert len({tuple(predictions(planned, name)["logit/0"]) for name in changes}) == 4
 
@@ -96,7 +96,7 @@ def test_heads_that_see_other_images_share_nothing(tmp_path, forwards):
 def test_features_go_when_the_last_head_has_had_them(tmp_path):
     """While heads are trained each epoch's features lie there once, and afterwards none do but those of the test images."""
     planned = heads(tmp_path, "gone")
-    left = [load_file(path) for path in planned.workspace.shelf("gone").glob("*.safetensors")]
+    left = [load_file(path) for path in planned.workspace.features("gone").glob("*.safetensors")]
     assert left
     assert not any("targets" in one for one in left)
 
@@ -158,15 +158,15 @@ def test_the_digest_is_the_backbone_s():
     assert frozen.digest_of(model) != before
 
 
-def test_the_shelf_makes_a_thing_once(tmp_path):
-    """What lies on the shelf is not made again, by whoever asks; without a folder everyone makes it."""
+def test_the_cache_makes_a_thing_once(tmp_path):
+    """What lies on the cache is not made again, by whoever asks; without a folder everyone makes it."""
     made = []
 
     def make():
         made.append(1)
         return {"features": torch.arange(6.0).view(3, 2)}
 
-    found = [frozen.taken(Shelf(folder), "one", lambda: make()["features"], CPU) for folder in (tmp_path / "x", tmp_path / "x", None)]
+    found = [frozen.cached(FeatureCache(folder), "one", lambda: make()["features"], CPU) for folder in (tmp_path / "x", tmp_path / "x", None)]
     assert len(made) == 2
     assert all(torch.equal(one, found[0]) for one in found)
 
@@ -174,7 +174,7 @@ def test_the_shelf_makes_a_thing_once(tmp_path):
 def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path, monkeypatch):
     """Where the disk is nearly full, the features are used and not kept."""
     monkeypatch.setattr(frozen.shutil, "disk_usage", lambda path: type("Usage", (), {"free": frozen.SPARE_BYTES})())
-    assert torch.equal(Shelf(tmp_path).take("one", lambda: {"x": torch.ones(2)})["x"], torch.ones(2))
+    assert torch.equal(FeatureCache(tmp_path).get("one", lambda: {"x": torch.ones(2)})["x"], torch.ones(2))
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -197,21 +197,21 @@ def test_many_heads_are_planned_on_few_trainings(tmp_path):
     assert len(arms) == 72
     only = Planned(tmp_path / "many.yaml", tmp_path / "mlruns", seeds=[0, 1], arms=arms)
     nodes = list(only.plan.nodes.values())
-    heads = [node for node in nodes if node.job.stage.train == "head"]
+    heads = [node for node in nodes if node.job.work.stage.train == "head"]
     assert len(heads) == 2 * 18
-    assert all(node.job.shelf for node in heads)
-    trained = [node for node in nodes if node.job.stage.train == "all"]
+    assert all(node.job.work.features for node in heads)
+    trained = [node for node in nodes if node.job.work.stage.train == "all"]
     assert sum(node.epochs for node in trained) == 2 * 2 * 8
     assert len({node.job.parent for node in trained if not node.job.parent}) == 1
     assert sum(not node.job.parent for node in trained) == 2 * 2
 
 
 def test_a_count_that_a_kill_has_cut_fails_no_training(tmp_path):
-    """The shelf is a help: where it cannot be read, the tensors are there and stay for a while."""
-    shelf = Shelf(tmp_path, 2)
-    shelf.take("epoch", lambda: {"features": torch.ones(2)})
+    """The cache is a help: where it cannot be read, the tensors are there and stay for a while."""
+    cache = FeatureCache(tmp_path, 2)
+    cache.get("epoch", lambda: {"features": torch.ones(2)})
     (tmp_path / "epoch.count").write_text("")
-    shelf.done_with("epoch")
-    assert torch.equal(shelf.take("epoch", dict)["features"], torch.ones(2))
-    shelf.done_with("epoch")
+    cache.release("epoch")
+    assert torch.equal(cache.get("epoch", dict)["features"], torch.ones(2))
+    cache.release("epoch")
     assert not (tmp_path / "epoch.safetensors").exists()

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from ablation.data import open_dataset, split
 from ablation.errors import ConfigError, DataError, TrainingError
-from ablation.randomness import generator, key
+from ablation.system.randomness import generator, key
 from ablation.techniques.models import classifier_of
 from ablation.techniques.technique import family
 from ablation.training import checkpoints
 from ablation.training.images import Images
 from ablation.training.loop import batches
 from ablation.training.step import resolve_precision
-from ablation.worker import _bare_model
+from ablation.training.states import bare_model
 from tests.tiny import BASE, CPU, Planned, write
 
 STILL = {"augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}  # the digits' own size: nothing is resized
@@ -65,7 +65,7 @@ def test_a_training_equals_a_plain_loop(tmp_path, base, ema):
     planned = Planned(file, tmp_path / "mlruns")
     planned.carry_out()
     saved = checkpoints.read(planned.last_stage("baseline") / checkpoints.FINAL)
-    settings, source = planned.study.arms[0].settings, planned.around.source(planned.study.arms[0], 0)
+    settings, source = planned.study.arms[0].settings, planned.preparation.source(planned.study.arms[0], 0)
     dataset = open_dataset(source.dataset)
     parts = split(dataset, settings.data, 0)
     labels_N = torch.from_numpy(dataset.labels_N[parts.train_N])
@@ -102,8 +102,8 @@ def test_a_training_equals_a_plain_loop(tmp_path, base, ema):
     for name, tensor in average.module.state_dict().items():
         torch.testing.assert_close(average_of(saved)[name], tensor, rtol=0, atol=1e-6)
     means = np.array(losses).reshape(2, -1).mean(axis=1)
-    np.testing.assert_allclose([row["loss"] for row in saved.record["history"]], means, atol=1e-5)
-    np.testing.assert_allclose([row["lr"] for row in saved.record["history"]], [3e-3, 1.5e-3])
+    np.testing.assert_allclose([row["values"]["train/loss"] for row in saved.record["history"]], means, atol=1e-5)
+    np.testing.assert_allclose([row["values"]["train/lr"] for row in saved.record["history"]], [3e-3, 1.5e-3])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_stages_without_a_restart_are_one_training(tmp_path, schedule):
     whole = trained(tmp_path, "whole", base=base)
     parts = trained(tmp_path, "parts", base=base, ladder={"baseline": {"stages": [{"epochs": 1}, {"epochs": 1}]}})
     assert differing(whole.tensors, parts.tensors) == set()
-    assert [row["lr"] for row in parts.record["history"]] == [row["lr"] for row in whole.record["history"]]
+    assert [row["values"]["train/lr"] for row in parts.record["history"]] == [row["values"]["train/lr"] for row in whole.record["history"]]
     assert parts.record["updates"] == whole.record["updates"]
 
 
@@ -183,7 +183,7 @@ def test_each_restart_acts(tmp_path, restart, acts_on):
     anew = trained(tmp_path, "anew", ladder={"baseline": {"stages": [stages[0], stages[1] | {"restart": [restart]}]}})
     assert bool(differing(model_of(on), model_of(anew))) == (acts_on == "model")
     assert differing(average_of(on), average_of(anew))
-    rates = [row["lr"] for row in anew.record["history"]]
+    rates = [row["values"]["train/lr"] for row in anew.record["history"]]
     assert rates == pytest.approx([3e-3, 3e-3] if restart == "schedule" else [3e-3, 1.5e-3])
 
 
@@ -282,7 +282,7 @@ def test_the_classifier_is_the_models_last_layer(tmp_path):
     """What `train: head` trains is what timm calls the classifier."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     job = planned.jobs()[0]
-    model = _bare_model(job, 10, job.stage.settings.classifier)
+    model = bare_model(job.work, 10, job.work.stage.settings.classifier)
     assert classifier_of(model) is model.classifier
     assert model.classifier.out_features == 10
 

@@ -91,7 +91,7 @@ def test_the_best_epoch_on_the_test_keeps_its_weights(tmp_path):
     base = {"select": "best_on_test", "epochs": 4, "optimizer": {"name": "adamw", "lr": 3e-2}, "average": "none"}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
     result = json.loads((planned.result("baseline") / "result.json").read_text())
-    watched = [row["test"]["none"]["accuracy"] for row in result["history"]]
+    watched = [row["values"]["watched/test/accuracy|none"] for row in result["history"]]
     table = predictions(planned, "baseline")
     assert (table["label"] == table["predicted"]).mean() == pytest.approx(max(watched))
     assert result["best"] == [max(watched), int(np.argmax(watched))]
@@ -103,7 +103,7 @@ def test_the_best_epoch_on_the_validation_keeps_its_weights(tmp_path, average):
     base = {"select": "best_on_validation", "epochs": 4, "average": average, "optimizer": {"name": "adamw", "lr": 3e-2}}
     base |= {"data": BASE["data"] | {"validation": 0.2}, "augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
-    settings, source = planned.study.arms[0].settings, planned.around.source(planned.study.arms[0], 0)
+    settings, source = planned.study.arms[0].settings, planned.preparation.source(planned.study.arms[0], 0)
     dataset = open_dataset(source.dataset)
     parts = split(dataset, settings.data, 0)
     assert len(parts.validation_N) == 40
@@ -114,6 +114,6 @@ def test_the_best_epoch_on_the_validation_keeps_its_weights(tmp_path, average):
     with torch.no_grad():
         predicted_N = model(((images_NCHW - mean_C) / sd_C).to(CPU)).argmax(1).numpy()
     history = json.loads((planned.result("baseline") / "result.json").read_text())["history"]
-    (name,) = history[0]["validation"]
-    best = max(row["validation"][name]["accuracy"] for row in history)
+    (name,) = [one for one in history[0]["values"] if one.startswith("val/accuracy|")]
+    best = max(row["values"][name] for row in history)
     assert (predicted_N == dataset.labels_N[parts.validation_N]).mean() == pytest.approx(best)

@@ -13,8 +13,8 @@ from ablation.report.figures.page import Page, cast
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.style import save
 from ablation.report.figures.waterfall import waterfall_pages
+from ablation.report.frames.tables import Frames, class_groups, train_counts
 from ablation.report.metrics import short_name
-from ablation.report.tables import Frames, class_groups, train_counts
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
 

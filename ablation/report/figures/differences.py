@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ablation.formatting import change
 from ablation.report import metrics
 from ablation.report.figures import style
 from ablation.report.figures.page import Cast, Page, family, numbered, some
-from ablation.report.words import change
 
 ARMS_PER_PAGE = 30
 ROLES = {"parent": "against its parent", "baseline": "against the baseline"}

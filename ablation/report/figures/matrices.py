@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ablation.report.figures import style
 from ablation.report.figures.page import Cast, Page, chunks, numbered, some
-from ablation.report.statistics import normalised
+from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ablation.report.figures import style
 from ablation.report.figures.page import Cast, Page, chunks, numbered, some
-from ablation.report.posthoc import distance_arms
+from ablation.report.frames.posthoc import distance_arms
 
 ARMS_PER_PAGE = 12
 NUM_BINS = 15

@@ -6,38 +6,42 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report import inference, metrics
-from ablation.report.differences import SAME
-from ablation.report.section import Section
+from ablation.formatting import counted, escaped, listed, shortened
+from ablation.report.frames.plan import Needs
 from ablation.report.sections.common import (
     BETTER,
     INCONCLUSIVE,
     NO_DIFFERENCE,
-    ON_TEST,
     WORSE,
     bullets,
     condition_of,
-    difference,
+    label_meaning,
     named,
     of_metric,
     paragraphs,
     seeds_needed,
 )
 from ablation.report.sections.content import Content
-from ablation.report.words import counted, escaped, listed, shortened
+from ablation.report.sections.section import Section
+from ablation.report.statistics import inference
+from ablation.report.statistics.differences import SAME
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
+CHANCE: Needs = frozenset({"classes", "counts"})  # what it takes to know how often guessing is right
 
 
-def claims(content: Content) -> Section:
+def claims(content: Content) -> list[Section]:
     """Two lists: what can be claimed, and what cannot."""
     rows = of_metric(content.frames.differences, content.name)
     can, cannot = list(_findings(content, rows)), list(_limits(content, rows))
-    told = f"Verdicts are of {escaped(metrics.title(content.name))}, at 0.05 after Holm's correction within each family of comparisons."
-    legend = f"(T): {ON_TEST}." if content.on_test & {*content.shown, *rows["against"]} else ""
+    start = f"Verdicts are of {escaped(content.metrics.title(content.name))}, at 0.05 after Holm's correction within each family of comparisons."
+    legend = f"(T): {label_meaning(content, 'selected on test')}." if content.on_test & {*content.shown, *rows["against"]} else ""
     limits = ("What cannot:", bullets(cannot)) if cannot else ()
-    return Section("What can be claimed", paragraphs(told if len(rows) else "", legend, bullets(can), *limits))
+    return [Section("What can be claimed", paragraphs(start if len(rows) else "", legend, bullets(can), *limits))]
+
+
+# --- what can be claimed -------------------------------------------------------------------------------------------------------
 
 
 def _findings(content: Content, rows: pd.DataFrame) -> Iterator[str]:
@@ -61,14 +65,14 @@ def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str
     elif len(rows) and compared.empty:
         yield f"No arm is another training than {partner}."
     for word, verdict in (("Better", BETTER), ("Worse", WORSE)):
-        found = compared[compared["verdict"].str.startswith(verdict)]
-        sure = found[~found["verdict"].str.contains("t only", regex=False)]
-        yield from _named(content, sure, f"**{word} than {partner}**")
+        claimed = compared[compared["verdict"].str.startswith(verdict)]
+        confirmed = claimed[~claimed["verdict"].str.contains("t only", regex=False)]
+        yield from _named(content, confirmed, f"**{word} than {partner}**")
         yield from _named(
-            content, found.drop(sure.index), f"**{word} than {partner} by the t test only** (the sign-flip test does not confirm it)"
+            content, claimed.drop(confirmed.index), f"**{word} than {partner} by the t test only** (the sign-flip test does not confirm it)"
         )
     same = compared[compared["verdict"].str.startswith(NO_DIFFERENCE)]
-    yield from _named(content, same, f"**No difference beyond {content.margin:g} points from {partner}**")
+    yield from _named(content, same, f"**No difference beyond {content.margin} from {partner}**")
     undecided = int(compared["verdict"].str.startswith(INCONCLUSIVE).sum())
     if undecided:
         yield f"**Inconclusive against {partner}**: {undecided} of {counted(len(compared), 'comparison')}."
@@ -79,39 +83,42 @@ def _of_condition(content: Content, rows: pd.DataFrame, name: str) -> Iterator[s
     is_within = rows["against"].map(condition_of(content)) == name
     changed = rows[~is_within & (rows["pairs"] > 0)].to_dict("records")
     if changed:
-        told = [f"{named(content, row['against'])} by {difference(content.name, row)} ({row['verdict']})" for row in changed]
-        yield f"Condition {escaped(name)} changes {shortened(told, MOST_NAMED)}."
+        changes = [f"{named(content, row['against'])} by {content.difference(row)} ({row['verdict']})" for row in changed]
+        yield f"Condition {escaped(name)} changes {shortened(changes, MOST_NAMED)}."
     for role, partner in (("parent", "parents"), ("baseline", "baseline")):
-        own = rows[is_within & (rows["role"] == role)]
-        if len(own):
-            yield f"Under {escaped(name)}, against its own {partner}: {tally(own)}."
+        within = rows[is_within & (rows["role"] == role)]
+        if len(within):
+            yield f"Under {escaped(name)}, against its own {partner}: {tally(within)}."
 
 
 def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
     """The arms with their intervals, the largest difference first."""
     if not rows.empty:
         ordered = rows.loc[rows["mean"].abs().sort_values(ascending=False, kind="stable").index].to_dict("records")
-        told = [f"{named(content, row['arm'])} {difference(content.name, row)}" for row in ordered]
-        yield f"{start} ({len(told)}): {shortened(told, MOST_NAMED)}."
+        arms = [f"{named(content, row['arm'])} {content.difference(row)}" for row in ordered]
+        yield f"{start} ({len(arms)}): {shortened(arms, MOST_NAMED)}."
 
 
 def tally(rows: pd.DataFrame) -> str:
     """`3 better (1 by the t test only), 2 worse, 5 without a difference beyond 0.5, 15 inconclusive`."""
     verdicts = rows["verdict"]
     words = []
-    for start, told in ((BETTER, "better"), (WORSE, "worse"), (NO_DIFFERENCE, "without a difference beyond the margin")):
-        own = verdicts[verdicts.str.startswith(start)]
-        alone = int(own.str.contains("t only", regex=False).sum())
-        if len(own):
-            words.append(f"{len(own)} {told}" + (f" ({alone} by the t test only)" if alone else ""))
-    for found, told in (
+    for start, claim_words in ((BETTER, "better"), (WORSE, "worse"), (NO_DIFFERENCE, "without a difference beyond the margin")):
+        claimed = verdicts[verdicts.str.startswith(start)]
+        by_t_only = int(claimed.str.contains("t only", regex=False).sum())
+        if len(claimed):
+            words.append(f"{len(claimed)} {claim_words}" + (f" ({by_t_only} by the t test only)" if by_t_only else ""))
+    for is_such, other_words in (
         (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
         (verdicts == SAME, "of the same training"),
         (verdicts == "", "without a pair of seeds"),
     ):
-        number = int(found.sum())
-        words += [f"{number} {told}"] if number else []
+        number = int(is_such.sum())
+        words += [f"{number} {other_words}"] if number else []
     return listed(words) or "nothing to compare"
+
+
+# --- what cannot ---------------------------------------------------------------------------------------------------------------
 
 
 def _limits(content: Content, rows: pd.DataFrame) -> Iterator[str]:
@@ -135,19 +142,19 @@ def claim(pairs: int, tests: int) -> str:
     if pairs < needed:
         return f"{pairs} seeds cannot reach 0.05 by {FLIP} (the smallest p is {best}); {needed} can{after}."
     most = int(inference.LEVEL / inference.smallest_p(pairs))
-    told = f"With {pairs} seeds {FLIP} can reach p = {best} at best, which withstands Holm over up to {counted(most, 'comparison')}"
-    return f"{told}; the largest family has {tests}, for which {of_family} seeds are needed." if pairs < of_family else f"{told}."
+    reach = f"With {pairs} seeds {FLIP} can reach p = {best} at best, which withstands Holm over up to {counted(most, 'comparison')}"
+    return f"{reach}; the largest family has {tests}, for which {of_family} seeds are needed." if pairs < of_family else f"{reach}."
 
 
 def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     """How many seeds would find a difference as large as the margin, by family."""
     known = rows[rows["seeds_needed"].notna()]["seeds_needed"]
-    if not known.empty and metrics.unit(content.name) is metrics.FRACTION:
+    if not known.empty and content.has_margin:
         low, high = float(known.min()), float(known.max())
-        one = f"{'about ' if math.isfinite(low) else ''}{seeds_needed(low)} seeds are"
-        told = one if low == high else f"{seeds_needed(low)} to {seeds_needed(high)} seeds, depending on the family, are"
+        of_all = f"{'about ' if math.isfinite(low) else ''}{seeds_needed(low)} seeds are"
+        seeds = of_all if low == high else f"{seeds_needed(low)} to {seeds_needed(high)} seeds, depending on the family, are"
         yield (
-            f"To resolve {content.margin:g} points {told} needed (paired t test, 80 % power, at the first step of Holm's correction); "
+            f"To resolve {content.margin} {seeds} needed (paired t test, 80 % power, at the first step of Holm's correction); "
             f"the study has {len(content.plan['seeds'])}."
         )
 
@@ -166,11 +173,13 @@ def _marked(content: Content) -> Iterator[str]:
 
 
 def near_chance(content: Content) -> list[str]:
-    """The arms whose mean accuracy is hardly above guessing or always naming the largest class of the test images."""
-    share = chance(content.plan)
+    """The arms whose main metric, the share of right answers, is hardly above guessing or always naming the largest test class."""
+    if not content.facts >= CHANCE:
+        return []
+    share, column = chance(content.plan), f"{content.metrics.default}_mean"
     bound = share + min(share / 2, (1 - share) / 10)
     rows: Sequence[Mapping[Any, Any]] = content.frames.arms.to_dict("records")
-    return [row["arm"] for row in rows if math.isfinite(row["accuracy_mean"]) and row["accuracy_mean"] <= bound]
+    return [row["arm"] for row in rows if math.isfinite(row[column]) and row[column] <= bound]
 
 
 def chance(plan: Mapping[str, Any]) -> float:

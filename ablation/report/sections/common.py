@@ -1,27 +1,42 @@
-"""What several sections need: cells with differences, and links to figures and runs."""
+"""What several sections need: names with their marks, links to figures and runs, and lines of text."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ablation.report import inference, metrics
+from ablation.formatting import DASH, capitalised, escaped
+from ablation.report.frames.plan import Needs
 from ablation.report.sections.content import Content
-from ablation.report.words import DASH, escaped, interval
+from ablation.report.statistics import inference
 
 ROLES = ("parent", "baseline")
-ON_TEST = "chosen by looking at the test images, so too good by an unknown amount"
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
+# label -> its mark in the tables, and what it means whatever the arm
+LABELS = {
+    "bundle": ("B", "the change spans several families, so a difference belongs to all of them together"),
+    "budget": ("U", "more updates, {items} or trainable parameters than its parent"),
+    "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
+    "chosen": ("C", "each seed's run is another arm's, picked on the validation {items}"),
+    "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
+    "lag": ("L", "the averaged weights still hold much of the initial ones"),
+    "near chance": ("N", "hardly above guessing"),
+}
+
+
+def label_meaning(content: Content, label: str) -> str:
+    """What the label means; nothing where it is not one of those that are known."""
+    return LABELS[label][1].format(items=content.items) if label in LABELS else ""
 
 
 def named(content: Content, arm: str) -> str:
-    """The arm's name, with a mark where it was chosen on the test images: `swa (T)`."""
+    """The arm's name, with a mark where it was chosen on the test items: `swa (T)`."""
     return escaped(arm) + mark(content, arm)
 
 
 def mark(content: Content, *arms: str) -> str:
-    """What stands behind a name or number for which one of these arms was chosen on the test images."""
+    """What stands behind a name or number for which one of these arms was chosen on the test items."""
     return " (T)" if content.on_test & {*arms} else ""
 
 
@@ -34,13 +49,14 @@ def seeds_needed(number: float) -> str:
 
 def count(row: Mapping[Any, Any]) -> str:
     """The number of runs that are done, linked to the list of runs: `3`, or `2/3` where some are not."""
-    told = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
-    return f"[{told}](#runs)"
+    number = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
+    return f"[{number}](#runs)"
 
 
-def difference(name: str, row: Mapping[Any, Any]) -> str:
-    """`+0.75 [-0.10, +1.60]` of a row with pairs, mean, low and high; a dash where there is no pair."""
-    return interval(row["mean"], row["low"], row["high"], metrics.unit(name).decimals) if row["pairs"] else DASH
+def mean_and_sd(units: str) -> str:
+    """What a table's numbers are, after their units, if these have words."""
+    numbers = "mean ± standard deviation over n seeds"
+    return capitalised(f"{escaped(units)}, {numbers}" if units else numbers)
 
 
 def of_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -56,9 +72,14 @@ def counted_once(content: Content) -> pd.DataFrame:
     return runs.assign(run=runs["run_id"].where(runs["run_id"] != "", pd.Series(planned, index=runs.index))).drop_duplicates("run")
 
 
-def images(content: Content, *kinds: str) -> str:
+def pictures(content: Content, *kinds: str) -> str:
     """The pictures that show this, if they were drawn."""
-    return "\n\n".join(f"![{escaped(alt)}]({path})" for what in kinds for path, alt in content.figures.get(what, ()))
+    return "\n\n".join(f"![{escaped(alt)}]({path})" for kind in kinds for path, alt in content.figures.get(kind, ()))
+
+
+def lines_for(content: Content, lines: Iterable[tuple[str, Needs]]) -> list[str]:
+    """The lines for which the study has enough."""
+    return [line for line, needs in lines if needs <= content.facts]
 
 
 def bullets(lines: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report.metrics import short_name
-from ablation.report.references import References
-from ablation.report.tables import Frames
+from ablation.report.frames.plan import Needs, facts_of
+from ablation.report.frames.references import References
+from ablation.report.frames.tables import Frames
+from ablation.report.metrics import MetricTable, metrics_of, short_name
 
 MADE_BY = "ablate report "  # what the first line of a document begins with, after the mark of a comment
 
@@ -20,9 +21,9 @@ RECORDED = ("commit", "dirty", "versions", "hardware", "device", "precision", "s
 
 @dataclass(frozen=True)
 class Shown:
-    """What was asked for: the metric, globs of arms, a column to sort by, and the file of published figures."""
+    """What was asked for: the metric (none: the study's first headline), globs of arms, a column to sort by, and the published figures."""
 
-    metric: str = "test/accuracy"
+    metric: str = ""
     arms: tuple[str, ...] = ()
     sort: str = ""
     only_changed: bool = False
@@ -37,11 +38,35 @@ class Content:
     plan: Mapping[str, Any]
     superseded: Sequence[str]
     frames: Frames
-    metric: str
+    metric: str  # its full name
     references: References
     figures: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     options: Shown = field(default_factory=Shown)
     recorded: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *RECORDED]))  # per run, where it comes from
+
+    # --- the study -----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> MetricTable:
+        """The study's metrics."""
+        return metrics_of(self.plan)
+
+    @cached_property
+    def facts(self) -> Needs:
+        """What the study has beside its metrics."""
+        return facts_of(self.plan, self.frames.runs, self.frames.curves)
+
+    @property
+    def items(self) -> str:
+        """What the data consist of, in words."""
+        return "images" if "classes" in self.facts else "items"
+
+    @cached_property
+    def on_test(self) -> frozenset[str]:
+        """The plan's arms, shown or not, that were chosen by looking at the test items."""
+        return frozenset(arm["name"] for arm in self.plan["arms"] if "selected on test" in arm["labels"])
+
+    # --- the metric that differences are taken of ------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -49,9 +74,26 @@ class Content:
         return short_name(self.metric)
 
     @property
-    def margin(self) -> float:
-        """The points below which a difference is called none."""
-        return float(self.plan.get("margin", 0.5))
+    def has_margin(self) -> bool:
+        """Whether there is a difference of the metric below which two arms count as equal."""
+        return self.metrics.margin(self.name) is not None
+
+    @property
+    def margin(self) -> str:
+        """That difference in words: `0.5 points`."""
+        return self.metrics.margin_words(self.name)
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str], dict[Any, Any]]:
+        """(arm, role) -> the difference of the metric."""
+        rows = self.frames.differences[self.frames.differences["metric"] == self.name].to_dict("records")
+        return {(row["arm"], row["role"]): row for row in rows}
+
+    def difference(self, row: Mapping[Any, Any]) -> str:
+        """`+0.75 [-0.10, +1.60]` of a row of the metric; a dash where there is no pair."""
+        return self.metrics.interval(self.name, row)
+
+    # --- the arms that are shown -----------------------------------------------------------------------------------------------
 
     @cached_property
     def shown(self) -> list[str]:
@@ -64,17 +106,6 @@ class Content:
         by_name = {arm["name"]: arm for arm in self.plan["arms"]}
         return {name: by_name[name] for name in self.shown}
 
-    @cached_property
-    def pairs(self) -> dict[tuple[str, str], dict[Any, Any]]:
-        """(arm, role) -> the difference of the metric."""
-        rows = self.frames.differences[self.frames.differences["metric"] == self.name].to_dict("records")
-        return {(row["arm"], row["role"]): row for row in rows}
-
-    @cached_property
-    def on_test(self) -> frozenset[str]:
-        """The plan's arms, shown or not, that were chosen by looking at the test images."""
-        return frozenset(arm["name"] for arm in self.plan["arms"] if "selected on test" in arm["labels"])
-
     @property
     def unfinished(self) -> pd.DataFrame:
         """The runs of the shown arms that are not done."""
@@ -86,8 +117,8 @@ def made_by(content: Content) -> str:
 
     The line holds JSON, in which a text may be written so that it cannot end the comment.
     """
-    asked = {"study": content.study, **asdict(content.options), "figures": bool(content.figures)}
-    told = json.dumps(asked, ensure_ascii=True)
+    options = {"study": content.study, **asdict(content.options), "figures": bool(content.figures)}
+    line = json.dumps(options, ensure_ascii=True)
     for mark in ("<", ">", "--"):
-        told = told.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))
-    return MADE_BY + told
+        line = line.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))
+    return MADE_BY + line

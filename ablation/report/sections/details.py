@@ -9,58 +9,62 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report import metrics, statistics
-from ablation.report.metrics import title
-from ablation.report.references import References
-from ablation.report.section import Section
-from ablation.report.sections.common import bullets, counted_once, images, named, paragraphs
+from ablation.formatting import duration, escaped, listed, percent, setting, shortened, table
+from ablation.report.frames.plan import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
+from ablation.report.frames.references import References
+from ablation.report.sections.claims import CHANCE
+from ablation.report.sections.common import bullets, counted_once, lines_for, named, paragraphs, pictures
 from ablation.report.sections.content import RECORDED, Content
-from ablation.report.tables import class_groups, train_counts
-from ablation.report.words import duration, escaped, percent, setting, shortened, table
+from ablation.report.sections.section import Section, SectionSpec, sections_of
+from ablation.report.statistics import descriptive
 
 MOST_CLASSES_IN_A_MATRIX = 20
 MOST_CONFUSIONS = 10
 PROVENANCE = "Provenance"
+COUNTED: Needs = frozenset({"classes", "counts"})
 
 
-def details(content: Content) -> Section:
+def details(content: Content) -> list[Section]:
     """All of it, folded away."""
-    parts = [
-        changes(content),
-        labels(content),
-        per_class(content),
-        confusions(content),
-        distribution(content),
-        curves(content),
-        spending(content),
-        runs(content),
-        provenance(content),
-        reading(content),
-    ]
-    return Section("Details", "", tuple(part for part in parts if part.body or part.details))
+    specs = (
+        SectionSpec(changes),
+        SectionSpec(labels),
+        SectionSpec(per_class, needs=CLASSIFIED),
+        SectionSpec(confusions, needs=CLASSIFIED),
+        SectionSpec(distribution, needs=COUNTED),
+        SectionSpec(curves, needs=frozenset({"curves"})),
+        SectionSpec(spending),
+        SectionSpec(runs),
+        SectionSpec(provenance),
+        SectionSpec(reading),
+    )
+    return [Section("Details", "", tuple(sections_of(specs, content)))]
 
 
-def changes(content: Content) -> Section:
+def changes(content: Content) -> list[Section]:
     """Every setting that an arm changes from its parent, from what to what."""
     rows = [
         [named(content, name), named(content, arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
         for name, arm in content.planned.items()
         for path, (old, new) in arm["change"].items()
     ]
-    return Section("Changes", table(["arm", "parent", "setting", "from", "to"], rows, left=5) if rows else "")
+    return [Section("Changes", table(["arm", "parent", "setting", "from", "to"], rows, left=5))] if rows else []
 
 
-def labels(content: Content) -> Section:
+def labels(content: Content) -> list[Section]:
     """Every label of every arm, with its reason."""
     rows = [
         [named(content, name), escaped(label), escaped(why)]
         for name, arm in content.planned.items()
         for label, why in arm["labels"].items()
     ]
-    return Section("Labels", table(["arm", "label", "reason"], rows, left=3) if rows else "")
+    return [Section("Labels", table(["arm", "label", "reason"], rows, left=3))] if rows else []
 
 
-def per_class(content: Content) -> Section:
+# --- classes -------------------------------------------------------------------------------------------------------------------
+
+
+def per_class(content: Content) -> list[Section]:
     """One table per arm: precision, recall, F1 and support of every class, and their averages."""
     frames = content.frames
     averages = {str(arm): rows for arm, rows in frames.averages.groupby("arm", sort=False)}
@@ -70,47 +74,49 @@ def per_class(content: Content) -> Section:
         )
         for arm, rows in frames.per_class.groupby("arm", sort=False)
     ]
-    return Section("Per class", "Percent, mean ± standard deviation over n seeds." if tables else "", tuple(tables))
+    return [Section("Per class", "Percent, mean ± standard deviation over n seeds.", tuple(tables))] if tables else []
 
 
 def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, references: References) -> str:
     figures = ("precision", "recall", "f1")
     published = references.per_class.get(arm, {})
-    theirs = [f"published {name}" for name in ("precision", "recall", "F1") if published]
+    stated = [f"published {name}" for name in ("precision", "recall", "F1") if published]
     rows = []
     for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
         # an average that is not defined is blank, a class without test images has a dash
         values = [percent(row[name], row[f"{name}_sd"]) if np.isfinite(row[name]) or "average" not in row else "" for name in figures]
-        stated = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
-        rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *stated])
-    return table(["class", "group", "precision", "recall", "F1", "support", *theirs], rows, left=2)
+        others = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
+        rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *others])
+    return table(["class", "group", "precision", "recall", "F1", "support", *stated], rows, left=2)
 
 
-def distribution(content: Content) -> Section:
+def distribution(content: Content) -> list[Section]:
     """The images per class."""
     plan = content.plan
     groups = class_groups(plan)
     rows = [
         [escaped(name), escaped(groups.get(name, "")), str(train), str(test)]
-        for name, train, test in zip(plan["classes"], train_counts(plan), plan["test_counts"], strict=True)
+        for name, train, test in zip(classes_of(plan), train_counts(plan), plan["test_counts"], strict=True)
     ]
     body = table(["class", "group", f"train (seed {plan['seeds'][0]})", "test"], rows, left=2)
-    return Section("Class distribution", paragraphs(images(content, "classes"), body))
+    return [Section("Class distribution", paragraphs(pictures(content, "classes"), body))]
 
 
-def confusions(content: Content) -> Section:
+def confusions(content: Content) -> list[Section]:
     """The figures with the matrices where there are figures, and tables: the matrix, or the largest confusions of many classes."""
-    classes = list(content.plan["classes"])
+    classes = classes_of(content.plan)
     if len(classes) <= MOST_CLASSES_IN_A_MATRIX:
-        told, one = "Percent of each true class (row), all seeds together.", _matrix
+        legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
     else:
-        told, one = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together.", _largest_confusions
-    tables = [Section(f"{named(content, arm)}: confusions", one(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()]
-    return Section("Confusion matrices", paragraphs(images(content, "confusion"), told) if tables else "", tuple(tables))
+        legend, as_table = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together.", _largest_confusions
+    tables = [
+        Section(f"{named(content, arm)}: confusions", as_table(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()
+    ]
+    return [Section("Confusion matrices", paragraphs(pictures(content, "confusion"), legend), tuple(tables))] if tables else []
 
 
 def _matrix(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
-    shares_CC = statistics.normalised(counts_CC)
+    shares_CC = descriptive.normalised(counts_CC)
     names = [escaped(name) for name in classes]
     rows = [
         [name, *(f"{100 * share:.1f}" if np.isfinite(share) else "" for share in row)] for name, row in zip(names, shares_CC, strict=True)
@@ -119,7 +125,7 @@ def _matrix(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def _largest_confusions(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
-    shares_CC = np.nan_to_num(statistics.normalised(counts_CC))
+    shares_CC = np.nan_to_num(descriptive.normalised(counts_CC))
     np.fill_diagonal(shares_CC, 0)
     order = np.argsort(-shares_CC, axis=None, kind="stable")[:MOST_CONFUSIONS]
     cells = [divmod(int(cell), len(classes)) for cell in order]
@@ -127,26 +133,29 @@ def _largest_confusions(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]
     return table(["true", "predicted", "share"], rows, left=2)
 
 
-def curves(content: Content) -> Section:
+# --- training ------------------------------------------------------------------------------------------------------------------
+
+
+def curves(content: Content) -> list[Section]:
     """The figures with the training curves."""
-    pages = images(content, "curves")
-    return Section("Training curves", paragraphs("Mean over seeds, and a band from the lowest to the highest.", pages) if pages else "")
+    pages = pictures(content, "curves")
+    return [Section("Training curves", paragraphs("Mean over seeds, and a band from the lowest to the highest.", pages))] if pages else []
 
 
-def spending(content: Content) -> Section:
+def spending(content: Content) -> list[Section]:
     """What each arm took by itself and what it had from other runs, summed over its seeds; chosen arms train nothing."""
     columns = ["time/own", "time/shared", "epochs/own", "epochs/shared"]
     rows, once = (_trained(frame) for frame in (content.frames.runs, counted_once(content)))
     if rows.empty:
-        return Section("Time and epochs")
+        return []
     sums, total = rows.groupby("arm", sort=False)[columns].sum(), once[columns].sum()
     cells = [[named(content, str(arm)), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(total)]]
     saved = duration(float(total["time/shared"]))
-    told = f"Sharing saved {saved} of training. Shared time was spent once, by another run, for the same stage."
+    words = f"Sharing saved {saved} of training. Shared time was spent once, by another run, for the same stage."
     if len(once) < len(rows):
-        told += " Runs that several arms have in common count once among all arms."
+        words += " Runs that several arms have in common count once among all arms."
     body = table(["arm", "time", "shared time", "epochs", "shared epochs"], cells)
-    return Section("Time and epochs", paragraphs(images(content, "cost"), body, told))
+    return [Section("Time and epochs", paragraphs(pictures(content, "cost"), body, words))]
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +166,7 @@ def _spent(sums: pd.Series) -> list[str]:
     return [duration(sums["time/own"]), duration(sums["time/shared"]), f"{sums['epochs/own']:.10g}", f"{sums['epochs/shared']:.10g}"]
 
 
-def runs(content: Content) -> Section:
+def runs(content: Content) -> list[Section]:
     """Every planned run with its MLflow run's id."""
     name = content.name
     rows = [
@@ -166,15 +175,19 @@ def runs(content: Content) -> Section:
             str(row["seed"]),
             escaped(row["state"]),
             f"`{row['run_id']}`" if row["run_id"] else "",
-            metrics.value(name, row[content.metric]),
+            content.metrics.value(name, row[content.metric]),
             duration(row["time/own"]),
         ]
         for row in content.frames.runs.to_dict("records")
     ]
-    return Section("Runs", table(["arm", "seed", "state", "run", escaped(title(name)), "time"], rows, left=4))
+    title = escaped(content.metrics.title(name))
+    return [Section("Runs", table(["arm", "seed", "state", "run", title, "time"], rows, left=4))]
 
 
-def provenance(content: Content) -> Section:
+# --- provenance ----------------------------------------------------------------------------------------------------------------
+
+
+def provenance(content: Content) -> list[Section]:
     """Where the numbers come from, per group of runs that share it; and the runs that the newest plan no longer has."""
     plan = content.plan
     head = f"Planned {escaped(plan['created'])} by {_code(plan['command'])} from {_code(plan['file'])}."
@@ -186,12 +199,12 @@ def provenance(content: Content) -> Section:
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
     groups = [
-        _provenance_of(own, done["run_id"].nunique())
-        for _, own in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
+        _provenance_of(rows, done["run_id"].nunique())
+        for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
     ]
     superseded = [escaped(name) for name in content.superseded]
-    told = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
-    return Section(PROVENANCE, paragraphs(head, *groups, told))
+    left = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
+    return [Section(PROVENANCE, paragraphs(head, *groups, left))]
 
 
 def _provenance_of(rows: pd.DataFrame, total: int) -> str:
@@ -227,28 +240,44 @@ def day(start: object) -> str:
     return str(start)[:10]
 
 
-def reading(content: Content) -> Section:
-    """How every number here was made."""
-    sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
-    equal = f"; *no difference beyond {content.margin:g}* (two one-sided tests)" if metrics.unit(content.name) is metrics.FRACTION else ""
-    lines = [
-        "The test images were looked at once, after training, unless a label says otherwise.",
-        "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
-        "A dash is a number that does not exist (a group without classes, a difference without a pair); a blank is a run that is not done.",
-        "Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.",
-        "Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.",
-        "Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.",
-        "Confusion matrices are divided by the row's sum; a class without test images is an empty row.",
-        "A chosen arm trains nothing and has no time.",
-        "*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.",
-        f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to test; "
-        "*same training* (both names are one training).",
-        "*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.",
-    ]
-    return Section("How to read this", bullets(lines))
-
-
 def _code(text: object) -> str:
     """The text within backquotes, on one line."""
-    told = " ".join(str(text).replace("`", "'").split())
-    return f"`{told}`" if told else "not recorded"
+    line = " ".join(str(text).replace("`", "'").split())
+    return f"`{line}`" if line else "not recorded"
+
+
+# --- how to read it ------------------------------------------------------------------------------------------------------------
+
+
+def reading(content: Content) -> list[Section]:
+    """How every number here was made, and what there is none of."""
+    sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
+    margin = content.metrics.margin(content.name)
+    equal = f"; *no difference beyond {margin:g}* (two one-sided tests)" if margin is not None else ""
+    without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
+    lines: list[tuple[str, Needs]] = [
+        (f"The test {content.items} were looked at once, after training, unless a label says otherwise.", NOTHING),
+        (
+            "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
+            CLASSIFIED | {"groups"},
+        ),
+        (
+            f"A dash is a number that does not exist ({without_classes}a difference without a pair); a blank is a run that is not done.",
+            NOTHING,
+        ),
+        ("Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.", NOTHING),
+        ("Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.", NOTHING),
+        ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
+        ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
+        ("A chosen arm trains nothing and has no time.", NOTHING),
+        ("*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
+        (
+            f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
+            "test; *same training* (both names are one training).",
+            NOTHING,
+        ),
+        ("*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.", CHANCE),
+    ]
+    absent = [words for fact, words in ABSENT.items() if fact not in content.facts]
+    missing = [f"Left out, since the study does not record it: what is made of {listed(absent)}."] if absent else []
+    return [Section("How to read this", bullets([*lines_for(content, lines), *missing]))]

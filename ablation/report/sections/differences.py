@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.report import metrics
-from ablation.report.metrics import title
-from ablation.report.section import Section
+from ablation.formatting import DASH, capitalised, change, escaped, interval, number, p_value, table
+from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
-from ablation.report.sections.common import ROLES, bullets, difference, mark, named, of_metric, paragraphs, seeds_needed
+from ablation.report.sections.common import ROLES, bullets, mark, named, of_metric, paragraphs, seeds_needed
 from ablation.report.sections.content import Content
-from ablation.report.words import DASH, change, escaped, interval, number, p_value, table
+from ablation.report.sections.section import Section, SectionSpec, sections_of
 
 EQUAL = "p equal (Holm)"
 # title -> column of the frame
@@ -26,92 +25,103 @@ def differences(content: Content) -> list[Section]:
         return []
     rows = of_metric(frame, content.name)
     needed = (
-        f"*Seeds needed*: to find a true difference of {content.margin:g} points with 80 % power, at the first step of Holm's correction, "
+        f"*Seeds needed*: to find a true difference of {content.margin} with 80 % power, at the first step of Holm's correction, "
         "by the family's pooled deviation."
     )
-    told = [
-        f"Of {escaped(title(content.name))}, paired by seed. A family is what is read together, and Holm's correction is over all of its "
-        "comparisons that are planned, shown here or not.",
-        *([needed] if _has_margin(content) else []),
+    legend = [
+        f"Of {escaped(content.metrics.title(content.name))}, paired by seed. A family is what is read together, and Holm's correction is "
+        "over all of its comparisons that are planned, shown here or not.",
+        *([needed] if content.has_margin else []),
     ]
-    details = [
-        Section("Every test", paragraphs(_notes(content), *(_family(content, own, *key) for key, own in _families(rows)))),
-        Section("Differences of the other metrics", _other_metrics(content)),
-        *_image_doubt(content),
-    ]
-    return [Section("Differences", paragraphs(_overview(content, rows), bullets(told)), tuple(details))]
+    details = sections_of(
+        (SectionSpec(every_test), SectionSpec(other_metrics), SectionSpec(image_doubt, needs=frozenset({"predictions"}))), content
+    )
+    return [Section("Differences", paragraphs(_overview(content, rows), bullets(legend)), tuple(details))]
 
 
 def _families(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    return [((str(key[0]), str(key[1])), own) for key, own in rows.groupby(["family", "role"], sort=False)]
-
-
-def _has_margin(content: Content) -> bool:
-    """Whether the metric is told in points, as the margin is."""
-    return metrics.unit(content.name) is metrics.FRACTION
+    return [((str(key[0]), str(key[1])), part) for key, part in rows.groupby(["family", "role"], sort=False)]
 
 
 def _overview(content: Content, rows: pd.DataFrame) -> str:
     cells = []
-    for (family, role), own in _families(rows):
-        needed = [seeds_needed(own["seeds_needed"].max())] if _has_margin(content) else []
-        cells.append([escaped(family), role, tally(own), str(int(own["tests"].max())), *needed])
-    header = ["family", "against", "verdicts", "tests", *(["seeds needed"] if _has_margin(content) else [])]
+    for (family, role), part in _families(rows):
+        needed = [seeds_needed(part["seeds_needed"].max())] if content.has_margin else []
+        cells.append([escaped(family), role, tally(part), str(int(part["tests"].max())), *needed])
+    header = ["family", "against", "verdicts", "tests", *(["seeds needed"] if content.has_margin else [])]
     return table(header, cells, left=3)
 
 
+# --- every test ----------------------------------------------------------------------------------------------------------------
+
+
+def every_test(content: Content) -> list[Section]:
+    """A table per family and role with every test of the metric."""
+    rows = of_metric(content.frames.differences, content.name)
+    return [Section("Every test", paragraphs(_notes(content), *(_family(content, part, *key) for key, part in _families(rows))))]
+
+
 def _notes(content: Content) -> str:
-    unit = metrics.unit(content.name)
-    equal = f"*p equal*: two one-sided t tests against {content.margin:g} points, adjusted; small where the difference is surely smaller."
+    unit = content.metrics.unit(content.name).differences
+    equal = f"*p equal*: two one-sided t tests against {content.margin}, adjusted; small where the difference is surely smaller."
     return bullets(
         [
-            f"Differences and intervals in {unit.differences}; intervals are not adjusted.",
+            f"Differences and intervals in {unit}; intervals are not adjusted." if unit else "Intervals are not adjusted.",
             "*p t*: paired t test, which takes the differences to be normal. *p sign-flip*: exact, and assumes only that a difference "
             "might as well have had the other sign. *p Holm*: the same after Holm's correction.",
-            *([equal] if _has_margin(content) else []),
+            *([equal] if content.has_margin else []),
         ]
     )
 
 
 def _family(content: Content, rows: pd.DataFrame, family: str, role: str) -> str:
-    shown = [column for column in TESTS if _has_margin(content) or column != EQUAL]
+    shown = [column for column in TESTS if content.has_margin or column != EQUAL]
     cells = [
-        [*(named(content, row[end]) for end in ("arm", "against")), *_test_cells(content.name, row, shown)]
-        for row in rows.to_dict("records")
+        [*(named(content, row[end]) for end in ("arm", "against")), *_test_cells(content, row, shown)] for row in rows.to_dict("records")
     ]
     header = ["arm", "against", "difference", "95 % interval", "pairs", *shown, "verdict"]
     return f"#### {escaped(family)}, against the {role}\n\n{table(header, cells, left=2)}"
 
 
-def _test_cells(name: str, row: Mapping[Any, Any], shown: Sequence[str]) -> list[str]:
-    decimals = metrics.unit(name).decimals
+def _test_cells(content: Content, row: Mapping[Any, Any], shown: Sequence[str]) -> list[str]:
+    decimals = content.metrics.unit(content.name).decimals
     if not row["pairs"]:
         return [DASH, DASH, "0", *[DASH] * len(shown), row["verdict"]]
     bounds = f"[{change(row['low'], decimals=decimals)}, {change(row['high'], decimals=decimals)}]" if np.isfinite(row["low"]) else DASH
     tests = [p_value(row[TESTS[column]]) for column in shown]
-    return [metrics.difference(name, row["mean"], row["sd"]), bounds, str(row["pairs"]), *tests, row["verdict"]]
+    return [content.metrics.difference(content.name, row["mean"], row["sd"]), bounds, str(row["pairs"]), *tests, row["verdict"]]
 
 
-def _other_metrics(content: Content) -> str:
+# --- the other metrics -----------------------------------------------------------------------------------------------------------
+
+
+def other_metrics(content: Content) -> list[Section]:
     """A table per role: the differences of every other metric, in their own units."""
-    frame = content.frames.differences
+    frame, metrics = content.frames.differences, content.metrics
     names = [name for name in dict.fromkeys(frame["metric"]) if name != content.name]
+    if not names:
+        return []
     parts = []
     for role in ROLES:
-        own = frame[frame["role"] == role]
-        by_arm = {arm: {row["metric"]: row for row in rows.to_dict("records")} for arm, rows in own.groupby("arm", sort=False)}
-        cells = [[named(content, str(arm)), *(difference(name, rows[name]) for name in names)] for arm, rows in by_arm.items()]
+        of_role = frame[frame["role"] == role]
+        by_arm = {arm: {row["metric"]: row for row in rows.to_dict("records")} for arm, rows in of_role.groupby("arm", sort=False)}
+        cells = [[named(content, str(arm)), *(metrics.interval(name, rows[name]) for name in names)] for arm, rows in by_arm.items()]
         if cells:
-            parts.append(f"#### Against the {role}\n\n{table(['arm', *(escaped(title(name)) for name in names)], cells)}")
-    return paragraphs("Points (NLL: nats) with 95 % t intervals, not adjusted. For NLL and ECE lower is better.", *parts)
+            parts.append(f"#### Against the {role}\n\n{table(['arm', *(escaped(metrics.title(name)) for name in names)], cells)}")
+    units = capitalised(metrics.difference_units(metrics.names)) or "Differences"
+    legend = escaped(f"{units} with 95 % t intervals, not adjusted. {metrics.lower_words(metrics.names)}")
+    return [Section("Differences of the other metrics", paragraphs(legend, *parts))]
 
 
-def _image_doubt(content: Content) -> list[Section]:
+# --- the test images -------------------------------------------------------------------------------------------------------------
+
+
+def image_doubt(content: Content) -> list[Section]:
     """The paired bootstrap over test images and McNemar's test, which speak of these trained models only."""
     frame = content.frames.image_differences
     if frame.empty:
         return []
-    told = (
+    legend = (
         "Another question than the one above: would these very models differ on other test images? It says nothing about training again, "
         "and must not be added to the doubt from seeds. Interval: paired bootstrap over test images, 95 %. "
         "Gained and lost: images right in the arm only, and in the other only, per seed. "
@@ -120,20 +130,23 @@ def _image_doubt(content: Content) -> list[Section]:
     mcnemar = content.frames.mcnemar
     by_pair = dict(list(mcnemar.groupby(["arm", "role"], sort=False)))
     rows = []
-    for key, own in frame.groupby(["arm", "role"], sort=False):
-        by_metric = {row["metric"]: row for row in own.to_dict("records")}
+    for key, part in frame.groupby(["arm", "role"], sort=False):
+        by_metric = {row["metric"]: row for row in part.to_dict("records")}
         row = next(iter(by_metric.values()))
         tests = by_pair.get(key)
-        told_p = ", ".join(p_value(p) for p in tests["p"]) if tests is not None else DASH
+        p_values = ", ".join(p_value(p) for p in tests["p"]) if tests is not None else DASH
         cells = [_bootstrap(by_metric.get(name)) for name in ("accuracy", "balanced_accuracy")]
         moved = [number(row[column], decimals=1) for column in ("gained", "lost")]
-        rows.append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, told_p])
+        rows.append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, p_values])
     header = ["arm", "against", "accuracy", "balanced", "gained", "lost", "McNemar's p, seed by seed"]
-    return [Section("Doubt from the test images", paragraphs(told, table(header, rows, left=2)))]
+    return [Section("Doubt from the test images", paragraphs(legend, table(header, rows, left=2)))]
 
 
 def _bootstrap(row: Mapping[Any, Any] | None) -> str:
     return interval(row["mean"], row["low"], row["high"]) if row else DASH
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------------------
 
 
 def conditions(content: Content) -> list[Section]:
@@ -144,13 +157,13 @@ def conditions(content: Content) -> list[Section]:
     kinds = {arm["name"]: arm["kind"] for arm in content.plan["arms"]}
     ladder = rows[[kinds.get(arm) == "ladder" for arm in rows["arm"]]]
     shown = ladder if len(ladder) else rows
-    name = content.name
-    told = (
-        f"Of {escaped(title(name))}: mean ± standard deviation; in brackets the condition minus plain, paired by seed "
-        f"({metrics.unit(name).differences}), with its 95 % t interval."
+    paired = with_unit("paired by seed", content.metrics.unit(content.name).differences, "{} ({})")
+    legend = (
+        f"Of {escaped(content.metrics.title(content.name))}: mean ± standard deviation; in brackets the condition minus plain, {paired}, "
+        "with its 95 % t interval."
     )
     details = (Section("Every arm under every condition", _side_by_side(content, rows)),) if len(shown) < len(rows) else ()
-    return [Section("Conditions side by side", paragraphs(_side_by_side(content, shown), told), details)]
+    return [Section("Conditions side by side", paragraphs(_side_by_side(content, shown), legend), details)]
 
 
 def _side_by_side(content: Content, rows: pd.DataFrame) -> str:
@@ -158,19 +171,18 @@ def _side_by_side(content: Content, rows: pd.DataFrame) -> str:
     names = list(dict.fromkeys(rows["condition"]))
     plains = ["plain"] if rows["arm"].isin(content.shown).any() else []
     cells = []
-    for arm, found in rows.groupby("arm", sort=False):
-        own = {row["condition"]: row for row in found.to_dict("records")}
+    for arm, of_arm in rows.groupby("arm", sort=False):
+        by_condition = {row["condition"]: row for row in of_arm.to_dict("records")}
         plain = arms.get(arm, {"n": 0})
-        told = metrics.value(name, plain[f"{name}_mean"], plain[f"{name}_sd"]) if plain["n"] else ""
-        cells.append(
-            [named(content, str(arm)), *([told] if plains else []), *(_condition_cell(content, own.get(condition)) for condition in names)]
-        )
+        value = content.metrics.value(name, plain[f"{name}_mean"], plain[f"{name}_sd"]) if plain["n"] else ""
+        under = [_condition_cell(content, by_condition.get(condition)) for condition in names]
+        cells.append([named(content, str(arm)), *([value] if plains else []), *under])
     return table(["arm", *plains, *map(escaped, names)], cells)
 
 
 def _condition_cell(content: Content, row: Mapping[Any, Any] | None) -> str:
     if row is None or not row["n"]:
         return ""
-    name, marked = content.name, mark(content, f"{row['condition']}/{row['arm']}")
+    marked = mark(content, f"{row['condition']}/{row['arm']}")
     pair = {"pairs": row["pairs"], "mean": row["difference"], "low": row["low"], "high": row["high"]}
-    return f"{metrics.value(name, row['mean'], row['sd'])}{marked} ({difference(name, pair)})"
+    return f"{content.metrics.value(content.name, row['mean'], row['sd'])}{marked} ({content.difference(pair)})"

@@ -1,15 +1,16 @@
 """The report's beginning: what the study is, and what is not done of it."""
 
-from ablation.report.section import Section
+from ablation.formatting import counted, escaped, shortened
+from ablation.report.frames.plan import classes_of, groups_of, train_counts
 from ablation.report.sections.common import bullets, counted_once, paragraphs
 from ablation.report.sections.content import Content
-from ablation.report.tables import train_counts
-from ablation.report.words import counted, escaped, shortened
+from ablation.report.sections.section import Section
 
 MOST_CLASSES_NAMED = 12
+MOST_RUNS_NAMED = 20
 
 
-def opening(content: Content) -> Section:
+def opening(content: Content) -> list[Section]:
     """The title, one line of facts, and what the groups of classes are."""
     plan, runs = content.plan, counted_once(content)
     states = {state: int((runs["state"] == state).sum()) for state in dict.fromkeys(["done", "failed", "missing", *runs["state"]])}
@@ -17,17 +18,27 @@ def opening(content: Content) -> Section:
         "Runs: " + ", ".join(f"{number} {escaped(state)}" for state, number in states.items()),
         counted(len(content.shown), "arm"),
         f"seeds {', '.join(str(seed) for seed in plan['seeds'])}",
-        f"{len(plan['classes'])} classes, {sum(train_counts(plan))} training images (seed {plan['seeds'][0]}), "
-        f"{sum(plan['test_counts'])} test images",
+        *([_data(content)] if "classes" in content.facts else []),
     ]
-    groups = [f"*{escaped(group)}*: {_classes(names)}" for group, names in plan["groups"].items()]
-    told = f"Groups of classes: {'; '.join(groups)}." if any(plan["groups"].values()) else ""
-    return Section(escaped(content.study), paragraphs(" · ".join(facts), told))
+    groups = groups_of(plan)
+    members = [f"*{escaped(group)}*: {_classes(names)}" for group, names in groups.items()]
+    words = f"Groups of classes: {'; '.join(members)}." if any(groups.values()) else ""
+    return [Section(escaped(content.study), paragraphs(" · ".join(facts), words))]
+
+
+def _data(content: Content) -> str:
+    """`10 classes, 770 training images (seed 0), 359 test images`."""
+    plan, num_classes = content.plan, f"{len(classes_of(content.plan))} classes"
+    if "counts" not in content.facts:
+        return num_classes
+    return (
+        f"{num_classes}, {sum(train_counts(plan))} training images (seed {plan['seeds'][0]}), {sum(plan['test_counts'])} test images"
+    )
 
 
 def _classes(names: list[str]) -> str:
-    told = f" ({escaped(shortened(names, MOST_CLASSES_NAMED))})" if names else ""
-    return f"{counted(len(names), 'class', 'classes')}{told}" if names else "no class"
+    examples = f" ({escaped(shortened(names, MOST_CLASSES_NAMED))})" if names else ""
+    return f"{counted(len(names), 'class', 'classes')}{examples}" if names else "no class"
 
 
 def gaps(content: Content) -> list[Section]:
@@ -37,19 +48,18 @@ def gaps(content: Content) -> list[Section]:
         f"{escaped(row['arm'])}, seed {row['seed']}: {escaped(row['state'])}" + (f" ({escaped(row['reason'])})" if row["reason"] else "")
         for row in rows
     ]
-    unreadable = [escaped(one) for one in content.frames.unreadable]
+    unreadable = [escaped(run) for run in content.frames.unreadable]
     if not lines and not unreadable:
         return []
-    told = "Arms with fewer runs than planned are marked in every table (n 1/2), and their seeds without a partner make no pair."
-    shown = 20
-    rest = (Section("The other runs that are not done", bullets(lines[shown:])),) if len(lines) > shown else ()
+    marked = "Arms with fewer runs than planned are marked in every table (n 1/2), and their seeds without a partner make no pair."
+    rest = (Section("The other runs that are not done", bullets(lines[MOST_RUNS_NAMED:])),) if len(lines) > MOST_RUNS_NAMED else ()
     why = "These runs are done, but their predictions cannot be read: they are left out of whatever is made of predictions."
-    body = paragraphs(bullets(lines[:shown]), told if lines else "", why if unreadable else "", bullets(unreadable))
+    body = paragraphs(bullets(lines[:MOST_RUNS_NAMED]), marked if lines else "", why if unreadable else "", bullets(unreadable))
     return [Section("Not done", body, rest)]
 
 
 def unmatched(content: Content) -> list[Section]:
     """The published figures that belong to no arm here."""
     rows = content.references.unmatched
-    told = "No arm has this name, label or chain of rungs (or more than one has):"
-    return [Section("Published figures not matched", paragraphs(told, bullets([escaped(row) for row in rows])))] if rows else []
+    words = "No arm has this name, label or chain of rungs (or more than one has):"
+    return [Section("Published figures not matched", paragraphs(words, bullets([escaped(row) for row in rows])))] if rows else []

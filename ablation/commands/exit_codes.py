@@ -1,0 +1,3 @@
+"""How a command ends."""
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130

@@ -1,0 +1,61 @@
+"""What `run`, `plan` and `show` take, and how their options are read."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import ConfigError
+from ablation.study.task import EVERY_EPOCH, CheckpointInterval
+from ablation.study.yamlfile import parse
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `run`, `plan` and `show` take."""
+
+    file: Path
+    profile: str | None = None
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    sets: tuple[tuple[str, Any], ...] = ()
+    device: str = "auto"
+    jobs: int = 0
+    executor: str = "local"
+    rerun: str = ""
+    budget: float = 0.0
+    yes: bool = False
+    allow_code: bool = False
+    checkpoint_interval: CheckpointInterval = EVERY_EPOCH
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """`PATH=VALUE` as a dotted path and the value read as YAML."""
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise ConfigError("--set", f"found {text!r}; expected PATH=VALUE, such as optimizer.lr=1e-3")
+    return path.strip(), parse(value, f"--set {path}")
+
+
+def parse_budget(text: str) -> float:
+    """`2h`, `90m`, `1h30m` or `300s` in seconds."""
+    seconds = _seconds(text)
+    if not seconds:
+        raise ConfigError("--budget", f"found {text!r}; expected a time such as 2h, 90m or 1h30m")
+    return seconds
+
+
+def parse_interval(text: str) -> CheckpointInterval:
+    """`5` as that many epochs, `10m` as that much time."""
+    if text.strip().isdecimal() and int(text) > 0:
+        return CheckpointInterval(epochs=int(text))
+    seconds = _seconds(text)
+    if not seconds:
+        raise ConfigError("--save-every", f"found {text!r}; expected a count of epochs such as 5, or a time such as 10m")
+    return CheckpointInterval(seconds=seconds)
+
+
+def _seconds(text: str) -> float:
+    """The seconds of a time such as 1h30m; 0 where the text is none."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0

@@ -1,0 +1,63 @@
+"""`ablate report`: print it, write it, hold an earlier one against the store, or follow a run."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ablation.commands.exit_codes import DONE, FAILED
+from ablation.commands.recorded import open_recorded
+from ablation.commands.report_watch import watch, write
+from ablation.errors import ConfigError
+from ablation.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What `ablate report` was asked for; `form` is None where the command does not say it."""
+
+    form: str | None
+    output: Path | None
+    arms: Sequence[str]
+    metric: str
+    sort: str | None
+    only_changed: bool
+    reference: Path | None
+
+
+def report_on(file: Path | None, profile: str | None, options: ReportOptions, *, check: Path | None, watching: bool) -> int:
+    """Print a study's report, write it into a folder, hold an earlier one against the store, or show the table as it fills."""
+    if check is not None and (watching or options.output is not None):
+        raise ConfigError("--check", f"found it beside {'--watch' if watching else '--output'}; expected it alone, since it writes nothing")
+    if watching:
+        return watch(lambda: open_recorded(file, profile), options)
+    if check is not None:
+        return _check_report(file, profile, check, options)
+    text = write(open_recorded(file, profile), options)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        Console(stderr=True).print(f"written to {options.output}", highlight=False)
+    return DONE
+
+
+def _check_report(file: Path | None, profile: str | None, path: Path, options: ReportOptions) -> int:
+    """Say on stderr whether the document still says what the store says; 1 where it does not.
+
+    The study is the one that the document names, unless the command does.
+    """
+    from ablation.report.documents.check import check, read
+    from ablation.report.sections import Shown
+
+    reference = str(options.reference) if options.reference else ""
+    document = read(path, options.form, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference))
+    named = document.study if file is None and profile is None else None
+    recorded = Store.open(make=False).recorded(named) if named else open_recorded(file, profile)
+    count, diff = check(recorded, path, document)
+    if not count:
+        print(f"{path} matches the store", file=sys.stderr)
+        return DONE
+    print(f"{diff}\n{path} does not match the store: {count} {'line differs' if count == 1 else 'lines differ'}", file=sys.stderr)
+    return FAILED

@@ -1,0 +1,48 @@
+"""`ablate show` and `ablate compare`: one arm in full, or two beside one another."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ablation.commands.exit_codes import DONE
+from ablation.commands.options import Options
+from ablation.commands.recorded import open_recorded
+from ablation.commands.session import Session
+from ablation.errors import DataError, unknown_name
+from ablation.planning import explain
+from ablation.planning.plan import make_plan
+from ablation.planning.states import RecordedState
+
+
+def show(options: Options, name: str) -> int:
+    """Print one arm in full."""
+    session = Session(options, Console(stderr=True))
+    arms = {arm.name: arm for arm in session.study.arms}
+    if name not in arms:
+        raise unknown_name("ARM", "arm", name, arms)
+    try:
+        plan = make_plan(session.study, session.study.seeds[:1], (name,), session.preparation.planner, RecordedState())
+        labels = plan.labels[name]
+    except DataError as error:
+        labels = {"unknown": f"labels that depend on the data cannot be computed: {error}"}
+    print(explain.arm_text(arms[name], labels, session.task))
+    return DONE
+
+
+def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
+    """Print two arms beside one another: settings, results, classes, test images, runs."""
+    from tabulate import tabulate
+
+    from ablation.report.documents import comparing
+
+    recorded = open_recorded(file, profile)
+    parts = comparing.compare(recorded, arm, other, metric)
+    title = Console(highlight=False, markup=False, soft_wrap=True)
+    title.print(f"{recorded.study}: {arm} against {other}", style="bold")
+    for part in parts:
+        title.print(f"\n{part.title}", style="bold")
+        if part.rows:
+            print(tabulate(part.rows, part.columns, tablefmt="simple", disable_numparse=True))
+        for note in part.notes:
+            print(note)
+    return DONE

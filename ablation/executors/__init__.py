@@ -1,1 +1,0 @@
-"""Where jobs run: each executor takes jobs and gives events."""

@@ -1,0 +1,135 @@
+"""How numbers, settings and names are written, wherever they are shown; only the standard library is needed for it."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+
+DASH = "–"
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------------------
+
+
+def number(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
+    """`0.512 ± 0.004`, without the ± where there is no sd, and a dash where there is no number."""
+    return f"{mean:.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
+
+
+def percent(mean: float, sd: float = math.nan) -> str:
+    """`84.22 ± 0.31` of two fractions, without the ± where there is no sd, and a dash where there is no number."""
+    return number(100 * mean, 100 * sd)
+
+
+def change(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
+    """`+0.012 ± 0.004`: a number with its sign, and never a negative zero."""
+    return f"{round(mean, decimals) + 0.0:+.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
+
+
+def _plus_minus(sd: float, decimals: int) -> str:
+    return f" ± {sd:.{decimals}f}" if math.isfinite(sd) else ""
+
+
+def interval(mean: float, low: float, high: float, decimals: int = 2) -> str:
+    """`+0.75 [-0.10, +1.60]`: a difference within its interval, without the interval where there is none."""
+    difference = change(mean, decimals=decimals)
+    bounds = f" [{change(low, decimals=decimals)}, {change(high, decimals=decimals)}]"
+    return difference + bounds if math.isfinite(mean) and math.isfinite(low) and math.isfinite(high) else difference
+
+
+def p_value(p: float) -> str:
+    """`0.031`, `<0.001`, and a dash where there is no test."""
+    if not math.isfinite(p):
+        return DASH
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """`1 arm`, `2 arms`."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0-2, 5`: numbers that follow each other as a range."""
+    runs: list[list[int]] = []
+    for value in sorted(numbers):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `3 min 20 s` or `4.2 s`."""
+    if not math.isfinite(seconds):
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """`3.2 GB`, `120 MB`."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(min(1, round(num_bytes)), round(num_bytes / 1e6))} MB"
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------------
+
+
+def setting(value: object) -> str:
+    """A setting's value as the file would have it, in JSON where it is no word and no number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def worded(value: object) -> str:
+    """A setting's value as the file has it, every digit of a number included."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- names -------------------------------------------------------------------------------------------------------------------
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def shortened(items: Sequence[str], most: int = 6) -> str:
+    """`a, b, c and 12 more`."""
+    rest = [f"{len(items) - most} more"] if len(items) > most else []
+    return listed([*items[:most], *rest])
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital at its beginning, and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def escaped(text: object) -> str:
+    """The text on one line, with nothing in it that Markdown or HTML would take for its own."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table, padded so that it also reads well as text; the first `left` columns are words, the rest numbers."""
+    widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
+    ruler = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join([_line(header, widths, left), _line(ruler, widths, left), *(_line(row, widths, left) for row in rows)])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    padded = (
+        cell.ljust(width) if column < left else cell.rjust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return f"| {' | '.join(padded)} |"

@@ -1,0 +1,61 @@
+"""The plan as plain data: for machines, and for the record that the report reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablation.planning.plan import Node, Plan
+from ablation.study.config import Arm
+from ablation.study.task import Planner, load_task, metric_rows
+
+
+def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str, Any]:
+    """The plan as plain data; with `others`, and the other runs that are recorded already."""
+    runs = [*plan.runs, *(plan.others if others else ())]
+    seeds = list(dict.fromkeys([*plan.seeds, *(run.seed for run in runs)]))
+    names = {*plan.selected, *(run.arm for run in runs)}
+    arms = [arm for arm in plan.study.arms if arm.name in names]
+    return {
+        "study": plan.study.name,
+        "seeds": seeds,
+        **planner.facts(plan.first_arm, seeds),
+        "margin": plan.study.margin,
+        "arms": [_arm_as_data(arm, plan.labels[arm.name]) | planner.arm_facts(arm) for arm in arms],
+        "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in runs],
+        "stages": [_node_as_data(key, node) for key, node in plan.nodes.items()],
+    }
+
+
+def for_the_record(plan: Plan, planner: Planner) -> dict[str, Any]:
+    """The same with all that is recorded, and with what the report must know of the kind of work."""
+    metrics = load_task(plan.study.task).metrics(plan.study.margin)
+    return describe(plan, planner, others=True) | {"task": plan.study.task, "metrics": metric_rows(metrics)}
+
+
+def _arm_as_data(arm: Arm, labels: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "kind": arm.kind,
+        "parent": arm.parent,
+        "baseline": arm.baseline,
+        "condition": arm.condition,
+        "change": {name: list(values) for name, values in arm.change.items()},
+        "labels": dict(labels),
+        "same_as": arm.same_as,
+        "label": arm.label,
+        "note": arm.note,
+        "published": dict(arm.published),
+        "factors": dict(arm.factors),
+    }
+
+
+def _node_as_data(key: str, node: Node) -> dict[str, Any]:
+    return {
+        "key": key,
+        "parent": node.job.parent or None,
+        "seed": node.seed,
+        "arms": list(node.arms),
+        "owner": node.owner,
+        "epochs": node.epochs,
+        "state": node.state,
+        "seconds": node.seconds,
+    }

@@ -1,0 +1,106 @@
+"""The folders beside the store: what lies in them, who holds them, and what is deleted there."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ablation.planning.states import RecordedRun, RecordedState
+from ablation.study.task import Task
+from ablation.system import sealed
+from ablation.system.files import write_json
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders beside the store: decoded data, trained stages, computed results."""
+
+    root: Path
+
+    @property
+    def stages(self) -> Path:
+        """A folder per trained stage, by key."""
+        return self.root / "stages"
+
+    @property
+    def results(self) -> Path:
+        """A folder per computed run, by key."""
+        return self.root / "results"
+
+    @property
+    def data(self) -> Path:
+        """The decoded data sets."""
+        return self.root / "data"
+
+    @property
+    def speeds(self) -> Path:
+        """Measured seconds per training image."""
+        return self.root / "speeds.json"
+
+    @property
+    def locks(self) -> Path:
+        """A lock per study, held while it is run."""
+        return self.root / "locks"
+
+    def features(self, study: str) -> Path:
+        """What trainings of one study share while it is run, deleted afterwards."""
+        return self.root / "features" / study
+
+    def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
+        """Delete the states of these stages and the results of these runs, so that they are computed again."""
+        for key in stages:
+            for path in (self.stages / key).glob("*.safetensors"):
+                path.unlink(missing_ok=True)
+        for key in results:
+            shutil.rmtree(self.results / key, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def held_off(self, but: str = "") -> Iterator[list[str]]:
+        """Let no study but one begin to run in this folder for a while; the names of those that do already."""
+        with contextlib.ExitStack() as locks:
+            running = []
+            for path in sorted(self.locks.glob("*.lock")):
+                try:
+                    if path.stem != but:
+                        locks.enter_context(FileLock(path, timeout=0))
+                except Timeout:
+                    running.append(path.stem)
+            yield running
+
+    def recorded_state(self, known: Iterable[Mapping[str, Any]], task: Task) -> RecordedState:
+        """What lies in the folders and, of the store's runs, what is recorded."""
+        by_run: dict[tuple[str, int], list[RecordedRun]] = {}
+        for run in known:
+            tags = run["tags"]
+            if tags.get("ablation.kind") == "run":
+                recorded = RecordedRun(
+                    tags["ablation.key"],
+                    tags.get("ablation.content", ""),
+                    run["status"],
+                    tags.get("ablation.failure", ""),
+                    tags.get("ablation.reason", ""),
+                )
+                by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(recorded)
+        finished = {run.key for runs in by_run.values() for run in runs if run.status == "FINISHED"}  # these are not looked at again
+        computed = {path.parent.name for path in self.results.glob(f"*/{sealed.RESULT}")}
+        results = frozenset(key for key in computed if key in finished or sealed.is_whole(self.results / key))
+        saved = task.saved_stages(self.stages)
+        return RecordedState(by_run, results, saved.finished, saved.partial)
+
+
+def read_speeds(path: Path) -> dict[str, float]:
+    """The measured seconds per image, by speed key."""
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def note_speed(path: Path, name: str, seconds: float) -> None:
+    """Keep a measured speed for later plans."""
+    write_json(path, read_speeds(path) | {name: seconds}, is_kept=False)

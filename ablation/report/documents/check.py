@@ -1,0 +1,129 @@
+"""Whether a document still says what the store says."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import ConfigError
+from ablation.report.documents import writing
+from ablation.report.documents.csv import csv_files
+from ablation.report.frames.tables import Recorded
+from ablation.report.sections import Content, Shown
+from ablation.report.sections.content import MADE_BY
+
+OPTION = "--check"
+MOST_LINES = 40
+EXPECTED = "expected a report that ablate report wrote"
+# what another `ablate run` that trains nothing changes: where the numbers come from, and pictures, which are drawn from them
+VOLATILE = (
+    r"<details><summary>Provenance</summary>.*?\n</details>",  # Markdown
+    r'<h\d id="provenance">.*?</details>',  # HTML
+    r"^% provenance: [^\n]*\n",  # LaTeX
+    r"(?<=data:image/)[^\"')]*",
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report that lies in a file: its form, its text, and what was asked for when it was made."""
+
+    form: str
+    text: str
+    study: str | None
+    options: Shown
+    has_figures: bool
+
+
+def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]:
+    """How many lines of the document, read from `path`, differ from what the store says now, and the first of them as a diff."""
+    if document.study not in (None, recorded.study):
+        raise ConfigError(OPTION, f"{path} is a report of the study {document.study}; expected one of {recorded.study}")
+    content = writing.gather(recorded, document.options)
+    written = lines(document.form, document.text)
+    stored = lines(document.form, _rendered(content, document, path))
+    return differing(written, stored), diff(written, stored, path)
+
+
+def read(path: Path, form: str | None, options: Shown) -> Document:
+    """The report in that file; what was asked for is in it, but for a CSV file, which has no place for it and takes `options`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(OPTION, f"cannot read {path} ({error}); {EXPECTED}") from None
+    if path.suffix == ".csv":
+        return _of_form(Document("csv", text, None, options, has_figures=False), path, form)
+    if text.lstrip().startswith("{"):
+        return _of_form(_json(path, text), path, form)
+    first = re.match(rf"(<!--|%) {MADE_BY}(\{{.*\}})( -->)?\s*$", text.partition("\n")[0])
+    if first is None:
+        raise ConfigError(OPTION, f"{path} does not say in its first line how it was made; {EXPECTED}")
+    is_page = re.search(r"<html[\s>]", text[:5000], re.IGNORECASE)
+    kind = "latex" if first[1] == "%" else "html" if is_page else "markdown"
+    return _of_form(_document(path, kind, text, _loaded(path, first[2])), path, form)
+
+
+def _of_form(document: Document, path: Path, form: str | None) -> Document:
+    if form not in (None, document.form):
+        raise ConfigError(OPTION, f"{path} is {document.form}; expected {form}, as --format says")
+    return document
+
+
+def _loaded(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigError(OPTION, f"{path} is not as it was written: what it was made by cannot be read; {EXPECTED}") from None
+
+
+def _json(path: Path, text: str) -> Document:
+    parts = _loaded(path, text)
+    return _document(path, "json", text, parts.get("made_by"))
+
+
+def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
+    """The document, with what it says of how it was made."""
+    kinds = {"study": str, "metric": str, "arms": list, "sort": str, "only_changed": bool, "reference": str, "figures": bool}
+    if not isinstance(made_by, Mapping) or not all(isinstance(made_by.get(name), kind) for name, kind in kinds.items()):
+        raise ConfigError(OPTION, f"{path} does not say how it was made; {EXPECTED}")
+    options = Shown(made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
+    return Document(form, text, made_by["study"], options, made_by["figures"])
+
+
+def _rendered(content: Content, document: Document, path: Path) -> str:
+    """The document as it is made from the store, its pictures named but not drawn."""
+    if document.form == "csv":
+        files = csv_files(content.frames, content.plan)
+        return files.get(path.name, files["report.csv"])
+    if not document.has_figures:
+        return writing.text(content, document.form, {})
+    content = writing.with_figures(content, writing.pages_of(content))
+    images = {picture: b"" for pages in content.figures.values() for picture, _ in pages}
+    return writing.text(content, document.form, images)
+
+
+def lines(form: str, text: str) -> list[str]:
+    """The document's lines without what is volatile."""
+    if form == "json":
+        parts = json.loads(text, parse_float=str)  # as written: two texts may be one number
+        return json.dumps({name: value for name, value in parts.items() if name != "provenance"}, indent=1, ensure_ascii=False).splitlines()
+    for pattern in VOLATILE:
+        text = re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE)
+    return text.splitlines()
+
+
+def differing(written: list[str], stored: list[str]) -> int:
+    """How many lines are not the same, one that was changed counting once."""
+    if written == stored:
+        return 0
+    blocks = difflib.SequenceMatcher(None, written, stored, autojunk=False).get_opcodes()
+    return sum(max(last - first, after - before) for kind, first, last, before, after in blocks if kind != "equal")
+
+
+def diff(written: list[str], stored: list[str], path: Path) -> str:
+    """What differs, as a unified diff that is not too long."""
+    differences = list(difflib.unified_diff(written, stored, str(path), "the store", n=0, lineterm=""))
+    return "\n".join([*differences[:MOST_LINES], *(["..."] if len(differences) > MOST_LINES else [])])

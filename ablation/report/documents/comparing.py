@@ -1,0 +1,305 @@
+"""Two arms of a study beside one another: what they set, what came out, paired by seed, and what the test images leave in doubt.
+
+Shapes: S seeds, C classes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablation.errors import AblateError, unknown_name
+from ablation.formatting import DASH, capitalised, interval, p_value, setting
+from ablation.report.frames.classes import recalls
+from ablation.report.frames.plan import CLASSIFIED, class_groups, classes_of, planned_facts
+from ablation.report.frames.posthoc import DISTANCES
+from ablation.report.frames.tables import Recorded, run_rows
+from ablation.report.metrics import PERCENT, PREFIX, MetricTable, metrics_of, with_unit
+from ablation.report.statistics import descriptive, images
+from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts
+from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p, summary
+from ablation.study.changes import flatten
+from ablation.study.task import DEFAULT, TASKS, load_task
+from ablation.study.yamlfile import read
+
+MOST_CLASSES = 10
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of the comparison, and the sentences below it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two arms with their finished runs: `ours` and `theirs` by seed."""
+
+    recorded: Recorded
+    arm: str
+    other: str
+    ours: Mapping[int, Mapping[Any, Any]]
+    theirs: Mapping[int, Mapping[Any, Any]]
+
+    @property
+    def common(self) -> list[int]:
+        """The seeds that both finished."""
+        return [seed for seed in self.ours if seed in self.theirs]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both are one training under two names."""
+        origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in self.recorded.plan["arms"]}
+        return bool(origins[self.arm] == origins[self.other])
+
+    @property
+    def sides(self) -> tuple[tuple[str, Mapping[int, Mapping[Any, Any]]], ...]:
+        """Both arms with their runs."""
+        return (self.arm, self.ours), (self.other, self.theirs)
+
+    @cached_property
+    def metrics(self) -> MetricTable:
+        """The study's metrics."""
+        return metrics_of(self.recorded.plan)
+
+
+def compare(recorded: Recorded, arm: str, other: str, metric: str = "") -> list[Part]:
+    """The comparison's tables, with a verdict on the metric (none: the study's main one).
+
+    Raises ConfigError for an unknown arm or metric, AblateError where nothing is there to compare.
+    """
+    two = _two(recorded, arm, other)
+    known = _known_metrics(two.metrics, recorded.runs)
+    chosen = two.metrics.full_name(metric or two.metrics.default)
+    if chosen not in known:
+        raise unknown_name("--metric", "metric", metric, known)
+    parts = [_settings(two), _values(two, chosen)]
+    if two.common and planned_facts(recorded.plan) >= CLASSIFIED:
+        results = _results(two)
+        parts += [_classes(two, results), *_images(two, results)]
+    return [*parts, _runs(two)]
+
+
+def _known_metrics(metrics: MetricTable, runs: pd.DataFrame) -> list[str]:
+    """Every final metric that the runs have, and those of every report."""
+    columns = (str(name) for name in runs.columns)
+    return list(dict.fromkeys([*metrics.full_names, *(name for name in columns if name.startswith(PREFIX))]))
+
+
+def _two(recorded: Recorded, arm: str, other: str) -> Two:
+    names = [planned["name"] for planned in recorded.plan["arms"]]
+    for name in (arm, other):
+        if name not in names:
+            raise unknown_name("ARM", "arm", name, names)
+    if arm == other:
+        raise AblateError(f"found {arm} twice; expected two different arms")
+    rows = run_rows(recorded)
+    done = rows[rows["state"] == "done"]
+    ours, theirs = ({int(row["seed"]): row for row in done[done["arm"] == name].to_dict("records")} for name in (arm, other))
+    for name, runs in ((arm, ours), (other, theirs)):
+        if not runs:
+            raise AblateError(f"{name} has no finished run yet; ablate log {name} SEED tells how one stands")
+    return Two(recorded, arm, other, ours, theirs)
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------------
+
+
+def _settings(two: Two) -> Part:
+    """The settings that differ, as the runs' own records have them."""
+    ours, theirs = _flat(two, two.ours), _flat(two, two.theirs)
+    differing = [name for name in {**theirs, **ours} if ours.get(name, "") != theirs.get(name, "")]
+    rows = tuple((name, _setting(theirs, name), _setting(ours, name)) for name in differing)
+    same = ("both resolve to the same settings: one training under two names",) if two.is_same else ()
+    notes = (*same, *_choice_notes(two))
+    nothing = () if rows or notes else ("no setting differs",)
+    return Part("Settings that differ", ("setting", two.other, two.arm), rows, (*notes, *nothing, *_label_notes(two)))
+
+
+def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
+    """The settings of an arm's run, if possible of one whose seed both finished."""
+    row = runs[(two.common or list(runs))[0]]
+    return flat_settings(read(two.recorded.artifact(row["run_id"], CONFIG)), two.recorded.plan.get("task", DEFAULT))
+
+
+def _choice_notes(two: Two) -> tuple[str, ...]:
+    """Said where an arm's runs are those of other arms, which may differ from seed to seed."""
+    chosen = {name: ", ".join(f"seed {seed} {row['chosen']}" for seed, row in runs.items() if row["chosen"]) for name, runs in two.sides}
+    items = "images" if classes_of(two.recorded.plan) else "items"
+    return tuple(f"{name} was chosen on validation {items}: {words}" for name, words in chosen.items() if words)
+
+
+def _label_notes(two: Two) -> tuple[str, ...]:
+    """The honest labels of both arms, in words."""
+    labels = {arm["name"]: arm["labels"] for arm in two.recorded.plan["arms"]}
+    return tuple(f"{name}: {label} ({why})" for name in (two.arm, two.other) for label, why in labels[name].items())
+
+
+def flat_settings(config: Mapping[str, Any], task: str = DEFAULT) -> dict[str, Any]:
+    """An arm's settings as dotted names, and of each stage those that differ from them or do not go without saying."""
+    flat = flatten(config["settings"])
+    by_stage: dict[str, Any] = {}
+    before = None
+    for number, stage in enumerate(config["stages"]):
+        usual = flat | (load_task(task).usual_options(stage, before) if task in TASKS else {})
+        by_stage |= {f"stages.{number}.{name}": value for name, value in flatten(stage).items() if usual.get(name) != value}
+        before = stage
+    return flat | by_stage
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> str:
+    return setting(settings[name]) if name in settings else DASH
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------------------
+
+
+def _pair(two: Two) -> pd.DataFrame:
+    """The one comparison, in the form that the report's statistics take."""
+    comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "is_same": two.is_same, "hypothesis": 0}
+    return pd.DataFrame([comparison])
+
+
+def _values(two: Two, chosen: str) -> Part:
+    """Every metric of both arms, over all their seeds, and the differences over the seeds that both finished."""
+    metrics, runs = two.metrics, pd.DataFrame([*two.ours.values(), *two.theirs.values()])
+    names = [metric for metric in dict.fromkeys([chosen, *metrics.full_names]) if metric in runs and runs[metric].notna().any()]
+    differences = {
+        metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names
+    }
+    rows = tuple(_value_row(two, metric, differences[metric]) for metric in names)
+    columns = ("metric", two.other, two.arm, "difference [95 % interval]", "p (t)", "p (sign flips)")
+    return Part("Results, paired by seed", columns, rows, (_units(two), *_uncalibrated(two), *_verdict(two, chosen, differences[chosen])))
+
+
+def _units(two: Two) -> str:
+    """What the numbers of the table are."""
+    values = two.metrics.value_units(two.metrics.names)
+    differences = two.metrics.difference_units(two.metrics.names)
+    mean = capitalised(f"{values}, mean ± sd over seeds" if values else "mean ± sd over seeds")
+    pattern = "{} in {}" if differences.startswith(PERCENT.differences) else "{} ({})"
+    return f"{mean}; {with_unit(f'{two.arm} minus {two.other}', differences, pattern)}, over the seeds that both have."
+
+
+def _uncalibrated(two: Two) -> Iterator[str]:
+    """Said where an arm's scores are distances, whose softmax was never meant as a probability."""
+    for name, runs in two.sides:
+        if _flat(two, runs).get("posthoc.name") == DISTANCES:
+            yield f"The scores of {name} are distances ({DISTANCES}): its NLL and ECE are those of uncalibrated numbers."
+
+
+def _value_row(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[str, ...]:
+    sides = [pd.DataFrame({metric: [float(row[metric]) for row in runs.values()]}) for runs in (two.theirs, two.ours)]
+    spreads = [[float(number[metric]) for number in descriptive.mean_and_sd(side)] for side in sides]
+    values = [two.metrics.value(metric, mean, sd) for mean, sd in spreads]
+    flips = DASH if two.is_same else p_value(difference["p_flip"])
+    return (two.metrics.title(metric), *values, *_difference_cells(two, metric, difference), flips)
+
+
+def _difference_cells(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[str, str]:
+    """The difference within its interval, and the t test's p; of one training under two names there is no test."""
+    words = interval(difference["mean"], difference["low"], difference["high"], two.metrics.unit(metric).decimals)
+    return words, DASH if two.is_same else p_value(difference["p_t"])
+
+
+def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[str]:
+    """What the chosen metric allows to say, and whether more seeds are needed for more."""
+    title, margin, pairs = two.metrics.title(chosen), two.metrics.margin(chosen), int(difference["pairs"])
+    if two.is_same:
+        yield f"Verdict on {title}: {SAME}."
+        return
+    if not pairs:
+        yield "No seed is finished in both arms, so that nothing is paired and nothing can be said of the difference."
+        return
+    row = pd.DataFrame([difference]).assign(is_same=False)
+    equal = np.array([math.nan]) if margin is None else equivalence_p(row, margin)
+    row = row.assign(p_t_holm=row["p_t"], p_flip_holm=row["p_flip"], p_equal_holm=equal)
+    (verdict,) = verdicts(row, margin, is_lower_better=two.metrics.is_lower_better(chosen))
+    yield f"Verdict on {title}, {two.arm} against {two.other}: {verdict}. It is one test, not corrected for others that are made."
+    yield from _too_few(two, chosen, difference, pairs)
+
+
+def _too_few(two: Two, chosen: str, difference: Mapping[Any, Any], pairs: int) -> Iterator[str]:
+    """Said where so many pairs cannot show what one would like to know."""
+    if pairs == 1:
+        yield "One pair of runs shows no spread: nothing can be claimed from it."
+        return
+    if smallest_p(pairs) > LEVEL:
+        least = f"with {pairs} pairs the sign-flip test cannot go below p = {smallest_p(pairs):.3g}"
+        yield f"Too few seeds: {least}; from {seeds_needed_to_flip()} pairs on it can reach {LEVEL:g}."
+    margin = two.metrics.margin(chosen)
+    if margin is not None and difference["sd"] > 0:
+        needed = float(seeds_needed(difference["sd"], margin))
+        seeds = f"more than {MOST_SEEDS:,}" if math.isinf(needed) else f"about {needed:.0f}" if needed > pairs else ""
+        if seeds:
+            words = two.metrics.margin_words(chosen)
+            yield f"To find a true difference of {words} with 80 % power takes {seeds} seeds, by this spread."
+
+
+# --- classes and images ------------------------------------------------------------------------------------------------------
+
+
+def _results(two: Two) -> dict[str, dict[int, images.Predictions]]:
+    """Of both arms what is kept of the predictions of the seeds that both finished."""
+    num_classes = len(classes_of(two.recorded.plan))
+    by_run: dict[str, images.Predictions] = {}
+    for runs in (two.ours, two.theirs):
+        for run_id in (runs[seed]["run_id"] for seed in two.common):
+            by_run[run_id] = by_run.get(run_id) or images.read(two.recorded.predictions(run_id), num_classes)
+    return {name: {seed: by_run[runs[seed]["run_id"]] for seed in two.common} for name, runs in two.sides}
+
+
+def _classes(two: Two, results: images.Results) -> Part:
+    """The classes whose recall differs most."""
+    plan = two.recorded.plan
+    classes, groups = classes_of(plan), class_groups(plan)
+    differences = class_differences(_pair(two), recalls(results, classes), classes, groups).dropna(subset="mean")
+    order = differences["mean"].abs().sort_values(ascending=False, kind="stable").index
+    rows = tuple(
+        (str(row["class"]), row["group"], *_difference_cells(two, "recall", row), p_value(row["p_t_holm"]))
+        for row in differences.loc[order].head(MOST_CLASSES).to_dict("records")
+    )
+    shown = f"the {MOST_CLASSES} of {len(classes)} classes that differ most" if len(classes) > MOST_CLASSES else "largest first"
+    columns = ("class", "group", "difference [95 % interval]", "p (t)", "p (t, Holm)")
+    note = f"Points, {shown}; Holm's correction is over all {len(classes)} classes."
+    return Part("Recall by class, paired by seed", columns, rows, (note,))
+
+
+def _images(two: Two, results: images.Results) -> Iterator[Part]:
+    """What the test images leave in doubt: another question than the seeds', so under its own title."""
+    title = "Test images: the other source of doubt"
+    if two.is_same:
+        return
+    boot, exact = images.image_rows(_pair(two), results), images.mcnemar_rows(_pair(two), results)
+    if exact.empty:
+        yield Part(title, (), (), ("The two arms were not tested on the same images, so that none can be paired.",))
+        return
+    if boot["mean"].isna().any():
+        yield Part(title, (), (), ("The seeds were not all tested on the same images, so that these cannot be drawn again.",))
+    else:
+        resampled = tuple(
+            (two.metrics.title(row["metric"]), interval(row["mean"], row["low"], row["high"])) for row in boot.to_dict("records")
+        )
+        note = f"Points; the {boot['images'].iloc[0]} test images drawn again {images.RESAMPLES:,} times, these trained models as they are."
+        yield Part(title, ("metric", "difference [95 % interval, bootstrap over images]"), resampled, (note,))
+    rows = tuple((str(row["seed"]), str(row["gained"]), str(row["lost"]), p_value(row["p"])) for row in exact.to_dict("records"))
+    note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. McNemar compares two trained models, not two settings."
+    yield Part("Test images gained and lost", ("seed", "gained", "lost", "p (McNemar, exact)"), rows, (note,))
+
+
+def _runs(two: Two) -> Part:
+    """The runs that everything above rests on."""
+    seeds = sorted({*two.theirs, *two.ours})
+    rows = tuple((str(seed), *(runs[seed]["run_id"] if seed in runs else DASH for runs in (two.theirs, two.ours))) for seed in seeds)
+    unpaired = [str(seed) for seed in seeds if seed not in two.common]
+    notes = (f"Not paired, since only one of both finished them: seeds {', '.join(unpaired)}.",) if unpaired else ()
+    return Part("Runs", ("seed", two.other, two.arm), rows, notes)

@@ -1,0 +1,225 @@
+"""The report as one self-contained HTML page, made of the sections that the Markdown document has."""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup, escape
+
+from ablation.report.sections import Content
+from ablation.report.sections.section import Section
+
+LARGEST_SVG = 300_000  # bytes; beyond, a PNG is smaller and faster to show
+VERDICTS = {"better": "better", "worse": "worse", "no difference": "equal", "inconclusive": "inconclusive", "same training": "same"}
+RUNS = "runs"  # the anchor of the section with one row per run
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section in HTML: its anchor, its heading and text, and the parts to be folded away."""
+
+    anchor: str
+    heading: Markup
+    body: Markup
+    details: tuple["Part", ...]
+
+
+def page(content: Content, sections: Sequence[Section], images: Mapping[str, bytes]) -> str:
+    """The whole page; `images` has the bytes of each picture under the path that the Markdown names, of SVGs beside PNGs too."""
+    renderer = Renderer([arm["name"] for arm in content.plan["arms"]], images)
+    parts = [renderer.part(section) for section in sections]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html").render(study=" ".join(content.study.split()), parts=parts) + "\n"
+
+
+class Renderer:
+    """Turns sections into HTML, and keeps account of the anchors that are taken."""
+
+    def __init__(self, arms: Sequence[str], images: Mapping[str, bytes]) -> None:
+        self.images = images
+        self.anchors: set[str] = set()
+        self.arms = {_plain(arm): self._anchor(f"run-{arm}") for arm in arms}
+        self.without_row = set(self.arms)
+
+    def part(self, section: Section) -> Part:
+        """The section, and those within it, in HTML."""
+        heading = self.parser.parseInline(section.title)
+        anchor = self._anchor(_text_of(heading))
+        tokens = self.parser.parse(section.body)
+        self._headings(tokens)
+        self._pictures(tokens)
+        for table in tables(tokens, label=_text_of(heading)):
+            self._cells(table, is_runs=anchor == RUNS)
+        body, title = (Markup(self.parser.renderer.render(inline, self.parser.options, {})) for inline in (tokens, heading))
+        return Part(anchor, title, body, tuple(self.part(detail) for detail in section.details))
+
+    @cached_property
+    def parser(self) -> "Parser":
+        """Markdown with tables, without HTML, and with links to this page only."""
+        parser = Parser(self.images)
+        parser.add_render_rule("table_open", _table_open)
+        parser.add_render_rule("table_close", _table_close)
+        return parser
+
+    def _anchor(self, text: str) -> str:
+        """A name for a heading as a forge would make it, with a number where it is taken."""
+        start = slug(text) or "section"
+        anchor = next(
+            name for number in range(len(self.anchors) + 1) if (name := f"{start}-{number}" if number else start) not in self.anchors
+        )
+        self.anchors.add(anchor)
+        return anchor
+
+    def _headings(self, tokens: Sequence[Token]) -> None:
+        for token, inline in pairwise(tokens):
+            if token.type == "heading_open":
+                token.attrSet("id", self._anchor(_text_of([inline])))
+
+    def _pictures(self, tokens: Sequence[Token]) -> None:
+        """Puts the pictures themselves where the Markdown has their paths."""
+        for picture in (child for token in tokens for child in token.children or () if child.type == "image"):
+            picture.attrSet("src", data_uri(str(picture.attrGet("src")), self.images))
+
+    def _cells(self, table: "Table", *, is_runs: bool) -> None:
+        """Links from an arm's number of runs to its first row among the runs."""
+        for row in table.rows:
+            arm = self._arm(row.cells[0].text) if table.header[:1] == ["arm"] else ""
+            if is_runs and arm in self.without_row:
+                row.token.attrSet("id", self.arms[arm])
+                self.without_row.remove(arm)
+            for link in (child for cell in row.cells for child in cell.children if child.type == "link_open"):
+                if arm and link.attrGet("href") == f"#{RUNS}":
+                    link.attrSet("href", f"#{self.arms[arm]}")
+
+    def _arm(self, cell: str) -> str:
+        """The arm that a cell names, with its label in brackets or without."""
+        return cell if cell in self.arms else max((arm for arm in self.arms if cell.startswith(f"{arm} (")), key=len, default="")
+
+
+class Parser(MarkdownIt):
+    """Markdown in which no link and no picture leads out of the page."""
+
+    def __init__(self, images: Mapping[str, bytes]) -> None:
+        super().__init__("commonmark", {"html": False})
+        self.enable("table")
+        self.images = images
+
+    def validateLink(self, url: str) -> bool:
+        """Whether the link is one within the page, or of a picture that the page holds; any other stays text."""
+        return url.startswith("#") or bool(stored(url, self.images))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: its opening token, and what is in it."""
+
+    token: Token
+    children: Sequence[Token]
+
+    @cached_property
+    def text(self) -> str:
+        """What a reader sees."""
+        return _plain(_text_of(self.children))
+
+    def mark(self) -> None:
+        """Class names instead of styles: `number` where the column is one of numbers, `verdict` where the words are."""
+        is_number = "right" in str(self.token.attrs.pop("style", ""))
+        verdict = next((name for words, name in VERDICTS.items() if re.match(rf"{words}\b", self.text)), "")
+        names = [*(["number"] if is_number else []), *(["verdict", verdict] if verdict else [])]
+        if names:
+            self.token.attrSet("class", " ".join(names))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table's row."""
+
+    token: Token
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table within a text: the words of its header, and its rows."""
+
+    header: Sequence[str]
+    rows: Sequence[Row]
+
+
+def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
+    """The tables among the tokens, each of which is told the heading that it stands under."""
+    opening = 0
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            label = _text_of([tokens[place + 1]])
+        elif token.type == "table_open":
+            opening = place
+            token.meta["label"] = label
+        elif token.type == "table_close":
+            head, *rows = _rows(tokens[opening:place])
+            for cell in (cell for row in (head, *rows) for cell in row.cells):
+                cell.mark()
+            for cell in head.cells:
+                cell.token.attrSet("scope", "col")
+            if head.cells[-1].text == "verdict":
+                for row in (head, *rows):
+                    row.cells[-1].token.attrJoin("class", "pinned")
+            yield Table([cell.text for cell in head.cells], rows)
+
+
+def _rows(tokens: Sequence[Token]) -> list[Row]:
+    rows: list[tuple[Token, list[Cell]]] = []
+    for place, token in enumerate(tokens):
+        if token.type == "tr_open":
+            rows.append((token, []))
+        elif token.type in ("th_open", "td_open"):
+            rows[-1][1].append(Cell(token, tokens[place + 1].children or []))
+    return [Row(token, cells) for token, cells in rows]
+
+
+def slug(text: str) -> str:
+    """The text as an anchor: lower case, words joined by hyphens, nothing but letters, digits, `_` and `-`."""
+    return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", text.lower()).strip())
+
+
+def _text_of(tokens: Sequence[Token]) -> str:
+    """The words of inline tokens, without their marks."""
+    return "".join(_text_of(token.children) if token.children else token.content for token in tokens if token.type != "html_inline")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _table_open(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:
+    label = escape(f"Table: {tokens[place].meta['label']}")
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>\n'
+
+
+def _table_close(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:
+    return "</table></div>\n"
+
+
+def stored(path: str, images: Mapping[str, bytes]) -> str:
+    """Under which name the picture is to be taken: the SVG if there is one that is not too large, else as named; "" if there is none."""
+    vector = str(PurePosixPath(path).with_suffix(".svg")) if path.endswith(".png") else path
+    if len(images.get(vector, bytes(LARGEST_SVG + 1))) <= LARGEST_SVG:
+        return vector
+    return path if path in images else ""
+
+
+def data_uri(path: str, images: Mapping[str, bytes]) -> str:
+    """The picture itself as a link."""
+    name = stored(path, images)
+    kind = "svg+xml" if name.endswith(".svg") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(images[name]).decode('ascii')}"

@@ -1,0 +1,86 @@
+"""The report as one JSON object."""  # noqa: A005 - it is the form's name, and every import is absolute
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ablation.report.frames.tables import has_frame
+from ablation.report.metrics import PERCENT, MetricTable
+from ablation.report.sections.content import MADE_BY, Content, made_by
+
+VOLATILE = ("runs", "stages", "created", "command", "file", "provenance")  # of the plan: what another run of the same study changes
+# frame -> the columns that are differences in their metric's unit
+DIFFERENCES = {
+    "differences": ("mean", "sd", "low", "high"),
+    "class_differences": ("mean", "sd", "low", "high"),
+    "image_differences": ("mean", "low", "high"),
+    "attribution": ("mean", "sd", "low", "high"),
+    "effects": ("mean", "sd", "low", "high"),
+    "conditions": ("difference", "difference_sd", "low", "high"),
+}
+WHOLE = ("mcnemar", "calibration")  # frames that hold no differences
+
+
+def document(content: Content) -> str:
+    """Everything that the study has: values as the store has them, with all their digits, differences too, and null for no number."""
+    frames, plan = content.frames, content.plan
+    parts = {
+        "made_by": json.loads(made_by(content).removeprefix(MADE_BY)),
+        "study": content.study,
+        "metric": content.metric,
+        "plan": {name: value for name, value in plan.items() if name not in VOLATILE},
+        "arms": _unscaled(frames.arms),
+        "runs": _unscaled(frames.runs),
+        "per_class": _unscaled(frames.per_class),
+        "averages": _unscaled(frames.averages),
+        **{name: _rows(_as_stored(getattr(frames, name), columns, content.metrics)) for name, columns in DIFFERENCES.items()},
+        **{name: _rows(getattr(frames, name)) for name in WHOLE},
+        "confusion": {arm: counts_CC.tolist() for arm, counts_CC in frames.confusion.items()},
+        "curves": _unscaled(frames.curves),
+        "unmatched": list(content.references.unmatched),
+        "superseded": list(content.superseded),
+        "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages")},
+    }
+    present = {name: _without_nan(value) for name, value in parts.items() if has_frame(content.facts, name)}
+    return "{\n" + ",\n".join(f"{_dumped(name)}: {_laid_out(value)}" for name, value in present.items()) + "\n}\n"
+
+
+def _laid_out(value: Any) -> str:
+    """A table with a line per row, so that it is short and its changes can be read; anything else on one line."""
+    is_table = isinstance(value, list) and value and isinstance(value[0], dict)
+    return "[\n" + ",\n".join(map(_dumped, value)) + "\n]" if is_table else _dumped(value)
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _unscaled(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows, the points of columns that say so turned into fractions."""
+    points = [column for column in frame.columns if column.endswith(PERCENT.suffix)]
+    fractions = frame.assign(**{column: frame[column] / PERCENT.scale for column in points})
+    return _rows(fractions.rename(columns={column: column.removesuffix(PERCENT.suffix) for column in points}))
+
+
+def _as_stored(frame: pd.DataFrame, columns: Sequence[str], metrics: MetricTable) -> pd.DataFrame:
+    """The frame with these columns in the store's unit of the row's metric; rows without a metric are of recalls."""
+    names = frame["metric"] if "metric" in frame else pd.Series("recall", index=frame.index)
+    factor = names.map(lambda name: 1 / metrics.unit(str(name)).scale).astype(float)
+    return frame.assign(**{column: frame[column].astype(float) * factor for column in columns})
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    if value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value

@@ -1,0 +1,176 @@
+"""The report as a text, and as a folder with figures and CSV files beside it."""
+
+import fnmatch
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablation.errors import ConfigError, unknown_name
+from ablation.report import FORMATS
+from ablation.report.documents.csv import arms_text, csv_files
+from ablation.report.frames.plan import classes_of
+from ablation.report.frames.references import References, read
+from ablation.report.frames.tables import Recorded, tidy_frames
+from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
+from ablation.report.sections import Content, Shown, made_by, sections
+from ablation.report.sections.content import RECORDED
+
+if TYPE_CHECKING:
+    from ablation.report.figures import Page
+
+SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json"}
+
+
+def write(recorded: Recorded, format_name: str, output: Path | None, options: Shown) -> str:
+    """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
+    if format_name not in FORMATS:
+        raise unknown_name("--format", "format", format_name, FORMATS)
+    content = gather(recorded, options)
+    if output is None:
+        return _printed(content, format_name)
+    make_folder(output)
+    pages = pages_of(content)
+    _draw(pages, output / "figures")
+    content = with_figures(content, pages)
+    for name, body in csv_files(content.frames, content.plan).items():
+        (output / name).write_text(body, encoding="utf-8")
+    document = text(content, format_name, _bytes(output, content))
+    (output / f"report.{SUFFIXES[format_name]}").write_text(document, encoding="utf-8")
+    return document
+
+
+def _printed(content: Content, format_name: str) -> str:
+    """The text alone; only a page of HTML holds its figures itself."""
+    if format_name != "html":
+        return text(content, format_name, {})
+    with tempfile.TemporaryDirectory() as folder:
+        pages = pages_of(content)
+        (Path(folder) / "figures").mkdir()
+        _draw(pages, Path(folder) / "figures")
+        content = with_figures(content, pages)
+        return text(content, format_name, _bytes(Path(folder), content))
+
+
+def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str:
+    """The document in one of FORMATS; `images` has the figures' bytes by the paths that the document names."""
+    if format_name == "markdown":
+        from ablation.report.documents import markdown
+
+        return markdown.render(content, sections(content))
+    if format_name == "html":
+        from ablation.report.documents import html
+
+        return f"<!-- {made_by(content)} -->\n{html.page(content, sections(content), images)}"
+    if format_name == "latex":
+        from ablation.report.documents import latex
+
+        return f"% {made_by(content)}\n{latex.document(content)}"
+    if format_name == "csv":
+        return arms_text(content.frames)
+    from ablation.report.documents import json
+
+    return json.document(content)
+
+
+# --- what is asked for ---------------------------------------------------------------------------------------------------------
+
+
+def gather(recorded: Recorded, options: Shown) -> Content:
+    """What the document is made of: the arms that the globs choose, in the order asked for, with differences of that metric."""
+    plan, metrics = recorded.plan, metrics_of(recorded.plan)
+    references = read(Path(options.reference), plan) if options.reference else References()
+    metric = known_metric("--metric", options.metric, recorded)
+    by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, recorded)]
+    names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
+    frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
+    frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
+    provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
+    return Content(
+        recorded.study, plan, recorded.superseded, frames, metric, references, {}, replace(options, metric=metric), provenance
+    )
+
+
+def known_metric(option: str, metric: str, recorded: Recorded) -> str:
+    """The metric's name in the store, whether it was given with `test/` or without; the study's main one where none was."""
+    metrics = metrics_of(recorded.plan)
+    columns = (str(column) for column in recorded.runs.columns)
+    known = dict.fromkeys([*metrics.full_names, *(column for column in columns if column.startswith(PREFIX))])
+    full = metrics.full_name(metric or metrics.default)
+    if full not in known:
+        raise _unknown_metric(option, metric, [short_name(name) for name in known], recorded.plan)
+    return full
+
+
+def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mapping[str, Any]) -> ConfigError:
+    """Names the few metrics that every study has, not those of each class."""
+    main = [*metrics_of(plan).names, *(["arm"] if option == "--sort" else [])]
+    others = [name for name in known if name not in main]
+    hint = unknown_name("", "metric", short_name(metric), [*main, *others]).problem.partition("Did you mean")[2]
+    near = f" Did you mean{hint}" if hint else ""
+    of_classes = ", or recall/CLASS, precision/CLASS, f1/CLASS" if classes_of(plan) else ""
+    return ConfigError(option, f"unknown metric {metric!r}; expected one of {', '.join(main)}{of_classes}.{near}")
+
+
+def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:
+    """The arms as the file has them, by name, or the best of a metric first; those without a number come last."""
+    if not column:
+        return arms
+    if column == "arm":
+        return arms.sort_values("arm", kind="stable", ignore_index=True)
+    name = short_name(column)
+    is_ascending = metrics.is_lower_better(name)
+    return arms.sort_values(f"{name}_mean", ascending=is_ascending, kind="stable", na_position="last", ignore_index=True)
+
+
+def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:
+    """The arms that any of the globs matches; all of them where there is no glob."""
+    names = [arm["name"] for arm in plan["arms"]]
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in names):
+            raise unknown_name("--arm", "arm", glob, names)
+    return [name for name in names if not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)]
+
+
+# --- figures and folders ---------------------------------------------------------------------------------------------------------
+
+
+def make_folder(output: Path) -> None:
+    """The folder and its `figures`, or one sentence that says why not."""
+    try:
+        (output / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "--output", f"cannot make the folder {output} ({error.strerror}); expected a folder that can be written"
+        ) from None
+
+
+def pages_of(content: Content) -> "list[Page]":
+    """The pages of figures that there are to draw."""
+    from ablation.report import figures
+
+    return figures.pages(content.frames, content.plan, content.metric)
+
+
+def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
+    """The content with links to these pages, drawn or not."""
+    links: dict[str, list[tuple[str, str]]] = {}
+    for page in pages:
+        links.setdefault(page.what, []).append((f"figures/{page.name}.png", page.alt))
+    return replace(content, figures=links)
+
+
+def _draw(pages: "Sequence[Page]", folder: Path) -> None:
+    """The pages' files, in that folder."""
+    from ablation.report import figures
+
+    figures.write(pages, folder)
+
+
+def _bytes(folder: Path, content: Content) -> dict[str, bytes]:
+    """path -> bytes of the figures that the document names, and of the same as SVG."""
+    paths = [path for pages in content.figures.values() for path, _ in pages]
+    return {name: (folder / name).read_bytes() for path in paths for name in (path, path.removesuffix("png") + "svg")}

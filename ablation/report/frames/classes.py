@@ -1,0 +1,59 @@
+"""The frames of a study whose test items belong to classes: precision, recall and F1, their averages, and recalls by seed.
+
+Shapes: R runs of one arm, C true classes, C predicted classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report.frames.plan import class_groups, classes_of
+from ablation.report.statistics import descriptive
+from ablation.report.statistics.images import Results
+
+FIGURES = ("precision", "recall", "f1")
+COLUMNS = [f"{figure}{part}" for figure in FIGURES for part in ("", "_sd")]
+Counts = Mapping[str, npt.NDArray[np.int64]]  # arm -> counts_RCC
+
+
+def class_rows(counts: Counts, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """arm, class, group, then mean and sd over seeds of precision, recall and f1, and the support."""
+    groups = class_groups(plan)
+    rows = []
+    for arm, counts_RCC in counts.items():
+        figures = descriptive.class_figures(counts_RCC)
+        for index, name in enumerate(classes_of(plan)):
+            values = {figure: figures[figure][:, index] for figure in FIGURES}
+            support = float(figures["support"][:, index].mean())
+            rows.append(
+                {"arm": arm, "class": name, "group": groups.get(name, ""), **_spreads(values), "support": support, "n": len(counts_RCC)}
+            )
+    return pd.DataFrame(rows, columns=["arm", "class", "group", *COLUMNS, "support", "n"])
+
+
+def average_rows(counts: Counts) -> pd.DataFrame:
+    """arm, average (accuracy, macro avg, weighted avg), then mean and sd over seeds of precision, recall and f1."""
+    rows = []
+    for arm, counts_RCC in counts.items():
+        figures = descriptive.class_figures(counts_RCC)
+        support = float(figures["support"].sum(axis=1).mean())
+        for average, values in descriptive.average_figures(figures).items():
+            rows.append({"arm": arm, "average": average, **_spreads(values), "support": support, "n": len(counts_RCC)})
+    return pd.DataFrame(rows, columns=["arm", "average", *COLUMNS, "support", "n"])
+
+
+def recalls(results: Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """arm -> recalls by seed and class, NaN where a class has no test items."""
+    by_arm = {}
+    for arm, by_seed in results.items():
+        figures = descriptive.class_figures(np.stack([predictions.counts_CC for predictions in by_seed.values()]))
+        by_arm[arm] = pd.DataFrame(figures["recall"], index=pd.Index(list(by_seed)), columns=list(classes))
+    return by_arm
+
+
+def _spreads(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
+    spreads = {figure: descriptive.spread(numbers) for figure, numbers in values.items()}
+    return {column: number for figure, (mean, sd) in spreads.items() for column, number in ((figure, mean), (f"{figure}_sd", sd))}

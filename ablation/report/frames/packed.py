@@ -1,0 +1,284 @@
+"""A study in one zip, without weights: what is written into it, and what the report reads from it."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import pandas as pd
+
+from ablation.errors import AblateError, StoreError
+from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, planned_facts
+
+if TYPE_CHECKING:
+    from ablation.tracking import store
+
+FORMAT = 1
+WHAT = "a study that ablate packed"
+STUDY, CURVES, WRITTEN = "study.json", "curves.parquet", "experiments.yaml"  # the members beside those of the runs
+PREDICTIONS = "predictions.parquet"
+# a finished run's files -> what a study must have for its runs to have them
+KEPT: Mapping[str, Needs] = {
+    PREDICTIONS: CLASSIFIED,
+    "config.yaml": NOTHING,
+    "classification_report.txt": CLASSIFIED,
+    "confusion_matrix.csv": CLASSIFIED,
+    "class_distribution.csv": frozenset({"classes", "counts"}),
+}
+ERROR = "error.txt"  # of a run that failed by a bug
+PLAN_WORDS = ("study", "seeds", "arms", "runs")
+RUN_WORDS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen")
+CURVE_COLUMNS = ["run_id", "metric", "step", "value", "time"]
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same for all members, so that the same store gives the same bytes
+# Against zips made to fill the memory: no member of ours is as large, packs so well, or has as many numbers in its table.
+MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
+
+
+def write(recorded: "store.Recorded", written: Path, target: Path) -> None:
+    """Write the study into the zip `target`, which appears whole; `written` is the file that the study came from.
+
+    Raises StoreError where the store lacks a file of a run.
+    """
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with ZipFile(beside, "w", ZIP_DEFLATED) as archive:
+            for name, content in sorted(_members(recorded, written)):
+                archive.writestr(_entry(name), content if isinstance(content, bytes) else content.read_bytes())
+        beside.replace(target)
+    except OSError as error:
+        raise AblateError(f"{target} cannot be written ({error.strerror}); expected a place in a folder that can be written") from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _entry(name: str) -> ZipInfo:
+    entry = ZipInfo(name, EPOCH)
+    entry.compress_type, entry.create_system, entry.external_attr = ZIP_DEFLATED, 3, 0o644 << 16
+    return entry
+
+
+def _members(recorded: "store.Recorded", written: Path) -> Iterator[tuple[str, bytes | Path]]:
+    """Every member's name, and its bytes or the file that has them."""
+    description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": recorded.plan}
+    description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
+    yield STUDY, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False).encode()
+    yield CURVES, _curves(recorded).to_parquet(index=False)
+    yield WRITTEN, written
+    for row in recorded.runs.to_dict("records"):
+        for name, path in _files(recorded, row).items():
+            yield f"runs/{row['run_id']}/{name}", path
+
+
+def _curves(recorded: "store.Recorded") -> pd.DataFrame:
+    rows = [
+        (run_id, point.name, point.step, point.value, point.time)
+        for run_id in recorded.runs["run_id"]
+        for point in recorded.store.curves(run_id)
+    ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
+
+
+def _files(recorded: "store.Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
+    """A run's artifacts by name: of one that is finished all of KEPT that the study has, of another whatever tells why it is not."""
+    run_id = str(row["run_id"])
+    if row["status"] != "FINISHED":
+        with contextlib.suppress(StoreError):
+            return {ERROR: recorded.artifact(run_id, ERROR)}
+        return {}
+    facts = planned_facts(recorded.plan)
+    kept = [name for name, needs in KEPT.items() if needs <= facts]
+    try:
+        first = recorded.artifact(run_id, kept[0])
+        beside = {name: first.parent / name for name in kept}  # asking the store once for each run, where it is a folder
+        return {name: path if path.exists() else recorded.artifact(run_id, name) for name, path in beside.items()}
+    except StoreError as error:
+        raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
+
+
+def _as_data(runs: pd.DataFrame) -> dict[str, Any]:
+    """The frame as plain data, column by column, with the types of its numbers; null stands for NaN."""
+    return {
+        "types": {name: str(column.dtype) for name, column in runs.items()},
+        "values": {name: [_plain(value) for value in column.tolist()] for name, column in runs.items()},
+        "order": list(runs.columns),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _as_frame(data: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame that `_as_data` wrote."""
+    columns = {}
+    for name in data["order"]:
+        values, kind = data["values"][name], data["types"][name]
+        numbers = [float("nan") if value is None else float(value) for value in values] if kind == "float64" else values
+        columns[name] = pd.Series(numbers, dtype=kind if kind in ("float64", "int64") else "object").infer_objects()
+    return pd.DataFrame(columns)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> "Packed":
+    """What a zip holds of a study; raises StoreError where it is missing, broken, someone else's, or of a newer version."""
+    archive = _Archive(path)
+    description = archive.description()
+    runs = _checked(path, description)
+    return Packed(description["study"], description["plan"], runs, list(description["superseded"]), archive)
+
+
+def _checked(path: Path, description: Any) -> pd.DataFrame:
+    """The runs in a zip's description, which must have what the report reads."""
+    if not isinstance(description, dict) or description.get("what") != WHAT:
+        raise _foreign(path)
+    if description.get("format") != FORMAT:
+        problem = f"found the packed study {path} in format {description.get('format')!r}; expected {FORMAT}"
+        raise StoreError(f"{problem}: a newer ablate wrote it, and reads it")
+    try:
+        plan = description["plan"]
+        lacking = [word for word in PLAN_WORDS if word not in plan]
+        runs = _as_frame(description["runs"])
+        lacking += [word for word in RUN_WORDS if word not in runs]
+        for part, words in (("arms", ("name", "parent", "labels")), ("runs", ("arm", "seed", "key"))):
+            lacking += dict.fromkeys(word for entry in plan.get(part, ()) for word in words if word not in entry)
+        lacking += [word for word in ("study", "superseded") if word not in description]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(f"{path} cannot be read as a packed study: its table of runs is damaged") from None
+    if lacking:
+        raise StoreError(f"{path} cannot be read as a packed study: it has no {', '.join(lacking)}")
+    return runs
+
+
+def _foreign(path: Path) -> StoreError:
+    return StoreError(f"{path} is no packed study; expected a zip that ablate pack wrote")
+
+
+class _Archive:
+    """A zip of which only members of known names are read, and none that is larger than ours can be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._one_sentence():
+            self._zip = ZipFile(path)
+
+    def description(self) -> Any:
+        """What it says of the study."""
+        try:
+            return json.loads(self.bytes_of(STUDY))
+        except KeyError:
+            raise _foreign(self.path) from None
+        except (ValueError, RecursionError):
+            raise self._damaged(STUDY) from None
+
+    def bytes_of(self, name: str) -> bytes:
+        """A member's bytes; raises KeyError where there is none of that name."""
+        entry = self._zip.getinfo(name)
+        self._check(entry)
+        with self._one_sentence():
+            return self._zip.read(entry)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A member that is a parquet table; raises KeyError where there is none."""
+        import pyarrow
+        from pyarrow import parquet
+
+        content = self.bytes_of(name)
+        try:
+            whole = parquet.ParquetFile(io.BytesIO(content))
+            groups = [whole.metadata.row_group(i) for i in range(whole.metadata.num_row_groups)]
+            if sum(group.column(i).num_values for group in groups for i in range(group.num_columns)) > MOST_NUMBERS:
+                raise self._too_large(name)
+            table: pd.DataFrame = whole.read().to_pandas()
+        except (pyarrow.ArrowException, OSError, ValueError):
+            raise self._damaged(name) from None
+        return table
+
+    @contextlib.contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """Turn what zipfile says of a file into one sentence."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise StoreError(f"there is no file {self.path}; expected a zip that ablate pack wrote") from None
+        except (BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise self._damaged(problem or type(error).__name__, "") from None
+
+    def _damaged(self, what: str, how: str = " is damaged") -> StoreError:
+        return StoreError(f"{self.path} cannot be read as a packed study: {what}{how}")
+
+    def _check(self, entry: ZipInfo) -> None:
+        if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise self._damaged(entry.filename, " is compressed in another way than ours")
+        if entry.file_size > min(MOST_BYTES, max(FREE_BYTES, MOST_TIMES * entry.compress_size)):
+            raise self._too_large(entry.filename)
+
+    def _too_large(self, name: str) -> StoreError:
+        return StoreError(f"{self.path} is not read: {name} would take far more memory than a study's does")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A study in a zip, as the report reads one in a store; what of its runs is read is read when it is asked for."""
+
+    study: str
+    plan: Mapping[str, Any]
+    runs: pd.DataFrame
+    superseded: Sequence[str]
+    archive: _Archive = field(repr=False)
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The run's predictions: index, label, predicted, logits."""
+        table: pd.DataFrame = self._of_run(run_id, PREDICTIONS, self.archive.table)
+        return table
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Every point of every curve of these runs: run_id, metric, step, value."""
+        return self.points(run_ids)[CURVE_COLUMNS[:-1]]
+
+    def points(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """The same with each point's time, in milliseconds."""
+        try:
+            table = self.archive.table(CURVES)
+        except KeyError:
+            raise self._lacks(CURVES) from None
+        if not set(CURVE_COLUMNS) <= set(table.columns):
+            raise StoreError(f"{self.archive.path} cannot be read as a packed study: {CURVES} lacks a column")
+        known = dict(iter(table.groupby("run_id", sort=False)))
+        wanted = [known[run_id] for run_id in run_ids if run_id in known]
+        return pd.concat(wanted, ignore_index=True)[CURVE_COLUMNS] if wanted else pd.DataFrame(columns=CURVE_COLUMNS)
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """A file of a run, in a folder of its own that goes with this object; raises StoreError where it was not packed."""
+        content = self._of_run(run_id, name, self.archive.bytes_of)
+        folder = Path(tempfile.mkdtemp(prefix="ablate-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        path = folder / name
+        path.write_bytes(content)
+        return path
+
+    def _of_run(self, run_id: str, name: str, reader: Any) -> Any:
+        if name not in (*KEPT, ERROR) or run_id not in set(self.runs["run_id"]):
+            raise self._lacks(f"{name} of the run {run_id}")
+        try:
+            return reader(f"runs/{run_id}/{name}")
+        except KeyError:
+            raise self._lacks(f"{name} of the run {run_id}") from None
+
+    def _lacks(self, what: str) -> StoreError:
+        return StoreError(f"the packed study {self.archive.path} has no {what}")

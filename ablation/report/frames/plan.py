@@ -1,0 +1,69 @@
+"""What a recorded plan says beside its arms and runs, and which facts a part of the report may need of it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pandas as pd
+
+from ablation.study.task import DEFAULT, TASKS, SettingsSchema, load_task
+from ablation.techniques.technique import Technique
+
+# classes: the names of what test items are told apart as; groups: which classes belong together; counts: the training and test items of
+# each class; predictions: label and predicted class of every test item, run by run; curves: numbers of every epoch
+Fact = Literal["classes", "groups", "counts", "predictions", "curves"]
+Needs = frozenset[Fact]
+NOTHING: Needs = frozenset()
+CLASSIFIED: Needs = frozenset({"classes", "predictions"})
+ABSENT: Mapping[Fact, str] = {  # how a report names them where they are missing, in words that fit any kind of work
+    "classes": "categories",
+    "groups": "groups of categories",
+    "counts": "numbers of items per category",
+    "predictions": "predictions of single items",
+    "curves": "training curves",
+}
+NO_SCHEMA = SettingsSchema(settings=Technique, stage_options=Technique, whole_arm=(), required={}, paths=(), choices=())
+
+
+def planned_facts(plan: Mapping[str, Any]) -> Needs:
+    """The facts that the plan promises, whatever is done of it. Runs have predictions where there are classes to predict."""
+    facts: dict[Fact, bool] = {
+        "classes": bool(plan.get("classes")),
+        "groups": bool(plan.get("groups")),
+        "counts": bool(plan.get("counts") and plan.get("test_counts")),
+        "predictions": bool(plan.get("classes")),
+    }
+    return frozenset(fact for fact, is_there in facts.items() if is_there)
+
+
+def facts_of(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> Needs:
+    """The plan's facts, and whether there are curves; as long as no run is done, these are expected."""
+    has_curve = len(curves) > 0 or any(str(column).startswith(("train/", "val/")) for column in runs.columns)
+    is_expected = has_curve or not (runs["state"] == "done").any()
+    return planned_facts(plan) | (frozenset({"curves"}) if is_expected else NOTHING)
+
+
+def classes_of(plan: Mapping[str, Any]) -> list[str]:
+    """The names of the classes; none where the plan has none."""
+    return list(plan.get("classes") or ())
+
+
+def groups_of(plan: Mapping[str, Any]) -> dict[str, list[str]]:
+    """group -> its classes, of which there may be none."""
+    return {name: list(members) for name, members in (plan.get("groups") or {}).items()}
+
+
+def class_groups(plan: Mapping[str, Any]) -> dict[str, str]:
+    """class -> the group that it belongs to."""
+    return {name: group for group, members in groups_of(plan).items() for name in members}
+
+
+def train_counts(plan: Mapping[str, Any]) -> list[int]:
+    """The training items per class of the plan's first seed."""
+    counts = {int(seed): list(numbers) for seed, numbers in plan["counts"].items()}
+    return counts[int(plan["seeds"][0])]
+
+
+def settings_schema(plan: Mapping[str, Any]) -> SettingsSchema:
+    """What the study's settings are; of a kind of work that is not known here, nothing is known of them."""
+    task = plan.get("task", DEFAULT)
+    return load_task(task).schema if task in TASKS else NO_SCHEMA

@@ -1,0 +1,322 @@
+"""What is recorded of a study, as tidy frames.
+
+Shapes: R runs of one arm, C true classes, C predicted classes.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.errors import AblateError
+from ablation.report.frames.classes import average_rows, class_rows, recalls
+from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, planned_facts, settings_schema
+from ablation.report.frames.references import References
+from ablation.report.metrics import metrics_of, short_name
+from ablation.report.statistics import attribution, descriptive, images
+from ablation.report.statistics.differences import ROLES, class_differences, comparisons, differences
+from ablation.study.wording import change_words
+
+STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
+SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
+ABOUT_RUN = ["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end"]
+CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
+# frame -> what a study must have for it; without that, the frame has no rows, and no document has the frame
+NEEDS: Mapping[str, Needs] = {
+    "per_class": CLASSIFIED,
+    "averages": CLASSIFIED,
+    "confusion": CLASSIFIED,
+    "class_differences": CLASSIFIED,
+    "image_differences": frozenset({"predictions"}),
+    "mcnemar": frozenset({"predictions"}),
+    "calibration": frozenset({"predictions"}),
+    "curves": frozenset({"curves"}),
+}
+
+
+class Recorded(Protocol):
+    """What the report asks of a store."""
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The newest recorded plan."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per arm and seed of that plan that has an MLflow run, with its final metrics."""
+
+    @property
+    def superseded(self) -> Sequence[str]:
+        """The runs in the store that the newest plan no longer has."""
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The test images' index, label, predicted class and scores."""
+
+    def curves(self, run_ids: list[str]) -> pd.DataFrame:
+        """run_id, metric, step and value of every point of every curve."""
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """The local path of a file of the run."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A study's results. Values are as the store has them (fractions, say), differences in their metric's unit (of fractions: points).
+
+    `runs` has one row per planned arm and seed; `arms` one per arm, with the ids of its runs, and where an arm is chosen among others
+    for each seed, `chosen` names the one of that seed, or those of all seeds; in it, columns with points say so in their names.
+    `per_class` has one row per arm and class; `averages` one per arm and average; `confusion` the counts of each arm summed over its
+    seeds (rows are true classes); `curves` one row per point; `calibration` one per arm and bin of confidence that holds images.
+
+    `differences` has one row per arm, role of its partner (parent, baseline) and metric, with tests over seeds, and `class_differences`
+    one per class, of recalls. `image_differences` and `mcnemar` hold what the test images leave in doubt, which is another question.
+    `attribution` has what each rung of the ladder does in each place, `effects` those of crossed settings, and `conditions` each arm
+    under a condition against itself without.
+
+    `unreadable` tells of runs that are done but whose predictions could not be read, "arm seed N: why"; they are missing wherever
+    predictions are needed, and there only. NEEDS has what a study must have for a frame to have rows.
+    """
+
+    runs: pd.DataFrame
+    arms: pd.DataFrame
+    per_class: pd.DataFrame
+    averages: pd.DataFrame
+    confusion: dict[str, npt.NDArray[np.int64]]
+    curves: pd.DataFrame
+    differences: pd.DataFrame
+    class_differences: pd.DataFrame
+    image_differences: pd.DataFrame
+    mcnemar: pd.DataFrame
+    calibration: pd.DataFrame
+    attribution: pd.DataFrame
+    effects: pd.DataFrame
+    conditions: pd.DataFrame
+    unreadable: list[str]
+
+
+def has_frame(facts: Needs, frame: str) -> bool:
+    """Whether a study with these facts has that frame."""
+    return NEEDS.get(frame, NOTHING) <= facts
+
+
+def tidy_frames(
+    recorded: Recorded,
+    shown: Sequence[str] | None = None,
+    metrics: Sequence[str] = (),
+    references: References | None = None,
+    metric: str = "",
+) -> Frames:
+    """The frames of the arms `shown` (None: of all of them); differences are taken to every arm, shown or not, and corrected for all.
+
+    `metrics` are the full names of those that are compared (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
+    is one of them (none: the plan's first headline).
+    """
+    plan, runs = recorded.plan, run_rows(recorded)
+    known_metrics = metrics_of(plan)
+    compared_metrics = metrics or known_metrics.full_names
+    names = [arm["name"] for arm in plan["arms"]]
+    kept = names if shown is None else [name for name in names if name in set(shown)]
+    compared, pairs = differences(plan, runs, compared_metrics), _of_arms(comparisons(plan), kept)
+    results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
+    counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
+    shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
+    arms = _with_verdicts(arm_rows(plan, runs, compared_metrics, references or References()), compared, plan, metric)
+    classes = classes_of(plan)
+    return Frames(
+        runs=shown_runs,
+        arms=_of_arms(arms, kept),
+        per_class=class_rows(counts, plan),
+        averages=average_rows(counts),
+        confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
+        curves=curve_rows(recorded, shown_runs),
+        differences=_of_arms(compared, kept),
+        class_differences=class_differences(pairs, recalls(results, classes), classes, class_groups(plan)),
+        image_differences=images.image_rows(pairs, results),
+        mcnemar=images.mcnemar_rows(pairs, results),
+        calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
+        attribution=_each(attribution.attribution, plan, runs, compared_metrics),
+        effects=_each(attribution.effects, plan, runs, compared_metrics),
+        conditions=_of_conditions(_each(attribution.conditions, plan, runs, compared_metrics), kept),
+        unreadable=unreadable,
+    )
+
+
+def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    return frame[frame["arm"].isin(arms)].reset_index(drop=True)
+
+
+def _of_conditions(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """The rows of these arms, where `arm` is the name without the condition."""
+    return frame[(frame["condition"] + "/" + frame["arm"]).isin(arms)].reset_index(drop=True)
+
+
+def _each(
+    table: Callable[[Mapping[str, Any], pd.DataFrame, str], pd.DataFrame],
+    plan: Mapping[str, Any],
+    runs: pd.DataFrame,
+    metrics: Sequence[str],
+) -> pd.DataFrame:
+    """A table of every metric, one below the other; where a metric has no rows, none of its."""
+    tables = [table(plan, runs, metric) for metric in metrics]
+    return pd.concat([rows for rows in tables if not rows.empty] or tables[:1], ignore_index=True)
+
+
+def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, images.Predictions]], list[str]]:
+    """arm -> seed -> what is kept of the predictions of the runs that are done, each read once; and those that could not be read, and why.
+
+    Arms without predictions are not in the first. Of a study whose runs have none, nothing is read.
+    """
+    if "predictions" not in planned_facts(recorded.plan):
+        return {}, []
+    done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
+    by_run: dict[str, images.Predictions] = {}
+    problems: dict[str, str] = {}
+    for run_id in dict.fromkeys(done["run_id"]):
+        try:
+            by_run[run_id] = images.read(recorded.predictions(run_id), len(classes_of(recorded.plan)))
+        except AblateError as error:
+            problems[run_id] = str(error)
+    results: dict[str, dict[int, images.Predictions]] = {}
+    named = list(zip(done["arm"], done["seed"], done["run_id"], strict=True))
+    for arm, seed, run_id in named:
+        if run_id in by_run:
+            results.setdefault(arm, {})[int(seed)] = by_run[run_id]
+    return results, [f"{arm} seed {seed}: {problems[run_id]}" for arm, seed, run_id in named if run_id in problems]
+
+
+def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    """The arms with intervals and verdicts of one metric beside."""
+    metrics = metrics_of(plan)
+    name = short_name(metric) or metrics.default
+    columns = {}
+    for role in ROLES:
+        rows = compared[(compared["role"] == role) & (compared["metric"] == name)].set_index("arm").reindex(arms["arm"])
+        low, high = metrics.interval_columns(name, role)
+        columns[low], columns[high] = rows["low"].to_numpy(dtype=float), rows["high"].to_numpy(dtype=float)
+        columns[f"verdict_vs_{role}"] = np.array([_text(word) for word in rows["verdict"]], dtype=object)
+    return arms.assign(**columns)
+
+
+# --- runs and arms -----------------------------------------------------------------------------------------------------------
+
+
+def run_rows(recorded: Recorded) -> pd.DataFrame:
+    """One row per arm and seed of the plan, in its order, with state, run and metrics; what has no run is missing.
+
+    An arm that resolves like another and has no runs of its own shows the other's, since they are one training.
+    """
+    plan = recorded.plan
+    by_place = {(row["arm"], int(row["seed"])): row for row in recorded.runs.to_dict("records")}
+    with_runs = {arm for arm, _ in by_place}
+    sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
+    rows = [_run_row(planned, by_place.get((sources.get(planned["arm"], planned["arm"]), int(planned["seed"])))) for planned in plan["runs"]]
+    recorded_metrics = {str(column) for column in recorded.runs.columns if "/" in str(column)}
+    metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *SPENDING})
+    frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])
+    # The metrics as one block: of thousands, three for each class, every later step would copy each by itself.
+    return pd.concat([frame[ABOUT_RUN], frame[metrics].astype("float64")], axis=1)
+
+
+def _run_row(planned: Mapping[str, Any], run: Mapping[Any, Any] | None) -> dict[Any, Any]:
+    place = {"arm": planned["arm"], "seed": int(planned["seed"])}
+    if run is not None:
+        return {**run, **place, "state": STATES.get(run["status"], str(run["status"]).lower()), "reason": _text(run["reason"])}
+    failed = planned["state"] == "failed"
+    return {
+        **place,
+        "state": "failed" if failed else "missing",
+        "reason": _text(planned.get("reason")) if failed else "",
+        "chosen": "",
+        "run_id": "",
+    }
+
+
+def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str], references: References) -> pd.DataFrame:
+    """One row per arm of the plan: what it is, what it changes, and every metric's mean, sd and differences."""
+    known_metrics = metrics_of(plan)
+    arms = pd.DataFrame([_arm_row(plan, arm) for arm in plan["arms"]])
+    counts = runs.groupby("arm")["state"].agg(planned="size", n=lambda states: int((states == "done").sum()))
+    arms = arms.join(counts, on="arm").fillna({"planned": 0, "n": 0}).astype({"planned": int, "n": int})
+    arms["chosen"] = [choices(runs, name) for name in arms["arm"]]
+    arms["runs"] = [" ".join(runs.loc[(runs["arm"] == name) & (runs["state"] == "done"), "run_id"]) for name in arms["arm"]]
+    compared = [descriptive.compare(runs, arms, metric, known_metrics) for metric in metrics]
+    return pd.concat([arms, *compared, _published(plan, references, runs)], axis=1)
+
+
+def choices(runs: pd.DataFrame, arm: str) -> str:
+    """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0, on 120 images`."""
+    chosen = runs[(runs["arm"] == arm) & (runs["chosen"] != "")]
+    rows = [] if chosen.empty else chosen.to_dict("records")  # nearly always empty, and turning no row into records takes as long as one
+    words = [f"seed {row['seed']} {row['chosen']}" + _equal(row.get("choice/equal", 1.0)) for row in rows]
+    num_images = sorted({int(row["validation/images"]) for row in rows if row.get("validation/images", 0) > 0})
+    return ", ".join(words) + (f", on {' or '.join(map(str, num_images))} validation images" if num_images else "")
+
+
+def _equal(num_equal: float) -> str:
+    """Said where several were equally good, so that the choice says nothing."""
+    return f" (the first of {num_equal:.0f} equal ones)" if num_equal > 1 else ""
+
+
+def _arm_row(plan: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "arm": arm["name"],
+        "label": _text(arm.get("label")),
+        "kind": arm["kind"],
+        "condition": arm["name"].partition("/")[0] if arm["kind"] == "condition" else "",
+        "parent": _text(arm["parent"]),
+        "baseline": _text(arm["baseline"]),
+        "change": "; ".join(change_words(arm["change"], settings_schema(plan))),
+        "same_as": _text(arm.get("same_as")),
+        "labels": ", ".join(arm["labels"]),
+        "note": _text(arm.get("note")),
+    }
+
+
+def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFrame) -> pd.DataFrame:
+    """A column of published figures of the main metric per report, and one of gaps (measured minus published)."""
+    metrics = metrics_of(plan)
+    unit, names = metrics.unit(metrics.default), [arm["name"] for arm in plan["arms"]]
+    figures = published_figures(plan, references)
+    measured = descriptive.by_seed(runs, names, metrics.full_name(metrics.default)).mean().to_numpy()
+    columns = {}
+    for report in sorted({report for by_report in figures.values() for report in by_report}):
+        values = np.array([figures[name].get(report, np.nan) for name in names], dtype=float)
+        columns[f"published/{report}"] = values
+        columns[metrics.gap_column(report)] = unit.scale * (measured - values)
+    return pd.DataFrame(columns, index=range(len(names)))
+
+
+def published_figures(plan: Mapping[str, Any], references: References) -> dict[str, dict[str, float]]:
+    """arm -> report -> published figure as the store has the metric; the study's own figures, and the reference file's over them."""
+    metrics = metrics_of(plan)
+    scale = metrics.unit(metrics.default).scale
+    return {
+        arm["name"]: {
+            **{report: value / scale for report, value in (arm.get("published") or {}).items()},
+            **references.headlines.get(arm["name"], {}),
+        }
+        for arm in plan["arms"]
+    }
+
+
+def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
+    """arm, seed, metric, step and value of every training and validation curve of the runs that are done."""
+    done = runs[runs["state"] == "done"]
+    if done.empty:
+        return pd.DataFrame(columns=CURVE_COLUMNS)
+    points = recorded.curves(list(dict.fromkeys(done["run_id"])))
+    points = points[points["metric"].str.startswith(("train/", "val/"))]
+    return done[["arm", "seed", "run_id"]].merge(points, on="run_id")[CURVE_COLUMNS]
+
+
+def _text(value: object) -> str:
+    """The text, or nothing where the store has none (None, or NaN in a frame)."""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,329 @@
+"""What each rung is worth in other orders than the ladder's, what crossed settings do, and what a condition alters.
+
+Shapes: S seeds, D differences (one column per comparison), L levels of an axis; a cube has one axis of seeds and one per factor.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.formatting import interval, listed
+from ablation.report.metrics import metrics_of, short_name
+from ablation.report.statistics import descriptive, inference
+
+Floats = npt.NDArray[np.float64]
+Arm = Mapping[str, Any]  # as the recorded plan has it
+Arms = Mapping[str, Arm]  # of one condition, by the name without it
+Pair = tuple[str, str, str]  # a rung, an arm with it, the arm against which it is compared
+
+WAYS = ("ladder", "first in", "last out", "shapley")
+ATTRIBUTION = ["rung", "condition", "way", "arm", "against", "metric", *inference.SUMMARY]
+EFFECTS = ["group", "kind", "term", "metric", *inference.SUMMARY, "p_t_holm"]
+CONDITIONS = ["arm", "condition", "metric", "n", "mean", "sd", "pairs", "difference", "difference_sd", "low", "high", "p_t"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way in which a rung comes in: the arm that has it, and the one against which that is all there is to it."""
+
+    rung: str
+    condition: str
+    way: str
+    arm: str
+    against: str
+
+
+@dataclass(frozen=True)
+class Factorial:
+    """Arms that combine the levels of some axes: a sweep's points, or all subsets of a grid's rungs."""
+
+    name: str
+    condition: str
+    axes: Mapping[str, Sequence[str]]
+    cells: Mapping[tuple[str, ...], str]  # the arm with these levels
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every combination of the levels is an arm of the plan."""
+        return len(self.cells) == math.prod(len(levels) for levels in self.axes.values())
+
+    @property
+    def group(self) -> str:
+        """What documents call it: its name, behind its condition's."""
+        return f"{self.condition}/{self.name}" if self.condition else self.name
+
+    def cube(self, runs: pd.DataFrame, metric: str, scale: float) -> Floats:
+        """The metric, times `scale`, by seed and by level of each axis; of crossed axes only the seeds with all cells."""
+        names = [self.cells[levels] for levels in itertools.product(*self.axes.values())]
+        values = descriptive.finite(descriptive.by_seed(runs, names, metric))
+        whole = values.dropna() if len(self.axes) > 1 else values
+        shape = (len(whole), *(len(levels) for levels in self.axes.values()))
+        return scale * whole.to_numpy(dtype=np.float64).reshape(shape)
+
+
+# --- what each rung is worth -----------------------------------------------------------------------------------------------------
+
+
+def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per rung, condition and way of adding it: by how much the metric changed, paired by seed, in its unit of differences.
+
+    "ladder" is the rung's step on the ladder; "first in" the rung alone over the first one; "last out" what the longest ladder that
+    `drop_one` names loses without it (else the grid's whole set); "shapley" the mean over all orders in which the grid's k rungs can
+    come in, phi_i = sum over S without i of |S|! (k - |S| - 1)! / k! (v(S with i) - v(S)), which sum to v(all) - v(none). Shapley, "A
+    value for n-person games", 1953. A ladder's step depends on the rungs that happen to stand above it: where the ways differ, rungs
+    interact.
+    """
+    arms = _Planned(plan)
+    steps = list(arms.steps())
+    values = descriptive.finite(descriptive.by_seed(runs, sorted({name for step in steps for name in (step.arm, step.against)}), metric))
+    scale = metrics_of(plan).unit(metric).scale
+    columns = [scale * (values[step.arm] - values[step.against]) for step in steps]
+    for grid in arms.grids():
+        if len(grid.axes) > 1:
+            everything, nothing = (grid.cells[(level,) * len(grid.axes)] for level in ("with", "without"))
+            steps += [Step(rung, grid.condition, "shapley", everything, nothing) for rung in grid.axes]
+            columns += [pd.Series(phi_S) for phi_S in shapley(grid.cube(runs, metric, scale)).T]
+    order = sorted(range(len(steps)), key=lambda i: arms.place(steps[i]))
+    labels = [{**vars(steps[i]), "metric": short_name(metric)} for i in order]
+    return _summarised(labels, [columns[i] for i in order], ATTRIBUTION)
+
+
+def shapley(cube: npt.ArrayLike) -> Floats:
+    """phi_SK: each seed's Shapley value of each of the K axes, of which each has two levels, without and with."""
+    values = np.asarray(cube, dtype=np.float64)
+    num_rungs = values.ndim - 1
+    sizes = np.indices((2,) * (num_rungs - 1)).sum(axis=0)  # of the coalition that the rung joins, in every cell
+    weights = np.array([1 / (num_rungs * math.comb(num_rungs - 1, size)) for size in range(num_rungs)])[sizes]
+    gains = [np.diff(values, axis=axis + 1).reshape(len(values), weights.size) @ weights.ravel() for axis in range(num_rungs)]
+    return np.stack(gains, axis=1)
+
+
+class _Planned:
+    """The plan's arms by condition and plain name, and the ways in which rungs come in among them."""
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self.arms: dict[str, dict[str, Arm]] = {"": {}}
+        for arm in plan["arms"]:
+            condition = arm.get("condition") or ""
+            self.arms.setdefault(condition, {})[arm["name"].removeprefix(f"{condition}/" if condition else "")] = arm
+        self.above = {name: arm["parent"] or "" for name, arm in self.arms[""].items() if arm["kind"] == "ladder"}
+
+    @cached_property
+    def rungs(self) -> list[str]:
+        """The ladder's names, and after them those of rungs that other arms are made with, if the plan has these alone."""
+        named = [rung for arms in self.arms.values() for name, arm in arms.items() for rung in _rungs_of(name, arm)]
+        return list(dict.fromkeys([*self.above, *named]))
+
+    def place(self, step: Step) -> tuple[int, int, int]:
+        """Where a step is told: by condition, rung and way."""
+        return list(self.arms).index(step.condition), self.rungs.index(step.rung), WAYS.index(step.way)
+
+    def steps(self) -> Iterator[Step]:
+        """Every way but Shapley's in which the plan's arms add a rung; of several pairs of arms for the same, the first."""
+        for condition, arms in self.arms.items():
+            ways = {"ladder": [(rung, rung, above) for rung, above in self.above.items()]}
+            ways |= {"first in": self._first_in(arms), "last out": self._last_out(arms)}
+            for way, pairs in ways.items():
+                there = {rung: (arm, against) for rung, arm, against in reversed(pairs) if arm in arms and against in arms}
+                for rung, (arm, against) in there.items():
+                    yield Step(rung, condition, way, arms[arm]["name"], arms[against]["name"])
+
+    def _first_in(self, arms: Arms) -> list[Pair]:
+        """Arms with one rung alone over the first one; and where there are any, the second rung, which is so by construction."""
+        first = next((rung for rung, above in self.above.items() if not above), "")
+        added = [(arm["factors"]["with"], name, _base_of(name, arm)) for name, arm in arms.items() if _kind_of(name, arm) == "add_one"]
+        subsets = self._subsets(arms)
+        added += [(members[0], name, subsets[()]) for members, name in subsets.items() if len(members) == 1]
+        over_first = [pair for pair in [*added, *self._alike(arms, first)] if pair[2] == first]
+        return [(rung, rung, above) for rung, above in self.above.items() if over_first and above == first] + over_first
+
+    def _last_out(self, arms: Arms) -> list[Pair]:
+        """Arms against those that lack one of their rungs, the longest first; and the last rung's step, which is so by construction."""
+        dropped = [(arm["factors"]["without"], _base_of(name, arm), name) for name, arm in arms.items() if _kind_of(name, arm) == "drop_one"]
+        last_rungs = [(top, top, self.above[top]) for top in dict.fromkeys(top for _, top, _ in dropped) if top in self.above]
+        subsets = self._subsets(arms)
+        everything = max(subsets, key=len, default=())
+        rest = {rung: tuple(member for member in everything if member != rung) for rung in everything if len(everything) > 1}
+        of_grid = [(rung, subsets[everything], subsets[others]) for rung, others in rest.items() if others in subsets]
+        return [*sorted(last_rungs + dropped, key=lambda pair: -self._position(pair[1])), *of_grid]
+
+    def _alike(self, arms: Arms, first: str) -> list[Pair]:
+        """Arms that change on the first rung just what another rung changes on the ladder."""
+        steps = [rung for rung, above in self.above.items() if above != first and _is_over(arms, rung, above)]
+        singles = [name for name, arm in arms.items() if arm["change"] and _is_over(arms, name, first)]
+        return [(rung, name, first) for rung in steps for name in singles if arms[name]["change"] == arms[rung]["change"]]
+
+    def _subsets(self, arms: Arms) -> dict[tuple[str, ...], str]:
+        """The grid's arms by their rungs, and the arm without any of them; nothing where the plan has not both."""
+        subsets = {tuple(_rungs_of(name, arm)): name for name, arm in arms.items() if _kind_of(name, arm) == "grid"}
+        plain = self.arms[""]
+        nothing = next((str(plain[name]["parent"]) for name in subsets.values() if name in plain), "")
+        return {(): nothing, **subsets} if nothing in arms else {}
+
+    def _position(self, name: str) -> int:
+        return self.rungs.index(name) if name in self.rungs else len(self.rungs)
+
+    def sweeps(self) -> Iterator[Factorial]:
+        """The sweeps, in every condition, of which the plan has all points."""
+        for condition, arms in self.arms.items():
+            points: dict[str, list[Arm]] = {}
+            for name, arm in arms.items():
+                if _kind_of(name, arm) == "sweep":
+                    points.setdefault(_base_of(name, arm), []).append(arm)
+            sweeps = (_sweep(name, condition, points_of) for name, points_of in points.items())
+            yield from (sweep for sweep in sweeps if sweep.is_complete)
+
+    def grids(self) -> Iterator[Factorial]:
+        """The grid, in every condition, if the plan has all its subsets."""
+        for condition, arms in self.arms.items():
+            subsets = self._subsets(arms)
+            if subsets:
+                rungs = list(arms[list(subsets.values())[-1]]["factors"])
+                cells = {
+                    tuple("with" if rung in members else "without" for rung in rungs): arms[name]["name"]
+                    for members, name in subsets.items()
+                }
+                grid = Factorial("grid", condition, dict.fromkeys(rungs, ("without", "with")), cells)
+                if grid.is_complete:
+                    yield grid
+
+
+def _sweep(name: str, condition: str, points: Sequence[Arm]) -> Factorial:
+    axes = {axis: list(dict.fromkeys(arm["factors"][axis] for arm in points)) for axis in points[0]["factors"]}
+    return Factorial(name, condition, axes, {tuple(arm["factors"].values()): arm["name"] for arm in points})
+
+
+def _kind_of(name: str, arm: Arm) -> str:
+    """add_one, drop_one, grid, sweep or nothing: by its name and factors, since the kind of a condition's arm does not say it."""
+    factors = arm.get("factors") or {}
+    for word, kind in (("with", "add_one"), ("without", "drop_one")):
+        if list(factors) == [word] and name.endswith(f"/{word}-{factors[word]}"):
+            return kind
+    if factors and name == "grid/" + "+".join(rung for rung, level in factors.items() if level == "with"):
+        return "grid"
+    return "sweep" if factors else ""
+
+
+def _base_of(name: str, arm: Arm) -> str:
+    """The rung that it is made of, or the sweep's name."""
+    word = {"add_one": "with-", "drop_one": "without-"}.get(_kind_of(name, arm), "")
+    return name.removesuffix(f"/{word}{'/'.join(arm['factors'].values())}")
+
+
+def _rungs_of(name: str, arm: Arm) -> list[str]:
+    """The rungs that it is made with or, dropping one, without."""
+    kind = _kind_of(name, arm)
+    if kind == "grid":
+        return [rung for rung, level in arm["factors"].items() if level == "with"]
+    return list(arm["factors"].values()) if kind in ("add_one", "drop_one") else []
+
+
+def _is_over(arms: Arms, name: str, above: str) -> bool:
+    """Whether an arm's change is the one against that other arm, both being there."""
+    return name in arms and above in arms and arms[name]["parent"] == arms[above]["name"]
+
+
+# --- what crossed settings do ----------------------------------------------------------------------------------------------------
+
+
+def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per term of each sweep and grid of the plan: the main effects and two-way interactions, paired by seed.
+
+    A main effect is a level minus the axis's first one, averaged over the levels of the other axes. An interaction is by how much
+    that difference differs between a level of another axis and its first one, averaged over the rest: (ab - b) - (a - 1), without
+    the half that some books divide by. Where it is not 0, the main effects depend on each other. Holm is over all terms of
+    a group.
+    """
+    arms, scale = _Planned(plan), metrics_of(plan).unit(metric).scale
+    labels: list[dict[str, str]] = []
+    columns: list[pd.Series] = []
+    for factorial in itertools.chain(arms.sweeps(), arms.grids()):
+        cube = factorial.cube(runs, metric, scale)
+        for kind, term, effect_S in itertools.chain(_main(factorial, cube), _interactions(factorial, cube)):
+            labels.append({"group": factorial.group, "kind": kind, "term": term, "metric": short_name(metric)})
+            columns.append(pd.Series(effect_S))
+    rows = _summarised(labels, columns, EFFECTS[:-1])
+    return rows.assign(p_t_holm=rows.groupby("group")["p_t"].transform(inference.holm))
+
+
+def _main(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str, Floats]]:
+    for number, (axis, levels) in enumerate(factorial.axes.items()):
+        means_SL = _averaged(cube, [number])
+        for level in range(1, len(levels)):
+            yield "main", f"{axis}: {levels[level]} against {levels[0]}", means_SL[:, level] - means_SL[:, 0]
+
+
+def _interactions(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str, Floats]]:
+    for (i, (first, levels)), (j, (second, others)) in itertools.combinations(enumerate(factorial.axes.items()), 2):
+        means_SLL = _averaged(cube, [i, j])
+        for a, b in itertools.product(range(1, len(levels)), range(1, len(others))):
+            effect_S = (means_SLL[:, a, b] - means_SLL[:, 0, b]) - (means_SLL[:, a, 0] - means_SLL[:, 0, 0])
+            yield "interaction", f"{first} x {second}: {levels[a]} and {others[b]} against {levels[0]} and {others[0]}", effect_S
+
+
+def _averaged(cube: Floats, kept: Sequence[int]) -> Floats:
+    """The cube's mean over all axes but the seeds and those kept."""
+    means: Floats = cube.mean(axis=tuple(axis + 1 for axis in range(cube.ndim - 1) if axis not in kept))
+    return means
+
+
+# --- conditions side by side -----------------------------------------------------------------------------------------------------
+
+
+def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per arm of a condition: the metric as the store has it, and how much the plain arm changed by it, paired by seed."""
+    pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
+    values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
+    plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
+    under = descriptive.finite(values).to_numpy()
+    scale = metrics_of(plan).unit(metric).scale
+    differences = [pd.Series(scale * (under[:, i] - plain[:, i])) for i in range(len(pairs))]
+    labels = [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
+    rows = _summarised(labels, differences, ["arm", "condition", "metric", *inference.SUMMARY])
+    rows = rows.rename(columns={"mean": "difference", "sd": "difference_sd"})
+    mean, sd = descriptive.mean_and_sd(values)
+    return rows.assign(n=values.count().to_numpy(), mean=mean.to_numpy(), sd=sd.to_numpy())[CONDITIONS]
+
+
+# --- who gained and who paid -----------------------------------------------------------------------------------------------------
+
+
+def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
+    """arm -> which groups of classes gained and which paid against the baseline, by the t test after Holm's correction in the family.
+
+    Where the sign-flip test, corrected too, does not agree, it says `(t only)`, as the verdicts do.
+    """
+    rows = differences[(differences["role"] == "baseline") & differences["metric"].isin(list(groups))]
+    return {str(arm): _trade(part.to_dict("records"), groups) for arm, part in rows.groupby("arm", sort=False)}
+
+
+def _trade(rows: Sequence[Mapping[Any, Any]], groups: Sequence[str]) -> str:
+    """`few +5.10 [+1.00, +9.20] for many -2.00 [-3.00, -1.00]`."""
+    ordered = sorted(rows, key=lambda row: -list(groups).index(row["metric"]))  # the last group is the one that methods are made for
+    sure = [row for row in ordered if row["p_t_holm"] <= inference.LEVEL]
+    gained, paid = ([_gain(row) for row in sure if sign * row["mean"] > 0] for sign in (1, -1))
+    if gained or paid:
+        return " for ".join(listed(part) for part in (gained, paid) if part)
+    if any(math.isfinite(row["low"]) for row in rows):
+        return "no group's difference is sure"
+    return "no group changed" if all(row["mean"] == row["sd"] == 0 for row in rows) else "no group has an interval"
+
+
+def _gain(row: Mapping[Any, Any]) -> str:
+    """`few +5.10 [+1.00, +9.20]`, with a remark where only the t test finds it."""
+    words = f"{row['metric']} {interval(row['mean'], row['low'], row['high'])}"
+    return words if row["p_flip_holm"] <= inference.LEVEL else f"{words} (t only)"
+
+
+def _summarised(labels: Sequence[Mapping[str, str]], differences: Sequence[pd.Series], columns: Sequence[str]) -> pd.DataFrame:
+    """One row per label: it, and the summary of its differences."""
+    differences_SD = pd.concat(list(differences), axis=1, ignore_index=True) if differences else pd.DataFrame()
+    named = pd.DataFrame(list(labels), columns=[name for name in columns if name not in inference.SUMMARY])
+    return pd.concat([named, inference.summary(differences_SD).reset_index(drop=True)], axis=1)[list(columns)]

@@ -1,0 +1,110 @@
+"""Means, standard deviations and paired differences over seeds, and the per-class figures of a confusion matrix.
+
+Shapes: R runs of one arm, C true classes, C predicted classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report.metrics import MetricTable, short_name
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
+    """One row per seed and one column per arm: that metric of the runs that are done, else NaN."""
+    done = runs[runs["state"] == "done"]
+    if metric not in done or done.empty:
+        return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
+    values: pd.DataFrame = done.pivot(index="seed", columns="arm", values=metric)
+    return values.astype(float).reindex(columns=list(arms))
+
+
+def finite(values: pd.DataFrame) -> pd.DataFrame:
+    """The values with NaN in place of infinities, which have no difference to anything."""
+    return values.where(np.isfinite(values))
+
+
+def mean_and_sd(values: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Each column's mean and sample standard deviation; with an infinity in it the one is infinite and the other NaN."""
+    with np.errstate(invalid="ignore"):
+        return values.mean(), values.std()
+
+
+def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
+    """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed.
+
+    Differences of fractions are in points, and their columns' names say so; others are in the metric's own unit. The sd is the sample's
+    (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair, and neither does an infinite number.
+    """
+    name, scale = short_name(metric), metrics.unit(metric).scale
+    values = by_seed(runs, list(arms["arm"]), metric)
+    columns: dict[str, pd.Series] = dict(zip((f"{name}_mean", f"{name}_sd"), mean_and_sd(values), strict=True))
+    values = finite(values)
+    for role in ("parent", "baseline"):
+        partners = values.reindex(columns=list(arms[role]))
+        differences = pd.DataFrame(scale * (values.to_numpy() - partners.to_numpy()))
+        mean, sd = metrics.difference_columns(name, role)
+        columns[mean], columns[sd] = differences.mean(), differences.std()
+        columns[f"{name}_vs_{role}_pairs"] = differences.count()
+    return pd.DataFrame({column: series.to_numpy() for column, series in columns.items()}, index=arms.index)
+
+
+def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> Counts:
+    """counts_CC: how often each true class (row) was called each class (column)."""
+    cells = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def normalised(counts_CC: npt.ArrayLike) -> Floats:
+    """shares_CC: each row divided by its sum; a class without images is a row of NaN, since it has no shares."""
+    counts = np.asarray(counts_CC, dtype=np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares: Floats = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    return shares
+
+
+def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
+    """precision, recall, f1 and support of every run and class, each of shape RC.
+
+    A class that is never predicted has precision 0; one without images has no recall and no f1: NaN.
+    """
+    counts = np.asarray(counts_RCC, dtype=np.float64)
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    predicted, support = counts.sum(axis=1), counts.sum(axis=2)
+    return {
+        "precision": _ratio(hits, predicted),
+        "recall": np.where(support > 0, _ratio(hits, support), np.nan),
+        "f1": np.where(support > 0, _ratio(2 * hits, predicted + support), np.nan),
+        "support": support,
+    }
+
+
+def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
+    """The macro and the support-weighted average of precision, recall and f1, and the accuracy, each of shape R.
+
+    The macro average is over the classes with images, as that of the balanced accuracy is.
+    """
+    support = figures["support"]
+    is_there = support > 0
+    known = {name: np.where(is_there, figures[name], 0.0) for name in ("precision", "recall", "f1")}
+    macro = {name: _ratio(values.sum(axis=1), is_there.sum(axis=1).astype(np.float64)) for name, values in known.items()}
+    weighted = {name: _ratio((values * support).sum(axis=1), support.sum(axis=1)) for name, values in known.items()}
+    return {
+        "accuracy": {"f1": weighted["recall"]},
+        "macro avg": macro,
+        "weighted avg": weighted,
+    }
+
+
+def spread(values_R: Floats) -> tuple[float, float]:
+    """The mean and the sample's standard deviation, which is NaN for one value."""
+    return float(values_R.mean()), float(values_R.std(ddof=1)) if len(values_R) > 1 else float("nan")
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

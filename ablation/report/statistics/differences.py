@@ -1,0 +1,155 @@
+"""Every arm against its parent and its baseline, paired by seed: the families of tests, their corrections, and the verdicts.
+
+Shapes: S seeds, D comparisons, C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.statistics.descriptive import by_seed, finite
+from ablation.report.statistics.inference import LEVEL, SUMMARY, equivalence_p, holm, seeds_needed, summary
+
+Words = npt.NDArray[np.str_]
+
+ROLES = ("parent", "baseline")
+NAMES = ["arm", "role", "against", "family"]
+ADJUSTED = {"p_t": "p_t_holm", "p_flip": "p_flip_holm", "p_equal": "p_equal_holm"}
+COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_equal", "p_equal_holm", "seeds_needed", "verdict"]
+CLASS_COLUMNS = ["arm", "role", "against", "class", "group", *SUMMARY, "p_t_holm", "p_flip_holm", "verdict"]
+SAME = "same training"
+NO_SPREAD = "inconclusive (no spread)"
+
+
+def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per arm and role that has a partner: who is compared with whom, in which family of tests.
+
+    `hypothesis` is equal for comparisons between the same two trainings, either way round: they make one test. `is_same` says that
+    both are one training, which makes none.
+    """
+    origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
+    rows = [
+        {"arm": arm["name"], "role": role, "against": arm[role], "family": family(arm)}
+        for role in ROLES
+        for arm in plan["arms"]
+        if isinstance(arm[role], str) and arm[role]
+    ]
+    pairs = pd.DataFrame(rows, columns=NAMES)
+    ends = [(origins[arm], origins.get(against, against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
+    pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
+    numbers: dict[frozenset[str], int] = {}
+    pairs["hypothesis"] = [numbers.setdefault(frozenset(trainings), len(numbers)) for trainings in ends]
+    return pairs
+
+
+def family(arm: Mapping[str, Any]) -> str:
+    """The tests that are corrected together: a ladder's, the variants', one sweep's, one condition's, ..."""
+    if arm["kind"] == "condition":
+        return f"condition {arm['name'].partition('/')[0]}"
+    if arm["kind"] == "sweep":
+        return f"sweep {arm['name'].partition('/')[0]}"
+    return "variants" if arm["kind"] == "variant" else str(arm["kind"])
+
+
+def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per arm, role and metric: the paired differences in the metric's unit, their tests, and what these allow to say.
+
+    Holm's correction is over the family as it was planned, so that what a half-done study claims does not depend on what is done:
+    `tests` counts its different hypotheses. `seeds_needed` is how many seeds find a true difference of the metric's margin with 80 %
+    power at the first step of Holm's correction over the family, reckoned with the family's pooled sd; infinite beyond 1,000. A metric
+    without a margin has neither that nor tests of equivalence.
+    """
+    pairs, known_metrics = comparisons(plan), metrics_of(plan)
+    by_metric = [_of_metric(pairs, runs, metric, known_metrics) for metric in metrics]
+    order = {arm["name"]: place for place, arm in enumerate(plan["arms"])}
+    rows = pd.concat(by_metric, ignore_index=True) if by_metric else pd.DataFrame(columns=COLUMNS)
+    return rows.sort_values("arm", key=lambda names: names.map(order), kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
+    margin = metrics.margin(metric)
+    differences_SD = paired(runs, pairs, metric, metrics.unit(metric).scale)
+    rows = pd.concat([pairs, summary(differences_SD)], axis=1).assign(metric=short_name(metric), tests=0, seeds_needed=np.nan)
+    rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
+    rows["p_equal"] = np.nan if margin is None else np.where(rows["is_same"], np.nan, equivalence_p(rows, margin))
+    rows[list(ADJUSTED.values())] = np.nan
+    for places, first, inverse in _families(pairs):
+        rows.loc[places, "tests"] = len(first)
+        for column, adjusted in ADJUSTED.items():
+            rows.loc[places, adjusted] = holm(rows[column].to_numpy()[first], len(first))[inverse]
+        if margin is not None:
+            rows.loc[places, "seeds_needed"] = float(seeds_needed(_pooled_sd(rows.loc[first]), margin, len(first)))
+    return rows.assign(verdict=verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric)))
+
+
+def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
+    """differences_SD: per seed and comparison the arm minus its partner, times `scale`; NaN where one of them is not done."""
+    values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
+    return pd.DataFrame(scale * (values[pairs["arm"]].to_numpy() - values[pairs["against"]].to_numpy()))
+
+
+def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool) -> list[str]:
+    """What each row allows to say at the level of 0.05, by its p values after Holm's correction.
+
+    The t test decides. Where the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`. Where all seeds show
+    the same difference, be it 0, it says `(no spread)`: neither test knows how far another seed would be off.
+    """
+    gain = -rows["mean"] if is_lower_better else rows["mean"]
+    if margin is None:
+        return _worded(rows, gain, "", "inconclusive")
+    is_equal = rows["p_equal_holm"] <= LEVEL
+    less = np.where(is_equal, f", by less than {margin:g}", "")
+    no_more = np.where(is_equal, f"no difference beyond {margin:g}", "inconclusive")
+    return _worded(rows, gain, less, no_more)
+
+
+def _worded(rows: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: str | Words) -> list[str]:
+    """`better`, `worse (t only)`, ...; `less` goes behind the direction, and `undecided` stands where there is none."""
+    direction = np.where(gain > 0, "better", "worse").astype(object)
+    claimed = direction + less + np.where(rows["p_flip_holm"] <= LEVEL, "", " (t only)")
+    has_no_spread = (rows["pairs"] > 1) & (rows["sd"] == 0)
+    conditions = [rows["is_same"], rows["pairs"] == 0, has_no_spread, rows["p_t_holm"] <= LEVEL]
+    return [str(word) for word in np.select(conditions, [SAME, "", NO_SPREAD, claimed], undecided)]
+
+
+def class_differences(
+    pairs: pd.DataFrame, recalls: Mapping[str, pd.DataFrame], classes: Sequence[str], groups: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row per comparison and class: the recall's paired differences in points; Holm is over the arm's classes, not over arms.
+
+    `recalls` has a frame per arm, one row per seed and one column per class, NaN where a class has no test images.
+    """
+    kept = pairs[pairs["arm"].isin(recalls) & pairs["against"].isin(recalls)].reset_index(drop=True)
+    if kept.empty:
+        return pd.DataFrame(columns=CLASS_COLUMNS)
+    seeds = sorted({seed for frame in recalls.values() for seed in frame.index})
+    values = {arm: frame.reindex(seeds).to_numpy(dtype=float) for arm, frame in recalls.items()}
+    differences_SD = np.concatenate(
+        [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
+    )
+    rows = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", "is_same"]].reset_index(drop=True)
+    rows = pd.concat([rows, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
+    rows["group"] = [groups.get(name, "") for name in rows["class"]]
+    rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
+    for column in ("p_t", "p_flip"):
+        rows[ADJUSTED[column]] = np.concatenate([holm(p_C) for p_C in rows[column].to_numpy().reshape(len(kept), -1)])
+    return rows.assign(verdict=_worded(rows, rows["mean"], "", "inconclusive"))[CLASS_COLUMNS]
+
+
+def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Per role and family: the rows that are tests, the first row of each hypothesis, and which hypothesis each row tests."""
+    tested = pairs[~pairs["is_same"]]
+    for _, part in tested.groupby(["role", "family"], sort=False):
+        places = part.index.to_numpy()
+        _, first, inverse = np.unique(pairs["hypothesis"].to_numpy()[places], return_index=True, return_inverse=True)
+        yield places, places[first], inverse
+
+
+def _pooled_sd(rows: pd.DataFrame) -> float:
+    """The root of the mean variance, each weighted by its pairs - 1; differences without spread tell nothing of it."""
+    known = rows[np.isfinite(rows["sd"]) & (rows["sd"] > 0)]
+    return float(np.sqrt(np.average(np.square(known["sd"]), weights=known["pairs"] - 1))) if len(known) else float("nan")

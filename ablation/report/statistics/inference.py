@@ -1,0 +1,157 @@
+"""What paired differences tell: intervals, tests, corrections for several of them, and how many seeds a claim needs.
+
+Shapes: S seeds, D differences (one column per comparison), P patterns of signs. Only seeds that both arms finished make a pair.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from ablation.report.statistics.descriptive import finite
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000
+MOST_PATTERNS = 100_000  # so many sign patterns are tried one and all; of more, so many random ones
+ROUNDING = 1e-9  # what differences of equal numbers may leave
+SUMMARY = ["pairs", "mean", "sd", "low", "high", "p_t", "p_flip"]
+
+
+def summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
+    """One row per column: pairs, mean, sd, the 95 % t interval, and the p of the paired t test and of the sign-flip test.
+
+    NaN and infinities are no pairs. With one pair there is a mean and nothing else; where all differences are equal, t says nothing,
+    since it takes the spread that the seeds happen to show for the one that there is: its interval and its p are NaN.
+    """
+    return t_summary(differences_SD).assign(p_flip=flip_p(differences_SD))
+
+
+def t_summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
+    """The summary without the sign-flip test, for very many columns."""
+    differences = finite(pd.DataFrame(differences_SD).astype(float))
+    columns = {name: np.full(differences.shape[1], np.nan) for name in ("mean", "sd", "low", "high", "p_t")}
+    for pairs, where, values_SD in _by_pairs(differences):
+        columns["mean"][where] = values_SD.mean(axis=0)
+        if pairs > 1:
+            columns["sd"][where] = np.where(_is_constant(values_SD), 0.0, values_SD.std(axis=0, ddof=1))
+            varies = ~_is_constant(values_SD)
+            spread, result = where[varies], stats.ttest_1samp(values_SD[:, varies], 0.0, axis=0)
+            columns["p_t"][spread] = result.pvalue
+            columns["low"][spread], columns["high"][spread] = result.confidence_interval(1 - LEVEL)
+    return pd.DataFrame({"pairs": differences.count().to_numpy(), **columns}, index=differences.columns)
+
+
+def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
+    """The two-sided p of the sign-flip test per column: how often the mean is as far from 0 when each pair may as well be swapped.
+
+    It assumes nothing but that. With up to 16 pairs all sign patterns are counted, so p is exact and cannot fall below 2 / 2**pairs;
+    with more, 99,999 random ones of a fixed seed are, and the data's. One pair makes no test: NaN.
+    """
+    differences = finite(pd.DataFrame(differences_SD).astype(float))
+    p_D = np.full(differences.shape[1], np.nan)
+    for pairs, where, values_SD in _by_pairs(differences):
+        if pairs > 1:
+            signs_PS = _signs(pairs)
+            parts = np.array_split(values_SD, 1 + values_SD.shape[1] // 64, axis=1)  # 65,536 patterns of 64 columns take 32 MB
+            p_D[where] = np.concatenate([_share_as_far(signs_PS, part_SD) for part_SD in parts])
+    return p_D
+
+
+def equivalence_p(rows: pd.DataFrame, margin: float) -> Floats:
+    """The p of two one-sided t tests (TOST) per row of a summary: how well the data rule out a difference of `margin` or more.
+
+    Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the equivalence of average
+    bioavailability", 1987. It is the larger of both p. NaN where there is no spread.
+    """
+    pairs, sd = rows["pairs"].to_numpy(float), rows["sd"].to_numpy(float)
+    error = np.divide(sd, np.sqrt(pairs), out=np.full_like(sd, np.nan), where=sd > 0)
+    freedom = np.maximum(pairs - 1, 1)
+    above, below = ((rows["mean"].to_numpy(float) + bound) / error for bound in (margin, -margin))
+    larger: Floats = np.maximum(stats.t.sf(above, freedom), stats.t.cdf(below, freedom))
+    return larger
+
+
+def holm(p_values: npt.ArrayLike, tests: int = 0) -> Floats:
+    """The p values adjusted by Holm, so that the chance of any false claim among them stays at the level.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979. NaN are no tests and stay NaN; `tests` counts those that
+    belong to the family without a p value so far.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    adjusted, known = np.full_like(values, np.nan), np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * (max(tests, len(order)) - np.arange(len(order)))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float = LEVEL) -> Floats:
+    """The chance that a two-sided paired t test at `level` finds a true difference of `effect` standard deviations."""
+    count = np.asarray(seeds, dtype=np.float64)
+    shift = np.minimum(np.asarray(effect, dtype=np.float64), 100.0) * np.sqrt(count)  # far beyond, the distribution has no digits left
+    bound = stats.t.isf(level / 2, count - 1)
+    wrong_way = np.nan_to_num(stats.nct.cdf(-bound, count - 1, shift))  # below 1e-200 SciPy has no number
+    chance: Floats = stats.nct.sf(bound, count - 1, shift) + wrong_way
+    return chance
+
+
+def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats:
+    """The fewest seeds with which a paired t test finds a true difference of that size with 80 % power, by the pairs' sd.
+
+    The test is at 0.05 / `tests`, the first step of Holm's correction over so many, so that the number is for the verdicts that the
+    report gives; later steps ask for less. Infinite where it takes more than 1,000 seeds; NaN where the sd is 0 or not known, so that
+    there is nothing to reckon with.
+    """
+    spread = np.atleast_1d(np.asarray(sd, dtype=np.float64))
+    is_known = np.isfinite(spread) & (spread > 0)
+    effect = np.divide(difference, spread, out=np.full_like(spread, np.nan), where=is_known)
+    low, high = np.full(spread.shape, 2), np.full(spread.shape, MOST_SEEDS + 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        is_enough = power(middle, effect, LEVEL / max(tests, 1)) >= POWER
+        low, high = np.where((low < high) & ~is_enough, middle + 1, low), np.where((low < high) & is_enough, middle, high)
+    needed: Floats = np.where(is_known, np.where(low <= MOST_SEEDS, low, np.inf), np.nan).reshape(np.shape(sd))
+    return needed
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p that a sign-flip test can reach: two of the 2**n equally likely sign patterns are extreme."""
+    return float(min(1.0, 2.0 ** (1 - pairs)))
+
+
+def seeds_needed_to_flip(tests: int = 1) -> int:
+    """The fewest pairs with which a sign-flip test can reach 0.05 after Holm over that many tests."""
+    return next(pairs for pairs in range(1, 1000) if max(tests, 1) * smallest_p(pairs) <= LEVEL)
+
+
+def _by_pairs(differences: pd.DataFrame) -> list[tuple[int, npt.NDArray[np.intp], Floats]]:
+    """The columns with equally many pairs together: how many, which columns, and their values without the NaN."""
+    values_SD = np.sort(differences.to_numpy(dtype=np.float64), axis=0)  # NaN go last; the order of the seeds changes no test
+    pairs_D = np.isfinite(values_SD).sum(axis=0)
+    columns = [(int(pairs), np.flatnonzero(pairs_D == pairs)) for pairs in np.unique(pairs_D[pairs_D > 0])]
+    return [(pairs, where, values_SD[:pairs, where]) for pairs, where in columns]
+
+
+def _is_constant(values_SD: Floats) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.ptp(values_SD, axis=0) <= ROUNDING)
+
+
+def _signs(pairs: int) -> Floats:
+    """The patterns of signs to try, the data's (all positive) first; of all patterns the half whose last sign is positive."""
+    if 2**pairs <= MOST_PATTERNS:
+        bits_PS = np.arange(2 ** (pairs - 1))  # their mirrors' sums are as far from 0, so that the share is the same
+        bits_PS = bits_PS[:, None] >> np.arange(pairs) & 1
+    else:
+        bits_PS = np.random.default_rng(0).integers(0, 2, (MOST_PATTERNS, pairs))
+        bits_PS[0] = 0
+    return 1.0 - 2.0 * bits_PS.astype(np.float64)
+
+
+def _share_as_far(signs_PS: Floats, values_SD: Floats) -> Floats:
+    """The share of patterns whose sum is as far from 0 as the first one's; rounded, so that equal sums count as equally far."""
+    sums_PD = np.abs(np.round(signs_PS @ values_SD, 9))
+    share: Floats = (sums_PD >= sums_PD[0]).mean(axis=0)
+    return share

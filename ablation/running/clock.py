@@ -1,0 +1,47 @@
+"""The time that is left, by the plan's estimate and by how long things took."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablation.planning.plan import Node, Plan
+
+
+class Clock:
+    """The time left: the plan's estimate of what is not done, corrected by how long what is done took."""
+
+    def __init__(self, plan: Plan, num_slots: int) -> None:
+        self.nodes, self.num_slots = plan.nodes, num_slots
+        self.epochs: dict[str, int] = {}
+        self.spent: dict[str, float] = {}
+        self.ended = {key for key, node in plan.nodes.items() if not node.seconds}
+        self._took, self._estimated = 0.0, 0.0  # of all epochs so far
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Take note of an epoch's time, or of an end."""
+        if event["kind"] == "epoch":
+            key, seconds = event["stage"], event["row"]["seconds"]
+            self.epochs[key] = self.epochs.get(key, 0) + 1
+            self.spent[key] = self.spent.get(key, 0.0) + seconds
+            self._took += seconds
+            self._estimated += _per_epoch(self.nodes[key])
+        elif event["kind"] in ("done", "failed"):
+            self.ended.add(event["stage"])
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the end, were every slot busy."""
+        left = [self.seconds_of(key) for key in self.nodes if key not in self.ended]
+        return max(sum(left) / self.num_slots, max(left, default=0.0))
+
+    def seconds_of(self, key: str) -> float:
+        """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
+        if key in self.ended:
+            return 0.0
+        factor = self._took / self._estimated if self._estimated else 1.0
+        epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
+        own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
+        return epochs * own + factor * self.nodes[key].testing
+
+
+def _per_epoch(node: Node) -> float:
+    return (node.seconds - node.testing) / node.remaining_epochs if node.remaining_epochs else 0.0

@@ -1,0 +1,70 @@
+"""What is said and kept of a run beside its display: the state for `ablate status`, measured speeds, and changes of concurrency."""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from ablation.planning.plan import Plan
+from ablation.planning.workspace import Workspace, note_speed
+from ablation.running.packing import Packing, has_mps
+from ablation.running.progress import ProgressState, View
+from ablation.system.files import write_json
+
+
+class RunMessages:
+    """Passes events on to the display, and keeps beside it what `ablate status` shows and the measured speeds."""
+
+    def __init__(self, plan: Plan, workspace: Workspace, packing: Packing | None, state: ProgressState, console: Console) -> None:
+        self.plan, self.workspace, self.packing, self.state, self.console = plan, workspace, packing, state, console
+        self.path = workspace.root / "status" / f"{plan.study.name}.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.written = 0.0
+        self.shrunk: set[str] = set()  # devices on which memory did not suffice
+
+    def __call__(self, event: dict[str, Any], display: View) -> None:
+        """Pass an event on to the display, and take note of it."""
+        display(event)
+        if event["kind"] == "damaged":
+            self._say(event["message"])
+        if event["kind"] == "epoch" and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
+            with contextlib.suppress(OSError):
+                note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, 1 / max(event["row"]["rate"], 1e-9))
+        elif event["kind"] == "memory":
+            self._shrink(event)
+        elif event["kind"] == "packing":
+            self._packed(event)
+        if time.monotonic() - self.written > 1:
+            self.write("running")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _shrink(self, event: Mapping[str, Any]) -> None:
+        """Take note that fewer jobs run at once; the user is told the first time that it happens on a device."""
+        self.state.clock.num_slots = event["slots"]
+        if event["device"] not in self.shrunk:
+            self.shrunk.add(event["device"])
+            again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
+            why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
+            self._say(f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was")
+
+    def _packed(self, event: Mapping[str, Any]) -> None:
+        """Tell how many runs share a GPU from now on."""
+        self.state.clock.num_slots = event["slots"]
+        how = "" if event["jobs"] == 1 or has_mps() else "; they take turns, but would run truly at once with NVIDIA's MPS (docs/gpu.md)"
+        self._say(f"{event['jobs']} at once on {event['device']} from now on: {event['reason']}{how}")
+
+    def write(self, state: str) -> None:
+        """The state of the matrix in a file, whole."""
+        self.written = time.monotonic()
+        about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.state.snapshot()}
+        with contextlib.suppress(OSError):  # a full disk must not end the training
+            write_json(self.path, about, is_kept=False)
+
+    def close(self) -> None:
+        """Say that nobody is at it any more."""
+        self.write("ended")

@@ -1,0 +1,243 @@
+"""What the user sees meanwhile: a live table in a terminal, plain lines elsewhere, and an honest time left."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ablation.formatting import change, duration, number
+from ablation.planning.plan import Plan
+from ablation.running.clock import Clock
+from ablation.study.task import Curve, load_task
+from ablation.system import sealed
+
+REFRESH = 0.5  # seconds between two drawings
+LINE_EVERY = 5.0  # seconds between two plain lines about one stage
+MOST_ROWS = 20
+MOST_RESULTS = 12
+
+Values = Mapping[tuple[str, int], Mapping[str, float]]  # the metrics of runs, by arm and seed
+
+
+class View(Protocol):
+    """What shows events."""
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Results:
+    """What came out so far: the metrics of the runs that are recorded, and of those that finish."""
+
+    def __init__(self, plan: Plan, folder: Path, recorded: Values) -> None:
+        self.metric = load_task(plan.study.task).metrics(plan.study.margin)[0]  # what is shown meanwhile
+        self.is_percent = self.metric.unit == "percent"
+        self.runs = {(run.arm, run.seed): run for run in plan.runs}
+        self.baselines = {arm.name: arm.baseline for arm in plan.study.arms}
+        self.folder, self.values = folder, {one: dict(values) for one, values in recorded.items() if one in self.runs}
+        self.newest = list(dict.fromkeys(arm for arm, _ in self.values))  # the arm that got a result last stands last
+        for one in [one for one, run in self.runs.items() if run.state == "evaluated"]:
+            self.take(*one)
+
+    def take(self, arm: str, seed: int) -> None:
+        """Look up the metrics of a run that is finished; of one that chooses among others, those of the best."""
+        run, found = self.runs[arm, seed], {}
+        if run.choice is not None:
+            metric = f"validation/{run.choice.metric}"
+            among = [values for name in run.choice.among if metric in (values := self.values.get((name, seed), {}))]
+            found = (min if run.choice.is_lower_better else max)(among, key=lambda values: values[metric], default={})
+        else:
+            with contextlib.suppress(OSError, ValueError, KeyError):  # the record will tell; the view goes without
+                found = json.loads((self.folder / run.key / sealed.RESULT).read_text(encoding="utf-8"))["metrics"]
+        self.values[arm, seed] = found
+        self.newest = [*(name for name in self.newest if name != arm), arm]
+
+    def scores(self, arm: str) -> dict[int, float]:
+        """The headline metric of an arm's runs, by seed, in percent where it is told so."""
+        name, scale = self.metric.name, 100 if self.is_percent else 1
+        return {seed: scale * values[name] for (run, seed), values in self.values.items() if run == arm and name in values}
+
+    def difference(self, arm: str) -> float:
+        """The mean difference to the arm's baseline over the seeds that both have; NaN where there is none."""
+        own, other = self.scores(arm), self.scores(self.baselines[arm] or "")
+        pairs = [own[seed] - other[seed] for seed in own if seed in other]
+        return fmean(pairs) if pairs else math.nan
+
+    @property
+    def decimals(self) -> int:
+        """The decimals that the metric is told with."""
+        return 2 if self.is_percent else 3
+
+    def words(self, arm: str, seed: int) -> str:
+        """`accuracy 84.22 %, +0.50 points to baseline so far`: what a run came to."""
+        unit, of_difference = ("%", "points") if self.is_percent else (self.metric.unit, self.metric.unit)
+        score = number(self.scores(arm).get(seed, math.nan), decimals=self.decimals)
+        difference = self.difference(arm)
+        against = f", {_with_unit(change(difference, decimals=self.decimals), of_difference)} to {self.baselines[arm]} so far"
+        return f"{self.metric.title} {_with_unit(score, unit)}" + ("" if math.isnan(difference) else against)
+
+    def rows(self) -> list[list[str]]:
+        """Arm, runs that are there of those planned, accuracy and difference: of the first arm and the newest, in the plan's order."""
+        order = list(dict.fromkeys(arm for arm, _ in self.runs))
+        there = [arm for arm in order if arm in self.newest]
+        shown = {*there[:1], *self.newest[1 - MOST_RESULTS :]}
+        return [self._row(arm) for arm in there if arm in shown]
+
+    def _row(self, arm: str) -> list[str]:
+        planned, scores = sum(name == arm for name, _ in self.runs), self.scores(arm)
+        there = sum(name == arm for name, _ in self.values)
+        mean = number(fmean(scores.values()) if scores else math.nan, decimals=self.decimals)
+        return [arm, f"{there}/{planned}", mean, change(self.difference(arm), decimals=self.decimals)]
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number} {unit}".rstrip()
+
+
+class ProgressState:
+    """The state of the matrix, from its events."""
+
+    def __init__(self, plan: Plan, num_slots: int, results: Results) -> None:
+        self.plan, self.clock, self.results = plan, Clock(plan, num_slots), results
+        self.curves = load_task(plan.study.task).curves
+        self.began = time.monotonic()
+        self.running: dict[str, dict[str, Any]] = {}
+        self.failed: list[str] = []
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        self.clock.see(event)
+        key, kind = event.get("stage", ""), event["kind"]
+        if kind == "started":
+            self.running[key] = {"epoch": 0, "shown": {}}
+        elif kind == "epoch":
+            self.running[key] = {"epoch": event["epoch"], "shown": shown_values(event["row"]["values"], self.curves)}
+        elif kind == "finished":
+            self.results.take(event["arm"], event["seed"])
+        elif kind in ("done", "failed", "stopped"):
+            self.running.pop(key, None)
+            if kind == "failed":
+                self.failed.append(f"{self.name(key)}: {event['message']}")
+
+    def name(self, key: str) -> str:
+        """The arms and the seed that a stage belongs to, in few words."""
+        node = self.plan.nodes[key]
+        others = len(node.arms) - 1
+        more = f" (+{others} {'arm' if others == 1 else 'arms'})" if others else ""
+        return f"{node.owner}{more} seed {node.seed}"
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `ablate status` shows, as plain data."""
+        rows = [{"name": self.name(key), "epochs": self.plan.nodes[key].end_epoch, **row} for key, row in self.running.items()]
+        return {"headline": self.headline(), "running": rows, "failed": self.failed}
+
+    def headline(self) -> str:
+        """Runs done, time spent, time left."""
+        left = self.clock.seconds_left
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        runs = f"{len(self.results.values)}/{len(self.results.runs)} runs"
+        return f"{runs}{failed} · {duration(time.monotonic() - self.began)} · about {duration(left)} left"
+
+
+class LiveView:
+    """A table that is drawn anew."""
+
+    def __init__(self, state: ProgressState, console: Console) -> None:
+        self.state = state
+        self.live = Live(self._draw(), console=console, auto_refresh=False, transient=True)
+        self.live.start()
+        self.drawn = 0.0
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        self.state.see(event)
+        if time.monotonic() - self.drawn > REFRESH:
+            self.drawn = time.monotonic()
+            self.live.update(self._draw(), refresh=True)
+
+    def _draw(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("training", "epoch", *(curve.title for curve in self.state.curves)):
+            table.add_column(name, justify="left" if name == "training" else "right")
+        for row in self.state.snapshot()["running"][:MOST_ROWS]:
+            table.add_row(row["name"], epoch_words(row), *(row["shown"].get(curve.title, "") for curve in self.state.curves))
+        waiting = sum(1 for key in self.state.plan.nodes if key not in self.state.clock.ended and key not in self.state.running)
+        headline, rest = Text(self.state.headline(), style="bold"), Text(f"{waiting} stages waiting", style="dim")
+        return Group(headline, table, rest, *self._results(), *(Text(f"failed: {line}", style="red") for line in self.state.failed[-3:]))
+
+    def _results(self) -> list[Text | Table]:
+        rows = self.state.results.rows()
+        if not rows:
+            return []
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("result so far", "runs", self.state.results.metric.title, "vs baseline"):
+            table.add_column(name, justify="left" if name == "result so far" else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        more = len(self.state.results.newest) - len(rows)
+        return [Text(""), table, *([Text(f"and {more} arms more: ablate report", style="dim")] if more else [])]
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self.live.stop()
+
+
+def shown_values(values: Mapping[str, float], curves: Sequence[Curve]) -> dict[str, str]:
+    """An epoch's numbers that are shown, by their titles: `loss 0.512`, `images/s 431`."""
+    return {curve.title: f"{values[curve.name]:.{curve.decimals}f}" for curve in curves if curve.name in values}
+
+
+def epoch_words(row: Mapping[str, Any]) -> str:
+    """How far a stage is."""
+    if not row["epoch"]:
+        return "starting"
+    return "testing" if row["epoch"] >= row["epochs"] else f"{row['epoch']}/{row['epochs']}"
+
+
+def curve_words(shown: Mapping[str, str]) -> str:
+    """`, loss 0.512, 431 images/s`: a number per second stands before its unit, any other behind its title."""
+    return "".join(f", {value} {title}" if title.endswith("/s") else f", {title} {value}" for title, value in shown.items())
+
+
+class PlainView:
+    """A line now and then."""
+
+    def __init__(self, state: ProgressState, console: Console) -> None:
+        self.state, self.console = state, console
+        self.said: dict[str, float] = {}
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        self.state.see(event)
+        key, kind = event.get("stage", ""), event["kind"]
+        if kind == "epoch" and time.monotonic() - self.said.get(key, 0.0) > LINE_EVERY:
+            self.said[key] = time.monotonic()
+            shown = shown_values(event["row"]["values"], self.state.curves)
+            self._say(f"{self.state.name(key)}: epoch {event['epoch']}/{self.state.plan.nodes[key].end_epoch}{curve_words(shown)}")
+        elif kind == "finished":
+            self._say(f"{event['arm']} seed {event['seed']}: finished, {self.state.results.words(event['arm'], event['seed'])}")
+        elif kind == "failed":
+            self._say(f"{self.state.name(key)}: failed ({event['failure']}): {event['message']}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"{self.state.headline()} | {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def progress_display(state: ProgressState, console: Console) -> View:
+    """The live table where stderr is a terminal, plain lines elsewhere."""
+    return LiveView(state, console) if console.is_terminal else PlainView(state, console)

@@ -1,0 +1,90 @@
+"""What is written of a run: its params, its curves, what it cost, its note."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ablation.formatting import escaped
+from ablation.planning.plan import Plan, Run
+from ablation.study.changes import flatten
+from ablation.study.config import Arm
+from ablation.study.task import Task
+from ablation.study.wording import change_words
+from ablation.system.digests import digest
+from ablation.techniques.technique import dump
+from ablation.tracking.store import Point
+
+SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
+
+
+def curve_points(history: Sequence[Mapping[str, Any]], run: Run, task: Task) -> list[Point]:
+    """A run's curves out of the rows of its epochs: those of their numbers that are its own."""
+    return [
+        Point(name, float(value), int(row["time"]), int(row["epoch"]))
+        for row in history
+        for name, value in task.epoch_values(run.request, row).items()
+    ]
+
+
+def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds and epochs of training on this run's own account, and those that it shares with an earlier arm."""
+    seconds = {int(row["epoch"]): float(row["seconds"]) for row in history}
+    spent = {"time/own": 0.0, "time/shared": 0.0, "epochs/own": 0.0, "epochs/shared": 0.0}
+    for node in plan.lineage(run):
+        whose = "own" if node.owner == run.arm else "shared"
+        spent[f"time/{whose}"] += sum(seconds.get(epoch, 0.0) for epoch in node.span)
+        spent[f"epochs/{whose}"] += node.epochs
+    return spent
+
+
+def params(arm: Arm, seed: int, task: Task) -> dict[str, str]:
+    """The resolved settings as the file names them, dotted, and what the stages set otherwise."""
+    plain = flatten(dump(arm.settings))
+    values = {"arm": arm.name, "seed": seed, "condition": arm.condition or "", **plain}
+    if len(arm.stages) > 1:
+        for i, stage in enumerate(arm.stages):
+            settings = flatten(dump(stage.settings))
+            values |= {f"stages.{i}.{name}": value for name, value in settings.items() if plain.get(name) != value}
+            values |= {f"stages.{i}.{name}": value for name, value in task.stage_options(stage).items()}
+    return {
+        name.replace("[", "").replace("]", ""): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
+    }
+
+
+def config_text(arm: Arm, seed: int, task: Task) -> str:
+    """The run's `config.yaml`: the settings of the whole arm, and of each stage all of its own."""
+    stages = [{**task.stage_options(stage), **dump(stage.settings), "epochs": stage.epochs} for stage in arm.stages]
+    config = {"arm": arm.name, "seed": seed, "settings": dump(arm.settings), "stages": stages}
+    return yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, allow_unicode=True)
+
+
+def settings_digest(arm: Arm, task: Task) -> str:
+    """What an arm's summary run stands for."""
+    return digest([SUMMARY_FORM, params(arm, 0, task), arm.parent, {name: list(values) for name, values in arm.change.items()}])
+
+
+def arm_note(arm: Arm, labels: Mapping[str, str], task: Task, num_done: int = 0, num_planned: int = 0, verdict: str = "") -> str:
+    """What MLflow's page says of an arm: its one change, how many seeds there are, the verdict, and its labels in words."""
+    changes = escaped("; ".join(change_words(arm.change, task.schema))) or "the arm that others are compared with"
+    against = f" (against {escaped(arm.parent)})" if arm.parent else ""
+    seeds = f"Seeds: {num_done}" + (f" of {num_planned}" if num_done < num_planned else "") if num_planned else ""
+    judged = f"{task.metrics(0)[0].title} against {escaped(arm.parent)}: **{verdict}**" if verdict else ""
+    stands = "; ".join(filter(None, [seeds, judged]))  # MLflow's page folds away all but the first lines
+    reasons = [f"**{label}**: {words}" for label, words in labels.items()]
+    return "\n\n".join(filter(None, [escaped(arm.label), f"Change{against}: {changes}", stands, escaped(arm.note), *reasons]))
+
+
+def study_note(plan: Plan, command: str) -> str:
+    """What MLflow's page says of the study."""
+    return (
+        f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
+        f"One row per arm (mean over seeds, percent; differences in points); open a row for its runs.\n\n`{command}`"
+    )
+
+
+def kept_note(plan: Plan) -> list[str]:
+    """Said where results of other code, versions or devices are used."""
+    kept = [f"{run.arm} seed {run.seed}" for run in plan.runs if run.reason.startswith("kept")]
+    return [f"kept, though code, versions or device have changed since they were recorded: {', '.join(kept)}"] if kept else []

@@ -1,0 +1,266 @@
+"""Writes a study's runs into the store, from a thread of its own: nothing that trains waits for it.
+
+What it writes lies in the local folders first, so whatever cannot be written now is written by the next `run`.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablation.planning.describe import for_the_record
+from ablation.planning.plan import Node, Plan, Run
+from ablation.planning.workspace import Workspace
+from ablation.running.recorder.contents import arm_note, config_text, curve_points, kept_note, params, spending, study_note
+from ablation.running.recorder.pictures import Pictures
+from ablation.running.recorder.provenance import context_tags, provenance
+from ablation.running.recorder.registry import Registry, identity
+from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
+from ablation.running.recorder.writer import Writer
+from ablation.study.config import Arm, Choice
+from ablation.study.task import Planner, load_task
+from ablation.system import sealed
+from ablation.tracking.store import PLAN, Point, Store
+
+LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+VIEW = "arms"  # the name of the prepared view of MLflow's page
+RESULT_TAGS = ("device", "precision", "step", "statistical")  # what a result says of how it was computed, each a tag `ablation.NAME`
+
+
+class Recorder:
+    """One study's record. Every method but `close` returns at once."""
+
+    def __init__(self, store: Store, plan: Plan, planner: Planner, workspace: Workspace, command: str) -> None:
+        self.store, self.plan, self.planner, self.workspace, self.command = store, plan, planner, workspace, command
+        self.task = load_task(plan.study.task)
+        self.arms = {arm.name: arm for arm in plan.study.arms}
+        self.refused: list[tuple[Run, str]] = []  # choices that could not be made
+        self.pictures = Pictures()
+        self.registry = Registry(store, workspace.root)
+        self.summaries = Summaries(self.registry, plan, self.task, self.pictures, command)
+        self._file = plan.study.file.read_bytes()  # as it is now: it may be edited while the study runs
+        self._shown: dict[str, float] = {}  # when a stage's curves were shown last
+        self._known: Sequence[Mapping[str, Any]] = ()
+        self._writer = Writer(self._begin, self._end)
+
+    # --- what callers say ------------------------------------------------------------------------------------------------
+
+    def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Record the plan, close what nobody runs, and make the arms' summary runs; `known` are the study's runs in the store."""
+        self._known = known
+        self._writer.put(lambda: None)
+
+    def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
+        """Show a training's curves on the runs that wait for it, now and then."""
+        key = node.job.key
+        if time.monotonic() - self._shown.setdefault(key, time.monotonic()) > LIVE_EVERY:
+            self._shown[key] = time.monotonic()
+            rows = list(history)
+            self._writer.put(lambda: self._write_live(node, rows), is_kept=False)
+
+    def finished(self, run: Run) -> None:
+        """Record a run whose results lie in the local folder."""
+        self._writer.put(lambda: self._write_finished(run))
+
+    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        """Record that a run failed, and why; `log` is the traceback of a bug."""
+        self._writer.put(lambda: self._write_failed(run, kind, reason, log))
+
+    def interrupted(self, why: str) -> None:
+        """Record that what is under way was stopped."""
+        self._writer.put(lambda: self._kill_running(why))
+
+    def close(self) -> float:
+        """Write what is left, the summaries and the plan's last state; the seconds that it took."""
+        began = time.monotonic()
+        self._writer.close()
+        self.pictures.close()
+        return time.monotonic() - began
+
+    @property
+    def problems(self) -> list[str]:
+        """Why something could not be written."""
+        return self._writer.problems
+
+    # --- the beginning and the end ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        study, registry = self.plan.study, self.registry
+        registry.experiment = self.store.experiment(study.name, study_note(self.plan, self.command))
+        planned = (*self.plan.runs, *self.plan.others)
+        kept = {(run.arm, run.seed, run.used_key) for run in planned if not run.needed}  # what is done again gets another
+        for run in self._known:
+            kind = run["tags"].get("ablation.kind", "")
+            if kind == "run":
+                self._take_known(run, kept)
+            elif kind == "plan":
+                if registry.ids.setdefault(("plan", ""), run["run_id"]) == run["run_id"]:
+                    self.summaries.take_told(run["tags"].get(SUMMARISED, ""))
+                    registry.unfinished |= {} if run["status"] == "FINISHED" else {run["run_id"]: {}}
+            elif kind == "summary":
+                self.summaries.take_known(run)
+        self._record_plan()
+        self.summaries.begin(self._known)
+        wanted = "tags.`ablation.kind` = 'summary'"
+        self.store.prepare_view(registry.experiment, VIEW, wanted, ["ablation.verdict"], columns(self.summaries.metrics))
+        self.store.touch(registry.experiment)
+
+    def _take_known(self, run: Mapping[str, Any], kept: set[tuple[str, int, str]]) -> None:
+        """Count a run that is finished, go on with one that is not, and close one that nobody runs."""
+        tags, registry = run["tags"], self.registry
+        arm, seed, key = tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"]
+        if run["status"] == "FINISHED":
+            registry.before.add(run["run_id"])
+            if (arm, seed, key) in kept:
+                self.summaries.take_recorded(arm, seed, run["run_id"], run["metrics"])
+        else:
+            registry.ids.setdefault(("run", arm, str(seed), key), run["run_id"])
+            if "ablation.command" not in tags:  # which is noted after the params
+                registry.unfinished[run["run_id"]] = run["params"]
+        if run["status"] in ("RUNNING", "SCHEDULED") and registry.is_ours(run):
+            self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
+            self.store.finish(run["run_id"], "KILLED", now())
+
+    def _record_plan(self) -> None:
+        """The plan as an artifact of the study's own run, and the file that it came from."""
+        about = for_the_record(self.plan, self.planner) | {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": self.command,
+            "file": self.plan.study.file.name,
+            "notes": [*kept_note(self.plan), *self.planner.notes(self.plan.study.arms)],
+            "provenance": provenance(self.plan.study.folder),
+        }
+        self.summaries.classes = about.get("classes", ())
+        folder = self.pictures.new_folder()
+        (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / "experiments.yaml").write_bytes(self._file)
+        tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | context_tags(self.command, self.plan.study.folder)
+        ids = self.registry.ids
+        if ("plan", "") not in ids:
+            ids["plan", ""] = self.registry.create("plan", tags, now())
+        run_id = ids["plan", ""]
+        if run_id in self.registry.unfinished:
+            self.store.finish(run_id, "FINISHED", now())
+            del self.registry.unfinished[run_id]
+        self.store.write(run_id, tags=tags)
+        self.store.add_files(run_id, {path.name: path for path in folder.iterdir()})
+
+    def _end(self) -> None:
+        self.summaries.end()
+        self._record_plan()
+        self.store.touch(self.registry.experiment)
+
+    # --- runs ------------------------------------------------------------------------------------------------------------
+
+    def _run_id(self, run: Run, start: int, chosen: Arm | None = None) -> str:
+        """The id of the run's record, with the settings of `chosen` where another arm's run stands for it.
+
+        One that was left unfinished under the same key goes on.
+        """
+        registry, name = self.registry, ("run", run.arm, str(run.seed), run.used_key)
+        if name in registry.ids:
+            self.store.finish(registry.ids[name], "RUNNING", 0)
+            self.store.write(registry.ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
+        else:
+            registry.ids[name] = registry.create(f"{run.arm} seed {run.seed}", self._tags(run), start)
+        run_id = registry.ids[name]
+        if run_id in registry.unfinished:
+            registry.write_params(run_id, params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm})
+            self.store.write(run_id, tags=context_tags(self.command, self.plan.study.folder))
+            del registry.unfinished[run_id]
+        return run_id
+
+    def _tags(self, run: Run) -> dict[str, str]:
+        """What a run is, by its tags."""
+        arm = self.arms[run.arm]
+        return identity(run) | {
+            "ablation.study": self.plan.study.name,
+            "ablation.content": run.content,
+            "ablation.parent_arm": arm.parent or "",
+            "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+            "mlflow.parentRunId": self.summaries.run_id(arm),
+            "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
+        }
+
+    def _write_live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
+        for run in self.plan.runs:
+            if run.needed and run.choice is None and node in self.plan.lineage(run) and not self.registry.done_elsewhere(run):
+                run_id = self._run_id(run, int(history[0]["time"]))
+                self.store.write(run_id, curve_points(history, run, self.task))
+
+    def _write_finished(self, run: Run) -> None:
+        if run.choice is not None:
+            self._write_chosen(run, run.choice)
+            return
+        if done := self.registry.done_elsewhere(run):
+            self._take_result(run, done["run_id"], done["metrics"])
+            return
+        folder = self.workspace.results / run.key
+        result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
+        history = result["history"]
+        run_id = self._run_id(run, int(history[0]["time"] - 1000 * history[0]["seconds"]))
+        values = result["metrics"] | spending(self.plan, run, history)
+        points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
+        tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
+        self.store.write(run_id, [*curve_points(history, run, self.task), *points], tags=tags)
+        self.store.log_dataset(run_id, *self.planner.dataset(self.arms[run.arm], run.seed), "training")
+        self._add_files(run, run_id, result)
+        self.store.finish(run_id, "FINISHED", result["finished"])
+        self._take_result(run, run_id, values)
+
+    def _add_files(self, run: Run, run_id: str, result: Mapping[str, Any]) -> None:
+        """The run's artifacts: its result, what it was made with, its pictures, and with `keep: all` the weights of every stage."""
+        folder, config = self.workspace.results / run.key, self.pictures.new_folder() / "config.yaml"
+        config.write_text(config_text(self.arms[run.arm], run.seed, self.task), encoding="utf-8")
+        files = {path.name: path for path in (*folder.iterdir(), config) if path.name != sealed.RESULT}
+        if self.plan.study.keep == "all":
+            stages = enumerate(self.workspace.stages / key / "final.safetensors" for key in run.chain)
+            files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
+        files |= self.pictures.of_result(result, folder, f"{run.arm}, seed {run.seed}")
+        self.store.add_files(run_id, files)
+
+    def _take_result(self, run: Run, run_id: str, values: Mapping[str, float]) -> None:
+        self.summaries.take_result(run.arm, run.seed, run_id, values)
+        self.store.touch(self.registry.experiment)  # whoever watches looks again
+
+    def _write_chosen(self, run: Run, choice: Choice) -> None:
+        """Record the best of some runs once more, under the name of the arm that chooses; it trained nothing of its own."""
+        metric, summaries = f"validation/{choice.metric}", self.summaries
+        missing = [name for name in choice.among if metric not in summaries.values[name, run.seed]]
+        if missing:
+            self.refused.append((run, f"{missing[0]}, among which it chooses, has no {metric}"))
+            self._write_failed(run, "data", self.refused[-1][1], "")
+            return
+        scores = {name: summaries.values[name, run.seed][metric] for name in choice.among}
+        best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
+        source, values = summaries.done[best, run.seed], summaries.values[best, run.seed]
+        spent = {"time/own": 0.0, "time/shared": values["time/own"] + values["time/shared"]}
+        spent |= {"epochs/own": 0.0, "epochs/shared": values["epochs/own"] + values["epochs/shared"]}
+        final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))} | spent
+        final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
+        known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
+        run_id = self._run_id(run, known["start"], self.arms[best])
+        tags = {f"ablation.{name}": known["tags"][f"ablation.{name}"] for name in RESULT_TAGS if f"ablation.{name}" in known["tags"]}
+        points = [Point(name, float(value), known["end"]) for name, value in final.items()]
+        self.store.write(run_id, [*self.store.curves(source), *points], tags=tags | {"ablation.chosen": best})
+        self.store.log_dataset(run_id, *self.planner.dataset(self.arms[best], run.seed), "training")
+        self.store.add_files(run_id, self.store.files(source))
+        self.store.finish(run_id, "FINISHED", known["end"])
+        self._take_result(run, run_id, final)
+
+    def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        if self.registry.done_elsewhere(run):
+            return  # another machine has finished it meanwhile, and its record stays
+        run_id = self._run_id(run, now())
+        self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
+        if log:
+            path = self.pictures.new_folder() / "error.txt"
+            path.write_text(log, encoding="utf-8")
+            self.store.add_files(run_id, {path.name: path})
+        self.store.finish(run_id, "KILLED" if kind == "killed" else "FAILED", now())
+
+    def _kill_running(self, why: str) -> None:
+        for run in self.store.runs(self.registry.experiment):
+            if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self.registry.is_ours(run):
+                self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
+                self.store.finish(run["run_id"], "KILLED", now())

@@ -1,0 +1,84 @@
+"""Which run in the store is whose: found again by its identity, or created, once, however often a command is given and by how many."""
+
+import platform
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablation.planning.plan import Run
+from ablation.tracking.store import Store
+
+PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
+IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "ablation.settings")  # two runs with these alike are one
+
+
+def place(root: Path) -> str:
+    """This machine and folder, by which a command knows what was begun here."""
+    return f"{platform.node()}:{root.resolve()}"
+
+
+def identity(run: Run) -> dict[str, str]:
+    """The tags by which a run is found again."""
+    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.key}
+
+
+class Registry:
+    """The runs of one study in the store that this command goes on with.
+
+    `ids` has the id of each, by ("plan", ""), ("summary", arm) or ("run", arm, seed, key); `unfinished` those that lack something still,
+    with the params that they have already.
+    """
+
+    def __init__(self, store: Store, root: Path) -> None:
+        self.store = store
+        self.experiment = ""
+        self.ids: dict[tuple[str, ...], str] = {}
+        self.unfinished: dict[str, Mapping[str, str]] = {}
+        self.before: set[str] = set()  # the ids of the runs that were finished when this command began
+        self._looks_first = store.is_shared  # whether a run may be there already that is to be created
+        self._place = place(root)
+
+    def is_ours(self, run: Mapping[str, Any]) -> bool:
+        """Whether no other machine can be at the run: in a store of our own the lock says so, elsewhere it was begun here."""
+        return not self.store.is_shared or run["tags"].get(PLACE, self._place) == self._place
+
+    def create(self, title: str, tags: Mapping[str, str], start: int) -> str:
+        """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
+        if self._looks_first and (known := self._same(tags)):
+            run_id = str(known[0]["run_id"])
+            self.unfinished[run_id] = known[0]["params"]
+            return run_id
+        token = uuid.uuid4().hex
+        try:
+            run_id = self.store.create(self.experiment, title, {**tags, TOKEN: token, PLACE: self._place}, start)
+        except Exception:
+            self._looks_first = True  # it may be there all the same
+            raise
+        self.unfinished[run_id] = {}
+        for run in self._same(tags) if self.store.is_shared else []:
+            if run["tags"].get(TOKEN) == token and run["run_id"] != run_id:  # a request that was sent twice
+                self.store.delete(run["run_id"])
+        return run_id
+
+    def write_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Write the params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
+        known = self.unfinished[run_id]
+        self.store.write(run_id, params={name: value for name, value in params.items() if name not in known})
+
+    def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
+        """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
+        known = self._same(identity(run)) if self.store.is_shared else []
+        if not known or known[0]["status"] != "FINISHED":
+            return None
+        name = ("run", run.arm, str(run.seed), run.used_key)
+        own = self.ids.get(name, known[0]["run_id"])
+        if own != known[0]["run_id"]:
+            self.store.delete(own)
+            self.ids[name] = known[0]["run_id"]
+        return known[0]
+
+    def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The runs of the same identity that were not finished when this command began, finished ones first."""
+        known = self.store.find(self.experiment, {name: tags[name] for name in IDENTITY if name in tags})
+        return sorted((run for run in known if run["run_id"] not in self.before), key=lambda run: run["status"] != "FINISHED")

@@ -1,0 +1,236 @@
+"""The summary run of each arm: means and differences over its seeds, rewritten as results come in, and its picture."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablation.errors import StoreError
+from ablation.planning.plan import Plan
+from ablation.running.recorder.contents import arm_note, params, settings_digest
+from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
+from ablation.running.recorder.registry import Registry
+from ablation.study.config import Arm
+from ablation.study.task import Metric, Task
+from ablation.system.digests import digest
+from ablation.tracking.store import Point
+
+SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
+STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
+PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
+SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of the runs that the summaries tell of
+
+
+class Summaries:
+    """The summary runs of one study's arms, and the results that they tell of."""
+
+    def __init__(self, registry: Registry, plan: Plan, task: Task, pictures: Pictures, command: str) -> None:
+        self.registry, self.store, self.plan, self.task = registry, registry.store, plan, task
+        self.pictures, self.command = pictures, command
+        self.arms = {arm.name: arm for arm in plan.study.arms}
+        self.metrics = [metric for metric in task.metrics(plan.study.margin) if metric.is_headline]
+        self.values: dict[tuple[str, int], Mapping[str, float]] = {}  # of the runs that are done, by arm and seed
+        self.done: dict[tuple[str, int], str] = {}  # their ids
+        self.classes: Sequence[str] = ()  # where the study has any
+        self._changed: set[str] = set()  # arms that have results which no summary tells yet
+        self._told = ""  # the digest of the runs of which all summaries tell
+        self._summarised = time.monotonic()
+        self._starts: dict[str, int] = {}  # in milliseconds: MLflow lists by them
+        self._pictured: dict[str, str] = {}  # the digest of the matrix whose picture an arm's summary has
+
+    # --- the runs in the store -------------------------------------------------------------------------------------------------
+
+    def take_known(self, run: Mapping[str, Any]) -> None:
+        """Go on with an arm's summary run, unless the arm has other settings by now."""
+        arm = self.arms.get(run["tags"]["ablation.arm"])
+        if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm, self.task):
+            is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
+            if is_first and run["status"] != "FINISHED":
+                self.registry.unfinished[run["run_id"]] = run["params"]
+            self._starts.setdefault(arm.name, run["start"])
+            self._pictured[arm.name] = run["tags"].get(PICTURED, "")
+        elif arm is not None and arm.name in self.plan.selected:
+            self.store.delete(run["run_id"])
+
+    def take_told(self, runs_digest: str) -> None:
+        """Take note of which runs all summaries told when the last command ended."""
+        self._told = runs_digest
+
+    def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Make the summary runs that there are not yet, and nest the known runs that are kept under those that are new."""
+        self._starts = starts(list(self.arms), self._starts, now())
+        for arm in self.plan.selected:
+            self.run_id(self.arms[arm])
+        for run in known:
+            tags = run["tags"]
+            arm = tags.get("ablation.arm", "") if tags.get("ablation.kind") == "run" else ""
+            parent = self.registry.ids.get(("summary", arm))
+            if parent and tags.get("mlflow.parentRunId") != parent and run["run_id"] in self.done.values():
+                self.store.write(run["run_id"], tags={"mlflow.parentRunId": parent})
+
+    def run_id(self, arm: Arm) -> str:
+        """The id of the arm's summary run."""
+        ids, name = self.registry.ids, ("summary", arm.name)
+        if name not in ids:
+            tags = {
+                "ablation.kind": "summary",
+                "ablation.settings": settings_digest(arm, self.task),
+                "ablation.study": self.plan.study.name,
+                "ablation.arm": arm.name,
+                "ablation.parent_arm": arm.parent or "",
+                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+                "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
+                "mlflow.source.name": self.command,
+            }
+            ids[name] = self.registry.create(arm.name, tags, self._starts[arm.name])
+        if ids[name] in self.registry.unfinished:
+            own = {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
+            self.registry.write_params(ids[name], own)
+            self.store.finish(ids[name], "FINISHED", self._starts[arm.name])
+            self._changed.add(arm.name)
+            del self.registry.unfinished[ids[name]]
+        return ids[name]
+
+    # --- results ---------------------------------------------------------------------------------------------------------------
+
+    def take_recorded(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
+        """Take note of a run that was done before."""
+        if (arm, seed) not in self.values:
+            self.values[arm, seed], self.done[arm, seed] = values, run_id
+
+    def take_result(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
+        """Take note of a run that is done, and tell of it now and then."""
+        self.values[arm, seed], self.done[arm, seed] = values, run_id
+        self._changed.add(arm)
+        if time.monotonic() - self._summarised > SUMMARISE_EVERY:
+            self.summarise(sorted(self._changed & {name for name, _ in self.values}))
+        self._show_picture(arm)
+
+    def end(self) -> None:
+        """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of these runs already."""
+        arms_done, runs = {name for name, _ in self.values}, digest(sorted(self.done.values()))
+        if arms_done and (self._changed or self._told != runs):
+            self.summarise([name for name in self.arms if name in arms_done])
+            for arm in self.plan.selected:
+                self._show_picture(arm)
+            self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: runs})
+            self._told = runs
+
+    def summarise(self, arms: Sequence[str]) -> None:
+        """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points.
+
+        An arm's verdict is that of the report: of the headline metric against the parent's, corrected for the arm's family.
+        """
+        import pandas as pd
+
+        from ablation.report.statistics import descriptive, differences
+
+        names = [metric.name for metric in self.metrics]
+        rows = [
+            {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in names if name in values}
+            for (arm, seed), values in self.values.items()
+        ]
+        runs, time_now = pd.DataFrame(rows), now()
+        compared = differences.differences(self._compared(), runs, names).to_dict("records")
+        by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
+        by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}
+        for arm in arms:
+            numbers: dict[str, float] = {"summary/n": sum(name == arm for name, _ in self.values)}
+            for metric in self.metrics:
+                numbers |= _of_arm(metric, by_seed[metric.name][arm])
+                for role in differences.ROLES:
+                    numbers |= _of_difference(metric, role, by_role.get((arm, metric.name.removeprefix("test/"), role), {}))
+            points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
+            headline = self.metrics[0].name.removeprefix("test/")
+            self._write(arm, points, by_role.get((arm, headline, "parent"), {}).get("verdict", ""))
+        self._changed -= set(arms)
+        self._summarised = time.monotonic()
+
+    def _write(self, arm: str, points: list[Point], verdict: str) -> None:
+        """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""
+        known, run_id = self.arms[arm], self.run_id(self.arms[arm])
+        done = [values for (name, _), values in self.values.items() if name == arm]
+        planned = sum(run.arm == arm for run in self.plan.runs)
+        note = arm_note(known, self.plan.labels[arm], self.task, num_done=len(done), num_planned=max(planned, len(done)), verdict=verdict)
+        self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
+        spent = sum(values.get("time/own", 0.0) for values in done)
+        self.store.finish(run_id, "FINISHED", self._starts[arm] + round(1000 * spent))
+
+    def _compared(self) -> dict[str, Any]:
+        """The arms among which differences are judged, as the recorded plan has them."""
+        known = {*self.plan.selected, *(run.arm for run in (*self.plan.runs, *self.plan.others))}
+        names = ("name", "kind", "parent", "baseline", "same_as")
+        arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
+        return {"arms": arms, "margin": self.plan.study.margin, "task": self.plan.study.task}
+
+    def _show_picture(self, arm: str) -> None:
+        """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""
+        runs = [self.done[run.arm, run.seed] for run in self.plan.runs if run.arm == arm and (run.arm, run.seed) in self.done]
+        if not self.classes or not runs or len(runs) < sum(run.arm == arm for run in self.plan.runs):
+            return
+        try:
+            tables = [self.store.artifact(run_id, f"{CONFUSION}.csv") for run_id in runs]
+        except StoreError:  # somebody has deleted one: the numbers are there all the same
+            return
+        shown = digest([summed(tables).tolist(), list(self.classes)])
+        if self._pictured.get(arm) != shown:
+            title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
+            picture = self.pictures.confusion(tables, self.classes, title)
+            self.store.show_picture(self.run_id(self.arms[arm]), CONFUSION, picture)
+            self.store.write(self.run_id(self.arms[arm]), tags={PICTURED: shown})
+            self._pictured[arm] = shown
+
+
+def columns(metrics: Sequence[Metric]) -> list[str]:
+    """The columns of the prepared view of MLflow's page."""
+    first, *others = metrics
+    headline = first.name.removeprefix("test/")
+    shown = [_of_mean(first), *(f"delta/{role}_{headline}{_points(first)}" for role in ("parent", "baseline")), "summary/n"]
+    return [*shown, _of_sd(first), *map(_of_mean, others)]
+
+
+def starts(arms: Sequence[str], known: Mapping[str, int], now: int) -> dict[str, int]:
+    """When each arm's summary is said to have begun: the first arm last, since MLflow lists the newest first.
+
+    Those that are there keep theirs; an arm that was put between two others gets a time between theirs.
+    """
+    by_arm, lowest = {}, min(known.values(), default=now)
+    start = lowest - STEP * (len(arms) + 1)
+    for arm in reversed(arms):
+        start = known[arm] if arm in known else start + (STEP if start + STEP < lowest else 1)
+        by_arm[arm] = start
+    return by_arm
+
+
+def now() -> int:
+    """The time in milliseconds."""
+    return int(time.time() * 1000)
+
+
+def _is_percent(metric: Metric) -> bool:
+    return metric.unit == "percent"
+
+
+def _points(metric: Metric) -> str:
+    return "_points" if _is_percent(metric) else ""
+
+
+def _of_mean(metric: Metric) -> str:
+    return f"summary/{metric.name.removeprefix('test/')}{'_pct' if _is_percent(metric) else ''}"
+
+
+def _of_sd(metric: Metric) -> str:
+    return f"summary/{metric.name.removeprefix('test/')}_sd{_points(metric)}"
+
+
+def _of_arm(metric: Metric, values: Any) -> dict[str, float]:
+    scale = 100 if _is_percent(metric) else 1
+    return {_of_mean(metric): scale * values.mean(), _of_sd(metric): scale * values.std()}
+
+
+def _of_difference(metric: Metric, role: str, row: Mapping[Any, Any]) -> dict[str, float]:
+    """The difference to the parent or the baseline; its interval under another name, whose charts MLflow draws below the others."""
+    name = metric.name.removeprefix("test/")
+    ends = {f"low{_points(metric)}": "low", f"high{_points(metric)}": "high", "pairs": "pairs"}
+    uncertainty = {f"uncertainty/{role}_{name}_{end}": row.get(column, float("nan")) for end, column in ends.items()}
+    return {f"delta/{role}_{name}{_points(metric)}": row.get("mean", float("nan"))} | uncertainty

@@ -1,0 +1,293 @@
+"""Ready, submitted, done: hands jobs to an executor and results to the recorder; a failure stops what depends on it, nothing else.
+
+Stages begin in the plan's order, all arms of the first seed first, so that whatever is there when it ends is balanced.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ablation.planning.jobs import Job
+from ablation.planning.plan import Node, Plan, Run
+from ablation.running.clock import Clock
+from ablation.running.packing import Packing
+
+ATTEMPTS = 2  # how often a job is tried whose process was killed
+NO_ROOM = "out of memory even with no other job beside it; a smaller batch_size or model.image_size may help"
+KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    @property
+    def num_free(self) -> int:
+        """How many jobs could start now."""
+
+    @property
+    def num_slots(self) -> int:
+        """How many jobs can run at once."""
+
+    @property
+    def num_idle(self) -> int:
+        """How many devices nothing runs on."""
+
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        """Start a job; `alone`, with nothing else on its device until it ends."""
+
+    def resize(self, device: str, num_jobs: int) -> int:
+        """Run so many jobs at once on a device, as soon as can be; the number as it is now."""
+
+    def shrink(self, device: str) -> int:
+        """Run one job fewer at once on a device, on which one must just have ended; the number that is left."""
+
+    def events(self, timeout: float) -> list[dict[str, Any]]:
+        """What happened since the last call."""
+
+    def ask_to_stop(self) -> None:
+        """Have every job end at its next epoch."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
+class Record(Protocol):
+    """What is told of the runs."""
+
+    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+        """A training's epochs so far."""
+
+    def finished(self, run: Run) -> None:
+        """A run's results are there."""
+
+    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        """A run cannot go on."""
+
+
+class Failure(NamedTuple):
+    """A run that cannot go on: why in one word, and in a sentence."""
+
+    run: Run
+    kind: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What became of the runs: those that finished, those that failed, and those that were not begun or not ended."""
+
+    finished: list[Run] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
+    why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
+
+
+def execute(
+    plan: Plan,
+    executor: Executor,
+    record: Record,
+    view: Callable[[dict[str, Any]], None],
+    *,
+    should_stop: Callable[[], bool],
+    budget: float = 0,
+    packing: Packing | None = None,
+) -> Outcome:
+    """Train and test what the plan lacks; `view` sees every event.
+
+    With a `packing`, as many jobs share each device as that finds worth while; else as many as the executor has.
+    With a `budget` in seconds (0: no end) a stage begins only if it is expected to end within it, and nothing after one that is not; what
+    still runs when it is used up ends at its next epoch. A stage longer than the whole of it would never begin: it does when nothing
+    that runs beside it will end in time.
+    """
+    return _Scheduler(plan, executor, record, view, packing).run(should_stop, budget)
+
+
+class _Scheduler:
+    def __init__(
+        self, plan: Plan, executor: Executor, record: Record, view: Callable[[dict[str, Any]], None], packing: Packing | None
+    ) -> None:
+        self.plan, self.executor, self.record, self.view, self.packing = plan, executor, record, view, packing
+        self.waiting = {key: node for key, node in plan.nodes.items() if node.state != "done" or node.job.requests}
+        self.done = {key for key, node in plan.nodes.items() if node.state == "done"}
+        self.running: dict[str, Node] = {}
+        self.attempts: dict[str, int] = {}
+        self.alone: set[str] = set()  # what is tried with nothing beside it on its device
+        self.untested: dict[str, str] = {}  # trainings whose tests did not fit into memory, and the device
+        self.history: dict[str, list[Mapping[str, Any]]] = {}
+        self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
+        self.outcome = Outcome(left=list(plan.waiting))
+        self.there = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+        self.clock = Clock(plan, executor.num_slots)
+        self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
+
+    def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
+        began, stopping, is_asked = time.monotonic(), False, False
+        while self.running or (self.waiting and not stopping):
+            left = budget - (time.monotonic() - began) if budget else math.inf
+            if (should_stop() or left < 0) and not is_asked:
+                stopping = is_asked = True
+                self.executor.ask_to_stop()
+            stopping = stopping or bool(self.outcome.why)
+            if not stopping:
+                self._submit(left, budget or math.inf)
+                stopping = not self.running  # nothing that is left fits into the budget
+            for event in self.executor.events(0.2) if self.running else []:
+                self._handle(event)
+            self.view({"kind": "tick"})
+        return self.outcome
+
+    def _submit(self, left: float, budget: float) -> None:
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left.
+
+        One that goes alone stands first, and holds everything up until a device is idle.
+        """
+        for key, node in list(self.waiting.items()):
+            is_ready = not node.job.parent or node.job.parent in self.done
+            if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
+                return
+            if key in self.alone and not self.executor.num_idle:
+                return
+            if is_ready:
+                self.running[key] = self.waiting.pop(key)
+                self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
+
+    def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
+        """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
+        if self._until_end(key) <= left:
+            return True
+        if is_ready:
+            return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(one) > left for one in self.running)
+        return self._until_end(key) > budget
+
+    def _until_end(self, key: str) -> float:
+        """Seconds until a stage could end: its own, and those of what it goes on from."""
+        parent = self.plan.nodes[key].job.parent
+        before = self._until_end(parent) if parent and parent not in self.done else 0.0
+        return before + self.clock.seconds_of(key)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        key, kind = event["stage"], event["kind"]
+        node = self.running[key]
+        self.clock.see(event)
+        if kind == "epoch":
+            self.history.setdefault(key, []).append(event["row"])
+            self.record.live(node, self.history[key])
+        elif kind == "result":
+            for run in self.runs.get(event["run"], []):
+                self._finish(run)
+        elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
+            self.untested[key] = event["device"]
+        elif kind == "untested":
+            self._fail(self.runs.get(event["run"], []), _judged(event))
+        elif kind in ("done", "stopped"):
+            self._ended(key, kind)
+            self.outcome.why = event.get("why", self.outcome.why)
+        elif kind == "failed" and self._tries_again(key, event):
+            event = event | {"kind": "stopped"}
+        elif kind == "failed":
+            event = _judged(event)
+            self._failed(key, event)
+        self.view(event)
+        if self.packing is not None:
+            self.packing.see(event, node.job.kind)
+            self._resize(event["device"], self.packing)
+
+    def _ended(self, key: str, kind: str) -> None:
+        """Take note of a job's end; what is left to be tested waits for another attempt."""
+        node = self.running.pop(key)
+        if kind == "done":
+            self.done.add(key)
+            if key in self.untested:
+                self._shrink(self.untested.pop(key))
+                self.waiting = {key: node, **self.waiting}
+
+    def _finish(self, run: Run) -> None:
+        if run in self.outcome.left:
+            self.outcome.left.remove(run)
+            self.outcome.finished.append(run)
+            self.record.finished(run)
+            self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
+            self.there.add((run.arm, run.seed))
+            for other in [one for one in self.outcome.left if one.choice and one.seed == run.seed]:
+                if other.choice and all((name, run.seed) in self.there for name in other.choice.among):
+                    self._finish(other)
+
+    def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
+        """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        if _is_memory(event) and self._goes_alone(key, event):
+            self._shrink(event["device"])
+        elif event["failure"] != "killed" or self.attempts[key] >= ATTEMPTS:
+            return False
+        self.untested.pop(key, None)
+        self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
+        self.history.pop(key, None)  # what is trained again is told again
+        return True
+
+    def _goes_alone(self, key: str, event: dict[str, Any]) -> bool:
+        """Whether what did not fit is tried again with nothing beside it, as it was not yet."""
+        if key not in self.untested and (key in self.alone or event.get("jobs", 1) == 1):
+            return False
+        self.alone.add(key)
+        return True
+
+    def _shrink(self, device: str) -> None:
+        """Run one job fewer at once on a device where memory did not suffice."""
+        left = self.sizes[device] = self.executor.shrink(device)
+        if self.packing is not None:
+            self.packing.fewer(left)
+        self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
+
+    def _resize(self, device: str, packing: Packing) -> None:
+        """Let as many jobs share a device as is worth while, but no more than before where none would have a job."""
+        before = self.sizes.get(device, 1)
+        ready = [node for node in self.waiting.values() if not node.job.parent or node.job.parent in self.done]
+        is_more = len(self.running) + len(ready) > self.executor.num_slots
+        wanted = packing.jobs if is_more else min(packing.jobs, before)
+        if wanted != before:
+            self.sizes[device] = self.executor.resize(device, wanted)
+        if self.sizes.get(device, 1) != before:
+            about = {"device": device, "jobs": self.sizes[device], "slots": self.executor.num_slots, "reason": packing.reason}
+            self.view({"kind": "packing", **about})
+
+    def _failed(self, key: str, event: dict[str, Any]) -> None:
+        del self.running[key]
+        lost = {key}
+        for other, waiting in self.waiting.items():  # parents stand before their children
+            if waiting.job.parent in lost:
+                lost.add(other)
+        self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
+        training = [run for run in self.outcome.left if not run.choice]
+        self._fail([run for run in training if any(one.job.key in lost for one in self.plan.lineage(run))], event)
+
+    def _fail(self, failed: list[Run], event: dict[str, Any]) -> None:
+        """Give up these runs, and those that choose among them."""
+        for run in [run for run in failed if run in self.outcome.left]:
+            self._give_up(run, event["failure"], event["message"], event["log"])
+        for run in [run for run in self.outcome.left if run.choice]:
+            lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
+            if lacking:
+                self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
+
+    def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
+        self.outcome.left.remove(run)
+        self.outcome.failed.append(Failure(run, kind, reason))
+        self.record.failed(run, kind, reason, log)
+
+
+def _is_memory(event: dict[str, Any]) -> bool:
+    """Whether memory did not suffice: an error said so, or the system killed the process, as it does then."""
+    return event["failure"] == "memory" or event.get("exit") == -KILLED
+
+
+def _judged(event: dict[str, Any]) -> dict[str, Any]:
+    """The failure of a job that was alone and did not fit, told as such; any other as it is."""
+    if event["failure"] == "memory":
+        return event | {"message": NO_ROOM}
+    if _is_memory(event):
+        problem = "its process was killed (SIGKILL), as the system does where memory runs out, with no other job beside it too"
+        return event | {"failure": "memory", "message": f"{problem}; a smaller batch_size or model.image_size may help"}
+    return event

@@ -1,0 +1,57 @@
+"""The life of a worker process: jobs in, events out, until the pipe is closed."""
+
+import contextlib
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ablation.planning.jobs import Job
+from ablation.study.task import CodeChanged, Interrupted, load_task
+from ablation.system import signals
+from ablation.system.failures import failure
+from ablation.system.memory import keep_freed_memory
+
+OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
+
+
+def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> None:
+    """Take jobs of one kind of work from the pipe and carry them out on a device; `stop.value` asks to end at the next epoch."""
+    for number in signals.NUMBERS:
+        signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
+    signals.die_with_parent(parent)
+    keep_freed_memory()
+    load_task(task).start(device)
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        while True:
+            try:
+                job: Job = pipe.recv()
+            except (EOFError, ConnectionError):
+                raise
+            except Exception:  # its classes are imported now, by a worker that began after their file was edited
+                pipe.send(OTHER_CODE)
+                continue
+            pipe.send({"kind": "started"})
+            pipe.send(carry_out(job, device, pipe, stop))
+
+
+def carry_out(job: Job, device: str, pipe: Any, stop: Any) -> dict[str, Any]:
+    """Do a job, sending its events; the last event, which tells how it ended."""
+
+    def emit(event: dict[str, Any]) -> None:
+        try:
+            pipe.send(event)
+        except OSError:
+            sys.exit(1)  # the coordinator is gone
+
+    try:
+        load_task(job.task).run(job.work, device, emit, lambda: bool(stop.value), job.checkpoint_interval)
+    except Interrupted:
+        return {"kind": "stopped"}
+    except CodeChanged:
+        return OTHER_CODE
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except Exception as error:  # whatever it is, the others go on
+        return {"kind": "failed"} | failure(error)
+    return {"kind": "done"}

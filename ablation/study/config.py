@@ -1,0 +1,215 @@
+"""The file as it is written, with the files that it extends; and a study, resolved."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from ablation.errors import ConfigError
+from ablation.study import yamlfile
+from ablation.study.task import SettingsSchema
+from ablation.techniques.technique import build
+
+
+@dataclass(frozen=True)
+class Choice:
+    """For each seed, the one of some arms with the best metric on the validation images, the first of equal ones."""
+
+    metric: str  # without `val/`
+    among: tuple[str, ...]
+    is_lower_better: bool = False  # whether the smallest value wins
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One full configuration; `change` maps a dotted setting to (the parent's value, this arm's).
+
+    An arm with a `choice` trains nothing: its runs are those of the arms that it chooses, and its stages the first one's.
+    """
+
+    name: str
+    kind: str
+    parent: str | None
+    baseline: str | None
+    condition: str | None
+    settings: Any  # as the schema of its kind of work has them
+    stages: tuple[Any, ...]  # each a `study.task.Stage`
+    change: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    same_as: str | None = None
+    label: str = ""
+    note: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
+    cumulative: str = ""  # a rung's own name with those of the rungs above it after the first: cb+mixup
+    choice: Choice | None = None
+    factors: Mapping[str, str] = field(default_factory=dict)  # the levels that place it among the arms made with it
+
+
+@dataclass(frozen=True)
+class Study:
+    """One YAML file, resolved: its arms in the order of the file."""
+
+    name: str
+    file: Path
+    seeds: tuple[int, ...]
+    groups: Any
+    margin: float  # in points
+    keep: str
+    arms: tuple[Arm, ...]
+    task: str = "images"  # the kind of work, as `study.task.load_task` finds it
+
+    @property
+    def folder(self) -> Path:
+        """Where the file's relative paths start."""
+        return self.file.parent
+
+
+def _checked_seeds(seeds: list[int]) -> list[int]:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+        raise ValueError("at least one seed, each once and none below 0, such as [0, 1, 2]")
+    return seeds
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError("at most 100 letters, digits, dots, dashes and underscores, the first a letter or a digit")
+    return name
+
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
+Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile: folders and files are called so
+Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]
+Overrides = dict[str, Any]  # settings by name or dotted path, laid over others
+NamedOverrides = dict[str, Overrides | None]
+
+
+class Sweep(BaseModel):
+    """Arms NAME/label/label, one for each combination of the axes under `over`; with `choose`, also NAME/best."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    of: str = ""
+    over: dict[str, Any]
+    choose: str = "none"
+
+
+class Grid(BaseModel):
+    """All subsets of some rungs, over the arm `of`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    of: str = ""
+    rungs: list[str] = []
+
+
+class Profile(BaseModel):
+    """Another base and other seeds for the same arms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    seeds: Seeds | None = None
+    groups: Any = None
+    base: Overrides = {}
+
+
+NAMED = ("ladder", "variants", "sweeps", "conditions", "profiles")  # the file's mappings from names
+
+
+class StudyFile(BaseModel):
+    """The file as it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    study: Annotated[Name, Field(description="The study's name, by default the file's.")]
+    seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
+    groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
+    margin: Annotated[float, Field(gt=0, le=100, description="Points; the report calls smaller differences none.")] = 0.5
+    keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
+    base: Annotated[Overrides, Field(description="The settings that all arms start from.")]
+    ladder: Annotated[NamedOverrides, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}
+    variants: Annotated[NamedOverrides, Field(description="Arms that differ from another arm, by default the first rung.")] = {}
+    sweeps: Annotated[dict[str, Sweep], Field(description="Arms for all combinations of some values.")] = {}
+    drop_one: Annotated[list[str], Field(description="Rungs that are run again without each of the rungs down to their own.")] = []
+    add_one: Annotated[list[str], Field(description="Rungs that are run again with each of the rungs below.")] = []
+    grid: Annotated[Grid, Field(description="All subsets of some rungs.")] = Grid()
+    conditions: Annotated[NamedOverrides, Field(description="The arms again under another base, compared among themselves.")] = {}
+    profiles: Annotated[dict[Name, Profile], Field(description="Other bases and seeds for the same arms.")] = {}
+
+    @field_validator("ladder", mode="before")
+    @classmethod
+    def _has_rungs(cls, ladder: object) -> object:
+        if not ladder:
+            raise ConfigError("ladder", "is empty; expected at least its first rung, such as baseline: {} (or leave ladder out)")
+        return ladder
+
+
+def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
+    """The file with those it extends underneath; raises ConfigError for whatever is wrong with its form."""
+    raw = _read_extended(Path(path), (), schema)
+    raw.setdefault("study", Path(path).stem)
+    file = build(StudyFile, raw)
+    for name, sweep in file.sweeps.items():
+        if sweep.choose not in ("none", *schema.choices):
+            expected = f"expected one of {', '.join(schema.choices)}, or none: a test metric would choose on the test images"
+            raise ConfigError(f"sweeps.{name}.choose", f"found {sweep.choose!r}; {expected}")
+    return file
+
+
+def _read_extended(path: Path, above: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
+    path = _absolute(path)
+    if path in above:
+        raise ConfigError("extends", f"{path.name} extends itself by way of {above[-1].name}")
+    raw = yamlfile.read(path)
+    if "extends" not in raw:
+        return raw
+    other = raw.pop("extends")
+    if not isinstance(other, str):
+        raise ConfigError("extends", f"found {other!r}; expected another study's file")
+    below = _absolute(path.parent / other)
+    extended = _read_extended(below, (*above, path), schema)
+    return extend(_anchored(extended, below.parent, path.parent, schema), raw)
+
+
+def _anchored(value: Any, own: Path, other: Path, schema: SettingsSchema) -> Any:
+    """What a file says, its relative paths made to start at its own folder where another folder's file extends it."""
+    if own == other:
+        return value
+    if isinstance(value, list):
+        return [_anchored(part, own, other, schema) for part in value]
+    if not isinstance(value, dict):
+        return value
+    anchored = {name: _anchored(part, own, other, schema) for name, part in value.items()}
+    for family, name in schema.paths:
+        inside = anchored.get(family)
+        if isinstance(inside, dict) and isinstance(inside.get(name), str) and inside[name] != "none":
+            anchored[family] = {**inside, name: str(own / inside[name])}
+        dotted = anchored.get(f"{family}.{name}")
+        if isinstance(dotted, str) and dotted != "none":
+            anchored[f"{family}.{name}"] = str(own / dotted)
+    return anchored
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a circle of links
+        raise ConfigError(ascii(str(path)), f"is no path of a file: {error}") from None
+
+
+def extend(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two files as one: settings replace, arms add."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        if name == "base" and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = {**_without_fields_of(value, old), **value}
+        elif name in NAMED and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = {**old, **value}
+        elif name in ("drop_one", "add_one") and isinstance(old, list) and isinstance(value, list):
+            merged[name] = [*old, *(one for one in value if one not in old)]
+        else:
+            merged[name] = value
+    return merged
+
+
+def _without_fields_of(replaced: Mapping[str, Any], layer: Mapping[str, Any]) -> Overrides:
+    """The layer without the dotted fields of settings that are replaced as a whole."""
+    return {name: value for name, value in layer.items() if "." not in name or name.partition(".")[0] not in replaced}

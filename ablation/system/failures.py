@@ -1,0 +1,45 @@
+"""What a failure is called: its kind in one word, what the user is told, and the traceback of a bug."""
+
+import errno
+import re
+import sys
+import traceback
+
+from ablation.errors import AblateError, TrainingError
+
+# What a RuntimeError says where memory was lacking.
+NO_MEMORY = re.compile(r"an't allocate memory|annot allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED")
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """A failure for an event."""
+    kind, message = _kind_of(error)
+    return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
+
+
+def _kind_of(error: Exception) -> tuple[str, str]:
+    if _lacks_memory(error):
+        return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
+    if isinstance(error, TrainingError):
+        return error.kind, str(error)
+    if isinstance(error, AblateError):
+        return "data", str(error)
+    if isinstance(error, OSError):
+        return "store", f"a file could not be read or written: {error}"
+    return "bug", f"{type(error).__name__}: {error}"
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory was lacking, also behind what a model's maker made of it."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _is_from_torch(error) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_from_torch(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # where it was not imported, it raised nothing
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)

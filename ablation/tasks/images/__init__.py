@@ -1,0 +1,5 @@
+"""Image classification under class imbalance: its settings, its stages, how they become jobs, and what its runs are compared by."""
+
+from ablation.tasks.images.task import ImageClassification
+
+TASK = ImageClassification()

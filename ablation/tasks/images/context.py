@@ -1,0 +1,34 @@
+"""What a plan must know of the outside to identify trainings of images: data, weights, device and tail classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablation.study.config import Arm
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of one arm and seed, as far as a plan must know them."""
+
+    dataset: Path
+    digest: str
+    counts: tuple[int, ...]  # training images per class
+    test_counts: tuple[int, ...]
+    num_validation: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What was looked up, or in a test made up, for one study."""
+
+    source: Callable[[Arm, int], Source]
+    weights: Callable[[Any], tuple[str, Path | None]]  # of a model: digest and file
+    precision: Callable[[str], str]
+    device_class: str
+    tail: Callable[[Sequence[int], Sequence[str]], tuple[int, ...]]
+    stages: Path  # the folder of trained stages
+    results: Path  # the folder of computed results
+    features: Path  # the folder of features that several trainings share

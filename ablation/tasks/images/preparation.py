@@ -1,0 +1,165 @@
+"""What is looked up of the outside for trainings of images: data decoded, weights found, and how fast things go."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablation.data import Split, open_dataset, prepare, split
+from ablation.errors import ConfigError, DataError
+from ablation.study import groups
+from ablation.study.config import Arm, Study
+from ablation.study.task import Folders
+from ablation.system.digests import file_digest
+from ablation.tasks.images.context import PlanContext, Source
+from ablation.tasks.images.planner import ImagePlanner, TrainingStep
+from ablation.tasks.images.probing import seconds_per_image
+from ablation.techniques.models import classifier_of
+from ablation.training.devices import device_name
+from ablation.training.loop import batches
+from ablation.training.settings import Stage
+from ablation.training.step import resolve_precision
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class ImagePreparation:
+    """Looks each thing up once: data, weights, precision and speed for the arms of one study."""
+
+    study: Study
+    folders: Folders
+    device: torch.device
+    progress: Progress
+    _datasets: dict[Any, Path] = field(default_factory=dict)
+    _splits: dict[Any, Split] = field(default_factory=dict)
+    _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
+    _probed: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def planner(self) -> ImagePlanner:
+        """Turns arms into trainings with it."""
+        context = PlanContext(
+            source=self.source,
+            weights=self.weights,
+            precision=lambda name: resolve_precision(name, self.device).name,
+            device_class=self.device_class,
+            tail=self.tail,
+            stages=self.folders.stages,
+            results=self.folders.results,
+            features=self.folders.features(self.study.name),
+        )
+        return ImagePlanner(self.study, context)
+
+    @property
+    def device_class(self) -> str:
+        """The class of device that bits depend on."""
+        return device_name(self.device)
+
+    def source(self, arm: Arm, seed: int) -> Source:
+        """The arm's data for a seed, decoded on first use; raises DataError where they cannot be had."""
+        try:
+            return self._source(arm, seed)
+        except DataError as error:
+            raise DataError(f"data ({arm.settings.data.name}): {error}") from None
+
+    def _source(self, arm: Arm, seed: int) -> Source:
+        settings = arm.settings
+        place = (settings.data, settings.model.image_size)
+        if place not in self._datasets:
+            self._datasets[place] = prepare(settings.data, settings.model.image_size, self.study.folder, self.folders.data, self.progress)
+        folder = self._datasets[place]
+        if (folder, settings.data, seed) not in self._splits:
+            self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
+        parts = self._splits[folder, settings.data, seed]
+        dataset = open_dataset(folder)
+        tested = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
+        counts, test_counts = tuple(parts.counts_C.tolist()), tuple(tested.tolist())
+        return Source(folder, parts.digest, counts, test_counts, len(parts.validation_N), tuple(dataset.classes))
+
+    def weights(self, model: Any) -> tuple[str, Path | None]:
+        """The digest of the weights that a model starts from, and their file where it names one."""
+        if model not in self._weights:
+            self._weights[model] = self._find_weights(model)
+        return self._weights[model]
+
+    def _find_weights(self, model: Any) -> tuple[str, Path | None]:
+        if model.weights == "none":
+            return (f"hub:{model.name}" if model.pretrained else "random"), None
+        path = (self.study.folder / model.weights).resolve()
+        if not path.is_file():
+            raise ConfigError("model.weights", f"found {model.weights!r}, but there is no file {path}; expected a .safetensors file")
+        return file_digest(path), path
+
+    def tail(self, counts: Sequence[int], classes: Sequence[str]) -> tuple[int, ...]:
+        """The tail classes: those of the group few; an empty tail is an error."""
+        few = groups.resolve(self.study.groups, counts, classes)["few"]
+        if not few:
+            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
+        return few
+
+    def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
+        """Find before training what would stop a run at its start."""
+        arms, seeds = list(arms), list(seeds)
+        for arm in arms:
+            for seed in seeds:
+                source = self.source(arm, seed)
+                members = groups.resolve(self.study.groups, source.counts, source.classes)
+                if arm.choice is not None and not members.get(arm.choice.metric, (0,)):
+                    found = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
+                    raise ConfigError("choose", f"{found}; expected another metric")
+                if source.classes != self.source(arms[0], seed).classes:
+                    problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
+                    raise ConfigError("data", problem)
+                for stage in arm.stages:
+                    _check_stage(arm, stage, source, self.device)
+
+    def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
+        """Make each model once, so that weights that cannot be had are found before training."""
+        seen = set()
+        for arm in arms:
+            model, posthoc = arm.settings.model, arm.stages[-1].settings.posthoc
+            classifiers = tuple(dict.fromkeys(stage.settings.classifier for stage in arm.stages))
+            if (model, classifiers, posthoc) in seen:
+                continue
+            seen.add((model, classifiers, posthoc))
+            num_classes = len(self.source(arm, seed).classes)
+            for classifier in classifiers:
+                made = model(num_classes, seed, self.weights(model)[1], classifier)
+            if posthoc.replaces_classifier and not posthoc.needs_features:
+                posthoc.classifier(classifier_of(made), None, None, num_classes)
+
+    def seconds_per_item(self, step: TrainingStep) -> float:
+        """Seconds per training image of a stage on one worker, by a short probe."""
+        if step.kind not in self._probed:
+            self._probed[step.kind] = seconds_per_image(step.stage, self.device)
+        return self._probed[step.kind]
+
+
+def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
+    settings = stage.settings
+    precision = resolve_precision(settings.precision, device)
+    if settings.compile and (settings.deterministic or precision.name == "fp16"):
+        other = "deterministic: true" if settings.deterministic else "precision: fp16"
+        raise ConfigError("compile", f"found true with {other} in {arm.name!r}, which keeps the plain step; expected false")
+    batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
+    looks = {
+        "select": settings.select == "best_on_validation",
+        "posthoc": settings.posthoc.needs_validation,
+        "choose": arm.choice is not None,
+    }
+    for name in [name for name, needed in looks.items() if needed and not source.num_validation]:
+        raise ConfigError(name, f"needs validation images in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
+    if len(source.classes) < 2:
+        raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
+    if not sum(source.test_counts):
+        raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
+    resized = False
+    for i, technique in enumerate(settings.augment):
+        resized = resized or technique.works_on != "pixels"
+        if resized and technique.works_on == "pixels":
+            raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")

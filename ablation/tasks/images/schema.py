@@ -1,0 +1,18 @@
+"""What a study's file may set for image classification."""
+
+from ablation.study.task import SettingsSchema
+from ablation.tasks.images.metrics import CHOICES
+from ablation.training.settings import Settings, StageOptions
+
+SCHEMA = SettingsSchema(
+    settings=Settings,
+    stage_options=StageOptions,
+    whole_arm=("data", "model", "precision", "deterministic", "compile", "stages"),
+    required={"data": "a data set, such as cifar10", "model": "a model, such as {name: efficientnet_b0}"},
+    paths=(
+        *(("data", name) for name in ("root", "file", "train_list", "validation_list", "test_list", "classes")),
+        ("model", "weights"),
+    ),
+    choices=CHOICES,
+    inner_families={"loss.weights": "class_weights", "data.longtail": "longtail"},
+)

@@ -1,0 +1,152 @@
+"""Image classification as the engine asks for it; each answer is in a file of its own, imported when it is asked for."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.errors import ConfigError
+from ablation.study.changes import flatten
+from ablation.study.task import CheckpointInterval, Curve, Emit, Folders, Metric, SavedStages
+from ablation.tasks.images.metrics import CURVES, metrics
+from ablation.tasks.images.schema import SCHEMA
+from ablation.techniques.technique import dump
+from ablation.training.settings import RESTARTS, Stage, StageOptions
+
+if TYPE_CHECKING:
+    from ablation.study.config import Arm, Study
+    from ablation.tasks.images.preparation import ImagePreparation
+
+
+class ImageClassification:
+    """The one kind of work that there is so far."""
+
+    name = "images"
+    schema = SCHEMA
+    curves: tuple[Curve, ...] = CURVES
+
+    def metrics(self, margin: float) -> tuple[Metric, ...]:
+        """What is compared; `margin` is the study's, in points."""
+        return metrics(margin)
+
+    # --- the file ------------------------------------------------------------------------------------------------------------
+
+    def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Stage, ...]:
+        """An arm's stages, lengths in epochs and restarts worked out."""
+        from ablation.tasks.images.stages import resolve_stages
+
+        return resolve_stages(partial, where, finish, SCHEMA)
+
+    def in_force(self, stages: Sequence[Stage], number: int, *, begins: bool) -> dict[str, Any]:
+        """The dotted settings in force in a stage, and what happens where it begins, unless another way of training implies it."""
+        stage = stages[number]
+        implied = number > 0 and stage.train != stages[number - 1].train
+        settings = {name: value for name, value in dump(stage.settings).items() if name != "epochs"}
+        options = {
+            "train": stage.train,
+            "head": stage.head if begins else "keep",
+            "backbone": stage.backbone,
+            "start": stage.start if begins else "weights",
+            "restart": list(stage.restart) if begins and not implied else [],
+        }
+        return flatten(settings) | options
+
+    def check_choice(self, arm: "Arm", arms: Mapping[str, "Arm"]) -> None:
+        """Raise where the points of a choice do not share their validation images."""
+        if arm.choice is not None and len({arms[name].settings.data for name in arm.choice.among}) > 1:
+            sweep = arm.name.removeprefix(f"{arm.condition}/").removesuffix("/best")
+            raise ConfigError(
+                f"sweeps.{sweep}.choose",
+                "its points differ in data, so each would be judged on other validation images; expected one data, or choose: none",
+            )
+
+    def stage_options(self, stage: Stage) -> dict[str, Any]:
+        """What a resolved stage says beside its settings."""
+        return {name: getattr(stage, name) for name in StageOptions.model_fields}
+
+    def stage_words(self, stage: Stage) -> str:
+        """The same in words."""
+        restart = f", restarts {', '.join(stage.restart)}" if stage.first_epoch and stage.restart else ""
+        trains = f"trains {stage.train}, backbone in {stage.backbone} mode, head {stage.head}"
+        return f"{stage.epochs} epochs, {trains}, starts from {stage.start}{restart}"
+
+    def usual_options(self, options: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A stage's options where the file says nothing of them, after a stage with the options `before`."""
+        is_new = before is None or options["train"] != before["train"]
+        return {
+            "train": "all",
+            "head": "keep",
+            "start": "weights",
+            "restart": list(RESTARTS) if is_new else [],
+            "backbone": "eval" if options["train"] == "head" else "train",
+        }
+
+    # --- planning ------------------------------------------------------------------------------------------------------------
+
+    def prepare(self, study: "Study", folders: Folders, device: str, progress: Callable[[str, int, int], None]) -> "ImagePreparation":
+        """What decodes data, finds weights and times steps for one study on a device."""
+        import torch
+
+        from ablation.tasks.images.preparation import ImagePreparation
+
+        return ImagePreparation(study, folders, torch.device(device), progress)
+
+    def saved_stages(self, folder: Path) -> SavedStages:
+        """What the checkpoints in the folder of all stages say of themselves."""
+        from ablation.training import checkpoints
+
+        finals = {path.parent.name: checkpoints.record(path) for path in folder.glob(f"*/{checkpoints.FINAL}")}
+        partial = {path.parent.name: checkpoints.record(path) for path in folder.glob(f"*/{checkpoints.CHECKPOINT}")}
+        return SavedStages(
+            {key: frozenset(record["products"]) for key, record in finals.items() if record},
+            {key: int(record["epoch"]) for key, record in partial.items() if record},
+        )
+
+    # --- running -------------------------------------------------------------------------------------------------------------
+
+    def start(self, device: str) -> None:
+        """Import torch, timm and scikit-learn, and set the threads and the device."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for
+        import torch
+
+        from ablation.tasks.images import run  # noqa: F401  imported now, while the coordinator still plans
+        from ablation.techniques.models import registry
+        from ablation.training.devices import THREADS
+
+        registry()
+        torch.set_num_threads(THREADS)
+        if torch.device(device).type == "cuda":
+            torch.cuda.set_device(torch.device(device))
+
+    def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
+        """Train and test; see `run.run`."""
+        import torch
+
+        from ablation.tasks.images.run import run
+
+        run(work, torch.device(device), emit, should_stop, interval)
+
+    def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
+        """Of an epoch's numbers, those without an average, and of the watched splits those under the run's own average.
+
+        Accuracies on the test images after each epoch are there only for runs that choose their epoch by them; where such a run shares
+        its training with others, the others do not get to see them.
+        """
+        values: dict[str, float] = {}
+        averaged: dict[str, dict[str, dict[str, float]]] = {}  # split -> average -> curve -> value
+        for name, value in row["values"].items():
+            curve, _, average = name.partition("|")
+            if average:
+                averaged.setdefault(curve.rpartition("/")[0], {}).setdefault(average, {})[curve] = value
+            else:
+                values[name] = value
+        for split, by_average in averaged.items():
+            if split == "val" or request.settings.select == "best_on_test":
+                values |= by_average.get(_own_average(request.average, by_average), {})
+        return values
+
+
+def _own_average(average: str, known: Iterable[str]) -> str:
+    """The average itself; in stages before it began, one of the same kind."""
+    same_kind = [name for name in known if name.partition("@")[0] == average.partition("@")[0]]
+    return average if average in same_kind else next(iter(same_kind), "")

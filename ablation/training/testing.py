@@ -1,0 +1,197 @@
+"""Tests: the scores of trained weights on the test and validation images, and the folder of a run's result.
+
+N images, B batch, C classes, F features.
+"""
+
+import time
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ablation.errors import DataError, TrainingError
+from ablation.study import groups
+from ablation.system import sealed
+from ablation.system.randomness import key
+from ablation.techniques.models import classifier_of
+from ablation.techniques.tta import IDENTITY
+from ablation.training import checkpoints, evaluation, frozen
+from ablation.training.datasets import on_device, opened
+from ablation.training.devices import placed
+from ablation.training.frozen import FeatureCache
+from ablation.training.images import Images, images_of
+from ablation.training.loop import copy_into, features, predict
+from ablation.training.pixels import Data
+from ablation.training.settings import Settings
+from ablation.training.states import bare_model, source_name
+from ablation.training.step import Precision, resolve_precision
+from ablation.training.work import TestRequest, TrainingWork
+
+
+def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Saved, device: torch.device) -> None:
+    """Test the weights that a run asks for, and write its result's folder, whole."""
+    settings, began = request.settings, time.time()
+    dataset, parts = opened(work.dataset, settings.data, work.seed)
+    where = _weights_prefix(request)
+    torch.manual_seed(key(work.seed, "evaluation"))
+    scores, fitted = _scores(work, settings, _Weights(work, where, saved), device)
+    labels_N = np.asarray(dataset.labels_N[parts.test_N])
+    table = evaluation.predictions(parts.test_N, labels_N, scores["test"].numpy(), dataset.classes)
+    predicted_N = table["predicted"].to_numpy()
+    members = groups.resolve(request.groups, parts.counts_C.tolist(), dataset.classes)
+    metrics = evaluation.metrics(labels_N, scores["test"].numpy(), dataset.classes, members) | fitted
+    if "validation" in scores:
+        watched_N = np.asarray(dataset.labels_N[parts.validation_N])
+        watched = evaluation.metrics(watched_N, scores["validation"].numpy(), dataset.classes, members, "validation")
+        metrics |= {name: value for name, value in watched.items() if name.count("/") == 1} | {"validation/images": len(watched_N)}
+    best = saved.record["best"].get(where.removeprefix("best/"))
+    metrics |= {"epochs/selected": best[1] + 1} if best else {}
+    is_statistical = not saved.record["device"].startswith("cpu") and not settings.deterministic
+    result = {
+        "key": request.key,
+        "content": request.content,
+        "metrics": metrics,
+        "history": saved.record["history"],
+        "best": best,
+        "classes": list(dataset.classes),
+        "counts": {"train": parts.counts_C.tolist(), "test": np.bincount(labels_N, minlength=len(dataset.classes)).tolist()},
+        "digest": parts.digest,
+        "tags": {
+            "device": saved.record["device"],
+            "precision": saved.record["precision"],
+            "step": saved.record["step"],
+            "statistical": "yes" if is_statistical else "no",
+        },
+        "finished": int(time.time() * 1000),
+        "seconds": time.time() - began,
+    }
+    folder = work.results / request.key
+    sealed.clear_part(folder)
+    part = sealed.part_of(folder)
+    table.to_parquet(part / "predictions.parquet", index=False, write_page_checksum=True)
+    report = evaluation.report_text(labels_N, predicted_N, dataset.classes)
+    (part / "classification_report.txt").write_text(report, encoding="utf-8")
+    confusion = evaluation.confusion(labels_N, predicted_N, dataset.classes).to_csv()
+    (part / "confusion_matrix.csv").write_text(confusion, encoding="utf-8")
+    weights = {"model.safetensors": _weights_file(work, where, saved)} if request.keep_weights else {}
+    sealed.complete(folder, result, weights)
+
+
+def _weights_file(work: TrainingWork, where: str, saved: checkpoints.Saved) -> Path:
+    """The tested weights as one file that all results of the same weights share."""
+    path = work.stages / work.key / f"{where.replace('/', '-').replace('|', '-')}.safetensors"
+    if checkpoints.sound(path) is None:
+        checkpoints.write(path, checkpoints.under(where, saved.tensors), {"key": work.key})
+    return path
+
+
+def forget_cached() -> None:
+    """Let go of the weights and logits of the last job."""
+    for cached in (_view_logits, _view_features, _tested_model):
+        cached.cache_clear()
+
+
+def _weights_prefix(request: TestRequest) -> str:
+    """Where in the stage's file the tested weights are."""
+    if request.settings.select != "last":
+        return f"best/{request.average}|{request.settings.select.removeprefix('best_on_')}"
+    return f"average/{request.average}" if request.settings.average.averages else "model"
+
+
+class _Weights:
+    """One set of tested weights, told apart by the stage's key and its place in the stage's file."""
+
+    def __init__(self, work: TrainingWork, where: str, saved: checkpoints.Saved) -> None:
+        self.work, self.where, self.saved = work, where, saved
+
+    def __hash__(self) -> int:
+        return hash((self.work.key, self.where))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Weights) and (self.work.key, self.where) == (other.work.key, other.where)
+
+
+def _scores(work: TrainingWork, settings: Settings, weights: _Weights, device: torch.device) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The final scores of the test images, and of the validation images where there are any; and what was fitted to the latter."""
+    dataset, parts = opened(work.dataset, settings.data, work.seed)
+    layer = _posthoc_layer(settings.posthoc, weights, device) if settings.posthoc.replaces_classifier else None
+    splits = ["validation", "test"] if len(parts.validation_N) else ["test"]
+    scores = {split: _combined(settings, weights, split, layer, device) for split in splits}
+    posthoc, fitted = settings.posthoc, {}
+    if posthoc.needs_validation:
+        if "validation" not in scores:
+            raise DataError(f"posthoc: {posthoc.name} is fitted on validation images, but there are none; expected data.validation above 0")
+        labels_N = torch.from_numpy(np.asarray(dataset.labels_N[parts.validation_N])).to(device)
+        posthoc = posthoc.fitted(scores["validation"], labels_N)
+        written = settings.posthoc.model_dump()
+        fitted = {f"posthoc/{name}": value for name, value in posthoc.model_dump().items() if value != written[name]}
+    counts_C = torch.from_numpy(parts.counts_C).float().to(device)
+    final = {split: posthoc(scores_NC, counts_C).cpu() for split, scores_NC in scores.items()}
+    if not all(bool(torch.isfinite(scores_NC).all()) for scores_NC in final.values()):
+        raise TrainingError("nan", "the tested weights give logits that are no finite numbers; a lower optimizer.lr may help")
+    return final, fitted
+
+
+def _combined(settings: Settings, weights: _Weights, split: str, layer: nn.Module | None, device: torch.device) -> Tensor:
+    """The scores of one split's images, their views combined; `layer` scores their features in the classifier's place."""
+    views = settings.tta.views()
+    if layer is None:
+        logits = [_view_logits(weights, split, view, device) for view in views]
+    else:
+        with torch.no_grad():
+            logits = [layer(_view_features(weights, split, view, device)) for view in views]
+    scores_NC: Tensor = settings.tta.combine(torch.stack(logits))
+    return scores_NC
+
+
+def _posthoc_layer(posthoc: Any, weights: _Weights, device: torch.device) -> nn.Module:
+    """The layer that a post-hoc technique puts in the classifier's place."""
+    work = weights.work
+    classifier = classifier_of(_tested_model(weights, device))
+    dataset, _ = opened(work.dataset, work.stage.settings.data, work.seed)
+    features_NF = labels_N = None
+    if posthoc.needs_features:
+        features_NF = _view_features(weights, "train", IDENTITY, device)
+        labels_N = on_device(work.dataset, work.stage.settings.data, work.seed, "train", device).labels_N
+    layer: nn.Module = posthoc.classifier(classifier, features_NF, labels_N, len(dataset.classes))
+    return layer.to(device)
+
+
+@lru_cache(maxsize=16)
+def _view_logits(weights: _Weights, split: str, view: Any, device: torch.device) -> Tensor:
+    """The logits of one split's images in one view, computed once per worker."""
+    model, (data, images, precision) = _tested_model(weights, device), _looked_at(weights, split, device)
+    work = weights.work
+    if work.features is None or not frozen.is_frozen(work.stage):
+        return predict(model, data, images, precision, view)
+    name = frozen.plain_name(model, source_name(work), work.stage.settings, split, view)
+    features_NF = frozen.cached(FeatureCache(work.features), name, partial(features, model, data, images, precision, view), device)
+    return frozen.classified(classifier_of(model), features_NF, precision, images.at_once)
+
+
+@lru_cache(maxsize=16)
+def _view_features(weights: _Weights, split: str, view: Any, device: torch.device) -> Tensor:
+    """What the classifier sees of one split's images in one view, computed once per worker."""
+    return features(_tested_model(weights, device), *_looked_at(weights, split, device), view)
+
+
+def _looked_at(weights: _Weights, split: str, device: torch.device) -> tuple[Data, Images, Precision]:
+    work, settings = weights.work, weights.work.stage.settings
+    return (
+        on_device(work.dataset, settings.data, work.seed, split, device),
+        images_of(settings),
+        resolve_precision(settings.precision, device),
+    )
+
+
+@lru_cache(maxsize=1)
+def _tested_model(weights: _Weights, device: torch.device) -> nn.Module:
+    work = weights.work
+    num_classes = len(opened(work.dataset, work.stage.settings.data, work.seed)[0].classes)
+    model = placed(bare_model(work, num_classes, work.stage.settings.classifier), device)
+    copy_into(model, checkpoints.under(weights.where, weights.saved.tensors))
+    model.eval()
+    return model

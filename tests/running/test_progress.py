@@ -1,0 +1,229 @@
+"""What the user sees meanwhile, and the time left."""
+
+import io
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from ablation.running import progress
+from ablation.study.config import Choice
+from ablation.running.progress import MOST_RESULTS, LiveView, PlainView, ProgressState, Results, epoch_words, progress_display
+from ablation.running.clock import Clock
+
+
+def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
+    left = epochs if left is None else left
+    return SimpleNamespace(
+        job=SimpleNamespace(key=key), seed=0, end_epoch=epochs, remaining_epochs=left, seconds=seconds, arms=arms, owner=arms[0],
+        testing=testing, state="missing" if left else "done",
+    )  # fmt: skip
+
+
+def run(arm, seed=0, state="missing", choice=None):
+    return SimpleNamespace(arm=arm, seed=seed, key=f"{arm}-{seed}", state=state, choice=choice)
+
+
+def plan(*nodes, runs=()):
+    arms = [SimpleNamespace(name=arm, baseline="baseline" if arm != "baseline" else None) for arm in dict.fromkeys(one.arm for one in runs)]
+    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, runs=list(runs), study=SimpleNamespace(arms=arms, task="images", margin=0.5))
+
+
+def results(folder, *runs, recorded=()):
+    return Results(plan(runs=runs), folder, dict(recorded))
+
+
+def result(folder, arm, seed, accuracy, **more):
+    """The result that a worker leaves of a run."""
+    path = folder / f"{arm}-{seed}" / "result.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"metrics": {"test/accuracy": accuracy} | more}))
+
+
+def row_words(row):
+    """Epoch, loss and speed of a training, as they are shown."""
+    return epoch_words(row), row["shown"].get("loss", ""), row["shown"].get("images/s", "")
+
+
+def epoch(key, seconds, number=1):
+    row = {"seconds": seconds, "rate": 100.0, "values": {"train/loss": 1.2345, "time/images_per_second": 100.0}}
+    return {"kind": "epoch", "stage": key, "epoch": number, "row": row}
+
+
+# --- the clock ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "expected"),
+    [(1, 16.0), (2, 10.0), (4, 10.0)],  # 10 s and 6 s: one after another; at once, but never below the longest
+)
+def test_the_estimate_is_the_plans(num_slots, expected):
+    """Before anything is known, the time left is the plan's, spread over the slots but not below the longest stage."""
+    assert Clock(plan(node("a", 10, 10.0), node("b", 6, 6.0)), num_slots).seconds_left == pytest.approx(expected)
+
+
+def test_what_is_known_corrects_the_rest():
+    """A stage under way is extrapolated from its own epochs, others from the plan's estimate times how wrong it was so far."""
+    clock = Clock(plan(node("a", 10, 10.0), node("b", 6, 6.0), node("c", 5, 10.0)), 1)
+    for _ in range(4):
+        clock.see(epoch("a", 3.0))
+    assert clock.seconds_left == pytest.approx(6 * 3.0 + 3.0 * (6.0 + 10.0))
+    clock.see(epoch("b", 1.0))
+    factor = (4 * 3.0 + 1.0) / (4 * 1.0 + 1.0)
+    assert clock.seconds_left == pytest.approx(6 * 3.0 + 5 * 1.0 + factor * 10.0)
+
+
+def test_what_ended_takes_no_time():
+    """Done and failed stages are left out, done ones of the plan from the start; a stage that is only asked to stop is not."""
+    clock = Clock(plan(node("a", 10, 10.0), node("b", 6, 6.0), node("c", 5, 0.0, left=0)), 1)
+    clock.see({"kind": "done", "stage": "a"})
+    assert clock.seconds_left == pytest.approx(6.0)
+    clock.see({"kind": "stopped", "stage": "b"})
+    assert clock.seconds_left == pytest.approx(6.0)
+    clock.see({"kind": "failed", "stage": "b"})
+    assert clock.seconds_left == 0
+
+
+def test_a_stage_that_goes_on_counts_what_is_left():
+    """Epochs of an earlier command are no part of the time left."""
+    clock = Clock(plan(node("a", 10, 4.0, left=4)), 1)
+    clock.see(epoch("a", 2.0, 7))
+    assert clock.seconds_left == pytest.approx(3 * 2.0)
+
+
+# --- the board ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_board_follows_the_events(tmp_path):
+    """Started, epochs, results, failures and ends are told in numbers and in words; runs are counted as the plan counts them."""
+    runs = [run("baseline"), run("tta"), run("cb"), run("there", state="done")]
+    made = plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs)
+    board = ProgressState(made, 1, Results(made, tmp_path, {("there", 0): {"test/accuracy": 0.5}}))
+    assert board.headline().startswith("1/4 runs · ")
+    board.see({"kind": "started", "stage": "a"})
+    assert board.snapshot()["running"][0]["name"] == "baseline (+1 arm) seed 0"
+    board.see(epoch("a", 1.0))
+    assert row_words(board.snapshot()["running"][0]) == ("1/2", "1.234", "100")
+    board.see(epoch("a", 1.0, 2))
+    assert row_words(board.snapshot()["running"][0])[0] == "testing"
+    board.see({"kind": "result", "stage": "a", "run": "key"})
+    for arm in ("baseline", "tta"):
+        board.see({"kind": "finished", "arm": arm, "seed": 0})
+    board.see({"kind": "done", "stage": "a"})
+    board.see({"kind": "started", "stage": "b"})
+    assert row_words(board.snapshot()["running"][0]) == ("starting", "", "")
+    board.see({"kind": "failed", "stage": "b", "message": "no memory", "failure": "memory"})
+    assert board.snapshot()["running"] == []
+    assert board.headline().startswith("3/4 runs, 1 failed · ")
+    assert board.snapshot()["failed"] == ["baseline seed 0: no memory"]
+
+
+# --- results so far ------------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_means_and_paired_differences(tmp_path):
+    """An arm's row is its mean in percent and its mean difference to the baseline over the seeds that both have, in points."""
+    runs = [run(arm, seed) for seed in range(3) for arm in ("baseline", "cb")]
+    found = results(tmp_path, *runs, recorded={("baseline", 0): {"test/accuracy": 0.80}, ("gone", 0): {"test/accuracy": 0.1}})
+    for arm, seed, accuracy in (("baseline", 1, 0.70), ("cb", 1, 0.72), ("cb", 2, 0.90)):
+        result(tmp_path, arm, seed, accuracy)
+        found.take(arm, seed)
+    assert found.rows() == [["baseline", "2/3", "75.00", "–"], ["cb", "2/3", "81.00", "+2.00"]]
+
+
+def test_a_choice_has_the_numbers_of_the_best(tmp_path):
+    """An arm that chooses shows the test accuracy of what is best on the validation images; before these are there, none."""
+    for lower, expected in ((False, 0.4), (True, 0.9)):
+        choosing = run("best", choice=Choice("nll" if lower else "accuracy", ("a", "b"), is_lower_better=lower))
+        found = results(tmp_path, run("a"), run("b"), choosing)
+        name = f"validation/{choosing.choice.metric}"
+        for arm, accuracy, validation in (("a", 0.9, 0.1), ("b", 0.4, 0.2)):
+            result(tmp_path, arm, 0, accuracy, **{name: validation})
+            found.take(arm, 0)
+        found.take("best", 0)
+        assert found.scores("best") == {0: 100 * expected}
+    assert results(tmp_path, run("a"), run("b"), choosing).rows() == []
+
+
+def test_computed_runs_count_from_the_start(tmp_path):
+    """What an earlier command computed and this one only records is shown; a result that cannot be read leaves a dash."""
+    result(tmp_path, "baseline", 0, 0.5)
+    found = results(tmp_path, run("baseline", state="evaluated"), run("cb"))
+    assert found.rows() == [["baseline", "1/1", "50.00", "–"]]
+    found.take("cb", 0)
+    assert found.rows()[1] == ["cb", "1/1", "–", "–"]
+    assert math.isnan(found.difference("cb"))
+
+
+def test_many_results_are_shortened(tmp_path):
+    """Of many arms the first and those with the newest results are shown, in the plan's order."""
+    runs = [run("baseline"), *(run(f"arm{i}", seed) for seed in (0, 1) for i in range(30))]
+    found = results(tmp_path, *runs)
+    for one in [*runs[:31], runs[31]]:
+        result(tmp_path, one.arm, one.seed, 0.5)
+        found.take(one.arm, one.seed)
+    assert [row[0] for row in found.rows()] == ["baseline", "arm0", *(f"arm{i}" for i in range(32 - MOST_RESULTS, 30))]
+    assert len(found.rows()) == MOST_RESULTS
+
+
+# --- views -------------------------------------------------------------------------------------------------------------------
+
+
+def shown(kind, is_terminal, folder=None, runs=()):
+    out = io.StringIO()
+    made = plan(node("a", 2, 2.0), node("b", 2, 2.0), runs=runs)
+    return kind(ProgressState(made, 1, Results(made, folder, {})), Console(file=out, force_terminal=is_terminal, width=100)), out
+
+
+@pytest.mark.parametrize(("is_terminal", "kind"), [(True, LiveView), (False, PlainView)])
+def test_a_terminal_has_a_table_and_a_file_has_lines(is_terminal, kind):
+    """The live table is drawn in a terminal only."""
+    made, _ = shown(progress_display, is_terminal)
+    made.close()
+    assert isinstance(made, kind)
+
+
+def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):
+    """One line now and then per stage, one for each run with its accuracy, and the reason of a failure; a log file stays readable."""
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 1000.0)
+    lines, out = shown(PlainView, False, tmp_path, [run("baseline"), run("cb")])
+    result(tmp_path, "baseline", 0, 0.8422)
+    result(tmp_path, "cb", 0, 0.83)
+    for event in ({"kind": "started", "stage": "a"}, epoch("a", 1.0), epoch("a", 1.0, 2), {"kind": "tick"}):
+        lines(event)
+    for arm in ("baseline", "cb"):
+        lines({"kind": "finished", "arm": arm, "seed": 0})
+    lines({"kind": "done", "stage": "a"})
+    lines({"kind": "started", "stage": "b"})
+    lines({"kind": "failed", "stage": "b", "message": "the [loss] became nan", "failure": "nan"})
+    lines.close()
+    told = [line.partition(" | ")[2] for line in out.getvalue().splitlines()]
+    assert told == [
+        "baseline seed 0: epoch 1/2, loss 1.234, 100 images/s",
+        "baseline seed 0: finished, accuracy 84.22 %",
+        "cb seed 0: finished, accuracy 83.00 %, -1.22 points to baseline so far",
+        "baseline seed 0: failed (nan): the [loss] became nan",
+    ]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_the_live_table_shows_what_runs_and_what_came_out(tmp_path):
+    """Names, epochs, speed and the results so far are drawn, and the terminal is left as it was."""
+    table, out = shown(LiveView, True, tmp_path, [run("baseline"), run("[cb]")])
+    table({"kind": "started", "stage": "a"})
+    table.drawn = 0.0
+    table(epoch("a", 1.0))
+    assert "result so far" not in out.getvalue()
+    result(tmp_path, "baseline", 0, 0.8)
+    result(tmp_path, "[cb]", 0, 0.82)
+    for arm in ("baseline", "[cb]"):
+        table.drawn = 0.0
+        table({"kind": "finished", "arm": arm, "seed": 0})
+    table.close()
+    assert "baseline seed 0" in out.getvalue()
+    assert "stages waiting" in out.getvalue()
+    last = out.getvalue().rpartition("result so far")[2]
+    assert [word for line in last.splitlines() if "[cb]" in line for word in line.split()][:4] == ["[cb]", "1/1", "82.00", "+2.00"]
+    assert out.getvalue().rstrip("\n").endswith(("\x1b[?25h", "\x1b[2K"))

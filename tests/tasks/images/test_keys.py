@@ -1,0 +1,364 @@
+"""What identifies a stage and a run."""
+
+import importlib
+import json
+import itertools
+import linecache
+import sys
+from typing import Literal
+
+import pytest
+
+from ablation.system import code as code_module
+from ablation.tasks.images import keys
+from ablation.planning.states import RecordedState
+from ablation.planning.plan import make_plan
+from ablation.techniques.losses import CrossEntropy, Focal
+from ablation.techniques.technique import Technique
+from tests.studies import BASE, context, planner, source, study
+
+CACHES = (code_module.class_code, keys.code_digest, keys._test_code, keys.versions, code_module._defined, code_module.module_code, code_module._tree, code_module._counts)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    """Code and versions are looked up anew in each test, and forgotten after it."""
+    yield
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+def runs(folder, known=None, **sections):
+    """The planned runs of a study, by arm and seed."""
+    made = study(folder, **sections)
+    plan = make_plan(made, made.seeds, [arm.name for arm in made.arms], planner(made, known), RecordedState())
+    return {(run.arm, run.seed): run for run in plan.runs}
+
+
+def baseline(folder, known=None, **base):
+    """The first run of a study with this base."""
+    return runs(folder, known, base={**BASE, **base})["baseline", 0]
+
+
+# --- settings ------------------------------------------------------------------------------------------------------------------
+
+
+MORE = [
+    {"seeds": (0, 1, 2)},
+    {"variants": {"v": {"loss": "focal"}}},
+    {"ladder": {"baseline": {"label": "Base", "published": {"A": 80}}, "cb": {"sampler": "class_balanced"}}},
+    {"conditions": {"avg": {"average": "ema"}}},
+    {"variants": {"v": {"tta": "flips"}}},
+    {"variants": {"v": {"select": "best_on_test"}}},
+    {"study": "another"},
+    {"groups": {"many": ">50"}},
+    {"keep": "none"},
+]
+
+
+@pytest.mark.parametrize("sections", MORE)
+def test_what_changes_no_stage(tmp_path, sections):
+    """Another arm, seed, average, view, group or name leaves the key of what is trained as it is."""
+    plain, more = runs(tmp_path)["baseline", 0], runs(tmp_path, **sections)["baseline", 0]
+    assert plain.chain == more.chain
+
+
+WATCHING = [{"average": "ema"}, {"tta": "hflip"}, {"select": "best_on_test"}, {"tta": {"name": "hflip", "average": "vote"}}]
+
+
+@pytest.mark.parametrize("layer", WATCHING)
+def test_watchers_change_the_run_and_not_the_stage(tmp_path, layer):
+    """What only watches shares the training and has numbers of its own."""
+    plain, other = baseline(tmp_path), baseline(tmp_path, **layer)
+    assert plain.chain == other.chain
+    assert plain.content != other.content
+    assert plain.key != other.key
+
+
+def test_groups_change_the_run_and_not_the_stage(tmp_path):
+    """The groups are part of a run's numbers alone."""
+    plain, other = runs(tmp_path)["baseline", 0], runs(tmp_path, groups={"many": ">50"})["baseline", 0]
+    assert plain.chain == other.chain
+    assert plain.key != other.key
+
+
+TRAINING = [
+    {"batch_size": 64},
+    {"epochs": 7},
+    {"drop_last": False},
+    {"deterministic": True},
+    {"sampler": "class_balanced"},
+    {"mix": "mixup"},
+    {"mix": {"name": "mixup", "lambda": 0.4}},
+    {"smoothing": "label_smoothing"},
+    {"loss": "focal"},
+    {"loss": {"name": "focal", "gamma": 1.0}},
+    {"loss": "weighted_cross_entropy"},
+    {"loss": "class_balanced"},
+    {"optimizer": {"name": "adamw", "lr": 2e-3}},
+    {"optimizer": "sgd"},
+    {"schedule": "constant"},
+    {"schedule": {"name": "cosine", "final_lr": 1e-6}},
+    {"augment": ["hflip"]},
+    {"augment": ["hflip", "vflip"]},
+    {"augment": ["vflip", "hflip"]},
+    {"model": {"name": "test_efficientnet", "image_size": 64}},
+    {"model": {"name": "test_efficientnet", "image_size": 32, "drop_path": 0.1}},
+    {"model": {"name": "test_resnet", "image_size": 32}},
+    {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]},
+    {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head", "head": "new"}]},
+    {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head", "backbone": "train"}]},
+    {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "restart": ["optimizer"]}]},
+    {"average": "ema", "stages": [{"epochs": "1/2"}, {"epochs": "1/2", "start": "average"}]},
+]
+
+
+def test_every_setting_changes_the_stage(tmp_path):
+    """Each change of what is trained gives the last stage a key of its own."""
+    ends = [baseline(tmp_path, **layer).chain[-1] for layer in [{}, *TRAINING]]
+    assert len(set(ends)) == len(ends)
+
+
+def test_settings_at_their_defaults_are_left_out(tmp_path):
+    """Writing a default out changes no key, and neither would a new setting with a default."""
+    written = {"optimizer": {"name": "adamw", "lr": 1e-3}, "augment": [], "sampler": "shuffle", "batch_size": 128, "drop_last": True}
+    assert baseline(tmp_path).key == baseline(tmp_path, **written).key
+
+    class Old(Technique):
+        name: Literal["x"] = "x"
+        strength: float = 1.0
+
+    class New(Technique):
+        name: Literal["x"] = "x"
+        strength: float = 1.0
+        colour: str = "red"
+
+    assert keys.essential(Old()) == keys.essential(New()) == {"name": "x"}
+    assert keys.essential(New(strength=2.0)) == {"name": "x", "strength": 2.0}
+    assert keys.essential(New(colour="blue")) == {"name": "x", "colour": "blue"}
+    assert keys.essential(Focal(weights="inverse")) == {"name": "focal", "weights": "inverse"}
+
+
+def test_where_files_lie_does_not_matter(tmp_path):
+    """Data and weights count by their digests, not by their paths."""
+    near = baseline(tmp_path, data={"name": "cifar10", "root": "near"}, model={**BASE["model"], "weights": "a.safetensors"})
+    far = baseline(tmp_path, data={"name": "cifar10", "root": "/far"}, model={**BASE["model"], "weights": "b.safetensors"})
+    assert near.key == far.key
+
+
+TAIL = {"mix": {"name": "cutmix", "only": "tail"}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "other", "is_other"),
+    [
+        ({}, context(source(digest="other")), True),
+        ({}, context(weights="other"), True),
+        ({}, context(device="cuda NVIDIA"), True),
+        ({}, context(precision="bf16"), True),
+        ({}, context(tail=(9,)), False),
+        (TAIL, context(tail=(9,)), True),
+        ({}, context(source(counts=(5,) * 10)), False),
+        ({}, context(), False),
+    ],
+)
+def test_the_context(tmp_path, layer, other, is_other):
+    """Data, weights, precision and device are in the key; the tail classes only where the mixing looks at them."""
+    plain, changed = baseline(tmp_path, **layer), baseline(tmp_path, other, **layer)
+    assert (plain.chain != changed.chain, plain.key != changed.key) == (is_other, is_other)
+
+
+def test_content_stays_where_only_the_environment_differs(tmp_path):
+    """Another device changes the key and not the content, by which stale results are known."""
+    plain, other = baseline(tmp_path), baseline(tmp_path, context(device="cuda NVIDIA"))
+    assert plain.content == other.content
+    assert plain.content != baseline(tmp_path, context(source(digest="other"))).content
+
+
+def test_seeds(tmp_path):
+    """Each seed has stages of its own."""
+    found = runs(tmp_path, seeds=(0, 1, 2))
+    assert len({run.chain[-1] for run in found.values()}) == 3
+
+
+def test_versions(tmp_path, monkeypatch):
+    """Another version of a library that computes changes every key and no content."""
+    plain = baseline(tmp_path)
+    monkeypatch.setattr(keys, "versions", lambda: {"torch": "0.0"})
+    other = baseline(tmp_path)
+    assert (plain.chain[0] != other.chain[0], plain.content == other.content) == (True, True)
+
+
+def test_which_versions():
+    """The libraries that compute a step are named with their versions; one that is missing is `none`."""
+    assert set(keys.versions()) == {"torch", "torchvision", "timm"}
+    assert code_module.package_version("no-such-package-at-all") == "none"
+
+
+@pytest.mark.parametrize(("used", "is_other"), [(CrossEntropy, True), (Focal, False)])
+def test_code_of_a_technique(tmp_path, monkeypatch, used, is_other):
+    """Other code of a technique changes the keys of the stages that use it, and of no other."""
+    plain = baseline(tmp_path)
+    keys.code_digest.cache_clear()
+    true = code_module.class_code
+    monkeypatch.setattr(keys, "class_code", lambda one: true(one) + ("edited" if one is used else ""))
+    other = baseline(tmp_path)
+    assert (plain.chain != other.chain, plain.content == other.content) == (is_other, True)
+
+
+@pytest.mark.parametrize("module", keys.STEP_MODULES)
+def test_code_of_a_step(tmp_path, monkeypatch, module):
+    """Other code of a module that computes steps changes the key."""
+    plain = baseline(tmp_path)
+    keys.code_digest.cache_clear()
+    true = code_module.module_code
+    monkeypatch.setattr(keys, "module_code", lambda name: true(name) + ("edited" if name == module else ""))
+    assert plain.chain != baseline(tmp_path).chain
+
+
+# --- code ----------------------------------------------------------------------------------------------------------------------
+
+
+LOSS = '''
+"""A module."""
+from ablation.errors import ConfigError
+from ablation.techniques.made_help import helper as help_out, unused
+from ablation.techniques.technique import Technique
+
+SCALE, OFFSET = 2.0, 1.0
+LIMIT: float = 3.0
+OTHER = 5.0
+
+def double(x):
+    """Twice x."""
+    return help_out(x) * SCALE + OFFSET
+
+def stranger(x):
+    return x
+
+class Base:
+    def shift(self, x):
+        return x + LIMIT
+
+class Loss(Base):
+    """A loss."""
+
+    def __call__(self, x):
+        """What it costs."""
+        if x < 0:
+            raise ConfigError("", "negative")
+        return double(self.shift(x))
+
+class Another:
+    def __call__(self, x):
+        return x
+'''
+HELP = '''
+"""What helps."""
+from ablation.techniques.made_deep import deep
+
+def helper(x):
+    """Helps."""
+    return deep(x)
+
+def unused(x):
+    return x
+'''
+DEEP = "def deep(x):\n    return -x\n"
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """The code of the class Loss, or of another, in modules of ours with these texts."""
+    import ablation.techniques
+
+    monkeypatch.setattr(ablation.techniques, "__path__", [*ablation.techniques.__path__, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    names = ("made_deep", "made_help", "made_loss")
+
+    def forget():
+        for name in names:
+            sys.modules.pop(f"ablation.techniques.{name}", None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        for cached in CACHES:
+            cached.cache_clear()
+
+    def found(loss=LOSS, help_=HELP, deep=DEEP, name="Loss"):
+        forget()
+        for module, text in zip(names, (deep, help_, loss), strict=True):
+            (tmp_path / f"{module}.py").write_text(text)
+        return code_module.class_code(getattr(importlib.import_module("ablation.techniques.made_loss"), name))
+
+    yield found
+    forget()
+    for name in names:
+        ablation.techniques.__dict__.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ('"""A loss."""', '"""The best loss there is."""'),
+        ('"""What it costs."""', '"""Its cost."""'),
+        ('"""A module."""', '"""Another module."""'),
+        ('        """What it costs."""\n', ""),
+        ("return x + LIMIT", "return x + LIMIT  # the limit is from the paper"),
+        ("return x + LIMIT", "return (x +\n                LIMIT)"),
+        ("OTHER = 5.0", "OTHER = 6.0"),
+        ("def stranger(x):\n    return x", "def stranger(x):\n    return 2 * x"),
+        ("class Another:\n    def __call__(self, x):\n        return x", "class Another:\n    pass"),
+        ("class Another:", "class OneMore:\n    pass\n\nclass Another:"),
+    ],
+)
+def test_edits_that_do_not_count(code, edit):
+    """Docstrings, comments, layout, and what the class does not use change no code."""
+    assert LOSS.count(edit[0]) == 1
+    assert code() == code(LOSS.replace(*edit))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("return double(self.shift(x))", "return double(self.shift(x)) + 1"),
+        ("x < 0", "x <= 0"),
+        ("* SCALE + OFFSET", "* SCALE - OFFSET"),
+        ("SCALE, OFFSET = 2.0, 1.0", "SCALE, OFFSET = 3.0, 1.0"),
+        ("LIMIT: float = 3.0", "LIMIT: float = 4.0"),
+        ("return x + LIMIT", "return x - LIMIT"),
+        ("class Loss(Base):", "class Loss:"),
+    ],
+)
+def test_edits_that_count(code, edit):
+    """Whatever the class computes by, its base, functions and constants included, is its code."""
+    assert LOSS.count(edit[0]) == 1
+    assert code() != code(LOSS.replace(*edit))
+
+
+def test_code_in_other_modules(code):
+    """What is taken from other modules of ours counts, also under another name and at second hand; what is not used does not."""
+    plain = code()
+    assert plain != code(help_=HELP.replace("return deep(x)", "return deep(x) + 1"))
+    assert plain != code(deep="def deep(x):\n    return x\n")
+    assert plain == code(help_=HELP.replace("def unused(x):\n    return x", "def unused(x):\n    return 0"))
+    assert plain == code(help_=HELP.replace('"""Helps."""', '"""Is of help."""'))
+
+
+def test_docstrings_are_dropped_once(code):
+    """A text that stands second in a body is no docstring, and stays when the module is looked at again."""
+    twice = LOSS.replace('"""What it costs."""', '"""What it costs."""\n        "no docstring"')
+    assert code(twice) != code()
+    assert code(twice) == code(twice)
+
+
+def test_messages_and_other_families_do_not_count():
+    """What users are told and what all techniques are made of is in no technique's code."""
+    names = itertools.chain.from_iterable(json.loads(code_module.class_code(one)) for one in (CrossEntropy, Focal))
+    assert {name.rpartition(".")[0] for name in names} == {"ablation.techniques.losses"}
+
+
+def test_digest():
+    """A digest depends on content and not on the order of keys."""
+    assert keys.digest({"a": 1, "b": [2, 3]}) == keys.digest({"b": [2, 3], "a": 1})
+    assert keys.digest({"a": 1}) != keys.digest({"a": 2})
+    assert len(keys.digest([])) == 32

@@ -1,0 +1,146 @@
+"""The honest labels, held against arithmetic of their own."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ablation.tasks.images.labels import budget, images_per_epoch, labels, remaining_share, updates_per_epoch
+from ablation.study.resolving import load_study
+from tests.studies import BASE, arms
+
+EXPERIMENTS = Path(__file__).parents[3] / "experiments.yaml"
+REPORTS = sum(5000 - 500 * i for i in range(10))
+
+
+def of(folder, layer, num_train=1000, parent_train=1000, **base):
+    """The labels of a variant of the base."""
+    found = arms(folder, base={**BASE, **base}, variants={"v": layer})
+    return labels(found["v"], found["baseline"], num_train, parent_train, 10)
+
+
+def test_the_lag_of_the_reports():
+    """27,500 images in batches of 128 for 30 epochs are 6,420 updates, after which 0.9999 leaves 53 % of the initial weights."""
+    baseline = load_study(EXPERIMENTS).arms[0]
+    assert REPORTS == 27_500
+    assert budget(baseline, REPORTS).updates == 30 * (27_500 // 128) == 6420
+    assert remaining_share(baseline.stages, REPORTS) == pytest.approx(math.exp(6420 * math.log(0.9999))) == pytest.approx(0.526, abs=5e-4)
+    assert labels(baseline, None, REPORTS, REPORTS, 10) == {"lag": "53 % of the average are still the weights that it began with"}
+
+
+@pytest.mark.parametrize(
+    ("num_train", "batch_size", "drop_last", "updates", "images"),
+    [(1000, 128, True, 7, 896), (1000, 128, False, 8, 1000), (256, 128, True, 2, 256), (256, 128, False, 2, 256), (3, 5, False, 1, 3)],
+)
+def test_an_epochs_budget(tmp_path, num_train, batch_size, drop_last, updates, images):
+    """A last batch that is not full counts unless it is left out."""
+    stage = arms(tmp_path, base={**BASE, "batch_size": batch_size, "drop_last": drop_last})["baseline"].stages[0]
+    assert updates_per_epoch(stage, num_train) == updates
+    assert images_per_epoch(stage, num_train) == images
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"loss": "focal"}, None),
+        ({"loss": {"name": "focal", "weights": "inverse"}}, None),
+        ({"loss": "focal", "mix": "mixup"}, "changes 2 families at once: mix, loss"),
+        ({"stages": [{"epochs": "2/3"}, {"epochs": "1/3", "loss": "weighted_cross_entropy"}]}, None),
+        ({"stages": [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head"}]}, None),
+        (
+            {"stages": [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head", "sampler": "class_balanced"}]},
+            "changes 2 families at once: sampler, stages",
+        ),
+    ],
+)
+def test_bundle(tmp_path, layer, words):
+    """A change over several families is a bundle; the fields of one technique, or the stage in which it acts, are not."""
+    assert of(tmp_path, layer).get("bundle") == words
+
+
+@pytest.mark.parametrize(
+    ("layer", "num_train", "words"),
+    [
+        ({"epochs": 7}, 1000, "49 updates instead of 42, 6,272 images instead of 5,376"),
+        ({"epochs": 5}, 1000, None),
+        ({"batch_size": 64}, 1000, "90 updates instead of 42, 5,760 images instead of 5,376"),
+        ({"drop_last": False}, 1000, "48 updates instead of 42, 6,000 images instead of 5,376"),
+        ({"loss": "focal"}, 1200, "54 updates instead of 42, 6,912 images instead of 5,376"),
+        ({"stages": [{"epochs": 6}, {"epochs": 1, "train": "head"}]}, 1000, "49 updates instead of 42, 6,272 images instead of 5,376"),
+        ({"sampler": "class_balanced"}, 1000, None),
+    ],
+)
+def test_budget(tmp_path, layer, num_train, words):
+    """More updates or images than the parent are said, with both numbers; fewer are not."""
+    found = of(tmp_path, layer, num_train).get("budget")
+    assert found == (words and f"spends more than baseline: {words}")
+
+
+def test_more_parameters(tmp_path):
+    """A larger model is said, in trained parameters."""
+    import timm
+
+    small, large = (
+        sum(p.numel() for p in timm.create_model(name, num_classes=10).parameters()) for name in ("test_efficientnet", "test_resnet")
+    )
+    names = ["test_efficientnet", "test_resnet"] if large > small else ["test_resnet", "test_efficientnet"]
+    found = of(tmp_path, {"model": {"name": names[1], "image_size": 32}}, model={"name": names[0], "image_size": 32})
+    assert found["budget"] == f"spends more than baseline: {max(small, large):,} parameters instead of {min(small, large):,}"
+    assert "budget" not in of(tmp_path, {"model.drop": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"sampler": "class_balanced"}, None),
+        ({"loss": "weighted_cross_entropy"}, None),
+        ({"sampler": "class_balanced", "loss": "weighted_cross_entropy"}, "the sampler class_balanced and the class weights inverse"),
+        ({"sampler": "class_balanced", "loss": "class_balanced"}, "the class weights effective_number"),
+        ({"sampler": "class_balanced", "loss": "balanced_softmax"}, "the training prior of balanced_softmax"),
+        ({"sampler": "class_balanced", "loss": {"name": "balanced_softmax", "prior": "sampled"}}, None),
+        ({"stages": [{"epochs": 3}, {"epochs": 3, "sampler": "class_balanced", "loss": "balanced_softmax"}]}, "the training prior"),
+    ],
+)
+def test_double_correction(tmp_path, layer, words):
+    """A balancing sampler on top of class weights or of the training prior is said, in any stage."""
+    found = of(tmp_path, layer).get("double correction")
+    assert (found is None) if words is None else (words in found and found.endswith("both correct for the class counts"))
+
+
+def test_selected_on_test(tmp_path):
+    """Only a number chosen on the test images is marked."""
+    assert "selected on test" in of(tmp_path, {"select": "best_on_test"})
+    assert "selected on test" not in of(tmp_path, {"select": "best_on_validation"})
+
+
+AVERAGE = {"name": "ema", "decay": 0.99}
+STEPS = 1000 // 128  # updates per epoch
+
+
+@pytest.mark.parametrize(
+    ("stages", "updates"),
+    [
+        ([{"epochs": 6}], 6 * STEPS),
+        ([{"epochs": 4}, {"epochs": 2}], 6 * STEPS),
+        ([{"epochs": 4}, {"epochs": 2, "train": "head"}], 2 * STEPS),
+        ([{"epochs": 4}, {"epochs": 2, "restart": ["average"]}], 2 * STEPS),
+        ([{"epochs": 4}, {"epochs": 2, "restart": ["schedule"]}], 6 * STEPS),
+        ([{"epochs": 2}, {"epochs": 2, "restart": ["average"]}, {"epochs": 2}], 4 * STEPS),
+        ([{"epochs": 4, "average": "none"}, {"epochs": 2}], 2 * STEPS),
+        ([{"epochs": 4, "batch_size": 64}, {"epochs": 2}], 4 * (1000 // 64) + 2 * STEPS),
+    ],
+)
+def test_remaining_share(tmp_path, stages, updates):
+    """The initial weights' share is decay ** updates, counted from where the tested average began."""
+    found = arms(tmp_path, base={**BASE, "average": AVERAGE}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
+    assert remaining_share(found.stages, 1000) == pytest.approx(0.99**updates)
+
+
+@pytest.mark.parametrize(
+    ("average", "share"),
+    [("none", 0.0), ({"name": "ema", "warmup": True}, 0.0), ({"name": "ema", "decay": 0.93}, 0.93**42), (AVERAGE, 0.99**42)],
+)
+def test_lag(tmp_path, average, share):
+    """Above 5 % the share is said; without an average, with a warm-up or with a quick average it is not."""
+    found = of(tmp_path, {"loss": "focal"}, average=average)
+    assert found.get("lag") == (f"{100 * share:.0f} % of the average are still the weights that it began with" if share > 0.05 else None)

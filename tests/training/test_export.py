@@ -1,0 +1,314 @@
+"""An exported model gives what the tests recorded, anywhere, and tells what is wrong with a folder."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import ablation
+from ablation.commands.export import export
+from ablation.data import decoding, open_dataset
+from ablation.errors import AblateError
+from ablation.training.export import write_model
+from ablation.tracking.store import Store
+from tests.recorded import ARMS, VALIDATED, record
+from tests.tiny import write
+
+TESTED = ["baseline", "same", "views", "tau", "adjusted", "means", "raw-means", "cold", "cosine", "scaled", "blocks", "tilt/best"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, empty_database):
+    """The folder of the recorded study, which no test changes."""
+    folder = tmp_path_factory.mktemp("exported")
+    record(folder, empty_database, base=VALIDATED, seeds=[0, 1], **ARMS)
+    return folder
+
+
+@pytest.fixture
+def looked(study, ablate, monkeypatch):
+    """`ablate` in that folder."""
+    monkeypatch.chdir(study)
+    return ablate
+
+
+@pytest.fixture(scope="module")
+def exported(study, tmp_path_factory):
+    """The plain model in a folder, which no test changes."""
+    folder = tmp_path_factory.mktemp("plain") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        export("baseline", folder, None, None, None)
+    return folder
+
+
+def recorded_run(arm, seed=0):
+    rows = Store.open().recorded("tiny").runs
+    return rows[(rows["arm"] == arm) & (rows["seed"] == seed)].iloc[0]
+
+
+def test_images(predictions):
+    """The run's test images as the pipeline stores them."""
+    (folder,) = (path.parent for path in (Store.open().root / "data").glob("digits-*/meta.json"))
+    return np.asarray(open_dataset(folder).images_NHWC[predictions["index"].to_numpy()])
+
+
+test_images.__test__ = False
+
+
+@pytest.mark.parametrize("arm", TESTED)
+def test_logits_are_those_that_were_recorded(looked, tmp_path, arm):
+    """On the run's own test images the exported model gives the recorded logits, bit for bit, and the recorded predictions."""
+    done = looked("export", arm, tmp_path / "model", "--seed", 1)
+    assert done.status == 0, done.err
+    run = recorded_run(arm, 1)
+    assert run["run_id"] in done.err
+    assert f"{100 * run['test/accuracy']:.2f} %" in done.err
+    predictions = Store.open().recorded("tiny").predictions(run["run_id"])
+    model = ablation.load(tmp_path / "model")
+    images_NHWC = test_images(predictions)
+    logits_NC = predictions[[f"logit/{name}" for name in model.classes]].to_numpy()
+    np.testing.assert_array_equal(model.logits(images_NHWC).numpy(), logits_NC)
+    assert model.predict(images_NHWC) == [model.classes[c] for c in predictions["predicted"]]
+    torch.testing.assert_close(model.probabilities(images_NHWC).sum(1), torch.ones(len(images_NHWC)))
+
+
+def test_the_techniques_act(looked, tmp_path):
+    """Views, post-hoc techniques and classifiers give other logits than the plain model: none of them is left out."""
+    found = {}
+    for arm in ("baseline", "views", "tau", "adjusted", "means", "cold", "cosine", "scaled", "blocks"):
+        assert looked("export", arm, tmp_path / arm).status == 0
+        images_NHWC = test_images(Store.open().recorded("tiny").predictions(recorded_run(arm)["run_id"]))[:20]
+        found[arm] = ablation.load(tmp_path / arm).logits(images_NHWC).numpy()
+    assert len({values.tobytes() for values in found.values()}) == len(found)
+    counts = np.array(json.loads((tmp_path / "adjusted" / "model.json").read_text())["counts"], dtype=float)
+    np.testing.assert_allclose(found["adjusted"], found["baseline"] - np.log(counts / counts.sum()), rtol=1e-5, atol=1e-5)
+    fitted = recorded_run("cold")["posthoc/temperature"]
+    np.testing.assert_allclose(found["cold"], found["baseline"] / fitted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_folder_says_what_it_holds(looked, tmp_path):
+    """The description has the run, the choice, the preprocessing and the settings; the weights are a file of their own."""
+    done = looked("export", "tilt/best", tmp_path / "model")
+    run = recorded_run("tilt/best")
+    assert f"({run['chosen']})" in done.err
+    about = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert (about["study"], about["arm"], about["seed"], about["run"]) == ("tiny", "tilt/best", 0, run["run_id"])
+    assert about["chosen"] == run["chosen"]
+    assert about["posthoc"] == {"name": "logit_adjustment", "tau": float(run["chosen"].removeprefix("tilt/"))}
+    assert about["metrics"]["test/accuracy"] == run["test/accuracy"]
+    assert about["preprocessing"] | {"mean": None, "std": None} == {
+        "fit": "crop", "stored_size": 8, "image_size": 16, "resize": {"name": "resize", "interpolation": "bicubic"},
+        "mean": None, "std": None,
+    }  # fmt: skip
+    weights = tmp_path / "model" / "model.safetensors"
+    original = Store.open().artifact(run["run_id"], "model.safetensors")
+    assert weights.read_bytes() == original.read_bytes()
+    assert weights.stat().st_ino != original.stat().st_ino
+    readme = (tmp_path / "model" / "README.md").read_text()
+    assert 'ablation.load("model")' in readme
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["README.md", "model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_pictures_are_read_as_the_pipeline_reads_folders(exported, tmp_path, mode):
+    """A file, the same as a PIL image and its pixels in an array give one answer: that of the pipeline's own decoding."""
+    model = ablation.load(str(exported))
+    noise_HWC = np.random.default_rng(0).integers(0, 256, (23, 41, 3), dtype=np.uint8)
+    image = Image.fromarray(noise_HWC).convert(mode)
+    image.save(tmp_path / "image.png")
+    stored_HWC = decoding.pixels(tmp_path / "image.png", 8, "crop")
+    expected = model.logits(stored_HWC[None])
+    for given in (tmp_path / "image.png", str(tmp_path / "image.png"), [tmp_path / "image.png"], image, [image]):
+        assert torch.equal(model.logits(given), expected)
+    assert model.predict(image) == [model.classes[int(expected.argmax())]]
+    if mode == "RGB":
+        assert torch.equal(model.logits(noise_HWC[None]), expected)
+    if mode == "L":
+        assert torch.equal(model.logits(np.asarray(image)[None, ..., None]), expected)
+
+
+def test_preprocess_is_the_networks_input(exported):
+    """The network on preprocessed images gives the logits of an arm without views and post-hoc technique."""
+    model = ablation.load(exported)
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 30, 3), dtype=np.uint8))
+    inputs_CHW = model.preprocess(image)
+    assert inputs_CHW.shape == (3, 16, 16)
+    assert not model.network.training
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(inputs_CHW[None]), model.logits([image]))
+
+
+def test_logits_are_tested_in_eval_mode_whatever_the_mode(exported):
+    """A network that someone has put in training mode predicts as it was tested, and stays in that mode."""
+    model = ablation.load(exported)
+    image = np.random.default_rng(2).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    expected = model.logits(image)
+    model.network.train()
+    assert torch.equal(model.logits(image), expected)
+    assert model.network.training
+
+
+@pytest.mark.parametrize(
+    ("images", "problem"),
+    [
+        (np.zeros((1, 8, 8, 3)), "float64"),
+        (np.zeros((8, 8, 3), dtype=np.uint8), "(8, 8, 3)"),
+        (np.zeros((0, 8, 8, 3), dtype=np.uint8), "(0, 8, 8, 3)"),
+        (["nowhere.png"], "nowhere.png cannot be read"),
+        ([], "no images"),
+        ([3], "cannot be read"),
+    ],
+)
+def test_what_is_no_image_is_told(exported, images, problem):
+    """Anything but a path, a picture or a uint8 array is one sentence."""
+    model = ablation.load(exported)
+    with pytest.raises(AblateError) as error:
+        model.logits(images)
+    assert problem in str(error.value)
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def truncated(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def swapped(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, folder / "model.safetensors")
+
+
+def pickled(folder):
+    torch.save({}, folder / "model.safetensors")
+
+
+def said(**words):
+    def change(folder):
+        about = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps(about | words))
+
+    return change
+
+
+def lacking(word):
+    def change(folder):
+        about = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({name: value for name, value in about.items() if name != word}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (without("model.json"), "there is no file"),
+        (without("model.safetensors"), "there is no file"),
+        (truncated, "cannot be read"),
+        (pickled, "cannot be read"),
+        (swapped, "SHA-256"),
+        (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "model.json").write_text("[]"), "no description"),
+        (said(what="else"), "no description"),
+        (said(format=2), "newer"),
+        (said(model={"name": "no_such_model"}), "no_such_model"),
+        (said(model={"name": "test_vit", "image_size": 16}), "does not fit"),
+        (said(classes=["a"]), "does not fit"),
+        (said(posthoc={"name": "magic"}), "magic"),
+        (said(preprocessing={}), "lacks"),
+        (lacking("tta"), "lacks"),
+    ],
+)
+def test_a_damaged_folder_is_one_sentence(exported, tmp_path, damage, problem):
+    """What is missing, cut, swapped or unknown is told, never loaded."""
+    shutil.copytree(exported, tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(AblateError) as error:
+        ablation.load(tmp_path / "model")
+    assert problem in str(error.value)
+
+
+def test_loading_fetches_no_weights(exported, tmp_path, monkeypatch):
+    """A model that was trained from the hub's weights is loaded without asking for them."""
+    shutil.copytree(exported, tmp_path / "model")
+    said(model={**json.loads((tmp_path / "model" / "model.json").read_text())["model"], "pretrained": True})(tmp_path / "model")
+    import timm
+
+    made, create = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: made.append(kwargs["pretrained"]) or create(*args, **kwargs))
+    ablation.load(tmp_path / "model")
+    assert made == [False]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("basline", "out"), "'baseline'"),
+        (("baseline", "out", "--seed", 7), "0, 1"),
+        (("baseline", "tiny.yaml/out"), "cannot be written"),
+    ],
+)
+def test_mistakes_end_in_one_message(looked, words, problem):
+    """An unknown arm or seed, and a folder that cannot be made, end in status 2 and a sentence."""
+    done = looked("export", *words)
+    assert done.status == 2
+    assert problem in done.err
+
+
+def test_means_need_their_images(study, tmp_path, ablate, monkeypatch):
+    """Without the decoded data class means cannot be computed, and that is said; a plain model needs no data."""
+    shutil.copytree(study, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "mlruns" / "data")
+    monkeypatch.chdir(tmp_path / "copy")
+    done = ablate("export", "means", "out")
+    assert done.status == 2
+    assert "ncm takes the features of the training images" in done.err
+    assert ablate("export", "baseline", "plain").status == 0
+    assert json.loads((tmp_path / "copy" / "plain" / "model.json").read_text())["preprocessing"]["stored_size"] == 8
+
+
+def test_a_study_without_weights_exports_none(ablate):
+    """`keep: none` leaves nothing to export, and the message says so."""
+    file = write(ablate.folder, keep="none", base={"epochs": 1})
+    assert ablate("run", file).status == 0
+    done = ablate("export", "baseline", "out")
+    assert done.status == 2
+    assert "keep: none" in done.err
+
+
+def test_images_of_a_folder_are_fitted_as_they_were(ablate):
+    """A model trained on a folder of images reads such files at its own size, by the study's `fit`."""
+    generator = np.random.default_rng(0)
+    for label in ("left", "right"):
+        for part, count in (("train", 12), ("test", 4)):
+            place = ablate.folder / "images" / part / label
+            place.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(generator.integers(0, 256, (20, 34, 3), dtype=np.uint8)).save(place / f"{i}.png")
+    data = {"name": "folder", "root": "images", "fit": "pad"}
+    file = write(ablate.folder, base={"data": data, "epochs": 1, "batch_size": 8})
+    assert ablate("run", file).status == 0
+    assert ablate("export", "baseline", "out").status == 0
+    model = ablation.load("out")
+    assert model.classes == ("left", "right")
+    paths = [ablate.folder / "images" / "test" / label / f"{i}.png" for label in model.classes for i in range(4)]
+    predictions = pd.read_parquet(Store.open().artifact(recorded_run("baseline")["run_id"], "predictions.parquet"))
+    np.testing.assert_array_equal(model.logits(paths).numpy(), predictions[["logit/left", "logit/right"]].to_numpy())
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A folder with a file of one of these names is refused, and stays as it is."""
+    (tmp_path / "README.md").write_text("mine", encoding="utf-8")
+    with pytest.raises(AblateError, match=r"found README\.md in .*; expected a folder without them"):
+        write_model(None, tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"
