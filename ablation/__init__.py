@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "load_study", "make"]
 
-_HOMES = {"load": "ablation.training.export", "load_study": "ablation.study.resolving", "make": "ablation.techniques.technique"}
+_MODULES = {"load": "ablation.training.export", "load_study": "ablation.study.resolving", "make": "ablation.techniques.technique"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public calls on first use, so that `import ablation` costs nothing."""
+    """Import the public functions on first use, so that `import ablation` is fast."""
     if name == "report":
         return import_module("ablation.report")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ablation' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m ablation`: the command without installing it."""
+"""`python -m ablation`: the command line without installing it."""
 
 from ablation.cli import main
 

@@ -1,4 +1,4 @@
-"""The command `ablate`: click commands, wiring only. Nothing heavy is imported before a command begins its work."""
+"""The command line `ablate`: only the click commands and their options. Heavy modules are imported once a command starts."""
 
 import errno
 import os
@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-FORMATS = ("markdown", "html", "latex", "csv", "json")  # ablation.report.FORMATS, which a test holds equal
+FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
-profile_option = click.option("--profile", metavar="NAME", help="A profile of the file: another base and seeds, a study of its own.")
-code_option = click.option("--allow-code", is_flag=True, help="Let the file name classes of your own as module:Class, and import them.")
+profile_option = click.option(
+    "--profile", metavar="NAME", help="A profile in the file: another base and other seeds, recorded as a study of its own."
+)
+code_option = click.option("--allow-code", is_flag=True, help="Allow classes of your own, named module:Class; they are imported.")
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,25 +24,30 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
         [
             file_argument,
             profile_option,
-            click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only these arms; may be given more than once."),
+            click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the arms that match; may be given more than once."),
             click.option("--seed", "seeds", multiple=True, type=int, metavar="N", help="These seeds instead of the file's."),
             click.option(
-                "--set", "sets", multiple=True, metavar="PATH=VALUE", help="A setting over everything, such as optimizer.lr=1e-3."
+                "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm, such as optimizer.lr=1e-3."
             ),
             click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:0,1", help="Where to train."),
-            click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Runs at once per device (CPU: as many as cores)."),
-            click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run."),
+            click.option(
+                "--jobs",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="How many runs train on a device at once; by default one per core on a CPU, and as many as fit on a GPU.",
+            ),
+            click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where the workers run."),
             click.option(
                 "--rerun",
                 type=click.Choice(["cached", "retry", "force", "keep"]),
-                help="Earlier results: stale ones again (cached) or used (keep), failed ones again (retry), all again (force).",
+                help="Earlier results: run stale ones again (cached) or use them (keep), failed ones again (retry), all again (force).",
             ),
             click.option(
                 "--budget",
                 metavar="TIME",
-                help="Begin no run that would not end in this time (2h, 90m), but for one longer than all of it; the same command goes on.",
+                help="Start only runs that would end within this time (2h, 90m), or that alone take longer; the same command continues.",
             ),
-            click.option("--yes", is_flag=True, help="Start even what would take over a day on a CPU."),
+            click.option("--yes", is_flag=True, help="Start even if it would take over a day on a CPU."),
             code_option,
         ]
     ):
@@ -49,9 +56,9 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options by which a command that trains nothing is told its study."""
+    """The options that name the study, for commands that train nothing."""
     path = click.Path(path_type=Path)
-    file = click.option("--file", type=path, help="The study's file, or its zip; without it, the study last run here.")
+    file = click.option("--file", type=path, help="The study's file, or its zip; by default, the study last run here.")
     return file(profile_option(command))
 
 
@@ -77,10 +84,10 @@ def _options(values: dict[str, Any]) -> Any:
 
 
 class Ablate(click.Group):
-    """The group of all commands: what one returns is the exit status, and users' mistakes end in one message and status 2."""
+    """The group of all commands: a command returns its exit status; a user's mistake ends in one message and status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was chosen and end with its status."""
+        """Run the selected command and exit with its status."""
         from ablation.errors import AblateError
         from ablation.system.invocation import command_line
 
@@ -90,7 +97,7 @@ class Ablate(click.Group):
             click.echo(f"error: {error}", err=True)
             status = 2
         except OSError as error:
-            if error.errno == errno.EPIPE:  # who reads has gone, as `head` does: click ends quietly
+            if error.errno == errno.EPIPE:  # the reader of a pipe is gone, as with `head`: click exits quietly
                 raise
             click.echo(f"error: {error}", err=True)
             status = 2
@@ -105,7 +112,7 @@ class Ablate(click.Group):
 def cli() -> None:
     """One YAML file in, one defended ablation table out.
 
-    `ablate run experiments.yaml` trains what is missing, `ablate report` tells what came out, `ablate ui` opens MLflow on it.
+    `ablate run experiments.yaml` trains what is missing, `ablate report` shows the results, `ablate ui` opens them in MLflow.
     """
 
 
@@ -114,40 +121,42 @@ def cli() -> None:
 @click.option(
     "--save-every",
     metavar="N|TIME",
-    help="Write a training's checkpoint every N epochs or every so many minutes (10m); every epoch if not said. A stop saves anyway.",
+    help="Write a checkpoint every N epochs, or every so many minutes (10m); by default every epoch. A stop always writes one.",
 )
 def run(**values: Any) -> int:
-    """Run every arm and seed of FILE that is not done yet, and record it in MLflow.
+    """Run every arm and seed of FILE that is not done yet, and record the results in MLflow.
 
-    Ctrl-C, SIGTERM or SIGUSR1 stop after the epoch, twice at once; the command that goes on is printed.
+    Ctrl-C, SIGTERM or SIGUSR1 stops after the epoch, a second one at once; the command that continues is printed.
     """
     from ablation.system import signals
 
     with signals.interruptible():
-        with signals.interruptible():  # of its own, so that nothing starts where a library has swallowed the interruption
+        with signals.interruptible():  # a second one, so that nothing starts if a library swallowed the interruption
             from ablation.commands import run as command
         return command.run(_options(values))
 
 
 @cli.command()
 @matrix_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--compile", "compiled", is_flag=True, help="Measure whether `compile: true` would save time; minutes for each model.")
-def plan(as_json: bool, compiled: bool, **values: Any) -> int:
-    """Show what would run, why, how long it takes, and what is shared or done already."""
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option(
+    "--compile", "measure_compile", is_flag=True, help="Also measure whether `compile: true` would save time; takes minutes per model."
+)
+def plan(as_json: bool, measure_compile: bool, **values: Any) -> int:
+    """Show what would run, why, how long it would take, and what is shared or already done."""
     from ablation.commands import plan as command
 
-    return command.plan(_options(values), as_json=as_json, compiled=compiled)
+    return command.plan(_options(values), as_json=as_json, measure_compile=measure_compile)
 
 
 @cli.command()
 @click.argument("arm")
 @click.option("--file", type=click.Path(path_type=Path), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
 @profile_option
-@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="A setting over everything.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
 @code_option
 def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
-    """Show one ARM in full: its parent, change, labels, settings and stages."""
+    """Show one ARM in full: its parent, its changes, its labels, its settings and its stages."""
     from ablation.commands import show as command
     from ablation.commands.options import Options, parse_set
 
@@ -156,9 +165,9 @@ def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow
 
 
 @cli.command()
-@click.option("--follow", is_flag=True, help="Until it ends.")
+@click.option("--follow", is_flag=True, help="Keep showing it until the run ends.")
 def status(follow: bool) -> int:
-    """Show how the matrix that is being run, or was run last, stands."""
+    """Show the progress of the studies that are running, or of the one that was run last."""
     from ablation.commands import status as command
 
     return command.status(follow=follow)
@@ -179,10 +188,12 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
 @click.argument("arm")
 @click.argument("seed", type=int)
 @study_options
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Train only N steps, twice, and compare these with each other.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", help="Instead train only N steps, twice, and compare the two with each other."
+)
 @code_option
 def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: int | None, allow_code: bool) -> int:
-    """Train a recorded run's first epoch again, in memory, and say whether it comes out as recorded; 1 where it does not."""
+    """Train a recorded run's first epoch again, in memory, and say whether it comes out as recorded; exits with 1 if not."""
     from ablation.commands import verify as command
 
     return command.verify(arm, seed, file, profile, steps=steps or 0, with_code=allow_code)
@@ -191,21 +202,26 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @profile_option
-@click.option("--format", "form", type=click.Choice(FORMATS), help="The document's form; markdown if not said.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="The format of the report; by default markdown.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write it there, with figures and CSVs beside; else to stdout."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the report into this folder, with figures and CSV files; by default, print it.",
 )
-@click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only these arms.")
-@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that differences are taken of.")
-@click.option("--sort", metavar="COLUMN", help="Order the arms by a metric (the best first) or by arm, instead of the file's order.")
-@click.option("--only-changed", is_flag=True, help="Show the settings that differ between the arms, a column each.")
-@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV of published figures to set beside ours.")
-@click.option("--check", type=click.Path(path_type=Path), metavar="FILE", help="Compare that report with the store; 1 where they differ.")
+@click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the arms that match.")
+@click.option("--metric", default="test/accuracy", show_default=True, help="The metric whose differences are tested.")
+@click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
+@click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
+@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV file of published figures to show beside ours.")
+@click.option(
+    "--check", type=click.Path(path_type=Path), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ."
+)
 @click.option("--watch", is_flag=True, help="Show the table again whenever the store changes, until the run ends.")
 def report(file: Path | None, profile: str | None, check: Path | None, watch: bool, **values: Any) -> int:
-    """Write the comparison table, per-class tables and figures of a study.
+    """Print or write the report of a study: comparison table, per-class tables, figures.
 
-    FILE is the study's file, or a zip that `ablate pack` wrote; without it, the study last run here is taken.
+    FILE is the study's file, or a zip that `ablate pack` wrote; by default, the study last run here.
     """
     from ablation.commands import report as command
 
@@ -216,9 +232,9 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @click.argument("arm")
 @click.argument("other")
 @study_options
-@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that the verdict is of.")
+@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that the verdict is about.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
-    """Compare ARM with OTHER: the settings that differ, paired differences, classes that gained and lost."""
+    """Compare ARM with OTHER: settings that differ, paired differences, classes that gained and lost."""
     from ablation.commands import show as command
 
     return command.compare(arm, other, file, profile, metric)
@@ -227,10 +243,10 @@ def compare(arm: str, other: str, file: Path | None, profile: str | None, metric
 @cli.command()
 @click.argument("arm")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--seed", type=int, metavar="N", help="The run to take; the first that is done if not said.")
+@click.option("--seed", type=int, metavar="N", help="The seed of the run; by default, the first finished one.")
 @study_options
 def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
-    """Write one trained model of ARM into DIR: weights, class names and preprocessing; ablation.load(DIR) reads it."""
+    """Write one trained model of ARM into DIR: weights, class names and preprocessing; ablation.load(DIR) loads it."""
     from ablation.commands import export as command
 
     return command.export(arm, folder, seed, file, profile)
@@ -247,9 +263,9 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
 
 @cli.command()
-@click.option("--all", "everything", is_flag=True, help="Unfinished work and decoded data too.")
+@click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and decoded data.")
 def clean(everything: bool) -> int:
-    """Delete checkpoints and results that are recorded in the store already."""
+    """Delete checkpoints and results that are already recorded in the store."""
     from ablation.commands import clean as command
 
     return command.clean(everything=everything)
@@ -257,9 +273,16 @@ def clean(everything: bool) -> int:
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", show_default=True, help="A page of all of them.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown"]),
+    default="text",
+    show_default=True,
+    help="Print text, or a Markdown page of all techniques.",
+)
 def techniques(name: str | None, form: str) -> int:
-    """Explain a technique, or a family of them: formula, paper, settings, and its line in a file. Without NAME, list them all."""
+    """Explain a technique or a family: formula, paper, settings, and its line in a file. Without NAME, list them all."""
     from ablation.commands import techniques as command
 
     return command.techniques(name, as_page=form == "markdown")
@@ -270,7 +293,7 @@ def techniques(name: str | None, form: str) -> int:
 @click.argument("technique")
 @code_option
 def check_technique(family: str, technique: str, allow_code: bool) -> int:
-    """Hold a TECHNIQUE of your own to what every member of its FAMILY keeps to.
+    """Check that a TECHNIQUE of your own does what every member of its FAMILY must do.
 
     FAMILY is the setting that takes it (loss, sampler, mix ...), TECHNIQUE its name, module:Class, or a mapping such as
     "{name: my_losses:Poly1, epsilon: 2.0}".
@@ -289,17 +312,17 @@ def schema() -> int:
 
 
 @cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address that it listens on.")
-@click.option("--port", default=5000, show_default=True, help="The port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=5000, show_default=True, help="The port to listen on.")
 def ui(host: str, port: int) -> int:
-    """Open MLflow's own UI on the store."""
+    """Start MLflow's own UI on the store."""
     from ablation.commands import ui as command
 
     return command.ui(host, port)
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command line."""
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -307,4 +330,4 @@ def main() -> None:
         status = 2
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 0)  # taking the interpreter down with torch and MLflow in it takes two seconds
+    os._exit(status if isinstance(status, int) else 0)  # an ordinary exit takes two seconds with torch and MLflow loaded

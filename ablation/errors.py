@@ -1,15 +1,15 @@
-"""What users are told: one sentence, with the place, what was found, what was expected and the nearest known name."""
+"""Errors for users: one sentence with the place, what was found, what was expected, and the nearest known name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class AblateError(Exception):
-    """A user's mistake or a run's failure, told in one message and never as a traceback."""
+    """A user's mistake or a run's failure, shown as one message and never as a traceback."""
 
 
 class ConfigError(AblateError):
-    """Something in the study's file is wrong; `path` is the dotted place in that file."""
+    """A mistake in the study's file or in an option; `path` is the dotted place in the file, or the option."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
@@ -20,7 +20,7 @@ class ConfigError(AblateError):
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
     def under(self, prefix: str) -> "ConfigError":
-        """The same error, its place being inside `prefix`."""
+        """The same error, with its place inside `prefix`."""
         return ConfigError(".".join(part for part in (prefix, self.path) if part), self.problem)
 
 
@@ -29,7 +29,7 @@ class DataError(AblateError):
 
 
 class TrainingError(AblateError):
-    """A run cannot go on, and `kind` says why in one word: nan, memory, data, killed, bug."""
+    """A run cannot go on; `kind` says why in one word: nan, memory, data, killed or bug."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(kind, message)
@@ -45,12 +45,12 @@ class StoreError(AblateError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The sentence `Did you mean 'x'?` for the closest known name, or nothing where none is close."""
+    """The sentence `Did you mean 'x'?` with the closest known name, or "" if none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 def unknown_name(path: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that nobody knows, with the names that are known."""
+    """The error for an unknown name, which lists the known ones."""
     names = sorted(known)
     return ConfigError(path, f"unknown {what} {name!r}; expected one of {', '.join(names)}.{nearest(name, names)}")

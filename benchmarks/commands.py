@@ -58,8 +58,8 @@ def measure(folder: Path) -> dict[str, float]:
 
 def hardware() -> str:
     """The processor and the cores that may be used."""
-    from ablation.training.devices import num_cores
     from ablation.running.recorder.provenance import provenance
+    from ablation.training.devices import num_cores
 
     return f"{provenance(HERE)['hardware']}, {num_cores()} usable"
 

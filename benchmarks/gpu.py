@@ -30,7 +30,7 @@ def step_rates(size: int) -> dict[str, float]:
 
     import ablation
     from ablation.techniques.convolutions import trim
-    from ablation.training.captured import chosen
+    from ablation.training.accelerated import choose_step
     from ablation.training.step import PlainStep, resolve_precision
 
     device = torch.device("cuda")
@@ -45,7 +45,7 @@ def step_rates(size: int) -> dict[str, float]:
     found = {"plain": _rate(plain, batch)}
     for kind, is_compiled in (("captured", False), ("compiled, captured", True)):
         began = time.perf_counter()
-        step = chosen(plain, 2 * STEPS, deterministic=False, is_compiled=is_compiled)
+        step = choose_step(plain, 2 * STEPS, deterministic=False, is_compiled=is_compiled)
         rate = _rate(step, batch)
         if step.kind == kind:
             found[kind] = rate
@@ -78,7 +78,7 @@ def trained_rates(size: int, root: Path) -> dict[str, float]:
     rates = {"plain script": json.loads(told)["history"][-1]["images_per_second"]}
     with tempfile.TemporaryDirectory() as folder:
         results = ours(Path(folder), "--arm", "baseline", "--seed", "0", settings=settings)["results"]
-    return rates | {"ablate": statistics.mean(one["history"][-1]["images_per_second"] for one in results)}
+    return rates | {"ablate": statistics.mean(one["history"][-1]["rate"] for one in results)}
 
 
 def ours(folder: Path, *options: str, settings: Sequence[str]) -> Row:

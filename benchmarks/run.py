@@ -197,7 +197,7 @@ def throughput(root: Path | None, quick: bool) -> list[Row]:
     options = flags(written, arm, root or HERE)
     with tempfile.TemporaryDirectory() as folder:
         mine = ours(Path(folder), "--profile", "laptop", "--arm", "baseline", "--seed", "0", "--seed", "1", *sets(settings))
-    rates = [row["images_per_second"] for one in mine["results"] for row in one["history"][1:]]
+    rates = [row["rate"] for one in mine["results"] for row in one["history"][1:]]
     ways = {
         "one plain script, 2 workers": [plain(options)],
         "two plain scripts, 1 thread each": plain_scripts([(options, 0), (options, 1)]),
@@ -221,11 +221,11 @@ def compiled(root: Path | None, quick: bool) -> list[Row]:
     """The step of EfficientNet-B0 at 32 pixels on one core with torch.compile against our own without; seconds to compile."""
     import torch
 
-    from ablation.tasks.images.compiling import Compiling, compiling
+    from ablation.tasks.images.compiling import CompileTiming, measure_compiling
 
     stage = next(arm for arm in study("laptop", small(root)).arms if arm.name == "baseline").stages[0]
-    found = compiling(stage, torch.device("cpu"))
-    if not isinstance(found, Compiling):
+    found = measure_compiling(stage, torch.device("cpu"))
+    if not isinstance(found, CompileTiming):
         raise RuntimeError(found)
     rates = {"ablate": 1 / found.compiled, "plain": 1 / found.plain, "ratio": found.plain / found.compiled, "unit": "images/s"}
     what = "torch.compile of our step at 32 pixels against the step without it, one core"

@@ -5,8 +5,8 @@ from pathlib import Path
 import yaml
 
 from ablation.study.resolving import load_study
+from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner
-from ablation.tasks.images.context import Source, PlanContext
 
 CLASSES = tuple("abcdefghij")
 BASE = {"data": "digits", "model": {"name": "test_efficientnet", "image_size": 32}, "epochs": 6}

@@ -14,10 +14,11 @@ import yaml
 
 from ablation.errors import AblateError, ConfigError, StoreError, TrainingError
 from ablation.study.resolving import load_study
-from ablation.tracking.store import Recorded, Store
-from ablation.training import checkpoints
 from ablation.system.sealed import is_whole
-from tests.tiny import CPU, Planned, write, run_job
+from ablation.tracking.recorded import Recorded
+from ablation.tracking.store import Store
+from ablation.training import checkpoints
+from tests.tiny import CPU, Planned, run_job, write
 
 STUDY = {"study": "s", "seeds": [0], "base": {"data": "digits", "model": "test_efficientnet", "epochs": 2}, "ladder": {"a": {}}}
 
@@ -140,7 +141,7 @@ def reshaped(header):
 
 def without_sum(header):
     record = json.loads(header["__metadata__"]["record"])
-    del record[checkpoints.SUM]
+    del record[checkpoints.CHECKSUM]
     header["__metadata__"]["record"] = json.dumps(record)
     return header
 
@@ -232,7 +233,7 @@ def test_the_state_of_another_model_is_never_gone_on_from(copied):
     planned = Planned(copied / "tiny.yaml", copied / "mlruns")
     shutil.rmtree(copied / "mlruns" / "results")
     final = planned.last_stage("baseline") / checkpoints.FINAL
-    record = checkpoints.record(final)
+    record = checkpoints.read_record(final)
     checkpoints.write(final, {"model/foreign": torch.ones(3), "average/foreign": torch.ones(3)}, record)
     told = carried_out(copied)[1]
     assert [event["kind"] for event in told] == ["untested"]

@@ -86,9 +86,9 @@ def started(file, folder, **more):
     return subprocess.Popen(command, cwd=folder, **settings)
 
 
-def wait_until(there, process, seconds=120):
+def wait_until(condition, process, seconds=120):
     end = time.monotonic() + seconds
-    while not there():
+    while not condition():
         assert time.monotonic() < end
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ablation.study.groups import resolve
-from ablation.tasks.images.labels import budget
 from ablation.study.resolving import load_study
+from ablation.tasks.images.labels import budget
 
 FILE = Path(__file__).parent.parent / "experiments.yaml"
 LADDER = ["baseline", "cb", "mixup", "ls", "tta", "decoupling"]

@@ -23,8 +23,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 from werkzeug.serving import make_server
 
-from ablation.running.recorder import registry, summaries
 from ablation.planning.workspace import Workspace
+from ablation.running.recorder import registry, summaries, writer
 from ablation.running.recorder.recorder import Recorder
 from ablation.tracking import store as tracking
 from ablation.tracking.store import Store
@@ -73,7 +73,7 @@ def fresh(trained, tmp_path, empty_database, monkeypatch):
 
 def plainly(patch):
     """No waits, no figures: what these show is tested elsewhere."""
-    patch.setattr(recorder, "WAITS", (0.0, 0.0, 0.0))
+    patch.setattr(writer, "WAITS", (0.0, 0.0, 0.0))
     patch.setattr("ablation.report.figures.confusion_matrix_png", draw)
     patch.setattr("ablation.report.figures.class_distribution_png", draw)
 
@@ -100,8 +100,8 @@ def recording(folder):
 def wait_for(made):
     """Until the recorder has tried what it was told so far."""
     for _ in range(2):  # once it takes the second it is through with all before
-        made._queue.put((lambda: None, False))
-    while made._thread.is_alive() and not made._queue.empty():
+        made._writer.put(lambda: None, is_kept=False)
+    while made._writer._thread.is_alive() and not made._writer._queue.empty():
         time.sleep(0.01)
 
 
@@ -173,7 +173,7 @@ def fault_at(number, kind):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda _: None)  # a process that is killed says nothing
-        patch.setattr(tracking, "_place", faulty(tracking._place))
+        patch.setattr(tracking, "_link_or_copy", faulty(tracking._link_or_copy))
         for name in WRITES:
             patch.setattr(MlflowClient, name, faulty(getattr(MlflowClient, name)))
         yield seen
@@ -244,7 +244,7 @@ def test_a_database_that_another_process_holds_is_waited_for(fresh, reference):
 def disk(monkeypatch):
     """A disk without room for the database nor for artifacts while `is_full` says so."""
     made = SimpleNamespace(is_full=lambda: False)
-    place = tracking._place
+    place = tracking._link_or_copy
 
     def limit(connection, *_):
         size = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -255,7 +255,7 @@ def disk(monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         place(source, target)
 
-    monkeypatch.setattr(tracking, "_place", place_or_fail)
+    monkeypatch.setattr(tracking, "_link_or_copy", place_or_fail)
     event.listen(Pool, "checkout", limit)
     yield made
     event.remove(Pool, "checkout", limit)
@@ -376,7 +376,7 @@ def test_a_slow_server_holds_nobody_up(fresh, server):
 def test_a_server_that_restarts_in_the_middle_loses_nothing(fresh, server, monkeypatch, after):
     """What could not be written while it was away is written by the same command once it is back."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(recorder, "WAITS", (0.2, 0.5, 3.0))
+    monkeypatch.setattr(writer, "WAITS", (0.2, 0.5, 3.0))
     folder = fresh()
     made, runs = recording(folder)
     server.stop_at = len(server.seen) + after

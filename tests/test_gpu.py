@@ -127,10 +127,10 @@ def test_images_that_do_not_fit_arrive_on_the_device_as_they_are(tmp_path: Path,
     rows_N, device = np.arange(len(dataset.labels_N))[::2], torch.device("cuda", 0)
     order_N = torch.randperm(len(rows_N), device=device)
     slices = [slice(start, start + 32) for start in range(0, len(rows_N), 32)]
-    held = pixels.part_of(dataset, rows_N, device)
-    monkeypatch.setattr(pixels, "room", lambda _device: 0)
-    stored = pixels.part_of(dataset, rows_N, device)
-    assert (type(held), type(stored)) == (pixels.Held, pixels.Stored)
+    held = pixels.images_of_rows(dataset, rows_N, device)
+    monkeypatch.setattr(pixels, "memory_limit", lambda _device: 0)
+    stored = pixels.images_of_rows(dataset, rows_N, device)
+    assert (type(held), type(stored)) == (pixels.ImagesInMemory, pixels.ImagesInFile)
     for one, other in zip(held.batches(slices, order_N), stored.batches(slices, order_N), strict=True):
         assert (one.device, one.stride()) == (other.device, other.stride())
         assert torch.equal(one, other)

@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from ablation import report
-from ablation.running.recorder import recorder, summaries
 from ablation.report.documents import writing as documents
+from ablation.running.recorder import recorder, summaries
 from ablation.tracking.store import METRICS_AT_ONCE, Store
 from tests.report.studies import study
 from tests.tiny import write
@@ -72,7 +72,7 @@ def test_runs_of_a_thousand_classes_are_no_thousand_columns_apart():
     """The frame of runs holds all metrics as one block, so that adding a column to it copies no column by itself."""
     recorded = study(seeds=(0,))
     recalls = pd.DataFrame(0.5, index=recorded.runs.index, columns=[f"test/recall/{number}" for number in range(1000)])
-    runs = report.frames(replace(recorded, runs=pd.concat([recorded.runs, recalls], axis=1))).runs
+    runs = report.tidy_frames(replace(recorded, runs=pd.concat([recorded.runs, recalls], axis=1))).runs
     assert runs["test/recall/999"].dtype == "float64"
     runs.assign(another=1)  # pandas warns of more than a hundred blocks, and warnings are errors here
 
@@ -80,7 +80,7 @@ def test_runs_of_a_thousand_classes_are_no_thousand_columns_apart():
 def test_every_confusion_of_every_arm_is_a_line():
     """The file of confusions has each arm's counts by true and predicted class, names with line ends among them."""
     recorded = study(seeds=(0, 1))
-    frames = report.frames(recorded)
+    frames = report.tidy_frames(recorded)
     lines = list(csv.DictReader(io.StringIO(documents.csv_files(frames, recorded.plan)["confusion.csv"], newline="")))
     classes = recorded.plan["classes"]
     expected = [

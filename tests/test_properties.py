@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 from sklearn import metrics as sk
 
-from ablation.training import evaluation
-from ablation.techniques.technique import dump
 from ablation.errors import ConfigError
-from ablation.study.resolving import load_study
-from ablation.planning.states import RecordedState
 from ablation.planning.plan import make_plan
+from ablation.planning.states import RecordedState
+from ablation.study.resolving import load_study
+from ablation.techniques.technique import dump
+from ablation.training import evaluation
 from tests.studies import planner
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -69,7 +69,9 @@ def loaded(folder, document):
 
 def keys_of(study):
     """The key of every run, by arm and seed."""
-    plan = make_plan(study, study.seeds, [arm.name for arm in study.arms], planner(study), RecordedState({}), seconds_per_item=lambda _: 1e-3)
+    plan = make_plan(
+        study, study.seeds, [arm.name for arm in study.arms], planner(study), RecordedState({}), seconds_per_item=lambda _: 1e-3
+    )
     return {(run.arm, run.seed): run.key for run in plan.runs}
 
 

@@ -15,11 +15,12 @@ import pytest
 
 from ablation import report
 from ablation.cli import ui
+from ablation.commands.ui import _reach
 from ablation.data import cifar
 from ablation.errors import StoreError
-from ablation.commands.ui import _reach
 from ablation.report.frames import packed
-from ablation.tracking.store import Store, without_secrets
+from ablation.tracking.messages import without_secrets
+from ablation.tracking.store import Store
 from tests.report.studies import LADDER, arm, study
 from tests.tiny import write
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ablation.tasks.images import keys
-from ablation.tasks.images.schema import SCHEMA
-from ablation.tasks.images.labels import updates_per_epoch
 from ablation.study.resolving import load_study
+from ablation.tasks.images import keys
+from ablation.tasks.images.labels import updates_per_epoch
+from ablation.tasks.images.schema import SCHEMA
 from ablation.techniques.models import num_parameters
 
 STUDIES = Path(__file__).parent.parent / "studies"

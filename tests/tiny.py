@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import torch
 import yaml
 
+from ablation.planning.plan import make_plan
+from ablation.planning.workspace import Workspace
 from ablation.running.worker import carry_out
 from ablation.study.resolving import load_study
 from ablation.study.task import load_task
-from ablation.planning.plan import make_plan
 from ablation.tasks.images.preparation import ImagePreparation
-from ablation.planning.workspace import Workspace
 
 CPU = torch.device("cpu")
 BASE = {

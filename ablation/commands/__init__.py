@@ -1,1 +1,1 @@
-"""What the commands do, one file for each or for a few that belong together. `cli` reads their options; the work is in the rooms below."""
+"""What the commands do, a file for one or for a few that belong together. `cli` has their options; the work is done in the rooms below."""

@@ -1,3 +1,3 @@
-"""How a command ends."""
+"""The exit codes of the commands."""
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130

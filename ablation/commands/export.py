@@ -1,4 +1,4 @@
-"""`ablate export` and `ablate pack`: one trained model, or a whole study without weights, to take elsewhere."""
+"""`ablate export` and `ablate pack`: one trained model, or a whole study without weights, for use elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,58 +14,61 @@ from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
     from ablation.report.frames import tables
-    from ablation.training.export import Result
+    from ablation.training.export import TrainedRun
 
 
 def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
-    """Write one run's model, with all that it takes to use it, into a folder."""
+    """Write one run's model into a folder, with everything that is needed to use it."""
     from ablation.training.export import write_model
 
     recorded = open_recorded(file, profile)
     result = _result(recorded, arm, seed)
     write_model(result, Workspace(Path("mlruns").resolve()).data, folder)
-    whose = f"{arm} seed {result.seed}" + (f" ({result.chosen})" if result.chosen else "")
+    run_name = f"{arm} seed {result.seed}" + (f" ({result.chosen_arm})" if result.chosen_arm else "")
     accuracy = f"test accuracy {100 * result.metrics['test/accuracy']:.2f} %"
-    told = f"written to {folder}: {whose}, run {result.run}, {accuracy}; ablation.load({str(folder)!r}) reads it"
-    Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+    message = f"written to {folder}: {run_name}, run {result.run}, {accuracy}; ablation.load({str(folder)!r}) reads it"
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
     return DONE
 
 
-def _result(recorded: "tables.Recorded", arm: str, seed: int | None) -> "Result":
-    """What a run left, as far as an export takes it; without a seed that of the first one done."""
+def _result(recorded: "tables.Recorded", arm: str, seed: int | None) -> "TrainedRun":
+    """What an export needs of a run; without a seed, of the first finished one."""
     import pandas as pd
 
     from ablation.study.yamlfile import read
-    from ablation.training.export import WEIGHTS, Result
+    from ablation.training.export import WEIGHTS, TrainedRun
 
     row = done_row(recorded, arm, seed)
     try:
         weights = recorded.artifact(row["run_id"], WEIGHTS)
     except StoreError as error:
-        reason = "it is not there where the study says keep: none, and never in a zip"
+        reason = "weights are not recorded if the study says keep: none, and a zip never has them"
         raise AblateError(f"{arm} seed {row['seed']} cannot be exported: {error}; {reason}") from None
-    seen = pd.read_csv(recorded.artifact(row["run_id"], "class_distribution.csv"), dtype=str, keep_default_na=False)
+    class_counts = pd.read_csv(recorded.artifact(row["run_id"], "class_distribution.csv"), dtype=str, keep_default_na=False)
     stage = read(recorded.artifact(row["run_id"], "config.yaml"))["stages"][-1]
     metrics = {str(name): float(value) for name, value in row.items() if "/" in str(name) and pd.notna(value)}
     digest = recorded.runs.set_index("run_id").loc[row["run_id"]].get("digest", "")
-    about = (recorded.study, arm, int(row["seed"]), row["run_id"], row["chosen"])
-    return Result(*about, stage, seen["class"].tolist(), [int(count) for count in seen["train"]], metrics, digest, weights)
+    identity = (recorded.study, arm, int(row["seed"]), row["run_id"], row["chosen"])
+    return TrainedRun(
+        *identity, stage, class_counts["class"].tolist(), [int(count) for count in class_counts["train"]], metrics, digest, weights
+    )
 
 
 def pack(target: Path, file: Path | None, profile: str | None) -> int:
-    """Write a study without weights into one zip."""
+    """Write a study, without weights, into one zip file."""
     from ablation.report.frames import packed
 
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     if file is not None and file.suffix == ".zip":
-        raise ConfigError("--file", f"found {file}, which is packed already; expected the study's file")
+        raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
     store = Store.open(make=False)
     name = study_name(file, profile, store)
-    known = store.runs_of(name)
-    recorded = store.recorded(name, known)
-    plan = next(run for run in known if run["tags"].get("ablation.kind") == "plan")
+    known_runs = store.runs_of(name)
+    recorded = store.recorded(name, known_runs)
+    plan = next(run for run in known_runs if run["tags"].get("ablation.kind") == "plan")
     packed.write(recorded, store.artifact(plan["run_id"], packed.WRITTEN), target)
-    told = f"{name}: {len(recorded.runs)} runs in {target} ({size(target.stat().st_size)}), without weights; ablate report {target} reads it anywhere"
-    Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+    zip_size = size(target.stat().st_size)
+    message = f"{name}: {len(recorded.runs)} runs in {target} ({zip_size}), without weights; ablate report {target} reads it anywhere"
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
     return DONE

@@ -1,4 +1,4 @@
-"""What `run`, `plan` and `show` take, and how their options are read."""
+"""The options of `run`, `plan` and `show`, and how they are parsed."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ablation.study.yamlfile import parse
 
 @dataclass(frozen=True)
 class Options:
-    """What `run`, `plan` and `show` take."""
+    """The options of `run`, `plan` and `show`; `jobs` is 0 and `budget` 0.0 if not given."""
 
     file: Path
     profile: str | None = None
@@ -46,7 +46,7 @@ def parse_budget(text: str) -> float:
 
 
 def parse_interval(text: str) -> CheckpointInterval:
-    """`5` as that many epochs, `10m` as that much time."""
+    """`5` as so many epochs, `10m` as so much time."""
     if text.strip().isdecimal() and int(text) > 0:
         return CheckpointInterval(epochs=int(text))
     seconds = _seconds(text)
@@ -56,6 +56,6 @@ def parse_interval(text: str) -> CheckpointInterval:
 
 
 def _seconds(text: str) -> float:
-    """The seconds of a time such as 1h30m; 0 where the text is none."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0
+    """A time such as 1h30m in seconds; 0 if the text is not a time."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    return sum(float(part) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True) if part) if match else 0.0

@@ -1,4 +1,4 @@
-"""`ablate plan`: what would run, why, what is shared, what it costs; and whether compiling would pay."""
+"""`ablate plan`: what would run, why, what is shared and what it costs; and whether compiling would save time."""
 
 import json
 
@@ -10,33 +10,33 @@ from ablation.commands.session import Session
 from ablation.planning import explain
 from ablation.planning.describe import describe
 from ablation.planning.plan import Plan
-from ablation.tasks.images.compiling import compilable, compiling_words, measure_compiling
+from ablation.tasks.images.compiling import compilable_models, describe_compiling, measure_compiling
 from ablation.tracking.store import Store
 
 
-def plan(options: Options, *, as_json: bool, compiled: bool) -> int:
-    """Print the plan; with `compiled`, measure beside it for which models torch.compile would save time."""
+def plan(options: Options, *, as_json: bool, measure_compile: bool) -> int:
+    """Print the plan; with `measure_compile`, also measure for which models torch.compile would save time."""
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    known = Store.open(make=False).runs_of(session.study.name) if Store.is_there() else []
-    made = session.plan(known, probe=True)
+    known_runs = Store.open(make=False).runs_of(session.study.name) if Store.is_there() else []
+    study_plan = session.plan(known_runs, probe=True)
     planner = session.preparation.planner
-    print(json.dumps(describe(made, planner), indent=1) if as_json else explain.full(made, planner, session.num_slots))
-    if compiled:
-        _measure_compiling(made, session, console)
+    print(json.dumps(describe(study_plan, planner), indent=1) if as_json else explain.full(study_plan, planner, session.num_slots))
+    if measure_compile:
+        _measure_compiling(study_plan, session, console)
     return DONE
 
 
 def _measure_compiling(plan: Plan, session: Session, console: Console) -> None:
-    """Measure and tell for each model that is left whether `compile: true` would pay."""
-    left = [(node.job.work, node.remaining_epochs * node.items) for node in plan.nodes.values()]
-    models = compilable(left, session.devices[0])
+    """Measure and print, for each model that is still to be trained, whether `compile: true` would save time."""
+    remaining = [(node.job.work, node.remaining_epochs * node.items) for node in plan.nodes.values()]
+    models = compilable_models(remaining, session.devices[0])
     if not models:
         console.print("nothing to compile: no training of a whole model is left that could be compiled and is not", soft_wrap=True)
     for stage, images in models:
         model = stage.settings.model
-        doing = f"measuring {model.name} at {model.image_size} pixels with and without torch.compile: this takes minutes"
-        console.print(doing, markup=False, highlight=False, soft_wrap=True)
-        measured = measure_compiling(stage, session.devices[0])
-        console.print(compiling_words(stage, measured, images), markup=False, highlight=False, soft_wrap=True)
+        message = f"measuring {model.name} at {model.image_size} pixels with and without torch.compile: this takes minutes"
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        measurement = measure_compiling(stage, session.devices[0])
+        console.print(describe_compiling(stage, measurement, images), markup=False, highlight=False, soft_wrap=True)

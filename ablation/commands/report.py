@@ -1,4 +1,4 @@
-"""`ablate report`: print it, write it, hold an earlier one against the store, or follow a run."""
+"""`ablate report`: print it, write it, compare an earlier one with the store, or follow a run."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ablation.tracking.store import Store
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What `ablate report` was asked for; `form` is None where the command does not say it."""
+    """The options of `ablate report`; `form`, the document's format, is None if not given."""
 
     form: str | None
     output: Path | None
@@ -28,7 +28,7 @@ class ReportOptions:
 
 
 def report_on(file: Path | None, profile: str | None, options: ReportOptions, *, check: Path | None, watching: bool) -> int:
-    """Print a study's report, write it into a folder, hold an earlier one against the store, or show the table as it fills."""
+    """Print a study's report, write it into a folder, compare an earlier one with the store, or show the table as it fills."""
     if check is not None and (watching or options.output is not None):
         raise ConfigError("--check", f"found it beside {'--watch' if watching else '--output'}; expected it alone, since it writes nothing")
     if watching:
@@ -44,20 +44,23 @@ def report_on(file: Path | None, profile: str | None, options: ReportOptions, *,
 
 
 def _check_report(file: Path | None, profile: str | None, path: Path, options: ReportOptions) -> int:
-    """Say on stderr whether the document still says what the store says; 1 where it does not.
+    """Print to stderr whether the document still agrees with the store; return 1 if not.
 
-    The study is the one that the document names, unless the command does.
+    The study is the one that the document names, unless the command line names one.
     """
     from ablation.report.documents.check import check, read
     from ablation.report.sections import Shown
 
     reference = str(options.reference) if options.reference else ""
     document = read(path, options.form, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference))
-    named = document.study if file is None and profile is None else None
-    recorded = Store.open(make=False).recorded(named) if named else open_recorded(file, profile)
-    count, diff = check(recorded, path, document)
-    if not count:
+    study_in_document = document.study if file is None and profile is None else None
+    recorded = Store.open(make=False).recorded(study_in_document) if study_in_document else open_recorded(file, profile)
+    num_differing, diff = check(recorded, path, document)
+    if not num_differing:
         print(f"{path} matches the store", file=sys.stderr)
         return DONE
-    print(f"{diff}\n{path} does not match the store: {count} {'line differs' if count == 1 else 'lines differ'}", file=sys.stderr)
+    print(
+        f"{diff}\n{path} does not match the store: {num_differing} {'line differs' if num_differing == 1 else 'lines differ'}",
+        file=sys.stderr,
+    )
     return FAILED

@@ -1,4 +1,4 @@
-"""The short table of a study, shown again whenever its record changes, until its run ends."""
+"""Watching a study: its short table is shown again whenever its record changes, until its run ends."""
 
 import contextlib
 import json
@@ -14,33 +14,33 @@ from rich.text import Text
 
 from ablation import report
 from ablation.errors import AblateError, ConfigError
-from ablation.tracking.store import Recorded as InStore
+from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
     from ablation.report.frames.tables import Recorded
 
 DONE = 0  # the exit status
-LOOK_EVERY = 2.0  # seconds between two looks at the store
+POLL_SECONDS = 2.0  # between two looks at the store
 
 
 class Options(Protocol):
-    """What a report takes."""
+    """The options of a report."""
 
     @property
     def form(self) -> str | None:
-        """The document's form; None is markdown."""
+        """The document's format; None means markdown."""
 
     @property
     def output(self) -> Path | None:
-        """The folder that it is written into; None: only the short table is shown."""
+        """The folder for the report; None shows only the short table."""
 
     @property
     def arms(self) -> Sequence[str]:
-        """Globs that choose what is shown."""
+        """Globs that select the arms."""
 
     @property
     def metric(self) -> str:
-        """The metric that differences are taken of."""
+        """The metric whose differences are tested."""
 
     @property
     def sort(self) -> str | None:
@@ -56,50 +56,50 @@ class Options(Protocol):
 
 
 def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
-    """Show the table, and with an output folder write the report, whenever the study changes; the exit status when its run has ended.
+    """Show the table whenever the study changes, and write the report if there is an output folder; the exit status when the run has ended.
 
-    Where nothing is recorded yet, it waits as long as something is being run here. Ctrl-C ends the watching, and nothing else.
+    If nothing is recorded yet, wait as long as something runs here. Ctrl-C ends the watching and nothing else.
     """
     console = Console()
-    shown = _Redrawn(console) if console.is_terminal else _Printed(console)
-    with contextlib.suppress(KeyboardInterrupt), shown:
-        recorded = _once_there(open_recorded)
-        last: int | None = None
+    view = _RedrawnTable(console) if console.is_terminal else _PrintedTable(console)
+    with contextlib.suppress(KeyboardInterrupt), view:
+        recorded = _wait_for_record(open_recorded)
+        shown_change: int | None = None
         while True:
-            is_running = is_held(Path("mlruns/locks") / f"{recorded.study}.lock")  # asked first, so that the last change is seen
-            changed, began = _changed(recorded), time.monotonic()
-            if changed != last:
-                recorded = open_recorded() if is_running or last is not None else recorded
-                last = changed
-                shown.table(_table(recorded, options))
+            is_running = is_locked(Path("mlruns/locks") / f"{recorded.study}.lock")  # checked first, so that the last change is not missed
+            last_change, began = _last_change(recorded), time.monotonic()
+            if last_change != shown_change:
+                recorded = open_recorded() if is_running or shown_change is not None else recorded
+                shown_change = last_change
+                view.table(_table(recorded, options))
                 if options.output is not None:
                     write(recorded, options)
-            shown.headline(_headline(recorded.study, is_running=is_running))
+            view.headline(_headline(recorded.study, is_running=is_running))
             if not is_running:
                 break
-            time.sleep(max(LOOK_EVERY, time.monotonic() - began))  # a long report is not written all the time
+            time.sleep(max(POLL_SECONDS, time.monotonic() - began))  # a report that takes long is not written all the time
     return DONE
 
 
-def _once_there(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
-    """The study's record, as soon as a run that has just begun has registered it."""
-    is_told = False
+def _wait_for_record(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
+    """The study's record, as soon as a run that has just started has registered it."""
+    is_announced = False
     while True:
         try:
             return open_recorded()
         except ConfigError:
             raise
         except AblateError as error:
-            if not any(is_held(path) for path in Path("mlruns/locks").glob("*.lock")):
+            if not any(is_locked(path) for path in Path("mlruns/locks").glob("*.lock")):
                 raise
-            if not is_told:
+            if not is_announced:
                 Console(stderr=True).print(f"waiting: {error}", markup=False, highlight=False, soft_wrap=True)
-                is_told = True
-        time.sleep(LOOK_EVERY)
+                is_announced = True
+        time.sleep(POLL_SECONDS)
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process holds that lock."""
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this lock."""
     if not path.exists():
         return False
     try:
@@ -109,9 +109,9 @@ def is_held(path: Path) -> bool:
         return True
 
 
-def _changed(recorded: "Recorded") -> int:
-    """When the record changed last; one that lies in no store stays as it is."""
-    return recorded.store.changed(recorded.study) if isinstance(recorded, InStore) else 0
+def _last_change(recorded: "Recorded") -> int:
+    """When the record last changed; 0 for one that is not in a store, which never changes."""
+    return recorded.store.changed(recorded.study) if isinstance(recorded, StoredRecord) else 0
 
 
 def _table(recorded: "Recorded", options: Options) -> str:
@@ -121,7 +121,7 @@ def _table(recorded: "Recorded", options: Options) -> str:
 
 
 def write(recorded: "Recorded", options: Options) -> str:
-    """The report as asked for: its text, and in the output folder, where there is one, its files."""
+    """Write the report's files into the output folder, if there is one; the report's text."""
     return report.write(
         recorded,
         options.form or "markdown",
@@ -135,23 +135,23 @@ def write(recorded: "Recorded", options: Options) -> str:
 
 
 def _headline(study: str, *, is_running: bool) -> str:
-    """How the run stands, as it says itself beside the store."""
+    """The progress of the run, from the status file that it writes beside the store."""
     try:
-        about = json.loads((Path("mlruns/status") / f"{study}.json").read_text(encoding="utf-8"))
+        status = json.loads((Path("mlruns/status") / f"{study}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        about = {}
+        status = {}
     state = "running" if is_running else "not running"
-    return " · ".join(filter(None, [f"{study}: {state}", about.get("headline", "") if is_running else ""]))
+    return " · ".join(filter(None, [f"{study}: {state}", status.get("headline", "") if is_running else ""]))
 
 
-class _Redrawn:
-    """In a terminal: the table and the headline above it, drawn anew in their place."""
+class _RedrawnTable:
+    """In a terminal: the headline and the table are redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self.live = Live(console=console, auto_refresh=False)
         self.parts = [Text("", style="bold"), Text("")]
 
-    def __enter__(self) -> "_Redrawn":
+    def __enter__(self) -> "_RedrawnTable":
         self.live.start()
         return self
 
@@ -163,29 +163,29 @@ class _Redrawn:
         self.parts[1] = Text(text, no_wrap=True, overflow="ellipsis")
 
     def headline(self, text: str) -> None:
-        """Show this above it."""
+        """Show this headline above the table."""
         self.parts[0] = Text(text, style="bold")
         self.live.update(Group(*self.parts), refresh=True)
 
 
-class _Printed:
-    """Elsewhere: the table once per change, under the headline of that moment."""
+class _PrintedTable:
+    """Elsewhere: the table is printed once per change, under the headline of that moment."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.waiting = console, ""
 
-    def __enter__(self) -> "_Printed":
+    def __enter__(self) -> "_PrintedTable":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to leave."""
+        """Nothing to clean up."""
 
     def table(self, text: str) -> None:
         """Print this table with the next headline."""
         self.waiting = text
 
     def headline(self, text: str) -> None:
-        """Print it where a table waits for it."""
+        """Print this headline and the waiting table, if there is one."""
         if self.waiting:
             self.console.out(f"{text}\n\n{self.waiting}\n", highlight=False)
             self.waiting = ""

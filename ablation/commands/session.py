@@ -1,4 +1,4 @@
-"""A study that a command works on: resolved, with its store, its folders and its devices."""
+"""The study that a command works on: resolved, with its folders and devices."""
 
 import json
 import time
@@ -24,7 +24,7 @@ from ablation.training.devices import device_name, devices, num_cores
 
 
 class Session:
-    """A study, resolved, with its store and folders."""
+    """A resolved study with its folders and devices, and the selection of arms and seeds."""
 
     def __init__(self, options: Options, console: Console, root: Path | None = None) -> None:
         self.options, self.console = options, console
@@ -40,25 +40,25 @@ class Session:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
         self.workspace = Workspace((root or Path("mlruns")).resolve())
         self.task = load_task(self.study.task)
-        self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._decoding)
+        self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
     @property
     def jobs_per_device(self) -> int:
-        """How many runs share a device: --jobs, else as many as there are cores on a CPU, and one elsewhere, to begin with."""
+        """How many runs share a device at the start: --jobs if given, else as many as cores on a CPU, and one on a GPU."""
         if self.options.jobs:
             return self.options.jobs
         return num_cores() if self.devices[0].type == "cpu" else 1
 
     @cached_property
     def packing(self) -> Packing | None:
-        """What finds out how many runs share a GPU, where the user did not say."""
-        is_open = self.devices[0].type == "cuda" and not self.options.jobs
-        return Packing(max(1, num_cores() // len(self.devices))) if is_open else None
+        """Finds out how many runs can share a GPU; None if the user said it, or on a CPU."""
+        can_adapt = self.devices[0].type == "cuda" and not self.options.jobs
+        return Packing(max(1, num_cores() // len(self.devices))) if can_adapt else None
 
     @property
     def num_slots(self) -> int:
-        """How many runs go at once, to begin with."""
+        """How many runs train at once at the start."""
         return self.jobs_per_device * len(self.devices)
 
     @property
@@ -67,88 +67,88 @@ class Session:
         return [arm for arm in self.study.arms if arm.name in self.selected]
 
     def check(self) -> None:
-        """Find before anything else what would stop a run at its start; the data are decoded here."""
+        """Raise AblateError now for what would otherwise stop a run at its start; decodes the data."""
         self.preparation.check(self.arms, self.seeds)
 
-    def plan(self, known: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
-        """The plan, given the study's runs in the store; with `probe`, models whose speed is unknown are timed for a moment."""
+    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
+        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly."""
         return make_plan(
             self.study,
             self.seeds,
             self.selected,
             self.preparation.planner,
-            self.workspace.recorded_state(self._as_forced(known), self.task),
+            self.workspace.recorded_state(self._with_forced(known_runs), self.task),
             other_seeds=self.study.seeds,
             rerun=self.options.rerun,
-            seconds_per_item=self._probed if probe else self._measured,
+            seconds_per_item=self._probed_seconds if probe else self._measured_seconds,
         )
 
-    def _measured(self, step: Step) -> float:
-        """Seconds per item of a step where past runs were measured, else 0."""
+    def _measured_seconds(self, step: Step) -> float:
+        """Seconds per item of a step as measured in past runs, or 0 if there are none."""
         if self._speeds is None:
             self._speeds = read_speeds(self.workspace.speeds)
         return self._speeds.get(step.kind, 0.0)
 
-    def _probed(self, step: Step) -> float:
-        """The same, else by a short probe."""
-        return self._measured(step) or self.preparation.seconds_per_item(step)
+    def _probed_seconds(self, step: Step) -> float:
+        """Seconds per item as measured in past runs, or else by a short probe."""
+        return self._measured_seconds(step) or self.preparation.seconds_per_item(step)
 
-    def _as_forced(self, known: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The study's runs in the store, those that are still to be forced not FINISHED; all as they are with --rerun keep."""
-        since = {} if self.options.rerun == "keep" else _read_forced(self.forced)
+    def _with_forced(self, known_runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The study's runs in the store; those that --rerun force still has to run again are FORCED, unless --rerun is keep."""
+        forced_at = {} if self.options.rerun == "keep" else _read_forced(self.forced)
         return [
-            {**run, "status": "FORCED"} if self._is_forced(run, since.get(_forced_name(*_run_of(run)), 0)) else run
-            for run in known
+            {**run, "status": "FORCED"} if self._is_forced(run, forced_at.get(_forced_key(*_run_identity(run)), 0)) else run
+            for run in known_runs
             if run["tags"].get("ablation.kind") == "run"
         ]
 
-    def _is_forced(self, run: Mapping[str, Any], since: int) -> bool:
-        arm, seed, _ = _run_of(run)
-        return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < since
+    def _is_forced(self, run: Mapping[str, Any], forced_at: int) -> bool:
+        arm, seed, _ = _run_identity(run)
+        return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < forced_at
 
     @property
     def forced(self) -> Path:
-        """The file that says since when which runs are to be done again."""
+        """The file with the runs to be run again, and when that was asked for."""
         return self.workspace.root / "forced" / f"{self.study.name}.json"
 
     def force(self, plan: Plan) -> None:
-        """Forget what is to be done again, for good: whatever ends the command, the same without --rerun force goes on with it.
+        """Discard what is to be run again, for good: if the command is stopped, the same one without --rerun force continues.
 
-        Raises AblateError while another study runs in the same folder, which may share what would be deleted.
+        Raises AblateError while another study, which may share what would be deleted, runs in the same folder.
         """
-        with self.workspace.held_off(but=self.study.name) as running:
-            if running:
-                what = f"--rerun force would delete trainings that {', '.join(running)}, which runs now, may share"
-                raise AblateError(f"{what}; nothing was deleted: give the command again when that has ended")
+        with self.workspace.held_off(but=self.study.name) as running_studies:
+            if running_studies:
+                reason = f"--rerun force would delete trainings that {', '.join(running_studies)}, which runs now, may share"
+                raise AblateError(f"{reason}; nothing was deleted; run the command again when that has ended")
             self._force(plan)
 
     def _force(self, plan: Plan) -> None:
         now = int(time.time() * 1000)
-        noted = _read_forced(self.forced) | {_forced_name(run.arm, run.seed, run.content): now for run in plan.waiting}
-        write_json(self.forced, noted)
+        forced_at = _read_forced(self.forced) | {_forced_key(run.arm, run.seed, run.content): now for run in plan.waiting}
+        write_json(self.forced, forced_at)
         self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
-    def _decoding(self, what: str, done: int, total: int) -> None:
+    def _print_decoding(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             self.console.print(f"{what}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{what}: {total:,} images{'' if done else ' to do'}", highlight=False)
 
 
-def _run_of(run: Mapping[str, Any]) -> tuple[str, int, str]:
-    """The arm, seed and content of a run in the store."""
+def _run_identity(run: Mapping[str, Any]) -> tuple[str, int, str]:
+    """The (arm, seed, content) of a run in the store."""
     tags = run["tags"]
     return tags["ablation.arm"], int(tags["ablation.seed"]), tags.get("ablation.content", "")
 
 
-def _forced_name(arm: str, seed: int, content: str) -> str:
+def _forced_key(arm: str, seed: int, content: str) -> str:
     return f"{arm} {seed} {content}"
 
 
 def _read_forced(path: Path) -> dict[str, int]:
-    """When runs were forced, in milliseconds, by name; none where none were."""
+    """key of a run -> when it was forced, in milliseconds; empty if none was."""
     try:
-        return {str(name): int(since) for name, since in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {str(key): int(milliseconds) for key, milliseconds in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 

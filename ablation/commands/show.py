@@ -1,4 +1,4 @@
-"""`ablate show` and `ablate compare`: one arm in full, or two beside one another."""
+"""`ablate show` and `ablate compare`: one arm in full, or two side by side."""
 
 from pathlib import Path
 
@@ -29,18 +29,18 @@ def show(options: Options, name: str) -> int:
     return DONE
 
 
-def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
-    """Print two arms beside one another: settings, results, classes, test images, runs."""
+def compare(arm: str, other_arm: str, file: Path | None, profile: str | None, metric: str) -> int:
+    """Print two arms side by side: settings, results, classes, test images and runs."""
     from tabulate import tabulate
 
     from ablation.report.documents import comparing
 
     recorded = open_recorded(file, profile)
-    parts = comparing.compare(recorded, arm, other, metric)
-    title = Console(highlight=False, markup=False, soft_wrap=True)
-    title.print(f"{recorded.study}: {arm} against {other}", style="bold")
+    parts = comparing.compare(recorded, arm, other_arm, metric)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{recorded.study}: {arm} against {other_arm}", style="bold")
     for part in parts:
-        title.print(f"\n{part.title}", style="bold")
+        console.print(f"\n{part.title}", style="bold")
         if part.rows:
             print(tabulate(part.rows, part.columns, tablefmt="simple", disable_numparse=True))
         for note in part.notes:

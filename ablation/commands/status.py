@@ -1,4 +1,4 @@
-"""`ablate status` and `ablate log`: how the matrix stands, and one run's epochs."""
+"""`ablate status` and `ablate log`: the progress of studies, and the epochs of one run."""
 
 import contextlib
 import json
@@ -11,67 +11,67 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
 from ablation.commands.recorded import open_recorded
-from ablation.commands.report_watch import is_held
+from ablation.commands.report_watch import is_locked
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.running.progress import curve_words, epoch_words
-from ablation.tracking.store import Point, Recorded
+from ablation.tracking.recorded import Point, Recorded
 
 if TYPE_CHECKING:
     from ablation.report.frames import tables
 
 
 def status(*, follow: bool) -> int:
-    """Print how every study that is being run, or was run last, stands."""
+    """Print the progress of every study that is running, or of the one that was run last."""
     console = Console()
     while True:
-        found = sorted(Path("mlruns/status").glob("*.json"), key=lambda path: -path.stat().st_mtime)
-        if not found:
+        status_files = sorted(Path("mlruns/status").glob("*.json"), key=lambda path: -path.stat().st_mtime)
+        if not status_files:
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
-        alive = [path for path in found if is_held(Path("mlruns/locks") / f"{path.stem}.lock")]
-        for path in alive or found[:1]:
-            console.print(_status_text(path, is_alive=path in alive), markup=False, highlight=False)
-        if not (follow and alive):
+        running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock")]
+        for path in running_files or status_files[:1]:
+            console.print(_status_text(path, is_running=path in running_files), markup=False, highlight=False)
+        if not (follow and running_files):
             return DONE
         time.sleep(2)
 
 
-def _status_text(path: Path, *, is_alive: bool) -> str:
-    about = json.loads(path.read_text(encoding="utf-8"))
-    state = "running" if is_alive else "not running"
-    lines = [f"{path.stem}: {state} (pid {about['pid']}) · {about.get('headline', 'starting')}"]
-    for row in about.get("running", []) if is_alive else []:
+def _status_text(path: Path, *, is_running: bool) -> str:
+    status = json.loads(path.read_text(encoding="utf-8"))
+    state = "running" if is_running else "not running"
+    lines = [f"{path.stem}: {state} (pid {status['pid']}) · {status.get('headline', 'starting')}"]
+    for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row['shown'])}")
-    lines += [f"  failed: {text}" for text in about.get("failed", [])]
+    lines += [f"  failed: {text}" for text in status.get("failed", [])]
     return "\n".join(lines)
 
 
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
-    """Print what is known of one run: its state, its epochs, and why it failed."""
+    """Print one run's state, its epochs, and why it failed."""
     recorded = open_recorded(file, profile)
     name = recorded.study
     planned = next((run for run in recorded.plan["runs"] if (run["arm"], run["seed"]) == (arm, seed)), None)
     if planned is None:
-        arms = [one["name"] for one in recorded.plan["arms"]]
+        arms = [planned_arm["name"] for planned_arm in recorded.plan["arms"]]
         if arm not in arms:
             raise unknown_name("ARM", "arm", arm, arms)
         raise ConfigError("SEED", f"found {seed}; the newest plan of {name} has {', '.join(map(str, recorded.plan['seeds']))}")
     rows = recorded.runs
-    found = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
-    print(f"{name}: {arm} seed {seed}: {found[0]['status'].lower() if found else planned['state']} (key {planned['key'][:8]})")
-    points = _points(recorded, found[0]["run_id"]) if found else []
+    run_rows = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
+    print(f"{name}: {arm} seed {seed}: {run_rows[0]['status'].lower() if run_rows else planned['state']} (key {planned['key'][:8]})")
+    points = _points(recorded, run_rows[0]["run_id"]) if run_rows else []
     for step in sorted({point.step for point in points}):
         print(_epoch_text({point.name: point for point in points if point.step == step}, step))
     if not points:
         print("no epoch is recorded yet (ablate status shows what is under way)")
-    if found and found[0]["reason"]:
-        print(f"reason: {found[0]['reason']}")
+    if run_rows and run_rows[0]["reason"]:
+        print(f"reason: {run_rows[0]['reason']}")
         with contextlib.suppress(AblateError):
-            print(recorded.artifact(found[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
+            print(recorded.artifact(run_rows[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
     return DONE
 
 
 def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
-    """A run's curves with their times."""
+    """The points of a run's curves, with their times."""
     from ablation.report.frames.packed import Packed
 
     if isinstance(recorded, Recorded):
@@ -82,7 +82,7 @@ def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
 
 
 def _epoch_text(points: Mapping[str, Point], step: int) -> str:
-    """One epoch's line: when it ended, loss, learning rate, and what was watched."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
+    """One epoch as a line: when it ended, its loss, its learning rate, and its other curves."""
+    ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
     values = "".join(f"  {name.removeprefix('train/')} {point.value:.4g}" for name, point in sorted(points.items()))
-    return f"{when}  epoch {step + 1:>3}{values}"
+    return f"{ended}  epoch {step + 1:>3}{values}"

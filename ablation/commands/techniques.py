@@ -1,4 +1,4 @@
-"""`ablate techniques`, `check-technique` and `schema`: what a file may say, and whether one's own technique keeps its family's contract."""
+"""`ablate techniques`, `check-technique` and `schema`: what a file may contain, and whether a technique fulfils its contract."""
 
 import json
 import sys
@@ -12,20 +12,20 @@ from ablation.techniques.technique import allow_code
 
 
 def techniques(name: str | None, *, as_page: bool) -> int:
-    """Print what there is to know of a technique, of a family, or of all of them."""
-    sys.stdout.write(catalogue.markdown() if as_page else catalogue.terminal(name) if name else catalogue.overview())
+    """Print the description of a technique or of a family, or a list of all of them."""
+    sys.stdout.write(catalogue.markdown_page() if as_page else catalogue.terminal_text(name) if name else catalogue.overview())
     return DONE
 
 
 def check_technique(family: str, technique: str, *, with_code: bool) -> int:
-    """Print how a technique fares with its family's contract; 1 where it breaks it."""
+    """Print whether a technique fulfils its family's contract; return 1 if not."""
     from ablation.techniques import contracts
 
     if with_code:
         allow_code()
     results = list(contracts.check(catalogue.family_of(family), parse(technique, "TECHNIQUE")))
     print(contracts.report(results))
-    return DONE if all(one.passed for one in results) else FAILED
+    return DONE if all(result.passed for result in results) else FAILED
 
 
 def schema() -> int:

@@ -1,4 +1,4 @@
-"""`ablate ui`: MLflow's own page over the store."""
+"""`ablate ui`: MLflow's own UI on the store."""
 
 import importlib.util
 import os
@@ -10,20 +10,21 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
 from ablation.errors import AblateError
-from ablation.tracking.store import Store, without_secrets
+from ablation.tracking.messages import without_secrets
+from ablation.tracking.store import Store
 
 ARMS_VIEW = "&viewStateShareKey=arms"  # the view that the recorder prepares: one row per arm
 
 
 def _reach(host: str) -> str:
-    """Who can open a page that is served at this address, in words."""
+    """Who can open a page that is served on this host, in words."""
     if host == "localhost" or host.startswith("127.") or host == "::1":
         return f"on {host}, for this machine only"
     return f"on {host}: whoever reaches that address can read and change the store, since no password is asked for"
 
 
 def ui(host: str, port: int) -> int:
-    """Serve MLflow's UI over the store, on this machine only unless told otherwise."""
+    """Serve MLflow's UI on the store."""
     store = Store.open()
     if store.is_remote:
         print(f"the store is a server; its UI is at {without_secrets(store.uri)}")
@@ -33,18 +34,22 @@ def ui(host: str, port: int) -> int:
     console = Console(stderr=True)
     console.print(f"MLflow's UI, {_reach(host)}; Ctrl-C ends it. Studies:", highlight=False, soft_wrap=True)
     for name, _ in store.studies():
-        page = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs?workflowType=machine_learning"
-        for what, link in (("every run", page), ("arms", f"{page}{ARMS_VIEW}"), ("charts", f"{page}{ARMS_VIEW}&compareRunsMode=CHART")):
-            console.print(f"  {name}: {what:<9} {link}", highlight=False, soft_wrap=True)
+        experiment_url = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs?workflowType=machine_learning"
+        for view, url in (
+            ("every run", experiment_url),
+            ("arms", f"{experiment_url}{ARMS_VIEW}"),
+            ("charts", f"{experiment_url}{ARMS_VIEW}&compareRunsMode=CHART"),
+        ):
+            console.print(f"  {name}: {view:<9} {url}", highlight=False, soft_wrap=True)
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--workers", "1"]
     command += ["--host", host, "--port", str(port), "--default-artifact-root", str(store.root / "artifacts")]
     with subprocess.Popen(command, env=environment) as server:
-        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        previous_handler = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
             return server.wait()
         except KeyboardInterrupt:
             server.terminate()
             return DONE
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, previous_handler)

@@ -1,4 +1,4 @@
-"""Images and labels: the sources, the decoded cache, and the split of a seed. How images are augmented, `techniques` has."""
+"""Images and labels: the sources, the cache of decoded images, and the split of a seed. Augmentations are in `techniques`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

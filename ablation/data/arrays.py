@@ -1,4 +1,4 @@
-"""Arrays in an .npz file, known by their headers and read a few rows at a time; nothing is ever unpickled."""
+"""Reading arrays from an .npz file: names, headers, and values a few rows at a time. Nothing is ever unpickled."""
 
 import lzma
 import math
@@ -16,77 +16,77 @@ from numpy.lib import format as npy
 from ablation.errors import DataError
 
 BLOCK_BYTES = 2**22
-# What zipfile and NumPy raise on foreign bytes; a header is read as Python's tokens.
-DAMAGE = (
+# What zipfile and NumPy raise on files that are damaged or in another format. NumPy parses a header with tokenize.
+READ_ERRORS = (
     *(BadZipFile, zlib.error, lzma.LZMAError, EOFError),
     *(ValueError, TypeError, NotImplementedError, RuntimeError, tokenize.TokenError),
 )
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an array is, without its values."""
+    """Everything about an array but its values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_fortran: bool
 
 
-def names(file: Path) -> list[str]:
-    """The names of the file's arrays."""
+def array_names(file: Path) -> list[str]:
+    """The names of the arrays in the file."""
     if not file.is_file():
         raise DataError(f"found no file {str(file)!r}; expected an .npz file with the arrays train_images and train_labels")
     try:
         with ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except DAMAGE as error:
-        raise DataError(f"{str(file)!r} is no whole .npz file: {error}") from None
+    except READ_ERRORS as error:
+        raise DataError(f"{str(file)!r} is not a complete .npz file: {error}") from None
 
 
-def header(file: Path, name: str) -> Header:
-    """What the array is; one of Python objects, or with fewer values than it says, is told."""
+def read_header(file: Path, name: str) -> Header:
+    """The header of an array; raises DataError if the array holds Python objects, or more or fewer bytes than the header says."""
     member = f"{name}.npy"
     try:
         with ZipFile(file) as archive, archive.open(member) as stream:
-            found = _header(stream)
+            header = _parse_header(stream)
             size = archive.getinfo(member).file_size - stream.tell()
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise DataError(f"the array {name!r} in {str(file)!r} cannot be read: {error}") from None
-    if found.dtype.hasobject:
+    if header.dtype.hasobject:
         raise DataError(f"the array {name!r} in {str(file)!r} holds pickled Python objects, which are never read; expected numbers")
-    if size != math.prod(found.shape) * found.dtype.itemsize:
+    if size != math.prod(header.shape) * header.dtype.itemsize:
         raise DataError(f"the array {name!r} in {str(file)!r} does not have the length that it says")
-    return found
+    return header
 
 
-def _header(stream: IO[bytes]) -> Header:
+def _parse_header(stream: IO[bytes]) -> Header:
     version = npy.read_magic(stream)
-    if version not in HEADERS:
+    if version not in HEADER_READERS:
         raise ValueError(f"an array in version {version} of its format, which plain numbers never have")
-    shape, is_fortran, dtype = HEADERS[version](stream)
+    shape, is_fortran, dtype = HEADER_READERS[version](stream)
     return Header(shape, dtype, is_fortran)
 
 
-def values(file: Path, name: str) -> np.ndarray:
-    """A whole array, for those that are small."""
+def read_array(file: Path, name: str) -> np.ndarray:
+    """A whole array; for small ones."""
     try:
         with ZipFile(file) as archive, archive.open(f"{name}.npy") as stream:
             return np.asarray(npy.read_array(stream, allow_pickle=False))
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise DataError(f"the array {name!r} in {str(file)!r} cannot be read: {error}") from None
 
 
-def rows(file: Path, name: str) -> Iterator[np.ndarray]:
-    """The array's rows one by one, a few megabytes in memory at a time; the whole where columns come first."""
+def read_rows(file: Path, name: str) -> Iterator[np.ndarray]:
+    """The rows of an array one by one, a few megabytes in memory at a time; all of it if it is stored in Fortran order."""
     with ZipFile(file) as archive, archive.open(f"{name}.npy") as stream:
-        found = _header(stream)
-        if found.is_fortran:
-            yield from np.frombuffer(stream.read(), found.dtype).reshape(found.shape, order="F")
+        header = _parse_header(stream)
+        if header.is_fortran:
+            yield from np.frombuffer(stream.read(), header.dtype).reshape(header.shape, order="F")
             return
-        num_rows, *shape = found.shape
-        bytes_per_row = math.prod(shape) * found.dtype.itemsize
+        num_rows, *shape = header.shape
+        bytes_per_row = math.prod(shape) * header.dtype.itemsize
         per_block = max(1, BLOCK_BYTES // bytes_per_row)
         for first in range(0, num_rows, per_block):
             block = stream.read(min(per_block, num_rows - first) * bytes_per_row)
-            yield from np.frombuffer(block, found.dtype).reshape(-1, *shape)
+            yield from np.frombuffer(block, header.dtype).reshape(-1, *shape)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as they are found: python batches, parquet shards, class folders, or a download."""
+"""CIFAR-10 and CIFAR-100 from Python batches, parquet shards or class folders, or downloaded."""
 
 # N images, H height, W width, C channels
 
@@ -23,8 +23,8 @@ import numpy as np
 from filelock import FileLock
 
 from ablation.data.decoding import ShardRows
-from ablation.data.files import image_files, tree
-from ablation.data.found import TEST, TRAIN, Contents, Found
+from ablation.data.files import source_of_entries, tree_entries
+from ablation.data.found import TEST, TRAIN, Contents, SourceFiles
 from ablation.errors import DataError
 
 SIZE = 32
@@ -44,8 +44,8 @@ CIFAR100_CLASSES = (
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What tells CIFAR-10 from CIFAR-100."""
+class Variant:
+    """What differs between CIFAR-10 and CIFAR-100."""
 
     title: str
     name: str
@@ -57,11 +57,11 @@ class Kind:
 
     @property
     def archive(self) -> str:
-        """The file that the authors publish."""
+        """The name of the archive that the authors publish."""
         return f"{self.title.lower()}-python.tar.gz"
 
 
-CIFAR10 = Kind(
+CIFAR10 = Variant(
     title="CIFAR-10",
     name="cifar10",
     classes=tuple(CIFAR10_CLASSES.split()),
@@ -79,7 +79,7 @@ CIFAR10 = Kind(
     batch_labels="labels",
     shard_labels=("label",),
 )
-CIFAR100 = Kind(
+CIFAR100 = Variant(
     title="CIFAR-100",
     name="cifar100",
     classes=tuple(CIFAR100_CLASSES.split()),
@@ -92,75 +92,75 @@ CIFAR100 = Kind(
 )
 
 
-def find(kind: Kind, root: Path) -> Found:
-    """What `root` has of this data set, the original python batches first; downloaded when there is nothing."""
-    for found in _present(kind, root):
-        return found
-    download(kind, root)
-    return next(_present(kind, root))
+def find(variant: Variant, root: Path) -> SourceFiles:
+    """The files of this data set in `root`, the original Python batches first; downloaded if there are none."""
+    for files in _find_local(variant, root):
+        return files
+    download(variant, root)
+    return next(_find_local(variant, root))
 
 
-def _present(kind: Kind, root: Path) -> Iterator[Found]:
-    yield from _batch_folder(kind, root)
-    yield from _archive(kind, root)
-    yield from _shards(kind, root)
-    yield from _class_folders(kind, root)
+def _find_local(variant: Variant, root: Path) -> Iterator[SourceFiles]:
+    yield from _find_batches(variant, root)
+    yield from _find_archive(variant, root)
+    yield from _find_shards(variant, root)
+    yield from _find_class_folders(variant, root)
 
 
 # --- python batches
 
 
-def _batch_folder(kind: Kind, root: Path) -> Iterator[Found]:
-    names = list(kind.batches)
-    for folder in (root / kind.folder, root):
+def _find_batches(variant: Variant, root: Path) -> Iterator[SourceFiles]:
+    names = list(variant.batches)
+    for folder in (root / variant.folder, root):
         files = {name: folder / name for name in names if (folder / name).is_file()}
         if files:
-            _all_there(folder, names, files)
-            yield Found(SIZE, tuple(files.items()), partial(_read_batches, kind, partial(_bytes, files)))
+            _check_complete(folder, names, files)
+            yield SourceFiles(SIZE, tuple(files.items()), partial(_read_batches, variant, partial(_read_files, files)))
             return
 
 
-def _bytes(files: Mapping[str, Path]) -> dict[str, bytes]:
+def _read_files(files: Mapping[str, Path]) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items()}
 
 
-def _archive(kind: Kind, root: Path) -> Iterator[Found]:
-    path = root / kind.archive
+def _find_archive(variant: Variant, root: Path) -> Iterator[SourceFiles]:
+    path = root / variant.archive
     if path.is_file():
-        yield Found(SIZE, ((path.name, path),), partial(_read_batches, kind, partial(_unpacked, kind, path)))
+        yield SourceFiles(SIZE, ((path.name, path),), partial(_read_batches, variant, partial(_read_archive, variant, path)))
 
 
-def _unpacked(kind: Kind, path: Path) -> dict[str, bytes]:
-    """The archive's batches, straight from it: nothing is extracted that could be left half-written."""
+def _read_archive(variant: Variant, path: Path) -> dict[str, bytes]:
+    """The batches, read from the archive in memory: an extracted file could be left half-written."""
     try:
         with tarfile.open(path) as archive:
             members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
-            files = {name: cast(Any, archive.extractfile(members[name])).read() for name in kind.batches if name in members}
+            files = {name: cast(Any, archive.extractfile(members[name])).read() for name in variant.batches if name in members}
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{str(path)!r} is damaged ({error}); delete it to have it downloaded again") from None
-    _all_there(path, kind.batches, files)
+    _check_complete(path, variant.batches, files)
     return files
 
 
-def _all_there(place: Path, expected: Sequence[str] | Mapping[str, object], files: Mapping[str, object]) -> None:
+def _check_complete(path: Path, expected: Sequence[str] | Mapping[str, object], files: Mapping[str, object]) -> None:
     missing = [name for name in expected if name not in files]
     if missing:
-        raise DataError(f"{str(place)!r} lacks {', '.join(missing)}; expected {', '.join(expected)}")
+        raise DataError(f"{str(path)!r} lacks {', '.join(missing)}; expected {', '.join(expected)}")
 
 
-def _read_batches(kind: Kind, load: Callable[[], Mapping[str, bytes]]) -> Contents:
+def _read_batches(variant: Variant, load: Callable[[], Mapping[str, bytes]]) -> Contents:
     files = load()
     parts = []
-    for name, (checksum, split) in kind.batches.items():
+    for name, (checksum, split) in variant.batches.items():
         batch = _read_batch(name, files[name], checksum)
-        parts.append((_pixels(batch["data"]), batch[kind.batch_labels], batch["filenames"], split))
+        parts.append((_pixels(batch["data"]), batch[variant.batch_labels], batch["filenames"], split))
     labels_N = np.concatenate([np.asarray(labels, dtype=np.int64) for _, labels, _, _ in parts])
     return Contents(
         images=np.concatenate([images_NHWC for images_NHWC, _, _, _ in parts]),
         labels_N=labels_N,
         split_N=np.concatenate([np.full(len(labels), split, dtype=np.int8) for _, labels, _, split in parts]),
         group_N=np.arange(len(labels_N)),
-        classes=kind.classes,
+        classes=variant.classes,
         names=[str(name) for _, _, names, _ in parts for name in names],
     )
 
@@ -170,7 +170,7 @@ def _pixels(planes: np.ndarray) -> np.ndarray:
 
 
 def _read_batch(name: str, content: bytes, checksum: str) -> dict[str, Any]:
-    """A batch file unpickled, once it is known to be the published one."""
+    """The content of a batch file, unpickled only if its checksum is that of the published file."""
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksum:
         raise DataError(f"{name} is not the published file (its MD5 checksum is not {checksum}); delete it to have it downloaded again")
     try:
@@ -179,18 +179,18 @@ def _read_batch(name: str, content: bytes, checksum: str) -> dict[str, Any]:
         raise DataError(f"{name} is not read: {error}") from None
 
 
-def _dtype(kind: str, align: object = False, copy: object = False) -> np.dtype[Any]:
-    """The dtype; the published files give the flags as numbers, which NumPy no longer takes."""
-    return np.dtype(kind, align=bool(align), copy=bool(copy))
+def _dtype(code: str, align: object = False, copy: object = False) -> np.dtype[Any]:
+    """The dtype. The published files give the flags as numbers, which NumPy no longer takes."""
+    return np.dtype(code, align=bool(align), copy=bool(copy))
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that makes arrays, dtypes and plain values, and refuses everything else."""
+    """An unpickler that builds arrays, dtypes and plain values, and refuses everything else."""
 
     _reconstruct = staticmethod(np.empty(0).__reduce__()[0])  # type: ignore[arg-type]
 
     def find_class(self, module: str, name: str) -> Any:
-        """The maker of arrays or dtypes, under the names that old and new NumPy give them."""
+        """The function that builds an array or a dtype, under its name in old and new NumPy."""
         if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}:
             return self._reconstruct
         if (module, name) == ("numpy", "ndarray"):
@@ -203,30 +203,32 @@ class ArrayUnpickler(pickle.Unpickler):
 # --- parquet shards
 
 
-def _shards(kind: Kind, root: Path) -> Iterator[Found]:
-    for folder in (root, root / "data", root / "plain_text", root / kind.name):
+def _find_shards(variant: Variant, root: Path) -> Iterator[SourceFiles]:
+    for folder in (root, root / "data", root / "plain_text", root / variant.name):
         train, test = _shard_paths(folder, "train"), _shard_paths(folder, "test")
         if train or test:
             if not (train and test):
                 raise DataError(f"{str(folder)!r} has {len(train)} training and {len(test)} test shards; expected some of both")
             shards = ((TRAIN, train), (TEST, test))
-            yield Found(SIZE, tuple((path.name, path) for _, paths in shards for path in paths), partial(_read_shards, kind, shards))
+            yield SourceFiles(
+                SIZE, tuple((path.name, path) for _, paths in shards for path in paths), partial(_read_shards, variant, shards)
+            )
             return
 
 
 def _shard_paths(folder: Path, split: str) -> list[Path]:
-    """The split's shards in their order, all of those that their names count."""
+    """The split's shards in order; raises DataError if there are not as many as their names say."""
     paths = sorted(folder.glob(f"{split}-*.parquet"))
-    counted = [match for match in (re.fullmatch(rf"{split}-\d+-of-(\d+)(-\w+)?\.parquet", path.name) for path in paths) if match]
-    if counted and len(paths) != int(counted[0][1]):
-        found = ", ".join(path.name for path in paths)
-        raise DataError(f"{str(folder)!r} has {len(paths)} {split} shards, {found}; expected {int(counted[0][1])}")
+    numbered = [match for match in (re.fullmatch(rf"{split}-\d+-of-(\d+)(-\w+)?\.parquet", path.name) for path in paths) if match]
+    if numbered and len(paths) != int(numbered[0][1]):
+        names = ", ".join(path.name for path in paths)
+        raise DataError(f"{str(folder)!r} has {len(paths)} {split} shards, {names}; expected {int(numbered[0][1])}")
     return paths
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard's facts: all but its images."""
+    """Everything in a shard but its images."""
 
     path: Path
     split: int
@@ -237,8 +239,8 @@ class Shard:
     classes: tuple[str, ...]
 
 
-def _read_shards(kind: Kind, shards: Sequence[tuple[int, Sequence[Path]]]) -> Contents:
-    parts = [_read_shard(kind, path, split) for split, paths in shards for path in paths]
+def _read_shards(variant: Variant, shards: Sequence[tuple[int, Sequence[Path]]]) -> Contents:
+    parts = [_read_shard(variant, path, split) for split, paths in shards for path in paths]
     for part in parts:
         if part.classes != parts[0].classes:
             raise DataError(f"{part.path.name} and {parts[0].path.name} name different classes; expected the same in every shard")
@@ -250,32 +252,32 @@ def _read_shards(kind: Kind, shards: Sequence[tuple[int, Sequence[Path]]]) -> Co
         group_N=np.arange(len(labels_N)),
         classes=parts[0].classes,
         names=[name for part in parts for name in part.names],
-        original_order=False,  # the hub's shards follow the archive's order of files, others are shuffled; nothing in them tells
+        original_order=False,  # the hub's shards keep the order of the archive, others are shuffled, and nothing in them says which
     )
 
 
-def _read_shard(kind: Kind, path: Path, split: int) -> Shard:
+def _read_shard(variant: Variant, path: Path, split: int) -> Shard:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as shard:
             columns = shard.schema_arrow.names
-            image, label = _column(path, columns, IMAGE_COLUMNS), _column(path, columns, kind.shard_labels)
-            facts = shard.read(columns=[f"{image}.path", label])
+            image, label = _find_column(path, columns, IMAGE_COLUMNS), _find_column(path, columns, variant.shard_labels)
+            table = shard.read(columns=[f"{image}.path", label])
             row_groups = tuple(shard.metadata.row_group(g).num_rows for g in range(shard.num_row_groups))
-            classes = _class_names(shard.schema_arrow.metadata or {}, label) or kind.classes
+            classes = _hub_class_names(shard.schema_arrow.metadata or {}, label) or variant.classes
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{str(path)!r} is no whole parquet file: {error}") from None
-    if len(classes) != len(kind.classes):
-        raise DataError(f"{str(path)!r} has {len(classes)} classes; expected the {len(kind.classes)} of {kind.title}")
-    labels_N = _shard_labels(path, label, facts.column(label).to_pylist())
-    named = [(row or {}).get("path") for row in facts.column(image).to_pylist()] if image in facts.column_names else [None] * len(labels_N)
-    names = [name or f"{path.name}, row {i}" for i, name in enumerate(named)]
+        raise DataError(f"{str(path)!r} is not a complete parquet file: {error}") from None
+    if len(classes) != len(variant.classes):
+        raise DataError(f"{str(path)!r} has {len(classes)} classes; expected the {len(variant.classes)} of {variant.title}")
+    labels_N = _shard_labels(path, label, table.column(label).to_pylist())
+    paths = [(row or {}).get("path") for row in table.column(image).to_pylist()] if image in table.column_names else [None] * len(labels_N)
+    names = [name or f"{path.name}, row {i}" for i, name in enumerate(paths)]
     return Shard(path, split, row_groups, image, labels_N, names, classes)
 
 
-def _column(path: Path, columns: Sequence[str], expected: Sequence[str]) -> str:
+def _find_column(path: Path, columns: Sequence[str], expected: Sequence[str]) -> str:
     for column in expected:
         if column in columns:
             return column
@@ -283,14 +285,14 @@ def _column(path: Path, columns: Sequence[str], expected: Sequence[str]) -> str:
 
 
 def _shard_labels(path: Path, column: str, values: list[Any]) -> np.ndarray:
-    wrong = [row for row, value in enumerate(values) if not isinstance(value, int)]
-    if wrong:
-        raise DataError(f"{str(path)!r} has {values[wrong[0]]!r} as {column} in row {wrong[0]}; expected a whole number")
+    invalid = [row for row, value in enumerate(values) if not isinstance(value, int)]
+    if invalid:
+        raise DataError(f"{str(path)!r} has {values[invalid[0]]!r} as {column} in row {invalid[0]}; expected a whole number")
     return np.array(values, dtype=np.int64)
 
 
-def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...]:
-    """The class names that the hub writes into a shard's schema, or none."""
+def _hub_class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...]:
+    """The class names that the Hugging Face hub writes into a shard's schema; empty if there are none."""
     try:
         return tuple(json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"])
     except (KeyError, TypeError, ValueError):
@@ -310,45 +312,47 @@ def _shard_tasks(shards: Sequence[Shard]) -> Iterator[ShardRows]:
 # --- class folders
 
 
-def _class_folders(kind: Kind, root: Path) -> Iterator[Found]:
+def _find_class_folders(variant: Variant, root: Path) -> Iterator[SourceFiles]:
     if not ((root / "train").is_dir() and (root / "test").is_dir()):
         return
-    entries = tree(root, "none")
+    entries = tree_entries(root, "none")
     classes = {entry.label for entry in entries}
-    if classes != set(kind.classes):
-        missing, unknown = sorted(set(kind.classes) - classes), sorted(classes - set(kind.classes))
-        told = [f"lack {', '.join(missing)}"] * bool(missing) + [f"have the unknown {', '.join(unknown)}"] * bool(unknown)
-        raise DataError(f"the class folders in {str(root)!r} {' and '.join(told)}; expected {kind.title}'s {len(kind.classes)} classes")
-    yield image_files(entries, kind.classes, SIZE, "exact")
+    if classes != set(variant.classes):
+        missing, unknown = sorted(set(variant.classes) - classes), sorted(classes - set(variant.classes))
+        problems = [f"lack {', '.join(missing)}"] * bool(missing) + [f"have the unknown {', '.join(unknown)}"] * bool(unknown)
+        raise DataError(
+            f"the class folders in {str(root)!r} {' and '.join(problems)}; expected {variant.title}'s {len(variant.classes)} classes"
+        )
+    yield source_of_entries(entries, variant.classes, SIZE, "exact")
 
 
 # --- download
 
 
-def download(kind: Kind, root: Path) -> None:
-    """Torchvision's download of the published archive, moved to its name once its checksum is right."""
-    import torchvision.datasets  # seconds to import, and needed here only
+def download(variant: Variant, root: Path) -> None:
+    """Download the published archive with torchvision; it gets its name only after its checksum was verified."""
+    import torchvision.datasets  # takes seconds to import, and is needed only here
     from torchvision.datasets.utils import download_url
 
-    published = getattr(torchvision.datasets, kind.name.upper())
-    before = socket.getdefaulttimeout()
+    dataset_class = getattr(torchvision.datasets, variant.name.upper())
+    old_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{kind.name}.lock"), TemporaryDirectory(dir=root, prefix=".download-") as staging:
-            if not (root / kind.archive).exists():  # else another process was faster
-                download_url(published.url, staging, kind.archive, published.tgz_md5)
-                (Path(staging) / kind.archive).replace(root / kind.archive)
+        with FileLock(root / f".{variant.name}.lock"), TemporaryDirectory(dir=root, prefix=".download-") as staging:
+            if not (root / variant.archive).exists():  # otherwise another process was faster
+                download_url(dataset_class.url, staging, variant.archive, dataset_class.tgz_md5)
+                (Path(staging) / variant.archive).replace(root / variant.archive)
     except (OSError, RuntimeError, HTTPException) as error:
-        raise DataError(_ways_out(kind, root, published.url, str(error))) from None
+        raise DataError(_download_failure(variant, root, dataset_class.url, str(error))) from None
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(old_timeout)
 
 
-def _ways_out(kind: Kind, root: Path, url: str, reason: str) -> str:
+def _download_failure(variant: Variant, root: Path, url: str, reason: str) -> str:
     return (
-        f"found no {kind.title} in {str(root)!r}, and its archive could not be downloaded ({reason}). Expected there one of: "
-        f"{kind.folder}/ or {kind.archive}, as its authors publish it ({url}); "
+        f"found no {variant.title} in {str(root)!r}, and its archive could not be downloaded ({reason}). Expected there one of: "
+        f"{variant.folder}/ or {variant.archive}, as its authors publish it ({url}); "
         f"parquet shards train-*.parquet and test-*.parquet, also in data/ or plain_text/; "
         f"class folders train/CLASS/ and test/CLASS/. A study whose quick profile uses the digits needs no data: --profile quick"
     )

@@ -1,4 +1,4 @@
-"""Encoded images become uint8 pixels, on all cores, written straight into one memory-mapped array."""
+"""Decoding images to uint8 pixels on all cores, straight into one memory-mapped array."""
 
 # N images, H height, W width, C channels. Nothing here imports torch: every decoding process would pay for it.
 
@@ -21,13 +21,13 @@ from typing import IO, TypeAlias, cast
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ablation.data.arrays import DAMAGE, rows
+from ablation.data.arrays import READ_ERRORS, read_rows
 from ablation.errors import DataError
 
-# Only plain raster formats: Pillow's others run outside programs (EPS) or are no photographs (PDF, MPEG).
+# Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 ENDINGS = re.compile(r"\.(jpe?g|jpe|jfif|a?png|gif|webp|bmp|dib|tiff?|p[pgbn]m|jp2|j2k|avif)", re.IGNORECASE)
-IN_PROCESS = 200  # below this many images, starting processes costs more than it saves
+MIN_FOR_PROCESSES = 200  # with fewer images, starting processes takes longer than it saves
 
 Decoder: TypeAlias = "subprocess.Popen[str]"
 
@@ -36,16 +36,16 @@ Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
 
 
 class UnusableError(Exception):
-    """An image that opens but cannot become pixels, or a file of many that does not open; says why."""
+    """An image that cannot be used, or a file of images that cannot be opened; the message says why."""
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, resized: the shorter side fits, the longer one is cut."""
+    """The largest centred square, resized: the shorter side is kept whole, the longer one is cropped."""
     return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
 def pad(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, its longer side resized to `size`, centred on black."""
+    """The whole image with its longer side resized to `size`, centred on black."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     square = Image.new("RGB", (size, size))
@@ -54,12 +54,12 @@ def pad(image: Image.Image, size: int) -> Image.Image:
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """The whole image resized to a square, its proportions lost."""
+    """The whole image resized to a square, without keeping its proportions."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def exact(image: Image.Image, size: int) -> Image.Image:
-    """The image as it is, which must have the size already."""
+    """The unchanged image; raises UnusableError if it has another size."""
     if image.size != (size, size):
         raise UnusableError(f"is {image.width} x {image.height} pixels; expected {size} x {size}")
     return image
@@ -71,9 +71,9 @@ FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """The image in 8-bit RGB: 16 bits scaled down, transparency laid over white, grey repeated.
+    """The image in 8-bit RGB: 16 bits scaled down, transparency over white, grey repeated in all channels.
 
-    Plain conversion clips 16-bit grey to white and shows the arbitrary colours that lie below transparent pixels.
+    Pillow's own conversion clips 16-bit grey to white and shows the arbitrary colours of transparent pixels.
     """
     if image.mode == "F":
         raise UnusableError("has floating-point pixels; expected 8 or 16 bits per channel")
@@ -86,25 +86,25 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(grey_HW: np.ndarray) -> np.ndarray:
-    wide_HW = grey_HW.astype(np.int64)
-    if wide_HW.min() < 0 or wide_HW.max() > 65535:
+    levels_HW = grey_HW.astype(np.int64)
+    if levels_HW.min() < 0 or levels_HW.max() > 65535:
         raise UnusableError("has grey values outside 0 ... 65535; expected 8 or 16 bits per channel")
-    return ((wide_HW + 128) // 257).astype(np.uint8)
+    return ((levels_HW + 128) // 257).astype(np.uint8)
 
 
 def pixels(encoded: Encoded, size: int, fit: str) -> np.ndarray:
-    """The first frame, upright by its EXIF orientation, or the array of pixels, as size x size x 3 uint8."""
+    """The first frame of an image file, upright by its EXIF orientation, or an array of pixels, as size x size x 3 uint8."""
     if isinstance(encoded, np.ndarray):
         return np.asarray(FITS[fit](rgb(Image.fromarray(encoded)), size))
     with Image.open(encoded, formats=FORMATS) as image:
-        # JPEG only: decodes at a fraction of the size, never below twice what is needed.
+        # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
         image.draft(None, (2 * size, 2 * size))
         return np.asarray(FITS[fit](rgb(ImageOps.exif_transpose(image)), size))
 
 
 @dataclass(frozen=True)
 class Files:
-    """Images that are files."""
+    """Images that are files of their own."""
 
     start: int
     names: tuple[str, ...]
@@ -163,9 +163,9 @@ class ArrayRows:
     def encoded(self) -> Iterator[tuple[str, Encoded]]:
         """Each row's name and pixels."""
         try:
-            for i, row_HWC in enumerate(rows(Path(self.path), self.array)):
+            for i, row_HWC in enumerate(read_rows(Path(self.path), self.array)):
                 yield f"{self.array}[{i}]", row_HWC[..., 0] if row_HWC.shape[2:] == (1,) else row_HWC
-        except (*DAMAGE, OSError) as error:
+        except (*READ_ERRORS, OSError) as error:
             raise UnusableError(f"{self.array} in {self.path}: {error}") from None
 
 
@@ -175,7 +175,7 @@ TASKS: Mapping[str, type[Task]] = MappingProxyType({"Files": Files, "ShardRows":
 
 @contextmanager
 def _pillow_warnings() -> Iterator[None]:
-    """Pillow's limit against decompression bombs is an error here; its other warnings concern metadata only."""
+    """Make Pillow's warning of decompression bombs an error, and ignore its other warnings, which concern only metadata."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -187,17 +187,17 @@ def _reason(error: Exception) -> str:
         case UnusableError():
             return str(error)
         case UnidentifiedImageError():
-            return "is no image in a known format"
+            return "is not an image in a known format"
         case Image.DecompressionBombWarning() | Image.DecompressionBombError():
             return f"has more than {Image.MAX_IMAGE_PIXELS} pixels"
-        case OSError(strerror=str(told)):
-            return told
+        case OSError(strerror=str(message)):
+            return message
         case _:
             return str(error) or type(error).__name__
 
 
 def decode(task: Task, target: Path) -> list[str]:
-    """The images of the task that cannot be read, each with the reason; the others are in the array at `target`."""
+    """Decode the images of the task into the array at `target`; returns those that cannot be read, each with the reason."""
     images_NHWC = np.load(target, mmap_mode="r+")
     problems = []
     with _pillow_warnings():
@@ -205,19 +205,19 @@ def decode(task: Task, target: Path) -> list[str]:
             for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
                 try:
                     images_NHWC[i] = pixels(encoded, task.size, task.fit)
-                except Exception as error:  # a broken file makes Pillow's parsers raise almost anything
+                except Exception as error:  # Pillow's parsers raise almost anything on a broken file
                     problems.append(f"{name}: {_reason(error)}")
         except UnusableError as error:
             problems.append(str(error))
-        except Exception as error:  # of the whole file, not of one image: Arrow's and zip's own
+        except Exception as error:  # from Arrow or zipfile, about the whole file and not one image
             problems.append(f"{Path(getattr(task, 'path', '') or getattr(task, 'file', '')).name or 'a file'}: {_reason(error)}")
     return problems
 
 
 def decode_all(tasks: Sequence[Task], target: Path, progress: Callable[[int, int], None]) -> list[str]:
-    """Every unreadable image of all tasks, in their order; `progress` is told the images done and the total."""
+    """Decode all tasks; returns every unreadable image, in order. `progress` receives the number of images done and the total."""
     total = sum(len(task) for task in tasks)
-    if total < IN_PROCESS:
+    if total < MIN_FOR_PROCESSES:
         problems = [problem for task in tasks for problem in decode(task, target)]
         progress(total, total)
         return problems
@@ -226,12 +226,12 @@ def decode_all(tasks: Sequence[Task], target: Path, progress: Callable[[int, int
 
 def _decode_on_all_cores(tasks: Sequence[Task], target: Path, progress: Callable[[int, int], None], total: int) -> list[str]:
     decoders = [_start_decoder() for _ in range(min(num_cores(), len(tasks)))]
-    idle: SimpleQueue[Decoder] = SimpleQueue()
+    idle_decoders: SimpleQueue[Decoder] = SimpleQueue()
     for decoder in decoders:
-        idle.put(decoder)
+        idle_decoders.put(decoder)
     pool = ThreadPoolExecutor(len(decoders))
     try:
-        futures = {pool.submit(_ask, idle, task, target): len(task) for task in tasks}
+        futures = {pool.submit(_decode_in_process, idle_decoders, task, target): len(task) for task in tasks}
         done = 0
         for future in as_completed(futures):
             future.result()
@@ -243,11 +243,11 @@ def _decode_on_all_cores(tasks: Sequence[Task], target: Path, progress: Callable
             decoder.kill()
         pool.shutdown(cancel_futures=True)
         for decoder in decoders:
-            _close(decoder)
+            _close_decoder(decoder)
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -256,8 +256,8 @@ def num_cores() -> int:
 def _start_decoder() -> Decoder:
     """A process that runs `serve`.
 
-    Not multiprocessing's: forked children of a process with threads can hang, and spawned ones import the user's script again. This
-    one ends when its pipe closes, hence with its parent, however that ends; in a session of its own it hears no Ctrl-C.
+    Multiprocessing would not do: forked children of a process with threads can hang, and spawned ones import the user's script
+    again. This process ends when its pipe closes, so with its parent, however that ends. In its own session it receives no Ctrl-C.
     """
     package = str(Path(__file__).parents[2])
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -267,15 +267,15 @@ def _start_decoder() -> Decoder:
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True, text=True, encoding="ascii")
 
 
-def _close(decoder: Decoder) -> None:
+def _close_decoder(decoder: Decoder) -> None:
     decoder.wait()
     cast(IO[str], decoder.stdout).close()
-    with suppress(BrokenPipeError):  # a task it never read
+    with suppress(BrokenPipeError):  # a task that it never read
         cast(IO[str], decoder.stdin).close()
 
 
 def serve() -> None:
-    """Decode the tasks that come through standard input, one line each, until it closes; each answer is a line of problems."""
+    """Decode the tasks from standard input, one a line, until it closes; the answer to each is a line with its problems."""
     answers = sys.stdout
     sys.stdout = sys.stderr
     for line in sys.stdin:
@@ -284,17 +284,17 @@ def serve() -> None:
         print(json.dumps(problems), file=answers, flush=True)
 
 
-def _ask(idle: SimpleQueue[Decoder], task: Task, target: Path) -> list[str]:
-    """An idle decoder's answer to the task."""
-    decoder = idle.get()
+def _decode_in_process(idle_decoders: SimpleQueue[Decoder], task: Task, target: Path) -> list[str]:
+    """Send the task to an idle decoder; returns the images that it could not read."""
+    decoder = idle_decoders.get()
     try:
         message = {"kind": type(task).__name__, "task": asdict(task), "target": str(target)}
         print(json.dumps(message), file=decoder.stdin, flush=True)
         return cast(list[str], json.loads(cast(IO[str], decoder.stdout).readline()))
-    except (ValueError, OSError):  # half an answer, or a closed pipe
+    except (ValueError, OSError):  # an incomplete answer, or a closed pipe
         last = task.start + len(task) - 1
         raise DataError(
-            f"the process that decoded images {task.start} to {last} was ended from outside, often for want of memory"
+            f"the process that decoded images {task.start} to {last} was ended from outside, often because memory ran out"
         ) from None
     finally:
-        idle.put(decoder)
+        idle_decoders.put(decoder)

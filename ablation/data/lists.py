@@ -1,4 +1,4 @@
-"""The field's list files: in each line an image and the number of its class."""
+"""List files, as ImageNet-LT and others publish: each line names an image and the number of its class."""
 
 import os
 import re
@@ -8,29 +8,29 @@ from functools import cached_property
 from pathlib import Path
 
 from ablation.data.files import Entry
-from ablation.data.found import TRAIN, few, label_numbers_without_gaps
+from ablation.data.found import TRAIN, check_label_numbers, join_lines
 from ablation.errors import DataError
 
 LINE = re.compile(r"(.*\S)\s+(\d+)\s*", re.ASCII)  # the path may have spaces
-MOST_SHOWN = 80  # characters of a line
+MAX_SHOWN_LENGTH = 80  # characters of a line that a message shows
 
 
 @dataclass(frozen=True)
 class ListFile:
-    """A list file and the split that its images form."""
+    """A list file and the split of its images."""
 
     split: int
     path: Path
 
     @cached_property
     def name(self) -> str:
-        """What messages call it; asked for every line, and a path takes its time."""
+        """What messages call the file. Cached, as it is needed for every line and `Path.name` is slow."""
         return self.path.name
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a line says, and where it stands."""
+    """One line of a list file."""
 
     file: ListFile
     number: int
@@ -39,13 +39,13 @@ class Line:
 
     @property
     def place(self) -> str:
-        """Where it stands, in words."""
+        """File and line number, for messages."""
         return f"{self.file.name}, line {self.number}"
 
 
 def class_names(file: Path) -> tuple[str, ...]:
     """The class names in a file, one a line, class 0 first."""
-    names = tuple(text.strip() for text in _text(file, "one class name in each line").rstrip().split("\n"))
+    names = tuple(text.strip() for text in _read_text(file, "one class name in each line").rstrip().split("\n"))
     for number, name in enumerate(names, start=1):
         if not name:
             raise DataError(f"{str(file)!r} has no class name in line {number}; expected one in each line")
@@ -54,37 +54,37 @@ def class_names(file: Path) -> tuple[str, ...]:
     return names
 
 
-def listed(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[list[Entry], tuple[str, ...]]:
-    """The images that the lists name, in their order, and the class names: `classes`, or the numbers where it is empty."""
-    lines = [line for file in files for line in _lines(file, strip)]
-    train = [line.label for line in lines if line.file.split == TRAIN]
-    label_numbers_without_gaps(str(files[0].path), train, len(classes))
-    names = classes or tuple(map(str, range(max(train) + 1)))
-    _no_foreign_labels(lines, len(names))
-    _no_repeats(lines)
-    return [Entry(one.name, root / one.name, names[one.label], one.file.split, one.name, f"{one.place}: ") for one in lines], names
+def list_entries(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[list[Entry], tuple[str, ...]]:
+    """The images that the lists name, in their order, and the class names: `classes`, or the class numbers if it is empty."""
+    lines = [line for file in files for line in _read_lines(file, strip)]
+    train_labels = [line.label for line in lines if line.file.split == TRAIN]
+    check_label_numbers(str(files[0].path), train_labels, len(classes))
+    names = classes or tuple(map(str, range(max(train_labels) + 1)))
+    _check_labels(lines, len(names))
+    _check_unique_images(lines)
+    return [Entry(line.name, root / line.name, names[line.label], line.file.split, line.name, f"{line.place}: ") for line in lines], names
 
 
-def _lines(file: ListFile, strip: str) -> list[Line]:
+def _read_lines(file: ListFile, strip: str) -> list[Line]:
     lines, problems = [], []
-    for number, text in enumerate(_text(file.path, "a list of images").split("\n"), start=1):
+    for number, text in enumerate(_read_text(file.path, "a list of images").split("\n"), start=1):
         match = LINE.fullmatch(text)
         if match:
-            lines.append(Line(file, number, _stripped(match[1], strip), int(match[2])))
+            lines.append(Line(file, number, _strip_prefix(match[1], strip), int(match[2])))
         elif text.strip():
-            problems.append(f"line {number}: {text[:MOST_SHOWN]!r}")
+            problems.append(f"line {number}: {text[:MAX_SHOWN_LENGTH]!r}")
     if problems:
-        raise DataError(f"{str(file.path)!r} has lines that are not an image's path and the number of its class:\n  {few(problems)}")
+        raise DataError(f"{str(file.path)!r} has lines that are not an image's path and the number of its class:\n  {join_lines(problems)}")
     if not lines:
         raise DataError(f"{str(file.path)!r} names no images; expected in each line an image's path and the number of its class")
     return lines
 
 
-def _stripped(name: str, prefix: str) -> str:
+def _strip_prefix(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).lstrip("/") if prefix and name.startswith(prefix) else name
 
 
-def _text(file: Path, expected: str) -> str:
+def _read_text(file: Path, expected: str) -> str:
     if not file.is_file():
         raise DataError(f"found no file {str(file)!r}; expected {expected}")
     try:
@@ -93,18 +93,18 @@ def _text(file: Path, expected: str) -> str:
         raise DataError(f"{str(file)!r} cannot be read as UTF-8: {error}") from None
 
 
-def _no_foreign_labels(lines: Iterable[Line], num_classes: int) -> None:
+def _check_labels(lines: Iterable[Line], num_classes: int) -> None:
     problems = [f"{line.place}: {line.label}" for line in lines if line.label >= num_classes]
     if problems:
-        raise DataError(f"labels that no training image has; expected 0 to {num_classes - 1}:\n  {few(problems)}")
+        raise DataError(f"labels that no training image has; expected 0 to {num_classes - 1}:\n  {join_lines(problems)}")
 
 
-def _no_repeats(lines: Iterable[Line]) -> None:
-    first: dict[str, Line] = {}
+def _check_unique_images(lines: Iterable[Line]) -> None:
+    first_lines: dict[str, Line] = {}
     problems = []
     for line in lines:
-        seen = first.setdefault(os.path.normpath(line.name), line)
-        if seen is not line:
-            problems.append(f"{seen.place}, and {line.place}: {line.name!r}")
+        first_line = first_lines.setdefault(os.path.normpath(line.name), line)
+        if first_line is not line:
+            problems.append(f"{first_line.place}, and {line.place}: {line.name!r}")
     if problems:
-        raise DataError(f"images that are named twice; expected each once, in one list:\n  {few(problems)}")
+        raise DataError(f"images that are named twice; expected each once, in one list:\n  {join_lines(problems)}")

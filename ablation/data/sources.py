@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import AfterValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
-from ablation.data.files import Columns, class_order, image_files_to_split, table, take_test, tree
-from ablation.data.found import TEST, TRAIN, VALIDATION, Contents, Found, Source
-from ablation.data.lists import ListFile, class_names, listed
+from ablation.data.files import Columns, class_order, source_with_test, table_entries, take_test, tree_entries
+from ablation.data.found import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
+from ablation.data.lists import ListFile, class_names, list_entries
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -23,13 +23,13 @@ Fit = Literal["crop", "pad", "squash"]
 ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("every class name once")
     return names
 
 
-def _with_a_group(pattern: str) -> str:
+def _check_group_pattern(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -48,9 +48,9 @@ class Digits(Source):
     name: Literal["digits"] = "digits"
     test: TestFraction = 0.2
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """No files, and the digits at 8 x 8, whatever size the model asks for."""
-        return Found(8, (), partial(_read_digits, self.test))
+        return SourceFiles(8, (), partial(_read_digits, self.test))
 
 
 def _read_digits(test: float) -> Contents:
@@ -74,9 +74,9 @@ class Cifar10(Source):
     name: Literal["cifar10"] = "cifar10"
     root: str = "data"
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files at 32 x 32, whatever size the model asks for."""
-        return cifar.find(cifar.CIFAR10, _place(base, self.root))
+        return cifar.find(cifar.CIFAR10, _resolve(base, self.root))
 
 
 class Cifar100(Source):
@@ -85,9 +85,9 @@ class Cifar100(Source):
     name: Literal["cifar100"] = "cifar100"
     root: str = "data"
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files at 32 x 32, whatever size the model asks for."""
-        return cifar.find(cifar.CIFAR100, _place(base, self.root))
+        return cifar.find(cifar.CIFAR100, _resolve(base, self.root))
 
 
 class Folder(Source):
@@ -102,13 +102,13 @@ class Folder(Source):
     name: Literal["folder"] = "folder"
     root: str
     test: TestFraction = 0.2
-    group: Annotated[str, AfterValidator(_with_a_group)] = "none"
+    group: Annotated[str, AfterValidator(_check_group_pattern)] = "none"
     fit: Fit = "crop"
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The tree's image files, to be decoded at `image_size`."""
-        entries = tree(_place(base, self.root), self.group)
-        return image_files_to_split(entries, class_order(entry.label for entry in entries), image_size, self.fit, self.test)
+        entries = tree_entries(_resolve(base, self.root), self.group)
+        return source_with_test(entries, class_order(entry.label for entry in entries), image_size, self.fit, self.test)
 
 
 class Csv(Source):
@@ -129,14 +129,14 @@ class Csv(Source):
     test: TestFraction = 0.2
     fit: Fit = "crop"
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files named, to be decoded at `image_size`."""
-        file = _place(base, self.file)
-        root = file.parent if self.root == "." else _place(base, self.root)
+        file = _resolve(base, self.file)
+        root = file.parent if self.root == "." else _resolve(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
-        entries = table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
+        entries = table_entries(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
         classes = class_order(entry.label for entry in entries)
-        return image_files_to_split(entries, classes, image_size, self.fit, self.test, tables=((file.name, file),))
+        return source_with_test(entries, classes, image_size, self.fit, self.test, tables=((file.name, file),))
 
 
 class Lists(Source):
@@ -160,17 +160,17 @@ class Lists(Source):
     fit: Fit = "crop"
     places: ClassVar[frozenset[str]] = frozenset({"root", "train_list", "validation_list", "test_list", "classes"})
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files listed, to be decoded at `image_size`."""
-        written = {"train_list": self.train_list, "validation_list": self.validation_list, "test_list": self.test_list}
-        files = {field: _place(base, name) for field, name in written.items() if name != "none"}
-        root = files["train_list"].parent if self.root == "." else _place(base, self.root)
-        named = {} if self.classes == "none" else {"classes": _place(base, self.classes)}
-        names = tuple(name for file in named.values() for name in class_names(file))
+        list_paths = {"train_list": self.train_list, "validation_list": self.validation_list, "test_list": self.test_list}
+        files = {field: _resolve(base, name) for field, name in list_paths.items() if name != "none"}
+        root = files["train_list"].parent if self.root == "." else _resolve(base, self.root)
+        class_files = {} if self.classes == "none" else {"classes": _resolve(base, self.classes)}
+        names = tuple(name for file in class_files.values() for name in class_names(file))
         lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
-        entries, classes = listed(lists, root, self.strip, names)
-        tables = tuple((f"{field} {file.name}", file) for field, file in (files | named).items())
-        return image_files_to_split(entries, classes, image_size, self.fit, self.test, tables)
+        entries, classes = list_entries(lists, root, self.strip, names)
+        tables = tuple((f"{field} {file.name}", file) for field, file in (files | class_files).items())
+        return source_with_test(entries, classes, image_size, self.fit, self.test, tables)
 
 
 LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": TEST}
@@ -188,17 +188,17 @@ class Npz(Source):
 
     name: Literal["npz"] = "npz"
     file: str
-    classes: Annotated[tuple[ClassName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
+    classes: Annotated[tuple[ClassName, ...], Field(strict=False), AfterValidator(_check_unique)] = ()
     test: TestFraction = 0.2
     fit: Fit = "crop"
 
-    def __call__(self, base: Path, image_size: int) -> Found:
+    def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The arrays, at their own size or at `image_size`."""
-        return npz.find(_place(base, self.file), self.classes, image_size, self.fit, self.test)
+        return npz.find(_resolve(base, self.file), self.classes, image_size, self.fit, self.test)
 
 
-def _place(base: Path, written: str) -> Path:
-    return base / Path(written).expanduser()
+def _resolve(base: Path, path: str) -> Path:
+    return base / Path(path).expanduser()
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (Digits, Cifar10, Cifar100, Folder, Csv, Lists, Npz)

@@ -1,4 +1,4 @@
-"""Which images train, validate and test under one seed."""
+"""The split of a seed: which images it trains on, validates on and tests on."""
 
 # N images, C classes
 
@@ -31,34 +31,34 @@ class Split:
 def split(dataset: Dataset, source: Technique, seed: int) -> Split:
     """The seed's training images, validation images and test images.
 
-    The long tail is cut first, so that counts follow the profile named in the file; the validation part is then taken from what
-    is left, stratified by class and with groups kept together, and `counts_C` counts what remains for training.
+    The long tail is cut first, so that counts follow the profile in the study's file. The validation split is then taken from the
+    rest, stratified by class and with groups kept together, and `counts_C` counts what remains for training.
     """
     settings = cast(Source, source)
-    tail_N = _cut(dataset, settings.longtail, seed)
-    train_N, validation_N = _validate(dataset, tail_N, settings.validation, seed)
+    kept_N = _keep_long_tail(dataset, settings.longtail, seed)
+    train_N, validation_N = _split_validation(dataset, kept_N, settings.validation, seed)
     test_N = np.flatnonzero(dataset.split_N == TEST)
     if len(test_N) == 0:
         raise DataError("the test split has no images")
-    counts_C = _counts(dataset, train_N)
-    _no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
+    counts_C = _class_counts(dataset, train_N)
+    _check_no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
     return Split(train_N, validation_N, test_N, counts_C, _digest(dataset.digest, train_N, validation_N, test_N))
 
 
-def _cut(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:
+def _keep_long_tail(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:
     """The training images that the long tail keeps, sorted."""
     pool_N = np.flatnonzero(dataset.split_N == TRAIN)
-    available_C = _counts(dataset, pool_N)
-    _no_empty_class(dataset, available_C, "it has no training images")
+    available_C = _class_counts(dataset, pool_N)
+    _check_no_empty_class(dataset, available_C, "it has no training images")
     counts_C = longtail(available_C)
-    _check_tail(dataset, available_C, counts_C, longtail)
+    _check_long_tail(dataset, available_C, counts_C, longtail)
     ranks = RANKS[longtail.indices](available_C, counts_C, seed)
     by_class_N = pool_N[np.argsort(dataset.labels_N[pool_N], kind="stable")]
     members = np.split(by_class_N, np.cumsum(available_C)[:-1])
     return np.sort(np.concatenate([members[c][ranks[c]] for c in range(len(members))]))
 
 
-def _check_tail(dataset: Dataset, available_C: np.ndarray, counts_C: np.ndarray, longtail: LongTail) -> None:
+def _check_long_tail(dataset: Dataset, available_C: np.ndarray, counts_C: np.ndarray, longtail: LongTail) -> None:
     if longtail.indices == "historical" and not dataset.original_order:
         raise ConfigError(
             "data.longtail.indices",
@@ -70,16 +70,18 @@ def _check_tail(dataset: Dataset, available_C: np.ndarray, counts_C: np.ndarray,
             f"class {dataset.classes[c]!r} has {available_C[c]} training images; expected at least {counts_C[c]}, "
             f"which is what the long tail asks for"
         )
-    _no_empty_class(dataset, counts_C, "the long tail leaves it none")
+    _check_no_empty_class(dataset, counts_C, "the long tail leaves it none")
 
 
-def _validate(dataset: Dataset, pool_N: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation images: the source's own validation images, or the fraction of the training images."""
-    own_N = np.flatnonzero(dataset.split_N == VALIDATION)
+def _split_validation(dataset: Dataset, pool_N: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation images; the latter are the source's own, or `fraction` of the training images."""
+    validation_N = np.flatnonzero(dataset.split_N == VALIDATION)
     if fraction == 0:
-        return pool_N, own_N
-    if len(own_N):
-        raise ConfigError("data.validation", f"found {fraction}, but the source has {len(own_N)} validation images of its own; expected 0")
+        return pool_N, validation_N
+    if len(validation_N):
+        raise ConfigError(
+            "data.validation", f"found {fraction}, but the source has {len(validation_N)} validation images of its own; expected 0"
+        )
     taken_N = stratified(dataset.labels_N[pool_N], dataset.group_N[pool_N], fraction, numpy_generator(seed, "split"))
     if not taken_N.any():
         raise DataError(f"the validation split has no images: {fraction} of {len(pool_N)} training images, groups kept together")
@@ -89,49 +91,51 @@ def _validate(dataset: Dataset, pool_N: np.ndarray, fraction: float, seed: int) 
 def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
     """A mask of about `fraction` of each class, whole groups only.
 
-    Each class aims at the rounded fraction, at least one image. Groups come in random order, so that large ones are not preferred, and
-    one is taken when it brings the classes closer to their aims (squared relative distance); without groups every aim is met exactly.
-    The last images of a class are never taken.
+    The target of each class is the rounded fraction, at least one image. Groups come in random order, so that large ones are not
+    preferred. A group is taken if it brings the classes closer to their targets (squared relative distance); without groups every
+    target is met exactly. The last images of a class are never taken.
     """
     total_C = np.bincount(labels_N)
-    aims = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
-    left = total_C.tolist()
-    taken = [0] * len(aims)
-    chosen = set()
-    for group, parts in _groups(labels_N, group_N, generator):
-        gain = sum(((taken[c] - aims[c]) ** 2 - (taken[c] + n - aims[c]) ** 2) / aims[c] ** 2 for c, n in parts)
-        if gain > 0 and all(left[c] > n for c, n in parts):
-            chosen.add(group)
-            for c, n in parts:
+    targets = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
+    remaining = total_C.tolist()
+    taken = [0] * len(targets)
+    chosen_groups = set()
+    for group, class_counts in _shuffled_groups(labels_N, group_N, generator):
+        gain = sum(((taken[c] - targets[c]) ** 2 - (taken[c] + n - targets[c]) ** 2) / targets[c] ** 2 for c, n in class_counts)
+        if gain > 0 and all(remaining[c] > n for c, n in class_counts):
+            chosen_groups.add(group)
+            for c, n in class_counts:
                 taken[c] += n
-                left[c] -= n
-    return np.isin(group_N, list(chosen))
+                remaining[c] -= n
+    return np.isin(group_N, list(chosen_groups))
 
 
-def _groups(labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _shuffled_groups(
+    labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """Each group with its (class, images) pairs, in random order."""
     groups, inverse_N = np.unique(group_N, return_inverse=True)
     pairs, counts = np.unique(np.stack([inverse_N, labels_N], axis=1), axis=0, return_counts=True)
     starts = np.searchsorted(pairs[:, 0], np.arange(len(groups) + 1)).tolist()
-    classes, numbers, ids = pairs[:, 1].tolist(), counts.tolist(), groups.tolist()
+    classes, pair_counts, ids = pairs[:, 1].tolist(), counts.tolist(), groups.tolist()
     for g in generator.permutation(len(groups)).tolist():
         span = slice(starts[g], starts[g + 1])
-        yield ids[g], list(zip(classes[span], numbers[span], strict=True))
+        yield ids[g], list(zip(classes[span], pair_counts[span], strict=True))
 
 
-def _counts(dataset: Dataset, indices_N: np.ndarray) -> np.ndarray:
+def _class_counts(dataset: Dataset, indices_N: np.ndarray) -> np.ndarray:
     return np.bincount(dataset.labels_N[indices_N], minlength=len(dataset.classes)).astype(np.int64)
 
 
-def _no_empty_class(dataset: Dataset, counts_C: np.ndarray, why: str) -> None:
+def _check_no_empty_class(dataset: Dataset, counts_C: np.ndarray, reason: str) -> None:
     empty = [repr(dataset.classes[c]) for c in np.flatnonzero(counts_C == 0)]
     if empty:
-        raise DataError(f"class {', '.join(empty)} is empty: {why}")
+        raise DataError(f"class {', '.join(empty)} is empty: {reason}")
 
 
-def _digest(data: str, *parts: np.ndarray) -> str:
-    total = hashlib.sha256(data.encode())
+def _digest(dataset_digest: str, *parts: np.ndarray) -> str:
+    sha256 = hashlib.sha256(dataset_digest.encode())
     for part_N in parts:
-        total.update(f"/{len(part_N)}/".encode())
-        total.update(part_N.astype("<i8").tobytes())
-    return total.hexdigest()[:16]
+        sha256.update(f"/{len(part_N)}/".encode())
+        sha256.update(part_N.astype("<i8").tobytes())
+    return sha256.hexdigest()[:16]

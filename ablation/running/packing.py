@@ -58,8 +58,11 @@ class Packing:
         """Memory did not suffice: no more than these from now on."""
         self.jobs, self._is_settled, self.reason = min(self.jobs, jobs), True, "memory did not suffice for more"
 
+    def _on(self, device: str) -> list[str]:
+        return [stage for stage, where in self._running.items() if where == device]
+
     def _disturb(self, device: str) -> None:
-        for stage in [one for one, where in self._running.items() if where == device]:
+        for stage in self._on(device):
             self._steady.pop(stage, None)
 
     def _take(self, event: Mapping[str, Any], stage: str, device: str, kind: Hashable) -> None:
@@ -70,7 +73,7 @@ class Packing:
         if stage not in self._seen:
             self._seen.add(stage)
             self._disturb(device)
-        beside = [one for one, where in self._running.items() if where == device]
+        beside = self._on(device)
         if self._seen.issuperset(beside):
             self._steady[stage] = len(beside)
 
@@ -94,9 +97,9 @@ class Packing:
 
     def _gains(self) -> list[float]:
         """How many times as fast all are together as they were with one job fewer, by kind of job."""
-        found = []
+        gains = []
         for (kind, num_jobs), rates in self._rates.items():
             before = self._rates.get((kind, num_jobs - 1), [])
             if num_jobs == self.jobs and min(len(rates), len(before)) >= SAMPLES:
-                found.append(num_jobs * median(rates) / ((num_jobs - 1) * median(before)))
-        return found
+                gains.append(num_jobs * median(rates) / ((num_jobs - 1) * median(before)))
+        return gains

@@ -14,8 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ablation.formatting import change, duration, number
+from ablation.formatting import duration
 from ablation.planning.plan import Plan
+from ablation.report.metrics import PERCENT, MetricTable, with_unit
 from ablation.running.clock import Clock
 from ablation.study.task import Curve, load_task
 from ablation.system import sealed
@@ -42,68 +43,65 @@ class Results:
     """What came out so far: the metrics of the runs that are recorded, and of those that finish."""
 
     def __init__(self, plan: Plan, folder: Path, recorded: Values) -> None:
-        self.metric = load_task(plan.study.task).metrics(plan.study.margin)[0]  # what is shown meanwhile
-        self.is_percent = self.metric.unit == "percent"
+        self.metrics = MetricTable(load_task(plan.study.task).metrics(plan.study.margin), plan.study.margin)
         self.runs = {(run.arm, run.seed): run for run in plan.runs}
         self.baselines = {arm.name: arm.baseline for arm in plan.study.arms}
-        self.folder, self.values = folder, {one: dict(values) for one, values in recorded.items() if one in self.runs}
+        self.folder, self.values = folder, {run: dict(values) for run, values in recorded.items() if run in self.runs}
         self.newest = list(dict.fromkeys(arm for arm, _ in self.values))  # the arm that got a result last stands last
-        for one in [one for one, run in self.runs.items() if run.state == "evaluated"]:
-            self.take(*one)
+        for arm, seed in [name for name, run in self.runs.items() if run.state == "evaluated"]:
+            self.take(arm, seed)
 
     def take(self, arm: str, seed: int) -> None:
         """Look up the metrics of a run that is finished; of one that chooses among others, those of the best."""
-        run, found = self.runs[arm, seed], {}
+        run, metrics = self.runs[arm, seed], {}
         if run.choice is not None:
             metric = f"validation/{run.choice.metric}"
             among = [values for name in run.choice.among if metric in (values := self.values.get((name, seed), {}))]
-            found = (min if run.choice.is_lower_better else max)(among, key=lambda values: values[metric], default={})
+            metrics = (min if run.choice.is_lower_better else max)(among, key=lambda values: values[metric], default={})
         else:
-            with contextlib.suppress(OSError, ValueError, KeyError):  # the record will tell; the view goes without
-                found = json.loads((self.folder / run.key / sealed.RESULT).read_text(encoding="utf-8"))["metrics"]
-        self.values[arm, seed] = found
+            with contextlib.suppress(OSError, ValueError, KeyError):  # the record will tell; the display goes without
+                metrics = json.loads((self.folder / run.key / sealed.RESULT).read_text(encoding="utf-8"))["metrics"]
+        self.values[arm, seed] = metrics
         self.newest = [*(name for name in self.newest if name != arm), arm]
 
+    @property
+    def title(self) -> str:
+        """What the metric that is shown is called: the first headline."""
+        return self.metrics.title(self.metrics.default)
+
     def scores(self, arm: str) -> dict[int, float]:
-        """The headline metric of an arm's runs, by seed, in percent where it is told so."""
-        name, scale = self.metric.name, 100 if self.is_percent else 1
-        return {seed: scale * values[name] for (run, seed), values in self.values.items() if run == arm and name in values}
+        """The headline metric of an arm's runs by seed, as the store has it."""
+        name = self.metrics.full_name(self.metrics.default)
+        return {seed: values[name] for (run, seed), values in self.values.items() if run == arm and name in values}
 
     def difference(self, arm: str) -> float:
-        """The mean difference to the arm's baseline over the seeds that both have; NaN where there is none."""
-        own, other = self.scores(arm), self.scores(self.baselines[arm] or "")
-        pairs = [own[seed] - other[seed] for seed in own if seed in other]
+        """The mean difference to the arm's baseline over the seeds that both have, in its own unit; NaN where there is none."""
+        scores, others = self.scores(arm), self.scores(self.baselines[arm] or "")
+        pairs = [self.metrics.unit(self.metrics.default).scale * (scores[seed] - others[seed]) for seed in scores if seed in others]
         return fmean(pairs) if pairs else math.nan
-
-    @property
-    def decimals(self) -> int:
-        """The decimals that the metric is told with."""
-        return 2 if self.is_percent else 3
 
     def words(self, arm: str, seed: int) -> str:
         """`accuracy 84.22 %, +0.50 points to baseline so far`: what a run came to."""
-        unit, of_difference = ("%", "points") if self.is_percent else (self.metric.unit, self.metric.unit)
-        score = number(self.scores(arm).get(seed, math.nan), decimals=self.decimals)
-        difference = self.difference(arm)
-        against = f", {_with_unit(change(difference, decimals=self.decimals), of_difference)} to {self.baselines[arm]} so far"
-        return f"{self.metric.title} {_with_unit(score, unit)}" + ("" if math.isnan(difference) else against)
+        name = self.metrics.default
+        unit, difference = self.metrics.unit(name), self.difference(arm)
+        value = self.metrics.value(name, self.scores(arm).get(seed, math.nan))
+        words = f"{self.title} {with_unit(value, '%' if unit is PERCENT else unit.values, '{} {}')}"
+        if math.isnan(difference):
+            return words
+        return f"{words}, {with_unit(self.metrics.difference(name, difference), unit.differences, '{} {}')} to {self.baselines[arm]} so far"
 
     def rows(self) -> list[list[str]]:
         """Arm, runs that are there of those planned, accuracy and difference: of the first arm and the newest, in the plan's order."""
         order = list(dict.fromkeys(arm for arm, _ in self.runs))
-        there = [arm for arm in order if arm in self.newest]
-        shown = {*there[:1], *self.newest[1 - MOST_RESULTS :]}
-        return [self._row(arm) for arm in there if arm in shown]
+        arms = [arm for arm in order if arm in self.newest]
+        shown = {*arms[:1], *self.newest[1 - MOST_RESULTS :]}
+        return [self._row(arm) for arm in arms if arm in shown]
 
     def _row(self, arm: str) -> list[str]:
-        planned, scores = sum(name == arm for name, _ in self.runs), self.scores(arm)
-        there = sum(name == arm for name, _ in self.values)
-        mean = number(fmean(scores.values()) if scores else math.nan, decimals=self.decimals)
-        return [arm, f"{there}/{planned}", mean, change(self.difference(arm), decimals=self.decimals)]
-
-
-def _with_unit(number: str, unit: str) -> str:
-    return f"{number} {unit}".rstrip()
+        num_planned, num_done = sum(name == arm for name, _ in self.runs), sum(name == arm for name, _ in self.values)
+        scores, name = self.scores(arm), self.metrics.default
+        mean = self.metrics.value(name, fmean(scores.values()) if scores else math.nan)
+        return [arm, f"{num_done}/{num_planned}", mean, self.metrics.difference(name, self.difference(arm))]
 
 
 class ProgressState:
@@ -182,7 +180,7 @@ class LiveView:
         if not rows:
             return []
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("result so far", "runs", self.state.results.metric.title, "vs baseline"):
+        for name in ("result so far", "runs", self.state.results.title, "vs baseline"):
             table.add_column(name, justify="left" if name == "result so far" else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))

@@ -119,7 +119,7 @@ class _Scheduler:
         self.history: dict[str, list[Mapping[str, Any]]] = {}
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
         self.outcome = Outcome(left=list(plan.waiting))
-        self.there = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+        self.available = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
         self.clock = Clock(plan, executor.num_slots)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
@@ -159,7 +159,7 @@ class _Scheduler:
         if self._until_end(key) <= left:
             return True
         if is_ready:
-            return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(one) > left for one in self.running)
+            return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(other) > left for other in self.running)
         return self._until_end(key) > budget
 
     def _until_end(self, key: str) -> float:
@@ -210,9 +210,9 @@ class _Scheduler:
             self.outcome.finished.append(run)
             self.record.finished(run)
             self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
-            self.there.add((run.arm, run.seed))
-            for other in [one for one in self.outcome.left if one.choice and one.seed == run.seed]:
-                if other.choice and all((name, run.seed) in self.there for name in other.choice.among):
+            self.available.add((run.arm, run.seed))
+            for other in [left for left in self.outcome.left if left.choice and left.seed == run.seed]:
+                if other.choice and all((name, run.seed) in self.available for name in other.choice.among):
                     self._finish(other)
 
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
@@ -261,7 +261,7 @@ class _Scheduler:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
         training = [run for run in self.outcome.left if not run.choice]
-        self._fail([run for run in training if any(one.job.key in lost for one in self.plan.lineage(run))], event)
+        self._fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
 
     def _fail(self, failed: list[Run], event: dict[str, Any]) -> None:
         """Give up these runs, and those that choose among them."""

@@ -1,1 +1,1 @@
-"""The study's file: how it is read, the arms that it writes or implies, what each changes. Which settings there are, its task says."""
+"""The study's file: how it is read, which arms it has, and what each arm changes. Which settings exist is up to its task."""

@@ -1,4 +1,4 @@
-"""What techniques there are: a page of all of them and entries for the terminal, made of their docstrings and fields."""
+"""The catalogue of techniques, made of their docstrings and fields: a page of all of them, and entries for the terminal."""
 
 import inspect
 import json
@@ -16,8 +16,8 @@ from ablation.study.task import load_task
 from ablation.techniques.technique import FAMILIES, Nested, Technique, family, make, plugin, technique_name
 
 TITLES = {"tta": "Test-time augmentation", "posthoc": "Post-hoc adjustment", "longtail": "Long tails"}  # others: the family's own name
-ANY_NAME = "NAME"  # what stands for a name that no list has
-EXAMPLES: Mapping[str, Mapping[str, Any]] = {  # of what has no default
+ANY_NAME = "NAME"  # stands for the name of a technique that takes any name, such as a model of timm's
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {  # values for settings without a default
     f"model: {ANY_NAME}": {"name": "efficientnet_b0"},
     "data.longtail: linear": {"largest": 5000, "smallest": 500},
     "data: folder": {"root": "images"},
@@ -39,7 +39,7 @@ WIDTH = 100  # columns of a terminal
 
 @dataclass(frozen=True)
 class Place:
-    """Where the file says which technique of a family it takes: `loss`, `data.longtail`; with `many`, a list of them."""
+    """The setting that takes a family's technique: `loss`, `data.longtail`. With `many`, it takes a list of them."""
 
     key: str
     many: bool
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of a technique's table; `family` is that of a technique within the technique, and else empty."""
+    """One row of a technique's table; `family` is set where the setting takes another technique, and otherwise empty."""
 
     name: str
     default: str
@@ -58,7 +58,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Entry:
-    """One technique, or one short form, as the file's reader sees it."""
+    """One technique, or one short form, as a reader of the catalogue sees it."""
 
     family: str
     name: str
@@ -67,75 +67,83 @@ class Entry:
     line: str
 
 
-# --- what there is -----------------------------------------------------------------------------------------------------------
+# --- entries -----------------------------------------------------------------------------------------------------------------
 
 
 @cache
 def places() -> dict[str, Place]:
-    """family -> its place in the file, the settings' own families before those within techniques."""
-    found: dict[str, Place] = {}
-    waiting: deque[tuple[str, type[Technique]]] = deque([("", load_task().schema.settings)])
-    while waiting:
-        prefix, model = waiting.popleft()
-        for field, nested in _nested(model).items():
-            if nested.family not in found:
-                place = found[nested.family] = Place(prefix + field, nested.many)
-                waiting += [(f"{place.key}.", technique) for technique in family(nested.family).techniques.values()]
-    return {name: found[name] for name in FAMILIES}
+    """family -> its place in the file; the families of settings come before those within techniques."""
+    place_by_family: dict[str, Place] = {}
+    pending: deque[tuple[str, type[Technique]]] = deque([("", load_task().schema.settings)])
+    while pending:
+        prefix, technique_class = pending.popleft()
+        for field, nested in _nested_fields(technique_class).items():
+            if nested.family not in place_by_family:
+                place = place_by_family[nested.family] = Place(prefix + field, nested.many)
+                pending += [(f"{place.key}.", nested_class) for nested_class in family(nested.family).techniques.values()]
+    return {name: place_by_family[name] for name in FAMILIES}
 
 
-def _nested(model: type[Technique]) -> dict[str, Nested]:
+def _nested_fields(technique_class: type[Technique]) -> dict[str, Nested]:
     """The fields that hold techniques."""
-    fields = model.model_fields.items()
-    return {name: mark for name, field in fields for mark in field.metadata if isinstance(mark, Nested)}
+    fields = technique_class.model_fields.items()
+    return {name: nested for name, field in fields for nested in field.metadata if isinstance(nested, Nested)}
 
 
 def entries(family_name: str) -> list[Entry]:
-    """The family's techniques in their order, the one for any other name last; those of other packages are not among them."""
-    return [_example(family_name, technique) for technique in family(family_name).built_in]
+    """The built-in techniques of a family, in order; the one that takes any name comes last."""
+    return [_example_entry(family_name, technique_class) for technique_class in family(family_name).built_in]
 
 
 def short_forms(family_name: str) -> list[Entry]:
-    """The family's short forms, whose line is what they stand for."""
+    """The family's short forms; the line of each is what it stands for."""
     forms = family(family_name).short_forms.items()
-    return [Entry(family_name, name, _paragraphs(form), (), line(family_name, make(family_name, name))) for name, form in forms]
+    return [Entry(family_name, name, _paragraphs(form), (), yaml_line(family_name, make(family_name, name))) for name, form in forms]
 
 
-def name_of(technique: type[Technique]) -> str:
-    """The name in the file, or NAME where it may be any."""
-    return ANY_NAME if technique.model_fields["name"].is_required() else technique_name(technique)
+def name_of(technique_class: type[Technique]) -> str:
+    """The name in the file, or NAME if the technique takes any name."""
+    return ANY_NAME if technique_class.model_fields["name"].is_required() else technique_name(technique_class)
 
 
-def _example(family_name: str, technique: type[Technique]) -> Entry:
-    name = name_of(technique)
-    made = make(family_name, {"name": name, **EXAMPLES.get(_heading(family_name, name), {})})
-    return _entry(family_name, made)
+def _example_entry(family_name: str, technique_class: type[Technique]) -> Entry:
+    name = name_of(technique_class)
+    technique = make(family_name, {"name": name, **EXAMPLES.get(_heading(family_name, name), {})})
+    return _entry(family_name, technique)
 
 
-def _entry(family_name: str, made: Technique) -> Entry:
-    technique = type(made)
-    return Entry(family_name, name_of(technique), _paragraphs(technique), tuple(_settings(made)), line(family_name, made))
+def _entry(family_name: str, technique: Technique) -> Entry:
+    technique_class = type(technique)
+    return Entry(
+        family_name,
+        name_of(technique_class),
+        _paragraphs(technique_class),
+        tuple(_setting_rows(technique)),
+        yaml_line(family_name, technique),
+    )
 
 
-def _settings(made: Technique) -> Iterator[Setting]:
-    technique = type(made)
-    schemas, nested = technique.model_json_schema()["properties"], _nested(technique)
-    for name, (own, value) in _fields(made).items():
-        field = technique.model_fields[own]
-        default = "required" if field.is_required() else written(value)
-        inner, values = (nested[own].family, _any_of(nested[own])) if own in nested else ("", allowed(schemas[name]))
-        yield Setting(name, default, values, field.description or "", inner)
+def _setting_rows(technique: Technique) -> Iterator[Setting]:
+    technique_class = type(technique)
+    schemas, nested = technique_class.model_json_schema()["properties"], _nested_fields(technique_class)
+    for name, (field_name, value) in _fields_by_file_name(technique).items():
+        field = technique_class.model_fields[field_name]
+        default = "required" if field.is_required() else as_yaml(value)
+        inner_family, allowed_text = (
+            (nested[field_name].family, _any_member(nested[field_name])) if field_name in nested else ("", allowed_values(schemas[name]))
+        )
+        yield Setting(name, default, allowed_text, field.description or "", inner_family)
 
 
-def _any_of(nested: Nested) -> str:
+def _any_member(nested: Nested) -> str:
     return f"any {places()[nested.family].key}" + (f" but {nested.without}" if nested.without else "")
 
 
-def _fields(made: Technique) -> dict[str, tuple[str, Any]]:
-    """The name in the file -> the field and its value; those that the whole family has come last."""
-    fields = {own: field.alias or own for own, field in type(made).model_fields.items() if own != "name"}
-    ordered = sorted(fields, key=lambda own: own not in type(made).__annotations__)
-    return {fields[own]: (own, getattr(made, own)) for own in ordered}
+def _fields_by_file_name(technique: Technique) -> dict[str, tuple[str, Any]]:
+    """name in the file -> (field, value); the fields that the whole family shares come last."""
+    fields = {field_name: field.alias or field_name for field_name, field in type(technique).model_fields.items() if field_name != "name"}
+    ordered_names = sorted(fields, key=lambda field_name: field_name not in type(technique).__annotations__)
+    return {fields[field_name]: (field_name, getattr(technique, field_name)) for field_name in ordered_names}
 
 
 def _paragraphs(documented: object) -> list[str]:
@@ -144,7 +152,7 @@ def _paragraphs(documented: object) -> list[str]:
 
 
 def introduction(family_name: str) -> str:
-    """What the family's module says of it, without its title and the names of its tensors' dimensions."""
+    """What the docstring of the family's module says, without its title and the legend of tensor shapes."""
     text = _paragraphs(import_module(FAMILIES[family_name]))[0].partition(" Shapes: ")[0].removeprefix(f"{title(family_name)}: ")
     return text[0].upper() + text[1:]
 
@@ -157,20 +165,20 @@ def title(family_name: str) -> str:
 # --- as YAML and in words ----------------------------------------------------------------------------------------------------
 
 
-def line(family_name: str, technique: Technique) -> str:
-    """The technique as a line of the file, all of its settings written out."""
+def yaml_line(family_name: str, technique: Technique) -> str:
+    """The technique as a line of the file, with all of its settings written out."""
     place = places()[family_name]
-    return f"{place.key}: {written([technique] if place.many else technique)}"
+    return f"{place.key}: {as_yaml([technique] if place.many else technique)}"
 
 
-def written(value: Any) -> str:
-    """A setting's value as the file would have it, on one line; a technique without settings is its name."""
+def as_yaml(value: Any) -> str:
+    """A setting's value as one line of YAML; a technique without settings is just its name."""
     if isinstance(value, Technique):
-        fields = [f", {name}: {written(one)}" for name, (_, one) in _fields(value).items()]
-        name = written(value.model_dump(include={"name"})["name"])
+        fields = [f", {name}: {as_yaml(field_value)}" for name, (_, field_value) in _fields_by_file_name(value).items()]
+        name = as_yaml(value.model_dump(include={"name"})["name"])
         return f"{{name: {name}{''.join(fields)}}}" if fields else name
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(written, value)) + "]"
+        return "[" + ", ".join(map(as_yaml, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -179,16 +187,16 @@ def written(value: Any) -> str:
     return str(value) if isinstance(value, int) or is_plain else json.dumps(value, ensure_ascii=False)
 
 
-def allowed(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema admits, in words."""
+def allowed_values(schema: Mapping[str, Any]) -> str:
+    """The values that a JSON schema allows, in words."""
     if "anyOf" in schema:
-        return _either([allowed(one) for one in schema["anyOf"]])
+        return _joined_with_or([allowed_values(alternative) for alternative in schema["anyOf"]])
     if "enum" in schema or "const" in schema:
-        return _either([written(value) for value in schema.get("enum", [schema.get("const")])])
+        return _joined_with_or([as_yaml(value) for value in schema.get("enum", [schema.get("const")])])
     kind = schema.get("type")
     if kind == "array":
-        parts = [allowed(one) for one in schema.get("prefixItems", ())]
-        return f"[{', '.join(parts)}]" if parts else f"list, each {allowed(schema['items'])}"
+        parts = [allowed_values(item) for item in schema.get("prefixItems", ())]
+        return f"[{', '.join(parts)}]" if parts else f"list, each {allowed_values(schema['items'])}"
     if kind in ("integer", "number"):
         return _bounded("whole number" if kind == "integer" else "number", schema)
     return {"boolean": "true or false", "string": "text", "null": "null", "object": "mapping"}.get(str(kind), "any value")
@@ -205,18 +213,18 @@ def _bounded(noun: str, schema: Mapping[str, Any]) -> str:
     return f"{low}{noun}{high}"
 
 
-def _either(words: Sequence[str]) -> str:
+def _joined_with_or(texts: Sequence[str]) -> str:
     """`a`, `a or b`, `a, b or c`."""
-    words = list(dict.fromkeys(words))
-    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    texts = list(dict.fromkeys(texts))
+    return " or ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
 # --- the page ----------------------------------------------------------------------------------------------------------------
 
 
-def markdown() -> str:
+def markdown_page() -> str:
     """The page of all techniques."""
-    contents = "\n".join(_contents(name) for name in FAMILIES)
+    contents = "\n".join(_contents_line(name) for name in FAMILIES)
     parts = [
         "# Techniques",
         "<!-- Written by `ablate techniques --format markdown`; change the docstrings instead. -->",
@@ -227,31 +235,37 @@ def markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _contents(family_name: str) -> str:
-    links = [f"[{one.name}](#{anchor(_heading(family_name, one.name))})" for one in entries(family_name)]
-    links += [f"[{SHORT_FORMS.lower()}](#{anchor(_shorts_title(family_name))})"] if short_forms(family_name) else []
-    return f"- [{title(family_name)}](#{anchor(title(family_name))}): {', '.join(links)}"
+def _contents_line(family_name: str) -> str:
+    links = [f"[{entry.name}](#{heading_anchor(_heading(family_name, entry.name))})" for entry in entries(family_name)]
+    links += [f"[{SHORT_FORMS.lower()}](#{heading_anchor(_short_forms_title(family_name))})"] if short_forms(family_name) else []
+    return f"- [{title(family_name)}](#{heading_anchor(title(family_name))}): {', '.join(links)}"
 
 
 def _section(family_name: str) -> list[str]:
-    bodies = [part for one in entries(family_name) for part in _body(one)]
-    return [f"## {title(family_name)}", prose(introduction(family_name)), _where(family_name), *bodies, *_shorts(family_name)]
+    entry_parts = [part for entry in entries(family_name) for part in _entry_section(entry)]
+    return [
+        f"## {title(family_name)}",
+        escape_markdown(introduction(family_name)),
+        _usage(family_name),
+        *entry_parts,
+        *_short_forms_section(family_name),
+    ]
 
 
-def _where(family_name: str) -> str:
-    """How the file and Python call the family."""
+def _usage(family_name: str) -> str:
+    """How the family is used in a file and in Python."""
     place, unnamed = places()[family_name], family(family_name).unnamed
-    many = ", a list, applied in its order" if place.many else ""
-    nameless = f" A mapping without a name is `{unnamed}`." if unnamed else ""
-    return f'In the file: `{place.key}`{many}. In Python: `ablation.make("{family_name}", ...)`.{nameless}'
+    list_note = ", a list, applied in its order" if place.many else ""
+    unnamed_note = f" A mapping without a name is `{unnamed}`." if unnamed else ""
+    return f'In the file: `{place.key}`{list_note}. In Python: `ablation.make("{family_name}", ...)`.{unnamed_note}'
 
 
-def _shorts(family_name: str) -> list[str]:
-    rows = [[f"`{one.name}`", prose(" ".join(one.paragraphs)), f"`{one.line}`"] for one in short_forms(family_name)]
-    return [f"### {_shorts_title(family_name)}", _table(["name", "is", "written out"], rows)] if rows else []
+def _short_forms_section(family_name: str) -> list[str]:
+    rows = [[f"`{entry.name}`", escape_markdown(" ".join(entry.paragraphs)), f"`{entry.line}`"] for entry in short_forms(family_name)]
+    return [f"### {_short_forms_title(family_name)}", _table(["name", "is", "written out"], rows)] if rows else []
 
 
-def _shorts_title(family_name: str) -> str:
+def _short_forms_title(family_name: str) -> str:
     return f"{SHORT_FORMS} of {title(family_name).lower()}"
 
 
@@ -259,25 +273,25 @@ def _heading(family_name: str, name: str) -> str:
     return f"{places()[family_name].key}: {name}"
 
 
-def _body(entry: Entry) -> list[str]:
-    has_meanings = any(one.meaning for one in entry.settings)
+def _entry_section(entry: Entry) -> list[str]:
+    has_meanings = any(setting.meaning for setting in entry.settings)
     header = ["setting", "default", "allowed", *(["meaning"] if has_meanings else [])]
-    rows = [_row(one)[: len(header)] for one in entry.settings]
+    rows = [_setting_cells(setting)[: len(header)] for setting in entry.settings]
     table = [_table(header, rows)] if rows else []
-    return [f"### `{_heading(entry.family, entry.name)}`", *map(prose, entry.paragraphs), *table, f"```yaml\n{entry.line}\n```"]
+    return [f"### `{_heading(entry.family, entry.name)}`", *map(escape_markdown, entry.paragraphs), *table, f"```yaml\n{entry.line}\n```"]
 
 
-def _row(setting: Setting) -> list[str]:
+def _setting_cells(setting: Setting) -> list[str]:
     default = setting.default if setting.default == "required" else f"`{setting.default}`"
-    return [f"`{setting.name}`", default, _linked(setting), prose(setting.meaning)]
+    return [f"`{setting.name}`", default, _allowed_with_link(setting), escape_markdown(setting.meaning)]
 
 
-def _linked(setting: Setting) -> str:
-    """The allowed values; those of a family lead to its section."""
+def _allowed_with_link(setting: Setting) -> str:
+    """The allowed values; a family among them links to its section."""
     if not setting.family:
-        return prose(setting.allowed)
+        return escape_markdown(setting.allowed)
     key = places()[setting.family].key
-    return setting.allowed.replace(key, f"[{key}](#{anchor(title(setting.family))})", 1)
+    return setting.allowed.replace(key, f"[{key}](#{heading_anchor(title(setting.family))})", 1)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -285,16 +299,16 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def anchor(heading: str) -> str:
-    """The name by which a link finds the heading, as code hosts make it."""
+def heading_anchor(heading: str) -> str:
+    """The anchor of a heading, as GitHub and GitLab make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def prose(text: str) -> str:
-    """The text with what Markdown would take for its own escaped, but for code; operators between spaces are safe as they are."""
+def escape_markdown(text: str) -> str:
+    """The text with Markdown's special characters escaped, except in code and where an operator stands between spaces."""
     pieces = re.split(r"(`[^`]*`)", text)
-    own = r"\\|(?<![\s*~])[*~]+|[*~]+(?![\s*~])|<(?=[A-Za-z/!?])|\](?=\()|(?<![^\W_])_|_(?![^\W_])"
-    return "".join(piece if piece.startswith("`") else re.sub(own, _escape, piece) for piece in pieces)
+    special = r"\\|(?<![\s*~])[*~]+|[*~]+(?![\s*~])|<(?=[A-Za-z/!?])|\](?=\()|(?<![^\W_])_|_(?![^\W_])"
+    return "".join(piece if piece.startswith("`") else re.sub(special, _escape, piece) for piece in pieces)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -305,66 +319,68 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def overview() -> str:
-    """Every family's key and names, and how to ask for more."""
-    rows = [[place.key, _names(name)] for name, place in places().items()]
+    """The key and the names of every family, and how to ask for more."""
+    rows = [[place.key, _names_text(name)] for name, place in places().items()]
     indent = max(len(key) for key, _ in rows) + 2
     lines = [textwrap.fill(names, WIDTH, initial_indent=f"{key:{indent}}", subsequent_indent=" " * indent) for key, names in rows]
-    return "\n".join([*lines, "", "ablate techniques NAME tells of a family or of a technique, such as loss or focal.", ""])
+    return "\n".join([*lines, "", "ablate techniques NAME explains a family or a technique, such as loss or focal.", ""])
 
 
-def _names(family_name: str) -> str:
-    """The names that a family lists, and in words those that it does not."""
-    kind = family(family_name)
-    return "; ".join(filter(None, [", ".join(kind.names), introduction(family_name) if kind.any_name else ""]))
+def _names_text(family_name: str) -> str:
+    """The names that a family lists, and a description of those that it takes beyond them."""
+    technique_family = family(family_name)
+    return "; ".join(filter(None, [", ".join(technique_family.names), introduction(family_name) if technique_family.any_name else ""]))
 
 
-def family_of(asked: str) -> str:
-    """The family that goes by this name, or by this key of the file; raises ConfigError where there is none."""
-    keys = {place.key: name for name, place in places().items()} | {name: name for name in FAMILIES}
-    if asked not in keys:
-        raise unknown_name("FAMILY", "family", asked, keys)
-    return keys[asked]
+def family_of(name: str) -> str:
+    """The family with this name, or with this key in the file; raises ConfigError if there is none."""
+    keys = {place.key: family_name for family_name, place in places().items()} | {family_name: family_name for family_name in FAMILIES}
+    if name not in keys:
+        raise unknown_name("FAMILY", "family", name, keys)
+    return keys[name]
 
 
-def terminal(asked: str) -> str:
-    """What there is to say of a family (by its key in the file, or as Python calls it) or of every technique of that name."""
-    families = [name for name, place in places().items() if asked in (name, place.key)]
+def terminal_text(name: str) -> str:
+    """The description of a family (by its name or its key in the file), or of every technique with this name."""
+    families = [family_name for family_name, place in places().items() if name in (family_name, place.key)]
     if families:
-        return "\n".join(map(_family_told, families))
-    known = [one for name in FAMILIES for one in [*entries(name), *short_forms(name)]]
-    found = [*(one for one in known if one.name == asked), *_plugged_in(asked)] or _by_any_name(asked)
-    if not found:
-        names = {name for kind in FAMILIES for name in family(kind).names}
-        raise unknown_name("", "technique", asked, {*FAMILIES, *(place.key for place in places().values()), *names})
-    return "\n".join(map(_told, found))
+        return "\n".join(map(_family_text, families))
+    listed = [entry for family_name in FAMILIES for entry in [*entries(family_name), *short_forms(family_name)]]
+    matches = [*(entry for entry in listed if entry.name == name), *_plugin_entries(name)] or _unlisted_entries(name)
+    if not matches:
+        names = {listed_name for family_name in FAMILIES for listed_name in family(family_name).names}
+        raise unknown_name("", "technique", name, {*FAMILIES, *(place.key for place in places().values()), *names})
+    return "\n".join(map(_entry_text, matches))
 
 
-def _plugged_in(asked: str) -> list[Entry]:
-    """The entries of the techniques that other packages register under that name."""
-    kinds = [kind for kind in map(family, FAMILIES) if asked in kind.plugins]
-    return [_entry(kind.name, _unchecked(plugin(kind, asked, ""))) for kind in kinds]
+def _plugin_entries(name: str) -> list[Entry]:
+    """The entries of the techniques that other packages register under this name."""
+    families = [technique_family for technique_family in map(family, FAMILIES) if name in technique_family.plugins]
+    return [_entry(technique_family.name, _with_defaults(plugin(technique_family, name, ""))) for technique_family in families]
 
 
-def _unchecked(technique: type[Technique]) -> Technique:
-    """One with its defaults; what has none is an ellipsis, since no example of it is known."""
-    required = {name: "..." for name, field in technique.model_fields.items() if field.is_required()}
-    return technique.model_construct(None, **required)
+def _with_defaults(technique_class: type[Technique]) -> Technique:
+    """The technique with its defaults; a setting without one becomes an ellipsis."""
+    required = {name: "..." for name, field in technique_class.model_fields.items() if field.is_required()}
+    return technique_class.model_construct(None, **required)
 
 
-def _by_any_name(asked: str) -> list[Entry]:
-    """The entries of families that take more names than they list, where this is one of them."""
-    found = []
-    for name in (name for name in FAMILIES if family(name).any_name):
+def _unlisted_entries(name: str) -> list[Entry]:
+    """The entries of the families that do not list this name but accept it."""
+    matches = []
+    for family_name in (family_name for family_name in FAMILIES if family(family_name).any_name):
         try:
-            found.append(_entry(name, make(name, asked)))
+            matches.append(_entry(family_name, make(family_name, name)))
         except ConfigError:
             continue
-    return found
+    return matches
 
 
-def _family_told(family_name: str) -> str:
-    lines = [_heading(family_name, one.name) + "\n" + _wrapped(_first_sentence(one)) for one in entries(family_name)]
-    shorts = [f"{_heading(family_name, one.name)}\n{_wrapped(one.paragraphs[0])}\n    {one.line}" for one in short_forms(family_name)]
+def _family_text(family_name: str) -> str:
+    lines = [_heading(family_name, entry.name) + "\n" + _indented(_first_sentence(entry)) for entry in entries(family_name)]
+    shorts = [
+        f"{_heading(family_name, entry.name)}\n{_indented(entry.paragraphs[0])}\n    {entry.line}" for entry in short_forms(family_name)
+    ]
     return "\n\n".join([introduction(family_name), *lines, *shorts]) + "\n"
 
 
@@ -372,14 +388,17 @@ def _first_sentence(entry: Entry) -> str:
     return re.split(r"(?<!\bal)\.\s", entry.paragraphs[0], maxsplit=1)[0].rstrip(".:") + "."
 
 
-def _told(entry: Entry) -> str:
-    rows = [["setting", "default", "allowed", "meaning"], *([one.name, one.default, one.allowed, one.meaning] for one in entry.settings)]
+def _entry_text(entry: Entry) -> str:
+    rows = [
+        ["setting", "default", "allowed", "meaning"],
+        *([setting.name, setting.default, setting.allowed, setting.meaning] for setting in entry.settings),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines[0] = lines[0] if any(one.meaning for one in entry.settings) else lines[0].removesuffix("  meaning").rstrip()
+    lines[0] = lines[0] if any(setting.meaning for setting in entry.settings) else lines[0].removesuffix("  meaning").rstrip()
     table = [textwrap.indent("\n".join(lines), "    ")] if entry.settings else []
-    return "\n\n".join([_heading(entry.family, entry.name), *map(_wrapped, entry.paragraphs), *table, f"    {entry.line}"]) + "\n"
+    return "\n\n".join([_heading(entry.family, entry.name), *map(_indented, entry.paragraphs), *table, f"    {entry.line}"]) + "\n"
 
 
-def _wrapped(text: str) -> str:
+def _indented(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)

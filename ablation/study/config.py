@@ -1,4 +1,4 @@
-"""The file as it is written, with the files that it extends; and a study, resolved."""
+"""The study's file as it is written, merged with the files that it extends, and the resolved study."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ablation.techniques.technique import build
 
 @dataclass(frozen=True)
 class Choice:
-    """For each seed, the one of some arms with the best metric on the validation images, the first of equal ones."""
+    """For each seed, the arm among some that has the best validation metric; of equal ones, the first."""
 
     metric: str  # without `val/`
     among: tuple[str, ...]
@@ -27,7 +27,7 @@ class Choice:
 class Arm:
     """One full configuration; `change` maps a dotted setting to (the parent's value, this arm's).
 
-    An arm with a `choice` trains nothing: its runs are those of the arms that it chooses, and its stages the first one's.
+    An arm with a `choice` trains nothing: its runs are those of the arms that it chooses, and its stages are those of the first of them.
     """
 
     name: str
@@ -35,21 +35,21 @@ class Arm:
     parent: str | None
     baseline: str | None
     condition: str | None
-    settings: Any  # as the schema of its kind of work has them
+    settings: Any  # an instance of `SettingsSchema.settings` of its task
     stages: tuple[Any, ...]  # each a `study.task.Stage`
     change: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     same_as: str | None = None
     label: str = ""
     note: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
-    cumulative: str = ""  # a rung's own name with those of the rungs above it after the first: cb+mixup
+    cumulative: str = ""  # the names of the rungs from the second to this one: cb+mixup
     choice: Choice | None = None
-    factors: Mapping[str, str] = field(default_factory=dict)  # the levels that place it among the arms made with it
+    factors: Mapping[str, str] = field(default_factory=dict)  # axis -> level, in a sweep or grid
 
 
 @dataclass(frozen=True)
 class Study:
-    """One YAML file, resolved: its arms in the order of the file."""
+    """A resolved YAML file; its arms are in the order of the file."""
 
     name: str
     file: Path
@@ -62,7 +62,7 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where the file's relative paths start."""
+        """The folder at which the file's relative paths start."""
         return self.file.parent
 
 
@@ -79,7 +79,7 @@ def _checked_name(name: str) -> str:
 
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
-Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile: folders and files are called so
+Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile; folders and files are named after it
 Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]
 Overrides = dict[str, Any]  # settings by name or dotted path, laid over others
 NamedOverrides = dict[str, Overrides | None]
@@ -111,7 +111,7 @@ class Profile(BaseModel):
     base: Overrides = {}
 
 
-NAMED = ("ladder", "variants", "sweeps", "conditions", "profiles")  # the file's mappings from names
+NAMED_SECTIONS = ("ladder", "variants", "sweeps", "conditions", "profiles")  # the sections of the file that map names
 
 
 class StudyFile(BaseModel):
@@ -142,7 +142,7 @@ class StudyFile(BaseModel):
 
 
 def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
-    """The file with those it extends underneath; raises ConfigError for whatever is wrong with its form."""
+    """The file merged with those that it extends; raises ConfigError if its form is wrong."""
     raw = _read_extended(Path(path), (), schema)
     raw.setdefault("study", Path(path).stem)
     file = build(StudyFile, raw)
@@ -153,58 +153,58 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
     return file
 
 
-def _read_extended(path: Path, above: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
+def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
     path = _absolute(path)
-    if path in above:
-        raise ConfigError("extends", f"{path.name} extends itself by way of {above[-1].name}")
+    if path in extending:
+        raise ConfigError("extends", f"{path.name} extends itself by way of {extending[-1].name}")
     raw = yamlfile.read(path)
     if "extends" not in raw:
         return raw
-    other = raw.pop("extends")
-    if not isinstance(other, str):
-        raise ConfigError("extends", f"found {other!r}; expected another study's file")
-    below = _absolute(path.parent / other)
-    extended = _read_extended(below, (*above, path), schema)
-    return extend(_anchored(extended, below.parent, path.parent, schema), raw)
+    extended_name = raw.pop("extends")
+    if not isinstance(extended_name, str):
+        raise ConfigError("extends", f"found {extended_name!r}; expected another study's file")
+    extended_path = _absolute(path.parent / extended_name)
+    extended = _read_extended(extended_path, (*extending, path), schema)
+    return extend(_relocate_paths(extended, extended_path.parent, path.parent, schema), raw)
 
 
-def _anchored(value: Any, own: Path, other: Path, schema: SettingsSchema) -> Any:
-    """What a file says, its relative paths made to start at its own folder where another folder's file extends it."""
-    if own == other:
+def _relocate_paths(value: Any, folder: Path, extending_folder: Path, schema: SettingsSchema) -> Any:
+    """The contents of a file in `folder`; if a file in another folder extends it, its relative paths are made to start at `folder`."""
+    if folder == extending_folder:
         return value
     if isinstance(value, list):
-        return [_anchored(part, own, other, schema) for part in value]
+        return [_relocate_paths(item, folder, extending_folder, schema) for item in value]
     if not isinstance(value, dict):
         return value
-    anchored = {name: _anchored(part, own, other, schema) for name, part in value.items()}
+    relocated = {name: _relocate_paths(item, folder, extending_folder, schema) for name, item in value.items()}
     for family, name in schema.paths:
-        inside = anchored.get(family)
-        if isinstance(inside, dict) and isinstance(inside.get(name), str) and inside[name] != "none":
-            anchored[family] = {**inside, name: str(own / inside[name])}
-        dotted = anchored.get(f"{family}.{name}")
-        if isinstance(dotted, str) and dotted != "none":
-            anchored[f"{family}.{name}"] = str(own / dotted)
-    return anchored
+        settings = relocated.get(family)
+        if isinstance(settings, dict) and isinstance(settings.get(name), str) and settings[name] != "none":
+            relocated[family] = {**settings, name: str(folder / settings[name])}
+        path = relocated.get(f"{family}.{name}")
+        if isinstance(path, str) and path != "none":
+            relocated[f"{family}.{name}"] = str(folder / path)
+    return relocated
 
 
 def _absolute(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a circle of links
-        raise ConfigError(ascii(str(path)), f"is no path of a file: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, or links in a circle
+        raise ConfigError(ascii(str(path)), f"is not a file path: {error}") from None
 
 
-def extend(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two files as one: settings replace, arms add."""
-    merged = dict(below)
-    for name, value in above.items():
+def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any]:
+    """Two files merged: settings of the extending file replace those below, its arms are added."""
+    merged = dict(extended)
+    for name, value in extending.items():
         old = merged.get(name)
         if name == "base" and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**_without_fields_of(value, old), **value}
-        elif name in NAMED and isinstance(old, Mapping) and isinstance(value, Mapping):
+        elif name in NAMED_SECTIONS and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**old, **value}
         elif name in ("drop_one", "add_one") and isinstance(old, list) and isinstance(value, list):
-            merged[name] = [*old, *(one for one in value if one not in old)]
+            merged[name] = [*old, *(rung for rung in value if rung not in old)]
         else:
             merged[name] = value
     return merged

@@ -1,4 +1,4 @@
-"""Many, medium and few: which classes belong to which group, by their training counts."""
+"""The groups of classes by their training counts: many, medium and few."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ Groups = dict[str, tuple[int, ...]]
 
 
 def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Groups:
-    """The classes of each group, as numbers in class order; a class is in one group at most.
+    """group -> the numbers of its classes, in order; a class is in at most one group.
 
-    `groups` is "thirds" (by rank of the training counts, the rest of the division in the middle), or a mapping from many, medium
-    and few to a bound on the counts (">100", "<20", ">=20"; medium: what is left, where it is not given) or to a list of classes.
+    `groups` is "thirds" (by rank of the training counts; a remainder goes to the middle), or a mapping from many, medium and few to a
+    bound on the counts (">100", "<20", ">=20") or to a list of classes. Without `medium`, the classes that are left are medium.
     """
     if groups == "thirds":
         return _thirds(counts_C)
@@ -25,14 +25,14 @@ def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Gro
     for name in groups:
         if name not in NAMES:
             raise unknown_name("groups", "group", str(name), NAMES)
-    found = {name: _members(rule, counts_C, classes, f"groups.{name}") for name, rule in groups.items()}
-    if "medium" not in found and "many" in found and "few" in found:
-        found["medium"] = tuple(c for c in range(len(classes)) if c not in found["many"] + found["few"])
-    members = [c for name in found for c in found[name]]
-    twice = [c for c in members if members.count(c) > 1]
-    if twice:
-        raise ConfigError("groups", f"the class {classes[twice[0]]!r} is named twice; expected it in one group")
-    return {name: found.get(name, ()) for name in NAMES}
+    members_by_group = {name: _members(rule, counts_C, classes, f"groups.{name}") for name, rule in groups.items()}
+    if "medium" not in members_by_group and "many" in members_by_group and "few" in members_by_group:
+        members_by_group["medium"] = tuple(c for c in range(len(classes)) if c not in members_by_group["many"] + members_by_group["few"])
+    members = [c for name in members_by_group for c in members_by_group[name]]
+    repeated = [c for c in members if members.count(c) > 1]
+    if repeated:
+        raise ConfigError("groups", f"the class {classes[repeated[0]]!r} is named twice; expected it in one group")
+    return {name: members_by_group.get(name, ()) for name in NAMES}
 
 
 def _thirds(counts_C: Sequence[int]) -> Groups:
@@ -44,7 +44,7 @@ def _thirds(counts_C: Sequence[int]) -> Groups:
 
 def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: str) -> tuple[int, ...]:
     if isinstance(rule, list):
-        return tuple(_class(name, classes, where) for name in rule)
+        return tuple(_class_number(name, classes, where) for name in rule)
     bound = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\d+)\s*", rule) if isinstance(rule, str) else None
     if bound is None:
         raise ConfigError(where, f"found {rule!r}; expected a bound on the training counts such as '>100', or a list of classes")
@@ -53,7 +53,7 @@ def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: 
     return tuple(np.flatnonzero(holds(np.asarray(counts_C), limit)).tolist())
 
 
-def _class(name: Any, classes: Sequence[str], where: str) -> int:
+def _class_number(name: Any, classes: Sequence[str], where: str) -> int:
     if isinstance(name, int) and not isinstance(name, bool) and str(name) not in classes and 0 <= name < len(classes):
         return name
     if str(name) not in classes:

@@ -1,4 +1,4 @@
-"""Overrides of settings, applied one after another: whole techniques by name, single fields by dotted path, stages by number."""
+"""Overrides of settings: a whole technique by name, one field by its dotted path, a stage by its number."""
 
 import copy
 import re
@@ -14,24 +14,27 @@ from ablation.techniques.technique import build, dump
 
 @dataclass(frozen=True)
 class PartialArm:
-    """What is resolved of an arm so far: full settings as plain data, and what its stages override, still raw."""
+    """A partly resolved arm: its full settings as plain data, and the overrides of its stages as written."""
 
     settings: dict[str, Any]
     stages: tuple[Overrides, ...] = ()
-    stages_at: str = ""  # the place in the file that lists them
+    stages_at: str = ""  # where the file lists them
 
 
 def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: str, schema: SettingsSchema) -> PartialArm:
-    """The arm with overrides applied; a plain name replaces a technique, a dotted path one field of it, whatever their order."""
-    whole = {name: value for name, value in overrides.items() if "." not in name}
+    """The arm with the overrides applied.
+
+    A plain name replaces a whole technique, a dotted path one of its fields; plain names are applied first, wherever they stand.
+    """
+    undotted = {name: value for name, value in overrides.items() if "." not in name}
     dotted = {name: value for name, value in overrides.items() if "." in name}
-    for name in whole:
+    for name in undotted:
         if name not in (*schema.names, "stages"):
             raise unknown_name(where, "setting", name, [*schema.names, "stages"])
     stages, stages_at = [dict(stage) for stage in partial.stages], partial.stages_at
-    if "stages" in whole:
-        stages, stages_at = _stages(whole.pop("stages"), where), f"{where}.stages"
-    settings = canonical({**partial.settings, **whole}, where, schema) if whole else partial.settings
+    if "stages" in undotted:
+        stages, stages_at = _stages(undotted.pop("stages"), where), f"{where}.stages"
+    settings = canonical({**partial.settings, **undotted}, where, schema) if undotted else partial.settings
     fields = {name: value for name, value in dotted.items() if name.partition(".")[0] != "stages"}
     for name in sorted(dotted.keys() - fields.keys(), key=lambda name: (name.count("."), name)):  # a technique before its fields
         _override_stage(stages, name.removeprefix("stages."), dotted[name], f"{where}.{name}" if where else name)
@@ -44,7 +47,7 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
 
 
 def canonical(settings: Mapping[str, Any], where: str, schema: SettingsSchema) -> dict[str, Any]:
-    """The settings written out in full; errors are told under `where`."""
+    """The settings written out in full; an error names its place under `where`."""
     try:
         return dump(build(schema.settings, settings))
     except ConfigError as error:
@@ -59,8 +62,8 @@ def _stages(value: object, where: str) -> list[Overrides]:
     return [dict(stage) for stage in value]
 
 
-def _override_stage(stages: list[Overrides], rest: str, value: Any, where: str) -> None:
-    number, _, name = rest.partition(".")
+def _override_stage(stages: list[Overrides], path: str, value: Any, where: str) -> None:
+    number, _, name = path.partition(".")
     if not is_position(number, stages):
         raise ConfigError(where, f"there is no stage {number!r}; the arm has {len(stages)} (counted from 0)")
     stage = stages[int(number)]
@@ -74,38 +77,38 @@ def _override_stage(stages: list[Overrides], rest: str, value: Any, where: str) 
 
 def _set_dotted(settings: dict[str, Any], dotted: str, value: Any, where: str) -> None:
     *parents, last = dotted.split(".")
-    here: Any = settings
-    for depth, part in enumerate(parents):
-        here = _step(here, part, ".".join(parents[: depth + 1]), where)
-    _step(here, last, dotted, where)
-    here[int(last) if isinstance(here, list | tuple) else last] = value
+    container: Any = settings
+    for depth, key in enumerate(parents):
+        container = _child(container, key, ".".join(parents[: depth + 1]), where)
+    _child(container, last, dotted, where)
+    container[int(last) if isinstance(container, list | tuple) else last] = value
 
 
 def is_position(part: str, sequence: Sized) -> bool:
-    """Whether this part of a dotted path counts an item of the sequence."""
+    """Whether this part of a dotted path is the position of an item in the sequence."""
     return re.fullmatch("[0-9]{1,6}", part) is not None and int(part) < len(sequence)
 
 
-def _step(here: Any, part: str, so_far: str, where: str) -> Any:
-    path = f"{where}.{so_far}" if where else so_far
-    if isinstance(here, list | tuple):
-        if not is_position(part, here):
-            raise ConfigError(path, f"found {part!r}; expected a number below {len(here)}, the length of the list")
-        return here[int(part)]
-    if not isinstance(here, dict):
-        raise ConfigError(path, f"cannot be set: what is there has no fields (it is {here!r})")
-    if part not in here:
-        owner = f"{so_far.rpartition('.')[0]} is {here['name']!r}, which has" if "name" in here else "there is"
-        fields = [name for name in here if name != "name"]
-        top = so_far.rpartition(".")[0]
-        expected = f"one of {', '.join(fields)}" if fields else f"another {top}, set as a whole beside or before it"
-        raise ConfigError(path, f"{owner} no field {part!r}; expected {expected}.{nearest(part, fields)}")
-    if isinstance(here[part], tuple):
-        here[part] = list(here[part])
-    return here[part]
+def _child(container: Any, key: str, path_so_far: str, where: str) -> Any:
+    path = f"{where}.{path_so_far}" if where else path_so_far
+    if isinstance(container, list | tuple):
+        if not is_position(key, container):
+            raise ConfigError(path, f"found {key!r}; expected a number below {len(container)}, the length of the list")
+        return container[int(key)]
+    if not isinstance(container, dict):
+        raise ConfigError(path, f"cannot be set: what is there has no fields (it is {container!r})")
+    if key not in container:
+        owner = f"{path_so_far.rpartition('.')[0]} is {container['name']!r}, which has" if "name" in container else "there is"
+        fields = [name for name in container if name != "name"]
+        parent_path = path_so_far.rpartition(".")[0]
+        expected = f"one of {', '.join(fields)}" if fields else f"another {parent_path}, set as a whole beside or before it"
+        raise ConfigError(path, f"{owner} no field {key!r}; expected {expected}.{nearest(key, fields)}")
+    if isinstance(container[key], tuple):
+        container[key] = list(container[key])
+    return container[key]
 
 
 def split_stage(overrides: Overrides, schema: SettingsSchema) -> tuple[Overrides, Overrides]:
-    """What a stage says, as (its options, the settings that it overrides)."""
+    """A stage's overrides, split into (its options, the settings that it overrides)."""
     options = {name: value for name, value in overrides.items() if name in schema.option_names}
     return options, {name: value for name, value in overrides.items() if name not in options}

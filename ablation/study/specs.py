@@ -1,4 +1,4 @@
-"""The arms that a file writes or implies, each as the overrides that it lays over the base."""
+"""The arms that a file writes or implies, each as its overrides of the base."""
 
 import itertools
 import math
@@ -10,21 +10,21 @@ from typing import Any
 from ablation.errors import ConfigError, unknown_name
 from ablation.study.config import Choice, Overrides, StudyFile, Sweep
 
-WORDS = ("of", "label", "note", "published", "arms")  # what an arm says beside settings
+NON_SETTINGS = ("of", "label", "note", "published", "arms")  # the keys of an arm that are no settings
 MAX_ARMS = 10_000
 MAX_NAME = 200
 
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """An arm before it is resolved: the overrides of the base, in order, each with its place in the file."""
+    """An arm before it is resolved: its overrides of the base, in order, each with its place in the file."""
 
     name: str
     kind: str
     parent: str | None
     overrides: tuple[tuple[str, Overrides], ...]
-    written: bool = False  # whether it is an error that it changes nothing
-    words: Mapping[str, Any] = field(default_factory=dict)
+    written: bool = False  # written in the file, on top of another arm: an error if it changes nothing
+    annotations: Mapping[str, Any] = field(default_factory=dict)  # label, note and published figures
     condition: str | None = None
     cumulative: str = ""
     choice: Choice | None = None
@@ -32,20 +32,22 @@ class ArmSpec:
 
 
 def arm_specs(file: StudyFile) -> dict[str, ArmSpec]:
-    """Every arm of the file by name, those of its conditions last."""
-    return _conditioned(_specs(file), file.conditions)
+    """name -> spec of every arm of the file, those of its conditions last."""
+    return _with_conditions(_specs(file), file.conditions)
 
 
 def _specs(file: StudyFile) -> dict[str, ArmSpec]:
-    rungs = list(_ladder(file))
+    rungs = list(_ladder_arms(file))
     specs: dict[str, ArmSpec] = {}
-    for spec in itertools.chain(rungs, _derived(file, rungs[0].name), _without(file, rungs), _with(file, rungs), _subsets(file, rungs)):
+    for spec in itertools.chain(
+        rungs, _variants_and_sweeps(file, rungs[0].name), _drop_one_arms(file, rungs), _add_one_arms(file, rungs), _grid_arms(file, rungs)
+    ):
         _add(specs, spec, spec.overrides[-1][0])
-    return {name: replace(spec, overrides=_all_overrides(spec, specs)) for name, spec in specs.items()}
+    return {name: replace(spec, overrides=_inherited_overrides(spec, specs)) for name, spec in specs.items()}
 
 
 def _add(specs: dict[str, ArmSpec], spec: ArmSpec, where: str) -> None:
-    """Take one more arm in, whose name must be new and such that `--arm` can choose it."""
+    """Add an arm; its name must be new, and such that `--arm` can select it."""
     if spec.name in specs:
         raise ConfigError(where, f"two arms are named {spec.name!r}; expected each name once")
     if not spec.name.isprintable() or not all(part.strip() == part != "" for part in spec.name.split("/")) or set(spec.name) & set("*?[]"):
@@ -59,57 +61,65 @@ def _add(specs: dict[str, ArmSpec], spec: ArmSpec, where: str) -> None:
     specs[spec.name] = spec
 
 
-def _ladder(file: StudyFile) -> Iterator[ArmSpec]:
+def _ladder_arms(file: StudyFile) -> Iterator[ArmSpec]:
     parent: str | None = None
     names: list[str] = []
-    for name, own in file.ladder.items():
-        spec = _spec(name, "ladder", f"ladder.{name}", own or {}, parent)
+    for name, rung in file.ladder.items():
+        spec = _spec(name, "ladder", f"ladder.{name}", rung or {}, parent)
         names += [name] if parent else []
         yield replace(spec, written=parent is not None, cumulative="+".join(names))
         parent = name
 
 
-def _derived(file: StudyFile, first: str) -> Iterator[ArmSpec]:
-    """Variants and sweep points, each over the arm that it is `of`."""
-    for name, written in file.variants.items():
-        own = written or {}
-        yield replace(_spec(name, "variant", f"variants.{name}", own, str(own.get("of", first))), written=True)
+def _variants_and_sweeps(file: StudyFile, first: str) -> Iterator[ArmSpec]:
+    """Variants and sweep points, each on top of the arm that it is `of`."""
+    for name, variant in file.variants.items():
+        variant_overrides = variant or {}
+        yield replace(_spec(name, "variant", f"variants.{name}", variant_overrides, str(variant_overrides.get("of", first))), written=True)
     for name, sweep in file.sweeps.items():
-        yield from _points(name, sweep, sweep.of or first)
+        yield from _sweep_arms(name, sweep, sweep.of or first)
 
 
-def _points(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
+def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
     where, common = f"sweeps.{name}", dict(sweep.model_extra or {})
-    _check_words(common, (), where, "a sweep as a whole")
-    axes = [list(_axis(axis, points, f"{where}.over.{axis}")) for axis, points in sweep.over.items()]
+    _check_non_settings(common, (), where, "a sweep as a whole")
+    axes = [list(_axis_points(axis, points, f"{where}.over.{axis}")) for axis, points in sweep.over.items()]
     if not axes or not all(axes):
         raise ConfigError(f"{where}.over", "has no points; expected at least one axis with one value")
     if math.prod(map(len, axes)) > MAX_ARMS:
         raise ConfigError(f"{where}.over", f"makes more than {MAX_ARMS:,} arms; expected fewer")
-    points = []
+    specs = []
     for point in itertools.product(*axes):
-        words = [_words(own, place) for _, place, own in point]
-        if len(words) > 1 and any("published" in one for one in words):
+        annotations = [_annotations(point_overrides, place) for _, place, point_overrides in point]
+        if len(annotations) > 1 and any("published" in point_annotations for point_annotations in annotations):
             raise ConfigError(f"{where}.over", "has published figures, which belong to one arm, on axes that are crossed; expected none")
-        joined = {word: ", ".join(one[word] for one in words if word in one) for word in ("label", "note")}
-        overrides = ((where, common), *((place, settings_of(own)) for _, place, own in point))
+        joined = {
+            key: ", ".join(point_annotations[key] for point_annotations in annotations if key in point_annotations)
+            for key in ("label", "note")
+        }
+        overrides = ((where, common), *((place, settings_of(point_overrides)) for _, place, point_overrides in point))
         labels = [label for label, _, _ in point]
         factors = dict(zip(sweep.over, labels, strict=True))
-        points.append(ArmSpec("/".join([name, *labels]), "sweep", of, overrides, words={**words[0], **joined}, factors=factors))
-    yield from points
+        specs.append(ArmSpec("/".join([name, *labels]), "sweep", of, overrides, annotations={**annotations[0], **joined}, factors=factors))
+    yield from specs
     if sweep.choose != "none":
-        choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in points))
-        yield ArmSpec(f"{name}/best", "sweep", of, points[0].overrides, choice=choice)
+        choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in specs))
+        yield ArmSpec(f"{name}/best", "sweep", of, specs[0].overrides, choice=choice)
 
 
-def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Overrides]]:
-    """The points of an axis as (label, place, settings): a mapping has labels, a list gives values to the setting that the axis names."""
+def _axis_points(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Overrides]]:
+    """The points of an axis as (label, place in the file, settings).
+
+    A mapping gives a label to the settings of each point; a list gives values of the setting that the axis names.
+    """
     if isinstance(points, Mapping):
-        for label, own in points.items():
-            if not isinstance(own, Mapping):
-                raise ConfigError(f"{where}.{label}", f"found {own!r}; expected the settings of this point, such as {{loss: focal}}")
-            _check_words(own, ("label", "note", "published"), f"{where}.{label}", "a point of a sweep")
-            yield str(label), f"{where}.{label}", dict(own)
+        for label, point_overrides in points.items():
+            if not isinstance(point_overrides, Mapping):
+                raise ConfigError(
+                    f"{where}.{label}", f"found {point_overrides!r}; expected the settings of this point, such as {{loss: focal}}"
+                )
+            _check_non_settings(point_overrides, ("label", "note", "published"), f"{where}.{label}", "a point of a sweep")
+            yield str(label), f"{where}.{label}", dict(point_overrides)
         return
     if not isinstance(points, list):
         raise ConfigError(where, f"found {points!r}; expected a list of values, or a mapping from labels to settings")
@@ -120,125 +130,125 @@ def _axis(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Ove
         yield (str(label).lower() if isinstance(label, bool) else str(label)), where.removesuffix(f".{axis}"), {axis: value}
 
 
-def _without(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
+def _drop_one_arms(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
     for name in file.drop_one:
-        position = _position(name, rungs, "drop_one")
+        position = _rung_position(name, rungs, "drop_one")
         if position == 0:
             raise ConfigError("drop_one", f"found {name!r}, the first rung, which has none to leave out; expected a rung below it")
         for dropped in rungs[1 : position + 1]:
-            overrides = tuple(own for rung in rungs[: position + 1] if rung is not dropped for own in rung.overrides)
+            overrides = tuple(override for rung in rungs[: position + 1] if rung is not dropped for override in rung.overrides)
             yield ArmSpec(f"{name}/without-{dropped.name}", "drop_one", name, overrides, factors={"without": dropped.name})
 
 
-def _with(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
+def _add_one_arms(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
     for name in file.add_one:
-        position = _position(name, rungs, "add_one")
+        position = _rung_position(name, rungs, "add_one")
         if position == len(rungs) - 1:
             raise ConfigError("add_one", f"found {name!r}, the last rung, below which there is none to add; expected a rung above it")
-        below = tuple(own for rung in rungs[: position + 1] for own in rung.overrides)
+        base_overrides = tuple(override for rung in rungs[: position + 1] for override in rung.overrides)
         for added in rungs[position + 1 :]:
-            yield ArmSpec(f"{name}/with-{added.name}", "add_one", name, below + added.overrides, factors={"with": added.name})
+            yield ArmSpec(f"{name}/with-{added.name}", "add_one", name, base_overrides + added.overrides, factors={"with": added.name})
 
 
-def _subsets(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
+def _grid_arms(file: StudyFile, rungs: list[ArmSpec]) -> Iterator[ArmSpec]:
     if not file.grid.rungs:
         if file.grid.of:
             raise ConfigError("grid.rungs", "is missing; expected the rungs whose subsets are made")
         return
-    of = _position(file.grid.of or rungs[0].name, rungs, "grid.of")
-    positions = [_position(name, rungs, "grid.rungs") for name in file.grid.rungs]
+    base_position = _rung_position(file.grid.of or rungs[0].name, rungs, "grid.of")
+    positions = [_rung_position(name, rungs, "grid.rungs") for name in file.grid.rungs]
     for position in positions:
-        if position <= of or positions.count(position) > 1:
+        if position <= base_position or positions.count(position) > 1:
             raise ConfigError(
-                "grid.rungs", f"found {rungs[position].name!r}; expected each rung once, and only rungs below {rungs[of].name!r}"
+                "grid.rungs", f"found {rungs[position].name!r}; expected each rung once, and only rungs below {rungs[base_position].name!r}"
             )
     if 2 ** len(positions) > MAX_ARMS:
         raise ConfigError("grid.rungs", f"{len(positions)} rungs have more than {MAX_ARMS:,} subsets; expected fewer")
-    below = tuple(own for rung in rungs[: of + 1] for own in rung.overrides)
-    members = [rungs[position] for position in sorted(positions)]
-    for size in range(1, len(members) + 1):
-        for subset in itertools.combinations(members, size):
-            overrides = below + tuple(own for rung in subset for own in rung.overrides)
-            factors = {rung.name: "with" if rung in subset else "without" for rung in members}
-            yield ArmSpec("grid/" + "+".join(rung.name for rung in subset), "grid", rungs[of].name, overrides, factors=factors)
+    base_overrides = tuple(override for rung in rungs[: base_position + 1] for override in rung.overrides)
+    chosen_rungs = [rungs[position] for position in sorted(positions)]
+    for size in range(1, len(chosen_rungs) + 1):
+        for subset in itertools.combinations(chosen_rungs, size):
+            overrides = base_overrides + tuple(override for rung in subset for override in rung.overrides)
+            factors = {rung.name: "with" if rung in subset else "without" for rung in chosen_rungs}
+            yield ArmSpec("grid/" + "+".join(rung.name for rung in subset), "grid", rungs[base_position].name, overrides, factors=factors)
 
 
-def _position(name: str, rungs: list[ArmSpec], where: str) -> int:
+def _rung_position(name: str, rungs: list[ArmSpec], where: str) -> int:
     names = [rung.name for rung in rungs]
     if name not in names:
         raise unknown_name(where, "rung", name, names)
     return names.index(name)
 
 
-def _spec(name: str, kind: str, where: str, own: Overrides, parent: str | None) -> ArmSpec:
+def _spec(name: str, kind: str, where: str, definition: Overrides, parent: str | None) -> ArmSpec:
     allowed = ("label", "note", "published") + (("of",) if kind == "variant" else ())
-    _check_words(own, allowed, where, "a rung" if kind == "ladder" else "a variant")
-    return ArmSpec(name, kind, parent, ((where, settings_of(own)),), words=_words(own, where))
+    _check_non_settings(definition, allowed, where, "a rung" if kind == "ladder" else "a variant")
+    return ArmSpec(name, kind, parent, ((where, settings_of(definition)),), annotations=_annotations(definition, where))
 
 
-def _check_words(own: Mapping[str, Any], allowed: Sequence[str], where: str, what: str) -> None:
-    for word in WORDS:
-        if word in own and word not in allowed:
+def _check_non_settings(definition: Mapping[str, Any], allowed: Sequence[str], where: str, owner: str) -> None:
+    for key in NON_SETTINGS:
+        if key in definition and key not in allowed:
             expected = f"{', '.join(allowed)} or settings" if allowed else "settings"
-            raise ConfigError(f"{where}.{word}", f"is nothing that {what} can have; expected {expected}")
+            raise ConfigError(f"{where}.{key}", f"is not allowed in {owner}; expected {expected}")
 
 
-def settings_of(own: Overrides) -> Overrides:
-    """The settings among what an arm or a condition says."""
-    return {name: value for name, value in own.items() if name not in WORDS}
+def settings_of(definition: Overrides) -> Overrides:
+    """The settings in the definition of an arm or a condition."""
+    return {name: value for name, value in definition.items() if name not in NON_SETTINGS}
 
 
-def _words(own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    words = {word: own[word] for word in ("label", "note", "published") if word in own}
-    for word in ("label", "note"):
-        if not isinstance(words.get(word, ""), str):
-            raise ConfigError(f"{where}.{word}", f"found {words[word]!r}; expected text")
-    return words
+def _annotations(definition: Mapping[str, Any], where: str) -> dict[str, Any]:
+    annotations = {key: definition[key] for key in ("label", "note", "published") if key in definition}
+    for key in ("label", "note"):
+        if not isinstance(annotations.get(key, ""), str):
+            raise ConfigError(f"{where}.{key}", f"found {annotations[key]!r}; expected text")
+    return annotations
 
 
-def _all_overrides(spec: ArmSpec, specs: Mapping[str, ArmSpec]) -> tuple[tuple[str, Overrides], ...]:
-    """The overrides of the arms that this one stands on, the lowest first, and its own."""
-    line = [spec]
-    while line[-1].kind in ("ladder", "variant", "sweep") and line[-1].parent is not None:
-        where, parent = f"{line[-1].overrides[0][0]}.of", line[-1].parent
+def _inherited_overrides(spec: ArmSpec, specs: Mapping[str, ArmSpec]) -> tuple[tuple[str, Overrides], ...]:
+    """The overrides of the arm's ancestors, the first ancestor's first, and then its own."""
+    ancestry = [spec]
+    while ancestry[-1].kind in ("ladder", "variant", "sweep") and ancestry[-1].parent is not None:
+        where, parent = f"{ancestry[-1].overrides[0][0]}.of", ancestry[-1].parent
         if parent not in specs:
             raise unknown_name(where, "arm", parent, specs)
-        names = [one.name for one in line]
+        names = [ancestor.name for ancestor in ancestry]
         if parent in names:
             raise ConfigError(where, f"goes in a circle: {' of '.join([*names, parent])}")
         if specs[parent].choice is not None:
-            raise ConfigError(where, f"found {parent!r}, which is another arm for every seed; expected an arm with settings of its own")
-        line.append(specs[parent])
-    return tuple(own for one in reversed(line) for own in one.overrides)
+            raise ConfigError(where, f"found {parent!r}, which is a different arm for each seed; expected an arm with settings of its own")
+        ancestry.append(specs[parent])
+    return tuple(override for ancestor in reversed(ancestry) for override in ancestor.overrides)
 
 
-def _conditioned(specs: dict[str, ArmSpec], conditions: Mapping[str, Overrides | None]) -> dict[str, ArmSpec]:
-    """The specs, and after them those of every condition: the same overrides over another base, compared within the condition."""
-    everything = dict(specs)
-    for condition, own in conditions.items():
+def _with_conditions(specs: dict[str, ArmSpec], conditions: Mapping[str, Overrides | None]) -> dict[str, ArmSpec]:
+    """The specs, followed by those of every condition: the same overrides over another base, compared within the condition."""
+    all_specs = dict(specs)
+    for condition, condition_overrides in conditions.items():
         where = f"conditions.{condition}"
-        _check_words(own or {}, ("arms",), where, "a condition")
-        globs = (own or {}).get("arms", ["*"])
+        _check_non_settings(condition_overrides or {}, ("arms",), where, "a condition")
+        globs = (condition_overrides or {}).get("arms", ["*"])
         if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) for glob in globs):
             raise ConfigError(f"{where}.arms", f"found {globs!r}; expected a list of arms")
         chosen = select_names(specs, globs, f"{where}.arms")
         for name in chosen:
-            spec, full = specs[name], f"{condition}/{name}"
+            spec, full_name = specs[name], f"{condition}/{name}"
             parent = spec.parent
             while parent is not None and parent not in chosen:
                 parent = specs[parent].parent
             parent = f"{condition}/{parent}" if parent else name
             choice = _choice_within(spec, condition, chosen, where)
             _add(
-                everything,
-                replace(spec, name=full, kind="condition", parent=parent, condition=condition, written=False, choice=choice),
+                all_specs,
+                replace(spec, name=full_name, kind="condition", parent=parent, condition=condition, written=False, choice=choice),
                 where,
             )
-    return everything
+    return all_specs
 
 
 def _choice_within(spec: ArmSpec, condition: str, chosen: Sequence[str], where: str) -> Choice | None:
-    """The choice among the condition's own arms."""
+    """The spec's choice, now among the condition's own arms."""
     if spec.choice is None:
         return None
     left_out = [name for name in spec.choice.among if name not in chosen]
@@ -248,7 +258,7 @@ def _choice_within(spec: ArmSpec, condition: str, chosen: Sequence[str], where: 
 
 
 def select_names(names: Iterable[str], globs: Sequence[str], where: str) -> list[str]:
-    """The names that match any of the globs, in their own order; a glob that matches none is an error."""
+    """The names that match any of the globs, in the order of the names; a glob that matches none is an error."""
     names = list(names)
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in names):

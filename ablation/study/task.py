@@ -1,6 +1,6 @@
-"""What the engine asks of a kind of work: the Protocol behind which planning, running, tracking and reports stand.
+"""What the engine asks of a kind of work: the Protocols through which planning, running, tracking and reports use it.
 
-Image classification (`tasks/images`) is the one kind there is. A task is found by its name, so that nothing here imports it.
+Image classification (`tasks/images`) is the only kind so far. A task is loaded by its name, so nothing here imports it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 from ablation.techniques.technique import Nested, Technique
 
-TASKS = {"images": "ablation.tasks.images"}  # name -> the module whose `TASK` it is
-DEFAULT = "images"  # where neither the file nor a recorded plan names one
+TASKS = {"images": "ablation.tasks.images"}  # name -> the module that defines it as `TASK`
+DEFAULT = "images"  # if neither the file nor a recorded plan names one
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -25,17 +25,17 @@ Emit = Callable[[dict[str, Any]], None]
 class Metric:
     """A final number of a run, and how it is compared.
 
-    `unit` is "percent" for a fraction that is told in percent, its differences in points; any other word is told as it is. `margin` is
-    the difference, in the unit of differences, below which two arms are called equal; without one no equivalence is claimed.
+    With the `unit` "percent", a fraction is shown in percent and its differences in points; any other unit is shown as it is. `margin`
+    is the difference (in points, or in the unit) below which two arms are called equal; without it, no equivalence is claimed.
     """
 
-    name: str  # as the store has it
+    name: str  # its name in the store
     title: str
     better: Literal["higher", "lower"] = "higher"
     unit: str = "percent"
     margin: float | None = None
-    table: str = "comparison"  # the report's table that has its column
-    is_headline: bool = False  # whether summaries of arms have it; the first of them is what verdicts go by
+    table: str = "comparison"  # the table of the report that has a column for it
+    is_headline: bool = False  # whether summaries of arms show it; verdicts go by the first headline metric
 
 
 def metric_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def metric_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A number of each epoch that is shown while a run trains: its name in the store, its title, its decimals."""
+    """A number of each epoch that is shown while a run trains; `name` is its name in the store."""
 
     name: str
     title: str
@@ -60,11 +60,11 @@ class SettingsSchema:
     """What a study's file may set for a kind of work."""
 
     settings: type[Technique]  # everything that an arm sets
-    stage_options: type[Technique]  # what a stage says beside settings
+    stage_options: type[Technique]  # the options of a stage beside settings
     whole_arm: tuple[str, ...]  # the settings that no stage may change
-    required: Mapping[str, str]  # the settings that a base must have -> what is expected there
-    paths: tuple[tuple[str, str], ...]  # (setting, field) of the paths among them, which start at the file
-    choices: tuple[str, ...]  # the metrics by which a sweep may choose a point, as `choose` names them
+    required: Mapping[str, str]  # setting that a base must have -> what is expected there
+    paths: tuple[tuple[str, str], ...]  # (setting, field) of file paths, which are relative to the file
+    choices: tuple[str, ...]  # the metrics by which a sweep may choose a point, as the file's `choose` names them
     inner_families: Mapping[str, str] = field(default_factory=dict)  # path of a technique within a technique -> its family
 
     @property
@@ -74,32 +74,35 @@ class SettingsSchema:
 
     @property
     def option_names(self) -> tuple[str, ...]:
-        """The names of what a stage says beside settings."""
+        """The names of a stage's options beside settings."""
         return tuple(self.stage_options.model_fields)
 
     @property
     def families(self) -> dict[str, str]:
-        """Where a technique stands in the settings -> its family."""
-        nested = {
-            name: mark.family for name, field in self.settings.model_fields.items() for mark in field.metadata if isinstance(mark, Nested)
+        """path of a technique in the settings -> its family."""
+        family_by_path = {
+            name: nested.family
+            for name, field in self.settings.model_fields.items()
+            for nested in field.metadata
+            if isinstance(nested, Nested)
         }
-        return nested | dict(self.inner_families)
+        return family_by_path | dict(self.inner_families)
 
 
 class Stage(Protocol):
-    """A stretch of an arm's work with one set of settings; equal stages are one."""
+    """A part of an arm's training with one set of settings; equal stages compare equal."""
 
     @property
     def settings(self) -> Any:
-        """Its settings, resolved."""
+        """The resolved settings."""
 
     @property
     def epochs(self) -> int:
-        """Its length."""
+        """The length in epochs."""
 
     @property
     def first_epoch(self) -> int:
-        """The epochs of the arm before it."""
+        """The number of epochs that the arm trains before it."""
 
 
 # --- running -----------------------------------------------------------------------------------------------------------------
@@ -107,13 +110,13 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class CheckpointInterval:
-    """How often a checkpoint is written: after so many epochs, or so many seconds where these are given."""
+    """How often a checkpoint is written: every so many epochs, or every so many seconds if `seconds` is set."""
 
     epochs: int = 1
     seconds: float = 0.0
 
     def is_due(self, epoch: int, since: float) -> bool:
-        """Whether one is written after this epoch of the stage, the last having been `since` seconds ago."""
+        """Whether a checkpoint is due after this epoch of the stage, if the last one was written `since` seconds ago."""
         return since >= self.seconds if self.seconds else epoch % self.epochs == 0
 
 
@@ -121,114 +124,114 @@ EVERY_EPOCH = CheckpointInterval()
 
 
 class Interrupted(Exception):  # noqa: N818  it is no error
-    """The user asked to stop; the last epoch is saved."""
+    """The user asked to stop; the state after the last epoch is saved."""
 
 
 class CodeChanged(Exception):  # noqa: N818  it is no error
-    """This process, which began after the study was planned, has other code than the keys say."""
+    """The code in this process, which started after the study was planned, is not the code that the keys were computed from."""
 
 
 # --- planning ----------------------------------------------------------------------------------------------------------------
 
 
 class Step(Protocol):
-    """One stage of one arm and seed, identified."""
+    """One stage of one arm and seed, with the identity of its results."""
 
     @property
     def epochs(self) -> int:
-        """Its length."""
+        """The length in epochs."""
 
     @property
     def first_epoch(self) -> int:
-        """The epochs of the arm before it."""
+        """The number of epochs that the arm trains before it."""
 
     @property
     def group(self) -> str:
-        """What identifies it whatever its length: steps of one group share their first epochs if the keys there are equal."""
+        """The identity without the length: steps of one group share their first epochs if the keys after these are equal."""
 
     @property
     def environment(self) -> str:
-        """The identity of the code, versions and device that compute it."""
+        """The identity of the code, package versions and device that compute it."""
 
     @property
     def kind(self) -> str:
-        """Steps of one kind are expected to be equally fast."""
+        """Steps of the same kind are expected to be equally fast."""
 
     @property
     def products(self) -> frozenset[str]:
-        """What its end must keep beside the weights."""
+        """What must be kept at its end beside the weights."""
 
     @property
     def continuation(self) -> frozenset[str]:
-        """What its end must keep beside them where later work carries on from it."""
+        """What must also be kept if a later step continues from it."""
 
     @property
     def carries_on(self) -> bool:
-        """Whether it takes the `continuation` of the step before."""
+        """Whether it continues from the previous step's `continuation`."""
 
     def key(self, epochs: int) -> str:
-        """The key of its state after that many epochs."""
+        """The key of its state after so many epochs."""
 
 
 class Request(Protocol):
-    """One run's numbers: what identifies them, and, for the task alone, how they are computed."""
+    """The results that one run needs: their identity, and how to compute them, which only the task reads."""
 
     @property
     def key(self) -> str:
-        """What identifies them."""
+        """The identity of the results."""
 
     @property
     def content(self) -> str:
-        """The same whatever the code, versions and device."""
+        """The identity without the code, package versions and device."""
 
 
 class Branch(Protocol):
-    """A stretch of a step that is worked through in one go, as the planner found it in the tree."""
+    """A part of a step that is trained in one go, as the tree of shared work has it."""
 
     @property
     def steps(self) -> Sequence[Any]:
-        """The steps of all arms that share it, as the task made them."""
+        """The steps of all arms that share it, as the task returned them."""
 
     @property
     def seed(self) -> int:
-        """The seed."""
+        """The seed of the runs."""
 
     @property
     def begin(self) -> int:
-        """The epochs of the step before it."""
+        """The number of epochs of the step that come before it."""
 
     @property
     def end(self) -> int:
-        """The epochs of the step at its end."""
+        """The number of epochs of the step at its end."""
 
     @property
     def parent(self) -> str:
-        """The key of the branch that it goes on from, or ""."""
+        """The key of the branch that it continues, or ""."""
 
     @property
     def is_same_step(self) -> bool:
-        """Whether that is an earlier part of the same step."""
+        """Whether the parent is an earlier part of the same step."""
 
     @property
     def is_carried_on(self) -> bool:
-        """Whether a later branch takes its `continuation`."""
+        """Whether a later branch continues from its `continuation`."""
 
     @property
     def is_wanted(self) -> bool:
-        """Whether something has to be computed for a run that needs it."""
+        """Whether a run that still has to be computed needs it."""
 
     @property
     def requests(self) -> Sequence[Any]:
-        """The numbers that are computed at its end."""
+        """The results that are computed at its end."""
 
     @property
     def arms(self) -> Sequence[str]:
-        """The selected arms that need it, the first being the one on whose account its time goes."""
+        """The selected arms that need it; its time counts for the first of them."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a branch takes: seconds of one worker in all, those of testing among them, and the images or the like of an epoch."""
+    """What a branch costs: the seconds of one worker, how many of these go to testing, and the items (images) of an epoch."""
 
     seconds: float
     testing: float
@@ -236,85 +239,85 @@ class Cost:
 
 
 class Planner(Protocol):
-    """How one study's arms become work, given what was looked up outside."""
+    """Turns the arms of one study into work, given what the preparation looked up."""
 
     def steps(self, arm: Any, seed: int) -> tuple[Step, ...]:
-        """The arm's chain; raises AblateError where its data or weights cannot be had."""
+        """The arm's steps in order; raises AblateError if its data or weights cannot be loaded."""
 
     def request(self, arm: Any, seed: int, steps: Sequence[Any]) -> Request:
-        """The numbers that the arm's run wants of the chain's end."""
+        """The results that the arm's run needs after the last of its steps."""
 
     def works(self, branches: Mapping[str, Any]) -> dict[str, Any]:
-        """What a worker needs for each branch, by key; nobody but the task looks into it."""
+        """key -> what a worker needs for that branch; only the task looks into it."""
 
     def cost(self, branch: Any, epochs: int, seconds_per_item: float) -> Cost:
-        """What it takes to work through so many more epochs of a branch, and to test at its end."""
+        """The cost of so many more epochs of a branch, and of the tests at its end."""
 
     def labels(self, arm: Any, arms: Mapping[str, Any], seed: int) -> dict[str, str]:
-        """The arm's honest labels, each with the reason in words."""
+        """label -> its reason in words, for the labels of the arm that a reader must know: bundle, budget, lag ...."""
 
     def facts(self, arm: Any, seeds: Sequence[int]) -> dict[str, Any]:
-        """What the plan records for the report of the data that all arms share."""
+        """What the plan records, for the report, about the data that all arms share."""
 
     def arm_facts(self, arm: Any) -> dict[str, Any]:
-        """What it records of one arm."""
+        """What the plan records about one arm."""
 
     def dataset(self, arm: Any, seed: int) -> tuple[str, str, str]:
-        """The name, the digest and the place of the data that a run sees."""
+        """The name, the digest and the location of the data that a run uses."""
 
     def disk(self, works: Iterable[Any], num_results: int, arm: Any, seed: int) -> float:
-        """The bytes that these works and so many results, each like that of the arm, will leave."""
+        """The bytes on disk that these works will leave, with so many results like the arm's."""
 
     def remarks(self, works: Sequence[Any]) -> list[str]:
-        """What there is to say, before it is done, of how this work is done."""
+        """Remarks on how this work will be done, shown before it starts."""
 
     def notes(self, arms: Iterable[Any]) -> list[str]:
-        """What a reader of the report must know of how the numbers came about."""
+        """What a reader of the report must know about how the numbers were computed."""
 
 
 class Folders(Protocol):
-    """Where work is kept beside the store."""
+    """The folders of a study's work, beside the store."""
 
     @property
     def stages(self) -> Path:
-        """A folder per stage, by key."""
+        """Holds a folder for each stage, named by its key."""
 
     @property
     def results(self) -> Path:
-        """A folder per computed run, by key."""
+        """Holds a folder for each computed run, named by its key."""
 
     @property
     def data(self) -> Path:
-        """The decoded data sets."""
+        """Holds the decoded data sets."""
 
     def features(self, study: str) -> Path:
-        """What trainings of one study share while it is run."""
+        """The folder that the trainings of a study share while it runs."""
 
 
 class Preparation(Protocol):
-    """What is looked up of the outside, each thing once."""
+    """Looks up what a study needs from outside (data, weights, speed), each thing once."""
 
     @property
     def planner(self) -> Planner:
-        """Turns arms into work with it."""
+        """The planner that turns arms into work."""
 
     @property
     def device_class(self) -> str:
-        """The class of device that bits depend on."""
+        """The class of device; results have the same bits only within a class."""
 
     def check(self, arms: Iterable[Any], seeds: Iterable[int]) -> None:
-        """Find before anything else what would stop a run at its start."""
+        """Raise AblateError now for what would otherwise stop a run at its start."""
 
     def check_starts(self, arms: Iterable[Any], seed: int) -> None:
-        """Begin each kind of arm once, so that what cannot begin is found before training."""
+        """Start each kind of arm once, so that what cannot start is found before training."""
 
     def seconds_per_item(self, step: Any) -> float:
-        """Seconds per image or the like of a step on one worker, by a short probe."""
+        """Seconds per item (image) of a step on one worker, measured by a short probe."""
 
 
 @dataclass(frozen=True)
 class SavedStages:
-    """What the folder of stages holds: the products of finished ones, and the epochs of those with a checkpoint, by key."""
+    """The saved stages by key: the products of finished ones, and the epoch reached by those with a checkpoint."""
 
     finished: Mapping[str, frozenset[str]]
     partial: Mapping[str, int]
@@ -328,7 +331,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in `TASKS`."""
+        """The name of the task in `TASKS`."""
 
     @property
     def schema(self) -> SettingsSchema:
@@ -339,47 +342,47 @@ class Task(Protocol):
         """The numbers of an epoch that are shown while a run trains."""
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
-        """What is compared; `margin` is the study's, in points."""
+        """The metrics that are compared; `margin` is the study's, in points."""
 
     def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Any, ...]:
-        """An arm's stages out of what is resolved of it so far; `finish` has the last word on each stage's settings."""
+        """The stages of a partly resolved arm; `finish(number, settings)` returns the final settings of each."""
 
     def in_force(self, stages: Sequence[Any], number: int, *, begins: bool) -> dict[str, Any]:
-        """The dotted settings in force in a stage, with what happens where it begins."""
+        """The dotted settings in force in a stage; with `begins`, also what happens at its start."""
 
     def check_choice(self, arm: Any, arms: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the arms among which one chooses cannot be compared."""
+        """Raise ConfigError if the arms among which `arm` chooses cannot be compared."""
 
     def stage_options(self, stage: Any) -> dict[str, Any]:
-        """What a resolved stage says beside its settings."""
+        """The options of a resolved stage beside its settings."""
 
     def stage_words(self, stage: Any) -> str:
-        """The same in words."""
+        """The options of a resolved stage, in words."""
 
     def usual_options(self, options: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-        """A stage's options where the file says nothing of them, after a stage with the options `before`, or first."""
+        """A stage's options if the file says nothing about them; `before` are those of the previous stage, None for the first."""
 
     def prepare(self, study: Any, folders: Folders, device: str, progress: Callable[[str, int, int], None]) -> Preparation:
-        """What looks things up for one study on a device."""
+        """The preparation of one study on a device."""
 
     def saved_stages(self, folder: Path) -> SavedStages:
-        """What the folder of all stages holds."""
+        """The stages that are saved in this folder."""
 
     def start(self, device: str) -> None:
-        """Ready a process for its jobs on a device: import what takes long, and set what bits depend on."""
+        """Prepare a process for its jobs on a device: do slow imports, and set what the bits of results depend on."""
 
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
-        """Do the work; results appear whole in their folders, and every event is names and numbers.
+        """Do the work. Results appear in their folders only when complete; events hold only names and numbers.
 
         Raises Interrupted, CodeChanged or AblateError; anything else is a bug.
         """
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
-        """Of an epoch's numbers those that belong to a run's curves, by their names in the store."""
+        """name in the store -> value, for those of an epoch's numbers that belong to the run's curves."""
 
 
 @cache
 def load_task(name: str = DEFAULT) -> Task:
-    """The task of that name."""
+    """The task with this name."""
     task: Task = import_module(TASKS[name]).TASK
     return task

@@ -1,4 +1,4 @@
-"""A YAML file as plain data: no tags, no repeated keys, no bombs, `1e-4` a number, and only true and false booleans."""
+"""Reading YAML as plain data: no tags, no repeated keys, no alias bombs; `1e-4` is a number; only true and false are booleans."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 from ablation.errors import ConfigError, nearest
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 100_000  # counted with every alias written out
+MAX_NODES = 100_000  # counted with all aliases written out
 MAX_DEPTH = 50
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML reads this class attribute
 
     def fetch_tag(self) -> None:
-        """Refuse every tag, also those that YAML itself defines: `!!bool maybe` would be guessed."""
+        """Refuse every tag, even YAML's own: PyYAML would have to guess what `!!bool maybe` means."""
         line = self.line + 1
         handle, suffix = self.scan_tag().value
         raise ConfigError(f"line {line}", f"found the tag {(handle or '') + suffix!r}; expected plain YAML, without tags")
@@ -37,7 +37,7 @@ for _tag, _pattern, _first in (
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    """The mapping, its keys being texts as they are written: 0.10 and 0.1 are two names."""
+    """The mapping; its keys are text, exactly as written: 0.10 and 0.1 are two names."""
     loader.flatten_mapping(node)
     return {name.value: loader.construct_object(value, deep=True) for name, value in node.value}
 
@@ -51,13 +51,13 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def parse(text: str, where: str) -> Any:
-    """The data in a YAML text; raises ConfigError, naming `where` and the line, for anything else."""
+    """The data in a YAML text; raises ConfigError, with `where` and the line, if it cannot be read."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _check(node, {}, 0)
+        _check_size(node, {}, 0)
         return loader.construct_document(node)
     except ConfigError as error:
         raise ConfigError(", ".join(filter(None, [where, error.path])), error.problem) from None
@@ -66,12 +66,12 @@ def parse(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(where, f"is no YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ConfigError(where, _too_deep()) from None
+        raise ConfigError(where, _too_deep_problem()) from None
     except (ValueError, OverflowError) as error:
         raise ConfigError(where, f"holds a value that cannot be read: {error}") from None
 
 
-def _too_deep() -> str:
+def _too_deep_problem() -> str:
     return f"is nested deeper than {MAX_DEPTH} levels; expected a study's file"
 
 
@@ -80,30 +80,33 @@ def _place(where: str, error: yaml.MarkedYAMLError) -> str:
     return f"{where}, line {mark.line + 1}" if mark else where
 
 
-def _check(node: yaml.Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
-    """The number of nodes and of levels below, aliases written out; a bomb, a node inside itself or a repeated key is an error."""
-    if id(node) not in known:
+def _check_size(node: yaml.Node, sizes: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
+    """The (number of nodes, number of levels) of a node, with aliases written out.
+
+    Raises ConfigError for an alias bomb, a node inside itself, or a repeated key.
+    """
+    if id(node) not in sizes:
         if depth > MAX_DEPTH:
-            raise ConfigError("", _too_deep())
-        known[id(node)] = (0, 0)
-        parts = _parts(node)
-        below = [_check(part, known, depth + 1) for part in parts]
-        known[id(node)] = 1 + sum(nodes for nodes, _ in below), 1 + max((levels for _, levels in below), default=0)
-    nodes, levels = known[id(node)]
+            raise ConfigError("", _too_deep_problem())
+        sizes[id(node)] = (0, 0)
+        children = _children(node)
+        child_sizes = [_check_size(child, sizes, depth + 1) for child in children]
+        sizes[id(node)] = 1 + sum(nodes for nodes, _ in child_sizes), 1 + max((levels for _, levels in child_sizes), default=0)
+    nodes, levels = sizes[id(node)]
     if nodes == 0:
         raise ConfigError("", "an anchor holds itself; expected plain data")
     if nodes > MAX_NODES:
         raise ConfigError("", f"holds more than {MAX_NODES:,} values once its aliases are written out; expected a study's file")
     if depth + levels > MAX_DEPTH:
-        raise ConfigError("", _too_deep())
+        raise ConfigError("", _too_deep_problem())
     return nodes, levels
 
 
-def _parts(node: yaml.Node) -> list[yaml.Node]:
-    """The nodes directly below, once this one's own keys or text are found right."""
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    """The child nodes; raises ConfigError if this node's own keys or text are wrong."""
     if isinstance(node, yaml.MappingNode):
         _check_keys(node)
-        return [part for pair in node.value for part in pair]
+        return [child for pair in node.value for child in pair]
     if isinstance(node, yaml.SequenceNode):
         return list(node.value)
     _check_text(node)
@@ -111,7 +114,7 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Raise where a key is no plain text or is given twice; before merging, which may repeat keys."""
+    """Raise ConfigError for a key that is not plain text or is repeated; called before merging, which may repeat keys."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
         line = key.start_mark.line + 1
@@ -123,7 +126,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 def _check_text(node: yaml.Node) -> None:
-    """Raise where an escape makes half a character, which can be neither printed nor stored."""
+    """Raise ConfigError for an escape that makes half a character, which can be neither printed nor stored."""
     try:
         str(node.value).encode()
     except UnicodeEncodeError:
@@ -131,22 +134,22 @@ def _check_text(node: yaml.Node) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises ConfigError where the file is missing, too large, or holds something else."""
+    """The mapping in a YAML file; raises ConfigError if the file is missing, too large, or holds something else."""
     try:
         if path.is_dir():
             raise ConfigError(str(path), "is a folder; expected a study's YAML file")
         if not path.is_file():
-            near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
-            raise ConfigError(str(path), f"there is no such file; expected a study's YAML file.{near}")
+            suggestion = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
+            raise ConfigError(str(path), f"there is no such file; expected a study's YAML file.{suggestion}")
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(str(path), f"has {path.stat().st_size:,} bytes; expected a study's file, of at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigError(str(path), "is no text in UTF-8; expected a study's YAML file") from None
+        raise ConfigError(str(path), "is not UTF-8 text; expected a study's YAML file") from None
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     data = parse(text, path.name)
     if not isinstance(data, dict):
-        found = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
-        raise ConfigError(path.name, f"holds {found}; expected a mapping with study, seeds, base ...")
+        kind = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
+        raise ConfigError(path.name, f"holds {kind}; expected a mapping with study, seeds, base ...")
     return data

@@ -1,1 +1,1 @@
-"""The ground: files, digests, signals, memory, randomness, the identity of code. It knows nothing of studies, arms or training."""
+"""Basic tools: files, digests, signals, memory, randomness, the identity of code. They know nothing of studies, arms or training."""

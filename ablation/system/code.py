@@ -1,4 +1,4 @@
-"""The identity of code: the syntax trees of modules and of classes with all that they use, and the versions of libraries."""
+"""The identity of code: the syntax trees of modules, of classes with everything that they use, and the versions of packages."""
 
 import ast
 import importlib.util
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ablation.errors import ConfigError
 
-# What techniques are made of, and what users are told: it computes nothing, so that a new family or message changes no key.
+# How techniques are built, and what users are told. Neither computes anything, so a new family or message changes no key.
 UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
 
 
@@ -26,49 +26,49 @@ def package_version(name: str) -> str:
 
 @cache
 def module_code(name: str) -> str:
-    """The syntax tree of a module, docstrings and comments aside."""
+    """The syntax tree of a module, without docstrings and comments."""
     return ast.dump(_tree(name))
 
 
-WHOLE = "*"  # as a name: everything in a module
-ALWAYS = ""  # as a name: the statements that act when a module is imported, whatever of it is used
+WHOLE = "*"  # stands for everything in a module
+ALWAYS = ""  # stands for the statements that run when a module is imported, whichever of its names are used
 
 
 @cache
 def class_code(cls: type) -> str:
-    """The syntax tree of a class and of everything of its author's that it uses, directly or not, in its module or another.
+    """The syntax trees of a class and of all code by its author that it uses, directly or indirectly, in any module.
 
-    For a class of ours that is our code; for a user's class it is the user's and ours. Raises ConfigError where a class is
-    written in no file.
+    For a built-in class that is our code; for a user's class it is the user's code and ours. Raises ConfigError if the class was
+    not written in a file.
     """
     start = (cls.__module__, cls.__qualname__.partition(".")[0])
     if start[1] not in _defined(start[0]):
         problem = f"the code of {cls.__module__}:{cls.__qualname__} was not found, so that nobody could tell when it changes"
         raise ConfigError("", f"{problem}; expected a class in a file of Python code")
-    needed: dict[str, list[str]] = {}
-    waiting = [start]
-    while waiting:
-        module, name = waiting.pop()
-        if f"{module}.{name}" in needed:
+    dumps_by_name: dict[str, list[str]] = {}
+    pending = [start]
+    while pending:
+        module, name = pending.pop()
+        if f"{module}.{name}" in dumps_by_name:
             continue
         nodes = _defined(module).get(name, [])
-        needed[f"{module}.{name}"] = [ast.dump(node) for node in nodes]
-        waiting += [(module, ALWAYS), *(use for node in nodes for use in _uses(module, node))]
-        waiting += [(module, other) for other in _defined(module)] if name == WHOLE else []
-    return json.dumps({place: dumps for place, dumps in needed.items() if dumps}, sort_keys=True)
+        dumps_by_name[f"{module}.{name}"] = [ast.dump(node) for node in nodes]
+        pending += [(module, ALWAYS), *(use for node in nodes for use in _used_names(module, node))]
+        pending += [(module, member) for member in _defined(module)] if name == WHOLE else []
+    return json.dumps({qualified_name: dumps for qualified_name, dumps in dumps_by_name.items() if dumps}, sort_keys=True)
 
 
 @cache
 def _defined(module: str) -> dict[str, list[ast.stmt]]:
-    """The statements by which a module defines each name, imports among them; of a module without a file, none."""
-    found: dict[str, list[ast.stmt]] = {}
-    for node in (one for statement in _tree(module).body for one in _single(statement) if not _is_script(statement)):
+    """The statements that define each name of a module, including imports; empty for a module without a Python file."""
+    statements: dict[str, list[ast.stmt]] = {}
+    for node in (single for statement in _tree(module).body for single in _split_import(statement) if not _is_script(statement)):
         for name in _names_defined(node):
-            found.setdefault(name, []).append(node)
-    return found
+            statements.setdefault(name, []).append(node)
+    return statements
 
 
-def _single(node: ast.stmt) -> list[ast.stmt]:
+def _split_import(node: ast.stmt) -> list[ast.stmt]:
     """An import of several names as several imports; any other statement as it is."""
     if isinstance(node, ast.Import):
         return [ast.Import([alias]) for alias in node.names]
@@ -85,25 +85,25 @@ def _names_defined(node: ast.stmt) -> list[str]:
 
 
 def _is_script(node: ast.stmt) -> bool:
-    """Whether this is what a file does only when it is run by itself."""
+    """Whether this statement runs only when the file is run as a script."""
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
-def _uses(module: str, node: ast.stmt) -> list[tuple[str, str]]:
-    """The names in a statement, and what it imports from modules that count, each with its module."""
-    found: list[tuple[str, str]] = []
+def _used_names(module: str, node: ast.stmt) -> list[tuple[str, str]]:
+    """The names that a statement uses, and those that it imports from modules that count, each with its module."""
+    names: list[tuple[str, str]] = []
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
-            found.append((module, part.id))
+            names.append((module, part.id))
         elif isinstance(part, ast.Import):
-            found += [(alias.name, WHOLE) for alias in part.names if _counts(alias.name, module)]
+            names += [(alias.name, WHOLE) for alias in part.names if _counts(alias.name, module)]
         elif isinstance(part, ast.ImportFrom):
-            found += _taken(module, part)
-    return found
+            names += _imported_names(module, part)
+    return names
 
 
-def _taken(module: str, node: ast.ImportFrom) -> list[tuple[str, str]]:
-    """What a statement takes from another module that counts: names, or modules of a package as a whole."""
+def _imported_names(module: str, node: ast.ImportFrom) -> list[tuple[str, str]]:
+    """What an import takes from a module that counts: names, or whole modules of a package."""
     package = module if _is_package(module) else module.rpartition(".")[0]
     source = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
     inside = [(f"{source}.{alias.name}", WHOLE) for alias in node.names if _counts(f"{source}.{alias.name}", module)]
@@ -111,46 +111,48 @@ def _taken(module: str, node: ast.ImportFrom) -> list[tuple[str, str]]:
 
 
 def _is_package(module: str) -> bool:
-    found = _found(module)
-    return found is not None and found.submodule_search_locations is not None
+    spec = _find_spec(module)
+    return spec is not None and spec.submodule_search_locations is not None
 
 
 @cache
 def _counts(module: str, importer: str) -> bool:
-    """Whether a module's code counts where another uses it: ours always, and a user's in what the same user wrote."""
-    found, top = _found(module), module.partition(".")[0]
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
+    """Whether a module's code counts when `importer` uses it: ours always does, a user's only in code by the same user."""
+    spec, top = _find_spec(module), module.partition(".")[0]
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return False
     if top == "ablation":
         return "." in module and module not in UNCOUNTED
-    return top == importer.partition(".")[0] or (_root(top) == _root(importer.partition(".")[0]) and not _is_installed(_root(top)))
+    return top == importer.partition(".")[0] or (
+        _import_folder(top) == _import_folder(importer.partition(".")[0]) and not _is_installed(_import_folder(top))
+    )
 
 
-def _root(top: str) -> str:
-    """The folder from which a module without dots is imported."""
-    found = _found(top)
-    places = list(found.submodule_search_locations or [str(found.origin)]) if found else []
-    return str(Path(places[0]).parent) if places else ""
+def _import_folder(top: str) -> str:
+    """The folder from which a top-level module is imported."""
+    spec = _find_spec(top)
+    locations = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else []
+    return str(Path(locations[0]).parent) if locations else ""
 
 
 def _is_installed(folder: str) -> bool:
-    """Whether a folder holds Python's own or installed packages, which need not be of one author."""
-    return folder in {str(Path(place)) for place in sysconfig.get_paths().values()}
+    """Whether a folder holds the standard library or installed packages, which may come from different authors."""
+    return folder in {str(Path(path)) for path in sysconfig.get_paths().values()}
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    found = _found(module)
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
+    spec = _find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return ast.Module([], [])
-    return _without_docstrings(ast.parse(Path(found.origin).read_bytes()))
+    return _without_docstrings(ast.parse(Path(spec.origin).read_bytes()))
 
 
-def _found(module: str) -> ModuleSpec | None:
-    """Where a module lies; None where there is none."""
+def _find_spec(module: str) -> ModuleSpec | None:
+    """The import spec of a module, or None if there is no such module."""
     try:
         return importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # its package is missing; or it is no file's, such as __main__
+    except (ImportError, ValueError):  # its package is missing, or it has no file, as __main__
         return None
 
 

@@ -1,4 +1,4 @@
-"""What identifies plain data and files, and JSON that has its own checksum in it."""
+"""Digests that identify plain data and files, and JSON that contains its own checksum."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SUM = "sha256"  # the name of the checksum among what it is of
+SUM = "sha256"  # the key of the checksum in the data
 
 
 def digest(payload: object) -> str:
@@ -21,19 +21,19 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed(about: Mapping[str, Any]) -> str:
-    """Plain data as JSON that has its own checksum in it."""
-    return json.dumps({**about, SUM: _checksum(about)})
+def sealed(data: Mapping[str, Any]) -> str:
+    """Plain data as JSON that contains its own checksum."""
+    return json.dumps({**data, SUM: _checksum(data)})
 
 
 def unsealed(text: str) -> dict[str, Any] | None:
-    """The data in what `sealed` made, or nothing where any of it has changed since."""
+    """The data in JSON that `sealed` made, or None if any of it has changed since."""
     try:
-        about = dict(json.loads(text))
-        return about if about.pop(SUM) == _checksum(about) else None
+        data = dict(json.loads(text))
+        return data if data.pop(SUM) == _checksum(data) else None
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
-def _checksum(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+def _checksum(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()

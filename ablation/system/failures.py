@@ -1,4 +1,4 @@
-"""What a failure is called: its kind in one word, what the user is told, and the traceback of a bug."""
+"""How an exception is reported: its kind in one word, a message for the user, and the traceback if it is a bug."""
 
 import errno
 import re
@@ -7,12 +7,12 @@ import traceback
 
 from ablation.errors import AblateError, TrainingError
 
-# What a RuntimeError says where memory was lacking.
+# What the message of a RuntimeError says when memory ran out.
 NO_MEMORY = re.compile(r"an't allocate memory|annot allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED")
 
 
 def failure(error: Exception) -> dict[str, str]:
-    """A failure for an event."""
+    """The fields of an event that reports this exception."""
     kind, message = _kind_of(error)
     return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
 
@@ -30,7 +30,7 @@ def _kind_of(error: Exception) -> tuple[str, str]:
 
 
 def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether memory was lacking, also behind what a model's maker made of it."""
+    """Whether memory ran out, also if another exception was raised from that error."""
     while error is not None:
         if isinstance(error, MemoryError) or _is_from_torch(error) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
@@ -41,5 +41,5 @@ def _lacks_memory(error: BaseException | None) -> bool:
 
 
 def _is_from_torch(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # where it was not imported, it raised nothing
+    torch = sys.modules.get("torch")  # if torch was not imported, it raised nothing
     return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -1,35 +1,35 @@
-"""Files that appear whole or not at all, and are still there after the power has failed."""
+"""Writing files so that they appear whole or not at all, and survive a power failure."""
 
 import errno
 import json
 import os
 from pathlib import Path
 
-NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # what some network file systems say of a folder
+UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # the errors of network file systems that cannot sync a folder
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file's bytes, or the names in a folder, are on the disk; file systems that cannot say so are believed."""
+    """Wait until a file's bytes, or the names in a folder, are on the disk, if the file system can say so."""
     try:
-        number = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folder
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows cannot open a folder
         return
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in NOT_OFFERED:
+        if error.errno not in UNSUPPORTED:
             raise
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
-    """Put plain data into a file, whole; with `is_kept`, on the disk for certain."""
+    """Write plain data to a file, whole or not at all; with `is_kept`, wait until it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.part")  # another process may write too
-    beside.write_text(json.dumps(data), encoding="utf-8")
+    partial = path.with_suffix(f".{os.getpid()}.part")  # another process may write too
+    partial.write_text(json.dumps(data), encoding="utf-8")
     if is_kept:
-        to_disk(beside)
-    beside.replace(path)
+        to_disk(partial)
+    partial.replace(path)
     if is_kept:
         to_disk(path.parent)

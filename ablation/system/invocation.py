@@ -1,4 +1,4 @@
-"""The command as it was started, for the record and for going on with it."""
+"""The command line of this process, for the record, and the one that continues it."""
 
 import os
 import shlex
@@ -10,9 +10,9 @@ def command_line() -> str:
     """The command as it was started: by its name, by `python -m ablation`, or through uv."""
     start = ["python", "-m", "ablation"] if Path(sys.argv[0]).name == "__main__.py" else ["ablate"]
     words = shlex.join([*(["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []), *start, *sys.argv[1:]])
-    return words.encode(errors="backslashreplace").decode()  # names that are no UTF-8, which no database takes
+    return words.encode(errors="backslashreplace").decode()  # a database takes no names that are not UTF-8
 
 
 def command_to_go_on() -> str:
-    """The command that carries on what was stopped: what is done stays done, even if it was forced."""
+    """The command that continues after a stop, without `--rerun=force`, so that finished runs are not repeated."""
     return command_line().replace(" --rerun=force", "").replace(" --rerun force", "")

@@ -1,4 +1,4 @@
-"""Generators by (seed, purpose, epoch): every draw is a function of its key, never of what was drawn before it."""
+"""Random generators by (seed, purpose, epoch): every draw is a function of its key, never of earlier draws."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import torch
 
 
 def key(seed: int, purpose: str, *numbers: int) -> int:
-    """A 63-bit number that is the same for equal arguments on every machine and else independent."""
+    """A 63-bit number: the same for equal arguments on every machine, independent for different ones."""
     text = "/".join([str(seed), purpose, *map(str, numbers)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -18,5 +18,5 @@ def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
 
 
 def numpy_generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """The same for NumPy."""
+    """A NumPy generator for one purpose."""
     return np.random.default_rng(key(seed, purpose, *numbers))

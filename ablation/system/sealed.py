@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all: their files, and one JSON file with everybody's digest."""
+"""Folders of results that appear whole or not at all: their files, and one JSON file with the digest of each."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ RESULT = "result.json"
 
 
 def part_of(folder: Path) -> Path:
-    """The folder beside it, of this process alone, that becomes it when it is whole."""
+    """The folder, beside `folder` and for this process alone, that `complete` renames to `folder`."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
     return part
 
 
 def clear_part(folder: Path) -> None:
-    """Delete what a process left there that had our number and was killed."""
+    """Delete what a killed process with our process ID left there."""
     shutil.rmtree(part_of(folder), ignore_errors=True)
 
 
-def complete(folder: Path, about: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
-    """Seal the files of the part with `about`, link the other files beside them, and rename it to the folder."""
+def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
+    """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`."""
     part = part_of(folder)
     files = {path.name: file_digest(path) for path in sorted(part.iterdir())}
-    (part / RESULT).write_text(sealed({**about, "files": files}), encoding="utf-8")
+    (part / RESULT).write_text(sealed({**result, "files": files}), encoding="utf-8")
     for name, path in unsealed_files.items():
         link(path, part / name)
     for path in (*part.iterdir(), part):
@@ -39,16 +39,16 @@ def complete(folder: Path, about: Mapping[str, Any], unsealed_files: Mapping[str
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the folder is as it was written; files that have a checksum of their own, as weights have, are not looked at."""
+    """Whether the folder is as it was written. Files with checksums of their own, such as weights, are not checked."""
     try:
-        about = unsealed((folder / RESULT).read_text(encoding="utf-8"))
-        return about is not None and all(file_digest(folder / name) == digest for name, digest in about["files"].items())
+        result = unsealed((folder / RESULT).read_text(encoding="utf-8"))
+        return result is not None and all(file_digest(folder / name) == digest for name, digest in result["files"].items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
 
 
 def link(source: Path, target: Path) -> None:
-    """The same file under another name, or a copy where the file system has no links."""
+    """Hard-link the file, or copy it if the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""The signals by which a command is asked to end: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they take a machine back."""
+"""The signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they take a machine back."""
 
 import contextlib
 import ctypes
@@ -12,49 +12,49 @@ NUMBERS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1"
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """The handler holds for every one of these signals meanwhile, and what held before does so afterwards."""
-    before = {number: signal.signal(number, handler) for number in NUMBERS}
+    """Handle all of these signals with `handler` meanwhile; the previous handlers return afterwards."""
+    previous = {number: signal.signal(number, handler) for number in NUMBERS}
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        for number, old_handler in previous.items():
+            signal.signal(number, old_handler)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Each of them ends the command as Ctrl-C does, even where a library that is being imported swallows the exception."""
-    asked: list[int] = []
+    """Each of them stops the command as Ctrl-C does, even if a library swallows the exception while it is imported."""
+    received: list[int] = []
 
     def end(number: int, _frame: object) -> None:
-        asked.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     try:
         with handled(end):
             yield
-    except Exception:  # what a library made of the interruption
-        if not asked:
+    except Exception:  # what a library raised instead of the interruption
+        if not received:
             raise
-    if asked:
+    if received:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Blocks them, for processes that begin meanwhile for good: it is the coordinator that decides when to stop."""
+    """Block them meanwhile, and for good in processes that start meanwhile: the coordinator decides when to stop."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel end this process when its parent is killed (Linux); elsewhere the closed pipe does, at the next epoch."""
+    """Let the kernel end this process when its parent is killed (Linux); elsewhere the closed pipe ends it at the next epoch."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:

@@ -23,20 +23,20 @@ Strength = Annotated[float, Field(ge=0)]
 Numbers = tuple[float, float]
 
 
-def pair_where(holds: Callable[[float, float], bool], expected: str) -> AfterValidator:
+def check_pair(condition: Callable[[float, float], bool], expected: str) -> AfterValidator:
     """A check of the two numbers of a pair."""
 
     def check(pair: Numbers) -> Numbers:
-        if not holds(*pair):
+        if not condition(*pair):
             raise ValueError(expected)
         return pair
 
     return AfterValidator(check)
 
 
-Shares = Annotated[Pair, pair_where(lambda x, y: 0 <= x <= 1 and 0 <= y <= 1, "two shares between 0 and 1, of the width and the height")]
-Areas = Annotated[Pair, pair_where(lambda low, high: 0 <= low <= high <= 1, "two areas with 0 <= low <= high <= 1")]
-Factors = Annotated[Pair, pair_where(lambda low, high: 0 < low <= high, "two factors with 0 < low <= high")]
+Shares = Annotated[Pair, check_pair(lambda x, y: 0 <= x <= 1 and 0 <= y <= 1, "two shares between 0 and 1, of the width and the height")]
+Areas = Annotated[Pair, check_pair(lambda low, high: 0 <= low <= high <= 1, "two areas with 0 <= low <= high <= 1")]
+Factors = Annotated[Pair, check_pair(lambda low, high: 0 < low <= high, "two factors with 0 < low <= high")]
 
 
 class HFlip(Technique):
@@ -151,9 +151,9 @@ class ColorJitter(Technique):
 
     def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
         """The images in other light."""
-        for which_B in draws["order"].unbind(1):
-            factor_B = draws["factor"].gather(1, which_B[:, None])[:, 0]
-            images_BCHW = lit(images_BCHW, which_B[:, None, None, None], factor_B[:, None, None, None])
+        for adjustment_B in draws["order"].unbind(1):
+            factor_B = draws["factor"].gather(1, adjustment_B[:, None])[:, 0]
+            images_BCHW = adjust_colors(images_BCHW, adjustment_B[:, None, None, None], factor_B[:, None, None, None])
         return images_BCHW
 
 
@@ -214,8 +214,8 @@ class Erase(Technique):
         """The images, some with a box replaced."""
         height, width = images_BCHW.shape[2:]
         side = math.sqrt(height * width)
-        rows_BH = interval(draws["height"] * side, draws["top"], height)
-        columns_BW = interval(draws["width"] * side, draws["left"], width)
+        rows_BH = pixels_in_box(draws["height"] * side, draws["top"], height)
+        columns_BW = pixels_in_box(draws["width"] * side, draws["left"], width)
         box_B1HW = (draws["erased"][:, None, None] & rows_BH[:, :, None] & columns_BW[:, None, :])[:, None]
         if self.values == "zero":
             return images_BCHW.masked_fill(box_B1HW, 0.0)
@@ -242,33 +242,33 @@ class Cutout(Technique):
     def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
         """The images without their squares."""
         height, width = images_BCHW.shape[2:]
-        rows_BH, columns_BW = around(draws["row"], self.size, height), around(draws["column"], self.size, width)
+        rows_BH, columns_BW = pixels_around(draws["row"], self.size, height), pixels_around(draws["column"], self.size, width)
         return images_BCHW.masked_fill((rows_BH[:, :, None] & columns_BW[:, None, :])[:, None], 0.0)
 
 
-def lit(images_BCHW: Tensor, which_B111: Tensor, factor_B111: Tensor) -> Tensor:
-    """The images in [0, 1] away from black, from their mean grey or from their grey image, as `which` is 0, 1 or 2, by a factor."""
+def adjust_colors(images_BCHW: Tensor, adjustment_B111: Tensor, factor_B111: Tensor) -> Tensor:
+    """The images in [0, 1] away from black, from their mean grey or from their grey image, as `adjustment` is 0, 1 or 2, by a factor."""
     red_BHW, green_BHW, blue_BHW = images_BCHW.unbind(1)
     grey_B1HW = (0.2989 * red_BHW + 0.587 * green_BHW + 0.114 * blue_BHW)[:, None]
     mean_B111 = grey_B1HW.mean((1, 2, 3), keepdim=True)
-    other_B1HW = torch.where(which_B111 == 2, grey_B1HW, mean_B111 * (which_B111 == 1))
-    return (images_BCHW * factor_B111 + other_B1HW * (1 - factor_B111)).clamp(0, 1)
+    base_B1HW = torch.where(adjustment_B111 == 2, grey_B1HW, mean_B111 * (adjustment_B111 == 1))
+    return (images_BCHW * factor_B111 + base_B1HW * (1 - factor_B111)).clamp(0, 1)
 
 
-def around(middle_B: Tensor, length: int, side: int) -> Tensor:
+def pixels_around(middle_B: Tensor, length: int, side: int) -> Tensor:
     """Which of an axis's pixels lie within that length about the pixel at that share of the axis, as bool B x side."""
     # float32 times a side may round up to the side itself.
     start_B = (middle_B * side).floor().clamp(max=side - 1) - length // 2
-    places = torch.arange(side, device=middle_B.device)
-    return (places >= start_B[:, None]) & (places < start_B[:, None] + length)
+    positions = torch.arange(side, device=middle_B.device)
+    return (positions >= start_B[:, None]) & (positions < start_B[:, None] + length)
 
 
-def interval(length_B: Tensor, place_B: Tensor, side: int) -> Tensor:
+def pixels_in_box(length_B: Tensor, place_B: Tensor, side: int) -> Tensor:
     """Which of an axis's pixels lie in the box of that length, at that fraction of the possible places, as bool B x side."""
     length_B = length_B.round().clamp(max=side)
     start_B = (place_B * (side - length_B + 1)).floor()
-    places = torch.arange(side, device=length_B.device)
-    return (places >= start_B[:, None]) & (places < (start_B + length_B)[:, None])
+    positions = torch.arange(side, device=length_B.device)
+    return (positions >= start_B[:, None]) & (positions < (start_B + length_B)[:, None])
 
 
 def fill_with_noise(images_BCHW: Tensor, mask_B1HW: Tensor, seed_B: Tensor) -> Tensor:
@@ -279,21 +279,21 @@ def fill_with_noise(images_BCHW: Tensor, mask_B1HW: Tensor, seed_B: Tensor) -> T
         noise = normal_noise(seed_B[:, None], positions).view(images_BCHW.shape)
         return torch.where(mask_B1HW, noise.to(images_BCHW.dtype), images_BCHW)
     # The same numbers, computed for the boxes only. A GPU would have to wait to learn how many these are; a CPU saves most of the work.
-    places = mask_B1HW.expand_as(images_BCHW).flatten().nonzero()[:, 0]
-    noise = normal_noise(seed_B[places // num_numbers], (places % num_numbers).int())
+    indices = mask_B1HW.expand_as(images_BCHW).flatten().nonzero()[:, 0]
+    noise = normal_noise(seed_B[indices // num_numbers], (indices % num_numbers).int())
     return images_BCHW.masked_scatter(mask_B1HW, noise.to(images_BCHW.dtype))
 
 
 def normal_noise(seeds: Tensor, positions: Tensor) -> Tensor:
     """A standard normal number for each seed and position, in float32, depending on these two alone."""
     # A table of noise for an epoch would be as large as the data set, and a generator on the device is a state.
-    bits = scrambled(scrambled(positions) ^ seeds)
+    bits = hash_bits(hash_bits(positions) ^ seeds)
     # 23 bits, so that the middle of each step is exact in float32 and never 0 or 1.
     uniform = ((bits >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
     return uniform.mul_(2).sub_(1).erfinv_().mul_(2**0.5)  # the normal quantile; torch.special.ndtri is not there on every device
 
 
-def scrambled(bits: Tensor) -> Tensor:
+def hash_bits(bits: Tensor) -> Tensor:
     """A one-to-one hash of 32-bit numbers, Wellons's lowbias32, whose output bits depend evenly on all input bits."""
     # Products wrap around; the masks undo the sign that a shift to the right draws in.
     bits = (bits ^ ((bits >> 16) & 0xFFFF)) * 0x7FEB352D

@@ -29,7 +29,7 @@ class NoAverage(Technique):
 
     def update(self, averaged: list[Tensor], weights: list[Tensor], update: int) -> None:
         """Makes `averaged` equal to `weights`."""
-        follow(averaged, weights, self.decay_at(update))
+        update_average(averaged, weights, self.decay_at(update))
 
 
 class Ema(Technique):
@@ -61,12 +61,12 @@ class Ema(Technique):
 
     def update(self, averaged: list[Tensor], weights: list[Tensor], update: int) -> None:
         """Moves `averaged` in place towards `weights`."""
-        follow(averaged, weights, self.decay_at(update))
+        update_average(averaged, weights, self.decay_at(update))
 
 
 @torch.no_grad()
-def follow(averaged: list[Tensor], weights: list[Tensor], decay: float) -> None:
-    """Moves floating tensors towards `weights` by 1 - decay and copies the others, which count and have no mean."""
+def update_average(averaged: list[Tensor], weights: list[Tensor], decay: float) -> None:
+    """Move floating tensors towards `weights` by 1 - decay, and copy the others: they are counters and have no mean."""
     pairs = list(zip(averaged, weights, strict=True))
     floating = [pair for pair in pairs if pair[0].is_floating_point()]
     if floating:

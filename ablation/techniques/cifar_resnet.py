@@ -1,7 +1,7 @@
 """The residual nets for small images, resnet20 to resnet56, added to timm's models. Shapes: B batch, C channels, H height, W width.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: the nets of the field's tables on CIFAR. Layers are
-named as in the code of LDAM-DRW, whose weights therefore fit. timm's own resnets are other nets, made for large images.
+named as in the code of LDAM-DRW, so its weights can be loaded. timm's own resnets are other nets, made for large images.
 """
 
 from typing import Any
@@ -36,18 +36,18 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
-        self.added = (channels - in_channels) // 2  # channels of zeros, on either side
+        self.padding_channels = (channels - in_channels) // 2  # channels of zeros on either side
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The block's output."""
-        inside_BCHW = functional.relu(self.bn1(self.conv1(x_BCHW)))
-        return functional.relu(self.bn2(self.conv2(inside_BCHW)) + self.shortcut(x_BCHW))
+        hidden_BCHW = functional.relu(self.bn1(self.conv1(x_BCHW)))
+        return functional.relu(self.bn2(self.conv2(hidden_BCHW)) + self.shortcut(x_BCHW))
 
     def shortcut(self, x_BCHW: Tensor) -> Tensor:
         """The paper's option A: every second pixel, and zeros for the new channels."""
         if self.stride == 1:
             return x_BCHW
-        return functional.pad(x_BCHW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
+        return functional.pad(x_BCHW[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding_channels, self.padding_channels))
 
 
 class KaimingLinear(nn.Linear):
@@ -67,9 +67,9 @@ class CifarResNet(nn.Module):
         self.num_features = 64
         self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = stage(16, 16, num_blocks, stride=1)
-        self.layer2 = stage(16, 32, num_blocks, stride=2)
-        self.layer3 = stage(32, 64, num_blocks, stride=2)
+        self.layer1 = make_stage(16, 16, num_blocks, stride=1)
+        self.layer2 = make_stage(16, 32, num_blocks, stride=2)
+        self.layer3 = make_stage(32, 64, num_blocks, stride=2)
         self.drop = nn.Dropout(drop_rate)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -86,8 +86,10 @@ class CifarResNet(nn.Module):
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         self.num_classes = num_classes
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
-        like = self.conv1.weight
-        linear = KaimingLinear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
+        weight = self.conv1.weight
+        linear = (
+            KaimingLinear(self.head_hidden_size, num_classes, device=weight.device, dtype=weight.dtype) if num_classes else nn.Identity()
+        )
         self.linear: nn.Module = linear
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
@@ -98,8 +100,8 @@ class CifarResNet(nn.Module):
 
     def forward_head(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor:
         """The logits, or what the last layer is given."""
-        head = self.drop(self.global_pool(x_BCHW))
-        scores: Tensor = head if pre_logits else self.linear(head)
+        pooled = self.drop(self.global_pool(x_BCHW))
+        scores: Tensor = pooled if pre_logits else self.linear(pooled)
         return scores
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -107,35 +109,35 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
 
-def stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
+def make_stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
     """The blocks of a stage, the first of which changes the size."""
     first = Block(in_channels, channels, stride)
     return nn.Sequential(first, *(Block(channels, channels, 1) for _ in range(num_blocks - 1)))
 
 
-def _made(name: str, num_blocks: int, pretrained: bool, **options: Any) -> CifarResNet:
-    made: CifarResNet = build_model_with_cfg(CifarResNet, name, pretrained, num_blocks=num_blocks, **options)
-    return made
+def _build(name: str, num_blocks: int, pretrained: bool, **options: Any) -> CifarResNet:
+    model: CifarResNet = build_model_with_cfg(CifarResNet, name, pretrained, num_blocks=num_blocks, **options)
+    return model
 
 
 def resnet20(pretrained: bool = False, **options: Any) -> CifarResNet:
     """The net of 20 layers, 3 blocks in a stage."""
-    return _made("resnet20", 3, pretrained, **options)
+    return _build("resnet20", 3, pretrained, **options)
 
 
 def resnet32(pretrained: bool = False, **options: Any) -> CifarResNet:
     """The net of 32 layers, 5 blocks in a stage."""
-    return _made("resnet32", 5, pretrained, **options)
+    return _build("resnet32", 5, pretrained, **options)
 
 
 def resnet44(pretrained: bool = False, **options: Any) -> CifarResNet:
     """The net of 44 layers, 7 blocks in a stage."""
-    return _made("resnet44", 7, pretrained, **options)
+    return _build("resnet44", 7, pretrained, **options)
 
 
 def resnet56(pretrained: bool = False, **options: Any) -> CifarResNet:
     """The net of 56 layers, 9 blocks in a stage."""
-    return _made("resnet56", 9, pretrained, **options)
+    return _build("resnet56", 9, pretrained, **options)
 
 
 for entry_point in (resnet20, resnet32, resnet44, resnet56):

@@ -30,7 +30,7 @@ class Inverse(Technique):
 
     def __call__(self, counts_C: Tensor) -> Tensor:
         """The weights in float32, their sum being C."""
-        return scaled(1 / filled(counts_C))
+        return scale_to_num_classes(1 / positive_counts(counts_C))
 
 
 class EffectiveNumber(Technique):
@@ -46,17 +46,17 @@ class EffectiveNumber(Technique):
     def __call__(self, counts_C: Tensor) -> Tensor:
         """The weights in float32, their sum being C."""
         log_beta = math.log(self.beta) if self.beta else -math.inf
-        return scaled(1 / -torch.expm1(filled(counts_C) * log_beta))
+        return scale_to_num_classes(1 / -torch.expm1(positive_counts(counts_C) * log_beta))
 
 
-def filled(counts_C: Tensor) -> Tensor:
-    """The counts in float64, all of which must be above 0."""
-    # Looking at the values of a tensor on a GPU would stall each step and forbid capturing it; the caller has checked the data.
+def positive_counts(counts_C: Tensor) -> Tensor:
+    """The counts, which must all be above 0, in float64."""
+    # Reading values of a tensor on a GPU would stall each step and prevent its capture; the caller has checked the data.
     assert counts_C.device.type != "cpu" or bool((counts_C > 0).all()), counts_C
     return counts_C.to(torch.float32 if counts_C.device.type == "mps" else torch.float64)  # which MPS does not have
 
 
-def scaled(weights_C: Tensor) -> Tensor:
+def scale_to_num_classes(weights_C: Tensor) -> Tensor:
     """The weights in float32, scaled to sum to the number of classes."""
     return (weights_C * (len(weights_C) / weights_C.sum())).float()
 

@@ -49,16 +49,16 @@ class UniformStart(nn.Linear):
     """A linear layer whose biases start at -ln(C - 1) and whose weights as those of the layer that it replaces."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self.pattern = (layer,)  # in a tuple, since it is no part of the model
+        self.template = (layer,)  # in a tuple, so that it is not registered as a part of the model
         super().__init__(layer.in_features, layer.out_features, device=layer.weight.device, dtype=layer.weight.dtype)
 
     def reset_parameters(self) -> None:
         """Draw the weights and set the biases."""
         assert self.out_features > 1, self.out_features
-        (pattern,) = self.pattern
-        pattern.reset_parameters()
+        (template,) = self.template
+        template.reset_parameters()
         with torch.no_grad():
-            self.weight.copy_(pattern.weight)
+            self.weight.copy_(template.weight)
         nn.init.constant_(self.bias, -math.log(self.out_features - 1))
 
 
@@ -92,12 +92,12 @@ class CosineLayer(nn.Module):
         # A vector's length changes no logit, but the step that its direction takes: the gradient falls with the length. At length 1
         # the learning rate means the same for every class and every number of features.
         with torch.no_grad():
-            self.weight.copy_(unit(self.weight.uniform_(-1, 1)))
+            self.weight.copy_(unit_vectors(self.weight.uniform_(-1, 1)))
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """The logits, in float32 at least: a bfloat16 has three digits, and the scale enlarges what they leave out."""
         with torch.autocast(features_BF.device.type, enabled=False):
-            return functional.linear(unit(features_BF), unit(self.weight)) * self.scale
+            return functional.linear(unit_vectors(features_BF), unit_vectors(self.weight)) * self.scale
 
 
 class LearnableWeightScaling(Classifier):
@@ -143,7 +143,7 @@ def as_linear(layer: nn.Module, what: str) -> nn.Linear:
     return layer
 
 
-def unit(vectors_BF: Tensor) -> Tensor:
+def unit_vectors(vectors_BF: Tensor) -> Tensor:
     """Each row at length 1, in float32 at least; a row of zeros, which has no direction, stays and gets no gradient."""
     vectors_BF = precise(vectors_BF)
     lengths_B1: Tensor = torch.linalg.vector_norm(vectors_BF, dim=1, keepdim=True)

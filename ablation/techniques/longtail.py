@@ -34,7 +34,7 @@ class Ranks(Protocol):
         """For each class the places, within the class and in the source's order, of the images kept."""
 
 
-def _count_or_all(value: object) -> object:
+def _check_count(value: object) -> object:
     if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError("a number of images from 1 on, or all")
@@ -43,7 +43,7 @@ def _count_or_all(value: object) -> object:
 Count = Annotated[int, Field(ge=1)]
 CountOrAll = Annotated[
     int | Literal["all"],
-    PlainValidator(_count_or_all),
+    PlainValidator(_check_count),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "all"}]}),
 ]
 Imbalance = Annotated[float, Field(ge=1)]
@@ -72,7 +72,7 @@ class Linear(Technique):
     indices: Indices = "seeded"
 
     @model_validator(mode="after")
-    def _falls(self) -> "Linear":
+    def _check_order(self) -> "Linear":
         if self.smallest > self.largest:
             raise ConfigError("smallest", f"found {self.smallest}; expected at most largest, {self.largest}")
         return self

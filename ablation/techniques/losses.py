@@ -16,13 +16,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ablation.errors import ConfigError
-from ablation.techniques.augmentations import scrambled
-from ablation.techniques.class_weights import filled
+from ablation.techniques.augmentations import hash_bits
+from ablation.techniques.class_weights import positive_counts
 from ablation.techniques.technique import Nested, Technique
 
 State = dict[str, Tensor]  # what a loss carries from step to step
-CHUNK = 2**24  # how many numbers the seesaw loss holds at once
-LEAST_OWN_PROBABILITY = 0.01  # below which the seesaw loss compensates no further
+CHUNK = 2**24  # the most numbers that the seesaw loss holds at once
+MIN_LABEL_PROBABILITY = 0.01  # below which the seesaw loss compensates no further
 
 
 def average(losses_BC: Tensor, targets_BC: Tensor, weights_C: Tensor) -> Tensor:
@@ -159,17 +159,17 @@ class LDAM(Loss):
 
     def check(self, settings: Any) -> None:
         """Raises ConfigError unless the classifier is the cosine one with this scale."""
-        needed = f"expected classifier {{name: cosine, scale: {self.scale}}}, because the margins of ldam are between cosines"
-        found = settings.classifier
-        if found.name != "cosine":
-            raise ConfigError("", f"found classifier {found.name!r}; {needed}")
-        if found.scale != self.scale:
-            raise ConfigError("scale", f"found {self.scale}, and {found.scale} in the classifier; {needed}")
+        expected = f"expected classifier {{name: cosine, scale: {self.scale}}}, because the margins of ldam are between cosines"
+        classifier = settings.classifier
+        if classifier.name != "cosine":
+            raise ConfigError("", f"found classifier {classifier.name!r}; {expected}")
+        if classifier.scale != self.scale:
+            raise ConfigError("scale", f"found {self.scale}, and {classifier.scale} in the classifier; {expected}")
 
     def losses_BC(self, logits_BC: Tensor, prior_C: Tensor, state: State | None = None) -> Tensor:
         """The cross-entropy of each sample for each label, that label's logit less its margin."""
         logits_BC = precise(logits_BC)
-        counts_C = filled(prior_C)
+        counts_C = positive_counts(prior_C)
         margins_C = (self.max_margin * (counts_C.min() / counts_C) ** 0.25).to(logits_BC.dtype)
         return functional.softplus(log_sum_of_others(logits_BC) - logits_BC + self.scale * margins_C)
 
@@ -201,7 +201,7 @@ class Equalization(Loss):
     def losses_BC(self, logits_BC: Tensor, prior_C: Tensor, state: State | None = None) -> Tensor:
         """The cross-entropy of each sample for each label, rare classes other than the label mostly left out."""
         logits_BC = precise(logits_BC)
-        counts_C = filled(prior_C)
+        counts_C = positive_counts(prior_C)
         is_rare_C = counts_C * len(counts_C) < self.rarity * counts_C.sum()
         is_left_out_BC = is_rare_C & self.drawn_BC(logits_BC, state)
         # Not -inf, whose gradient is no number where everything is left out.
@@ -213,8 +213,8 @@ class Equalization(Loss):
     def drawn_BC(self, logits_BC: Tensor, state: State | None) -> Tensor:
         """Where beta is 1: a boolean for each sample and class; without a state, as at step 0 of seed 0."""
         positions_BC = torch.arange(logits_BC.numel(), dtype=torch.int32, device=logits_BC.device).view(logits_BC.shape)
-        seed = scrambled(scrambled(state["step"]) ^ state["seed"]) if state else torch.zeros_like(positions_BC[0, 0])
-        return ((scrambled(scrambled(positions_BC) ^ seed) >> 9) & 0x7FFFFF) < round(self.gamma * 2**23)
+        seed = hash_bits(hash_bits(state["step"]) ^ state["seed"]) if state else torch.zeros_like(positions_BC[0, 0])
+        return ((hash_bits(hash_bits(positions_BC) ^ seed) >> 9) & 0x7FFFFF) < round(self.gamma * 2**23)
 
 
 class Seesaw(Loss):
@@ -242,19 +242,19 @@ class Seesaw(Loss):
     def losses_BC(self, logits_BC: Tensor, prior_C: Tensor, state: State | None = None) -> Tensor:
         """The cross-entropy of each sample for each label, the other classes weighed against that label."""
         logits_BC = precise(logits_BC)
-        seen_C = filled(state["seen"].clamp(min=1) if state else prior_C)
-        given = (logits_BC, functional.log_softmax(logits_BC.detach(), dim=1), seen_C.log().to(logits_BC.dtype))
+        seen_C = positive_counts(state["seen"].clamp(min=1) if state else prior_C)
+        arguments = (logits_BC, functional.log_softmax(logits_BC.detach(), dim=1), seen_C.log().to(logits_BC.dtype))
         num_classes, size = logits_BC.shape[1], max(1, CHUNK // logits_BC.numel())
         chunks = [slice(first, first + size) for first in range(0, num_classes, size)]
         # Without checkpoints the chunks would all be kept for the gradient.
-        costs = [checkpoint(self.costs_BL, *given, labels, use_reentrant=False, preserve_rng_state=False) for labels in chunks]
+        costs = [checkpoint(self.costs_BL, *arguments, labels, use_reentrant=False, preserve_rng_state=False) for labels in chunks]
         return torch.cat(costs, dim=1)
 
     def costs_BL(self, logits_BC: Tensor, log_p_BC: Tensor, log_seen_C: Tensor, labels: slice) -> Tensor:
         """The columns of `losses_BC` for some labels."""
         mitigation_LC = self.p * (log_seen_C - log_seen_C[labels, None]).clamp(max=0)
-        own_BL = log_p_BC[:, labels].clamp(min=math.log(LEAST_OWN_PROBABILITY))
-        compensation_BLC = self.q * (log_p_BC[:, None, :] - own_BL[:, :, None]).clamp(min=0)
+        label_log_p_BL = log_p_BC[:, labels].clamp(min=math.log(MIN_LABEL_PROBABILITY))
+        compensation_BLC = self.q * (log_p_BC[:, None, :] - label_log_p_BL[:, :, None]).clamp(min=0)
         # Both are 0 for the label itself.
         return (logits_BC[:, None, :] + mitigation_LC + compensation_BLC).logsumexp(2) - logits_BC[:, labels]
 
@@ -286,7 +286,7 @@ def cross_entropies(logits_BC: Tensor) -> Tensor:
 
 def log_shares(prior_C: Tensor) -> Tensor:
     """ln pi, each class's share of the counts, in float64."""
-    counts_C = filled(prior_C)
+    counts_C = positive_counts(prior_C)
     return (counts_C / counts_C.sum()).log()
 
 
@@ -323,32 +323,32 @@ def precise(logits_BC: Tensor) -> Tensor:
 
 def weighted_cross_entropy(fields: dict[str, Any]) -> dict[str, Any]:
     """Cross-entropy with inverse class weights."""
-    return {**without(fields, "weights"), "name": "cross_entropy", "weights": "inverse"}
+    return {**reject_fields(fields, "weights"), "name": "cross_entropy", "weights": "inverse"}
 
 
 def class_balanced(fields: dict[str, Any]) -> dict[str, Any]:
     """Cross-entropy with effective-number weights, the short form's `beta` being theirs."""
-    return {**effective_number(fields), "name": "cross_entropy"}
+    return {**with_effective_number(fields), "name": "cross_entropy"}
 
 
 def class_balanced_focal(fields: dict[str, Any]) -> dict[str, Any]:
     """Focal loss with effective-number weights, the short form's `beta` being theirs."""
-    return {**effective_number(fields), "name": "focal"}
+    return {**with_effective_number(fields), "name": "focal"}
 
 
 def class_balanced_sigmoid(fields: dict[str, Any]) -> dict[str, Any]:
     """Sigmoid cross-entropy, the sigmoid focal loss with gamma 0, with effective-number weights."""
-    return {**effective_number(without(fields, "form", "gamma")), "name": "focal", "form": "sigmoid", "gamma": 0.0}
+    return {**with_effective_number(reject_fields(fields, "form", "gamma")), "name": "focal", "form": "sigmoid", "gamma": 0.0}
 
 
-def effective_number(fields: dict[str, Any]) -> dict[str, Any]:
+def with_effective_number(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with their `beta` moved into the weights."""
-    others = {name: value for name, value in without(fields, "weights").items() if name != "beta"}
+    others = {name: value for name, value in reject_fields(fields, "weights").items() if name != "beta"}
     beta = {"beta": fields["beta"]} if "beta" in fields else {}
     return {**others, "weights": {"name": "effective_number", **beta}}
 
 
-def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+def reject_fields(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     """The same fields, which must not have those that the short form sets."""
     for name in names:
         if name in fields:

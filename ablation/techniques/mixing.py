@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ablation.errors import ConfigError
 from ablation.techniques.samplers import Power, Sampler
-from ablation.techniques.schedules import Milestone, exact
+from ablation.techniques.schedules import Milestone, exact_fraction
 from ablation.techniques.technique import Nested, Technique
 
 Draws = Mapping[str, Tensor]  # one batch's slices of what `draw` returned
@@ -175,7 +175,7 @@ class CutMix(Mixing):
         partner_B = partners(draws["partner"], len(images_BCHW))
         box_HW = box_mask(draws["lambda"], draws["center"], images_BCHW)
         mixed_B = self.mixed_pairs(targets_BC, partner_B, classes.tail_C)
-        return pasted((images_BCHW, targets_BC), (images_BCHW[partner_B], targets_BC[partner_B]), box_HW, mixed_B)
+        return paste_box((images_BCHW, targets_BC), (images_BCHW[partner_B], targets_BC[partner_B]), box_HW, mixed_B)
 
     def mixed_pairs(self, targets_BC: Tensor, partner_B: Tensor, tail_C: Tensor) -> Tensor:
         """Which images take part, as bool B."""
@@ -214,7 +214,7 @@ class CMO(Mixing):
 
     def is_on(self, epoch: int, num_epochs: int) -> bool:
         """Whether the epoch is neither of the first ones nor of the last ones."""
-        first, last = (off if isinstance(off, int) else exact(off) * num_epochs for off in (self.off_first, self.off_last))
+        first, last = (off if isinstance(off, int) else exact_fraction(off) * num_epochs for off in (self.off_first, self.off_last))
         return bool(first <= epoch <= num_epochs - 1 - last)
 
     def draw(self, generator: Generator, num_batches: int, batch_size: int) -> dict[str, Tensor]:
@@ -229,7 +229,7 @@ class CMO(Mixing):
         """The images with the boxes of the second batch, and the targets by area."""
         assert second is not None, "the second batch"
         box_HW = box_mask(draws["lambda"], draws["center"], images_BCHW)
-        return pasted((images_BCHW, targets_BC), second, box_HW, draws["mixed"].expand(len(images_BCHW)))
+        return paste_box((images_BCHW, targets_BC), second, box_HW, draws["mixed"].expand(len(images_BCHW)))
 
 
 class Switch(Mixing):
@@ -260,8 +260,8 @@ class Switch(Mixing):
     @property
     def second(self) -> Sampler | None:
         """What draws the second batch of the one that needs it."""
-        found: Sampler | None = self.one.second or self.other.second
-        return found
+        sampler: Sampler | None = self.one.second or self.other.second
+        return sampler
 
     @property
     def depends_on_length(self) -> bool:
@@ -285,14 +285,14 @@ class Switch(Mixing):
         # Both are computed, as looking at the draw would make the device wait for the host.
         mixed: list[Batch] = []
         for field in ("one", "other"):
-            own = {name.removeprefix(f"{field}."): row for name, row in draws.items() if name.startswith(f"{field}.")}
-            part = getattr(self, field)
-            mixed.append(part(images_BCHW, targets_BC, own, classes, second if part.second is not None else None))
+            member_draws = {name.removeprefix(f"{field}."): row for name, row in draws.items() if name.startswith(f"{field}.")}
+            mixing = getattr(self, field)
+            mixed.append(mixing(images_BCHW, targets_BC, member_draws, classes, second if mixing.second is not None else None))
         (one_BCHW, one_BC), (other_BCHW, other_BC) = mixed
         return torch.where(draws["other"], other_BCHW, one_BCHW), torch.where(draws["other"], other_BC, one_BC)
 
 
-def pasted(background: Batch, foreground: Batch, box_HW: Tensor, mixed_B: Tensor) -> Batch:
+def paste_box(background: Batch, foreground: Batch, box_HW: Tensor, mixed_B: Tensor) -> Batch:
     """The background with the foreground's box where `mixed_B`, and the targets by the share of the area that is left."""
     (images_BCHW, targets_BC), (pasted_BCHW, pasted_BC) = background, foreground
     share_B1 = (mixed_B * box_HW.to(targets_BC.dtype).mean())[:, None]
@@ -326,8 +326,8 @@ def box_mask(weight: Tensor, center_2: Tensor, images_BCHW: Tensor) -> Tensor:
     for side, center in zip(images_BCHW.shape[-2:], center_2, strict=True):
         half = (side * (1 - weight).sqrt()).long() // 2
         middle = (side * center).long()
-        places = torch.arange(side, device=images_BCHW.device)
-        inside.append((places >= middle - half) & (places < middle + half))
+        positions = torch.arange(side, device=images_BCHW.device)
+        inside.append((positions >= middle - half) & (positions < middle + half))
     rows_H, columns_W = inside
     return rows_H[:, None] & columns_W
 

@@ -22,7 +22,7 @@ from ablation.techniques.convolutions import trim
 from ablation.techniques.technique import Technique
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
-OWN_NAMES = ("resnet20", "resnet32", "resnet44", "resnet56")  # which cifar_resnet adds to timm's
+CIFAR_RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56")  # what cifar_resnet adds to timm's models
 
 
 class TimmModel(Technique):
@@ -41,7 +41,7 @@ class TimmModel(Technique):
 
     @field_validator("name")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if name.partition(".")[0] not in shipped_names() and not _is_registered(name):
             known = shipped_names()
             raise ConfigError("name", f"unknown model {name!r}; expected a name that timm.list_models() gives.{nearest(name, known)}")
@@ -49,7 +49,7 @@ class TimmModel(Technique):
 
     @field_validator("weights")
     @classmethod
-    def _is_safe(cls, weights: str) -> str:
+    def _check_weights(cls, weights: str) -> str:
         if weights != "none" and not weights.endswith(".safetensors"):
             raise ConfigError("weights", f"found {weights!r}; expected a .safetensors file (pickled weights are not read)")
         return weights
@@ -57,7 +57,7 @@ class TimmModel(Technique):
     def __call__(self, num_classes: int, seed: int, weights_file: Path | None = None, classifier: Any = None) -> nn.Module:
         """The model in float32 on the CPU, its last layer being `classifier`'s (by default timm's own, a linear one).
 
-        `weights_file` is `weights` made absolute. Raises DataError where weights cannot be had.
+        `weights_file` is `weights` made absolute. Raises DataError if the weights cannot be loaded.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, "init"))
@@ -85,11 +85,11 @@ class TimmModel(Technique):
             return trim(model)
         except Exception as error:
             if weights_file is not None:
-                fits = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
-                raise DataError(f"model.weights: {fits}; expected its weights under timm's names") from error
+                problem = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
+                raise DataError(f"model.weights: {problem}; expected its weights under timm's names") from error
             if self.pretrained:
                 raise DataError(
-                    f"model.pretrained: the weights of {self.name} could not be had from the hub ({_first_line(error)}); "
+                    f"model.pretrained: the weights of {self.name} could not be loaded from the hub ({_first_line(error)}); "
                     "connect once so that they are cached, or name a file by model.weights, or set model.pretrained=false"
                 ) from error
             raise ConfigError("model", f"{self.name} could not be made: {_first_line(error)}") from error
@@ -103,7 +103,7 @@ class TimmModel(Technique):
 
 
 def initialise_classifier(model: nn.Module, seed: int, purpose: str) -> None:
-    """Draw the classifier's layers anew, each from its own generator, by their own `reset_parameters`."""
+    """Initialise the classifier's layers again by their `reset_parameters`, each with a generator of its own."""
     for name, layer in classifier_of(model).named_modules():
         if hasattr(layer, "reset_parameters"):
             with torch.random.fork_rng(devices=[]):
@@ -120,42 +120,42 @@ def classifier_of(model: nn.Module) -> nn.Module:
 
 
 def put_classifier(model: nn.Module, classifier: Any) -> None:
-    """Replace the model's last layer by the one that the technique makes of it; raises ConfigError where it cannot."""
+    """Replace the model's last layer with the one that the technique makes from it; raises ConfigError if it cannot."""
     layer = classifier_of(model)
     try:
-        made = classifier(layer)
+        new_layer = classifier(layer)
     except ConfigError as error:
         raise error.under("classifier") from None
-    if made is not layer:
+    if new_layer is not layer:
         name = next(name for name, module in model.named_modules() if module is layer)
-        model.set_submodule(name, made)
+        model.set_submodule(name, new_layer)
 
 
 def classifier_names(model: nn.Module) -> set[str]:
-    """The names, in the model's state, of the tensors of its classifier."""
-    own = {id(tensor) for tensor in classifier_of(model).state_dict(keep_vars=True).values()}
-    return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in own}
+    """The names of the classifier's tensors in the model's state."""
+    classifier_ids = {id(tensor) for tensor in classifier_of(model).state_dict(keep_vars=True).values()}
+    return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in classifier_ids}
 
 
 def _check_names(model: nn.Module, weights_file: Path) -> None:
-    """Raises ValueError where a file lacks a tensor of the backbone or has one that the model has not: timm passes over both."""
+    """Raise ValueError if a file lacks a tensor of the backbone or has one that the model lacks: timm ignores both."""
     with safe_open(weights_file, "pt") as file:
-        found = set(file.keys())
-    differing = sorted((found ^ set(model.state_dict())) - classifier_names(model))
+        names = set(file.keys())
+    differing = sorted((names ^ set(model.state_dict())) - classifier_names(model))
     if differing:
-        raise ValueError(f"{'it has' if differing[0] in found else 'it has no'} {differing[0]}")
+        raise ValueError(f"{'it has' if differing[0] in names else 'it has no'} {differing[0]}")
 
 
 @cache
 def num_parameters(model: TimmModel, classifier: Any, num_classes: int) -> int:
-    """How many numbers the model trains."""
+    """The number of trainable parameters of the model."""
     with torch.device("meta"):
-        built = model.model_copy(update={"pretrained": False, "weights": "none"})(num_classes, 0, classifier=classifier)
-    return sum(parameter.numel() for parameter in built.parameters())
+        meta_model = model.model_copy(update={"pretrained": False, "weights": "none"})(num_classes, 0, classifier=classifier)
+    return sum(parameter.numel() for parameter in meta_model.parameters())
 
 
 def registry() -> ModuleType:
-    """timm, with our own models in its registry."""
+    """The module timm, with our own models in its registry."""
     import ablation.techniques.cifar_resnet  # noqa: F401  it registers them
 
     return import_module("timm")
@@ -163,16 +163,16 @@ def registry() -> ModuleType:
 
 @cache
 def shipped_names() -> frozenset[str]:
-    """The names of ours and of timm's models, read from its source, which takes milliseconds where importing it takes seconds."""
-    found = importlib.util.find_spec("timm")
-    assert found is not None, "timm is not installed"
-    assert found.origin is not None, found
-    texts = (path.read_text(encoding="utf-8") for path in (Path(found.origin).parent / "models").glob("*.py"))
-    return frozenset(OWN_NAMES).union(name for text in texts for name in re.findall(r"@register_model\s+def (\w+)\(", text))
+    """The names of our models and timm's, read from timm's source: milliseconds, where importing it takes seconds."""
+    spec = importlib.util.find_spec("timm")
+    assert spec is not None, "timm is not installed"
+    assert spec.origin is not None, spec
+    texts = (path.read_text(encoding="utf-8") for path in (Path(spec.origin).parent / "models").glob("*.py"))
+    return frozenset(CIFAR_RESNETS).union(name for text in texts for name in re.findall(r"@register_model\s+def (\w+)\(", text))
 
 
 def _is_registered(name: str) -> bool:
-    """Whether timm knows the name once it is imported, with what others have registered."""
+    """Whether timm knows the name after its import, including models that other code registered."""
     return bool(registry().is_model(name))
 
 

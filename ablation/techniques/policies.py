@@ -21,7 +21,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]  # levels BCHW and magnitudes B t
 Bins = Annotated[int, Field(ge=2)]
 
 
-class Reach(NamedTuple):
+class MaxMagnitudes(NamedTuple):
     """The largest magnitudes of a set of operations."""
 
     shear: float  # pixels per pixel
@@ -32,8 +32,8 @@ class Reach(NamedTuple):
     in_pixels: bool = False
 
 
-USUAL = Reach(shear=0.3, translate=150 / 331, rotate=30, blend=0.9, bits=4)  # 150 pixels of ImageNet's 331 in the paper
-WIDE = Reach(shear=0.99, translate=32, rotate=135, blend=0.99, bits=6, in_pixels=True)
+USUAL = MaxMagnitudes(shear=0.3, translate=150 / 331, rotate=30, blend=0.9, bits=4)  # 150 pixels of ImageNet's 331 in the paper
+WIDE = MaxMagnitudes(shear=0.99, translate=32, rotate=135, blend=0.99, bits=6, in_pixels=True)
 
 NAMES = (
     "Identity",
@@ -160,13 +160,13 @@ class AutoAugment(Technique):
             names, chances, levels = zip(*(pair[slot] for pair in pairs), strict=True)
             applied_N = torch.rand(num_images, generator=generator) < torch.tensor(chances)[pair_N]
             operation_N = torch.tensor([NAMES.index(name) for name in names])[pair_N]
-            magnitude_N = signed(operation_N, magnitudes(USUAL, 10)[operation_N, torch.tensor(levels)[pair_N]], generator)
+            magnitude_N = draw_signs(operation_N, magnitude_table(USUAL, 10)[operation_N, torch.tensor(levels)[pair_N]], generator)
             slots.append((operation_N * applied_N, magnitude_N * applied_N))
-        return stacked(slots)
+        return stack_draws(slots)
 
     def __call__(self, images_BCHW: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """The images, each after its operations."""
-        return operated(images_BCHW, draws, USUAL)
+        return apply_operations(images_BCHW, draws, USUAL)
 
 
 class RandAugment(Technique):
@@ -184,23 +184,23 @@ class RandAugment(Technique):
     works_on: ClassVar[str] = "pixels"
 
     @model_validator(mode="after")
-    def _is_a_bin(self) -> "RandAugment":
+    def _check_magnitude(self) -> "RandAugment":
         if self.magnitude >= self.num_bins:
             raise ConfigError("magnitude", f"found {self.magnitude}; expected at most num_bins - 1, {self.num_bins - 1}")
         return self
 
     def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
         """The numbers in NAMES of each image's operations, and their signed magnitudes."""
-        magnitude_O = magnitudes(USUAL, self.num_bins)[:, self.magnitude]
+        magnitude_O = magnitude_table(USUAL, self.num_bins)[:, self.magnitude]
         slots = []
         for _ in range(self.num_ops):
             operation_N = torch.randint(NUM_RANDOM, (num_images,), generator=generator)
-            slots.append((operation_N, signed(operation_N, magnitude_O[operation_N], generator)))
-        return stacked(slots)
+            slots.append((operation_N, draw_signs(operation_N, magnitude_O[operation_N], generator)))
+        return stack_draws(slots)
 
     def __call__(self, images_BCHW: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """The images, each after its operations."""
-        return operated(images_BCHW, draws, USUAL)
+        return apply_operations(images_BCHW, draws, USUAL)
 
 
 class TrivialAugment(Technique):
@@ -219,132 +219,132 @@ class TrivialAugment(Technique):
         """The number in NAMES of each image's operation, and its signed magnitude."""
         operation_N = torch.randint(NUM_RANDOM, (num_images,), generator=generator)
         bin_N = torch.randint(self.num_bins, (num_images,), generator=generator)
-        return stacked([(operation_N, signed(operation_N, magnitudes(WIDE, self.num_bins)[operation_N, bin_N], generator))])
+        return stack_draws([(operation_N, draw_signs(operation_N, magnitude_table(WIDE, self.num_bins)[operation_N, bin_N], generator))])
 
     def __call__(self, images_BCHW: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """The images, each after its operation."""
-        return operated(images_BCHW, draws, WIDE)
+        return apply_operations(images_BCHW, draws, WIDE)
 
 
-def magnitudes(reach: Reach, num_bins: int) -> Tensor:
+def magnitude_table(maxima: MaxMagnitudes, num_bins: int) -> Tensor:
     """The magnitude of each operation, in the order of NAMES, in each of the evenly spaced bins; 0 where it has none."""
-    most = {
-        **dict.fromkeys(("ShearX", "ShearY"), reach.shear),
-        **dict.fromkeys(("TranslateX", "TranslateY"), reach.translate),
-        "Rotate": reach.rotate,
-        **dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), reach.blend),
+    increasing = {
+        **dict.fromkeys(("ShearX", "ShearY"), maxima.shear),
+        **dict.fromkeys(("TranslateX", "TranslateY"), maxima.translate),
+        "Rotate": maxima.rotate,
+        **dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), maxima.blend),
     }
-    falling = {
-        "Posterize": (8 - torch.arange(num_bins) / ((num_bins - 1) / reach.bits)).round(),
+    decreasing = {
+        "Posterize": (8 - torch.arange(num_bins) / ((num_bins - 1) / maxima.bits)).round(),
         "Solarize": torch.linspace(1, 0, num_bins),
     }
-    return torch.stack([falling[name] if name in falling else torch.linspace(0, most.get(name, 0), num_bins) for name in NAMES])
+    return torch.stack([decreasing[name] if name in decreasing else torch.linspace(0, increasing.get(name, 0), num_bins) for name in NAMES])
 
 
-def signed(operation_N: Tensor, magnitude_N: Tensor, generator: Generator) -> Tensor:
-    """The magnitudes, half of those that may go both ways turned."""
-    turned_N = torch.rand(len(operation_N), generator=generator) < 0.5
-    two_sided_N = torch.tensor([name in TWO_SIDED for name in NAMES])[operation_N]
-    return torch.where(turned_N & two_sided_N, -magnitude_N, magnitude_N)
+def draw_signs(operation_N: Tensor, magnitude_N: Tensor, generator: Generator) -> Tensor:
+    """The magnitudes; of those of two-sided operations, half are negated at random."""
+    is_negated_N = torch.rand(len(operation_N), generator=generator) < 0.5
+    is_two_sided_N = torch.tensor([name in TWO_SIDED for name in NAMES])[operation_N]
+    return torch.where(is_negated_N & is_two_sided_N, -magnitude_N, magnitude_N)
 
 
-def stacked(slots: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """The draws: operations and magnitudes N x K."""
-    operations, magnitudes = zip(*slots, strict=True)
-    return {"operation": torch.stack(operations, 1), "magnitude": torch.stack(magnitudes, 1)}
+def stack_draws(slots: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The operations and the magnitudes of all slots, each N x K."""
+    operation_slots, magnitude_slots = zip(*slots, strict=True)
+    return {"operation": torch.stack(operation_slots, 1), "magnitude": torch.stack(magnitude_slots, 1)}
 
 
-def operated(images_BCHW: Tensor, draws: Mapping[str, Tensor], reach: Reach) -> Tensor:
+def apply_operations(images_BCHW: Tensor, draws: Mapping[str, Tensor], maxima: MaxMagnitudes) -> Tensor:
     """The images in [0, 1], each after its operations."""
     levels_BCHW = images_BCHW.float().mul(255).round()
     for operation_B, magnitude_B in zip(draws["operation"].unbind(1), draws["magnitude"].unbind(1), strict=True):
-        levels_BCHW = one_each(levels_BCHW, operation_B, magnitude_B, in_pixels=reach.in_pixels)
+        levels_BCHW = apply_one_each(levels_BCHW, operation_B, magnitude_B, in_pixels=maxima.in_pixels)
     return levels_BCHW.div(255).to(images_BCHW.dtype)
 
 
-def one_each(levels_BCHW: Tensor, operation_B: Tensor, magnitude_B: Tensor, *, in_pixels: bool) -> Tensor:
-    """The levels, each image after its own operation."""
-    moved_B = (operation_B >= NAMES.index("ShearX")) & (operation_B <= NAMES.index("Rotate"))
-    matrix_B23 = matrices(operation_B, magnitude_B, levels_BCHW, in_pixels=in_pixels)
-    changed_BCHW = replaced(levels_BCHW, moved_B, lambda levels, matrix: warp(levels, matrix, "nearest"), matrix_B23)
+def apply_one_each(levels_BCHW: Tensor, operation_B: Tensor, magnitude_B: Tensor, *, in_pixels: bool) -> Tensor:
+    """The levels after one operation, which differs between images."""
+    is_geometric_B = (operation_B >= NAMES.index("ShearX")) & (operation_B <= NAMES.index("Rotate"))
+    matrix_B23 = affine_matrices(operation_B, magnitude_B, levels_BCHW, in_pixels=in_pixels)
+    changed_BCHW = apply_where(levels_BCHW, is_geometric_B, lambda levels, matrix: warp(levels, matrix, "nearest"), matrix_B23)
     for name, operation in OPERATIONS.items():
-        changed_BCHW = replaced(changed_BCHW, operation_B == NAMES.index(name), operation, magnitude_B)
+        changed_BCHW = apply_where(changed_BCHW, operation_B == NAMES.index(name), operation, magnitude_B)
     return changed_BCHW
 
 
-def replaced(levels_BCHW: Tensor, chosen_B: Tensor, operation: Operation, about_B: Tensor) -> Tensor:
-    """The levels, the chosen images after an operation with their own numbers."""
+def apply_where(levels_BCHW: Tensor, chosen_B: Tensor, operation: Operation, argument_B: Tensor) -> Tensor:
+    """The levels, with an operation applied to the chosen images, each with its own argument."""
     if levels_BCHW.device.type != "cpu":
-        return torch.where(chosen_B[:, None, None, None], operation(levels_BCHW, about_B), levels_BCHW)
+        return torch.where(chosen_B[:, None, None, None], operation(levels_BCHW, argument_B), levels_BCHW)
     # A GPU would have to wait to learn how many are chosen; a CPU saves most of the work.
     rows = chosen_B.nonzero()[:, 0]
-    return levels_BCHW.index_copy(0, rows, operation(levels_BCHW[rows], about_B[rows])) if len(rows) else levels_BCHW
+    return levels_BCHW.index_copy(0, rows, operation(levels_BCHW[rows], argument_B[rows])) if len(rows) else levels_BCHW
 
 
-def matrices(operation_B: Tensor, magnitude_B: Tensor, levels_BCHW: Tensor, *, in_pixels: bool) -> Tensor:
+def affine_matrices(operation_B: Tensor, magnitude_B: Tensor, levels_BCHW: Tensor, *, in_pixels: bool) -> Tensor:
     """For each image the matrix 2x3 from a pixel to its source, in pixels from the middle.
 
     Positive angles turn counter-clockwise, about the middle; shears leave the top or left edge where it is.
     """
     height, width = levels_BCHW.shape[2:]
 
-    def only(name: str, amount_B: Tensor) -> Tensor:
+    def where_operation(name: str, amount_B: Tensor) -> Tensor:
         return amount_B * (operation_B == NAMES.index(name))
 
-    angle_B = only("Rotate", magnitude_B).deg2rad()
-    shear_x_B, shear_y_B = only("ShearX", magnitude_B), only("ShearY", magnitude_B)
-    shift_x_B = only("TranslateX", (magnitude_B * (1 if in_pixels else width)).trunc())
-    shift_y_B = only("TranslateY", (magnitude_B * (1 if in_pixels else height)).trunc())
+    angle_B = where_operation("Rotate", magnitude_B).deg2rad()
+    shear_x_B, shear_y_B = where_operation("ShearX", magnitude_B), where_operation("ShearY", magnitude_B)
+    shift_x_B = where_operation("TranslateX", (magnitude_B * (1 if in_pixels else width)).trunc())
+    shift_y_B = where_operation("TranslateY", (magnitude_B * (1 if in_pixels else height)).trunc())
     x_B3 = torch.stack([angle_B.cos(), shear_x_B - angle_B.sin(), shear_x_B * height / 2 - shift_x_B], 1)
     y_B3 = torch.stack([shear_y_B + angle_B.sin(), angle_B.cos(), shear_y_B * width / 2 - shift_y_B], 1)
     return torch.stack([x_B3, y_B3], 1)
 
 
-def brightened(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The images away from black, or towards it."""
-    return away_from(torch.zeros_like(levels_BCHW), levels_BCHW, magnitude_B)
+def adjust_brightness(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The images moved away from black, or towards it."""
+    return blend(torch.zeros_like(levels_BCHW), levels_BCHW, magnitude_B)
 
 
-def coloured(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The images away from their grey ones, or towards them."""
-    return away_from(grey(levels_BCHW), levels_BCHW, magnitude_B)
+def adjust_color(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The images moved away from their grey versions, or towards them."""
+    return blend(to_grey(levels_BCHW), levels_BCHW, magnitude_B)
 
 
-def contrasted(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The images away from their mean grey level, or towards it."""
-    grey_B1HW = grey(levels_BCHW)
+def adjust_contrast(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The images moved away from their mean grey level, or towards it."""
+    grey_B1HW = to_grey(levels_BCHW)
     # Sums of whole numbers do not depend on the order, and so neither on the batch.
     mean_B = grey_B1HW.flatten(1).sum(1, dtype=torch.int64) / grey_B1HW[0].numel()
-    return away_from(mean_B[:, None, None, None], levels_BCHW, magnitude_B)
+    return blend(mean_B[:, None, None, None], levels_BCHW, magnitude_B)
 
 
-def sharpened(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The images away from smooth ones, or towards them; the outermost pixels stay."""
+def adjust_sharpness(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The images moved away from smoothed versions, or towards them; pixels at the border stay."""
     sums_BCHW = functional.avg_pool2d(levels_BCHW, 3, stride=1, padding=1, divisor_override=1) + 4 * levels_BCHW
     smooth_BCHW = levels_BCHW.clone()
     smooth_BCHW[:, :, 1:-1, 1:-1] = (sums_BCHW / 13).round()[:, :, 1:-1, 1:-1]
-    return away_from(smooth_BCHW, levels_BCHW, magnitude_B)
+    return blend(smooth_BCHW, levels_BCHW, magnitude_B)
 
 
-def posterized(levels_BCHW: Tensor, bits_B: Tensor) -> Tensor:
+def posterize(levels_BCHW: Tensor, bits_B: Tensor) -> Tensor:
     """The images with that many bits per value, the lower ones 0."""
     step_B111 = (8 - bits_B).exp2()[:, None, None, None]
     return (levels_BCHW / step_B111).floor() * step_B111
 
 
-def solarized(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+def solarize(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     """The images, inverted from that share of the range upwards."""
     return torch.where(levels_BCHW >= (255 * magnitude_B)[:, None, None, None], 255 - levels_BCHW, levels_BCHW)
 
 
-def stretched(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+def autocontrast(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     """The images with every channel stretched to the whole range; a channel of one level stays."""
     low_BC11, high_BC11 = levels_BCHW.amin((2, 3), keepdim=True), levels_BCHW.amax((2, 3), keepdim=True)
     stretched_BCHW = ((levels_BCHW - low_BC11) * 255 / (high_BC11 - low_BC11).clamp(min=1)).floor()
     return torch.where(high_BC11 > low_BC11, stretched_BCHW, levels_BCHW)
 
 
-def equalized(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+def equalize(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     """The images with every channel's levels spread evenly over the range, by Pillow's rule in whole numbers.
 
     A level's new one is the number of pixels below it over the step, a 255th of the pixels that are not at the channel's highest
@@ -361,33 +361,33 @@ def equalized(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     return table_BCL.gather(2, values_BCP).view_as(levels_BCHW).to(levels_BCHW.dtype)
 
 
-def inverted(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The negatives."""
+def invert(levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The negatives of the images."""
     return 255 - levels_BCHW
 
 
-def away_from(other_BCHW: Tensor, levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
-    """The images moved by that share of the way from the other ones, cut to whole levels in the range."""
+def blend(other_BCHW: Tensor, levels_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
+    """The images moved away from `other` by that share of the difference, cut to whole levels in the range."""
     factor_B111 = (1 + magnitude_B)[:, None, None, None]
     blended_BCHW = levels_BCHW * factor_B111 + other_BCHW * (1 - factor_B111)
     # The margin, above the rounding error and below a thousandth, keeps 99.99999 from becoming 99.
     return (blended_BCHW.clamp(0, 255) + 5e-4).floor()
 
 
-def grey(levels_BCHW: Tensor) -> Tensor:
+def to_grey(levels_BCHW: Tensor) -> Tensor:
     """The grey levels B1HW, cut to whole ones; in whole numbers up to the division, so that every device cuts alike."""
     red_BHW, green_BHW, blue_BHW = levels_BCHW.unbind(1)
     return ((2989 * red_BHW + 5870 * green_BHW + 1140 * blue_BHW) / 10000).floor()[:, None]
 
 
 OPERATIONS: dict[str, Operation] = {
-    "Brightness": brightened,
-    "Color": coloured,
-    "Contrast": contrasted,
-    "Sharpness": sharpened,
-    "Posterize": posterized,
-    "Solarize": solarized,
-    "AutoContrast": stretched,
-    "Equalize": equalized,
-    "Invert": inverted,
+    "Brightness": adjust_brightness,
+    "Color": adjust_color,
+    "Contrast": adjust_contrast,
+    "Sharpness": adjust_sharpness,
+    "Posterize": posterize,
+    "Solarize": solarize,
+    "AutoContrast": autocontrast,
+    "Equalize": equalize,
+    "Invert": invert,
 }

@@ -8,11 +8,11 @@ from pydantic import Field, PlainValidator
 from torch import Tensor, nn
 
 from ablation.errors import ConfigError, DataError, TrainingError
-from ablation.techniques.class_weights import filled
-from ablation.techniques.classifiers import as_linear, precise, unit
+from ablation.techniques.class_weights import positive_counts
+from ablation.techniques.classifiers import as_linear, precise, unit_vectors
 from ablation.techniques.technique import Technique
 
-TEMPERATURES = (1e-3, 1e3)  # where the fitted temperature is looked for
+TEMPERATURES = (1e-3, 1e3)  # the range in which a temperature is fitted
 
 
 class Posthoc(Technique):
@@ -60,7 +60,7 @@ class LogitAdjustment(Posthoc):
 
     def __call__(self, scores_BC: Tensor, counts_C: Tensor) -> Tensor:
         """The scores without the log prior, in float32 at least."""
-        counts_C = filled(counts_C)
+        counts_C = positive_counts(counts_C)
         log_prior_C = (counts_C / counts_C.sum()).log()
         return scores_BC - self.tau * log_prior_C.to(torch.promote_types(scores_BC.dtype, torch.float32))
 
@@ -124,18 +124,18 @@ class NearestMean(nn.Module):
         super().__init__()
         self.normalised = normalised
         self.register_buffer("centre_F", centre_F)
-        self.register_buffer("means_CF", class_means(self.placed(features_NF), labels_N, num_classes))
+        self.register_buffer("means_CF", class_means(self.centre_and_scale(features_NF), labels_N, num_classes))
 
-    def placed(self, features_BF: Tensor) -> Tensor:
+    def centre_and_scale(self, features_BF: Tensor) -> Tensor:
         """The features in the space in which distances are measured."""
         centred_BF = precise(features_BF) - self.centre_F
-        return unit(centred_BF) if self.normalised else centred_BF
+        return unit_vectors(centred_BF) if self.normalised else centred_BF
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """The scores, in float32 at least."""
         with torch.autocast(features_BF.device.type, enabled=False):
             # By differences: |x|^2 - 2xm + |m|^2 loses the digits of a small distance between long vectors.
-            return -torch.cdist(self.placed(features_BF), self.means_CF, compute_mode="donot_use_mm_for_euclid_dist").square()
+            return -torch.cdist(self.centre_and_scale(features_BF), self.means_CF, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 def class_means(features_NF: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:
@@ -193,26 +193,26 @@ def fit_temperature(scores_NC: Tensor, labels_N: Tensor) -> float:
 
     scores_NC = scores_NC.detach().double().cpu()
     if not bool(scores_NC.isfinite().all()):
-        raise TrainingError("nan", "the validation images' scores are no finite numbers; a lower optimizer.lr may help")
+        raise TrainingError("nan", "the validation images' scores are not finite numbers; a lower optimizer.lr may help")
     gaps_NC = scores_NC - scores_NC.gather(1, labels_N.cpu()[:, None])
 
     # The cross-entropy is convex in 1 / T: its one minimum is where this slope is zero. The cross-entropy itself loses its digits
-    # where nearly every image is classified rightly.
+    # where nearly every image is classified correctly.
     def slope(log_t: float) -> float:
         return float(((gaps_NC / math.exp(log_t)).softmax(1) * gaps_NC).sum(1).mean())
 
-    coldest, hottest = (math.log(t) for t in TEMPERATURES)
-    if slope(coldest) <= 0:
-        raise _unfitted("nearly every validation image is classified rightly, so that no score is too certain")
-    if slope(hottest) >= 0:
-        raise _unfitted("the scores say nothing of the validation images' labels")
-    return math.exp(brentq(slope, coldest, hottest, xtol=1e-12))
+    lowest, highest = (math.log(t) for t in TEMPERATURES)
+    if slope(lowest) <= 0:
+        raise _no_temperature("nearly every validation image is classified correctly, so that no score is too certain")
+    if slope(highest) >= 0:
+        raise _no_temperature("the scores say nothing of the validation images' labels")
+    return math.exp(brentq(slope, lowest, highest, xtol=1e-12))
 
 
-def _unfitted(reason: str) -> DataError:
-    coldest, hottest = TEMPERATURES
+def _no_temperature(reason: str) -> DataError:
+    lowest, highest = TEMPERATURES
     return DataError(
-        f"posthoc.temperature: found no best temperature from {coldest:g} to {hottest:g}, because {reason}; "
+        f"posthoc.temperature: found no best temperature from {lowest:g} to {highest:g}, because {reason}; "
         "expected more validation images, or a number instead of 'fitted'"
     )
 

@@ -82,7 +82,7 @@ class ClassBalanced(Weighted):
 
     def shares_C(self, counts_C: Tensor, epoch: int, num_epochs: int) -> Tensor:
         """The same for each class that has images."""
-        return filled(counts_C)
+        return has_images(counts_C)
 
 
 class SquareRoot(Weighted):
@@ -115,7 +115,7 @@ class Power(Weighted):
 
     def shares_C(self, counts_C: Tensor, epoch: int, num_epochs: int) -> Tensor:
         """The power of each count."""
-        return counts_C**self.power * filled(counts_C)  # as 0 ** 0 is 1
+        return counts_C**self.power * has_images(counts_C)  # as 0 ** 0 is 1
 
 
 class Progressive(Weighted):
@@ -132,7 +132,7 @@ class Progressive(Weighted):
     def shares_C(self, counts_C: Tensor, epoch: int, num_epochs: int) -> Tensor:
         """The mixture of the data's shares and equal ones."""
         progress = epoch / (num_epochs - 1) if num_epochs > 1 else 0.0
-        equal_C = filled(counts_C) / filled(counts_C).sum()
+        equal_C = has_images(counts_C) / has_images(counts_C).sum()
         return (1 - progress) * counts_C / counts_C.sum() + progress * equal_C
 
 
@@ -158,7 +158,7 @@ class EffectiveNumber(Weighted):
         return counts_C / -torch.expm1(counts_C.clamp(min=1) * log_beta)
 
 
-def filled(counts_C: Tensor) -> Tensor:
+def has_images(counts_C: Tensor) -> Tensor:
     """1.0 for each class that has images, 0.0 for the others, in float64."""
     return (counts_C > 0).double()
 

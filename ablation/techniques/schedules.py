@@ -21,7 +21,7 @@ def checked_milestone(value: object) -> object:
     if type(value) is int and value >= 0:
         return value
     try:
-        is_fraction = isinstance(value, float | str) and 0 <= exact(value) <= 1
+        is_fraction = isinstance(value, float | str) and 0 <= exact_fraction(value) <= 1
     except (ValueError, ZeroDivisionError):
         is_fraction = False
     if not is_fraction:
@@ -29,7 +29,7 @@ def checked_milestone(value: object) -> object:
     return value
 
 
-def exact(fraction: float | str) -> Fraction:
+def exact_fraction(fraction: float | str) -> Fraction:
     """The fraction as it is written: 0.8 is 4/5, and not the float beside it, which times 200 is more than 160."""
     return Fraction(str(fraction))
 
@@ -39,7 +39,7 @@ Span = Annotated[Any, PlainValidator(checked_span, json_schema_input_type=Litera
 Milestone = Annotated[Any, PlainValidator(checked_milestone, json_schema_input_type=int | float | str)]
 
 
-def warm_up(epoch: int, num_epochs: int, lr: float) -> float:
+def warm_up_lr(epoch: int, num_epochs: int, lr: float) -> float:
     """The rate within a warm-up: the first epoch has lr / num_epochs, and the last one lr."""
     return lr * (epoch + 1) / num_epochs
 
@@ -53,7 +53,7 @@ class Constant(Technique):
 
     def __call__(self, epoch: int, span: int, lr: float) -> float:
         """The epoch's learning rate."""
-        return warm_up(epoch, self.warmup_epochs, lr) if epoch < self.warmup_epochs else lr
+        return warm_up_lr(epoch, self.warmup_epochs, lr) if epoch < self.warmup_epochs else lr
 
 
 class Cosine(Technique):
@@ -71,7 +71,7 @@ class Cosine(Technique):
     def __call__(self, epoch: int, span: int, lr: float) -> float:
         """The epoch's learning rate."""
         if epoch < self.warmup_epochs:
-            return warm_up(epoch, self.warmup_epochs, lr)
+            return warm_up_lr(epoch, self.warmup_epochs, lr)
         return self.final_lr + (lr - self.final_lr) * (1 + math.cos(math.pi * min(epoch, span) / span)) / 2
 
 
@@ -86,7 +86,7 @@ class Exponential(Technique):
     def __call__(self, epoch: int, span: int, lr: float) -> float:
         """The epoch's learning rate."""
         if epoch < self.warmup_epochs:
-            return warm_up(epoch, self.warmup_epochs, lr)
+            return warm_up_lr(epoch, self.warmup_epochs, lr)
         return float(lr * self.gamma ** min(epoch, span))
 
 
@@ -106,8 +106,8 @@ class MultiStep(Technique):
     def __call__(self, epoch: int, span: int, lr: float) -> float:
         """The epoch's learning rate."""
         if epoch < self.warmup_epochs:
-            return warm_up(epoch, self.warmup_epochs, lr)
-        starts = [m if isinstance(m, int) else exact(m) * span for m in self.milestones]
+            return warm_up_lr(epoch, self.warmup_epochs, lr)
+        starts = [m if isinstance(m, int) else exact_fraction(m) * span for m in self.milestones]
         return float(lr * self.gamma ** sum(start <= min(epoch, span) for start in starts))
 
 

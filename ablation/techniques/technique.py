@@ -1,4 +1,4 @@
-"""What a technique is (its settings, frozen), and how a family's YAML form becomes one."""
+"""What a technique is, a class with frozen settings, and how it is made from its form in the YAML file."""
 
 import re
 import sys
@@ -25,8 +25,8 @@ from pydantic_core import core_schema
 
 from ablation.errors import ConfigError, nearest, unknown_name
 
-# family -> the module that holds it. Every such module has TECHNIQUES (its classes) and may have SHORT_FORMS (name -> the mapping
-# that it stands for), UNNAMED (the name of a mapping without one) and ANY_NAME (the class for every name that is not listed).
+# family -> its module. Every such module has TECHNIQUES (its classes) and may have SHORT_FORMS (name -> a function that returns the
+# mapping that it stands for), UNNAMED (the name of a mapping without one) and ANY_NAME (the class for every name not listed).
 FAMILIES = {
     "losses": "ablation.techniques.losses",
     "class_weights": "ablation.techniques.class_weights",
@@ -44,8 +44,8 @@ FAMILIES = {
     "longtail": "ablation.techniques.longtail",
     "data": "ablation.data.sources",
 }
-# The settings of a family's members that the rest of the package reads, whether they are fields or fixed.
-READ = {
+# The settings of a family's techniques that the rest of the package reads, as fields or as class attributes.
+REQUIRED_SETTINGS = {
     "losses": {"weights"},
     "models": {"image_size", "pretrained", "weights"},
     "optimizers": {"lr"},
@@ -53,7 +53,7 @@ READ = {
     "longtail": {"indices"},
     "data": {"longtail", "validation"},
 }
-CODE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # the name of a class of the user's: module:Class
+CLASS_PATH_PATTERN = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # a class of the user: module:Class
 
 
 class Technique(BaseModel):
@@ -62,24 +62,24 @@ class Technique(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, populate_by_name=True, allow_inf_nan=False)
 
     def check(self, settings: Any) -> None:
-        """Raises ConfigError, its path starting at this technique, where the other settings of the arm do not fit; most fit any."""
+        """Raise ConfigError if other settings of the arm do not fit this technique; the error's path starts here."""
 
     @field_serializer("name", check_fields=False)
-    def _written(self, name: str) -> str:
-        # A class that the file names as module:Class keeps that name, which its Literal does not admit, so that what is dumped
-        # and recorded can be resolved again anywhere.
+    def _keep_name(self, name: str) -> str:
+        # A class that the file names as module:Class keeps that name, so that dumped and recorded settings can be resolved again.
+        # Its Literal does not allow that name.
         return name
 
 
 def dump(settings: Technique) -> dict[str, Any]:
-    """The settings as plain data, under the names that the file uses."""
+    """The settings as plain data, under their names in the file."""
     return settings.model_dump(by_alias=True)
 
 
-Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has lists only, so a tuple field must take them
+Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has only lists, so a tuple field must accept them
 
 
-WORDS = {  # pydantic's words for types, and ours
+PLAIN_WORDS = {  # pydantic's words for a type: ours
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid boolean": "true or false",
@@ -99,7 +99,7 @@ class Family:
     short_forms: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
     unnamed: str | None
     any_name: type[Technique] | None
-    plugins: Mapping[str, tuple[EntryPoint, ...]]  # of installed packages, imported where their names are used
+    plugins: Mapping[str, tuple[EntryPoint, ...]]  # of installed packages, imported when their names are used
 
     @property
     def noun(self) -> str:
@@ -110,7 +110,7 @@ class Family:
 
     @property
     def names(self) -> list[str]:
-        """Every name that the file may use, those of classes by module:Class aside."""
+        """Every name that the file may use, except module:Class."""
         return [*self.techniques, *self.short_forms, *(name for name in self.plugins if name not in (*self.techniques, *self.short_forms))]
 
     @property
@@ -135,54 +135,54 @@ def technique_name(technique: type[Technique]) -> str:
 
 
 def make(family_name: str, spec: object, path: str = "") -> Any:
-    """The technique that a YAML form stands for: a name, a mapping with `name`, or a technique already made.
+    """The technique for a YAML form: a name, a mapping with `name`, or a technique, which is returned.
 
     Raises ConfigError with the dotted `path` for an unknown name, an unknown field or a wrong value.
     """
-    kind = family(family_name)
+    technique_family = family(family_name)
     if isinstance(spec, Technique):
-        if not _is_member(kind, spec):
-            raise ConfigError(path, f"found {spec!r}; expected a {kind.noun}")
+        if not _is_member(technique_family, spec):
+            raise ConfigError(path, f"found {spec!r}; expected a {technique_family.noun}")
         return spec
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, Mapping):
-        names = f", out of {', '.join(kind.names)}" if kind.names else ""
+        names = f", out of {', '.join(technique_family.names)}" if technique_family.names else ""
         raise ConfigError(path, f"found {spec!r}; expected a name or a mapping with a name{names}")
     fields = dict(spec)
-    name = fields.get("name", kind.unnamed)
+    name = fields.get("name", technique_family.unnamed)
     if name is None:
-        raise ConfigError(path, f"the mapping has no name; expected name: one of {', '.join(kind.names)}")
+        raise ConfigError(path, f"the mapping has no name; expected name: one of {', '.join(technique_family.names)}")
     if not isinstance(name, str):
-        raise ConfigError(f"{path}.name".lstrip("."), f"found {name!r}; expected one of {', '.join(kind.names)}")
-    if name in kind.short_forms and name not in kind.plugins:
-        fields = _written_out(kind, name, fields, path)
+        raise ConfigError(f"{path}.name".lstrip("."), f"found {name!r}; expected one of {', '.join(technique_family.names)}")
+    if name in technique_family.short_forms and name not in technique_family.plugins:
+        fields = _expand_short_form(technique_family, name, fields, path)
         name = fields["name"]
     where = f"{path}.name".lstrip(".") if "name" in fields and len(fields) > 1 else path
-    if re.fullmatch(CODE, name):
-        chosen = by_path(kind, name, where)
-        return build(chosen, {**fields, "name": technique_name(chosen)}, path).model_copy(update={"name": name})
-    return build(_named(kind, name, where), {**fields, "name": name}, path)
+    if re.fullmatch(CLASS_PATH_PATTERN, name):
+        technique_class = class_by_path(technique_family, name, where)
+        return build(technique_class, {**fields, "name": technique_name(technique_class)}, path).model_copy(update={"name": name})
+    return build(_class_of_name(technique_family, name, where), {**fields, "name": name}, path)
 
 
-def _named(kind: Family, name: str, where: str) -> type[Technique]:
-    """The class of that name, a built-in or a plug-in."""
-    if name in kind.plugins:
-        return plugin(kind, name, where)
-    chosen = kind.techniques.get(name, kind.any_name)
-    if chosen is None:
-        raise unknown_name(where, kind.noun, name, kind.names)
-    return chosen
+def _class_of_name(family: Family, name: str, where: str) -> type[Technique]:
+    """The class of that name, built in or from a plug-in."""
+    if name in family.plugins:
+        return plugin(family, name, where)
+    technique = family.techniques.get(name, family.any_name)
+    if technique is None:
+        raise unknown_name(where, family.noun, name, family.names)
+    return technique
 
 
-def _is_member(kind: Family, technique: Technique) -> bool:
-    """Whether a technique is of this family; one that the file names as module:Class is known by what it can do."""
-    if type(technique) in kind.built_in:
+def _is_member(family: Family, technique: Technique) -> bool:
+    """Whether a technique belongs to this family; one named as module:Class does if it has all attributes of the family."""
+    if type(technique) in family.built_in:
         return True
     name = getattr(technique, "name", "")
-    if re.fullmatch(CODE, name):
-        return not _lacking(kind, type(technique))
-    return name in kind.plugins and plugin(kind, name, "") is type(technique)
+    if re.fullmatch(CLASS_PATH_PATTERN, name):
+        return not _lacking(family, type(technique))
+    return name in family.plugins and plugin(family, name, "") is type(technique)
 
 
 # --- techniques of the user's own ----------------------------------------------------------------------------------------------
@@ -199,127 +199,129 @@ _PERMISSION = _Permission()
 
 
 def allow_code(*folders: Path) -> None:
-    """From now on files may name classes as module:Class, which are looked for among installed modules, in these folders and here."""
+    """Let files name classes as module:Class from now on: in installed modules, these folders and the current one."""
     _PERMISSION.is_given = True
-    # At the end: a file of the user's that is called as an installed module must not take that module's place for everyone else.
+    # At the end, so that a user's file with the name of an installed module does not replace it for other code.
     sys.path.extend(text for text in dict.fromkeys(str(folder.resolve()) for folder in (*folders, Path.cwd())) if text not in sys.path)
 
 
-def by_path(kind: Family, code: str, where: str) -> type[Technique]:
-    """The class that module:Class names, which is imported only where `allow_code` was called."""
+def class_by_path(family: Family, reference: str, where: str) -> type[Technique]:
+    """The class that module:Class names; imported only if `allow_code` was called."""
     if not _PERMISSION.is_given:
-        raise ConfigError(where, f"names code ({code}); --allow-code lets it be imported")
-    module_name, _, class_name = code.partition(":")
+        raise ConfigError(where, f"names code ({reference}); --allow-code lets it be imported")
+    module_name, _, class_name = reference.partition(":")
     try:
         module = import_module(module_name)
     except Exception as error:  # whatever the user's module raises
-        problem = f"{code} cannot be imported: {_failure(error)}"
+        problem = f"{reference} cannot be imported: {_describe_error(error)}"
         raise ConfigError(where, f"{problem}; expected a module that is installed, beside the study's file or here") from error
     if not hasattr(module, class_name):
         place = getattr(module, "__file__", None) or "no file"
-        raise ConfigError(where, f"{code} was not found in {place}; expected a class there.{nearest(class_name, vars(module))}")
-    return _checked(kind, getattr(module, class_name), code, where)
+        raise ConfigError(where, f"{reference} was not found in {place}; expected a class there.{nearest(class_name, vars(module))}")
+    return _check_class(family, getattr(module, class_name), reference, where)
 
 
 @cache
 def plugins(family_name: str) -> Mapping[str, tuple[EntryPoint, ...]]:
-    """The entry points of a family by name; several under one name are an error once that name is used."""
-    found: dict[str, dict[str, EntryPoint]] = {}
-    for one in _registered():
-        if one.group == f"ablation.{family_name}":
-            found.setdefault(one.name, {})[one.value] = one
-    return {name: tuple(ones.values()) for name, ones in found.items()}
+    """The entry points of a family by name; several under one name are an error when that name is used."""
+    by_name: dict[str, dict[str, EntryPoint]] = {}
+    for entry_point in _registered_entry_points():
+        if entry_point.group == f"ablation.{family_name}":
+            by_name.setdefault(entry_point.name, {})[entry_point.value] = entry_point
+    return {name: tuple(same_name.values()) for name, same_name in by_name.items()}
 
 
 @cache
-def _registered() -> tuple[EntryPoint, ...]:
-    """The entry points of all families; it reads every installed package's metadata, so once."""
+def _registered_entry_points() -> tuple[EntryPoint, ...]:
+    """The entry points of all families; cached, as this reads the metadata of every installed package."""
     installed = entry_points()
-    return tuple(one for name in FAMILIES for one in installed.select(group=f"ablation.{name}"))
+    return tuple(entry_point for family_name in FAMILIES for entry_point in installed.select(group=f"ablation.{family_name}"))
 
 
-def plugin(kind: Family, name: str, where: str) -> type[Technique]:
+def plugin(family: Family, name: str, where: str) -> type[Technique]:
     """The class that an installed package registers under that name."""
-    found = [*_built_in_of_name(kind, name), *(_origin(one) for one in kind.plugins[name])]
-    if len(found) > 1:
-        raise ConfigError(where, f"{name!r} is the name of {' and of '.join(found)}; expected one, so uninstall or rename the other")
-    one = kind.plugins[name][0]
+    origins = [*_built_in_of_name(family, name), *(_origin(entry_point) for entry_point in family.plugins[name])]
+    if len(origins) > 1:
+        raise ConfigError(where, f"{name!r} is the name of {' and of '.join(origins)}; expected one, so uninstall or rename the other")
+    entry_point = family.plugins[name][0]
     try:
-        loaded = one.load()
+        loaded = entry_point.load()
     except Exception as error:  # whatever that package raises
-        raise ConfigError(where, f"the plug-in {name!r} ({_origin(one)}) cannot be imported: {_failure(error)}") from error
-    chosen = _checked(kind, loaded, one.value, where)
-    if technique_name(chosen) != name:
-        problem = f"the plug-in {name!r} ({_origin(one)}) calls itself {technique_name(chosen)!r}; expected one name for both"
+        raise ConfigError(where, f"the plug-in {name!r} ({_origin(entry_point)}) cannot be imported: {_describe_error(error)}") from error
+    technique = _check_class(family, loaded, entry_point.value, where)
+    if technique_name(technique) != name:
+        problem = f"the plug-in {name!r} ({_origin(entry_point)}) calls itself {technique_name(technique)!r}; expected one name for both"
         raise ConfigError(where, problem)
-    return chosen
+    return technique
 
 
-def _built_in_of_name(kind: Family, name: str) -> list[str]:
-    """What comes with the package under that name, in words."""
-    if name in kind.techniques:
-        return [f"the built-in {home(kind.techniques[name])}"]
-    if name in kind.short_forms:
+def _built_in_of_name(family: Family, name: str) -> list[str]:
+    """What this package itself has under that name, in words."""
+    if name in family.techniques:
+        return [f"the built-in {class_path(family.techniques[name])}"]
+    if name in family.short_forms:
         return ["a built-in short form"]
     try:
-        return [f"a {kind.noun} of {home(build(kind.any_name, {'name': name}).__class__)}"] if kind.any_name else []
+        return [f"a {family.noun} of {class_path(build(family.any_name, {'name': name}).__class__)}"] if family.any_name else []
     except ConfigError:
         return []
 
 
-def home(technique: type) -> str:
+def class_path(technique: type) -> str:
     """Where a class is written, as module:Class."""
     return f"{technique.__module__}:{technique.__qualname__}"
 
 
-def _origin(one: EntryPoint) -> str:
-    return f"{one.value} of {one.dist.name} {one.dist.version}" if one.dist else one.value
+def _origin(entry_point: EntryPoint) -> str:
+    return f"{entry_point.value} of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
 
 
-def _checked(kind: Family, found: object, code: str, where: str) -> type[Technique]:
-    """What was imported, which must be a technique and offer what the family's others do."""
-    if not isinstance(found, type) or not issubclass(found, Technique):
-        raise ConfigError(where, f"{code} is {_short(found)}; expected a class that inherits from ablation.techniques.technique.Technique")
-    field = found.model_fields.get("name")
+def _check_class(family: Family, loaded: object, reference: str, where: str) -> type[Technique]:
+    """The imported object, after checking that it is a technique with all attributes of the family."""
+    if not isinstance(loaded, type) or not issubclass(loaded, Technique):
+        raise ConfigError(
+            where, f"{reference} is {_shorten(loaded)}; expected a class that inherits from ablation.techniques.technique.Technique"
+        )
+    field = loaded.model_fields.get("name")
     if field is None or not isinstance(field.default, str) or ":" in field.default:
-        raise ConfigError(where, f'{code} has no name; expected a field such as name: Literal["mine"] = "mine"')
-    lacking = _lacking(kind, found)
-    if lacking:
-        problem = f"{code} is no {kind.noun}: it has no {', '.join(lacking)}"
-        raise ConfigError(where, f"{problem}; expected what every {kind.noun} has (see {home(_base(kind))})")
-    return found
+        raise ConfigError(where, f'{reference} has no name; expected a field such as name: Literal["mine"] = "mine"')
+    missing = _lacking(family, loaded)
+    if missing:
+        problem = f"{reference} is no {family.noun}: it has no {', '.join(missing)}"
+        raise ConfigError(where, f"{problem}; expected what every {family.noun} has (see {class_path(_common_base(family))})")
+    return loaded
 
 
-def _lacking(kind: Family, technique: type[Technique]) -> list[str]:
-    """The attributes that all built-in members of a family have, and the settings that others read, where this class has none."""
-    common = set.intersection(*(_methods(one) for one in kind.built_in)) | READ.get(kind.name, set())
-    return sorted(technique.__abstractmethods__ | common - _methods(technique) - set(technique.model_fields))
+def _lacking(family: Family, technique: type[Technique]) -> list[str]:
+    """The names that this class lacks: attributes of all built-in techniques of the family, and settings that other code reads."""
+    common = set.intersection(*(_public_attributes(member) for member in family.built_in)) | REQUIRED_SETTINGS.get(family.name, set())
+    return sorted(technique.__abstractmethods__ | common - _public_attributes(technique) - set(technique.model_fields))
 
 
-def _methods(technique: type[Technique]) -> set[str]:
+def _public_attributes(technique: type[Technique]) -> set[str]:
     return {name for name in dir(technique) if not name.startswith("_") or name == "__call__"}
 
 
-def _base(kind: Family) -> type[Technique]:
-    """The class to look at for what a family's members offer: the one that all of them inherit from, or the first of them."""
-    first = kind.built_in[0]
-    shared = next(one for one in first.__mro__ if all(issubclass(other, one) for other in kind.built_in))
-    return first if shared is Technique else shared
+def _common_base(family: Family) -> type[Technique]:
+    """The class that shows what a family's techniques must have: their common base class, or the first of them."""
+    first = family.built_in[0]
+    common = next(base for base in first.__mro__ if all(issubclass(member, base) for member in family.built_in))
+    return first if common is Technique else common
 
 
-def _failure(error: Exception) -> str:
-    """What a user's module raised while it was imported, and where."""
+def _describe_error(error: Exception) -> str:
+    """The error that importing a user's module raised, and its place."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{place}"
+    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{location}"
 
 
 # --- forms in the file ---------------------------------------------------------------------------------------------------------
 
 
-def _written_out(kind: Family, name: str, fields: dict[str, Any], path: str) -> dict[str, Any]:
+def _expand_short_form(family: Family, name: str, fields: dict[str, Any], path: str) -> dict[str, Any]:
     try:
-        return kind.short_forms[name](fields)
+        return family.short_forms[name](fields)
     except ConfigError as error:
         raise error.under(path) from None
 
@@ -328,17 +330,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def build(model: type[M], fields: Mapping[str, Any], path: str = "") -> M:
-    """The model made of these fields; whatever is wrong becomes one ConfigError with its dotted path."""
+    """The model with these fields; raises one ConfigError, with its dotted path, if any is wrong."""
     try:
         return model.model_validate(dict(fields))
     except ConfigError as error:
         raise error.under(path) from None
     except ValidationError as error:
-        raise _told(error, model, path) from None
+        raise _to_config_error(error, model, path) from None
 
 
-def _told(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
-    """The first problem of a ValidationError in our words."""
+def _to_config_error(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
+    """The first problem of a ValidationError as a ConfigError in our words."""
     first = error.errors(include_url=False)[0]
     known = {field.alias or name for name, field in model.model_fields.items()}
     where = ".".join([*([path] if path else []), *(str(part) for part in first["loc"])])
@@ -348,10 +350,10 @@ def _told(error: ValidationError, model: type[BaseModel], path: str) -> ConfigEr
     if first["type"] == "missing":
         return ConfigError(where, "is missing; expected a value")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(where, f"found {_short(first['input'])}; expected {WORDS.get(message, message)}")
+    return ConfigError(where, f"found {_shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}")
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -360,7 +362,7 @@ def _short(value: object) -> str:
 class Nested:
     """Marks a field that holds a technique of a family: `loss: Annotated[Any, Nested("losses")]`; with `many`, a list of them.
 
-    A technique that holds others of its own family is named by `without`, or its JSON schema would have no end.
+    A technique that holds others of its own family gives its own name as `without`, or its JSON schema would be infinite.
     """
 
     family: str
@@ -371,12 +373,12 @@ class Nested:
         """The technique, or the tuple of techniques, that the YAML form stands for."""
         where = str(info.field_name)
         if not self.many:
-            return self._one(value, where)
+            return self._make(value, where)
         if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
             raise ConfigError(where, f"found {value!r}; expected a list of techniques")
-        return tuple(self._one(one, f"{where}.{i}") for i, one in enumerate(cast(Any, value)))
+        return tuple(self._make(item, f"{where}.{i}") for i, item in enumerate(cast(Any, value)))
 
-    def _one(self, value: object, where: str) -> Any:
+    def _make(self, value: object, where: str) -> Any:
         technique = make(self.family, value, where)
         if technique.name == self.without:
             raise ConfigError(where, f"found {self.without!r}; expected another {family(self.family).noun}")
@@ -386,14 +388,18 @@ class Nested:
         return core_schema.with_info_before_validator_function(self.resolve, core_schema.any_schema())
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        kind = family(self.family)
-        mappings = [handler(one.__pydantic_core_schema__) for name, one in kind.techniques.items() if name != self.without]
-        shorts = [{"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]} for name in kind.short_forms]
-        free = [{"type": "string"}, handler(kind.any_name.__pydantic_core_schema__)] if kind.any_name else []
-        code = {"type": "string", "pattern": f"^{CODE}$"}
-        others = [code, {"type": "object", "properties": {"name": code}, "required": ["name"]}]
-        others += [handler(plugin(kind, name, name).__pydantic_core_schema__) for name in kind.plugins]
-        names = [name for name in kind.names if name != self.without]
-        named = [{"enum": names}] if names else []
-        one = {"anyOf": [*named, *mappings, *shorts, *free, *others]}
-        return {"type": "array", "items": one} if self.many else one
+        nested_family = family(self.family)
+        mappings = [
+            handler(technique.__pydantic_core_schema__) for name, technique in nested_family.techniques.items() if name != self.without
+        ]
+        short_forms = [
+            {"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]} for name in nested_family.short_forms
+        ]
+        any_name = [{"type": "string"}, handler(nested_family.any_name.__pydantic_core_schema__)] if nested_family.any_name else []
+        class_path = {"type": "string", "pattern": f"^{CLASS_PATH_PATTERN}$"}
+        others = [class_path, {"type": "object", "properties": {"name": class_path}, "required": ["name"]}]
+        others += [handler(plugin(nested_family, name, name).__pydantic_core_schema__) for name in nested_family.plugins]
+        names = [name for name in nested_family.names if name != self.without]
+        enum = [{"enum": names}] if names else []
+        one_technique = {"anyOf": [*enum, *mappings, *short_forms, *any_name, *others]}
+        return {"type": "array", "items": one_technique} if self.many else one_technique

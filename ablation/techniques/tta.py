@@ -159,10 +159,10 @@ def votes(logits_VBC: Tensor) -> Tensor:
     To break ties, and to keep the logarithm finite, a hundredth of one view's vote is cast by the mean probability; the scores'
     softmax is the vote share up to that.
     """
-    casting = 0.01 / len(logits_VBC)
+    tie_weight = 0.01 / len(logits_VBC)
     shares_BC = functional.one_hot(logits_VBC.argmax(2), logits_VBC.shape[2]).to(logits_VBC.dtype).mean(0)
     log_mean_BC = mean_probabilities(logits_VBC)
-    return torch.logaddexp(shares_BC.log(), log_mean_BC + math.log(casting)) - math.log1p(casting)
+    return torch.logaddexp(shares_BC.log(), log_mean_BC + math.log(tie_weight)) - math.log1p(tie_weight)
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (NoTTA, HFlip, VFlip, Flips, Rotate, Scale)

@@ -1,4 +1,4 @@
-"""One trained model as a folder of its own, and that folder as something that classifies images.
+"""A trained model exported into a folder, and loaded from it to classify images.
 
 Shapes: N images, B batch, H height, W width, C classes or channels, F features, V views.
 """
@@ -28,156 +28,158 @@ from ablation.techniques.models import classifier_of
 from ablation.techniques.technique import make
 from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints
-from ablation.training.devices import placed
-from ablation.training.images import Images
-from ablation.training.loop import features, predict, swapped_weights
-from ablation.training.pixels import Held, part_of
+from ablation.training.devices import to_device
+from ablation.training.images import ImagePipeline
+from ablation.training.loop import extract_features, predict, swapped_weights
+from ablation.training.pixels import ImagesInMemory, images_of_rows
 from ablation.training.step import Precision, resolve_precision
 
 FORMAT = 1
-WHAT = "a model that ablate exported"
-WEIGHTS, ABOUT, README = "model.safetensors", "model.json", "README.md"
-LAYER = "posthoc"  # before the names of the tensors of the layer that a post-hoc technique computed from training images
-STORED = {"digits": 8, "cifar10": 32, "cifar100": 32}  # the side at which these are stored, whatever the model asks for
-FILES = ("folder", "csv", "lists")  # these are stored at the model's size
-TESTED = {"model": "models", "classifier": "classifiers", "tta": "tta", "posthoc": "posthoc"}  # what a test takes, with its family
-Picture = str | Path | Image.Image
-Pictures = Picture | Sequence[Picture] | np.ndarray
+FILE_KIND = "a model that ablate exported"
+WEIGHTS, DESCRIPTION, README = "model.safetensors", "model.json", "README.md"
+LAYER_PREFIX = "posthoc"  # of the tensors of the layer that a post-hoc technique computed from training images
+STORED_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # the side of the images in these data sets, whatever the model's size
+IMAGE_FILES = ("folder", "csv", "lists")  # these data sets are stored at the model's size
+TECHNIQUES = {"model": "models", "classifier": "classifiers", "tta": "tta", "posthoc": "posthoc"}  # that a test uses -> the family
+OneImage = str | Path | Image.Image
+SomeImages = OneImage | Sequence[OneImage] | np.ndarray
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run left: whose it is, the settings that it was tested with, its classes, training counts, metrics and weights."""
+class TrainedRun:
+    """A finished run: its identity, the settings that it was tested with, classes, training counts, metrics and weights."""
 
     study: str
     arm: str
     seed: int
     run: str
-    chosen: str  # the arm whose run it is, where that was chosen among others
+    chosen_arm: str  # the arm that was trained, if `arm` is a choice among arms; else ""
     settings: Mapping[str, Any]
     classes: Sequence[str]
     counts: Sequence[int]
     metrics: Mapping[str, float]
-    digest: str  # of the data that it saw
+    digest: str  # of its data
     weights: Path = field(repr=False)
 
 
-def write_model(result: Result, data: Path, folder: Path) -> None:
-    """Write the model into `folder`; `data` holds the decoded data sets, as far as they are still there.
+def write_model(run: TrainedRun, data: Path, folder: Path) -> None:
+    """Write the model into `folder`; `data` is the folder of the decoded data sets that are still there.
 
-    Raises AblateError where the folder cannot be written, or holds files of these names already, and DataError where something has to be
+    Raises AblateError if the folder cannot be written or already holds files of these names, and DataError if something has to be
     computed from images that are gone.
     """
-    taken = [name for name in (WEIGHTS, ABOUT, README) if (folder / name).exists()]
-    if taken:
-        raise AblateError(f"found {', '.join(taken)} in {folder}, and nothing was written; expected a folder without them")
-    about = _about(result, _dataset(result, data))
-    tensors = _recorded(result.weights)
-    posthoc = _made(about, "posthoc")
-    own = checkpoints.prefixed(LAYER, _computed(posthoc, result, about, tensors, data)) if posthoc.needs_features else {}
+    existing = [name for name in (WEIGHTS, DESCRIPTION, README) if (folder / name).exists()]
+    if existing:
+        raise AblateError(f"found {', '.join(existing)} in {folder}, and nothing was written; expected a folder without them")
+    description = _describe(run, _find_dataset(run, data))
+    tensors = _read_recorded(run.weights)
+    posthoc = _make_technique(description, "posthoc")
+    layer = _layer_tensors(posthoc, run, description, tensors, data) if posthoc.needs_features else {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if own:
-            checkpoints.write(folder / WEIGHTS, tensors | own, {})
+        if layer:
+            checkpoints.write(folder / WEIGHTS, tensors | checkpoints.with_prefix(LAYER_PREFIX, layer), {})
         else:
-            _copy(result.weights, folder / WEIGHTS)
-        about["sha256"] = file_digest(folder / WEIGHTS)
-        (folder / README).write_text(_readme(result, folder), encoding="utf-8")
-        (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            _copy(run.weights, folder / WEIGHTS)
+        description["sha256"] = file_digest(folder / WEIGHTS)
+        (folder / README).write_text(_readme(run, folder), encoding="utf-8")
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise AblateError(f"{folder} cannot be written ({error.strerror or error}); expected a folder that can be") from None
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A file of its own, which appears whole: a link would change with the store's."""
-    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    shutil.copyfile(source, beside)
-    beside.replace(target)
+    """Copy the file, so that it is never incomplete; a link would change with the file in the store."""
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    shutil.copyfile(source, part)
+    part.replace(target)
 
 
-def _about(result: Result, dataset: Path | None) -> dict[str, Any]:
-    """What `load` needs beside the weights, as plain data."""
-    settings = result.settings
-    about: dict[str, Any] = {
+def _describe(run: TrainedRun, dataset: Path | None) -> dict[str, Any]:
+    """What `load` needs besides the weights, as plain data."""
+    settings = run.settings
+    description: dict[str, Any] = {
         "format": FORMAT,
-        "what": WHAT,
-        "study": result.study,
-        "arm": result.arm,
-        "seed": result.seed,
-        "run": result.run,
+        "what": FILE_KIND,
+        "study": run.study,
+        "arm": run.arm,
+        "seed": run.seed,
+        "run": run.run,
     }
-    about |= {"chosen": result.chosen, "classes": list(result.classes), "counts": list(result.counts)}
-    about |= {name: dict(settings[name]) for name in TESTED}
-    about["model"] |= {"pretrained": False, "weights": "none"}
-    about["posthoc"] |= {name.removeprefix("posthoc/"): value for name, value in result.metrics.items() if name.startswith("posthoc/")}
-    mean, deviation = _made(about, "model").normalisation
-    about["preprocessing"] = {
+    description |= {"chosen": run.chosen_arm, "classes": list(run.classes), "counts": list(run.counts)}
+    description |= {name: dict(settings[name]) for name in TECHNIQUES}
+    description["model"] |= {"pretrained": False, "weights": "none"}
+    description["posthoc"] |= {name.removeprefix("posthoc/"): value for name, value in run.metrics.items() if name.startswith("posthoc/")}
+    mean, std = _make_technique(description, "model").normalisation
+    description["preprocessing"] = {
         "fit": settings["data"].get("fit", "crop"),
         "stored_size": _stored_size(settings, dataset),
         "image_size": settings["model"]["image_size"],
-        "resize": next((one for one in settings["augment"] if one["name"] == "resize"), Resize().model_dump()),
+        "resize": next((technique for technique in settings["augment"] if technique["name"] == "resize"), Resize().model_dump()),
         "mean": list(mean),
-        "std": list(deviation),
+        "std": list(std),
     }
-    metrics = {name: value for name, value in result.metrics.items() if name.startswith("test/") and math.isfinite(value)}
-    return about | {"precision": settings["precision"], "metrics": metrics}
+    metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/") and math.isfinite(value)}
+    return description | {"precision": settings["precision"], "metrics": metrics}
 
 
-def _made(about: Mapping[str, Any], name: str) -> Any:
-    return make(TESTED[name], about[name], name)
+def _make_technique(description: Mapping[str, Any], name: str) -> Any:
+    return make(TECHNIQUES[name], description[name], name)
 
 
-def _dataset(result: Result, data: Path) -> Path | None:
-    """The decoded data set that the run saw, if it is still there: the one whose split has the recorded digest."""
-    folders = sorted(data.glob(f"{result.settings['data']['name']}-*"))
-    return next((folder for folder in folders if result.digest and _split_digest(folder, result).startswith(result.digest)), None)
+def _find_dataset(run: TrainedRun, data: Path) -> Path | None:
+    """The decoded data set of the run, if it is still there: the one whose split has the recorded digest."""
+    folders = sorted(data.glob(f"{run.settings['data']['name']}-*"))
+    return next((folder for folder in folders if run.digest and _split_digest(folder, run).startswith(run.digest)), None)
 
 
-def _split_digest(folder: Path, result: Result) -> str:
+def _split_digest(folder: Path, run: TrainedRun) -> str:
     try:
-        return split(open_dataset(folder), _source(result), result.seed).digest
-    except AblateError:  # not whole, or of another source
+        return split(open_dataset(folder), _source(run), run.seed).digest
+    except AblateError:  # incomplete, or of another source
         return ""
 
 
-def _source(result: Result) -> Any:
-    return make("data", result.settings["data"], "data")
+def _source(run: TrainedRun) -> Any:
+    return make("data", run.settings["data"], "data")
 
 
 def _stored_size(settings: Mapping[str, Any], dataset: Path | None) -> int:
-    """The side of the images from which the tests began, before the model's own resizing."""
+    """The side of the decoded images, before the model's own resizing."""
     name, image_size = settings["data"]["name"], int(settings["model"]["image_size"])
     if dataset is not None:
         return int(open_dataset(dataset).images_NHWC.shape[1])
-    if name not in (*STORED, *FILES):
-        raise DataError(f"the size of the decoded images is not known: {_gone(settings)}")
-    return STORED.get(name, image_size)
+    if name not in (*STORED_SIZES, *IMAGE_FILES):
+        raise DataError(f"the size of the decoded images is not known: {_no_data(settings)}")
+    return STORED_SIZES.get(name, image_size)
 
 
-def _gone(settings: Mapping[str, Any]) -> str:
-    return f"the decoded data ({settings['data']['name']}) that the run saw are not in mlruns/data; ablate plan FILE decodes them again"
+def _no_data(settings: Mapping[str, Any]) -> str:
+    return f"the run's decoded data ({settings['data']['name']}) are not in mlruns/data; ablate plan FILE decodes them again"
 
 
-def _computed(posthoc: Any, result: Result, about: Mapping[str, Any], tensors: Mapping[str, Tensor], data: Path) -> dict[str, Tensor]:
-    """The tensors of the layer that the post-hoc technique makes from the features of the training images."""
-    found = _dataset(result, data)
-    if found is None:
-        raise DataError(f"posthoc {posthoc.name} takes the features of the training images: {_gone(result.settings)}")
-    dataset = open_dataset(found)
-    seen = part_of(dataset, split(dataset, _source(result), result.seed).train_N, torch.device("cpu"))
-    network = _network(about, tensors)
-    precision = _precision(about["precision"], torch.device("cpu"))
+def _layer_tensors(
+    posthoc: Any, run: TrainedRun, description: Mapping[str, Any], tensors: Mapping[str, Tensor], data: Path
+) -> dict[str, Tensor]:
+    """The tensors of the layer that the post-hoc technique computes from the features of the training images."""
+    folder = _find_dataset(run, data)
+    if folder is None:
+        raise DataError(f"posthoc {posthoc.name} takes the features of the training images: {_no_data(run.settings)}")
+    dataset = open_dataset(folder)
+    train_images = images_of_rows(dataset, split(dataset, _source(run), run.seed).train_N, torch.device("cpu"))
+    network = _make_network(description, tensors)
+    precision = _precision(description["precision"], torch.device("cpu"))
     with torch.no_grad():
-        features_NF = features(network, seen, _images(about), precision, IDENTITY)
-    layer: nn.Module = posthoc.classifier(classifier_of(network), features_NF, seen.labels_N, len(result.classes))
+        features_NF = extract_features(network, train_images, _make_pipeline(description), precision, IDENTITY)
+    layer: nn.Module = posthoc.classifier(classifier_of(network), features_NF, train_images.labels_N, len(run.classes))
     return {name: tensor.detach() for name, tensor in layer.state_dict().items()}
 
 
-def _readme(result: Result, folder: Path) -> str:
-    chosen = f" (that of {result.chosen}, chosen on validation images)" if result.chosen else ""
-    return f"""# {result.arm}, seed {result.seed}, of the study {result.study}
+def _readme(run: TrainedRun, folder: Path) -> str:
+    chosen = f" (that of {run.chosen_arm}, chosen on validation images)" if run.chosen_arm else ""
+    return f"""# {run.arm}, seed {run.seed}, of the study {run.study}
 
-Run {result.run}{chosen}; test accuracy {100 * result.metrics["test/accuracy"]:.2f} %, {len(result.classes)} classes.
+Run {run.run}{chosen}; test accuracy {100 * run.metrics["test/accuracy"]:.2f} %, {len(run.classes)} classes.
 
 ```python
 import ablation
@@ -200,54 +202,54 @@ class Model:
 
     classes: tuple[str, ...]
     network: nn.Module = field(repr=False)
-    about: Mapping[str, Any] = field(repr=False)
-    images: Images = field(repr=False)
+    description: Mapping[str, Any] = field(repr=False)
+    pipeline: ImagePipeline = field(repr=False)
     tta: Any = field(repr=False)
     posthoc: Any = field(repr=False)
-    layer: nn.Module | None = field(repr=False)  # what scores the features in the classifier's place, where something does
+    layer: nn.Module | None = field(repr=False)  # replaces the classifier, if the post-hoc technique says so
 
-    def preprocess(self, image: Picture) -> Tensor:
+    def preprocess(self, image: OneImage) -> Tensor:
         """The network's input for one image: C x H x W."""
         pixels_NCHW = self._pixels([image])
-        return self.images.normalised(self.images.plain(pixels_NCHW))[0]
+        return self.pipeline.normalised(self.pipeline.resized(pixels_NCHW))[0]
 
     @torch.no_grad()
-    def logits(self, images: Pictures) -> Tensor:
-        """The scores N x C that the recorded predictions are made of: views combined, post-hoc technique applied."""
+    def logits(self, images: SomeImages) -> Tensor:
+        """The scores N x C, as the recorded predictions were made from them: views combined, post-hoc technique applied."""
         device = next(self.network.parameters()).device
         pixels_NCHW = self._pixels(images)
-        data = Held(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
-        how = (self.images, _precision(self.about["precision"], device))
+        data = ImagesInMemory(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
+        pipeline, precision = self.pipeline, _precision(self.description["precision"], device)
         with swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now
             if self.layer is None:
-                logits = [predict(self.network, data, *how, view) for view in self.tta.views()]
+                logits = [predict(self.network, data, pipeline, precision, view) for view in self.tta.views()]
             else:
                 layer = self.layer.to(device)
-                logits = [layer(features(self.network, data, *how, view)) for view in self.tta.views()]
-        counts_C = torch.tensor(self.about["counts"], dtype=torch.float32, device=device)
+                logits = [layer(extract_features(self.network, data, pipeline, precision, view)) for view in self.tta.views()]
+        counts_C = torch.tensor(self.description["counts"], dtype=torch.float32, device=device)
         scores_NC: Tensor = self.posthoc(self.tta.combine(torch.stack(logits)), counts_C)
         return scores_NC.cpu()
 
-    def probabilities(self, images: Pictures) -> Tensor:
+    def probabilities(self, images: SomeImages) -> Tensor:
         """The softmax of the scores, N x C."""
         return self.logits(images).softmax(1)
 
-    def predict(self, images: Pictures) -> list[str]:
+    def predict(self, images: SomeImages) -> list[str]:
         """The class of each image, by name."""
         return [self.classes[c] for c in self.logits(images).argmax(1).tolist()]
 
-    def _pixels(self, images: Pictures) -> Tensor:
+    def _pixels(self, images: SomeImages) -> Tensor:
         """The images as the pipeline stores them: uint8, N x C x H x W."""
-        size, fit = self.about["preprocessing"]["stored_size"], self.about["preprocessing"]["fit"]
+        size, fit = self.description["preprocessing"]["stored_size"], self.description["preprocessing"]["fit"]
         if isinstance(images, np.ndarray):
             _check_array(images)
             if images.shape[1:] == (size, size, 3):
-                return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy, for torch wants to be able to write
-        several: Iterable[Any] = [images] if isinstance(images, Picture) else images
-        stored = [_stored(image, size, fit) for image in several]
-        if not stored:
+                return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy, since torch requires a writable array
+        sequence: Iterable[Any] = [images] if isinstance(images, OneImage) else images
+        pixels = [_decode(image, size, fit) for image in sequence]
+        if not pixels:
             raise DataError("found no images; expected at least one")
-        return torch.from_numpy(np.stack(stored)).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
 def _check_array(images: np.ndarray) -> None:
@@ -255,7 +257,7 @@ def _check_array(images: np.ndarray) -> None:
         raise DataError(f"found an array of {images.dtype} and shape {images.shape}; expected uint8 and (N, H, W, 3), or a list of images")
 
 
-def _stored(image: Any, size: int, fit: str) -> np.ndarray:
+def _decode(image: Any, size: int, fit: str) -> np.ndarray:
     """One image as the pipeline stores it: upright, RGB, fitted to a square."""
     name = str(image) if isinstance(image, str | Path) else "the image"
     try:
@@ -266,98 +268,104 @@ def _stored(image: Any, size: int, fit: str) -> np.ndarray:
             if isinstance(image, np.ndarray):
                 return decoding.pixels(image[..., 0] if image.shape[2:] == (1,) else image, size, fit)
             return decoding.pixels(Path(image), size, fit)
-    except Exception as error:  # a broken file makes Pillow's parsers raise almost anything
+    except Exception as error:  # for a broken file Pillow may raise almost anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         raise DataError(f"{name} cannot be read: {reason}; expected a path, a PIL image or a uint8 array") from None
 
 
 def load(folder: str | Path) -> Model:
-    """The model that `ablate export` wrote into `folder`, on the CPU; it downloads nothing and reads no pickle.
+    """The model that `ablate export` wrote into `folder`, on the CPU. Nothing is downloaded, and no pickle is read.
 
-    Raises AblateError where a file is missing, damaged, or not the one that was written.
+    Raises AblateError if a file is missing, damaged, or not the one that was written.
     """
-    place = Path(folder)
-    about = _read_about(place / ABOUT)
-    if not (place / WEIGHTS).is_file():
-        raise AblateError(f"there is no file {place / WEIGHTS}; expected the weights that ablate export wrote beside {ABOUT}")
-    tensors = _tensors(place / WEIGHTS)
-    if file_digest(place / WEIGHTS) != about.get("sha256"):
+    path = Path(folder)
+    description = _read_description(path / DESCRIPTION)
+    if not (path / WEIGHTS).is_file():
+        raise AblateError(f"there is no file {path / WEIGHTS}; expected the weights that ablate export wrote beside {DESCRIPTION}")
+    tensors = _read_tensors(path / WEIGHTS)
+    if file_digest(path / WEIGHTS) != description.get("sha256"):
         raise AblateError(
-            f"{place / WEIGHTS} is not the file that was exported (its SHA-256 differs from that in {ABOUT}); export it again"
+            f"{path / WEIGHTS} is not the file that was exported (its SHA-256 differs from that in {DESCRIPTION}); export it again"
         )
     try:
-        network = _network(about, tensors)
-        posthoc = _made(about, "posthoc")
-        layer = _layer(posthoc, network, about, tensors)
-        return Model(tuple(about["classes"]), network, about, _images(about), _made(about, "tta"), posthoc, layer)
+        network = _make_network(description, tensors)
+        posthoc = _make_technique(description, "posthoc")
+        layer = _make_layer(posthoc, network, description, tensors)
+        classes, pipeline = tuple(description["classes"]), _make_pipeline(description)
+        return Model(classes, network, description, pipeline, _make_technique(description, "tta"), posthoc, layer)
     except ConfigError as error:
-        raise AblateError(f"{place / ABOUT}: {error}") from None
+        raise AblateError(f"{path / DESCRIPTION}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise AblateError(f"{place / ABOUT} does not fit its weights, or lacks something ({_first_line(error)}); export it again") from None
+        problem = f"{path / DESCRIPTION} does not fit its weights, or lacks something ({_first_line(error)}); export it again"
+        raise AblateError(problem) from None
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> dict[str, Any]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AblateError(f"there is no file {path}; expected a folder that ablate export wrote") from None
     except (OSError, ValueError, RecursionError):
         raise AblateError(f"{path} cannot be read; expected a folder that ablate export wrote") from None
-    if not isinstance(about, dict) or about.get("what") != WHAT:
-        raise AblateError(f"{path} is no description of a model; expected a folder that ablate export wrote")
-    if about.get("format") != FORMAT:
-        raise AblateError(f"found {path} in format {about.get('format')!r}; expected {FORMAT}: a newer ablate wrote it, and reads it")
-    return about
+    if not isinstance(description, dict) or description.get("what") != FILE_KIND:
+        raise AblateError(f"{path} is not a description of a model; expected a folder that ablate export wrote")
+    if description.get("format") != FORMAT:
+        problem = f"found {path} in format {description.get('format')!r}; expected {FORMAT}"
+        raise AblateError(f"{problem}: a newer ablate wrote it, and can read it")
+    return description
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise AblateError(f"{path} cannot be read: {_first_line(error)}; expected whole weights in the safetensors format") from None
+        raise AblateError(f"{path} cannot be read: {_first_line(error)}; expected complete weights in the safetensors format") from None
 
 
-def _recorded(path: Path) -> dict[str, Tensor]:
-    """The tensors of a run's recorded weights, which must be as they were written."""
-    tensors = _tensors(path)
+def _read_recorded(path: Path) -> dict[str, Tensor]:
+    """The tensors of a run's recorded weights; raises AblateError if the file has changed since it was written."""
+    tensors = _read_tensors(path)
     if checkpoints.read(path) is None:
         raise AblateError(f"{path} was changed since it was written, or is of an older ablate; run its arm again with --rerun force")
     return tensors
 
 
-def _network(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The network with these weights, in eval mode; none are fetched for it."""
-    model = _made(about, "model").model_copy(update={"pretrained": False, "weights": "none"})
-    network = placed(model(len(about["classes"]), 0, classifier=_made(about, "classifier")), torch.device("cpu"))
-    network.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(f"{LAYER}/")})
+def _make_network(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network with these weights, in eval mode; no pretrained weights are downloaded."""
+    model = _make_technique(description, "model").model_copy(update={"pretrained": False, "weights": "none"})
+    classifier = _make_technique(description, "classifier")
+    network = to_device(model(len(description["classes"]), 0, classifier=classifier), torch.device("cpu"))
+    network.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(f"{LAYER_PREFIX}/")})
     return network.eval()
 
 
-def _images(about: Mapping[str, Any]) -> Images:
-    """The way from stored pixels to the network's input."""
-    said = about["preprocessing"]
-    resize = make("augmentations", said["resize"], "preprocessing.resize")
-    return Images((resize,), int(said["image_size"]), tuple(said["mean"]), tuple(said["std"]))
+def _make_pipeline(description: Mapping[str, Any]) -> ImagePipeline:
+    """The pipeline from stored pixels to the network's input."""
+    preprocessing = description["preprocessing"]
+    resize = make("augmentations", preprocessing["resize"], "preprocessing.resize")
+    mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+    return ImagePipeline((resize,), int(preprocessing["image_size"]), mean, std)
 
 
-def _layer(posthoc: Any, network: nn.Module, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module | None:
-    """What scores the features in the classifier's place, where the post-hoc technique puts something there."""
+def _make_layer(posthoc: Any, network: nn.Module, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module | None:
+    """The layer with which the post-hoc technique replaces the classifier, or None if it keeps the classifier."""
     if not posthoc.replaces_classifier:
         return None
-    num_classes, features_CF, labels_C = len(about["classes"]), None, None
-    if posthoc.needs_features:  # the layer is made of any features of one image per class, and then gets the tensors that were computed
+    num_classes, features_CF, labels_C = len(description["classes"]), None, None
+    if posthoc.needs_features:  # the layer is made from the features of one black image per class, and then gets the saved tensors
         black_CCHW = torch.zeros(num_classes, 3, 8, 8, dtype=torch.uint8)
         labels_C = torch.arange(num_classes)
+        images, pipeline = ImagesInMemory(black_CCHW, labels_C), _make_pipeline(description)
         with torch.no_grad():
-            features_CF = features(network, Held(black_CCHW, labels_C), _images(about), Precision("fp32"), IDENTITY)
+            features_CF = extract_features(network, images, pipeline, Precision("fp32"), IDENTITY)
     layer: nn.Module = posthoc.classifier(classifier_of(network), features_CF, labels_C, num_classes)
     if posthoc.needs_features:
-        layer.load_state_dict(checkpoints.under(LAYER, tensors))
+        layer.load_state_dict(checkpoints.tensors_under(LAYER_PREFIX, tensors))
     return layer
 
 
 def _precision(name: str, device: torch.device) -> Precision:
-    """The number format of the tests as far as this device has it; fp16 needs a CUDA device."""
+    """The precision of the tests; but fp16 needs a CUDA device and becomes fp32 on any other."""
     return Precision("fp32") if name == "fp16" and device.type != "cuda" else resolve_precision(name, device)
 
 

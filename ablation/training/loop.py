@@ -1,4 +1,4 @@
-"""Training one stage: epochs of steps, averages and selections riding along. N images, B batch, C classes, F features."""
+"""Training one stage: epochs of steps, averages of the weights, evaluation after each epoch. N images, B batch, C classes, F features."""
 
 import math
 import time
@@ -17,61 +17,61 @@ from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
-from ablation.training.captured import CapturedStep, chosen
+from ablation.training.accelerated import AcceleratedStep, choose_step
 from ablation.training.frozen import Batches, FeatureCache
-from ablation.training.images import Images, on_device, sliced
-from ablation.training.pixels import Data
+from ablation.training.images import ImagePipeline, draws_of_batch, draws_on_device
+from ablation.training.pixels import SplitImages
 from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, Precision, set_lr
-from ablation.training.work import Tracked
+from ablation.training.work import TrackedAverage
 
-WATCHED = {"validation": "val", "test": "watched/test"}  # split -> where its curves are in the store
+CURVE_PREFIXES = {"validation": "val", "test": "watched/test"}  # split -> the prefix of its curves' names in the store
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that does not change while a stage trains."""
+    """Everything that does not change while a stage trains."""
 
     stage: Stage
     seed: int
-    images: Images
-    train: Data
-    watched: Mapping[str, Data]  # validation, and test where its best epoch is asked for
+    pipeline: ImagePipeline
+    train: SplitImages
+    watched: Mapping[str, SplitImages]  # evaluated after each epoch: validation, and test if its best epoch is selected
     classes: Classes
     precision: Precision
-    tracked: tuple[Tracked, ...]
+    tracked: tuple[TrackedAverage, ...]
     device: torch.device
-    features: FeatureCache
-    source: str  # which images these are, by which cached features are told apart
+    feature_cache: FeatureCache
+    data_name: str  # identifies the images in the names of cached features
 
 
 @dataclass
-class Best:
-    """The weights of the epoch with the highest accuracy so far."""
+class BestEpoch:
+    """The epoch with the highest accuracy so far, and its weights."""
 
-    score: float
+    accuracy: float
     epoch: int
     tensors: dict[str, Tensor]
 
 
 @dataclass
 class State:
-    """All that changes while a stage trains."""
+    """Everything that changes while a stage trains."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    loss: dict[str, Tensor] = field(default_factory=dict)  # what the loss carries from step to step
+    loss: dict[str, Tensor] = field(default_factory=dict)  # what the loss keeps from step to step
     averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=dict)
-    best: dict[str, Best] = field(default_factory=dict)
+    best: dict[str, BestEpoch] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0  # finished epochs of this stage
-    step: str = PlainStep.kind  # or "captured", or "plain: " and why it was not
+    step: str = PlainStep.kind  # or "captured", "compiled" or both, or "plain: " and the reason
 
 
-def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
-    """Freeze and set the modes that the stage asks for; the parameters that it trains."""
+def prepare_model(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
+    """Freeze parameters and set the modules' modes as the stage says; return the parameters that it trains."""
     model.train(stage.backbone == "train")
     classifier = classifier_of(model)
     classifier.train()
@@ -82,22 +82,22 @@ def prepare(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def moving(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
-    """The tensors that an average has to follow: all of them, or of a frozen backbone only the buffers, and those in train mode only."""
+def tensors_to_average(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
+    """The tensors that an average follows: all of them, or of a frozen backbone only the buffers, and only if it is in train mode."""
     if stage.train == "all":
         return dict(model.state_dict())
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     buffers = {name for name, _ in model.named_buffers()} if stage.backbone == "train" else set()
-    return {name: tensor for name, tensor in model.state_dict().items() if name in trained | buffers}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in trainable | buffers}
 
 
 def train_epochs(setup: Setup, state: State, end_epoch: int, after_epoch: Callable[[State], None]) -> None:
-    """Train from the state's epoch up to `end_epoch` (of this stage), calling `after_epoch` at each boundary.
+    """Train from the state's epoch up to `end_epoch` (of this stage), and call `after_epoch` after each epoch.
 
-    Raises TrainingError ("nan") where an epoch's mean loss is no finite number.
+    Raises TrainingError ("nan") if an epoch's mean loss is not finite.
     """
     backbone = _frozen_backbone(setup, state.model)
-    evaluator, step = EpochEvaluator(setup, state.model, backbone), _step(setup, state, end_epoch, backbone)
+    evaluator, step = EpochEvaluator(setup, state.model, backbone), _make_step(setup, state, end_epoch, backbone)
     while state.epoch < end_epoch:
         began = time.time()
         loss, num_images = _train_epoch(setup, state, backbone, step)
@@ -110,153 +110,158 @@ def train_epochs(setup: Setup, state: State, end_epoch: int, after_epoch: Callab
             )
         state.epoch += 1
         images_per_second = num_images / max(seconds, 1e-9)
-        values = {"train/loss": loss, "train/lr": _lr(setup.stage, state.epoch - 1), "time/images_per_second": images_per_second}
+        values = {"train/loss": loss, "train/lr": _learning_rate(setup.stage, state.epoch - 1), "time/images_per_second": images_per_second}
         values |= evaluator.evaluate(state, epoch)
-        about = {"epoch": epoch, "rate": images_per_second, "values": values}
-        state.history.append(about | {"time": int(time.time() * 1000), "seconds": time.time() - began})
+        row = {"epoch": epoch, "rate": images_per_second, "values": values}
+        state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)
 
 
-def _step(setup: Setup, state: State, end_epoch: int, backbone: "Backbone | None") -> PlainStep | CapturedStep:
-    """What trains on a batch until that epoch: the whole model, or the classifier on a frozen backbone's features."""
-    settings, net = setup.stage.settings, backbone.classifier if backbone else state.model
-    plain = PlainStep(net, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
+def _make_step(setup: Setup, state: State, end_epoch: int, backbone: "FrozenBackbone | None") -> PlainStep | AcceleratedStep:
+    """The training step until that epoch: of the whole model, or of the classifier on a frozen backbone's features."""
+    settings, trained_module = setup.stage.settings, backbone.classifier if backbone else state.model
+    plain = PlainStep(trained_module, state.optimizer, state.scaler, setup.precision, settings.loss, setup.classes.counts_C, state.loss)
     num_steps = (end_epoch - state.epoch) * (len(setup.train.labels_N) // settings.batch_size)
-    return chosen(plain, num_steps, deterministic=settings.deterministic, is_compiled=settings.compile and backbone is None)
+    return choose_step(plain, num_steps, deterministic=settings.deterministic, is_compiled=settings.compile and backbone is None)
 
 
-def _frozen_backbone(setup: Setup, model: nn.Module) -> "Backbone | None":
-    """The backbone where it is frozen, and the model does nothing behind its classifier."""
-    if not frozen.is_frozen(setup.stage):
+def _frozen_backbone(setup: Setup, model: nn.Module) -> "FrozenBackbone | None":
+    """The backbone, if it is frozen and the classifier is the model's last layer."""
+    if not frozen.has_frozen_backbone(setup.stage):
         return None
-    with closing(_looked_at(setup.train, setup.images, IDENTITY)) as looked_at:
-        inputs_BCHW = next(looked_at)[:2]
-    return Backbone(setup, model) if frozen.is_divisible(model, inputs_BCHW, setup.precision) else None
+    with closing(_input_batches(setup.train, setup.pipeline, IDENTITY)) as input_batches:
+        inputs_BCHW = next(input_batches)[:2]
+    return FrozenBackbone(setup, model) if frozen.ends_with_classifier(model, inputs_BCHW, setup.precision) else None
 
 
-def _lr(stage: Stage, epoch: int) -> float:
+def _learning_rate(stage: Stage, epoch: int) -> float:
     settings = stage.settings
     return float(settings.schedule(stage.schedule_epoch + epoch, stage.schedule_span, settings.optimizer.lr))
 
 
-def batches(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]:
-    """The batches of an epoch; raises DataError where there is none."""
-    whole = num_images // batch_size
-    found = [slice(i * batch_size, (i + 1) * batch_size) for i in range(whole)]
+def batch_slices(num_images: int, batch_size: int, *, drop_last: bool) -> list[slice]:
+    """The slice of each batch of an epoch; raises DataError if there is none."""
+    num_full = num_images // batch_size
+    slices = [slice(i * batch_size, (i + 1) * batch_size) for i in range(num_full)]
     if not drop_last and num_images % batch_size:
-        found.append(slice(whole * batch_size, num_images))
-    if not found:
+        slices.append(slice(num_full * batch_size, num_images))
+    if not slices:
         raise DataError(
             f"batch_size is {batch_size}, but there are {num_images} training images; expected a smaller batch_size, or drop_last: false"
         )
-    return found
+    return slices
 
 
-def _train_epoch(setup: Setup, state: State, backbone: "Backbone | None", step: PlainStep | CapturedStep) -> tuple[float, int]:
-    """One epoch's mean loss and number of images; nothing waits for the device before its end."""
+def _train_epoch(setup: Setup, state: State, backbone: "FrozenBackbone | None", step: PlainStep | AcceleratedStep) -> tuple[float, int]:
+    """Train one epoch and return its mean loss and number of images; the host waits for the device only at the end."""
     stage, settings, device = setup.stage, setup.stage.settings, setup.device
-    epoch, place = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
-    set_lr(state.optimizer, _lr(stage, state.epoch))
+    epoch, schedule_epoch = stage.first_epoch + state.epoch, stage.schedule_epoch + state.epoch
+    set_lr(state.optimizer, _learning_rate(stage, state.epoch))
     counts_C = setup.classes.counts_C
-    probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), place, stage.span)
+    probabilities_C = settings.sampler.probabilities_C(counts_C.cpu(), schedule_epoch, stage.span)
     sampled_C = (probabilities_C * len(setup.train.labels_N)).to(device, torch.float32)
-    shown = _Epoch(setup, epoch, place)
+    epoch_data = _EpochData(setup, epoch, schedule_epoch)
     averages = [
-        (one.technique, one.id, *_pairs(state.model, stage, state.averages[one.id])) for one in setup.tracked if one.technique.averages
+        (tracked.technique, tracked.id, *_averages_and_weights(state.model, stage, state.averages[tracked.id]))
+        for tracked in setup.tracked
+        if tracked.technique.averages
     ]
     torch.manual_seed(key(setup.seed, "model", epoch))
-    total = torch.zeros((), device=device)
-    batches_fed = backbone.features(shown) if backbone else shown.batches()
-    with closing(batches_fed):  # also where a step fails: threads may be reading ahead
-        for inputs, targets_BC in batches_fed:
-            settings.loss.advance(state.loss, targets_BC)  # with what was shown: smoothing shows nothing of other classes
-            smooth_BC = settings.smoothing(targets_BC, counts_C)
-            total += step(inputs, smooth_BC, sampled_C)
-            for technique, name, averaged, weights in averages:
-                state.updates[name] += 1
-                technique.update(averaged, weights, state.updates[name])
-    return float(total) / len(shown.slices), shown.slices[-1].stop
+    total_loss = torch.zeros((), device=device)
+    epoch_batches = backbone.batches(epoch_data) if backbone else epoch_data.batches()
+    with closing(epoch_batches):  # also if a step fails: threads may be reading ahead
+        for inputs, targets_BC in epoch_batches:
+            settings.loss.advance(state.loss, targets_BC)  # before smoothing, which adds classes that no image of the batch has
+            smoothed_BC = settings.smoothing(targets_BC, counts_C)
+            total_loss += step(inputs, smoothed_BC, sampled_C)
+            for technique, average_id, averaged, weights in averages:
+                state.updates[average_id] += 1
+                technique.update(averaged, weights, state.updates[average_id])
+    return float(total_loss) / len(epoch_data.slices), epoch_data.slices[-1].stop
 
 
-class _Epoch:
-    """What an epoch shows: the images in their order, augmented and mixed, with their targets, batch by batch."""
+class _EpochData:
+    """The data of an epoch, batch by batch: the images in their order, augmented and mixed, with their targets."""
 
-    def __init__(self, setup: Setup, epoch: int, place: int) -> None:
+    def __init__(self, setup: Setup, epoch: int, schedule_epoch: int) -> None:
         settings, span = setup.stage.settings, setup.stage.span
-        self.setup, self.epoch, self.place = setup, epoch, place
-        self.mix = settings.mix if settings.mix.is_on(place, span) else NoMix()
-        self.first = _Shown(setup, settings.sampler, epoch, place, "")
-        self.second = _Shown(setup, self.mix.second, epoch, place, "second/") if self.mix.second is not None else None
-        self.slices = batches(len(self.first.order_N), settings.batch_size, drop_last=settings.drop_last)
+        self.setup, self.epoch, self.schedule_epoch = setup, epoch, schedule_epoch
+        self.mix = settings.mix if settings.mix.is_on(schedule_epoch, span) else NoMix()
+        self.first = _SampledImages(setup, settings.sampler, epoch, schedule_epoch, "")
+        second = self.mix.second
+        self.second = _SampledImages(setup, second, epoch, schedule_epoch, "second/") if second is not None else None
+        self.slices = batch_slices(len(self.first.order_N), settings.batch_size, drop_last=settings.drop_last)
 
     def batches(self) -> Batches:
         """The model's inputs, in channels_last, and the targets, before smoothing."""
         draws = _mixing_draws(self.setup, self.mix, self.epoch, self.slices)
-        others = closing(self.second.batches(self.slices)) if self.second else nullcontext([None] * len(self.slices))
-        with closing(self.first.batches(self.slices)) as first, others as second:
-            for mixed, shown, other in zip(draws, first, second, strict=True):
-                images_BCHW, targets_BC = self.mix(*shown, mixed, self.setup.classes, other)
+        second_context = closing(self.second.batches(self.slices)) if self.second else nullcontext([None] * len(self.slices))
+        with closing(self.first.batches(self.slices)) as first, second_context as second:
+            for mix_draws, batch, second_batch in zip(draws, first, second, strict=True):
+                images_BCHW, targets_BC = self.mix(*batch, mix_draws, self.setup.classes, second_batch)
                 yield images_BCHW.contiguous(memory_format=torch.channels_last), targets_BC
 
 
-class Backbone:
-    """A frozen backbone, by what its classifier is trained and looked at with."""
+class FrozenBackbone:
+    """A frozen backbone, whose features its classifier is trained and evaluated on."""
 
     def __init__(self, setup: Setup, model: nn.Module) -> None:
         self.setup, self.model = setup, model
         self.classifier = classifier_of(model)
-        self.digest = frozen.digest_of(model)
-        self.width = 4 * int(getattr(model, "num_features", 0))  # bytes of an image's features
-        self.is_random = not isinstance(setup.stage.settings.mix, NoMix) or not setup.images.is_plain
-        self._plain: dict[tuple[str, str], Tensor] = {}
+        self.digest = frozen.backbone_digest(model)
+        self.bytes_per_image = 4 * int(getattr(model, "num_features", 0))  # of its features
+        self.has_random_inputs = not isinstance(setup.stage.settings.mix, NoMix) or not setup.pipeline.is_fixed
+        self._split_features: dict[tuple[str, str], Tensor] = {}
 
-    def features(self, epoch: _Epoch) -> Batches:
-        """An epoch's batches, with features in place of the images; those that no epoch changes are made once in all."""
-        if not self.is_random:
-            features_NF = self.plain("train", self.setup.train)
+    def batches(self, epoch: _EpochData) -> Batches:
+        """An epoch's batches, with features instead of images; if these are the same in every epoch, they are computed only once."""
+        if not self.has_random_inputs:
+            features_NF = self.split_features("train", self.setup.train)
             return ((features_NF[epoch.first.order_N[batch]], epoch.first.targets(batch)) for batch in epoch.slices)
         settings, span = self.setup.stage.settings, self.setup.stage.span
-        by_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
-        place = [epoch.place, span] if by_length else []
-        name = frozen.name_of(self.digest, self.setup.source, frozen.before_backbone(settings), self.setup.seed, epoch.epoch, place)
-        made = self._seen(epoch)
-        if self.setup.features.folder is None or epoch.slices[-1].stop * self.width > frozen.MOST_BYTES:
-            return made  # batch by batch
-        return frozen.fed(self.setup.features, name, made, epoch.slices, self.setup.device)
+        depends_on_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
+        place = [epoch.schedule_epoch, span] if depends_on_length else []
+        before_backbone = frozen.settings_before_backbone(settings)
+        name = frozen.cache_name(self.digest, self.setup.data_name, before_backbone, self.setup.seed, epoch.epoch, place)
+        computed = self._computed_batches(epoch)
+        if self.setup.feature_cache.folder is None or epoch.slices[-1].stop * self.bytes_per_image > frozen.MAX_EPOCH_BYTES:
+            return computed  # batch by batch
+        return frozen.cached_batches(self.setup.feature_cache, name, computed, epoch.slices, self.setup.device)
 
-    def _seen(self, epoch: _Epoch) -> Batches:
-        with closing(epoch.batches()) as batches_shown:
-            for images_BCHW, targets_BC in batches_shown:
-                yield frozen.seen(self.model, images_BCHW, self.setup.precision), targets_BC
+    def _computed_batches(self, epoch: _EpochData) -> Batches:
+        with closing(epoch.batches()) as image_batches:
+            for images_BCHW, targets_BC in image_batches:
+                yield frozen.features_of_batch(self.model, images_BCHW, self.setup.precision), targets_BC
 
-    def plain(self, split: str, data: Data, average: Mapping[str, Tensor] | None = None, average_id: str = "") -> Tensor:
-        """The features of a split's images as they are, N x F, under the backbone of the weights or of an average."""
-        if (split, average_id) not in self._plain:
+    def split_features(self, split: str, images: SplitImages, average: Mapping[str, Tensor] | None = None, average_id: str = "") -> Tensor:
+        """The features of a split's images without augmentation, N x F, by the backbone of the current weights or of an average."""
+        if (split, average_id) not in self._split_features:
             with swapped_weights(self.model, average):
-                look = partial(features, self.model, data, self.setup.images, self.setup.precision, IDENTITY)
-                name = frozen.plain_name(self.model, self.setup.source, self.setup.stage.settings, split, IDENTITY)
-                self._plain[split, average_id] = frozen.cached(self.setup.features, name, look, self.setup.device)
-        return self._plain[split, average_id]
+                compute = partial(extract_features, self.model, images, self.setup.pipeline, self.setup.precision, IDENTITY)
+                name = frozen.split_cache_name(self.model, self.setup.data_name, self.setup.stage.settings, split, IDENTITY)
+                features_NF = frozen.cached_features(self.setup.feature_cache, name, compute, self.setup.device)
+                self._split_features[split, average_id] = features_NF
+        return self._split_features[split, average_id]
 
 
-class _Shown:
-    """The images that one sampler shows in an epoch, augmented, with their hard targets."""
+class _SampledImages:
+    """The images that one sampler draws in an epoch, augmented, with their one-hot targets."""
 
-    def __init__(self, setup: Setup, sampler: Any, epoch: int, place: int, purpose: str) -> None:
+    def __init__(self, setup: Setup, sampler: Any, epoch: int, schedule_epoch: int, purpose: str) -> None:
         self.setup, labels_N, num_classes = setup, setup.train.labels_N, len(setup.classes.counts_C)
         source = generator(setup.seed, f"{purpose}order", epoch)
         self.targets_CC = torch.eye(num_classes, device=setup.device)
-        self.order_N = sampler(labels_N.cpu(), num_classes, place, setup.stage.span, source).to(setup.device)
-        if len(self.order_N) != len(labels_N):  # else the arm would train for another number of updates than is said
+        self.order_N = sampler(labels_N.cpu(), num_classes, schedule_epoch, setup.stage.span, source).to(setup.device)
+        if len(self.order_N) != len(labels_N):  # else the arm would train for another number of updates than the plan says
             problem = f"{sampler.name} draws {len(self.order_N)} images an epoch; expected {len(labels_N)}, as many as there are"
             raise ConfigError("sampler", problem)
-        self.draws = setup.images.draw(setup.seed, epoch, len(self.order_N), setup.device, f"{purpose}augment")
+        self.draws = setup.pipeline.draw(setup.seed, epoch, len(self.order_N), setup.device, f"{purpose}augment")
 
     def batches(self, slices: Sequence[slice]) -> Batches:
         """The model's inputs and the targets of these batches."""
-        with closing(self.setup.train.batches(slices, self.order_N)) as read:
-            for batch, pixels_BCHW in zip(slices, read, strict=True):
-                yield self.setup.images.train(pixels_BCHW, sliced(self.draws, batch)), self.targets(batch)
+        with closing(self.setup.train.batches(slices, self.order_N)) as pixel_batches:
+            for batch, pixels_BCHW in zip(slices, pixel_batches, strict=True):
+                yield self.setup.pipeline.training_inputs(pixels_BCHW, draws_of_batch(self.draws, batch)), self.targets(batch)
 
     def targets(self, batch: slice) -> Tensor:
         """The targets of a batch, B x C."""
@@ -264,116 +269,116 @@ class _Shown:
 
 
 def _mixing_draws(setup: Setup, mix: Any, epoch: int, slices: list[slice]) -> list[dict[str, Tensor]]:
-    """The parameters of each batch's mixing; a shorter last batch has a draw of its own."""
-    found = []
+    """The random parameters of each batch's mixing; a shorter last batch is drawn separately."""
+    draws = []
     sizes = [batch.stop - batch.start for batch in slices]
     for number, size in enumerate(dict.fromkeys(sizes)):
-        table = mix.draw(generator(setup.seed, "mix", epoch, number), sizes.count(size), size)
-        table = on_device(table, setup.device)
-        found += [{name: values[i] for name, values in table.items()} for i in range(sizes.count(size))]
-    return found
+        parameters = mix.draw(generator(setup.seed, "mix", epoch, number), sizes.count(size), size)
+        parameters = draws_on_device(parameters, setup.device)
+        draws += [{name: values[i] for name, values in parameters.items()} for i in range(sizes.count(size))]
+    return draws
 
 
-def _pairs(model: nn.Module, stage: Stage, average: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    changing = moving(model, stage)
-    return [average[name] for name in changing], list(changing.values())
+def _averages_and_weights(model: nn.Module, stage: Stage, average: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    weights = tensors_to_average(model, stage)
+    return [average[name] for name in weights], list(weights.values())
 
 
 class EpochEvaluator:
-    """Looks at the watched splits after each epoch, with the weights of every average, and keeps the best."""
+    """Evaluates the watched splits after each epoch, with the weights of every average, and keeps the best epochs."""
 
-    def __init__(self, setup: Setup, model: nn.Module, backbone: Backbone | None) -> None:
+    def __init__(self, setup: Setup, model: nn.Module, backbone: FrozenBackbone | None) -> None:
         self.setup, self.model, self.backbone = setup, model, backbone
 
     def evaluate(self, state: State, epoch: int) -> dict[str, float]:
-        """The epoch's numbers, each by its curve's name and the average that it is of: `val/accuracy|none`."""
+        """The epoch's metrics, each by the name of its curve and the average it belongs to: `val/accuracy|none`."""
         values: dict[str, float] = {}
         for tracked in self.setup.tracked:
-            for split, data in self.setup.watched.items():
+            for split, images in self.setup.watched.items():
                 if split != "validation" and split not in tracked.best_on:
                     continue
                 average = state.averages.get(tracked.id)
-                scores = accuracies(self._logits(split, data, tracked.id, average), data.labels_N)
-                values |= {f"{WATCHED[split]}/{name}|{tracked.id}": score for name, score in scores.items()}
+                metrics = epoch_metrics(self._logits(split, images, tracked.id, average), images.labels_N)
+                values |= {f"{CURVE_PREFIXES[split]}/{name}|{tracked.id}": value for name, value in metrics.items()}
                 if split in tracked.best_on:
-                    self._keep_best(state, f"{tracked.id}|{split}", scores["accuracy"], epoch, average)
+                    self._keep_best(state, f"{tracked.id}|{split}", metrics["accuracy"], epoch, average)
         return values
 
-    def _logits(self, split: str, data: Data, average_id: str, average: Mapping[str, Tensor] | None) -> Tensor:
-        """The logits of a split's images with the weights or an average of them."""
-        images, precision = self.setup.images, self.setup.precision
+    def _logits(self, split: str, images: SplitImages, average_id: str, average: Mapping[str, Tensor] | None) -> Tensor:
+        """The logits of a split's images, computed with the current weights or an average of them."""
+        pipeline, precision = self.setup.pipeline, self.setup.precision
         if self.backbone is None:
             with swapped_weights(self.model, average):
-                return predict(self.model, data, images, precision, IDENTITY)
-        features_NF = self.backbone.plain(split, data, average, average_id)
+                return predict(self.model, images, pipeline, precision, IDENTITY)
+        features_NF = self.backbone.split_features(split, images, average, average_id)
         with swapped_weights(self.model, average):
-            return frozen.classified(self.backbone.classifier, features_NF, precision, images.at_once)
+            return frozen.logits_of_features(self.backbone.classifier, features_NF, precision, pipeline.eval_batch_size)
 
-    def _keep_best(self, state: State, name: str, score: float, epoch: int, average: dict[str, Tensor] | None) -> None:
+    def _keep_best(self, state: State, name: str, accuracy: float, epoch: int, average: dict[str, Tensor] | None) -> None:
         best = state.best.get(name)
-        if best is None or score > best.score:
+        if best is None or accuracy > best.accuracy:
             tensors = average or self.model.state_dict()
-            state.best[name] = Best(score, epoch, {key: tensor.detach().clone() for key, tensor in tensors.items()})
+            state.best[name] = BestEpoch(accuracy, epoch, {key: tensor.detach().clone() for key, tensor in tensors.items()})
 
 
-class swapped_weights:  # noqa: N801  it reads as a context
-    """The model with other weights and in eval mode, for a while."""
+class swapped_weights:  # noqa: N801  it is used like a function
+    """A context in which the model has other weights, if there are any, and is in eval mode."""
 
     def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor] | None) -> None:
         self.model, self.tensors = model, tensors
 
     def __enter__(self) -> None:
         self.modes = {module: module.training for module in self.model.modules()}
-        self.own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()} if self.tensors is not None else None
+        self.saved = {name: tensor.clone() for name, tensor in self.model.state_dict().items()} if self.tensors is not None else None
         if self.tensors is not None:
             copy_into(self.model, self.tensors)
         self.model.eval()
 
     def __exit__(self, *_: object) -> None:
-        if self.own is not None:
-            copy_into(self.model, self.own)
+        if self.saved is not None:
+            copy_into(self.model, self.saved)
         for module, mode in self.modes.items():
             module.training = mode
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Set the model's tensors in place, so that whoever holds them sees the new values."""
+    """Set the model's tensors in place, so that everything that refers to them gets the new values."""
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             tensor.copy_(tensors[name])
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
+def predict(model: nn.Module, images: SplitImages, pipeline: ImagePipeline, precision: Precision, view: View) -> Tensor:
     """The logits of every image in one view, in float32: N x C."""
-    found = []
-    with closing(_looked_at(data, images, view)) as looked_at:
-        for inputs_BCHW in looked_at:
+    logits = []
+    with closing(_input_batches(images, pipeline, view)) as input_batches:
+        for inputs_BCHW in input_batches:
             with precision.autocast(inputs_BCHW.device):
-                found.append(model(inputs_BCHW).float())
-    return torch.cat(found)
+                logits.append(model(inputs_BCHW).float())
+    return torch.cat(logits)
 
 
-def features(model: nn.Module, data: Data, images: Images, precision: Precision, view: View) -> Tensor:
-    """What the classifier sees of every image in one view, in float32: N x F."""
-    with closing(_looked_at(data, images, view)) as looked_at:
-        return torch.cat([frozen.seen(model, inputs_BCHW, precision) for inputs_BCHW in looked_at])
+def extract_features(model: nn.Module, images: SplitImages, pipeline: ImagePipeline, precision: Precision, view: View) -> Tensor:
+    """The classifier's input for every image in one view, in float32: N x F."""
+    with closing(_input_batches(images, pipeline, view)) as input_batches:
+        return torch.cat([frozen.features_of_batch(model, inputs_BCHW, precision) for inputs_BCHW in input_batches])
 
 
-def _looked_at(data: Data, images: Images, view: View) -> Generator[Tensor, None, None]:
-    """The model's inputs for every image in one view, some at a time, in channels_last."""
-    starts = range(0, len(data.labels_N), images.at_once)
-    with closing(data.batches([slice(start, start + images.at_once) for start in starts])) as read:
-        for pixels_BCHW in read:
-            yield images.normalised(view(images.plain(pixels_BCHW))).contiguous(memory_format=torch.channels_last)
+def _input_batches(images: SplitImages, pipeline: ImagePipeline, view: View) -> Generator[Tensor, None, None]:
+    """The model's inputs for every image in one view, batch by batch, in channels_last."""
+    starts = range(0, len(images.labels_N), pipeline.eval_batch_size)
+    with closing(images.batches([slice(start, start + pipeline.eval_batch_size) for start in starts])) as pixel_batches:
+        for pixels_BCHW in pixel_batches:
+            yield pipeline.normalised(view(pipeline.resized(pixels_BCHW))).contiguous(memory_format=torch.channels_last)
 
 
-def accuracies(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """Accuracy, balanced accuracy (over the classes that the split has) and mean cross-entropy of the plain view."""
+def epoch_metrics(logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Accuracy, balanced accuracy (over the classes that the split has) and mean cross-entropy."""
     logits_NC, labels_N = logits_NC.cpu(), labels_N.cpu()
-    right_N = (logits_NC.argmax(1) == labels_N).double()
+    is_correct_N = (logits_NC.argmax(1) == labels_N).double()
     num_C = torch.bincount(labels_N, minlength=logits_NC.shape[1]).double()
-    right_C = torch.zeros_like(num_C).index_add_(0, labels_N, right_N)
+    num_correct_C = torch.zeros_like(num_C).index_add_(0, labels_N, is_correct_N)
     loss = nn.functional.cross_entropy(logits_NC, labels_N)
-    recalls = (right_C / num_C)[num_C > 0]
-    return {"accuracy": float(right_N.mean()), "balanced_accuracy": float(recalls.mean()), "loss": float(loss)}
+    recalls = (num_correct_C / num_C)[num_C > 0]
+    return {"accuracy": float(is_correct_N.mean()), "balanced_accuracy": float(recalls.mean()), "loss": float(loss)}

@@ -1,4 +1,4 @@
-"""What an arm of image classification sets: its settings, a stage's options, and a stage with its lengths worked out."""
+"""The settings of an arm of image classification, the options of a stage, and a stage with its lengths resolved."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +16,7 @@ RESTARTS: tuple[Restart, ...] = ("optimizer", "schedule", "average")
 
 
 class Settings(Technique):
-    """Everything that an arm sets; the file's `base`, a rung, a variant and a stage may set any of it."""
+    """All settings of an arm; the file's `base`, a rung, a variant or a stage may set any of them."""
 
     data: Annotated[Any, Nested("data")]
     model: Annotated[Any, Nested("models")]
@@ -32,19 +32,17 @@ class Settings(Technique):
     select: Annotated[Select, Field(description="The epoch whose weights are tested.")] = "last"
     tta: Annotated[Any, Nested("tta")] = "none"
     posthoc: Annotated[Any, Nested("posthoc")] = "none"
-    epochs: Annotated[int, Field(ge=1, description="How often the training images are gone through, all stages together.")] = 30
+    epochs: Annotated[int, Field(ge=1, description="The number of epochs, all stages together.")] = 30
     batch_size: Annotated[int, Field(ge=1, description="Images per update.")] = 128
     drop_last: Annotated[bool, Field(description="Whether an epoch leaves out a last batch that is not full.")] = True
-    precision: Annotated[Precision, Field(description="Of the arithmetic in the model; auto is the fastest safe one of the device.")] = (
-        "auto"
-    )
+    precision: Annotated[Precision, Field(description="The model's number format; auto is the fastest safe one of the device.")] = "auto"
     deterministic: Annotated[bool, Field(description="Whether equal runs give equal bits on CUDA too, at some cost in speed.")] = False
     compile: Annotated[
-        bool, Field(description="Whether torch.compile makes the training step; `ablate plan --compile` measures whether that pays.")
+        bool, Field(description="Whether torch.compile compiles the training step; `ablate plan --compile` measures whether that pays.")
     ] = False
 
 
-WATCHERS = ("average", "select", "tta", "posthoc")  # what does not alter training
+WATCHERS = ("average", "select", "tta", "posthoc")  # settings that do not change the training
 
 
 def length(value: object) -> int | Fraction:
@@ -68,18 +66,18 @@ def length(value: object) -> int | Fraction:
 
 
 class StageOptions(Technique):
-    """What a stage says beside settings."""
+    """The options of a stage, which it has besides settings."""
 
     epochs: Annotated[Any, Field(description="A count, or a fraction of the arm's epochs such as 2/3.")] = "all"
     train: Annotated[Literal["all", "head"], Field(description="What is trained: everything, or the classifier alone.")] = "all"
-    head: Annotated[Literal["keep", "new"], Field(description="Whether the classifier goes on or is drawn anew.")] = "keep"
+    head: Annotated[Literal["keep", "new"], Field(description="Whether the classifier is kept or initialised anew.")] = "keep"
     backbone: Annotated[
         Literal["auto", "eval", "train"],
-        Field(description="Whether the backbone's batch normalisation and dropout are in eval mode; auto: where it is frozen."),
+        Field(description="Whether the backbone's batch normalisation and dropout are in eval mode; auto: if it is frozen."),
     ] = "auto"
-    start: Annotated[Literal["weights", "average"], Field(description="What of the stage before it starts from.")] = "weights"
+    start: Annotated[Literal["weights", "average"], Field(description="Which weights of the stage before it starts from.")] = "weights"
     restart: Annotated[
-        tuple[Restart, ...], Field(strict=False, description="What begins anew; everything does where `train` changes.")
+        tuple[Restart, ...], Field(strict=False, description="What begins anew in this stage; everything does if `train` changes.")
     ] = ()
 
     @field_validator("epochs")
@@ -90,14 +88,14 @@ class StageOptions(Technique):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one set of settings, its lengths resolved."""
+    """A part of an arm's training with one set of settings, its lengths resolved."""
 
     settings: Settings
     epochs: int
-    first_epoch: int  # epochs that the arm trained before
-    schedule_epoch: int  # epochs since the schedule began
-    schedule_span: int  # epochs until it ends
-    span: int  # epochs between the restarts around this stage, which samplers and mixings go by
+    first_epoch: int  # epochs of the arm before this stage
+    schedule_epoch: int  # epochs from the beginning of the schedule to that of this stage
+    schedule_span: int  # epochs of the whole schedule
+    span: int  # epochs between the restarts around this stage, for samplers and mixings that depend on the length
     train: str = "all"
     head: str = "keep"
     backbone: str = "train"

@@ -1,4 +1,4 @@
-"""One step of training, plainly. B batch, C classes."""
+"""One training step, run by PyTorch as usual. B batch, C classes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ablation.errors import ConfigError
 
+Batch = tuple[Tensor, Tensor, Tensor]  # images_BCHW, targets_BC, sampled_C
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -17,20 +19,20 @@ class Precision:
     name: str
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The context of a forward pass."""
+        """The context in which a forward pass runs."""
         if self.name == "fp32":
             return nullcontext()
-        # A CUDA graph would read weights that were cast before it was recorded; each is cast once in a forward pass anyway.
+        # A CUDA graph would read the weights that were cast before its capture. Each weight is cast only once in a forward pass anyway.
         has_cache = device.type != "cuda"
         return torch.autocast(device.type, torch.bfloat16 if self.name == "bf16" else torch.float16, cache_enabled=has_cache)
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
-        """What keeps small gradients in fp16; it does nothing in the other formats."""
+        """The gradient scaler, which is enabled for fp16 only."""
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision that `auto` stands for on this device; raises ConfigError where the device cannot do what is asked."""
+    """The precision of that name, or for `auto` the fastest safe one; raises ConfigError if the device does not support it."""
     if name == "auto":
         if device.type != "cuda":
             return Precision("fp32")
@@ -52,20 +54,20 @@ def train_step(
     sampled_C: Tensor,
     loss_state: dict[str, Tensor],
 ) -> Tensor:
-    """The batch's mean loss, after one update of the weights; it stays on the device."""
+    """Update the weights once and return the batch's mean loss, which stays on the device."""
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast(images_BCHW.device):
         logits_BC = model(images_BCHW)
-    value: Tensor = loss(logits_BC.float(), targets_BC, counts_C, sampled_C, loss_state)
-    scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+    batch_loss: Tensor = loss(logits_BC.float(), targets_BC, counts_C, sampled_C, loss_state)
+    scaler.scale(batch_loss).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)
     scaler.update()
-    return value.detach()
+    return batch_loss.detach()
 
 
 @dataclass(frozen=True)
 class PlainStep:
-    """`train_step` with what stays the same from batch to batch."""
+    """`train_step` with everything that stays the same from batch to batch."""
 
     kind: ClassVar[str] = "plain"
     model: nn.Module
@@ -78,17 +80,17 @@ class PlainStep:
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """The device that the weights are on."""
         return next(self.model.parameters()).device
 
     def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
-        """The batch's mean loss, after one update of the weights; it stays on the device."""
-        fixed, batch = (self.model, self.optimizer, self.scaler, self.precision, self.loss), (images_BCHW, targets_BC)
-        return train_step(*fixed, *batch, self.counts_C, sampled_C, self.loss_state)
+        """Update the weights once and return the batch's mean loss, which stays on the device."""
+        training, batch = (self.model, self.optimizer, self.scaler, self.precision, self.loss), (images_BCHW, targets_BC)
+        return train_step(*training, *batch, self.counts_C, sampled_C, self.loss_state)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate, in place where it is a tensor, which a recorded step reads."""
+    """Set the learning rate; a tensor is changed in place, because a captured step reads it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)

@@ -1,4 +1,4 @@
-"""What one job of image classification is: a stretch of a stage that is trained, and what is tested at its end."""
+"""The work of one job of image classification: some epochs of a stage to train, and the tests at their end."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from ablation.training.settings import Settings, Stage
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """An average that rides on the training since epoch `since`, and the splits on which its best epoch is kept."""
+class TrackedAverage:
+    """An average of the weights that is updated since epoch `since`, and the splits by whose accuracy its best epoch is kept."""
 
     id: str
     technique: Any
@@ -20,45 +20,45 @@ class Tracked:
 
 @dataclass(frozen=True)
 class TestRequest:
-    """One run's numbers: which weights of the stage are tested, and how."""
+    """The test of one run: which weights of the stage are tested, and how."""
 
-    __test__ = False  # it is no test of pytest's
+    __test__ = False  # pytest must not collect it
 
     key: str
     content: str
     settings: Settings
-    average: str  # the id of what is tested
+    average: str  # the id of the tested average, or `none`
     groups: Any
     keep_weights: bool
 
 
 @dataclass(frozen=True)
 class TrainingWork:
-    """A stretch of one stage to be trained (unless it is), and what is to be tested at its end."""
+    """Some epochs of one stage to train, unless that is done, and the tests at their end."""
 
     key: str
     stage: Stage
     seed: int
-    end_epoch: int  # epochs of the stage at its end
+    end_epoch: int  # where it ends, counted from the beginning of the stage
     parent: str  # the key whose state it starts from, or ""
     parent_average: str  # the id of the average that it starts from, or "" for the weights
-    parent_classifier: Technique  # the classifier of that state
+    parent_classifier: Technique  # the classifier in that state
     is_same_stage: bool  # whether the parent is an earlier part of the same stage
-    tracked: tuple[Tracked, ...]
-    keep_optimizer: bool  # whether a later stage carries on with it
+    tracked: tuple[TrackedAverage, ...]
+    keep_optimizer: bool  # whether a later stage continues with its state
     requests: tuple[TestRequest, ...]
     dataset: Path
     weights_file: Path | None
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results
-    code: str  # the identity of the code that trains and tests by the settings above
-    features: Path | None  # where features of a frozen backbone lie that several trainings share, or None
-    num_sharers: int  # how many trainings do
+    code: str  # identifies the code that trains and tests with these settings
+    features: Path | None  # the folder of features of a frozen backbone that several trainings share, or None
+    num_sharers: int  # how many trainings share them
 
 
-def products(tracked: tuple[Tracked, ...], *, keep_optimizer: bool) -> set[str]:
-    """What a stage's file holds beside the weights."""
+def products(tracked: tuple[TrackedAverage, ...], *, keep_optimizer: bool) -> set[str]:
+    """What a stage's file holds besides the weights."""
     names = {f"average:{average.id}" for average in tracked if average.technique.averages}
     names |= {f"best:{average.id}|{split_name}" for average in tracked for split_name in average.best_on}
     return names | ({"optimizer"} if keep_optimizer else set())

@@ -18,17 +18,15 @@ from ablation.commands import options as reading
 from ablation.commands import run as run_command
 from ablation.commands.options import Options
 from ablation.commands.session import Session
-from ablation.formatting import ranges
-from ablation.running.messages import RunMessages
-from ablation.study.task import CheckpointInterval
-from ablation.system import code
-from ablation.training import devices as devices_module
-from ablation.planning import explain
-from ablation.running import scheduler
 from ablation.errors import ConfigError, DataError
+from ablation.formatting import ranges
+from ablation.running import scheduler
+from ablation.running.messages import RunMessages
 from ablation.running.scheduler import Failure
+from ablation.study.task import CheckpointInterval
 from ablation.techniques import posthoc
 from ablation.tracking.store import Store
+from ablation.training import devices as devices_module
 from tests.tiny import CPU, write
 
 DIGITS = {"name": "digits"}
@@ -102,39 +100,39 @@ def test_one_failure_stops_nothing_else(ablate):
 def test_failures_are_told_by_reason(ablate):
     """At the end there is a line for each reason, with its arms and seeds, and one with what to do; the status is 1."""
     file = study(ablate, variants={"bad": BAD, "worse": BAD | {"sampler": "class_balanced"}}, seeds=[0, 1, 2])
-    told = ablate("run", file)
-    assert told.status == 1
-    at = next(i for i, line in enumerate(told.err.splitlines()) if line.startswith("failed: "))
-    line, to_do = told.err.splitlines()[at : at + 2]
+    result = ablate("run", file)
+    assert result.status == 1
+    index = next(i for i, line in enumerate(result.err.splitlines()) if line.startswith("failed: "))
+    line, to_do = result.err.splitlines()[index : index + 2]
     assert line.startswith("failed: bad seeds 0-2, worse seeds 0-2: the training loss became ")
-    assert to_do == "  to do: another setting in the file is another run; --rerun retry tries the same again"
-    assert told.err.count("\nfailed: ") == 1
+    assert to_do == "  to do: change a setting in the file, which makes another run; --rerun retry tries the same run again"
+    assert result.err.count("\nfailed: ") == 1
 
 
 def test_a_failure_of_each_kind_says_what_to_do():
     """Arms that failed alike share a line; those that failed otherwise have their own, and every kind has its word of advice."""
-    one, other = SimpleNamespace(arm="a", seed=4), SimpleNamespace(arm="b", seed=0)
-    failed = [Failure(one, "memory", "too large"), Failure(other, "store", "no space"), Failure(other, "memory", "too large")]
-    lines = run_command.failure_lines([*failed, Failure(one, "", "failed before")])
+    first, second = SimpleNamespace(arm="a", seed=4), SimpleNamespace(arm="b", seed=0)
+    failures = [Failure(first, "memory", "too large"), Failure(second, "store", "no space"), Failure(second, "memory", "too large")]
+    lines = run_command.failure_lines([*failures, Failure(first, "", "failures before")])
     assert lines == [
-        "failed: a seed 4, b seed 0: too large",
-        f"  to do: {run_command.TO_DO['memory']}",
-        "failed: b seed 0: no space",
-        f"  to do: {run_command.TO_DO['store']}",
-        "failed: a seed 4: failed before",
+        "failures: a seed 4, b seed 0: too large",
+        f"  to do: {run_command.NEXT_STEPS['memory']}",
+        "failures: b seed 0: no space",
+        f"  to do: {run_command.NEXT_STEPS['store']}",
+        "failures: a seed 4: failures before",
     ]
-    assert set(run_command.TO_DO) == {"nan", "bug", "data", "memory", "store", "killed"}
+    assert set(run_command.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed"}
 
 
 def test_fewer_at_once_is_told_once(ablate):
     """Where memory runs out the user is told how many go on at once, the first time on each device, and the time left goes by it."""
     session = Session(Options(study(ablate)), Console(file=io.StringIO(), width=1000))
     board = SimpleNamespace(clock=SimpleNamespace(num_slots=3), snapshot=dict)
-    notes = commands.Notes(SimpleNamespace(study=session.study), session, board)
+    messages = RunMessages(SimpleNamespace(study=session.study), session.workspace, None, board, session.console)
     for jobs in (2, 1):
-        notes({"kind": "memory", "device": "cuda:0", "jobs": jobs, "slots": jobs}, lambda _: None)
-    told = session.console.file.getvalue()
-    assert told.count("system does then): 2 at once from now on, and one fewer") == told.count("\n") == 1
+        messages({"kind": "memory", "device": "cuda:0", "jobs": jobs, "slots": jobs}, lambda _: None)
+    output = session.console.file.getvalue()
+    assert output.count("system does then): 2 at once from now on, and one fewer") == output.count("\n") == 1
     assert board.clock.num_slots == 1
 
 
@@ -304,7 +302,7 @@ def test_each_of_them_ends_what_is_starting(ablate, monkeypatch, number):
             time.sleep(10)
 
     monkeypatch.setattr(Session, "check", swallowed)
-    monkeypatch.setattr(commands, "execute", lambda *_, **__: scheduler.Outcome())
+    monkeypatch.setattr(run_command, "execute", lambda *_, **__: scheduler.Outcome())
     file = study(ablate)
     ended = ablate("run", file)
     assert (ended.status, ended.epochs) == (130, 0)
@@ -322,19 +320,20 @@ def test_how_often_checkpoints_are_written_changes_no_result(ablate):
 
 
 @pytest.mark.parametrize(
-    ("text", "rhythm"), [("5", CheckpointInterval(epochs=5)), ("10m", CheckpointInterval(seconds=600)), ("1h30m", CheckpointInterval(seconds=5400))]
+    ("text", "interval"),
+    [("5", CheckpointInterval(epochs=5)), ("10m", CheckpointInterval(seconds=600)), ("1h30m", CheckpointInterval(seconds=5400))],
 )
-def test_a_rhythm_is_epochs_or_a_time(text, rhythm):
+def test_an_interval_is_epochs_or_a_time(text, interval):
     """A bare number counts epochs; with units it is a time."""
-    assert reading.parse_interval(text) == rhythm
+    assert reading.parse_interval(text) == interval
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "often", "0m", "1.5"])
-def test_a_wrong_rhythm_is_told(ablate, text):
+def test_a_wrong_interval_is_told(ablate, text):
     """Whatever is neither is status 2 with what was found and expected."""
-    told = ablate("run", study(ablate), f"--save-every={text}")
-    assert told.status == 2
-    assert f"--save-every: found '{text}'; expected a count of epochs such as 5, or a time such as 10m" in told.err
+    result = ablate("run", study(ablate), f"--save-every={text}")
+    assert result.status == 2
+    assert f"--save-every: found '{text}'; expected a count of epochs such as 5, or a time such as 10m" in result.err
 
 
 def predictions(folder):
@@ -420,16 +419,16 @@ def test_what_a_budget_leaves_is_balanced(ablate, monkeypatch):
     head = [{"epochs": 1}, {"epochs": 1, "train": "head"}]
     arms = {"head": {"stages": head}, "tta": {"tta": "vflip"}, "cb": {"sampler": "class_balanced"}, "cb-head": {"of": "cb", "stages": head}}
     file = study(ablate, variants=arms, seeds=[2, 0, 1])
-    there = []
+    done_before = []
     for complete in ("seed 2", "seeds 0, 2"):
         cut = ablate("run", file, "--budget", "55s")
-        done = [one for one, status in statuses().items() if status == "FINISHED"]
+        done = [arm_and_seed for arm_and_seed, status in statuses().items() if status == "FINISHED"]
         assert cut.status == 130
         assert f"{15 - len(done)} runs are left (all arms have {complete}). To go on: ablate run {file} --budget 55s" in cut.err
-        counts = [sum(seed == one for _, seed in done) for one in (2, 0, 1)]
+        counts = [sum(seed == arm_and_seed for _, seed in done) for arm_and_seed in (2, 0, 1)]
         assert counts == [min(5, max(0, len(done) - before)) for before in (0, 5, 10)]
-        assert len(there) < len(done) < 15
-        there = done
+        assert len(done_before) < len(done) < 15
+        done_before = done
     assert ablate("run", file).status == 0
     assert set(statuses().values()) == {"FINISHED"}
 
@@ -446,17 +445,17 @@ def test_each_run_is_told_with_its_accuracy(ablate):
     """Where stderr is no terminal there is a line for each run that finishes, with the counts of the plan, recorded ones included."""
     file = study(ablate, variants={"cb": {"sampler": "class_balanced"}, "reweight": {"sampler": "class_balanced"}})
     ablate("run", file, "--arm", "baseline")
-    told = [line for line in ablate("run", file).err.splitlines() if "finished, accuracy" in line]
-    found = {arm: 100 * value for (arm, _), value in accuracies().items()}
-    assert [line.split(" runs")[0] for line in told] == ["2/3", "3/3"]
-    for arm, line in zip(("cb", "reweight"), told, strict=True):
-        value, difference = found[arm], found[arm] - found["baseline"]
+    lines = [line for line in ablate("run", file).err.splitlines() if "finished, accuracy" in line]
+    accuracy_by_arm = {arm: 100 * value for (arm, _), value in accuracies().items()}
+    assert [line.split(" runs")[0] for line in lines] == ["2/3", "3/3"]
+    for arm, line in zip(("cb", "reweight"), lines, strict=True):
+        value, difference = accuracy_by_arm[arm], accuracy_by_arm[arm] - accuracy_by_arm["baseline"]
         assert line.endswith(f"{arm} seed 0: finished, accuracy {value:.2f} %, {difference:+.2f} points to baseline so far")
 
 
 def test_what_takes_days_needs_a_word(ablate, monkeypatch):
     """A study of days on the CPU is not started without --yes, --budget or a smaller choice."""
-    monkeypatch.setattr(explain, "wall_seconds", lambda *_: 3.2 * 24 * 3600)
+    monkeypatch.setattr(run_command, "wall_seconds", lambda *_: 3.2 * 24 * 3600)
     file = study(ablate)
     result = ablate("run", file)
     assert (result.status, result.epochs) == (2, 0)
@@ -481,7 +480,7 @@ def test_a_second_command_waits_for_the_first(ablate):
     threading.Timer(0.5, free.set).start()
     result = ablate("run", study(ablate))
     assert result.status == 0
-    assert "another `ablate run` is at the study 'tiny'; waiting for it to end" in result.err
+    assert "another `ablate run` is working on the study 'tiny'; waiting for it to end" in result.err
 
 
 # --- again -------------------------------------------------------------------------------------------------------------------
@@ -491,7 +490,7 @@ def test_results_of_other_code_stop_the_run(ablate, monkeypatch):
     """With another version of torch nothing is started; keep uses the old results and says so, cached does them again."""
     file = study(ablate)
     before = ablate("run", file)
-    monkeypatch.setattr(keys, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("ablation.tasks.images.keys.versions", lambda: {"torch": "99"})
     stale = ablate("run", file)
     assert (stale.status, stale.epochs) == (2, 0)
     assert "error: 2 of 2 results were made by other code, versions or on another device, and nothing was started" in stale.err
@@ -512,7 +511,7 @@ def test_force_deletes_nothing_that_another_study_may_share(ablate):
     with FileLock(ablate.folder / "mlruns" / "locks" / "other.lock"):
         refused = ablate("run", file, "--rerun", "force")
         assert (refused.status, refused.epochs) == (2, 0)
-        expected = "error: --rerun force would delete trainings that other, which runs now, may share; nothing was deleted: give the"
+        expected = "error: --rerun force would delete trainings that other, which runs now, may share; nothing was deleted; run the"
         assert expected in refused.err
         again = ablate("run", file)
         assert (again.status, again.epochs, again.out) == (0, 0, first.out)
@@ -630,7 +629,7 @@ def test_a_bug_is_logged_with_its_traceback(ablate, monkeypatch):
     def broken(*_args):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(worker, "train_epochs", broken)
+    monkeypatch.setattr("ablation.tasks.images.run.train_epochs", broken)
     result = ablate("run", study(ablate), "--arm", "baseline")
     assert result.status == 1
     assert "failed: baseline seed 0: ZeroDivisionError: a bug" in result.err
@@ -743,10 +742,10 @@ def test_settings_are_read_as_yaml(text, path, value):
     assert reading.parse_set(text) == (path, value)
 
 
-@pytest.mark.parametrize(("choice", "found"), [("cpu", [CPU])])
-def test_devices_are_named(choice, found):
+@pytest.mark.parametrize(("choice", "expected"), [("cpu", [CPU])])
+def test_devices_are_named(choice, expected):
     """The CPU is always there."""
-    assert devices_module.devices(choice) == found
+    assert devices_module.devices(choice) == expected
 
 
 def test_cuda_devices_are_counted(monkeypatch):

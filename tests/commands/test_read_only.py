@@ -6,7 +6,7 @@ from ablation.commands.export import pack
 from ablation.commands.recorded import done_row, open_recorded
 from ablation.errors import AblateError, ConfigError
 from ablation.report.frames.packed import Packed
-from ablation.tracking.store import Recorded
+from ablation.tracking.recorded import Recorded
 from tests.recorded import record
 from tests.tiny import write
 

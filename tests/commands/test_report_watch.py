@@ -11,7 +11,8 @@ from filelock import FileLock
 from ablation import report
 from ablation.commands import report_watch as watching
 from ablation.errors import ConfigError, StoreError
-from ablation.tracking.store import Recorded, Store
+from ablation.tracking.recorded import Recorded
+from ablation.tracking.store import Store
 from tests.report.studies import study as made_by_hand
 
 OPTIONS = SimpleNamespace(form=None, output=None, arms=(), metric="test/accuracy", sort=None, only_changed=False, reference=None)
@@ -28,7 +29,7 @@ def recorded(folder, monkeypatch):
     (folder / "mlruns" / "locks").mkdir()
     (folder / "mlruns" / "status").mkdir()
     (folder / "mlruns" / "status" / "demo.json").write_text('{"headline": "2/21 runs"}')
-    monkeypatch.setattr(watching, "_changed", lambda recorded: changes[0])
+    monkeypatch.setattr(watching, "_last_change", lambda recorded: changes[0])
 
     def open_recorded():
         opened.append(1)
@@ -92,9 +93,9 @@ def test_a_run_that_has_just_begun_is_waited_for(recorded, capsys, monkeypatch):
     held = lock()
     meanwhile(monkeypatch, nothing, nothing, nothing, held.release)
     assert watching.watch(open_recorded, OPTIONS) == 0
-    told = capsys.readouterr()
-    assert told.err == "waiting: the store holds no study 'demo'\n"
-    assert told.out.count("| baseline  ") == 1
+    output = capsys.readouterr()
+    assert output.err == "waiting: the store holds no study 'demo'\n"
+    assert output.out.count("| baseline  ") == 1
     answers[:] = [StoreError("the store holds no study 'demo'")]
     with pytest.raises(StoreError):
         watching.watch(open_recorded, OPTIONS)
@@ -117,13 +118,13 @@ def test_ctrl_c_ends_the_watching(recorded, monkeypatch, capsys):
 
 def test_the_report_is_written_at_each_change(recorded, tmp_path, monkeypatch):
     """With a folder the whole report is written there anew, with the same options as without --watch."""
-    asked = []
-    monkeypatch.setattr(report, "write", lambda recorded, *words, **more: asked.append((recorded.study, *words, more)))
+    calls = []
+    monkeypatch.setattr(report, "write", lambda recorded, *words, **more: calls.append((recorded.study, *words, more)))
     held = lock()
     meanwhile(monkeypatch, nothing, recorded.touch, held.release)
     assert watching.watch(recorded, options(form="html", output=tmp_path, arms=("c*",), sort="arm", only_changed=True)) == 0
     more = {"references": None, "sort": "arm", "only_changed": True}
-    assert asked == [("demo", "html", tmp_path, "test/accuracy", ("c*",), more)] * 2
+    assert calls == [("demo", "html", tmp_path, "test/accuracy", ("c*",), more)] * 2
 
 
 def test_only_the_chosen_arms_are_shown(recorded, capsys):
@@ -139,10 +140,10 @@ def test_what_changes_is_the_store(folder, monkeypatch):
     store = Store.open()
     experiment = store.experiment("demo")
     in_store = Recorded("demo", {}, made_by_hand().runs, [], store)
-    assert watching._changed(in_store) == 0
+    assert watching._last_change(in_store) == 0
     store.touch(experiment)
-    assert watching._changed(in_store) == dict(store.studies())["demo"] > 0
-    assert watching._changed(made_by_hand()) == 0
+    assert watching._last_change(in_store) == dict(store.studies())["demo"] > 0
+    assert watching._last_change(made_by_hand()) == 0
 
 
 def test_a_terminal_is_drawn_anew(recorded, monkeypatch):

@@ -67,13 +67,13 @@ def test_another_loss_is_told(verified, monkeypatch):
     monkeypatch.setattr(verifying, "train", lambda *args: replace(real(*args), loss=1.25))
     done = verified("baseline", 3)
     assert done.status == 1
-    assert "does not agree: the first epoch's loss is 1.25, recorded was" in done.out
+    assert "does not agree: the first epoch's loss is 1.25, but" in done.out
 
 
 def test_other_steps_are_told(verified, monkeypatch):
     """Where two trainings give other weights the status is 1 on a device that gives equal bits."""
-    made = iter([0.0, 1.0])
-    monkeypatch.setattr(verifying, "train", lambda *_: retraining.Trained(math.nan, 2, {"w": torch.tensor([1.0, next(made)])}))
+    weights = iter([0.0, 1.0])
+    monkeypatch.setattr(verifying, "train", lambda *_: retraining.Trained(math.nan, 2, {"w": torch.tensor([1.0, next(weights)])}))
     done = verified("baseline", 3, "--steps", 2)
     assert done.status == 1
     assert "does not agree with itself: after 2 steps two trainings have the weights" in done.out
@@ -88,8 +88,8 @@ def test_what_has_changed_since_is_said(verified, monkeypatch):
     monkeypatch.setattr(verifying, "device_name", lambda _: "cpu OTHER")
     done = verified("baseline", 3)
     assert done.status == 0
-    assert "trained again on cpu OTHER: compared all the same" in done.err
-    assert "statistical: another class of device rounds otherwise" in done.out
+    assert "trained again on cpu OTHER: compared anyway" in done.err
+    assert "statistical: another class of device rounds differently" in done.out
 
 
 def test_settings_are_those_of_the_record(verified, study):
@@ -106,7 +106,7 @@ def test_settings_are_those_of_the_record(verified, study):
     ("words", "problem"),
     [
         (["cbb", 3], "Did you mean 'cb'?"),
-        (["cb", 4], "SEED: found 4; cb has finished with 3"),
+        (["cb", 4], "SEED: found 4; expected one of the finished seeds of cb: 3"),
         (["cb", 3, "--file", "study.zip"], "a zip holds no images"),
         (["cb", 3, "--file", "nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -132,9 +132,9 @@ def test_what_is_not_recorded_is_told(verified, words, problem):
 )
 def test_what_cannot_be_exact_has_a_margin(recorded, first, second, agrees):
     """A hundredth of the loss, or three times what two trainings differ by, is allowed; no number agrees with nothing."""
-    found, told = verifying.alike(recorded, first, second, "why")
-    assert found == agrees
-    assert told.startswith("agrees: " if agrees else "does not agree: ")
+    result, message = verifying.compare_statistically(recorded, first, second, "why")
+    assert result == agrees
+    assert message.startswith("agrees: " if agrees else "does not agree: ")
 
 
 def test_training_again_leaves_torch_as_it_was(study, monkeypatch):
@@ -142,11 +142,11 @@ def test_training_again_leaves_torch_as_it_was(study, monkeypatch):
     monkeypatch.chdir(study)
     store = Store.open(make=False)
     recorded = store.recorded("tiny")
-    made = verifying._study(recorded, verifying._row(recorded, "baseline", 3), study)
-    job = verifying.first_epoch(made, 3, verifying.ImagePreparation(made, verifying.Workspace(store.root), CPU, lambda *_: None))
+    recorded_study = verifying._recorded_study(recorded, verifying._recorded_run(recorded, "baseline", 3), study)
+    job = verifying.first_epoch(again, 3, verifying.ImagePreparation(again, verifying.Workspace(store.root), CPU, lambda *_: None))
     settings = job.stage.settings.model_copy(update={"deterministic": True})
     seen = []
-    monkeypatch.setattr(verifying, "train_epochs", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    monkeypatch.setattr(retraining, "train_epochs", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
     assert math.isnan(verifying.train(replace(job, stage=replace(job.stage, settings=settings)), CPU).loss)
     assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablation.data.found import few, printable
+from ablation.data.found import join_lines, printable
 from ablation.errors import DataError
 from ablation.system.failures import failure
 from tests.data.made import class_tree, opened, picture, save
@@ -76,8 +76,8 @@ JPEG, PNG = encoded(picture(0, 64, 64), "JPEG"), encoded(picture(0, 64, 64), "PN
     [
         ("x.jpg", JPEG[: len(JPEG) // 2], "truncated"),
         ("x.png", PNG[: len(PNG) // 2], "truncated"),
-        ("x.jpg", b"", "is no image in a known format"),
-        ("x.jpg", b"not an image at all\n", "is no image in a known format"),
+        ("x.jpg", b"", "is not an image in a known format"),
+        ("x.jpg", b"not an image at all\n", "is not an image in a known format"),
         ("x.png", encoded(Image.new("1", (15000, 15000)), "PNG"), "pixels"),
         ("x.tif", encoded(Image.fromarray(np.zeros((8, 8), dtype=np.float32)), "TIFF"), "floating-point"),
         ("x.jpg", JPEG[:20] + bytes(200), ""),
@@ -128,7 +128,7 @@ def test_names_of_any_letters(tmp_path, name):
         opened(source, tmp_path)
     head, line = str(error.value).split("\n")
     assert "1 of 9 images" in head
-    assert line.encode().decode() == f"  a/{printable(name)}: is no image in a known format"
+    assert line.encode().decode() == f"  a/{printable(name)}: is not an image in a known format"
 
 
 @pytest.mark.parametrize("name", ["\udcff", "two\nlines", "bell\x07"])
@@ -156,7 +156,7 @@ def test_a_table_may_name_images_outside_but_nothing_else(tmp_path):
 
 def test_few_problems_are_lines():
     """Each problem has one line; what has no shape is an escape."""
-    assert few(["a\nb: x", "\udcff: y", "\u202egnp: z"]) == "a\\nb: x\n  \\udcff: y\n  \\u202egnp: z"
+    assert join_lines(["a\nb: x", "\udcff: y", "\u202egnp: z"]) == "a\\nb: x\n  \\udcff: y\n  \\u202egnp: z"
 
 
 # --- labels and counts -------------------------------------------------------------------------------------------------------
@@ -166,9 +166,9 @@ def planned(tmp_path, counts, **base):
     """A study of seconds on such a folder, checked as a command checks it."""
     for part, classes in counts.items():
         class_tree(tmp_path / "root" / part, classes)
-    found = Planned(write(tmp_path, base={"data": {"name": "folder", "root": "root"}, "batch_size": 4, **base}), tmp_path / "mlruns")
-    found.preparation.check(found.study.arms, [0])
-    return found
+    plan = Planned(write(tmp_path, base={"data": {"name": "folder", "root": "root"}, "batch_size": 4, **base}), tmp_path / "mlruns")
+    plan.preparation.check(plan.study.arms, [0])
+    return plan
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,6 @@ def test_a_batch_of_one_image_is_told(tmp_path):
     study = planned(tmp_path, {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}, batch_size=1)
     with pytest.raises(DataError, match="a batch is a single image") as error:
         study.carry_out()
-    told = failure(error.value)
-    assert (told["failure"], told["log"]) == ("data", "")
-    assert "expected batch_size 2 or more" in told["message"]
+    event = failure(error.value)
+    assert (event["failure"], event["log"]) == ("data", "")
+    assert "expected batch_size 2 or more" in event["message"]

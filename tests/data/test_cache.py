@@ -23,7 +23,7 @@ def prepared(tmp_path, spec=SPEC, size=16):
 
 
 @pytest.fixture
-def made(tmp_path):
+def base(tmp_path):
     class_tree(tmp_path / "p", {"a": 5, "b": 5})
     return tmp_path
 
@@ -35,33 +35,33 @@ def no_decoding(monkeypatch):
     monkeypatch.setattr(cache_module, "decode_all", refuse)
 
 
-def test_the_second_call_decodes_nothing(made, monkeypatch):
+def test_the_second_call_decodes_nothing(base, monkeypatch):
     """The same folder comes back from its fingerprint alone."""
-    folder = prepared(made)
+    folder = prepared(base)
     no_decoding(monkeypatch)
-    assert prepared(made) == folder
+    assert prepared(base) == folder
 
 
 @pytest.mark.parametrize("setting", [{"validation": 0.2}, {"longtail": {"name": "exponential", "imbalance": 2}}])
-def test_settings_of_a_split_share_the_decoded_images(made, monkeypatch, setting):
+def test_settings_of_a_split_share_the_decoded_images(base, monkeypatch, setting):
     """A long tail or a validation part asks for no new decoding."""
-    folder = prepared(made)
+    folder = prepared(base)
     no_decoding(monkeypatch)
-    assert prepared(made, {**SPEC, **setting}) == folder
+    assert prepared(base, {**SPEC, **setting}) == folder
 
 
-def test_another_place_shares_the_decoded_images(made, monkeypatch):
+def test_another_place_shares_the_decoded_images(base, monkeypatch):
     """Moving the images, times kept, changes nothing: no path is in the fingerprint."""
-    folder = prepared(made)
-    (made / "p").rename(made / "q")
+    folder = prepared(base)
+    (base / "p").rename(base / "q")
     no_decoding(monkeypatch)
-    assert prepared(made, {"name": "folder", "root": str(made / "q")}) == folder
+    assert prepared(base, {"name": "folder", "root": str(base / "q")}) == folder
 
 
 @pytest.mark.parametrize("change", ["touch", "replace", "rename", "add", "size", "fit", "test"])
-def test_whatever_changes_pixels_or_labels_is_decoded_anew(made, change):
+def test_whatever_changes_pixels_or_labels_is_decoded_anew(base, change):
     """The fingerprint follows names, sizes, times and settings."""
-    folder, image, spec, size = prepared(made), made / "p" / "a" / "0.png", dict(SPEC), 16
+    folder, image, spec, size = prepared(base), base / "p" / "a" / "0.png", dict(SPEC), 16
     match change:
         case "touch":
             os.utime(image, ns=(1, 1))
@@ -70,23 +70,23 @@ def test_whatever_changes_pixels_or_labels_is_decoded_anew(made, change):
         case "rename":
             image.rename(image.with_name("x.png"))
         case "add":
-            save(made / "p" / "a" / "new.png")
+            save(base / "p" / "a" / "new.png")
         case "size":
             size = 8
         case "fit":
             spec["fit"] = "pad"
         case "test":
             spec["test"] = 0.4
-    assert prepared(made, spec, size) != folder
+    assert prepared(base, spec, size) != folder
 
 
-def test_the_digest_follows_content_and_not_times(made):
+def test_the_digest_follows_content_and_not_times(base):
     """Touched files are decoded again and found equal; one changed pixel is another digest."""
-    before = open_dataset(prepared(made)).digest
-    os.utime(made / "p" / "a" / "0.png", ns=(1, 1))
-    assert open_dataset(prepared(made)).digest == before
-    save(made / "p" / "a" / "0.png", picture(77))
-    assert open_dataset(prepared(made)).digest != before
+    before = open_dataset(prepared(base)).digest
+    os.utime(base / "p" / "a" / "0.png", ns=(1, 1))
+    assert open_dataset(prepared(base)).digest == before
+    save(base / "p" / "a" / "0.png", picture(77))
+    assert open_dataset(prepared(base)).digest != before
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_the_digest_follows_content_and_not_times(made):
     ],
     ids=["no meta", "half meta", "foreign meta", "old format", "no labels", "short images"],
 )
-def test_a_damaged_folder_is_built_again(made, damage):
+def test_a_damaged_folder_is_built_again(base, damage):
     """A truncated or foreign folder is no dataset, and the next call repairs it."""
-    folder = prepared(made)
+    folder = prepared(base)
     before = open_dataset(folder)
     digest = before.digest
     del before
     damage(folder)
-    with pytest.raises(DataError, match="holds no whole decoded source"):
+    with pytest.raises(DataError, match="holds no complete decoded source"):
         open_dataset(folder)
-    assert prepared(made) == folder
+    assert prepared(base) == folder
     assert open_dataset(folder).digest == digest
 
 
-def test_meta_is_written_last(made, monkeypatch):
+def test_meta_is_written_last(base, monkeypatch):
     """When meta.json is written every other file is there, and the folder does not have its name yet."""
     seen = {}
     write = cache_module._write_meta
@@ -125,7 +125,7 @@ def test_meta_is_written_last(made, monkeypatch):
         write(folder, meta)
 
     monkeypatch.setattr(cache_module, "_write_meta", watched)
-    folder = prepared(made)
+    folder = prepared(base)
     assert seen["files"] == {path.name for path in folder.iterdir()} - {"meta.json"}
     assert seen["named"] == []
 
@@ -141,17 +141,17 @@ prepare(make("data", {"name": "folder", "root": "p"}), 16, Path(sys.argv[1]), Pa
 
 
 @pytest.mark.parametrize("place", ["_digest", "_write_meta"])
-def test_a_killed_preparation_leaves_nothing_that_counts(made, place):
+def test_a_killed_preparation_leaves_nothing_that_counts(base, place):
     """After a kill the next call builds the whole; no half-written folder has its name."""
     environment = {**os.environ, "PYTHONPATH": str(Path(cache_module.__file__).parents[2])}
-    assert subprocess.run([sys.executable, "-c", KILLED, str(made), place], env=environment, check=False).returncode == 9
-    assert [path.suffix for path in (made / "cache").iterdir() if path.is_dir()] == [".partial"]
-    folder = prepared(made)
+    assert subprocess.run([sys.executable, "-c", KILLED, str(base), place], env=environment, check=False).returncode == 9
+    assert [path.suffix for path in (base / "cache").iterdir() if path.is_dir()] == [".partial"]
+    folder = prepared(base)
     assert len(open_dataset(folder).labels_N) == 10
-    assert [path for path in (made / "cache").iterdir() if path.is_dir()] == [folder]
+    assert [path for path in (base / "cache").iterdir() if path.is_dir()] == [folder]
 
 
-def test_two_at_once_decode_once(made, monkeypatch):
+def test_two_at_once_decode_once(base, monkeypatch):
     """The second waits for the first and uses what it made."""
     calls, decode_all = [], cache_module.decode_all
 
@@ -160,7 +160,7 @@ def test_two_at_once_decode_once(made, monkeypatch):
         return decode_all(*arguments)
 
     monkeypatch.setattr(cache_module, "decode_all", counted)
-    threads = [threading.Thread(target=prepared, args=(made,)) for _ in range(3)]
+    threads = [threading.Thread(target=prepared, args=(base,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -168,11 +168,11 @@ def test_two_at_once_decode_once(made, monkeypatch):
     assert len(calls) == 1
 
 
-def test_progress_is_told(made):
+def test_progress_is_told(base):
     """What is done, how far, and how much there is."""
-    told = []
-    prepare(make("data", SPEC), 16, made, made / "cache", lambda *arguments: told.append(arguments))
-    assert told == [("decoding folder into 1 MiB", 0, 10), ("decoding folder into 1 MiB", 10, 10)]
+    calls = []
+    prepare(make("data", SPEC), 16, base, base / "cache", lambda *arguments: calls.append(arguments))
+    assert calls == [("decoding folder into 1 MiB", 0, 10), ("decoding folder into 1 MiB", 10, 10)]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_progress_is_told(made):
 )
 def test_the_size_is_told_before_the_disk_is_filled(size, words):
     """Whole MiB rounded up, from 1 GiB on GiB: ImageNet-LT at 224 pixels takes 26.1."""
-    assert cache_module._amount(size) == words
+    assert cache_module._format_bytes(size) == words
 
 
 def test_long_lists_of_problems_are_cut(tmp_path):
@@ -188,63 +188,63 @@ def test_long_lists_of_problems_are_cut(tmp_path):
     root = class_tree(tmp_path / "p", {"a": 2})
     for i in range(1012):
         (root / "a" / f"broken{i:04}.png").write_bytes(b"")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         prepared(tmp_path)
-    lines = str(told.value).splitlines()
+    lines = str(error.value).splitlines()
     assert lines[0] == "1012 of 1014 images cannot be read:"
-    assert lines[1:] == [*(f"  a/broken000{i}.png: is no image in a known format" for i in range(10)), "  ... and 1,002 more"]
+    assert lines[1:] == [*(f"  a/broken000{i}.png: is not an image in a known format" for i in range(10)), "  ... and 1,002 more"]
 
 
-def test_missing_files_are_told_before_decoding(made, monkeypatch):
+def test_missing_files_are_told_before_decoding(base, monkeypatch):
     """All of them are found in the one look at every file, and nothing is decoded for them in vain."""
-    (made / "t.csv").write_text("image,label\n" + "".join(f"p/a/{i}.png,x\n" for i in range(20)), encoding="utf-8")
+    (base / "t.csv").write_text("image,label\n" + "".join(f"p/a/{i}.png,x\n" for i in range(20)), encoding="utf-8")
     no_decoding(monkeypatch)
-    with pytest.raises(DataError) as told:
-        prepared(made, {"name": "csv", "file": "t.csv"})
-    lines = str(told.value).splitlines()
+    with pytest.raises(DataError) as error:
+        prepared(base, {"name": "csv", "file": "t.csv"})
+    lines = str(error.value).splitlines()
     assert lines[:2] == ["15 of 21 files cannot be read:", "  p/a/5.png: No such file or directory"]
     assert lines[-1] == "  ... and 5 more"
 
 
-def test_every_file_is_asked_for_its_state_once(made, monkeypatch):
+def test_every_file_is_asked_for_its_state_once(base, monkeypatch):
     """On a network a second look at a hundred thousand files would take minutes."""
-    asked, stat = [], os.stat
+    paths, stat = [], os.stat
 
     def counted(path, *arguments, **options):
         if str(path).endswith(".png"):
-            asked.append(str(path))
+            paths.append(str(path))
         return stat(path, *arguments, **options)
 
-    (made / "t.txt").write_text("".join(f"p/{'ab'[i % 2]}/{i // 2}.png {i % 2}\n" for i in range(10)), encoding="utf-8")
+    (base / "t.txt").write_text("".join(f"p/{'ab'[i % 2]}/{i // 2}.png {i % 2}\n" for i in range(10)), encoding="utf-8")
     monkeypatch.setattr(os, "stat", counted)
-    prepared(made, {"name": "lists", "train_list": "t.txt"})
-    assert sorted(asked) == sorted(str(made / "p" / c / f"{i}.png") for c in "ab" for i in range(5))
+    prepared(base, {"name": "lists", "train_list": "t.txt"})
+    assert sorted(paths) == sorted(str(base / "p" / c / f"{i}.png") for c in "ab" for i in range(5))
 
 
-def test_a_full_disk_is_told_before_writing(made, monkeypatch):
+def test_a_full_disk_is_told_before_writing(base, monkeypatch):
     """The message says what is needed and what is left."""
     free = type("Usage", (), {"free": 100})()
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: free)
     with pytest.raises(DataError, match=r"the decoded images need 1 MiB; .* has 1 MiB left"):
-        prepared(made)
+        prepared(base)
 
 
-def test_a_cache_that_is_a_file_is_told(made):
+def test_a_cache_that_is_a_file_is_told(base):
     """Whatever the system refuses becomes one message."""
-    (made / "cache").write_text("")
+    (base / "cache").write_text("")
     with pytest.raises(DataError, match="the data folder cannot be read, or not be written to"):
-        prepared(made)
+        prepared(base)
 
 
-def test_the_dataset_has_the_types_promised(made):
+def test_the_dataset_has_the_types_promised(base):
     """Types and shapes are those that training relies on, and the pixels are a read-only memory map."""
-    dataset = open_dataset(prepared(made))
+    dataset = open_dataset(prepared(base))
     assert isinstance(dataset.images_NHWC, np.memmap)
     assert not dataset.images_NHWC.flags.writeable
     assert (dataset.images_NHWC.dtype, dataset.images_NHWC.shape) == (np.uint8, (10, 16, 16, 3))
     assert (dataset.labels_N.dtype, dataset.split_N.dtype, dataset.group_N.dtype) == (np.int64, np.int8, np.int64)
     assert len(dataset.digest) == 64
-    assert json.loads((prepared(made) / "meta.json").read_text())["digest"] == dataset.digest
+    assert json.loads((prepared(base) / "meta.json").read_text())["digest"] == dataset.digest
 
 
 def test_names_are_a_sequence():

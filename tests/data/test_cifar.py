@@ -257,10 +257,10 @@ def test_historical_indices_are_refused_for_shards(tmp_path):
 def test_unreadable_rows_are_all_named(tmp_path):
     """Rows without bytes and with broken bytes are listed with their shard."""
     write_both(tmp_path / "data", broken=(2, 7))
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened("cifar10", tmp_path)
-    assert str(told.value).startswith("6 of 32 images cannot be read:\n  train-00000-of-00002.parquet, row group 0, row 2: ")
-    assert "test-00000-of-00001.parquet, row group 1, row 2: is no image in a known format" in str(told.value)
+    assert str(error.value).startswith("6 of 32 images cannot be read:\n  train-00000-of-00002.parquet, row group 0, row 2: ")
+    assert "test-00000-of-00001.parquet, row group 1, row 2: is not an image in a known format" in str(error.value)
 
 
 def spoil(folder, how):
@@ -290,7 +290,7 @@ def spoil(folder, how):
     [
         ("missing shard", "has 1 train shards, train-00000-of-00002.parquet; expected 2"),
         ("no test", "has 2 training and 0 test shards; expected some of both"),
-        ("pointer", "is no whole parquet file"),
+        ("pointer", "is not a complete parquet file"),
         ("label", "has the label 10; expected 0 to 9, one of 10 classes"),
         ("negative", "has the label -1"),
         ("null", "has None as label in row 1"),
@@ -303,9 +303,9 @@ def test_what_is_wrong_with_shards_is_told(tmp_path, how, words):
     """Half-downloaded, foreign or inconsistent shards are errors with the file's name."""
     write_both(tmp_path / "data")
     spoil(tmp_path / "data", how)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened("cifar10", tmp_path)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 # --- class folders
@@ -337,9 +337,9 @@ def test_class_folders_are_read(tmp_path):
 def test_class_folders_that_are_not_cifars_are_told(tmp_path, classes, size, words):
     """Another set of classes or another size is another data set."""
     class_folders(tmp_path / "data", classes, size)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened("cifar10", tmp_path)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 # --- download
@@ -357,7 +357,7 @@ def no_network(monkeypatch):
 
 def test_without_files_and_network_one_message_names_the_ways_out(tmp_path, no_network):
     """Where it looked, what may lie there, and the profile that needs no data; nothing is left to be taken for data."""
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened("cifar10", tmp_path)
     for words in (
         f"found no CIFAR-10 in '{tmp_path / 'data'}'",
@@ -368,7 +368,7 @@ def test_without_files_and_network_one_message_names_the_ways_out(tmp_path, no_n
         "train/CLASS/ and test/CLASS/",
         "--profile quick",
     ):
-        assert words in str(told.value)
+        assert words in str(error.value)
     assert [path for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"] == []
     assert socket.getdefaulttimeout() is None
 
@@ -450,11 +450,11 @@ def test_a_broken_stream_is_told(tmp_path):
     files = {name: name.encode() * 20_000 + os.urandom(2000).hex().encode() for name in cifar.CIFAR10.batches}
     archive = tmp_path / cifar.CIFAR10.archive
     write_archive(archive, cifar.CIFAR10.folder, files)
-    whole, told = archive.read_bytes(), []
-    for place in range(100, len(whole) - 50, 400):
-        archive.write_bytes(whole[:place] + bytes(50) + whole[place + 50 :])
+    content, messages = archive.read_bytes(), []
+    for place in range(100, len(content) - 50, 400):
+        archive.write_bytes(content[:place] + bytes(50) + content[place + 50 :])
         try:
-            cifar._unpacked(cifar.CIFAR10, archive)
+            cifar._read_archive(cifar.CIFAR10, archive)
         except DataError as error:
-            told.append(str(error))
-    assert any("invalid" in one for one in told)  # zlib's words
+            messages.append(str(error))
+    assert any("invalid" in message for message in messages)  # zlib's words

@@ -138,9 +138,9 @@ def png_of(width, height):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no image in a known format"),
-        (b"<html>not found</html>", "is no image in a known format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n", "is no image in a known format"),
+        (b"", "is not an image in a known format"),
+        (b"<html>not found</html>", "is not an image in a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n", "is not an image in a known format"),
         (png_of(20000, 5000), "pixels"),
         (png_of(50000, 50000), "pixels"),
         (png_of(20, 20), "truncated"),
@@ -176,19 +176,19 @@ def many_files(tmp_path, num_tasks=3, bad=()):
 def test_many_processes_decode_what_one_decodes(tmp_path, monkeypatch):
     """The pixels and the problems are the same, in the same order, and progress ends at the total."""
     tasks = many_files(tmp_path, bad=(7, 2))
-    alone, told = decode_all(tasks, tmp_path / "images.npy", lambda *_: None), []
+    alone, calls = decode_all(tasks, tmp_path / "images.npy", lambda *_: None), []
     expected = np.load(tmp_path / "images.npy")
     np.save(tmp_path / "images.npy", np.zeros_like(expected))
-    monkeypatch.setattr(decoding, "IN_PROCESS", 1)
-    together = decode_all(tasks, tmp_path / "images.npy", lambda done, total: told.append((done, total)))
-    assert together == alone == ["2.png: is no image in a known format", "7.png: is no image in a known format"]
+    monkeypatch.setattr(decoding, "MIN_FOR_PROCESSES", 1)
+    together = decode_all(tasks, tmp_path / "images.npy", lambda done, total: calls.append((done, total)))
+    assert together == alone == ["2.png: is not an image in a known format", "7.png: is not an image in a known format"]
     assert np.array_equal(np.load(tmp_path / "images.npy"), expected)
-    assert told == [(3, 9), (6, 9), (9, 9)]
+    assert calls == [(3, 9), (6, 9), (9, 9)]
 
 
 def test_a_decoder_that_dies_is_told(tmp_path, monkeypatch):
     """The message says which images it had."""
-    monkeypatch.setattr(decoding, "IN_PROCESS", 1)
+    monkeypatch.setattr(decoding, "MIN_FOR_PROCESSES", 1)
     started = decoding._start_decoder
 
     def start_and_kill():
@@ -203,7 +203,7 @@ def test_a_decoder_that_dies_is_told(tmp_path, monkeypatch):
 
 def test_an_interruption_ends_the_decoders(tmp_path, monkeypatch):
     """No process is left behind."""
-    monkeypatch.setattr(decoding, "IN_PROCESS", 1)
+    monkeypatch.setattr(decoding, "MIN_FOR_PROCESSES", 1)
     decoders, started = [], decoding._start_decoder
 
     def start():
@@ -230,7 +230,7 @@ def test_decoders_end_with_their_parent():
 
 def test_names_of_any_bytes_reach_the_decoders(tmp_path, monkeypatch):
     """File names in any script, and those that are no text at all, are decoded and told alike."""
-    monkeypatch.setattr(decoding, "IN_PROCESS", 1)
+    monkeypatch.setattr(decoding, "MIN_FOR_PROCESSES", 1)
     names = ("ünï 猫.png", "\udcff.png")
     for name in names:
         save(tmp_path / "x.png", picture(0, 4, 4)).rename(tmp_path / name)
@@ -245,8 +245,8 @@ def test_decoding_needs_no_torch():
     """A decoding process starts without importing it."""
     command = "import sys, ablation.data.decoding; print('torch' in sys.modules)"
     package = str(Path(decoding.__file__).parents[2])
-    told = subprocess.run([sys.executable, "-c", command], cwd=package, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", command], cwd=package, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):

@@ -87,10 +87,10 @@ def test_groups_that_straddle_folders_are_told(tmp_path):
     """A patient in train/ and test/ is an error that names both images."""
     save(tmp_path / "p" / "train" / "a" / "p1_0.png")
     save(tmp_path / "p" / "test" / "a" / "p1_1.png")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened({"name": "folder", "root": "p", "group": r"(p\d+)_"}, tmp_path)
     for words in ("group 'p1' straddles", "'train/a/p1_0.png' is a training image", "'test/a/p1_1.png' a test image"):
-        assert words in str(told.value)
+        assert words in str(error.value)
 
 
 def test_an_image_without_a_group_is_told(tmp_path):
@@ -103,9 +103,9 @@ def test_an_image_without_a_group_is_told(tmp_path):
 @pytest.mark.parametrize(("pattern", "words"), [("patient", "a group in parentheses"), ("(", "this one is broken")])
 def test_a_pattern_must_have_a_group(pattern, words):
     """It is checked before any file is looked at."""
-    with pytest.raises(ConfigError, match=words) as told:
+    with pytest.raises(ConfigError, match=words) as error:
         make("data", {"name": "folder", "root": "p", "group": pattern}, "data")
-    assert told.value.path == "data.group"
+    assert error.value.path == "data.group"
 
 
 def test_names_in_any_script_work(tmp_path):
@@ -155,16 +155,16 @@ def test_every_unreadable_image_is_named_at_once(tmp_path):
     (root / "a" / "1.png").write_bytes(b"broken")
     (root / "b" / "2.png").write_bytes(b"")
     os.symlink(tmp_path / "gone.png", root / "b" / "link.png")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened({"name": "folder", "root": "p"}, tmp_path)
-    assert str(told.value).splitlines() == ["1 of 9 files cannot be read:", "  b/link.png: No such file or directory"]
+    assert str(error.value).splitlines() == ["1 of 9 files cannot be read:", "  b/link.png: No such file or directory"]
     (root / "b" / "link.png").unlink()
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened({"name": "folder", "root": "p"}, tmp_path)
-    assert str(told.value).splitlines() == [
+    assert str(error.value).splitlines() == [
         "2 of 8 images cannot be read:",
-        "  a/1.png: is no image in a known format",
-        "  b/2.png: is no image in a known format",
+        "  a/1.png: is not an image in a known format",
+        "  b/2.png: is not an image in a known format",
     ]
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
@@ -181,9 +181,9 @@ def test_a_missing_tree_is_told(tmp_path, present, words):
     """The message says what is expected instead."""
     if present:
         (tmp_path / "p").mkdir()
-    with pytest.raises(DataError, match=words) as told:
+    with pytest.raises(DataError, match=words) as error:
         opened({"name": "folder", "root": "p"}, tmp_path)
-    assert "train/CLASS/ and test/CLASS/" in str(told.value)
+    assert "train/CLASS/ and test/CLASS/" in str(error.value)
 
 
 def test_a_class_called_train_is_a_class(tmp_path):
@@ -274,9 +274,9 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path):
 def test_what_is_wrong_with_a_table_is_told(tmp_path, text, extra, words):
     """The message names the column, the line or the image."""
     spec = {**write_table(tmp_path, text), **extra}
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(spec, tmp_path)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 def test_a_missing_table_is_told(tmp_path):

@@ -136,27 +136,27 @@ def test_other_class_names_are_other_data(places):
 def test_what_is_wrong_with_a_list_is_told(places, lines, words):
     """The file and the line are named, a long list of them is cut, and no image is looked at."""
     train_list(places, *lines)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(SPEC, places)
-    assert f"{str(places / 'lists' / 'train.txt')!r} " in str(told.value)
-    assert words in str(told.value)
+    assert f"{str(places / 'lists' / 'train.txt')!r} " in str(error.value)
+    assert words in str(error.value)
 
 
 def test_a_label_that_no_training_image_has_is_told(places):
     """A test image of an unknown class is named with its line."""
     write_list(places / "lists" / "test.txt", ["test/zoo/0.png 2", "test/airfield/0.png 3"])
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(SPEC, places)
-    assert str(told.value) == "labels that no training image has; expected 0 to 2:\n  test.txt, line 2: 3"
+    assert str(error.value) == "labels that no training image has; expected 0 to 2:\n  test.txt, line 2: 3"
 
 
 def test_an_image_in_two_lists_is_told(places):
     """A test image that trains is a leak, however its path is written; both lines are named."""
     write_list(places / "lists" / "test.txt", ["test/zoo/0.png 2", "train/./airfield/1.png 0"])
     train_list(places, *(f"train/airfield/{i}.png {i}" for i in range(3)), "train/airfield/2.png 1")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(SPEC, places)
-    assert str(told.value).splitlines() == [
+    assert str(error.value).splitlines() == [
         "images that are named twice; expected each once, in one list:",
         "  train.txt, line 3, and train.txt, line 4: 'train/airfield/2.png'",
         "  train.txt, line 2, and test.txt, line 2: 'train/./airfield/1.png'",
@@ -173,9 +173,9 @@ def test_missing_images_are_named_with_their_lines(places):
     """The list and the line come before the image."""
     (places / "places" / "train" / "zoo" / "1.png").unlink()
     (places / "places" / "test" / "zoo" / "0.png").unlink()
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(SPEC, places)
-    assert str(told.value).splitlines() == [
+    assert str(error.value).splitlines() == [
         "2 of 18 files cannot be read:",
         "  train.txt, line 9: train/zoo/1.png: No such file or directory",
         "  test.txt, line 3: test/zoo/0.png: No such file or directory",
@@ -185,7 +185,7 @@ def test_missing_images_are_named_with_their_lines(places):
 def test_broken_images_are_named_with_their_lines(places):
     """So are files that are there and are no images."""
     (places / "places" / "val" / "zoo" / "0.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"1 of 15 images cannot be read:\n  val\.txt, line 3: val/zoo/0\.png: is no image"):
+    with pytest.raises(DataError, match=r"1 of 15 images cannot be read:\n  val\.txt, line 3: val/zoo/0\.png: is not an image"):
         opened(SPEC, places)
 
 
@@ -216,9 +216,9 @@ def test_a_list_in_another_encoding_is_told(places):
 def test_class_names_that_do_not_fit_are_told(places, names, words):
     """Too few, too many, repeated or empty names are errors."""
     write_list(places / "names.txt", names)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened({**SPEC, "classes": "names.txt"}, places)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 def test_own_validation_images_and_a_fraction_contradict(places):
@@ -230,9 +230,9 @@ def test_own_validation_images_and_a_fraction_contradict(places):
 
 def test_the_training_list_is_needed():
     """The place in the file is named."""
-    with pytest.raises(ConfigError, match="is missing") as told:
+    with pytest.raises(ConfigError, match="is missing") as error:
         make("data", {"name": "lists", "root": "p"}, "data")
-    assert told.value.path == "data.train_list"
+    assert error.value.path == "data.train_list"
 
 
 def test_a_long_tail_can_be_cut_from_lists(places):

@@ -120,7 +120,7 @@ def test_large_arrays_are_read_in_blocks(tmp_path, monkeypatch):
     content = write(tmp_path, parts((12, 12, 3)))
     for block in (1, 432, 1000, 10**9):
         monkeypatch.setattr(arrays, "BLOCK_BYTES", block)
-        assert np.array_equal(np.stack(list(arrays.rows(tmp_path / "tiny.npz", "train_images"))), content["train_images"])
+        assert np.array_equal(np.stack(list(arrays.read_rows(tmp_path / "tiny.npz", "train_images"))), content["train_images"])
 
 
 def test_many_images_are_decoded_by_other_processes(tmp_path):
@@ -198,9 +198,9 @@ def test_arrays_that_are_not_used_do_not_matter(tmp_path):
 def test_what_is_wrong_with_arrays_is_told(tmp_path, changes, words):
     """The array, what it has and what is expected are named; nothing is converted by a guess."""
     write(tmp_path, parts(**changes))
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened(SPEC, tmp_path)
-    assert words.replace("FILE", repr(str(tmp_path / "tiny.npz"))) in str(told.value)
+    assert words.replace("FILE", repr(str(tmp_path / "tiny.npz"))) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_what_is_wrong_with_arrays_is_told(tmp_path, changes, words):
 def test_class_names_that_do_not_fit_are_told(tmp_path, classes, words):
     """There is one name for each class that trains."""
     write(tmp_path, parts())
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         opened({**SPEC, "classes": classes}, tmp_path)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_class_names_that_do_not_fit_are_told(tmp_path, classes, words):
 )
 def test_wrong_class_names_are_told(classes, words):
     """They are checked before any file is looked at."""
-    with pytest.raises(ConfigError, match=words) as told:
+    with pytest.raises(ConfigError, match=words) as error:
         make("data", {**SPEC, "classes": classes}, "data")
-    assert told.value.path.startswith("data.classes")
+    assert error.value.path.startswith("data.classes")
 
 
 def damaged(path, how):
@@ -262,9 +262,9 @@ def rewrite(path, members):
     ("how", "words"),
     [
         ("missing", r"found no file '.*tiny\.npz'; expected an \.npz file"),
-        ("text", r"is no whole \.npz file"),
-        ("cut", r"is no whole \.npz file"),
-        ("npy", r"is no whole \.npz file"),
+        ("text", r"is not a complete \.npz file"),
+        ("cut", r"is not a complete \.npz file"),
+        ("npy", r"is not a complete \.npz file"),
         ("short", r"the array 'val_images' in .* does not have the length that it says"),
         ("foreign", r"the array 'train_images' in .* cannot be read"),
     ],
@@ -299,4 +299,4 @@ def test_a_header_with_a_flipped_bit_is_told(tmp_path):
     whole = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(whole.replace(b"(2, 4, 4)", b"(2, 4, 4("))
     with pytest.raises(DataError, match="cannot be read"):
-        arrays.header(tmp_path / "a.npz", "train_images")
+        arrays.read_header(tmp_path / "a.npz", "train_images")

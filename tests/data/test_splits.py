@@ -103,9 +103,9 @@ def test_historical_indices_are_the_same_for_all_seeds_and_those_of_the_publishe
 def test_historical_indices_need_the_original_order():
     """Files in another order are refused, with the reason."""
     tail = {"name": "exponential", "imbalance": 10, "indices": "historical"}
-    with pytest.raises(ConfigError, match="needs the images in their original order") as told:
+    with pytest.raises(ConfigError, match="needs the images in their original order") as error:
         split(dataset([50, 50, 50], original_order=False), source(longtail=tail), 0)
-    assert told.value.path == "data.longtail.indices"
+    assert error.value.path == "data.longtail.indices"
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ def test_historical_indices_need_the_original_order():
 )
 def test_data_that_cannot_be_split_are_told(data, settings, words):
     """The message names the class, what was found and what was expected."""
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         split(data, source(**settings), 0)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 def test_two_validation_parts_are_one_too_many():
     """A fraction contradicts validation images that the source names itself."""
-    with pytest.raises(ConfigError, match=r"found 0\.2, but the source has 3 validation images of its own; expected 0") as told:
+    with pytest.raises(ConfigError, match=r"found 0\.2, but the source has 3 validation images of its own; expected 0") as error:
         split(dataset([5, 5, 5], validation=[1, 1, 1]), source(validation=0.2), 0)
-    assert told.value.path == "data.validation"
+    assert error.value.path == "data.validation"
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.15, 1 / 3, 0.5, 0.9])

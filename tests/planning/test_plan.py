@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from ablation.planning.states import RecordedState, RecordedRun
-from ablation.tasks.images.planner import average_id, averages_since
 from ablation.planning.describe import describe
 from ablation.planning.plan import make_plan
+from ablation.planning.states import RecordedRun, RecordedState
+from ablation.tasks.images.planner import average_id, averages_since
 from ablation.techniques.averages import Ema, NoAverage
 from ablation.training.work import products
 from tests.studies import BASE, CLASSES, arms, context, planner, source, study
@@ -278,7 +278,9 @@ def states(plan):
 
 def whole(plan):
     """What the folders hold once all is trained."""
-    return {key: frozenset(products(node.job.work.tracked, keep_optimizer=node.job.work.keep_optimizer)) for key, node in plan.nodes.items()}
+    return {
+        key: frozenset(products(node.job.work.tracked, keep_optimizer=node.job.work.keep_optimizer)) for key, node in plan.nodes.items()
+    }
 
 
 def test_trained_stages_are_not_trained_again(tmp_path):

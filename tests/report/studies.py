@@ -1,6 +1,7 @@
 """Recorded studies made by hand, for the report to read."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 CLASSES = ("plane", "a|b", "<i>cat</i>", "two\nlines")
+ESCAPED = ["plane", "a|b", "&lt;i&gt;cat&lt;/i&gt;", "two lines"]  # the same as documents have them
 PROVENANCE = {
     "commit": "c0ffee" * 6 + "c0ff", "dirty": "false", "versions": '{"torch": "2.11.0"}', "hardware": "x86_64 Thing, 2 cores",
     "device": "cpu AVX2", "precision": "fp32", "statistical": "no", "digest": "d1d2d3", "command": "ablate run demo.yaml",
@@ -34,8 +36,8 @@ class Study:
 
 def arm(name, parent, kind="ladder", baseline="baseline", **more):
     """A planned arm with what every arm has."""
-    own = {"change": {}, "labels": {}, "same_as": None, "label": "", "note": "", "published": {}, "factors": {}}
-    return {"name": name, "parent": parent, "baseline": None if name == baseline else baseline, "kind": kind, **own, **more}
+    defaults = {"change": {}, "labels": {}, "same_as": None, "label": "", "note": "", "published": {}, "factors": {}}
+    return {"name": name, "parent": parent, "baseline": None if name == baseline else baseline, "kind": kind, **defaults, **more}
 
 
 LADDER = (
@@ -47,6 +49,7 @@ LADDER = (
     arm("no-lag/baseline", None, "condition", "no-lag/baseline", change={"average.name": ["ema", "none"]}),
     arm("no-lag/cb", "no-lag/baseline", "condition", "no-lag/baseline", change={"sampler.name": ["shuffle", "class_balanced"]}),
 )
+CONDITIONED = [{**rung, "condition": "no-lag" if rung["kind"] == "condition" else None} for rung in LADDER]
 
 
 def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), absent=(), groups=None, steps=5, chosen=()):
@@ -55,23 +58,25 @@ def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), a
     `chosen` maps (arm, seed) to the arm whose run it is.
     """
     planned, rows, tables, points = [], [], {}, []
-    for one in arms:
+    for name in (planned_arm["name"] for planned_arm in arms):
         for seed in seeds:
             run_id = f"{len(planned):08x}{'0' * 24}"
-            planned.append({"arm": one["name"], "seed": seed, "key": run_id, "state": "missing", "reason": "never run"})
-            if (one["name"], seed) in absent:
+            planned.append({"arm": name, "seed": seed, "key": run_id, "state": "missing", "reason": "never run"})
+            if (name, seed) in absent:
                 continue
-            failed = (one["name"], seed) in broken
-            rows.append({"arm": one["name"], "seed": seed, "status": "FAILED" if failed else "FINISHED", "key": run_id, "run_id": run_id})
+            failed = (name, seed) in broken
+            rows.append({"arm": name, "seed": seed, "status": "FAILED" if failed else "FINISHED", "key": run_id, "run_id": run_id})
             rows[-1].update(
                 {"start": "2026-01-02T00:00:00", "end": "2026-01-02T00:01:00", "reason": "nan: the loss is NaN" if failed else None}
             )
             rows[-1].update(PROVENANCE)
-            rows[-1]["chosen"] = dict(chosen).get((one["name"], seed), "")
+            rows[-1]["chosen"] = dict(chosen).get((name, seed), "")
             if not failed:
                 tables[run_id] = predictions(len(planned), len(classes), images)
                 rows[-1].update(metrics(tables[run_id], len(classes)))
-                points += [(run_id, name, step, 1 / (step + seed + 1)) for name in ("train/loss", "val/accuracy") for step in range(steps)]
+                points += [
+                    (run_id, curve, step, 1 / (step + seed + 1)) for curve in ("train/loss", "val/accuracy") for step in range(steps)
+                ]
     half = len(classes) // 2
     plan = {
         "study": "demo", "arms": list(arms), "runs": planned, "seeds": list(seeds), "classes": list(classes),
@@ -105,9 +110,9 @@ def metrics(table, num_classes):
     values = {"accuracy": mean, "balanced_accuracy": mean, "macro_f1": mean / 2, "worst": min(recalls)}
     values |= {"g_mean": math.prod(recalls) ** (1 / num_classes), "nll": 2 - 1.5 * mean, "ece": (1 - mean) / 7}
     values |= {"many": float(np.mean(recalls[:half])), "few": float(np.mean(recalls[half:]))}
-    own = {f"test/{name}": value for name, value in values.items()} | {"test/recall/plane": recalls[0]}
-    own |= {f"validation/{name}": 1.1 * value for name, value in values.items()}
-    return own | {"time/own": 60.0, "time/shared": 30.0, "epochs/own": 2.0, "epochs/shared": 1.0}
+    recorded = {f"test/{name}": value for name, value in values.items()} | {"test/recall/plane": recalls[0]}
+    recorded |= {f"validation/{name}": 1.1 * value for name, value in values.items()}
+    return recorded | {"time/own": 60.0, "time/shared": 30.0, "epochs/own": 2.0, "epochs/shared": 1.0}
 
 
 def cells(text, heading):
@@ -120,3 +125,20 @@ def cells(text, heading):
             break
         rows.append([cell.strip().replace("\0", "|") for cell in line.replace("\\|", "\0").strip("|").split("|")])
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def numbers(cell):
+    """The numbers in a cell."""
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cell)]
+
+
+def shifted(shifts, seeds=range(8), metric="test/accuracy", **more):
+    """A study whose arms have the baseline's accuracy plus a shift, and a little noise of their own."""
+    arms = [arm("baseline", None), *(arm(name, "baseline", **more) for name in shifts)]
+    recorded = study(arms, seeds=list(seeds))
+    for place, name in enumerate(["baseline", *shifts]):
+        for seed in seeds:
+            noise = 0.001 * math.sin(7 * seed + 3 * place)
+            where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
+            recorded.runs.loc[where, metric] = 0.6 + {"baseline": 0.0, **shifts}[name] + noise
+    return recorded

@@ -4,7 +4,8 @@ import io
 
 import pandas as pd
 
-from ablation.tracking.store import Store, chosen
+from ablation.tracking.recorded import select_runs
+from ablation.tracking.store import Store
 from tests.report.studies import cells
 from tests.tiny import write
 
@@ -16,11 +17,11 @@ def test_the_report_says_what_each_seed_chose(ablate):
     """The documents name the arms that the store's tags name, and the choice's numbers are theirs."""
     assert ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"tau": TAU}, seeds=[0, 1])).status == 0
     tags = [run["tags"] for run in Store.open().runs_of("tiny")]
-    picked = {int(own["ablation.seed"]): own["ablation.chosen"] for own in tags if "ablation.chosen" in own}
+    chosen_arms = {int(run_tags["ablation.seed"]): run_tags["ablation.chosen"] for run_tags in tags if "ablation.chosen" in run_tags}
     text = ablate("report", "--metric", "nll").out
-    assert f"tau/best: seed 0 {picked[0]}, seed 1 {picked[1]}, on 70 validation images\n" in text
+    assert f"tau/best: seed 0 {chosen_arms[0]}, seed 1 {chosen_arms[1]}, on 70 validation images\n" in text
     rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
-    assert picked[0] == picked[1] == "tau/0.1"
+    assert chosen_arms[0] == chosen_arms[1] == "tau/0.1"
     assert {**rows["tau/best"], "arm": "tau/0.1"} == rows["tau/0.1"]
     assert cells(text, "## Comparison")[3]["what changed"] == "posthoc logit_adjustment (tau: the best of 0.1, 30.0 by val/nll)"
     table = pd.read_csv(io.StringIO(ablate("report", "--format", "csv").out), keep_default_na=False)
@@ -33,8 +34,8 @@ def test_the_frame_of_runs_has_the_tag():
     tags = {"ablation.arm": "tau/best", "ablation.key": "k"}
     about = {"run_id": "r", "status": "FINISHED", "start": 0, "end": 1, "metrics": {}, "digest": "d"}
     runs = [about | {"tags": tags | {"ablation.seed": "0", "ablation.chosen": "tau/1.0"}}, about | {"tags": tags | {"ablation.seed": "1"}}]
-    assert chosen(plan, runs)[0]["chosen"].tolist() == ["tau/1.0", ""]
-    assert chosen(plan, [])[0]["chosen"].tolist() == []
+    assert select_runs(plan, runs)[0]["chosen"].tolist() == ["tau/1.0", ""]
+    assert select_runs(plan, [])[0]["chosen"].tolist() == []
 
 
 def test_equally_good_points_are_told(ablate):

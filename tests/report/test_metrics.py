@@ -5,8 +5,19 @@ import math
 import numpy as np
 import pytest
 
+from ablation.errors import StoreError
+from ablation.report.metrics import COMPARISON, PERCENT, QUALITY, MetricTable, metrics_of, short_name, with_unit
+from ablation.study.task import Metric, metric_rows
 from ablation.training import evaluation
-from ablation.report import metrics
+
+IMAGES = metrics_of({})
+OTHERS = MetricTable(
+    [
+        Metric("test/mae", "MAE", "lower", "", 1.0, is_headline=True),
+        Metric("test/rmse", "RMSE", "lower", "m", table=QUALITY),
+        Metric("test/r2", "R2", unit="", table=QUALITY),
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -21,8 +32,8 @@ from ablation.report import metrics
 )
 def test_numbers_are_told_in_the_metrics_unit(name, mean, sd, value, difference):
     """Fractions in percent to two decimals, nats as they are to three; differences always with a sign."""
-    assert metrics.value(name, mean, sd) == value
-    assert metrics.difference(name, mean, sd) == difference
+    assert IMAGES.value(name, mean, sd) == value
+    assert IMAGES.difference(name, mean, sd) == difference
 
 
 @pytest.mark.parametrize(
@@ -35,7 +46,7 @@ def test_numbers_are_told_in_the_metrics_unit(name, mean, sd, value, difference)
 )
 def test_columns_of_intervals_say_their_unit(name, columns):
     """The ends of a difference's interval are points, and nats where the metric is."""
-    assert metrics.interval_columns(name, "parent") == columns
+    assert IMAGES.interval_columns(name, "parent") == columns
 
 
 def test_the_report_knows_the_metrics_that_are_computed():
@@ -43,14 +54,62 @@ def test_the_report_knows_the_metrics_that_are_computed():
     labels, scores = [0, 1, 2], [[3.0, 0, 0], [0, 3.0, 0], [3.0, 0, 0]]
     groups = {"many": (0,), "medium": (1,), "few": (2,)}
     computed = evaluation.metrics(*map(np.array, (labels, scores)), ["a", "b", "c"], groups)
-    told = [*metrics.HEADLINE, *metrics.RELIABILITY]
-    assert set(told) == {name for name in computed if name.count("/") == 1}
-    assert len(told) == len(set(told))
-    assert set(metrics.TITLES) == {metrics.short_name(name) for name in told}
-    assert [metrics.short_name(name) for name in told if metrics.is_lower_better(metrics.short_name(name))] == ["nll", "ece"]
+    in_tables = [*IMAGES.columns(COMPARISON), *IMAGES.columns(QUALITY)]
+    assert in_tables == IMAGES.names == [short_name(name) for name in IMAGES.full_names]
+    assert set(IMAGES.full_names) == {name for name in computed if name.count("/") == 1}
+    assert len(in_tables) == len(set(in_tables))
+    assert [name for name in in_tables if IMAGES.is_lower_better(name)] == ["nll", "ece"]
+    assert (IMAGES.default, IMAGES.headlines) == ("accuracy", ["accuracy", "balanced_accuracy", "macro_f1"])
 
 
 def test_a_class_or_group_called_like_a_metric_is_a_fraction():
-    """Only the metric itself is in nats."""
-    assert metrics.unit("recall/nll") is metrics.FRACTION
-    assert not metrics.is_lower_better("recall/ece")
+    """Only the metric itself is in nats; a name that is in no table has the study's margin and its own name as the title."""
+    assert IMAGES.unit("recall/nll") is PERCENT
+    assert not IMAGES.is_lower_better("recall/ece")
+    assert metrics_of({"margin": 0.7}).margin("recall/nll") == 0.7
+    assert (IMAGES.title("recall/nll"), IMAGES.full_name("recall/nll")) == ("recall/nll", "test/recall/nll")
+    assert "nll" in IMAGES
+    assert "recall/nll" not in IMAGES
+
+
+def test_a_metric_goes_by_both_its_names():
+    """With the prefix and without."""
+    for name in ("nll", "test/nll"):
+        assert (IMAGES.title(name), IMAGES.unit(name).values, IMAGES.is_lower_better(name)) == ("NLL", "nats", True)
+        assert (IMAGES.full_name(name), IMAGES.margin(name)) == ("test/nll", None)
+
+
+@pytest.mark.parametrize(("plan", "margin"), [({}, 0.5), ({"margin": 0.7}, 0.7), ({"task": "images", "margin": 2}, 2.0)])
+def test_plans_without_metrics_have_those_of_their_kind_of_work(plan, margin):
+    """Their margin is the plan's, which was half a point before it could be set; nats have none."""
+    metrics = metrics_of(plan)
+    assert (metrics.names, metrics.margin("accuracy"), metrics.margin("nll")) == (IMAGES.names, margin, None)
+
+
+def test_recorded_metrics_count():
+    """Whatever the kind of work, and whatever a later version may add to them."""
+    rows = [row | {"new": 1} for row in metric_rows([Metric("test/mae", "MAE", "lower", "", 1.0)])]
+    metrics = metrics_of({"task": "unheard of", "metrics": rows})
+    assert (metrics.names, metrics.default, metrics.margin("mae")) == (["mae"], "mae", 1.0)
+    with pytest.raises(StoreError, match="kind 'unheard of' without its metrics"):
+        metrics_of({"task": "unheard of"})
+
+
+def test_any_other_unit_is_told_as_it_is():
+    """Numbers to three decimals with the word behind them; an empty word leaves nothing behind, neither a space nor brackets."""
+    assert (OTHERS.value("mae", 12.3456, 0.1), OTHERS.difference("mae", -0.5)) == ("12.346 ± 0.100", "-0.500")
+    assert OTHERS.difference_columns("mae", "parent") == ("mae_vs_parent", "mae_vs_parent_sd")
+    assert (OTHERS.margin_words("mae"), OTHERS.margin_words("rmse"), IMAGES.margin_words("ece")) == ("1", "", "0.5 points")
+    assert (OTHERS.gap_column("A"), IMAGES.gap_column("A")) == ("gap/A", "gap/A_points")
+    assert (with_unit("MAE", ""), with_unit("RMSE", "m")) == ("MAE", "RMSE, m")
+
+
+def test_units_of_several_metrics():
+    """The usual one and the exceptions, or each that has a word; which way is better is said of those where it is down."""
+    assert IMAGES.value_units(IMAGES.names) == "percent (NLL: nats)"
+    assert IMAGES.difference_units(IMAGES.names) == "points (NLL: nats)"
+    assert IMAGES.value_units(["accuracy", "recall/cat"]) == "percent"
+    assert (OTHERS.value_units(["mae", "r2"]), OTHERS.value_units(["mae", "rmse"])) == ("", "RMSE in m")
+    assert OTHERS.value_units(["mae", "recall/cat"]) == "percent (MAE: as it is)"
+    assert IMAGES.lower_words(IMAGES.names) == "For NLL and ECE lower is better."
+    assert IMAGES.lower_words(["accuracy"]) == ""

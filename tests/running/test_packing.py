@@ -9,10 +9,10 @@ import torch
 from ablation.commands import run as run_command
 from ablation.commands.options import Options
 from ablation.commands.session import Session
-from ablation.tasks.images import run as image_run
-from ablation.training.devices import num_cores
 from ablation.running.packing import CONTEXT, SPARE, Packing, has_mps
 from ablation.running.scheduler import execute
+from ablation.tasks.images import run as image_run
+from ablation.training.devices import num_cores
 from tests.running.test_scheduler import Record, node, plan, run
 from tests.tiny import write
 
@@ -175,7 +175,7 @@ def test_a_second_job_is_for_what_could_begin():
     gpus = SimulatedGpus(fills_at(99), epochs=30)
     first, second = node("first"), node("second", "first")
     for one in (first, second):
-        one.left, one.job.work.stage = 30, None
+        one.remaining_epochs = 30
     runs, told = [run("arm", "run-second", "second")], []
     execute(plan([first, second], runs), gpus, Record(), told.append, should_stop=lambda: False, packing=Packing(16))
     assert not [event for event in told if event["kind"] == "packing"]

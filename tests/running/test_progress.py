@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from ablation.running import progress
-from ablation.study.config import Choice
-from ablation.running.progress import MOST_RESULTS, LiveView, PlainView, ProgressState, Results, epoch_words, progress_display
 from ablation.running.clock import Clock
+from ablation.running.progress import MOST_RESULTS, LiveView, PlainView, ProgressState, Results, epoch_words, progress_display
+from ablation.study.config import Choice
 
 
 def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
@@ -28,7 +28,9 @@ def run(arm, seed=0, state="missing", choice=None):
 
 def plan(*nodes, runs=()):
     arms = [SimpleNamespace(name=arm, baseline="baseline" if arm != "baseline" else None) for arm in dict.fromkeys(one.arm for one in runs)]
-    return SimpleNamespace(nodes={one.job.key: one for one in nodes}, runs=list(runs), study=SimpleNamespace(arms=arms, task="images", margin=0.5))
+    return SimpleNamespace(
+        nodes={one.job.key: one for one in nodes}, runs=list(runs), study=SimpleNamespace(arms=arms, task="images", margin=0.5)
+    )
 
 
 def results(folder, *runs, recorded=()):
@@ -143,7 +145,7 @@ def test_a_choice_has_the_numbers_of_the_best(tmp_path):
             result(tmp_path, arm, 0, accuracy, **{name: validation})
             found.take(arm, 0)
         found.take("best", 0)
-        assert found.scores("best") == {0: 100 * expected}
+        assert found.scores("best") == {0: expected}
     assert results(tmp_path, run("a"), run("b"), choosing).rows() == []
 
 

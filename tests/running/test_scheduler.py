@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablation.running import scheduler
-from ablation.planning.states import RecordedState
 from ablation.planning.plan import Plan, make_plan
+from ablation.planning.states import RecordedState
+from ablation.running import scheduler
 from ablation.running.scheduler import ATTEMPTS, execute
 from tests.studies import planner, study
 

@@ -10,14 +10,12 @@ import pytest
 from markdown_it import MarkdownIt
 from pydantic import Field
 
-from ablation.study import catalogue
-from ablation.study import yamlfile
-from ablation.tasks.images.schema import SCHEMA
-from ablation.study.overrides import PartialArm, canonical, apply_overrides
-from ablation.techniques.technique import dump
 from ablation.errors import ConfigError
+from ablation.study import catalogue, yamlfile
+from ablation.study.overrides import PartialArm, apply_overrides, canonical
+from ablation.tasks.images.schema import SCHEMA
 from ablation.techniques import technique
-from ablation.techniques.technique import FAMILIES, Nested, Technique, family, make
+from ablation.techniques.technique import FAMILIES, Nested, Technique, dump, family, make
 
 PAGE = Path(__file__).parents[2] / "docs" / "techniques.md"
 KEYS = {
@@ -44,7 +42,7 @@ SHORTS = [(name, short, form) for name in FAMILIES for short, form in family(nam
 
 @pytest.fixture(scope="module")
 def page():
-    return catalogue.markdown()
+    return catalogue.markdown_page()
 
 
 def test_the_committed_page_is_the_written_one(page):
@@ -77,28 +75,28 @@ def in_the_file(text):
     """The technique that a line of the file sets, laid over a base as an arm is; as plain data."""
     ((key, value),) = yamlfile.parse(text, "techniques.md").items()
     base = PartialArm(canonical({"data": "digits", "model": "test_efficientnet"}, "base", SCHEMA))
-    here = apply_overrides(base, {key: value}, "variants.one", SCHEMA).settings
+    settings = apply_overrides(base, {key: value}, "variants.one", SCHEMA).settings
     for part in key.split("."):
-        here = here[part]
-    return key, here[0] if key == "augment" else here, value[0] if key == "augment" else value
+        settings = settings[part]
+    return key, settings[0] if key == "augment" else settings, value[0] if key == "augment" else value
 
 
 def test_every_line_sets_the_defaults(page):
     """Every line of the page loads as a setting of an arm, names all fields, and means the name with what has no default."""
     techniques = {KEYS[name]: name for name in FAMILIES}
-    found = []
+    documented = []
     for text in yaml_lines(page):
-        key, resolved, said = in_the_file(text)
-        said = {"name": said} if isinstance(said, str) else said
-        kind = family(techniques[key])
-        model = kind.techniques.get(said["name"], kind.any_name)
+        key, resolved, written = in_the_file(text)
+        written = {"name": written} if isinstance(written, str) else written
+        technique_family = family(techniques[key])
+        model = technique_family.techniques.get(written["name"], technique_family.any_name)
         required = {field.alias or name for name, field in model.model_fields.items() if field.is_required()}
-        shortest = make(techniques[key], {"name": said["name"], **{name: said[name] for name in required}})
-        assert said.keys() == {field.alias or name for name, field in model.model_fields.items()}, text
+        shortest = make(techniques[key], {"name": written["name"], **{name: written[name] for name in required}})
+        assert written.keys() == {field.alias or name for name, field in model.model_fields.items()}, text
         assert resolved == dump(shortest), text
         assert "..." not in text
-        found.append((techniques[key], model))
-    assert found == TECHNIQUES
+        documented.append((techniques[key], model))
+    assert documented == TECHNIQUES
 
 
 @pytest.mark.parametrize(("name", "short", "form"), SHORTS)
@@ -123,7 +121,7 @@ def test_the_page_renders_as_it_is_meant(page):
     rendered = MarkdownIt("commonmark").enable("table").render(page)
     assert rendered.count("<h3>") == len(TECHNIQUES) + len({name for name, _, _ in SHORTS})
     assert rendered.count("<h2>") == len(FAMILIES)
-    assert rendered.count("<table>") == sum(len(one.model_fields) > 1 for _, one in TECHNIQUES) + len({name for name, _, _ in SHORTS})
+    assert rendered.count("<table>") == sum(len(kind.model_fields) > 1 for _, kind in TECHNIQUES) + len({name for name, _, _ in SHORTS})
     assert not re.search(r"<(em|strong|blockquote|ol|hr)\b", rendered)
     for leftover in ("``", ":param", ":return", ":class:", ".. ", "::", ">>>"):
         assert leftover not in re.sub(r"```(yaml)?", "", page)
@@ -134,7 +132,7 @@ def test_formulas_survive_markdown(documented):
     """A docstring's paragraph, rendered, reads as it was written."""
     for paragraph in documented.__doc__.split("\n\n"):
         text = " ".join(paragraph.split())
-        rendered = MarkdownIt("commonmark").renderInline(catalogue.prose(text))
+        rendered = MarkdownIt("commonmark").renderInline(catalogue.escape_markdown(text))
         assert html.unescape(re.sub(r"</?code>", "`", rendered)) == text
 
 
@@ -152,11 +150,11 @@ def test_formulas_survive_markdown(documented):
 )
 def test_only_what_markdown_takes_is_escaped(text, expected):
     """Operators between spaces stay as they are, code too; the rest reads the same once rendered."""
-    assert catalogue.prose(text) == expected
+    assert catalogue.escape_markdown(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("schema", "words"),
+    ("schema", "expected"),
     [
         ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "0 ≤ number < 1"),
         ({"type": "number", "exclusiveMinimum": 0, "maximum": 180}, "0 < number ≤ 180"),
@@ -173,16 +171,16 @@ def test_only_what_markdown_takes_is_escaped(text, expected):
         ({}, "any value"),
     ],
 )
-def test_allowed_values_in_words(schema, words):
+def test_allowed_values_in_words(schema, expected):
     """A JSON schema's bounds, choices and lists are told in words."""
-    assert catalogue.allowed(schema) == words
+    assert catalogue.allowed_values(schema) == expected
 
 
 def test_every_allowed_value_is_told():
     """No setting of a built-in technique may be just anything."""
     for name in FAMILIES:
         for entry in catalogue.entries(name):
-            assert all(one.allowed not in ("", "any value", "mapping") for one in entry.settings), entry
+            assert all(setting.allowed not in ("", "any value", "mapping") for setting in entry.settings), entry
 
 
 @pytest.mark.parametrize(
@@ -206,7 +204,7 @@ def test_every_allowed_value_is_told():
 )
 def test_values_are_written_as_the_file_reads_them(value, text):
     """A value is written as the file would have it, and read back as the same."""
-    assert catalogue.written(value) == text
+    assert catalogue.as_yaml(value) == text
     assert yamlfile.parse(f"value: {text}", "x") == {"value": list(value) if isinstance(value, tuple) else value}
 
 
@@ -215,20 +213,20 @@ def test_overview_names_everything():
     text = catalogue.overview()
     words = set(re.findall(r"[\w.]+", text))
     assert set(KEYS.values()) <= words
-    assert {name for one in FAMILIES for name in family(one).names} <= words
+    assert {name for family_name in FAMILIES for name in family(family_name).names} <= words
     assert max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("asked", ["losses", "loss"])
-def test_a_family_is_told_by_either_of_its_names(asked):
+@pytest.mark.parametrize("name", ["losses", "loss"])
+def test_a_family_is_told_by_either_of_its_names(name):
     """A family's entry has a paragraph for each of its techniques and short forms."""
-    text = catalogue.terminal(asked)
+    text = catalogue.terminal_text(name)
     assert [name for name in family("losses").names if f"\nloss: {name}\n" not in text] == []
 
 
 def test_a_technique_is_told_wherever_its_name_is():
     """hflip is an augmentation and a test-time augmentation; both are told, with their settings and lines."""
-    text = catalogue.terminal("hflip")
+    text = catalogue.terminal_text("hflip")
     assert "augment: [{name: hflip, probability: 0.5}]" in text
     assert "tta: {name: hflip, average: logits}" in text
     assert re.search(r"^ +probability +0\.5 +0 ≤ number ≤ 1$", text, re.MULTILINE)
@@ -236,7 +234,7 @@ def test_a_technique_is_told_wherever_its_name_is():
 
 def test_a_name_that_no_list_has():
     """A model of timm's is told as the models' entry, with its own name in the line."""
-    assert "    model: {name: resnet18, pretrained: false" in catalogue.terminal("resnet18")
+    assert "    model: {name: resnet18, pretrained: false" in catalogue.terminal_text("resnet18")
 
 
 class Mine(Technique):
@@ -255,15 +253,15 @@ def test_a_technique_of_another_package(monkeypatch, page):
     plugins = {"mine": (EntryPoint("mine", f"{__name__}:Mine", "ablation.losses"),)}
     monkeypatch.setattr(technique, "plugins", lambda name: plugins if name == "losses" else {})
     monkeypatch.setattr(technique, "_lacking", lambda kind, found: [])
-    text = catalogue.terminal("mine")
+    text = catalogue.terminal_text("mine")
     assert "    Zero, whatever the loss." in text
     assert '    loss: {name: mine, power: "...", weights: none}' in text
     assert re.search(r"^ +setting +default +allowed +meaning\n +power +required +number ≥ 0 +of zero\n", text, re.MULTILINE)
     assert re.search(r"^loss .*mine$", catalogue.overview().replace("\n    ", ""), re.MULTILINE)
-    assert catalogue.markdown() == page
+    assert catalogue.markdown_page() == page
 
 
 def test_an_unknown_name_is_an_error():
     """A name that nobody knows is an error with the nearest one."""
     with pytest.raises(ConfigError, match=r"unknown technique 'focla'.*Did you mean 'focal'\?"):
-        catalogue.terminal("focla")
+        catalogue.terminal_text("focla")

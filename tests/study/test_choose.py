@@ -15,8 +15,8 @@ TAU = {"posthoc": "logit_adjustment", "over": {"posthoc.tau": [0.1, 1.0, 30.0]},
 
 
 def runs():
-    found = [run for run in Store.open().runs_of("tiny") if run["tags"]["ablation.kind"] == "run"]
-    return {(run["tags"]["ablation.arm"], int(run["tags"]["ablation.seed"])): run for run in found}
+    study_runs = [run for run in Store.open().runs_of("tiny") if run["tags"]["ablation.kind"] == "run"]
+    return {(run["tags"]["ablation.arm"], int(run["tags"]["ablation.seed"])): run for run in study_runs}
 
 
 def test_the_best_point_of_each_seed_is_recorded_under_the_arms_name(ablate):
@@ -118,7 +118,7 @@ def test_a_test_metric_cannot_be_chosen_by(tmp_path):
 
 def test_no_arm_can_stand_on_a_choice(tmp_path):
     """A choice is another arm for every seed, so none can be `of` it."""
-    with pytest.raises(ConfigError, match=r"variants\.more\.of: found 'tau/best', which is another arm for every seed"):
+    with pytest.raises(ConfigError, match=r"variants\.more\.of: found 'tau/best', which is a different arm for each seed"):
         load_study(write(tmp_path, sweeps={"tau": TAU}, variants={"more": {"of": "tau/best", "tta": "hflip"}}))
 
 

@@ -11,12 +11,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablation.study.overrides import PartialArm, canonical, apply_overrides
-from ablation.training.settings import Settings, length
-from ablation.study.config import extend, load
 from ablation.errors import AblateError, ConfigError
+from ablation.study.config import extend, load
+from ablation.study.overrides import PartialArm, apply_overrides, canonical
 from ablation.study.resolving import load_study
 from ablation.tasks.images.schema import SCHEMA
+from ablation.training.settings import Settings, length
 from tests.studies import BASE, arms, study, write
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,9 @@ def test_a_name_replaces_the_whole_technique():
 def test_a_dotted_path_changes_one_field():
     """A dotted path changes one field of what is resolved so far, at any depth and within lists."""
     below = draft(loss="class_balanced_focal", augment=["hflip", {"name": "affine", "scale": [0.5, 1.5]}])
-    found = apply_overrides(below, {"loss.gamma": 1.0, "loss.weights.beta": 0.9, "augment.1.scale.0": 0.7, "augment.0.probability": 0.1}, "x", SCHEMA).settings
+    found = apply_overrides(
+        below, {"loss.gamma": 1.0, "loss.weights.beta": 0.9, "augment.1.scale.0": 0.7, "augment.0.probability": 0.1}, "x", SCHEMA
+    ).settings
     assert found["loss"] == {"name": "focal", "gamma": 1.0, "form": "softmax", "weights": {"name": "effective_number", "beta": 0.9}}
     assert found["augment"][1]["scale"] == (0.7, 1.5)
     assert found["augment"][0]["probability"] == 0.1
@@ -87,7 +89,11 @@ def test_a_dotted_path_changes_one_field():
 def test_the_order_of_keys_says_nothing(turn):
     """In one layer a technique comes before its fields, in whichever order the file has them."""
     layer = dict([("smoothing", {"epsilon": 0.2}), ("smoothing.spread", "others")][::turn])
-    assert apply_overrides(draft(), layer, "x", SCHEMA).settings["smoothing"] == {"name": "label_smoothing", "epsilon": 0.2, "spread": "others"}
+    assert apply_overrides(draft(), layer, "x", SCHEMA).settings["smoothing"] == {
+        "name": "label_smoothing",
+        "epsilon": 0.2,
+        "spread": "others",
+    }
     stages = dict([("stages.0.optimizer", {"name": "sgd"}), ("stages.0.optimizer.lr", 3.0)][::turn])
     below = PartialArm(draft().settings, ({"epochs": 1},))
     assert apply_overrides(below, stages, "x", SCHEMA).stages == ({"epochs": 1, "optimizer": {"name": "sgd"}, "optimizer.lr": 3.0},)
@@ -334,7 +340,7 @@ def test_extending_in_a_circle(tmp_path, names):
 def test_extending_what_is_no_file(tmp_path, other):
     """A path that leads to no file is told in one sentence."""
     (tmp_path / "circle.yaml").symlink_to(tmp_path / "circle.yaml")
-    with pytest.raises(ConfigError, match=r"expected a study's YAML file|cannot be read|is no path of a file"):
+    with pytest.raises(ConfigError, match=r"expected a study's YAML file|cannot be read|is not a file path"):
         load(write(tmp_path, extends=other), SCHEMA)
 
 

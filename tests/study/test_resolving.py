@@ -36,26 +36,26 @@ def test_precedence(tmp_path):
         },
     }
 
-    def found(profile=None, sets=()):
+    def batch_sizes(profile=None, sets=()):
         by_name = arms(tmp_path, profile, sets, **sections)
         last = {name: by_name[name].stages[-1].settings for name in ("baseline", "rung", "arm", "stage")}
-        assert all(one.optimizer.lr == one.batch_size for one in last.values())
-        return [one.batch_size for one in last.values()]
+        assert all(settings.optimizer.lr == settings.batch_size for settings in last.values())
+        return [settings.batch_size for settings in last.values()]
 
-    assert found() == [1, 3, 4, 5]
-    assert found("p") == [2, 3, 4, 5]
-    assert found("p", [("batch_size", 6), ("optimizer.lr", 6.0)]) == [6, 6, 6, 6]
+    assert batch_sizes() == [1, 3, 4, 5]
+    assert batch_sizes("p") == [2, 3, 4, 5]
+    assert batch_sizes("p", [("batch_size", 6), ("optimizer.lr", 6.0)]) == [6, 6, 6, 6]
 
 
 def test_a_profile_is_a_study_of_its_own(tmp_path):
     """A profile has its own name, seeds, groups and base, and the same arms."""
     profiles = {"p": {"seeds": [7], "groups": {"many": ">50"}, "base": {"epochs": 2}}, "plain": {}}
     plain = study(tmp_path, ladder=LADDER, profiles=profiles)
-    other = study(tmp_path, "p", ladder=LADDER, profiles=profiles)
+    shortened = study(tmp_path, "p", ladder=LADDER, profiles=profiles)
     assert (plain.name, plain.seeds, plain.groups) == ("s", (0, 1), "thirds")
-    assert (other.name, other.seeds, other.groups) == ("s.p", (7,), {"many": ">50"})
-    assert [arm.name for arm in plain.arms] == [arm.name for arm in other.arms]
-    assert {arm.settings.epochs for arm in other.arms} == {2}
+    assert (shortened.name, shortened.seeds, shortened.groups) == ("s.p", (7,), {"many": ">50"})
+    assert [arm.name for arm in plain.arms] == [arm.name for arm in shortened.arms]
+    assert {arm.settings.epochs for arm in shortened.arms} == {2}
     assert study(tmp_path, "plain", ladder=LADDER, profiles=profiles).seeds == (0, 1)
     with pytest.raises(ConfigError, match=r"profiles: unknown profile 'q'; expected one of p, plain"):
         study(tmp_path, "q", profiles=profiles)
@@ -63,8 +63,8 @@ def test_a_profile_is_a_study_of_its_own(tmp_path):
 
 def test_a_profile_may_bring_data_and_model(tmp_path):
     """Data and model may come from the profile alone."""
-    found = arms(tmp_path, "p", base={"epochs": 3}, profiles={"p": {"base": {"data": "digits", "model": "test_efficientnet"}}})
-    assert (found["baseline"].settings.data.name, found["baseline"].settings.epochs) == ("digits", 3)
+    by_name = arms(tmp_path, "p", base={"epochs": 3}, profiles={"p": {"base": {"data": "digits", "model": "test_efficientnet"}}})
+    assert (by_name["baseline"].settings.data.name, by_name["baseline"].settings.epochs) == ("digits", 3)
 
 
 # --- stages -------------------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_a_profile_may_bring_data_and_model(tmp_path):
 )
 def test_lengths_of_stages(tmp_path, epochs, written, expected):
     """Fractions are rounded at their running sum, so that they add up to the whole, and a stage has an epoch at least."""
-    stages = [{"epochs": one} for one in written]
+    stages = [{"epochs": length} for length in written]
     arm = arms(tmp_path, base={**BASE, "epochs": epochs}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
     assert lengths(arm) == expected
     assert [stage.first_epoch for stage in arm.stages] == [sum(expected[:i]) for i in range(len(expected))]
@@ -115,33 +115,36 @@ SPANS = [
 def test_schedules_span_to_their_next_restart(tmp_path, stages, expected):
     """A schedule counts on until it restarts, and spans to there or over the epochs that it names."""
     written = [{"epochs": f"1/{len(stages)}", **stage} for stage in stages]
-    found = arms(tmp_path, variants={"v": {"stages": written, "loss": "focal"}})["v"].stages
-    assert [(stage.schedule_epoch, stage.schedule_span) for stage in found] == expected
+    resolved_stages = arms(tmp_path, variants={"v": {"stages": written, "loss": "focal"}})["v"].stages
+    assert [(stage.schedule_epoch, stage.schedule_span) for stage in resolved_stages] == expected
 
 
 def test_what_restarts(tmp_path):
     """All three begin anew at the start and where `train` changes; else what the stage names does."""
     stages = [{"epochs": 1}, {"epochs": 1, "restart": ["average"]}, {"epochs": 1, "train": "head"}, {"epochs": 1, "train": "head"}]
-    found = arms(tmp_path, variants={"v": {"stages": stages}})["v"].stages
+    resolved_stages = arms(tmp_path, variants={"v": {"stages": stages}})["v"].stages
     everything = ("optimizer", "schedule", "average")
-    assert [stage.restart for stage in found] == [everything, ("average",), everything, ()]
-    assert [stage.backbone for stage in found] == ["train", "train", "eval", "eval"]
+    assert [stage.restart for stage in resolved_stages] == [everything, ("average",), everything, ()]
+    assert [stage.backbone for stage in resolved_stages] == ["train", "train", "eval", "eval"]
 
 
 def test_a_stage_changes_settings_for_itself_alone(tmp_path):
     """A stage's settings, whole or dotted, hold in that stage."""
     stages = [{"epochs": 3, "loss": "focal"}, {"epochs": 3, "optimizer.lr": 0.5}]
-    found = arms(tmp_path, variants={"v": {"stages": stages}, "w": {"of": "v", "stages.1.loss": "balanced_softmax"}})
-    assert [(one.settings.loss.name, one.settings.optimizer.lr) for one in found["v"].stages] == [("focal", 1e-3), ("cross_entropy", 0.5)]
-    assert [one.settings.loss.name for one in found["w"].stages] == ["focal", "balanced_softmax"]
+    by_name = arms(tmp_path, variants={"v": {"stages": stages}, "w": {"of": "v", "stages.1.loss": "balanced_softmax"}})
+    assert [(stage.settings.loss.name, stage.settings.optimizer.lr) for stage in by_name["v"].stages] == [
+        ("focal", 1e-3),
+        ("cross_entropy", 0.5),
+    ]
+    assert [stage.settings.loss.name for stage in by_name["w"].stages] == ["focal", "balanced_softmax"]
 
 
 def test_stages_of_the_base_belong_to_every_arm(tmp_path):
     """An arm that changes a stage of the base's changes no other arm's."""
     base = {**BASE, "stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]}
-    found = arms(tmp_path, base=base, variants={"v": {"stages.1.loss": "focal"}, "w": {"stages.1.mix": "mixup"}})
-    assert [one.settings.loss.name for one in found["v"].stages] == ["cross_entropy", "focal"]
-    assert [one.settings.loss.name for one in found["w"].stages] == ["cross_entropy", "cross_entropy"]
+    by_name = arms(tmp_path, base=base, variants={"v": {"stages.1.loss": "focal"}, "w": {"stages.1.mix": "mixup"}})
+    assert [stage.settings.loss.name for stage in by_name["v"].stages] == ["cross_entropy", "focal"]
+    assert [stage.settings.loss.name for stage in by_name["w"].stages] == ["cross_entropy", "cross_entropy"]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,8 @@ def test_another_optimizer_may_begin_anew(tmp_path):
     """Where the optimizer restarts, by name or because `train` changes, it may be another one."""
     for more in ({"restart": ["optimizer"]}, {"train": "head"}):
         stages = [{"epochs": 1}, {"epochs": 1, "optimizer": "sgd", **more}]
-        found = arms(tmp_path, variants={"v": {"stages": stages}})["v"]
-        assert [stage.settings.optimizer.name for stage in found.stages] == ["adamw", "sgd"]
+        arm = arms(tmp_path, variants={"v": {"stages": stages}})["v"]
+        assert [stage.settings.optimizer.name for stage in arm.stages] == ["adamw", "sgd"]
 
 
 # --- arms -------------------------------------------------------------------------------------------------------------------
@@ -194,32 +197,36 @@ def test_without_a_ladder_the_base_is_an_arm(tmp_path):
 
 def test_each_rung_keeps_those_above(tmp_path):
     """A rung has the settings of all rungs above, its parent is the rung above, and its change is its own."""
-    found = arms(tmp_path, ladder=LADDER)
-    assert [(arm.name, arm.parent, arm.baseline) for arm in found.values()] == [
+    by_name = arms(tmp_path, ladder=LADDER)
+    assert [(arm.name, arm.parent, arm.baseline) for arm in by_name.values()] == [
         ("baseline", None, None),
         ("cb", "baseline", "baseline"),
         ("mixup", "cb", "baseline"),
         ("ls", "mixup", "baseline"),
     ]
-    last = found["ls"].settings
+    last = by_name["ls"].settings
     assert (last.sampler.name, last.mix.alpha, last.smoothing.epsilon) == ("class_balanced", 0.4, 0.2)
-    assert found["cb"].change == {"sampler.name": ("shuffle", "class_balanced")}
-    assert found["mixup"].change == {"mix.name": ("none", "mixup"), "mix.alpha": (None, 0.4)}
-    assert [arm.cumulative for arm in found.values()] == ["", "cb", "cb+mixup", "cb+mixup+ls"]
+    assert by_name["cb"].change == {"sampler.name": ("shuffle", "class_balanced")}
+    assert by_name["mixup"].change == {"mix.name": ("none", "mixup"), "mix.alpha": (None, 0.4)}
+    assert [arm.cumulative for arm in by_name.values()] == ["", "cb", "cb+mixup", "cb+mixup+ls"]
 
 
 def test_variants_differ_from_any_arm(tmp_path):
     """A variant is `of` another arm, by default the first rung, also of a variant or sweep point further down."""
-    found = arms(
+    by_name = arms(
         tmp_path,
         ladder=LADDER,
         variants={"a": {"of": "b", "loss": "focal"}, "b": {"of": "s/0.3", "batch_size": 7}, "c": {"tta": "hflip"}},
         sweeps={"s": {"of": "ls", "over": {"smoothing.epsilon": [0.3]}}},
     )
-    assert [(found[name].parent, found[name].kind) for name in "abc"] == [("b", "variant"), ("s/0.3", "variant"), ("baseline", "variant")]
-    settings = found["a"].settings
+    assert [(by_name[name].parent, by_name[name].kind) for name in "abc"] == [
+        ("b", "variant"),
+        ("s/0.3", "variant"),
+        ("baseline", "variant"),
+    ]
+    settings = by_name["a"].settings
     assert (settings.loss.name, settings.batch_size, settings.smoothing.epsilon, settings.mix.alpha) == ("focal", 7, 0.3, 0.4)
-    assert set(found["a"].change) == {"loss.name", "loss.gamma", "loss.form"}
+    assert set(by_name["a"].change) == {"loss.name", "loss.gamma", "loss.form"}
 
 
 def test_long_chains(tmp_path):
@@ -237,41 +244,41 @@ def test_sweeps_are_crossed(tmp_path):
         "drop_last": [True, False],
         "batch_size": [64],
     }
-    found = arms(tmp_path, sweeps={"s": {"tta": "hflip", "over": over}})
+    by_name = arms(tmp_path, sweeps={"s": {"tta": "hflip", "over": over}})
     names = [f"s/{loss}/{smoothing}/{drop}/64" for loss in "fb" for smoothing in ("label_smoothing", "none") for drop in ("true", "false")]
-    assert list(found) == ["baseline", *names]
-    one = found["s/b/label_smoothing/false/64"]
-    settings = one.settings
+    assert list(by_name) == ["baseline", *names]
+    point = by_name["s/b/label_smoothing/false/64"]
+    settings = point.settings
     assert (settings.loss.name, settings.optimizer.lr, settings.smoothing.name) == ("balanced_softmax", 0.5, "label_smoothing")
     assert (settings.drop_last, settings.batch_size, settings.tta.name) == (False, 64, "hflip")
-    assert (one.parent, one.kind, one.label, found["s/f/none/true/64"].label) == ("baseline", "sweep", "", "Focal")
+    assert (point.parent, point.kind, point.label, by_name["s/f/none/true/64"].label) == ("baseline", "sweep", "", "Focal")
 
 
 def test_a_point_may_equal_its_parent(tmp_path):
     """A sweep point that changes nothing is no error: it is shown as the same training."""
-    found = arms(tmp_path, ladder=LADDER, sweeps={"e": {"of": "ls", "over": {"smoothing.epsilon": [0.1, 0.2]}}})
-    assert (found["e/0.2"].same_as, found["e/0.1"].same_as) == ("ls", None)
+    by_name = arms(tmp_path, ladder=LADDER, sweeps={"e": {"of": "ls", "over": {"smoothing.epsilon": [0.1, 0.2]}}})
+    assert (by_name["e/0.2"].same_as, by_name["e/0.1"].same_as) == ("ls", None)
 
 
 def test_drop_one(tmp_path):
     """drop_one makes the rung without each rung from the second to itself."""
-    found = arms(tmp_path, ladder=LADDER, drop_one=["ls"])
-    made = {name: arm for name, arm in found.items() if arm.kind == "drop_one"}
-    assert list(made) == ["ls/without-cb", "ls/without-mixup", "ls/without-ls"]
-    assert {arm.parent for arm in made.values()} == {"ls"}
-    without = made["ls/without-mixup"]
+    by_name = arms(tmp_path, ladder=LADDER, drop_one=["ls"])
+    without_one = {name: arm for name, arm in by_name.items() if arm.kind == "drop_one"}
+    assert list(without_one) == ["ls/without-cb", "ls/without-mixup", "ls/without-ls"]
+    assert {arm.parent for arm in without_one.values()} == {"ls"}
+    without = without_one["ls/without-mixup"]
     assert (without.settings.sampler.name, without.settings.mix.name, without.settings.smoothing.epsilon) == ("class_balanced", "none", 0.2)
     assert without.change == {"mix.name": ("mixup", "none"), "mix.alpha": (0.4, None)}
-    assert made["ls/without-ls"].same_as == "mixup"
+    assert without_one["ls/without-ls"].same_as == "mixup"
 
 
 def test_add_one(tmp_path):
     """add_one makes the rung with each rung below it added alone."""
-    found = arms(tmp_path, ladder=LADDER, add_one=["baseline"])
-    made = {name: arm for name, arm in found.items() if arm.kind == "add_one"}
-    assert list(made) == ["baseline/with-cb", "baseline/with-mixup", "baseline/with-ls"]
-    assert made["baseline/with-ls"].settings.sampler.name == "shuffle"
-    assert [set(arm.change) for arm in made.values()] == [
+    by_name = arms(tmp_path, ladder=LADDER, add_one=["baseline"])
+    with_one = {name: arm for name, arm in by_name.items() if arm.kind == "add_one"}
+    assert list(with_one) == ["baseline/with-cb", "baseline/with-mixup", "baseline/with-ls"]
+    assert with_one["baseline/with-ls"].settings.sampler.name == "shuffle"
+    assert [set(arm.change) for arm in with_one.values()] == [
         {"sampler.name"},
         {"mix.name", "mix.alpha"},
         {"smoothing.name", "smoothing.epsilon", "smoothing.spread"},
@@ -280,11 +287,11 @@ def test_add_one(tmp_path):
 
 def test_grid(tmp_path):
     """A grid makes all subsets of its rungs over an arm of the ladder, in the ladder's order whatever its own."""
-    found = arms(tmp_path, ladder=LADDER, grid={"of": "baseline", "rungs": ["ls", "mixup", "cb"]})
-    made = {name: arm for name, arm in found.items() if arm.kind == "grid"}
-    assert list(made) == [f"grid/{name}" for name in ("cb", "mixup", "ls", "cb+mixup", "cb+ls", "mixup+ls", "cb+mixup+ls")]
-    assert [arm.same_as for arm in made.values()] == ["cb", None, None, "mixup", None, None, "ls"]
-    assert made["grid/mixup+ls"].settings.sampler.name == "shuffle"
+    by_name = arms(tmp_path, ladder=LADDER, grid={"of": "baseline", "rungs": ["ls", "mixup", "cb"]})
+    subsets = {name: arm for name, arm in by_name.items() if arm.kind == "grid"}
+    assert list(subsets) == [f"grid/{name}" for name in ("cb", "mixup", "ls", "cb+mixup", "cb+ls", "mixup+ls", "cb+mixup+ls")]
+    assert [arm.same_as for arm in subsets.values()] == ["cb", None, None, "mixup", None, None, "ls"]
+    assert subsets["grid/mixup+ls"].settings.sampler.name == "shuffle"
     over = arms(tmp_path, ladder=LADDER, grid={"of": "cb", "rungs": ["ls"]})["grid/ls"]
     assert (over.parent, over.settings.sampler.name, over.settings.mix.name) == ("cb", "class_balanced", "none")
 
@@ -307,7 +314,7 @@ FACTORS = {
 
 def test_factors(tmp_path):
     """Points of sweeps have their axes and labels, arms made of rungs the rungs with or without; a condition repeats them."""
-    found = arms(
+    by_name = arms(
         tmp_path,
         base={**BASE, "data": {"name": "digits", "validation": 0.1}},
         ladder=LADDER,
@@ -322,58 +329,58 @@ def test_factors(tmp_path):
         conditions={"c": {"average": {"name": "ema", "decay": 0.9}}},
     )
     expected = {**FACTORS, **{f"c/{name}": factors for name, factors in FACTORS.items()}}
-    assert {name: dict(arm.factors) for name, arm in found.items()} == expected
-    assert list(found["grid/cb"].factors) == ["cb", "ls"], "in the ladder's order"
+    assert {name: dict(arm.factors) for name, arm in by_name.items()} == expected
+    assert list(by_name["grid/cb"].factors) == ["cb", "ls"], "in the ladder's order"
 
 
 def test_conditions(tmp_path):
     """A condition makes all arms, or those named, over another base, with parents and baseline within the condition."""
-    found = arms(
+    by_name = arms(
         tmp_path,
         base={**BASE, "average": {"name": "ema", "decay": 0.9}},
         ladder=LADDER,
         variants={"v": {"of": "mixup", "loss": "focal"}},
         conditions={"none": {"average": "none"}, "some": {"average.warmup": True, "arms": ["cb", "ls", "v*"]}},
     )
-    assert [name for name in found if name.startswith("none/")] == [f"none/{name}" for name in (*LADDER, "v")]
-    assert [(name, arm.parent, arm.baseline) for name, arm in found.items() if arm.condition == "some"] == [
+    assert [name for name in by_name if name.startswith("none/")] == [f"none/{name}" for name in (*LADDER, "v")]
+    assert [(name, arm.parent, arm.baseline) for name, arm in by_name.items() if arm.condition == "some"] == [
         ("some/cb", "cb", None),
         ("some/ls", "some/cb", "some/cb"),
         ("some/v", "some/cb", "some/cb"),
     ]
-    assert (found["none/baseline"].parent, found["none/v"].parent) == ("baseline", "none/mixup")
-    assert {arm.kind for arm in found.values() if arm.condition} == {"condition"}
+    assert (by_name["none/baseline"].parent, by_name["none/v"].parent) == ("baseline", "none/mixup")
+    assert {arm.kind for arm in by_name.values() if arm.condition} == {"condition"}
     for name in (*LADDER, "v"):
-        ours, plain = found[f"none/{name}"].settings, found[name].settings
+        ours, plain = by_name[f"none/{name}"].settings, by_name[name].settings
         assert ours == plain.model_copy(update={"average": ours.average})
         assert ours.average.name == "none"
-    assert found["none/baseline"].change == {
+    assert by_name["none/baseline"].change == {
         "average.name": ("ema", "none"),
         "average.decay": (0.9, None),
         "average.warmup": (False, None),
     }
-    assert found["none/v"].change == found["v"].change
+    assert by_name["none/v"].change == by_name["v"].change
 
 
 def test_an_arm_has_the_last_word_over_a_condition(tmp_path):
     """An arm that sets what the condition sets keeps its own setting, which makes it the same training."""
-    found = arms(tmp_path, ladder={"baseline": {}, "focal": {"loss": "focal"}}, conditions={"c": {"loss": "balanced_softmax"}})
-    assert found["c/baseline"].settings.loss.name == "balanced_softmax"
-    assert found["c/focal"].same_as == "focal"
+    by_name = arms(tmp_path, ladder={"baseline": {}, "focal": {"loss": "focal"}}, conditions={"c": {"loss": "balanced_softmax"}})
+    assert by_name["c/baseline"].settings.loss.name == "balanced_softmax"
+    assert by_name["c/focal"].same_as == "focal"
 
 
-def test_words_are_no_settings(tmp_path):
+def test_annotations_are_no_settings(tmp_path):
     """Label, note and published figures are carried and change nothing."""
-    words = {"label": "Balanced", "note": "as in A", "published": {"A": 84.97, "B": 85}}
+    annotations = {"label": "Balanced", "note": "as in A", "published": {"A": 84.97, "B": 85}}
     plain = arms(tmp_path, ladder={"baseline": {}, "cb": {"sampler": "class_balanced"}})["cb"]
-    found = arms(tmp_path, ladder={"baseline": {}, "cb": {"sampler": "class_balanced", **words}})["cb"]
-    assert (found.label, found.note, found.published) == ("Balanced", "as in A", {"A": 84.97, "B": 85.0})
-    assert (found.stages, found.change) == (plain.stages, plain.change)
+    annotated = arms(tmp_path, ladder={"baseline": {}, "cb": {"sampler": "class_balanced", **annotations}})["cb"]
+    assert (annotated.label, annotated.note, annotated.published) == ("Balanced", "as in A", {"A": 84.97, "B": 85.0})
+    assert (annotated.stages, annotated.change) == (plain.stages, plain.change)
 
 
 def test_same_as(tmp_path):
     """Arms that resolve alike name the first of them, whatever led there."""
-    found = arms(
+    by_name = arms(
         tmp_path,
         ladder=LADDER,
         variants={
@@ -382,7 +389,7 @@ def test_same_as(tmp_path):
             "again": {"of": "split", "batch_size": 128},
         },
     )
-    assert [found[name].same_as for name in ("baseline", "cb", "reweight", "split", "again")] == [None, None, "cb", None, "cb"]
+    assert [by_name[name].same_as for name in ("baseline", "cb", "reweight", "split", "again")] == [None, None, "cb", None, "cb"]
 
 
 NOTHING = [
@@ -420,11 +427,11 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
         ({"ladder": {"a*": {}}}, "ladder.a*", r"without \* \? \[ \]"),
         ({"ladder": {"a\nb": {}}}, "ladder.a\nb", "expected printable letters"),
         ({"ladder": {"a" * 201: {}}}, f"ladder.{'a' * 201}", "a name of 201 letters"),
-        ({"ladder": {"a": {"of": "b"}}}, "ladder.a.of", "is nothing that a rung can have"),
-        ({"variants": {"a": {"arms": ["b"]}}}, "variants.a.arms", "is nothing that a variant can have"),
-        ({"sweeps": {"s": {"label": "S", "over": {"epochs": [1]}}}}, "sweeps.s.label", "is nothing that a sweep as a whole can have"),
-        ({"sweeps": {"s": {"over": {"x": {"a": {"of": "b"}}}}}}, "sweeps.s.over.x.a.of", "is nothing that a point of a sweep can have"),
-        ({"conditions": {"c": {"published": {"A": 1}}}}, "conditions.c.published", "is nothing that a condition can have"),
+        ({"ladder": {"a": {"of": "b"}}}, "ladder.a.of", "is not allowed in a rung"),
+        ({"variants": {"a": {"arms": ["b"]}}}, "variants.a.arms", "is not allowed in a variant"),
+        ({"sweeps": {"s": {"label": "S", "over": {"epochs": [1]}}}}, "sweeps.s.label", "is not allowed in a sweep as a whole"),
+        ({"sweeps": {"s": {"over": {"x": {"a": {"of": "b"}}}}}}, "sweeps.s.over.x.a.of", "is not allowed in a point of a sweep"),
+        ({"conditions": {"c": {"published": {"A": 1}}}}, "conditions.c.published", "is not allowed in a condition"),
         ({"ladder": {"a": {"label": 3}}}, "ladder.a.label", "found 3; expected text"),
         ({"ladder": {"a": {"published": 84}}}, "ladder.a.published", "found 84; expected figures in percent"),
         ({"ladder": {"a": {"published": {"A": "84"}}}}, "ladder.a.published", "expected figures in percent"),
@@ -527,7 +534,7 @@ def test_change(tmp_path, layer, expected):
 def test_change_between_arms_with_equally_many_stages(tmp_path):
     """Stages of the same number are compared, and another cut alone shows as lengths."""
     stages = [{"epochs": 4}, {"epochs": 2, **HEAD}]
-    found = arms(
+    by_name = arms(
         tmp_path,
         variants={
             "d": {"stages": stages},
@@ -537,10 +544,10 @@ def test_change_between_arms_with_equally_many_stages(tmp_path):
             "back": {"of": "d", "stages": [{"epochs": 6}]},
         },
     )
-    assert found["cut"].change == {"stages.0.epochs": (4, 3), "stages.1.epochs": (2, 3)}
-    assert list(found["focal"].change) == ["stages.1.loss.name", "stages.1.loss.gamma", "stages.1.loss.form"]
-    assert list(found["both"].change) == ["loss.name", "loss.prior"]
-    assert found["back"].change["stages.1.train"] == ("head", "all")
+    assert by_name["cut"].change == {"stages.0.epochs": (4, 3), "stages.1.epochs": (2, 3)}
+    assert list(by_name["focal"].change) == ["stages.1.loss.name", "stages.1.loss.gamma", "stages.1.loss.form"]
+    assert list(by_name["both"].change) == ["loss.name", "loss.prior"]
+    assert by_name["back"].change["stages.1.train"] == ("head", "all")
 
 
 @pytest.mark.parametrize(
@@ -585,26 +592,26 @@ STAGED = {"stages": [{"epochs": "1/2", "loss": "focal"}, {"epochs": "1/2", "trai
 )
 def test_set_comes_last(tmp_path, sets, expected):
     """--set is laid over every stage, in the order of the command."""
-    found = arms(tmp_path, variants={"v": STAGED}, sets=sets)
-    assert [[stage.settings.loss.name for stage in found[name].stages] for name in ("baseline", "v")] == expected
+    by_name = arms(tmp_path, variants={"v": STAGED}, sets=sets)
+    assert [[stage.settings.loss.name for stage in by_name[name].stages] for name in ("baseline", "v")] == expected
 
 
 def test_set_a_field(tmp_path):
     """A field is set in the arms and stages whose technique has it, and only there."""
-    found = arms(
+    by_name = arms(
         tmp_path, variants={"v": STAGED, "ls": {"smoothing": "label_smoothing"}}, sets=[("loss.gamma", 5.0), ("smoothing.epsilon", 0.3)]
     )
-    assert [stage.settings.loss.gamma for stage in found["v"].stages] == [5.0, 5.0]
-    assert (found["baseline"].settings.smoothing.name, found["ls"].settings.smoothing.epsilon) == ("none", 0.3)
-    found = arms(tmp_path, variants={"v": STAGED}, sets=[("stages.1.loss.gamma", 5.0), ("stages.0.epochs", 1)])
-    assert [(stage.epochs, stage.settings.loss.gamma) for stage in found["v"].stages] == [(1, 2.0), (3, 5.0)]
+    assert [stage.settings.loss.gamma for stage in by_name["v"].stages] == [5.0, 5.0]
+    assert (by_name["baseline"].settings.smoothing.name, by_name["ls"].settings.smoothing.epsilon) == ("none", 0.3)
+    by_name = arms(tmp_path, variants={"v": STAGED}, sets=[("stages.1.loss.gamma", 5.0), ("stages.0.epochs", 1)])
+    assert [(stage.epochs, stage.settings.loss.gamma) for stage in by_name["v"].stages] == [(1, 2.0), (3, 5.0)]
 
 
 def test_set_epochs(tmp_path):
     """--set epochs shortens every arm, fractions of it included, and may make arms alike."""
-    found = arms(tmp_path, variants={"v": STAGED, "short": {"epochs": 2}}, sets=[("epochs", 2)])
-    assert [lengths(found[name]) for name in ("baseline", "v", "short")] == [[2], [1, 1], [2]]
-    assert found["short"].same_as == "baseline"
+    by_name = arms(tmp_path, variants={"v": STAGED, "short": {"epochs": 2}}, sets=[("epochs", 2)])
+    assert [lengths(by_name[name]) for name in ("baseline", "v", "short")] == [[2], [1, 1], [2]]
+    assert by_name["short"].same_as == "baseline"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablation.training.settings import Settings, StageOptions
 from ablation.study.config import StudyFile
-from ablation.study.task import load_task
 from ablation.study.schema import study_schema
+from ablation.study.task import load_task
 from ablation.techniques.technique import FAMILIES, family
+from ablation.training.settings import Settings, StageOptions
 from tests.studies import BASE
 
 ROOT = Path(__file__).parents[2]
@@ -34,13 +34,13 @@ def is_of(kind, value):
 
 def fits_object(schema, value):
     """Whether a mapping has the keys and values that the schema wants."""
-    own, patterns, rest = schema.get("properties", {}), schema.get("patternProperties", {}), schema.get("additionalProperties", {})
+    properties, patterns, rest = schema.get("properties", {}), schema.get("patternProperties", {}), schema.get("additionalProperties", {})
     for name, part in value.items():
-        found = [own[name]] if name in own else []
-        found += [one for pattern, one in patterns.items() if re.search(pattern, name)]
-        if not found and rest is False:
+        schemas = [properties[name]] if name in properties else []
+        schemas += [property_schema for pattern, property_schema in patterns.items() if re.search(pattern, name)]
+        if not schemas and rest is False:
             return False
-        if not all(fits(one, part) for one in found or [rest]):
+        if not all(fits(property_schema, part) for property_schema in schemas or [rest]):
             return False
     return all(name in value for name in schema.get("required", ())) and len(value) >= schema.get("minProperties", 0)
 
@@ -51,7 +51,7 @@ def fits_list(schema, value):
     parts = [*zip(heads, value, strict=False), *((schema.get("items", {}), part) for part in value[len(heads) :])]
     is_long_enough = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
     is_unique = not schema.get("uniqueItems") or len(set(map(json.dumps, value))) == len(value)
-    return is_long_enough and is_unique and all(fits(one, part) for one, part in parts)
+    return is_long_enough and is_unique and all(fits(item_schema, part) for item_schema, part in parts)
 
 
 CHECKS = {

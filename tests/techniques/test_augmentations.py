@@ -190,15 +190,15 @@ def test_noise_is_normal_and_independent():
 def test_noise_is_the_hash_in_plain_python():
     """Every number is the inverse normal of a 32-bit hash of its position and seed, wrapping and signs included."""
 
-    def scrambled(x):
+    def hash_bits(x):
         x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
         x = (x ^ (x >> 15)) * 0x846CA68B % 2**32
         return x ^ (x >> 16)
 
     for seed in (0, 1, -1, 2**31 - 1, -(2**31)):
-        expected = [stats.norm.ppf(((scrambled(scrambled(p) ^ seed % 2**32) >> 9) + 0.5) / 2**23) for p in range(200)]
-        found = normal_noise(torch.tensor(seed, dtype=torch.int32), torch.arange(200, dtype=torch.int32))
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+        expected = [stats.norm.ppf(((hash_bits(hash_bits(p) ^ seed % 2**32) >> 9) + 0.5) / 2**23) for p in range(200)]
+        result = normal_noise(torch.tensor(seed, dtype=torch.int32), torch.arange(200, dtype=torch.int32))
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_erased_pixels_hold_the_noise_of_their_position():

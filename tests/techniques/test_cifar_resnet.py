@@ -12,7 +12,7 @@ from ablation.techniques import cifar_resnet
 from ablation.techniques.cifar_resnet import KaimingLinear
 
 
-def made(name="resnet20", **options):
+def build(name="resnet20", **options):
     torch.manual_seed(0)
     return timm.create_model(name, **options)
 
@@ -61,7 +61,7 @@ def disturbed(model):
 @pytest.mark.parametrize(("name", "num_blocks"), [("resnet20", 3), ("resnet32", 5), ("resnet44", 7), ("resnet56", 9)])
 def test_is_the_papers_net(name, num_blocks):
     """Every depth, in float64, gives the logits of the paper's net written anew from its tensors."""
-    model, x_BCHW = disturbed(made(name, num_classes=7)).eval(), images(dtype=torch.float64)
+    model, x_BCHW = disturbed(build(name, num_classes=7)).eval(), images(dtype=torch.float64)
     torch.testing.assert_close(model(x_BCHW), paper(model.state_dict(), x_BCHW, num_blocks))
 
 
@@ -69,14 +69,14 @@ def test_is_the_papers_net(name, num_blocks):
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 13), (40, 24)])
 def test_takes_any_size(height, width, training):
     """Other sizes, odd ones too, give the paper's logits in training and in evaluation."""
-    model, x_BCHW = disturbed(made()).train(training), images(3, height, width, torch.float64)
+    model, x_BCHW = disturbed(build()).train(training), images(3, height, width, torch.float64)
     tensors = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     torch.testing.assert_close(model(x_BCHW), paper(tensors, x_BCHW, 3, training))
 
 
 def test_gradients_are_the_papers():
     """Each tensor's gradient is that of the paper's net."""
-    model, x_BCHW = disturbed(made()), images(3, 8, 8, torch.float64)
+    model, x_BCHW = disturbed(build()), images(3, 8, 8, torch.float64)
     tensors = {key: tensor.clone().requires_grad_(tensor.is_floating_point()) for key, tensor in model.state_dict().items()}
     functional.cross_entropy(paper(tensors, x_BCHW, 3, training=True), torch.tensor([1, 2, 3])).backward()
     functional.cross_entropy(model(x_BCHW), torch.tensor([1, 2, 3])).backward()
@@ -89,7 +89,7 @@ def test_gradients_are_the_papers():
 )
 def test_has_the_published_number_of_parameters(name, num_classes, expected):
     """The shortcuts have no parameters, and the counts are those of the field's code."""
-    assert sum(parameter.numel() for parameter in made(name, num_classes=num_classes).parameters()) == expected
+    assert sum(parameter.numel() for parameter in build(name, num_classes=num_classes).parameters()) == expected
 
 
 @pytest.mark.parametrize("name", cifar_resnet.NAMES)
@@ -106,19 +106,19 @@ def test_timm_knows_the_name(name):
 def test_there_are_no_pretrained_weights():
     """Asking for pretrained weights fails and says that there are none."""
     with pytest.raises(RuntimeError, match="No pretrained weights exist for resnet32"):
-        made("resnet32", pretrained=True)
+        build("resnet32", pretrained=True)
 
 
 def test_drop_path_is_refused():
     """A rate that the net could not heed is an error."""
     with pytest.raises(TypeError, match="drop_path_rate"):
-        made(drop_path_rate=0.1)
+        build(drop_path_rate=0.1)
 
 
 def test_dropout_acts_in_training_only():
     """A drop rate makes two training passes differ, before the last layer, and leaves evaluation as it is."""
-    model, x_BCHW = made(drop_rate=0.5), images()
-    torch.testing.assert_close(model.eval()(x_BCHW), made().eval()(x_BCHW))
+    model, x_BCHW = build(drop_rate=0.5), images()
+    torch.testing.assert_close(model.eval()(x_BCHW), build().eval()(x_BCHW))
     features = model.train().forward_features(x_BCHW)
     kept = model.forward_head(features, pre_logits=True)
     assert 0.2 < (kept == 0).float().mean() < 0.8
@@ -127,7 +127,7 @@ def test_dropout_acts_in_training_only():
 
 def test_initial_weights_are_kaiming_normal():
     """Convolutions and the last layer's weights have the deviation sqrt(2 / fan_in), and the biases torch's range."""
-    model = made("resnet56", num_classes=1000)
+    model = build("resnet56", num_classes=1000)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 9000:
             fan_in = module.weight[0].numel()
@@ -138,20 +138,20 @@ def test_initial_weights_are_kaiming_normal():
 
 def test_the_last_layer_draws_its_own_weights_again():
     """A reset under one seed gives the same normal weights, which are not those of torch's linear layer."""
-    layer, plain = made().get_classifier(), nn.Linear(64, 10)
+    layer, plain = build().get_classifier(), nn.Linear(64, 10)
     assert isinstance(layer, KaimingLinear)
     drawn = []
-    for one in (layer, layer, plain):
+    for linear in (layer, layer, plain):
         torch.manual_seed(4)
-        one.reset_parameters()
-        drawn.append(one.weight.detach().clone())
+        linear.reset_parameters()
+        drawn.append(linear.weight.detach().clone())
     assert torch.equal(drawn[0], drawn[1])
     assert drawn[0].abs().max() > 0.125 >= drawn[2].abs().max()
 
 
 def test_the_last_layer_can_be_replaced():
     """Another number of classes leaves the rest, and the head's features are 64 per image."""
-    model, x_BCHW = made(), images()
+    model, x_BCHW = build(), images()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     model.reset_classifier(5)
     after = model.state_dict()
@@ -166,17 +166,17 @@ def test_the_last_layer_can_be_replaced():
 def test_without_classes_or_pooling():
     """As timm's own models, the net gives pooled features without classes, a map without pooling, and takes other poolings."""
     x_BCHW = images()
-    assert made(num_classes=0)(x_BCHW).shape == (2, 64)
-    assert made(num_classes=0, global_pool="")(x_BCHW).shape == (2, 64, 8, 8)
-    assert made(num_classes=3, global_pool="catavgmax")(x_BCHW).shape == (2, 3)
-    assert made(in_chans=1)(x_BCHW[:, :1]).shape == (2, 10)
+    assert build(num_classes=0)(x_BCHW).shape == (2, 64)
+    assert build(num_classes=0, global_pool="")(x_BCHW).shape == (2, 64, 8, 8)
+    assert build(num_classes=3, global_pool="catavgmax")(x_BCHW).shape == (2, 3)
+    assert build(in_chans=1)(x_BCHW[:, :1]).shape == (2, 10)
 
 
 def test_bfloat16_and_channels_last():
     """Under autocast and with channels last, the logits are near those of float32, and a step trains every parameter."""
-    model = made().to(memory_format=torch.channels_last)
+    model = build().to(memory_format=torch.channels_last)
     x_BCHW = images(8).to(memory_format=torch.channels_last)
-    torch.testing.assert_close(model(x_BCHW), made()(images(8)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model(x_BCHW), build()(images(8)), rtol=1e-3, atol=1e-4)
     exact_BC = model(x_BCHW)
     with torch.autocast("cpu", torch.bfloat16):
         logits_BC = model(x_BCHW)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from ablation.errors import ConfigError
-from ablation.techniques.classifiers import Cosine, LearnableWeightScaling, Linear, unit
+from ablation.techniques.classifiers import Cosine, LearnableWeightScaling, Linear, unit_vectors
 from ablation.techniques.technique import make
 
 NAMES = ["linear", "cosine", "lws"]
@@ -144,7 +144,7 @@ def test_a_row_of_zeros_has_no_direction():
 def test_unit_rows_have_length_one(length):
     """Short and long rows are scaled alike."""
     rows_BF = torch.tensor([[3.0, 4.0], [0.0, -5.0]]) * length
-    torch.testing.assert_close(unit(rows_BF), torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
+    torch.testing.assert_close(unit_vectors(rows_BF), torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
 
 
 @pytest.mark.parametrize("bias", [True, False])

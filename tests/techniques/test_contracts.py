@@ -16,14 +16,16 @@ REQUIRED = {  # what has no default
 MODELS = [{"name": "test_efficientnet", "image_size": 32}, {"name": "resnet20", "image_size": 32}]
 
 
-def specs(kind):
+def specs(family_name):
     """A YAML form of every member of a family."""
-    if kind == "models":
+    if family_name == "models":
         return MODELS
-    return [{"name": name, **REQUIRED[kind, name]} if (kind, name) in REQUIRED else name for name in family(kind).names]
+    return [
+        {"name": name, **REQUIRED[family_name, name]} if (family_name, name) in REQUIRED else name for name in family(family_name).names
+    ]
 
 
-MEMBERS = [(kind, spec) for kind in FAMILIES for spec in specs(kind)]
+MEMBERS = [(family_name, spec) for family_name in FAMILIES for spec in specs(family_name)]
 
 
 def identity(value):
@@ -31,18 +33,18 @@ def identity(value):
 
 
 @pytest.mark.parametrize(
-    ("kind", "spec", "contract"), [(*member, promise) for member in MEMBERS for promise in checks(member[0])], ids=identity
+    ("family_name", "spec", "contract"), [(*member, promise) for member in MEMBERS for promise in checks(member[0])], ids=identity
 )
-def test_keeps_its_contracts(kind, spec, contract):
+def test_keeps_its_contracts(family_name, spec, contract):
     """A member of a family keeps each of the family's promises."""
-    contract.test(kind, spec)
+    contract.test(family_name, spec)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_has_contracts(kind):
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_every_family_has_contracts(family_name):
     """Each family but `data`, whose members need files, has promises of its own beside the ones that all give."""
-    own_promises = [promise for promise in checks(kind) if len(promise.families) < len(CALLS)]
-    assert (kind == "data") == (not own_promises)
+    own_promises = [promise for promise in checks(family_name) if len(promise.families) < len(CALLS)]
+    assert (family_name == "data") == (not own_promises)
 
 
 def test_contracts_are_told_apart():
@@ -53,7 +55,7 @@ def test_contracts_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    ("kind", "spec", "path"),
+    ("family_name", "spec", "path"),
     [
         ("losses", {"name": "focal", "gamma": -1}, "at.gamma"),
         ("losses", {"name": "focal", "weights": "invers"}, "at.weights"),
@@ -86,9 +88,9 @@ def test_contracts_are_told_apart():
         ("tta", {"name": "rotate", "degrees": 0.0}, "at.degrees"),
     ],
 )
-def test_a_value_out_of_range_is_an_error_with_its_place(kind, spec, path):
+def test_a_value_out_of_range_is_an_error_with_its_place(family_name, spec, path):
     """A wrong value is told with its dotted path, what was found and what was expected."""
     with pytest.raises(ConfigError) as caught:
-        make(kind, spec, "at")
+        make(family_name, spec, "at")
     assert caught.value.path == path
     assert "expected" in str(caught.value)

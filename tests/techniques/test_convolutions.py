@@ -11,14 +11,14 @@ from ablation.techniques.convolutions import TrimmedConv2d, trim
 
 def both(layer, images_BCHW):
     """Outputs, and gradients of images and parameters, of torch's convolution and of the trimmed one."""
-    found = []
-    for kind in (nn.Conv2d, TrimmedConv2d):
-        layer.__class__ = kind
+    result = []
+    for layer_class in (nn.Conv2d, TrimmedConv2d):
+        layer.__class__ = layer_class
         images = images_BCHW.clone().requires_grad_()
         out = layer(images)
         towards = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-        found.append((out, *torch.autograd.grad((out * towards).sum(), [images, *layer.parameters()])))
-    return found
+        result.append((out, *torch.autograd.grad((out * towards).sum(), [images, *layer.parameters()])))
+    return result
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (1, 4), (5, 2), (7, 7)])
@@ -32,25 +32,25 @@ def test_the_result_and_its_gradients_are_those_of_the_whole_kernel(size, kernel
     padding = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else kernel // 2
     layer = nn.Conv2d(6, 6, kernel, stride, padding, groups=groups, bias=bias).double()
     whole, trimmed = both(layer, torch.randn(3, 6, *size, dtype=torch.float64))
-    for one, other in zip(whole, trimmed, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)
+    for expected, actual in zip(whole, trimmed, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_taps_beyond_the_image_are_left_out(monkeypatch):
     """On 2 x 2 pixels a 5 x 5 kernel is a 3 x 3 one; there in training, and on 1 x 1 always, it is no convolution at all."""
-    seen, convolve = [], functional.conv2d
+    kernel_sizes, convolve = [], functional.conv2d
     monkeypatch.setattr(
-        functional, "conv2d", lambda images, weight, *rest: (seen.append(weight.shape[-2:]), convolve(images, weight, *rest))[1]
+        functional, "conv2d", lambda images, weight, *rest: (kernel_sizes.append(weight.shape[-2:]), convolve(images, weight, *rest))[1]
     )
     depthwise, dense = trim(nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.Conv2d(4, 4, 5, padding=2)))
     with torch.no_grad():
         depthwise(torch.randn(2, 4, 2, 2))
     dense(torch.randn(2, 4, 2, 2))
-    assert seen == [(3, 3), (3, 3)]
+    assert kernel_sizes == [(3, 3), (3, 3)]
     depthwise(torch.randn(2, 4, 2, 2))
     for layer in (depthwise, dense):
         layer(torch.randn(2, 4, 1, 1))
-    assert len(seen) == 2
+    assert len(kernel_sizes) == 2
 
 
 def test_a_frozen_layer_gives_the_same_bits_in_training_and_without_gradients():

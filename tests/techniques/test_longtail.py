@@ -127,7 +127,7 @@ def test_seeded_ranks_are_distinct_nested_and_follow_the_seed():
 )
 def test_wrong_settings_are_told(spec, path, words):
     """The place, what was found and what was expected are in the message."""
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         make("longtail", spec, "longtail")
-    assert told.value.path == path
-    assert words in str(told.value)
+    assert error.value.path == path
+    assert words in str(error.value)

@@ -11,7 +11,17 @@ from torch.nn import functional
 
 from ablation.errors import ConfigError
 from ablation.techniques import losses
-from ablation.techniques.losses import LDAM, BalancedSoftmax, CrossEntropy, Equalization, Focal, LogitAdjusted, Seesaw, VectorScaling, average
+from ablation.techniques.losses import (
+    LDAM,
+    BalancedSoftmax,
+    CrossEntropy,
+    Equalization,
+    Focal,
+    LogitAdjusted,
+    Seesaw,
+    VectorScaling,
+    average,
+)
 from ablation.techniques.technique import make
 
 COUNTS = torch.tensor([500, 100, 20, 5])
@@ -260,9 +270,9 @@ def test_seesaw_has_no_gradient_through_its_factors():
 def test_half_precision_is_computed_in_float32(spec, dtype):
     """Logits of 16 bits give the loss of the same numbers in 32."""
     loss, logits_BC = make("losses", spec), (LOGITS * 3).to(dtype)
-    given = (one_hot(LABELS), COUNTS, SAMPLED)
-    assert loss(logits_BC, *given).dtype == torch.float32
-    assert torch.equal(loss(logits_BC, *given), loss(logits_BC.float(), *given))
+    arguments = (one_hot(LABELS), COUNTS, SAMPLED)
+    assert loss(logits_BC, *arguments).dtype == torch.float32
+    assert torch.equal(loss(logits_BC, *arguments), loss(logits_BC.float(), *arguments))
 
 
 @each_loss
@@ -309,8 +319,8 @@ def test_nothing_waits_for_the_device(spec):
 @each_loss
 def test_each_loss_acts(spec):
     """Each loss differs from cross-entropy, but for the focal loss without focus."""
-    given = (LOGITS, one_hot(LABELS), COUNTS, torch.tensor([9, 1, 1, 1]))
-    is_same = torch.isclose(make("losses", spec)(*given), CrossEntropy()(*given)).item()
+    arguments = (LOGITS, one_hot(LABELS), COUNTS, torch.tensor([9, 1, 1, 1]))
+    is_same = torch.isclose(make("losses", spec)(*arguments), CrossEntropy()(*arguments)).item()
     assert is_same == (spec in ({"name": "cross_entropy"}, {"name": "focal", "gamma": 0.0}))
 
 
@@ -374,30 +384,30 @@ def test_equals_timm():
 @pytest.mark.parametrize("loss", [BalancedSoftmax, LogitAdjusted, VectorScaling])
 def test_the_prior_is_the_chosen_one(loss):
     """With the sampled prior of a balancing sampler the loss is plain cross-entropy; with the training prior it is not."""
-    given = (LOGITS, one_hot(LABELS), COUNTS, torch.full((4,), 156.25))
-    plain = CrossEntropy()(*given)
-    torch.testing.assert_close(loss(prior="sampled")(*given), plain)
-    assert not torch.isclose(loss()(*given), plain)
+    arguments = (LOGITS, one_hot(LABELS), COUNTS, torch.full((4,), 156.25))
+    plain = CrossEntropy()(*arguments)
+    torch.testing.assert_close(loss(prior="sampled")(*arguments), plain)
+    assert not torch.isclose(loss()(*arguments), plain)
 
 
 def test_without_sampled_counts_the_prior_is_the_training_s():
     """A loss that is not told what the sampler draws takes the training counts."""
-    given = (LOGITS, one_hot(LABELS), COUNTS)
-    assert torch.equal(BalancedSoftmax(prior="sampled")(*given), BalancedSoftmax()(*given))
+    arguments = (LOGITS, one_hot(LABELS), COUNTS)
+    assert torch.equal(BalancedSoftmax(prior="sampled")(*arguments), BalancedSoftmax()(*arguments))
 
 
 @pytest.mark.parametrize(
-    ("classifier", "told"),
+    ("classifier", "message"),
     [
         (SimpleNamespace(name="linear"), "found classifier 'linear'; expected classifier {name: cosine, scale: 30.0}, because"),
         (SimpleNamespace(name="cosine", scale=16.0), "scale: found 30.0, and 16.0 in the classifier; expected classifier {name: cosine"),
     ],
 )
-def test_ldam_needs_the_cosine_classifier_of_its_scale(classifier, told):
+def test_ldam_needs_the_cosine_classifier_of_its_scale(classifier, message):
     """Margins on logits of another kind or scale are refused, with what was found and expected."""
     with pytest.raises(ConfigError) as caught:
         LDAM().check(SimpleNamespace(classifier=classifier))
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 def test_ldam_fits_the_cosine_classifier():

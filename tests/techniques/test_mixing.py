@@ -176,7 +176,7 @@ def test_cutmix_changes_images_and_targets():
     changed = {}
     for technique in (CutMix(), CutMix(only="tail")):
         mixed = [technique(images, targets, rows(technique, number), CLASSES)[0] for number in range(40)]
-        changed[technique.only] = sum((one != images).flatten(1).any(1).sum().item() for one in mixed)
+        changed[technique.only] = sum((mixed_images != images).flatten(1).any(1).sum().item() for mixed_images in mixed)
     assert changed["all"] > changed["tail"] > 40
 
 
@@ -192,10 +192,10 @@ def test_half_precision_images_stay_so(technique):
 @each
 def test_runs_without_values(technique):
     """The whole computation runs on a device that has shapes but no values, so that a GPU never waits for the host."""
-    images, targets = (one.to("meta") for one in batch())
+    images, targets = (tensor.to("meta") for tensor in batch())
     draws = {name: row.to("meta") for name, row in rows(technique).items()}
     second = (images, targets) if technique.second is not None else None
-    mixed_images, mixed_targets = technique(images, targets, draws, Classes(*(one.to("meta") for one in CLASSES)), second)
+    mixed_images, mixed_targets = technique(images, targets, draws, Classes(*(tensor.to("meta") for tensor in CLASSES)), second)
     assert (mixed_images.shape, mixed_targets.shape) == (images.shape, targets.shape)
 
 
@@ -208,10 +208,10 @@ def test_settings_make_it_again(technique):
 
 def test_what_they_say_of_themselves():
     """Each says whether it asks for the tail, draws a second batch, and depends on the length; a switch says what its parts say."""
-    assert [str(one.needs_tail)[0] for one in EVERY] == list("FFFTFFFFT")
-    assert [one.second for one in EVERY] == [None, None, None, None, None, Power(power=0.0), None, Power(power=0.0), None]
-    assert [str(one.depends_on_length)[0] for one in EVERY] == list("FFFFFTFTF")
-    assert [all(one.is_on(epoch, 30) for epoch in range(30)) for one in EVERY] == [one.second is None for one in EVERY]
+    assert [str(mixing.needs_tail)[0] for mixing in EVERY] == list("FFFTFFFFT")
+    assert [mixing.second for mixing in EVERY] == [None, None, None, None, None, Power(power=0.0), None, Power(power=0.0), None]
+    assert [str(mixing.depends_on_length)[0] for mixing in EVERY] == list("FFFFFTFTF")
+    assert [all(mixing.is_on(epoch, 30) for epoch in range(30)) for mixing in EVERY] == [mixing.second is None for mixing in EVERY]
 
 
 # --- remix ---------------------------------------------------------------------------------------------------------------------------
@@ -254,8 +254,8 @@ def test_remix_equals_the_three_cases(number, settings):
 )
 def test_remix_by_hand(weight, own, partner, expected):
     """The label's weight is the one worked out by hand."""
-    found = Remix().label_weights(torch.tensor(weight), torch.tensor([float(own)]), torch.tensor([float(partner)]))
-    torch.testing.assert_close(found, torch.tensor([expected]))
+    result = Remix().label_weights(torch.tensor(weight), torch.tensor([float(own)]), torch.tensor([float(partner)]))
+    torch.testing.assert_close(result, torch.tensor([expected]))
 
 
 def test_remix_weighs_each_pair_and_not_their_mean():
@@ -284,8 +284,8 @@ def test_remix_gives_rare_classes_more_than_mixup():
     images, targets = batch()
     shares = {}
     for technique in (MixUp(), Remix()):
-        found = [technique(images, targets, rows(technique, number), CLASSES)[1].sum(0) for number in range(40)]
-        shares[technique.name] = torch.stack(found).sum(0)
+        result = [technique(images, targets, rows(technique, number), CLASSES)[1].sum(0) for number in range(40)]
+        shares[technique.name] = torch.stack(result).sum(0)
     assert shares["remix"][0] < shares["mixup"][0] - 5
     assert (shares["remix"][1:] > shares["mixup"][1:] + 2).all()
 
@@ -366,8 +366,8 @@ def test_a_switch_is_one_of_its_parts(one, other):
         draws = rows(technique, number)
         part, prefix = (other, "other.") if draws["other"] else (one, "one.")
         own = {name[len(prefix) :]: row for name, row in draws.items() if name.startswith(prefix)}
-        found, expected = mixed_by(technique, images, targets, draws), mixed_by(part, images, targets, own)
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        result, expected = mixed_by(technique, images, targets, draws), mixed_by(part, images, targets, own)
+        assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
         taken.add(prefix)
     assert len(taken) == 2
 

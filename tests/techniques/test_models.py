@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from ablation.errors import ConfigError, DataError
+from ablation.system.digests import file_digest
 from ablation.techniques.classifiers import Linear
 from ablation.techniques.models import classifier_of, initialise_classifier, num_parameters, shipped_names
-from ablation.system.digests import file_digest
 from ablation.techniques.technique import make
 
 SMALL = {"name": "test_efficientnet", "image_size": 32}

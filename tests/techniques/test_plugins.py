@@ -14,29 +14,36 @@ import pytest
 import torch
 import yaml
 
-from ablation.system import code as code_module
-from ablation.tasks.images import keys
-from ablation.techniques.technique import dump
-from ablation.techniques.contracts import check
 from ablation.errors import ConfigError
 from ablation.study.resolving import load_study
 from ablation.study.schema import study_schema
 from ablation.study.task import load_task
+from ablation.system import code as code_module
+from ablation.tasks.images import keys
 from ablation.techniques import technique as registry
-from ablation.techniques.technique import allow_code, family, home, make
+from ablation.techniques.contracts import check
+from ablation.techniques.technique import allow_code, class_path, dump, family, make
 from tests.studies import BASE, planner, study
 from tests.study.test_schema import SCHEMA, fits
 from tests.tiny import Planned
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "own-technique.md").read_text(encoding="utf-8")
 POLY = {"name": "my_losses:Poly1", "epsilon": 1.0}
-CACHES = (registry.plugins, registry._registered, code_module.class_code, keys.code_digest, code_module._defined, code_module._tree, code_module._counts)
+CACHES = (
+    registry.plugins,
+    registry._registered_entry_points,
+    code_module.class_code,
+    keys.code_digest,
+    code_module._defined,
+    code_module._tree,
+    code_module._counts,
+)
 
 
 def blocks():
     """The document's files: the text of each by its name, which is in the first line."""
-    found = re.findall(r"^```\w+\n# ([\w.]+)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
-    return {name: f"# {name}\n{text}" for name, text in found}
+    code_blocks = re.findall(r"^```\w+\n# ([\w.]+)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    return {name: f"# {name}\n{text}" for name, text in code_blocks}
 
 
 @pytest.fixture(autouse=True)
@@ -80,10 +87,10 @@ def install(folder, points, name="my-techniques"):
     forget()
 
 
-def refusal(spec, kind="losses"):
+def refusal(spec, family_name="losses"):
     """What a user is told about a form that cannot be resolved."""
     with pytest.raises(ConfigError) as caught:
-        make(kind, spec, "base.loss")
+        make(family_name, spec, "base.loss")
     assert "Traceback" not in str(caught.value)
     return caught.value
 
@@ -96,11 +103,11 @@ def test_the_documents_files_are_all_there():
     assert list(blocks()) == ["my_losses.py", "my_samplers.py", "experiments.yaml", "pyproject.toml"]
 
 
-@pytest.mark.parametrize(("kind", "code"), [("losses", "my_losses:Poly1"), ("samplers", "my_samplers:Reversed")])
-def test_the_documents_techniques_keep_the_contracts(folder, kind, code):
+@pytest.mark.parametrize(("family_name", "code"), [("losses", "my_losses:Poly1"), ("samplers", "my_samplers:Reversed")])
+def test_the_documents_techniques_keep_the_contracts(folder, family_name, code):
     """The classes in the document pass the contracts of their families."""
     allow_code(folder)
-    broken = [one for one in check(kind, code) if not one.passed]
+    broken = [result for result in check(family_name, code) if not result.passed]
     assert not broken
 
 
@@ -114,9 +121,9 @@ def test_the_documents_loss_is_poly_1(folder):
         p = math.exp(row[label]) / sum(map(math.exp, row))
         costs.append(-math.log(p) + 1.5 * (1 - p))
     loss = make("losses", {"name": "my_losses:Poly1", "epsilon": 1.5})
-    found = loss(torch.tensor(logits), torch.eye(3)[labels], torch.tensor([5.0, 3.0, 1.0]))
-    assert float(found) == pytest.approx(sum(costs) / 2, rel=1e-6)
-    assert float(found) != pytest.approx(float(make("losses", "cross_entropy")(torch.tensor(logits), torch.eye(3)[labels], torch.ones(3))))
+    result = loss(torch.tensor(logits), torch.eye(3)[labels], torch.tensor([5.0, 3.0, 1.0]))
+    assert float(result) == pytest.approx(sum(costs) / 2, rel=1e-6)
+    assert float(result) != pytest.approx(float(make("losses", "cross_entropy")(torch.tensor(logits), torch.eye(3)[labels], torch.ones(3))))
 
 
 def test_the_documents_sampler_is_reversed(folder):
@@ -173,10 +180,10 @@ def test_the_dumped_settings_make_it_again(folder):
 def test_settings_are_laid_over_it(folder):
     """A dotted path changes one of its fields; class weights and what else is nested resolve as in any loss."""
     allow_code(folder)
-    made = study(folder, base={**BASE, "loss": "my_losses:Poly1"}, variants={"v": {"loss.epsilon": 3.0, "loss.weights": "inverse"}})
-    loss = {arm.name: arm for arm in made.arms}["v"].settings.loss
+    resolved = study(folder, base={**BASE, "loss": "my_losses:Poly1"}, variants={"v": {"loss.epsilon": 3.0, "loss.weights": "inverse"}})
+    loss = {arm.name: arm for arm in resolved.arms}["v"].settings.loss
     assert (loss.name, loss.epsilon, loss.weights.name) == ("my_losses:Poly1", 3.0, "inverse")
-    assert dump(made.arms[0].settings)["loss"]["name"] == "my_losses:Poly1"
+    assert dump(resolved.arms[0].settings)["loss"]["name"] == "my_losses:Poly1"
 
 
 def test_its_fields_are_checked(folder):
@@ -186,7 +193,7 @@ def test_its_fields_are_checked(folder):
     assert refusal({**POLY, "epsilon": -2.0}).path == "base.loss.epsilon"
 
 
-def said(pickled):
+def name_and_loss(pickled):
     loss = pickle.loads(pickled)
     return loss.name, float(loss(torch.zeros(1, 2), torch.eye(2)[:1], torch.ones(2)))
 
@@ -195,7 +202,7 @@ def test_it_reaches_a_spawned_process(folder):
     """A worker process unpickles it without being told where it lies, since the search path is passed on."""
     allow_code(folder)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        name, value = pool.apply(said, (pickle.dumps(make("losses", POLY)),))
+        name, value = pool.apply(name_and_loss, (pickle.dumps(make("losses", POLY)),))
     assert (name, value) == ("my_losses:Poly1", pytest.approx(math.log(2) + 0.5))
 
 
@@ -267,7 +274,7 @@ def test_a_plug_in_is_a_name_like_others(folder):
     assert make("losses", "focal").name == "focal"
     assert "my_losses" not in sys.modules
     loss = make("losses", {"name": "poly1", "epsilon": 1.0})
-    assert home(type(loss)) == "my_losses:Poly1"
+    assert class_path(type(loss)) == "my_losses:Poly1"
     assert loss.model_dump()["name"] == "poly1"
     assert make("losses", loss.model_dump()) == make("losses", loss) == loss
     assert "-ln p_c + epsilon * (1 - p_c)" in json.dumps(study_schema(load_task().schema))
@@ -287,17 +294,17 @@ def test_a_broken_plug_in_breaks_nothing_else(folder):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "both"),
+    ("family_name", "name", "origins"),
     [
         ("losses", "focal", "the built-in ablation.techniques.losses:Focal and of my_losses:Poly1 of my-techniques 1.0"),
         ("losses", "class_balanced", "a built-in short form and of my_losses:Poly1"),
         ("models", "test_efficientnet", "a model of ablation.techniques.models:TimmModel and of my_losses:Poly1"),
     ],
 )
-def test_a_name_of_a_built_in(folder, kind, name, both):
+def test_a_name_of_a_built_in(folder, family_name, name, origins):
     """A plug-in under the name of a built-in is an error that names both, for the studies that use the name."""
-    install(folder, {f"ablation.{kind}": {name: "my_losses:Poly1"}})
-    assert both in refusal(name, kind).problem
+    install(folder, {f"ablation.{family_name}": {name: "my_losses:Poly1"}})
+    assert origins in refusal(name, family_name).problem
     assert make("losses", "cross_entropy").name == "cross_entropy"
 
 
@@ -327,8 +334,8 @@ def test_a_plug_in_of_another_family(folder):
 
 def chain(folder, **base):
     """The key of the one stage of a study with this base, the user's modules imported anew."""
-    from ablation.planning.states import RecordedState
     from ablation.planning.plan import make_plan
+    from ablation.planning.states import RecordedState
 
     for name in [name for name in sys.modules if name.startswith("my_")]:
         del sys.modules[name]

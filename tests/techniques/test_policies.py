@@ -11,7 +11,20 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode, v2
 
 from ablation.errors import ConfigError
-from ablation.techniques.policies import NAMES, NUM_RANDOM, OPERATIONS, POLICIES, USUAL, WIDE, AutoAugment, RandAugment, Reach, TrivialAugment, magnitudes, operated
+from ablation.techniques.policies import (
+    NAMES,
+    NUM_RANDOM,
+    OPERATIONS,
+    POLICIES,
+    USUAL,
+    WIDE,
+    AutoAugment,
+    MaxMagnitudes,
+    RandAugment,
+    TrivialAugment,
+    apply_operations,
+    magnitude_table,
+)
 from ablation.techniques.technique import make
 
 SHAPES = [(8, 8), (9, 14), (32, 32)]
@@ -52,7 +65,7 @@ def levels(images):
 
 def operate(name, magnitude, images, reach):
     draws = {"operation": torch.full((len(images), 1), NAMES.index(name)), "magnitude": torch.full((len(images), 1), magnitude)}
-    return levels(operated(images.float() / 255, draws, reach))
+    return levels(apply_operations(images.float() / 255, draws, reach))
 
 
 def in_torchvision(name, magnitude, image):
@@ -87,15 +100,15 @@ def differences(name, magnitude, shape, ours, expected):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_magnitudes_equal_torchvision(reach, theirs, num_bins, shape):
     """Each operation's magnitudes are those of torchvision's space, and those of one that has none are 0."""
-    table = magnitudes(reach, num_bins)
+    table = magnitude_table(reach, num_bins)
     assert set(theirs._AUGMENTATION_SPACE) <= set(NAMES)
     for name, (space, _) in theirs._AUGMENTATION_SPACE.items():
         expected = space(num_bins, *shape)
         expected = torch.zeros(num_bins) if expected is None else expected.float()
-        found = torchvision_magnitude(name, table[NAMES.index(name)], shape, reach)
-        torch.testing.assert_close(found, expected)
+        result = torchvision_magnitude(name, table[NAMES.index(name)], shape, reach)
+        torch.testing.assert_close(result, expected)
         if name in ("TranslateX", "TranslateY"):
-            assert torch.equal(found.int(), expected.int())
+            assert torch.equal(result.int(), expected.int())
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -117,7 +130,7 @@ def test_random_policies_draw_from_torchvision_s_operations():
 def test_an_operation_equals_torchvision(name, reach, num_bins, shape):
     """Each operation at each magnitude is torchvision's on 8 bits: the same level, or the next one where the cut meets a rounding error."""
     images, changed = pictures(*shape), 0
-    for size in magnitudes(reach, num_bins)[NAMES.index(name)].unique().tolist():
+    for size in magnitude_table(reach, num_bins)[NAMES.index(name)].unique().tolist():
         for magnitude in {size, -size} if name in (*GEOMETRIC, "Brightness", "Color", "Contrast", "Sharpness") else {size}:
             ours = operate(name, magnitude, images, reach)
             theirs = torch.stack([in_torchvision(name, torchvision_magnitude(name, magnitude, shape, reach), image) for image in images])
@@ -133,8 +146,8 @@ def test_an_operation_equals_torchvision(name, reach, num_bins, shape):
 def test_a_blend_is_cut_exactly(name, magnitude):
     """Every level is the largest whole one below the exact blend, by fractions and in plain Python."""
     images = pictures(6, 7, 4)
-    found, factor = operate(name, float(magnitude), images, USUAL), 1 + Fraction(magnitude)
-    for image, ours in zip(images.tolist(), found.tolist(), strict=True):
+    result, factor = operate(name, float(magnitude), images, USUAL), 1 + Fraction(magnitude)
+    for image, ours in zip(images.tolist(), result.tolist(), strict=True):
         grey = [[(2989 * image[0][y][x] + 5870 * image[1][y][x] + 1140 * image[2][y][x]) // 10000 for x in range(7)] for y in range(6)]
         mean = Fraction(sum(map(sum, grey)), 42)
         for c, y, x in np.ndindex(3, 6, 7):
@@ -190,7 +203,7 @@ def test_images_of_a_batch_differ_and_depend_on_their_own_row(technique):
 def test_selecting_from_whole_batches_equals_subsets(reach):
     """Computing every operation for every image and selecting, as a GPU does, gives what a CPU computes for the chosen ones."""
     images, draws = pictures(16, 17, 300) / 255, draw(TrivialAugment(), 300)
-    changed = levels(operated(images, draws, reach))
+    changed = levels(apply_operations(images, draws, reach))
     for name, operation in OPERATIONS.items():
         chosen = draws["operation"][:, 0] == NAMES.index(name)
         whole = operation((images * 255).round(), draws["magnitude"][:, 0])
@@ -207,9 +220,9 @@ def test_pixels_stay_in_range(technique, kind):
     if kind == "between levels":
         images = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     changed = technique(images, draw(technique, 200))
-    found = levels(changed)
-    assert found.min() >= 0
-    assert found.max() <= 255
+    result = levels(changed)
+    assert result.min() >= 0
+    assert result.max() <= 255
     assert changed.dtype == images.dtype
 
 
@@ -227,7 +240,7 @@ def test_translations_count_in_pixels_or_shares():
 
     def place(name, magnitude, reach):
         draws = {"operation": torch.tensor([[NAMES.index(name)]]), "magnitude": torch.tensor([[magnitude]])}
-        return operated(image, draws, reach)[0, 0].nonzero().tolist()
+        return apply_operations(image, draws, reach)[0, 0].nonzero().tolist()
 
     assert place("TranslateX", 3.9, WIDE) == [[10, 23]]
     assert place("TranslateY", -3.9, WIDE) == [[7, 20]]
@@ -269,8 +282,8 @@ def test_learnt_operations_come_with_their_chances(policy):
             name, chance, _ = pair[slot]
             expected[name] += chance / 25
             expected["Identity"] -= chance / 25
-        found = torch.bincount(operations[:, slot], minlength=len(NAMES)) / num_images
-        np.testing.assert_allclose(found, [expected[name] for name in NAMES], atol=0.012)
+        result = torch.bincount(operations[:, slot], minlength=len(NAMES)) / num_images
+        np.testing.assert_allclose(result, [expected[name] for name in NAMES], atol=0.012)
     both = np.mean([one[1] * other[1] for one, other in POLICIES[policy]])
     assert (operations > 0).all(1).float().mean().item() == pytest.approx(both, abs=0.015)
 
@@ -278,15 +291,15 @@ def test_learnt_operations_come_with_their_chances(policy):
 def test_learnt_operations_keep_together():
     """The second operation is the partner of the first, at its own magnitude."""
     draws = draw(AutoAugment(), 5000)
-    table = magnitudes(USUAL, 10)
+    table = magnitude_table(USUAL, 10)
     allowed = {
         tuple((NAMES.index(name), round(table[NAMES.index(name), level].item(), 5)) for name, _, level in pair)
         for pair in POLICIES["cifar10"]
     }
     rows = zip(draws["operation"].tolist(), draws["magnitude"].abs().tolist(), strict=True)
-    found = {tuple(zip(operation, (round(m, 5) for m in size), strict=True)) for operation, size in rows if min(operation) > 0}
-    assert found <= allowed
-    assert len(found) >= 20
+    result = {tuple(zip(operation, (round(m, 5) for m in size), strict=True)) for operation, size in rows if min(operation) > 0}
+    assert result <= allowed
+    assert len(result) >= 20
 
 
 @each_technique
@@ -305,7 +318,7 @@ def test_signs_are_even_where_there_are_two(technique):
 def test_random_magnitudes():
     """RandAugment keeps to one bin; TrivialAugment draws them all, evenly."""
     draws = draw(RandAugment(magnitude=5, num_bins=11), 500)
-    expected = magnitudes(USUAL, 11)[:, 5]
+    expected = magnitude_table(USUAL, 11)[:, 5]
     assert torch.equal(draws["magnitude"].abs(), expected[draws["operation"]])
     draws = draw(TrivialAugment(), 40000)
     angles = draws["magnitude"][draws["operation"] == NAMES.index("Rotate")].abs()
@@ -343,4 +356,4 @@ def test_no_magnitude_leaves_the_image():
     """Shears, shifts, rotations and blends of magnitude 0 return the pixels to the bit."""
     images = pictures(32, 32)
     for name in (*GEOMETRIC, "Brightness", "Color", "Contrast", "Sharpness"):
-        assert torch.equal(operate(name, 0.0, images, Reach(0, 0, 0, 0, 0)), images.int()), name
+        assert torch.equal(operate(name, 0.0, images, MaxMagnitudes(0, 0, 0, 0, 0)), images.int()), name

@@ -41,8 +41,8 @@ def test_absence_returns_the_same_scores():
 def test_each_says_what_it_needs(name, markers):
     """The markers name what corrects the prior, replaces the classifier, or needs features or validation images."""
     technique = make("posthoc", name)
-    found = (technique.corrects_prior, technique.replaces_classifier, technique.needs_features, technique.needs_validation)
-    assert found == markers
+    result = (technique.corrects_prior, technique.replaces_classifier, technique.needs_features, technique.needs_validation)
+    assert result == markers
 
 
 # --- logit adjustment --------------------------------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ def test_the_fitted_temperature_has_the_lowest_cross_entropy():
     """Another minimiser, on scikit-learn's log_loss, finds the same number, and it is near what made the labels."""
     scores_NC, labels_N = validation()
     fitted = Temperature().fitted(scores_NC, labels_N)
-    found = minimize_scalar(lambda log_t: nll(scores_NC, labels_N, math.exp(log_t)), bounds=(-3, 3), method="bounded")
-    assert fitted.temperature == pytest.approx(math.exp(found.x), rel=1e-4)
+    result = minimize_scalar(lambda log_t: nll(scores_NC, labels_N, math.exp(log_t)), bounds=(-3, 3), method="bounded")
+    assert fitted.temperature == pytest.approx(math.exp(result.x), rel=1e-4)
     assert 2 < fitted.temperature < 4
     assert nll(scores_NC, labels_N, fitted.temperature) < nll(scores_NC, labels_N, 1.0)
     assert not fitted.needs_validation
@@ -274,7 +274,7 @@ def test_temperature_divides(temperature):
 
 
 @pytest.mark.parametrize(
-    ("labels", "reason"), [([0, 1, 0], "nearly every validation image is classified rightly"), ([1, 0, 1], "the scores say nothing")]
+    ("labels", "reason"), [([0, 1, 0], "nearly every validation image is classified correctly"), ([1, 0, 1], "the scores say nothing")]
 )
 def test_a_fit_without_a_minimum_is_told(labels, reason):
     """Where all images are right, or the scores tell nothing, no temperature is best and none is guessed."""
@@ -285,7 +285,7 @@ def test_a_fit_without_a_minimum_is_told(labels, reason):
 
 def test_scores_that_are_no_numbers_are_told():
     """A diverged model's scores are a TrainingError, as they are without a temperature."""
-    with pytest.raises(TrainingError, match="no finite numbers") as caught:
+    with pytest.raises(TrainingError, match="not finite numbers") as caught:
         Temperature().fitted(torch.tensor([[math.nan, 1.0]]), torch.tensor([0]))
     assert caught.value.kind == "nan"
 

@@ -79,8 +79,8 @@ def test_probabilities_are_the_images_weights_summed(technique, counts):
 )
 def test_known_probabilities(technique, expected):
     """The long-tailed CIFAR-10 of imbalance 100 gives the known chances."""
-    found = technique.probabilities_C(CIFAR, 0, 200)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=5e-7, rtol=0)
+    result = technique.probabilities_C(CIFAR, 0, 200)
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), atol=5e-7, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_known_probabilities(technique, expected):
 )
 def test_known_ends(technique, first, last, digits):
     """The first and last class of that set have the known chances in the epoch 99 of 200."""
-    found = technique.probabilities_C(CIFAR, 99, 200)
-    assert (round(found[0].item(), digits), round(found[-1].item(), digits)) == (first, last)
+    result = technique.probabilities_C(CIFAR, 99, 200)
+    assert (round(result[0].item(), digits), round(result[-1].item(), digits)) == (first, last)
 
 
 def test_progressive_goes_from_the_data_to_balance():
@@ -117,8 +117,8 @@ def test_progressive_goes_from_the_data_to_balance():
 @pytest.mark.parametrize("counts", [[900, 90, 10], [40, 0, 10]], ids=str)
 def test_ends_of_the_ranges(technique, equal, counts):
     """At the ends of their ranges the powers and the effective number are other samplers."""
-    found, expected = (one.probabilities_C(torch.tensor(counts), 0, 30) for one in (technique, equal))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    result, expected = (sampler.probabilities_C(torch.tensor(counts), 0, 30) for sampler in (technique, equal))
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=0)
 
 
 def test_the_effective_number_keeps_its_digits():
@@ -128,8 +128,8 @@ def test_the_effective_number_keeps_its_digits():
     beta, counts = 1 - 2**-50, [5000, 50]
     shares = [n / (1 - Fraction(beta) ** n) for n in counts]
     expected = [float(share / sum(shares)) for share in shares]
-    found = EffectiveNumber(beta=beta).probabilities_C(torch.tensor(counts), 0, 1)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0)
+    result = EffectiveNumber(beta=beta).probabilities_C(torch.tensor(counts), 0, 1)
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0)
 
 
 @each_weighted
@@ -138,10 +138,10 @@ def test_an_empty_class_is_never_drawn(technique):
     labels = torch.tensor([0, 0, 2])
     positions = draw(technique, labels=labels)
     assert set(positions.tolist()) <= {0, 1, 2}
-    found = technique.probabilities_C(torch.tensor([2, 0, 1]), 7, 30)
-    assert found[1] == 0
-    assert found.sum().item() == pytest.approx(1)
-    assert (found[[0, 2]] > 0).all()
+    result = technique.probabilities_C(torch.tensor([2, 0, 1]), 7, 30)
+    assert result[1] == 0
+    assert result.sum().item() == pytest.approx(1)
+    assert (result[[0, 2]] > 0).all()
 
 
 @each_weighted
@@ -160,6 +160,6 @@ def test_acts(technique):
 
 def test_what_they_say_of_themselves():
     """What balances is said, unless its number keeps the data's shares; only progressive sampling depends on the length."""
-    assert [one.name for one in WEIGHTED if not one.balances] == []
-    assert [one.balances for one in (Shuffle(), Power(power=1), EffectiveNumber(beta=0))] == [False] * 3
-    assert [one.name for one in (Shuffle(), *WEIGHTED) if one.depends_on_length] == ["progressive"]
+    assert [sampler.name for sampler in WEIGHTED if not sampler.balances] == []
+    assert [sampler.balances for sampler in (Shuffle(), Power(power=1), EffectiveNumber(beta=0))] == [False] * 3
+    assert [sampler.name for sampler in (Shuffle(), *WEIGHTED) if sampler.depends_on_length] == ["progressive"]

@@ -52,8 +52,8 @@ def test_cosine_equals_timm():
 def test_the_long_tailed_recipe(milestones):
     """The field's recipe: five epochs of warm-up, and drops by 100 at 160 and 180 of 200, in counts or fractions."""
     schedule = MultiStep(milestones=milestones, gamma=0.01, warmup_epochs=5)
-    found = [schedule(epoch, 200, 0.1) for epoch in (0, 4, 159, 160, 179, 180)]
-    assert found == pytest.approx([0.02, 0.1, 0.1, 0.001, 0.001, 0.00001])
+    result = [schedule(epoch, 200, 0.1) for epoch in (0, 4, 159, 160, 179, 180)]
+    assert result == pytest.approx([0.02, 0.1, 0.1, 0.001, 0.001, 0.00001])
 
 
 def test_a_fraction_between_two_epochs_acts_from_the_later():

@@ -128,8 +128,8 @@ def test_label_aware_gives_the_loss_of_its_code():
 @pytest.mark.parametrize("counts", [[7, 7, 7, 7], [1, 1, 1, 1]], ids=str)
 def test_equal_counts_have_the_heads_epsilon(shape, counts):
     """Where no class is rarer than another, label-aware smoothing is plain smoothing with the head's epsilon."""
-    found = LabelAware(head=0.2, shape=shape)(TARGETS, torch.tensor(counts))
-    torch.testing.assert_close(found, LabelSmoothing(epsilon=0.2)(TARGETS, COUNTS))
+    result = LabelAware(head=0.2, shape=shape)(TARGETS, torch.tensor(counts))
+    torch.testing.assert_close(result, LabelSmoothing(epsilon=0.2)(TARGETS, COUNTS))
 
 
 @pytest.mark.parametrize("technique", [*(LabelSmoothing(spread=spread) for spread in ("all", "classy")), LabelAware()], ids=str)
@@ -142,9 +142,9 @@ def test_one_class_stays_certain(technique):
 def test_acts(technique):
     """Smoothing changes targets, loss and gradient."""
     results = []
-    for one in (NoSmoothing(), technique):
+    for smoothing in (NoSmoothing(), technique):
         logits = LOGITS.clone().requires_grad_()
-        loss = CrossEntropy()(logits, one(TARGETS, COUNTS), COUNTS)
+        loss = CrossEntropy()(logits, smoothing(TARGETS, COUNTS), COUNTS)
         loss.backward()
         results.append((loss.item(), logits.grad))
     assert results[0][0] != results[1][0]

@@ -66,13 +66,13 @@ def test_without_tta_the_logits_are_unchanged():
 def test_averages_equal_numpy(name):
     """The scores' softmax is the softmax of the mean logits, or the mean of the probabilities."""
     z = logits(len(make("tta", name).views())).double().numpy()
-    found = {
+    result = {
         average: softmax(make("tta", {"name": name, "average": average}).combine(torch.tensor(z)).numpy())
         for average in ("logits", "probabilities")
     }
-    np.testing.assert_allclose(found["logits"], softmax(z.mean(0)), rtol=1e-9)
-    np.testing.assert_allclose(found["probabilities"], softmax(z).mean(0), rtol=1e-9)
-    assert not np.allclose(found["logits"], found["probabilities"], atol=1e-3)
+    np.testing.assert_allclose(result["logits"], softmax(z.mean(0)), rtol=1e-9)
+    np.testing.assert_allclose(result["probabilities"], softmax(z).mean(0), rtol=1e-9)
+    assert not np.allclose(result["logits"], result["probabilities"], atol=1e-3)
 
 
 @pytest.mark.parametrize("num_views", [2, 3, 4])

@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from ablation.errors import StoreError
-from ablation.tracking.store import COLUMNS, PLAN, Point, Store, chosen
+from ablation.tracking.recorded import COLUMNS, PLAN, Point, select_runs
+from ablation.tracking.store import Store
 
 TAGS = {"ablation.kind": "run", "ablation.arm": "baseline", "ablation.seed": "0", "ablation.key": "k0"}
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from ablation.errors import TrainingError
+from ablation.study.task import Interrupted
 from ablation.techniques.losses import TECHNIQUES, Equalization, Seesaw
 from ablation.training import captured, checkpoints
 from ablation.training.captured import CapturedStep, Snapshot, chosen, recorded_on_cuda, suits
 from ablation.training.step import PlainStep, Precision, set_lr
-from ablation.study.task import Interrupted
-from tests.tiny import CPU, Planned, write, run_job
+from tests.tiny import CPU, Planned, run_job, write
 
 LR = 2**-8  # as a float32 it is the same number, and so is its half, the cosine's second epoch
 MODEL = {"name": "test_efficientnet", "image_size": 16, "drop": 0.1, "drop_path": 0.2}

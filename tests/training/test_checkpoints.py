@@ -8,14 +8,14 @@ import shutil
 import pytest
 import torch
 
+from ablation.study.task import Interrupted
 from ablation.techniques.technique import family
 from ablation.training import checkpoints
 from ablation.training.loop import State
-from ablation.training.step import Precision
-from ablation.study.task import Interrupted
 from ablation.training.states import as_file, load_optimizer, make_setup
+from ablation.training.step import Precision
 from ablation.training.work import products
-from tests.tiny import CPU, Planned, write, run_job
+from tests.tiny import CPU, Planned, run_job, write
 
 TENSORS = {"model/weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3), "half": torch.ones(2, dtype=torch.bfloat16)}
 RECORD = {"epoch": 2, "history": [{"loss": 0.1 + 0.2}], "products": ["optimizer"]}

@@ -19,12 +19,11 @@ from ablation.study.resolving import load_study
 from ablation.techniques.technique import family
 from ablation.techniques.tta import IDENTITY
 from ablation.training import checkpoints
-from ablation.training.loop import features
-from ablation.training.step import Precision
-from ablation.training.states import bare_model
 from ablation.training.datasets import on_device
-from ablation.training.loop import copy_into
 from ablation.training.images import images_of
+from ablation.training.loop import copy_into, features
+from ablation.training.states import bare_model
+from ablation.training.step import Precision
 from tests.tiny import CPU, Planned, write
 
 KEYS = {

@@ -14,8 +14,8 @@ import ablation
 from ablation.commands.export import export
 from ablation.data import decoding, open_dataset
 from ablation.errors import AblateError
-from ablation.training.export import write_model
 from ablation.tracking.store import Store
+from ablation.training.export import write_model
 from tests.recorded import ARMS, VALIDATED, record
 from tests.tiny import write
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ablation.training.settings import Stage
 from ablation.training import frozen, loop
 from ablation.training.frozen import FeatureCache
+from ablation.training.settings import Stage
 from ablation.training.step import Precision
 from tests.tiny import CPU, Planned, write
 

@@ -16,8 +16,8 @@ from ablation.techniques.technique import family
 from ablation.training import checkpoints
 from ablation.training.images import Images
 from ablation.training.loop import batches
-from ablation.training.step import resolve_precision
 from ablation.training.states import bare_model
+from ablation.training.step import resolve_precision
 from tests.tiny import BASE, CPU, Planned, write
 
 STILL = {"augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}  # the digits' own size: nothing is resized

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ablation.errors import DataError
+from ablation.system.failures import failure
 from ablation.training import loop, pixels, step
 from ablation.training.pixels import AHEAD, Held, Stored, copied, part_of
-from ablation.system.failures import failure
 from tests.tiny import CPU, Planned, write
 from tests.training.test_loop import differing, trained
 

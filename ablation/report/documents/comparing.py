@@ -173,9 +173,7 @@ def _values(two: Two, chosen: str) -> Part:
     """Every metric of both arms, over all their seeds, and the differences over the seeds that both finished."""
     metrics, runs = two.metrics, pd.DataFrame([*two.ours.values(), *two.theirs.values()])
     names = [metric for metric in dict.fromkeys([chosen, *metrics.full_names]) if metric in runs and runs[metric].notna().any()]
-    differences = {
-        metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names
-    }
+    differences = {metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names}
     rows = tuple(_value_row(two, metric, differences[metric]) for metric in names)
     columns = ("metric", two.other, two.arm, "difference [95 % interval]", "p (t)", "p (sign flips)")
     return Part("Results, paired by seed", columns, rows, (_units(two), *_uncalibrated(two), *_verdict(two, chosen, differences[chosen])))

@@ -1,4 +1,4 @@
-"""The report's frames as CSV files."""  # noqa: A005 - it is the form's name, and every import is absolute
+"""The report's frames as CSV files."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The report as one JSON object."""  # noqa: A005 - it is the form's name, and every import is absolute
+"""The report as one JSON object."""
 
 import json
 import math

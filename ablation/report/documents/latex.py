@@ -11,7 +11,7 @@ from ablation.formatting import DASH, p_value
 from ablation.report.documents.latex_tables import OVER, PREFIX, tables
 from ablation.report.documents.latex_text import camel, comment, signed, unique
 from ablation.report.documents.markdown import as_html
-from ablation.report.metrics import MetricTable
+from ablation.report.metrics import MetricTable, with_unit
 from ablation.report.sections.common import ROLES
 from ablation.report.sections.comparison import published, reports_of
 from ablation.report.sections.content import Content
@@ -37,14 +37,14 @@ def document(content: Content) -> str:
 
 def _header(content: Content) -> str:
     metrics, name = content.metrics, content.name
-    unit = metrics.unit(name).differences
+    unit = with_unit("", comment(metrics.unit(name).differences), "{} ({})")
     lines = [
         f"needs \\usepackage{{{PACKAGES}}}; letters that pdflatex lacks need lualatex or xelatex",
         f"compile with (twice): pdflatex -jobname=tables '{USE}'",
         f"In the body, \\input prints all tables; in the preamble it prints none: \\{PREFIX}Tables, or one of \\{PREFIX}Table..., does.",
         "longtable needs one column: in a text of two, \\onecolumn before the tables and \\twocolumn after them.",
         f"Numbers: \\{PREFIX} ARM METRIC, followed by nothing ({_mean_words(metrics)}), Sd or N (runs);",
-        f"of {comment(metrics.title(name))} also VsParent and VsBaseline{comment(f' ({unit})') if unit else ''}, followed by nothing, Low, High",
+        f"of {comment(metrics.title(name))} also VsParent and VsBaseline{unit}, followed by nothing, Low, High",
         "(95 % t interval), P (paired t test) or PHolm (after Holm's correction). A number that does not exist has no command.",
     ]
     source = [line.removeprefix("- ") for section in provenance(content) for line in section.body.splitlines() if line]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablation.formatting import DASH, capitalised, listed
 from ablation.report.documents.latex_text import comment, escaped, number
-from ablation.report.metrics import MetricTable, with_unit
+from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.sections.claims import near_chance
 from ablation.report.sections.common import LABELS, ROLES, label_meaning, of_metric
 from ablation.report.sections.comparison import best_arms, columns, published, reports_of
@@ -176,7 +176,7 @@ def _comparison(content: Content, arms: pd.DataFrame, condition: str, marked: Ma
     for row, cells in zip(records, _fitted(values, MOST_OF_VALUES, LOWERED), strict=True):
         count = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
         rows[row["arm"]] = [marked[row["arm"]], count, *cells]
-    units = escaped(content.metrics.value_units(names))
+    units = escaped(content.metrics.value_units(names or content.metrics.columns(COMPARISON)))
     numbers = "mean $\\pm$ standard deviation over $n$ seeds; the best mean of a column is bold."
     return Table(
         _about(condition, "comparison"),

@@ -89,9 +89,7 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
-    return Content(
-        recorded.study, plan, recorded.superseded, frames, metric, references, {}, replace(options, metric=metric), provenance
-    )
+    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, replace(options, metric=metric), provenance)
 
 
 def known_metric(option: str, metric: str, recorded: Recorded) -> str:

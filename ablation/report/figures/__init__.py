@@ -1,6 +1,10 @@
-"""Every figure of a report in one style, drawn without pyplot's state: first the pages by name, then their files."""
+"""Every figure of a report in one style, drawn without pyplot's state; where a figure stands in a document, `sections` says.
 
-from collections.abc import Mapping, Sequence
+First come the pages by name, then their files.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +13,97 @@ from ablation.report.figures.cost import cost_pages
 from ablation.report.figures.curves import curve_pages
 from ablation.report.figures.differences import forest_pages
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
-from ablation.report.figures.page import Page, cast
+from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.style import save
 from ablation.report.figures.waterfall import waterfall_pages
-from ablation.report.frames.tables import Frames, class_groups, train_counts
-from ablation.report.metrics import short_name
+from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, train_counts
+from ablation.report.frames.tables import Frames
+from ablation.report.metrics import MetricTable, metrics_of, short_name
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
 
 
+@dataclass(frozen=True)
+class Source:
+    """What pages are drawn from: frames, the plan, the short name of the metric that differences are of, and the arms to draw."""
+
+    frames: Frames
+    plan: Mapping[str, Any]
+    name: str
+    metrics: MetricTable
+    arms: ArmsShown
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes."""
+        return classes_of(self.plan)
+
+
+@dataclass(frozen=True)
+class PageSpec:
+    """How the pages of one kind are made, and what a study must have for them; they may still have nothing to show."""
+
+    make: Callable[[Source], Sequence[Page]]
+    needs: Needs = NOTHING
+
+
+def _forests(source: Source) -> list[Page]:
+    return forest_pages(source.frames.differences, source.arms, source.name, source.metrics)
+
+
+def _waterfalls(source: Source) -> list[Page]:
+    return waterfall_pages(source.frames.arms, source.frames.differences, source.plan, source.name, source.metrics)
+
+
+def _slopes(source: Source) -> list[Page]:
+    return slope_pages(source.frames.per_class, source.classes, class_groups(source.plan), source.arms)
+
+
+def _confusions(source: Source) -> list[Page]:
+    return confusion_pages(source.frames.confusion, source.classes, source.arms)
+
+
+def _confusion_differences(source: Source) -> list[Page]:
+    return difference_pages(source.frames.confusion, source.classes, source.arms)
+
+
+def _distributions(source: Source) -> list[Page]:
+    plan = source.plan
+    counts = {f"training images (seed {plan['seeds'][0]})": train_counts(plan), "test images": list(plan["test_counts"])}
+    return distribution_pages(counts, source.classes, class_groups(plan))
+
+
+def _curves(source: Source) -> list[Page]:
+    return curve_pages(source.frames.curves, source.arms, source.metrics)
+
+
+def _costs(source: Source) -> list[Page]:
+    return cost_pages(source.frames.runs, source.frames.differences, source.arms, source.name, source.metrics)
+
+
+def _reliabilities(source: Source) -> list[Page]:
+    return reliability_pages(source.frames.calibration, source.frames.arms, source.plan, source.arms)
+
+
+PAGES = (
+    PageSpec(_forests),
+    PageSpec(_waterfalls),
+    PageSpec(_slopes, needs=CLASSIFIED),
+    PageSpec(_confusions, needs=CLASSIFIED),
+    PageSpec(_confusion_differences, needs=CLASSIFIED),
+    PageSpec(_distributions, needs=frozenset({"classes", "counts"})),
+    PageSpec(_curves, needs=frozenset({"curves"})),
+    PageSpec(_costs),
+    PageSpec(_reliabilities, needs=frozenset({"predictions"})),
+)
+
+
 def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     """The pages that these frames have something to show on, none of them drawn yet; differences are of that metric."""
-    name, classes, groups = short_name(metric), list(plan["classes"]), class_groups(plan)
-    actors = cast(frames.arms)
-    counts = {f"training images (seed {plan['seeds'][0]})": train_counts(plan), "test images": list(plan["test_counts"])}
-    return [
-        *forest_pages(frames.differences, actors, name, float(plan.get("margin", 0.5))),
-        *waterfall_pages(frames.arms, frames.differences, plan, name),
-        *slope_pages(frames.per_class, classes, groups, actors),
-        *confusion_pages(frames.confusion, classes, actors),
-        *difference_pages(frames.confusion, classes, actors),
-        *distribution_pages(counts, classes, groups),
-        *curve_pages(frames.curves, actors),
-        *cost_pages(frames.runs, frames.differences, actors, name),
-        *reliability_pages(frames.calibration, frames.arms, plan, actors),
-    ]
+    source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
+    facts = facts_of(plan, frames.runs, frames.curves)
+    return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]
 
 
 def write(pages: Sequence[Page], folder: Path) -> None:

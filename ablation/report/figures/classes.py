@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 
 ARMS_PER_PAGE = 12
 MOST_MOVED = 3
@@ -60,30 +60,30 @@ def distribution_page(counts_by_split: Mapping[str, Sequence[int]], classes: Seq
     return figure
 
 
-def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping[str, str], cast: Cast) -> list[Page]:
+def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping[str, str], shown: ArmsShown) -> list[Page]:
     """Every arm's recall of each class beside its baseline's, at most 12 arms a page."""
     recalls = {
         str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)
     }
-    arms = cast.compared(recalls)
+    arms = shown.compared(recalls)
 
     def draw(part: Sequence[str]) -> Figure:
-        pairs = {cast.names[arm]: (recalls[cast.baseline(arm)], recalls[arm]) for arm in part}
+        pairs = {shown.names[arm]: (recalls[shown.baseline(arm)], recalls[arm]) for arm in part}
         return slope_page(pairs, groups)
 
     return numbered(
-        "slopes", "Recall of every class, from the baseline to each arm", chunks(arms, ARMS_PER_PAGE), draw, _told(recalls, cast)
+        "slopes", "Recall of every class, from the baseline to each arm", chunks(arms, ARMS_PER_PAGE), draw, _slope_words(recalls, shown)
     )
 
 
-def _told(recalls: Mapping[str, pd.Series], cast: Cast) -> Any:
+def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
     """The words for a page: which class moved most in each arm."""
 
     def words(part: Sequence[str]) -> str:
-        changes = {arm: (recalls[arm] - recalls[cast.baseline(arm)]).dropna().to_dict() for arm in part}
+        changes = {arm: (recalls[arm] - recalls[shown.baseline(arm)]).dropna().to_dict() for arm in part}
         most = {arm: max((abs(points), str(name)) for name, points in moved.items())[1] for arm, moved in changes.items() if moved}
-        told = some([f"{arm}: {name} {changes[arm][name]:+.1f} points" for arm, name in most.items()])
-        return f"Recall of every class in the baseline and in each arm; the class that moved most: {told}."
+        moves = some([f"{arm}: {name} {changes[arm][name]:+.1f} points" for arm, name in most.items()])
+        return f"Recall of every class in the baseline and in each arm; the class that moved most: {moves}."
 
     return words
 
@@ -150,9 +150,9 @@ def _line(group: str, order: Sequence[str]) -> Any:
     return style.LINES[order.index(group) % len(style.LINES)] if group in order else style.LINES[0]
 
 
-def _group_legend(figure: Figure, shown: Sequence[str], order: Sequence[str], handle: type[Line2D] | type[Patch]) -> None:
+def _group_legend(figure: Figure, groups: Sequence[str], order: Sequence[str], handle: type[Line2D] | type[Patch]) -> None:
     handles: list[Line2D | Patch] = []
-    for group in shown:
+    for group in groups:
         colour, label = style.group_colour(group, order), group or "in no group"
         handles.append(
             Patch(color=colour, label=label)

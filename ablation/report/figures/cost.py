@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ablation.report import metrics
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, numbered
+from ablation.report.figures.page import ArmsShown, Page, numbered
+from ablation.report.metrics import MetricTable, with_unit
 
 ROUNDING = 1e-9  # means of the same numbers added in another order are no gain
 
@@ -27,68 +27,68 @@ class Gain:
     high: float
 
 
-def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, cast: Cast, metric: str) -> list[Page]:
-    """The one page with every arm outside conditions that has a difference to the baseline."""
-    found, unit = gains(runs, differences, cast, metric)
-    best = front(found, metric)
+def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str, metrics: MetricTable) -> list[Page]:
+    """The one page with every arm outside conditions that has a difference to the baseline; `name` is the metric's."""
+    arms, unit = gains(runs, differences, shown, name)
+    best = front(arms, is_lower_better=metrics.is_lower_better(name))
     return numbered(
         "cost",
-        f"Cost and gain of {metrics.title(metric)}",
-        [found] if len(found) > 1 else [],
-        lambda part: cost_page(part, unit, metric),
+        f"Cost and gain of {metrics.title(name)}",
+        [arms] if len(arms) > 1 else [],
+        lambda part: cost_page(part, unit, name, metrics),
         lambda part: (
-            f"Difference of {metrics.title(metric)} to the baseline over the {unit}; "
-            f"no arm that costs less has a better mean than {', '.join(one.name for one in best)}."
+            f"Difference of {metrics.title(name)} to the baseline over the {unit}; "
+            f"no arm that costs less has a better mean than {', '.join(arm.name for arm in best)}."
         ),
     )
 
 
-def gains(runs: pd.DataFrame, differences: pd.DataFrame, cast: Cast, metric: str) -> tuple[list[Gain], str]:
+def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> tuple[list[Gain], str]:
     """The arms' gains, the baseline's being zero, and the unit of their costs: epochs, or seconds where all train for as many epochs."""
     done = runs[runs["state"] == "done"]
     costs = {what: (done[f"{what}/own"] + done[f"{what}/shared"]).groupby(done["arm"]).mean() for what in ("epochs", "time")}
-    rows = differences[(differences["role"] == "baseline") & (differences["metric"] == metric)].set_index("arm")
+    rows = differences[(differences["role"] == "baseline") & (differences["metric"] == name)].set_index("arm")
     ends = rows[["mean", "low", "high"]].astype(float).dropna(subset=["mean"])
     known = {str(arm): tuple(ends.loc[arm]) for arm in ends.index}
-    arms = [arm for arm in cast.arms(conditions=False) if arm in known]
-    bases = list(dict.fromkeys(cast.baseline(arm) for arm in arms))
+    arms = [arm for arm in shown.arms(conditions=False) if arm in known]
+    bases = list(dict.fromkeys(shown.baseline(arm) for arm in arms))
     epochs = costs["epochs"].reindex([*bases, *arms]).dropna()
     chosen, unit = ("time", "seconds of training per seed") if epochs.nunique() <= 1 else ("epochs", "epochs of training per seed")
     known |= dict.fromkeys(bases, (0.0, 0.0, 0.0))
     spent = costs[chosen].to_dict()
-    found = [Gain(cast.names.get(arm, arm), spent.get(arm, np.nan), *known[arm]) for arm in dict.fromkeys([*bases, *arms])]
-    return [one for one in found if np.isfinite(one.cost)], unit
+    by_arm = [Gain(shown.names.get(arm, arm), spent.get(arm, np.nan), *known[arm]) for arm in dict.fromkeys([*bases, *arms])]
+    return [arm for arm in by_arm if np.isfinite(arm.cost)], unit
 
 
-def front(found: Sequence[Gain], metric: str) -> list[Gain]:
+def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
     """The arms that no arm beats which costs as much or less, the cheapest first."""
-    good = -1 if metrics.is_lower_better(metric) else 1
+    good = -1 if is_lower_better else 1
     best: list[Gain] = []
-    for one in sorted(found, key=lambda gain: (gain.cost, -good * gain.mean)):
-        if not best or good * one.mean > good * best[-1].mean + ROUNDING:
-            best.append(one)
+    for arm in sorted(arms, key=lambda gain: (gain.cost, -good * gain.mean)):
+        if not best or good * arm.mean > good * best[-1].mean + ROUNDING:
+            best.append(arm)
     return best
 
 
-def cost_page(found: Sequence[Gain], unit: str, metric: str) -> Figure:
+def cost_page(arms: Sequence[Gain], unit: str, name: str, metrics: MetricTable) -> Figure:
     """Points with their intervals, those on the front named and joined by steps."""
     sheet = style.Sheet(1, 1, width=5.6, height=3.6, left=0.8, right=2.3, top=0.45, bottom=0.55)
     figure = sheet.blank()
     axes = figure.add_axes(sheet.box(0))
-    best = front(found, metric)
+    best = front(arms, is_lower_better=metrics.is_lower_better(name))
     axes.axhline(0, color=style.INK, linewidth=0.6)
-    _points(axes, [one for one in found if one not in best], style.GREY, "o", 3.5)
+    _points(axes, [arm for arm in arms if arm not in best], style.GREY, "o", 3.5)
     _points(axes, best, style.UP, "D", 5.5)
-    costs = [one.cost for one in found]
+    costs = [arm.cost for arm in arms]
     room = max(max(costs) - min(costs), 0.05 * max(costs), 1e-9)
     right = max(costs) + 0.06 * room
-    limits = style.robust_range([one.mean for one in found], [one.low for one in found], [one.high for one in found], 0.01)
-    axes.step([*(one.cost for one in best), right], [*(one.mean for one in best), best[-1].mean], where="post", color=style.UP, linewidth=1)
+    limits = style.robust_range([arm.mean for arm in arms], [arm.low for arm in arms], [arm.high for arm in arms], 0.01)
+    axes.step([*(arm.cost for arm in best), right], [*(arm.mean for arm in best), best[-1].mean], where="post", color=style.UP, linewidth=1)
     axes.set(xlim=(min(costs) - 0.06 * room, right), ylim=limits, xlabel=unit)
-    axes.set_ylabel(f"difference of {metrics.title(metric)} to the baseline, {metrics.unit(metric).differences}")
+    axes.set_ylabel(with_unit(f"difference of {metrics.title(name)} to the baseline", metrics.unit(name).differences))
     _names(axes, best, right, limits)
-    _beyond(axes, [one for one in found if one.mean < limits[0]], limits[0], "v")
-    _beyond(axes, [one for one in found if one.mean > limits[1]], limits[1], "^")
+    _beyond(axes, [arm for arm in arms if arm.mean < limits[0]], limits[0], "v")
+    _beyond(axes, [arm for arm in arms if arm.mean > limits[1]], limits[1], "^")
     handles = [
         Line2D([], [], marker="D", color=style.UP, markersize=5.5, linewidth=1, label="none as cheap has a better mean"),
         Line2D([], [], marker="o", color=style.GREY, markersize=3.5, linewidth=0.8, label="other arms; bars are 95 % intervals"),
@@ -97,26 +97,25 @@ def cost_page(found: Sequence[Gain], unit: str, metric: str) -> Figure:
     return figure
 
 
-def _points(axes: Axes, group: Sequence[Gain], colour: str, marker: str, size: float) -> None:
-    costs, means = [one.cost for one in group], [one.mean for one in group]
-    spans = [one for one in group if np.isfinite(one.low)]
+def _points(axes: Axes, arms: Sequence[Gain], colour: str, marker: str, size: float) -> None:
+    spans = [arm for arm in arms if np.isfinite(arm.low)]
     axes.vlines(
-        [one.cost for one in spans], [one.low for one in spans], [one.high for one in spans], color=colour, linewidth=0.8, alpha=0.6
+        [arm.cost for arm in spans], [arm.low for arm in spans], [arm.high for arm in spans], color=colour, linewidth=0.8, alpha=0.6
     )
-    axes.plot(costs, means, linestyle="", marker=marker, color=colour, markersize=size)
+    axes.plot([arm.cost for arm in arms], [arm.mean for arm in arms], linestyle="", marker=marker, color=colour, markersize=size)
 
 
-def _beyond(axes: Axes, group: Sequence[Gain], edge: float, marker: str) -> None:
+def _beyond(axes: Axes, arms: Sequence[Gain], edge: float, marker: str) -> None:
     """An arm beyond the panel is an arrow at its edge."""
-    if group:
-        axes.plot([one.cost for one in group], [edge] * len(group), marker=marker, linestyle="", color=style.GREY, clip_on=False)
+    if arms:
+        axes.plot([arm.cost for arm in arms], [edge] * len(arms), marker=marker, linestyle="", color=style.GREY, clip_on=False)
 
 
 def _names(axes: Axes, best: Sequence[Gain], right: float, limits: tuple[float, float]) -> None:
     """The front's names beside the panel, each with a thin line to its point, so that none covers another."""
-    places = style.spaced([one.mean for one in best], 0.05 * (limits[1] - limits[0]), *limits)
-    for one, place in zip(best, places, strict=True):
-        axes.plot([one.cost, right], [one.mean, place], color=style.GREY, linewidth=0.4, linestyle=":")
+    places = style.spaced([arm.mean for arm in best], 0.05 * (limits[1] - limits[0]), *limits)
+    for arm, place in zip(best, places, strict=True):
+        axes.plot([arm.cost, right], [arm.mean, place], color=style.GREY, linewidth=0.4, linestyle=":")
         axes.annotate(
-            style.short(one.name, 36), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=7, annotation_clip=False
+            style.short(arm.name, 36), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=7, annotation_clip=False
         )

@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, chunks, family, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, family, numbered, some
+from ablation.report.metrics import PERCENT, MetricTable
 
 LINES_PER_PANEL = 6
 COLUMNS = 3
 MOST_JOINED = 5
 PANEL_ROWS_PER_PAGE = 5
-UNITS = {"loss": "loss, each arm's own", "lr": "learning rate", "nll": "nats"}
+LABELS = {"loss": "loss, each arm's own", "lr": "learning rate"}  # of the curves that are no metrics
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,27 @@ class Strip:
     reference: str
 
 
-def curve_pages(points: pd.DataFrame, cast: Cast) -> list[Page]:
+def curve_pages(points: pd.DataFrame, shown: ArmsShown, metrics: MetricTable) -> list[Page]:
     """Every curve, at most six arms a panel, each beside the baseline in grey."""
-    metrics = sorted(set(points["metric"]))
-    if not metrics:
+    labels = {name: axis_label(name, metrics) for name in sorted(set(points["metric"]))}
+    if not labels:
         return []
     curves = by_arm(points)
-    rows = -(-len(metrics) // COLUMNS)
-    found = strips(points, cast)
+    rows = -(-len(labels) // COLUMNS)
     return numbered(
         "curves",
         "Training curves",
-        chunks(found, max(1, PANEL_ROWS_PER_PAGE // rows)),
-        lambda part: curve_page(part, curves, metrics),
-        lambda part: f"Curves of {', '.join(metrics)} by epoch, mean and range over seeds: {_arms(part)}.",
+        chunks(strips(points, shown), max(1, PANEL_ROWS_PER_PAGE // rows)),
+        lambda part: curve_page(part, curves, labels),
+        lambda part: f"Curves of {', '.join(labels)} by epoch, mean and range over seeds: {_arms(part)}.",
     )
+
+
+def axis_label(name: str, metrics: MetricTable) -> str:
+    """What the numbers of a curve are: of a metric its unit, fractions being drawn as they are."""
+    metric = name.rpartition("/")[2]
+    unit = metrics.unit(metric)
+    return LABELS.get(metric, "fraction" if unit is PERCENT else unit.values)
 
 
 def _arms(part: Sequence[Strip]) -> str:
@@ -74,56 +81,55 @@ def by_arm(points: pd.DataFrame) -> Curves:
     return curves
 
 
-def strips(points: pd.DataFrame, cast: Cast) -> list[Strip]:
+def strips(points: pd.DataFrame, shown: ArmsShown) -> list[Strip]:
     """The arms outside conditions by family, six at a time; those with the very same curves, hence one training, share one line."""
     ordered = points.sort_values(["metric", "seed", "step"], kind="stable")
     prints = {str(arm): rows[["seed", "step", "value"]].to_numpy(dtype=float).tobytes() for arm, rows in ordered.groupby("arm", sort=False)}
     families: dict[tuple[str, str], dict[bytes, list[str]]] = {}
-    for arm in cast.arms(conditions=False):
+    for arm in shown.arms(conditions=False):
         if arm in prints:
-            place = family(arm, cast.kinds[arm]), cast.baseline(arm) or arm
+            place = family(arm, shown.kinds[arm]), shown.baseline(arm) or arm
             families.setdefault(place, {}).setdefault(prints[arm], []).append(arm)
     return [
-        Strip(title, {arms[0]: " = ".join(cast.names[arm] for arm in arms) for arms in part}, reference if reference in prints else "")
+        Strip(title, {arms[0]: " = ".join(shown.names[arm] for arm in arms) for arms in part}, reference if reference in prints else "")
         for (title, reference), trainings in families.items()
         for part in chunks(list(trainings.values()), LINES_PER_PANEL)
     ]
 
 
-def curve_page(part: Sequence[Strip], curves: Curves, metrics: Sequence[str]) -> Figure:
-    """One page of strips, each with a panel per metric and its own legend at the right."""
-    columns = min(COLUMNS, len(metrics))
-    rows = -(-len(metrics) // columns)
+def curve_page(part: Sequence[Strip], curves: Curves, labels: Mapping[str, str]) -> Figure:
+    """One page of strips, each with a panel per curve of `labels` and its own legend at the right."""
+    columns = min(COLUMNS, len(labels))
+    rows = -(-len(labels) // columns)
     sheet = style.Sheet(
         columns, rows * len(part), width=2.4 if columns > 2 else 3.0, height=1.4, left=0.7, right=2.4, across=0.65, down=0.6
     )
     figure = sheet.blank()
     for number, strip in enumerate(part):
         first = number * rows * columns
-        for place, metric in enumerate(metrics, start=first):
+        for place, (name, label) in enumerate(labels.items(), start=first):
             axes = figure.add_axes(sheet.box(place))
-            _panel(axes, strip, curves, metric)
-            axes.set_title(f"{strip.family}: {metric}", loc="left")
-            if number == len(part) - 1 and place + columns >= first + len(metrics):
+            _panel(axes, strip, curves, name, label)
+            axes.set_title(f"{strip.family}: {name}", loc="left")
+            if number == len(part) - 1 and place + columns >= first + len(labels):
                 axes.set_xlabel("epoch")
         _legend(figure, sheet, first + columns - 1, strip)
     return figure
 
 
-def _panel(axes: Axes, strip: Strip, curves: Curves, metric: str) -> None:
-    shown = {arm: curves[arm][metric] for arm in strip.names if metric in curves[arm]}
+def _panel(axes: Axes, strip: Strip, curves: Curves, name: str, label: str) -> None:
+    by_name = {arm: curves[arm][name] for arm in strip.names if name in curves[arm]}
     colours = style.line_colours()
-    reference = curves.get(strip.reference, {}).get(metric)
-    if reference is not None and strip.reference not in shown:
+    reference = curves.get(strip.reference, {}).get(name)
+    if reference is not None and strip.reference not in by_name:
         axes.plot(reference.epochs, reference.mean, color=style.GREY, linewidth=2.2, zorder=1)
     for number, arm in enumerate(strip.names):
-        if arm in shown:
-            curve = shown[arm]
+        if arm in by_name:
+            curve = by_name[arm]
             axes.plot(curve.epochs, curve.mean, color=colours[number], linestyle=style.LINES[number], linewidth=1.1, marker=_dot(curve))
             if (curve.high > curve.low).any():
                 axes.fill_between(curve.epochs, curve.low, curve.high, color=colours[number], alpha=0.15, linewidth=0)
-    name = metric.rpartition("/")[2]
-    axes.set_ylabel(UNITS.get(name, "fraction"), fontsize=7)
+    axes.set_ylabel(label, fontsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
@@ -136,9 +142,9 @@ def _dot(curve: Curve) -> str:
 def _wrapped(name: str) -> str:
     """The joined names on lines of their own, the rest of very many counted."""
     names = name.split(" = ")
-    shown = [style.short(one, 36) for one in names[:MOST_JOINED]]
+    first = [style.short(arm, 36) for arm in names[:MOST_JOINED]]
     rest = [f"{len(names) - MOST_JOINED} more"] if len(names) > MOST_JOINED else []
-    return " =\n".join([*shown, *rest])
+    return " =\n".join([*first, *rest])
 
 
 def _legend(figure: Figure, sheet: style.Sheet, place: int, strip: Strip) -> None:

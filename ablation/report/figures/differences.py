@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablation.formatting import change
-from ablation.report import metrics
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, family, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, family, numbered, some
+from ablation.report.metrics import MetricTable, with_unit
 
 ARMS_PER_PAGE = 30
 ROLES = {"parent": "against its parent", "baseline": "against the baseline"}
@@ -30,53 +30,65 @@ class Row:
     family: str
     name: str
     parent: str
-    found: Mapping[str, Mapping[str, Any]]
+    by_role: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What all pages share: the metric, the range of the differences, and the margin within which they count as none (0: no margin)."""
+    """What all pages share: the metric in words, its decimals, the range of the differences, and the margin within which they are none."""
 
-    metric: str
+    axis: str
+    decimals: int
     low: float
     high: float
-    margin: float
+    margin: float  # 0: there is none
+    margin_words: str
 
 
-def forest_pages(differences: pd.DataFrame, cast: Cast, metric: str, margin: float) -> list[Page]:
-    """Every arm's differences in the file's order, family by family, at most 30 arms a page."""
-    rows = forest_rows(differences[differences["metric"] == metric], cast)
-    scale = forest_scale(rows, metric, 0.0 if metrics.unit(metric) is metrics.NATS else margin)
-    title = f"Differences of {metrics.title(metric)}, with 95 % intervals"
-    return numbered("differences", title, paged(rows), lambda part: forest_page(part, scale), lambda part: _forest_words(part, metric))
+def forest_pages(differences: pd.DataFrame, shown: ArmsShown, name: str, metrics: MetricTable) -> list[Page]:
+    """Every arm's differences in the file's order, family by family, at most 30 arms a page; `name` is the metric's."""
+    rows = forest_rows(differences[differences["metric"] == name], shown)
+    scale, title = forest_scale(rows, name, metrics), metrics.title(name)
+    return numbered(
+        "differences",
+        f"Differences of {title}, with 95 % intervals",
+        paged(rows),
+        lambda part: forest_page(part, scale),
+        lambda part: _forest_words(part, title),
+    )
 
 
-def forest_rows(differences: pd.DataFrame, cast: Cast) -> list[Row]:
+def forest_rows(differences: pd.DataFrame, shown: ArmsShown) -> list[Row]:
     """The rows of the arms that have a difference; an arm that resolves like another has none where that one's is the same."""
     by_arm: dict[str, dict[str, dict[str, Any]]] = {}
-    for found in differences.to_dict("records"):
-        if found["arm"] in cast.stands_for and np.isfinite(found["mean"]):
-            by_arm.setdefault(str(found["arm"]), {})[str(found["role"])] = {str(name): value for name, value in found.items()}
+    for difference in differences.to_dict("records"):
+        if difference["arm"] in shown.stands_for and np.isfinite(difference["mean"]):
+            by_role = by_arm.setdefault(str(difference["arm"]), {})
+            by_role[str(difference["role"])] = {str(name): value for name, value in difference.items()}
     rows = []
     for arm, by_role in by_arm.items():
-        drawn = cast.stands_for[arm]
-        if arm != drawn and _partners(by_role, cast) == _partners(by_arm.get(drawn, {}), cast):
+        drawn = shown.stands_for[arm]
+        if arm != drawn and _partners(by_role, shown) == _partners(by_arm.get(drawn, {}), shown):
             continue
         is_alone = arm == drawn
         parent = str(by_role.get("parent", {}).get("against", ""))
-        rows.append(Row(family(arm, cast.kinds[arm]), cast.names[arm] if is_alone else arm, parent, by_role))
+        rows.append(Row(family(arm, shown.kinds[arm]), shown.names[arm] if is_alone else arm, parent, by_role))
     return rows
 
 
-def _partners(by_role: Mapping[str, Mapping[str, Any]], cast: Cast) -> dict[str, str]:
-    return {role: cast.stands_for.get(found["against"], str(found["against"])) for role, found in by_role.items()}
+def _partners(by_role: Mapping[str, Mapping[str, Any]], shown: ArmsShown) -> dict[str, str]:
+    return {role: shown.stands_for.get(row["against"], str(row["against"])) for role, row in by_role.items()}
 
 
-def forest_scale(rows: Sequence[Row], metric: str, margin: float) -> Scale:
+def forest_scale(rows: Sequence[Row], name: str, metrics: MetricTable) -> Scale:
     """One range for all pages."""
-    found = [one for row in rows for one in row.found.values()]
-    means, lows, highs = ([one[name] for one in found] for name in ("mean", "low", "high"))
-    return Scale(metric, *style.robust_range(means, lows, highs, 2 * margin or 0.01), margin)
+    differences = [difference for row in rows for difference in row.by_role.values()]
+    means, lows, highs = ([difference[column] for difference in differences] for column in ("mean", "low", "high"))
+    margin, unit = metrics.margin(name) or 0.0, metrics.unit(name)
+    better = "left" if metrics.is_lower_better(name) else "right"
+    axis = f"{with_unit(metrics.title(name), unit.differences)} ({better} is better)"
+    limits = style.robust_range(means, lows, highs, 2 * margin or 0.01)
+    return Scale(axis, unit.decimals, *limits, margin, metrics.margin_words(name))
 
 
 def paged(rows: Sequence[Row]) -> list[list[Row]]:
@@ -94,7 +106,7 @@ def paged(rows: Sequence[Row]) -> list[list[Row]]:
 def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
     """A panel per role that any arm has, the arms down the side and a heading over each family."""
     lines = _lines(part)
-    roles = [role for role in ROLES if any(role in row.found for row in part)]
+    roles = [role for role in ROLES if any(role in row.by_role for row in part)]
     longest = max(len(_label(row)) for row in part)
     sheet = style.Sheet(
         len(roles),
@@ -112,7 +124,7 @@ def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
         axes = figure.add_axes(sheet.box(place))
         _forest(axes, lines, role, scale)
         axes.set_title(ROLES[role])
-        axes.set_xlabel(_axis_words(scale.metric))
+        axes.set_xlabel(scale.axis)
         axes.set_ylim(len(lines), -1)
         if place == 0:
             axes.set_yticks(range(len(lines)), [_label(line) if isinstance(line, Row) else line for line in lines])
@@ -150,22 +162,22 @@ def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> 
         axes.axvspan(-scale.margin, scale.margin, color="0.92", linewidth=0, zorder=0)
     axes.axvline(0, color=style.INK, linewidth=0.8, zorder=1)
     axes.set_xlim(scale.low, scale.high)
-    found = [(place, line.found[role]) for place, line in enumerate(lines) if isinstance(line, Row) and role in line.found]
-    spans = [(place, one) for place, one in found if np.isfinite(one["low"]) and np.isfinite(one["high"])]
+    rows = [(place, line.by_role[role]) for place, line in enumerate(lines) if isinstance(line, Row) and role in line.by_role]
+    spans = [(place, row) for place, row in rows if np.isfinite(row["low"]) and np.isfinite(row["high"])]
     axes.hlines(
         [place for place, _ in spans],
-        [np.clip(one["low"], scale.low, scale.high) for _, one in spans],
-        [np.clip(one["high"], scale.low, scale.high) for _, one in spans],
+        [np.clip(row["low"], scale.low, scale.high) for _, row in spans],
+        [np.clip(row["high"], scale.low, scale.high) for _, row in spans],
         color=style.INK, linewidth=1.0, zorder=2,
     )  # fmt: skip
-    _arrows(axes, [place for place, one in spans if one["low"] < scale.low], scale.low, "<")
-    _arrows(axes, [place for place, one in spans if one["high"] > scale.high], scale.high, ">")
-    _arrows(axes, [place for place, one in found if one["mean"] < scale.low], scale.low, "<")
-    _arrows(axes, [place for place, one in found if one["mean"] > scale.high], scale.high, ">")
-    decimals, room = metrics.unit(scale.metric).decimals, 0.035 * (scale.high - scale.low)
-    for place, one in found:
+    _arrows(axes, [place for place, row in spans if row["low"] < scale.low], scale.low, "<")
+    _arrows(axes, [place for place, row in spans if row["high"] > scale.high], scale.high, ">")
+    _arrows(axes, [place for place, row in rows if row["mean"] < scale.low], scale.low, "<")
+    _arrows(axes, [place for place, row in rows if row["mean"] > scale.high], scale.high, ">")
+    room = 0.035 * (scale.high - scale.low)
+    for place, row in rows:
         axes.annotate(
-            _numbers(one, decimals),
+            _numbers(row, scale.decimals),
             (1, place),
             (8, 0),
             xycoords=("axes fraction", "data"),
@@ -173,15 +185,15 @@ def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> 
             va="center",
             fontsize=style.SMALLEST,
         )
-    for looks in dict.fromkeys(_looks(one["verdict"]) for _, one in found):
-        same = [(place, one["mean"]) for place, one in found if _looks(one["verdict"]) == looks]
+    for looks in dict.fromkeys(_looks(row["verdict"]) for _, row in rows):
+        same = [(place, row["mean"]) for place, row in rows if _looks(row["verdict"]) == looks]
         _marks(axes, np.clip([mean for _, mean in same], scale.low + room, scale.high - room), [place for place, _ in same], looks)
 
 
-def _numbers(one: Mapping[str, Any], decimals: int) -> str:
+def _numbers(row: Mapping[str, Any], decimals: int) -> str:
     """`+0.75 [-0.10, +1.60]`, as the tables have it."""
-    ends = f" [{one['low']:+.{decimals}f}, {one['high']:+.{decimals}f}]" if np.isfinite(one["low"]) else ""
-    return f"{change(one['mean'], decimals=decimals)}{ends}"
+    ends = f" [{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]" if np.isfinite(row["low"]) else ""
+    return f"{change(row['mean'], decimals=decimals)}{ends}"
 
 
 def _arrows(axes: Axes, places: Sequence[int], edge: float, marker: str) -> None:
@@ -207,10 +219,10 @@ def _looks(verdict: object) -> tuple[str, str, bool]:
 
 
 def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
-    seen = {
-        _looks(one["verdict"]): str(one["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
-        for row in part
-        for one in row.found.values()
+    words = {
+        _looks(row["verdict"]): str(row["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
+        for arm in part
+        for row in arm.by_role.values()
     }
     handles: list[Any] = [
         Line2D(
@@ -223,25 +235,20 @@ def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
             markerfacecolor=colour if full else "white",
             label=word,
         )
-        for (marker, colour, full), word in sorted(seen.items(), key=lambda item: item[1])
+        for (marker, colour, full), word in sorted(words.items(), key=lambda item: item[1])
     ]
     if scale.margin:
-        handles.append(Patch(color="0.92", label=f"within {scale.margin:g} points"))
+        handles.append(Patch(color="0.92", label=f"within {scale.margin_words}"))
     figure.legend(
         handles=handles, loc="upper center", ncols=len(handles), frameon=False, borderaxespad=0.3, columnspacing=1.2, handletextpad=0.2
     )
 
 
-def _axis_words(metric: str) -> str:
-    better = "left" if metrics.is_lower_better(metric) else "right"
-    return f"{metrics.title(metric)}, {metrics.unit(metric).differences} ({better} is better)"
-
-
-def _forest_words(part: Sequence[Row], metric: str) -> str:
-    against = [row.found["baseline"] for row in part if "baseline" in row.found]
-    counts = {word: sum(str(one["verdict"]).startswith(word) for one in against) for word in VERDICTS}
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+def _forest_words(part: Sequence[Row], title: str) -> str:
+    against = [arm.by_role["baseline"] for arm in part if "baseline" in arm.by_role]
+    counts = {word: sum(str(row["verdict"]).startswith(word) for row in against) for word in VERDICTS}
+    tally = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return (
-        f"Differences of {metrics.title(metric)} to parent and baseline with 95 % intervals, of {some([row.name for row in part])}"
-        f"{f'; against the baseline: {told}' if told else ''}."
+        f"Differences of {title} to parent and baseline with 95 % intervals, of {some([row.name for row in part])}"
+        f"{f'; against the baseline: {tally}' if tally else ''}."
     )

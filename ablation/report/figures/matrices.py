@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
@@ -26,26 +26,26 @@ MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
 
 
-def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], cast: Cast) -> list[Page]:
+def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
     """Every arm's matrix, at most 12 a page, all on one colour scale."""
-    arms = [arm for arm in cast.arms(conditions=True) if arm in confusion]
+    arms = [arm for arm in shown.arms(conditions=True) if arm in confusion]
     return numbered(
         "confusion",
         "Confusion matrices",
         chunks(arms, MATRICES_PER_PAGE),
-        lambda part: confusion_page({cast.names[arm]: confusion[arm] for arm in part}, classes),
+        lambda part: confusion_page({shown.names[arm]: confusion[arm] for arm in part}, classes),
         lambda part: f"Row-normalised confusion matrices, true classes down and predicted classes across, of {some(part)}.",
     )
 
 
-def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], cast: Cast) -> list[Page]:
+def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
     """Every arm's matrix minus its baseline's, in points."""
-    arms = cast.compared(confusion)
+    arms = shown.compared(confusion)
     return numbered(
         "confusion-difference",
         "Confusion matrices minus the baseline's",
         chunks(arms, MATRICES_PER_PAGE),
-        lambda part: difference_page({cast.names[arm]: (confusion[arm], confusion[cast.baseline(arm)]) for arm in part}, classes),
+        lambda part: difference_page({shown.names[arm]: (confusion[arm], confusion[shown.baseline(arm)]) for arm in part}, classes),
         lambda part: f"Each arm's row-normalised confusion matrix minus its baseline's, in points, of {some(part)}.",
     )
 
@@ -62,7 +62,7 @@ def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], cl
     """One page of differences of matrices in points, on a scale that is symmetric, shared by the page and told by its bar."""
     import seaborn  # noqa: F401 - it registers the diverging colours
 
-    points = {arm: 100 * (normalised(own_CC) - normalised(base_CC)) for arm, (own_CC, base_CC) in pairs.items()}
+    points = {arm: 100 * (normalised(arm_CC) - normalised(base_CC)) for arm, (arm_CC, base_CC) in pairs.items()}
     largest = max((float(np.nanmax(np.abs(points_CC), initial=0)) for points_CC in points.values()), default=0)
     limit = max(1.0, float(np.ceil(largest)))
     figure = _panels(points, classes, Normalize(-limit, limit), DIVERGING, point_texts)

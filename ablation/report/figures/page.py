@@ -46,7 +46,7 @@ def chunks(items: Sequence[T], size: int) -> list[list[T]]:
 
 
 @dataclass(frozen=True)
-class Cast:
+class ArmsShown:
     """The arms with a finished run: `names` has what each is drawn under.
 
     Arms that resolve alike are drawn once; `stands_for` says by which.
@@ -64,22 +64,23 @@ class Cast:
 
     def baseline(self, arm: str) -> str:
         """The arm that is drawn for this one's baseline, or nothing."""
-        found = self.baselines[arm]
-        return self.stands_for.get(found, found)
+        baseline = self.baselines[arm]
+        return self.stands_for.get(baseline, baseline)
 
     def compared(self, having: Mapping[str, Any]) -> list[str]:
         """The arms outside conditions that `having` has together with their baselines."""
         return [arm for arm in self.arms(conditions=False) if arm in having and self.baseline(arm) in having and self.baseline(arm) != arm]
 
 
-def cast(arms: pd.DataFrame) -> Cast:
-    """The cast of the frame with one row per arm."""
+def arms_shown(arms: pd.DataFrame) -> ArmsShown:
+    """The arms to draw of the frame with one row per arm."""
     done = arms[arms["n"] > 0].set_index("arm")
     stands_for = {str(arm): str(same) if same in done.index else str(arm) for arm, same in done["same_as"].items()}
     names: dict[str, str] = {}
     for arm, drawn in stands_for.items():
         names[drawn] = f"{names[drawn]} = {arm}" if drawn in names else arm
-    return Cast(names, stands_for, {str(k): str(v) for k, v in done["kind"].items()}, {str(k): str(v) for k, v in done["baseline"].items()})
+    kinds, baselines = ({str(arm): str(value) for arm, value in done[column].items()} for column in ("kind", "baseline"))
+    return ArmsShown(names, stands_for, kinds, baselines)
 
 
 def family(arm: str, kind: str) -> str:

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablation.report.figures import style
-from ablation.report.figures.page import Cast, Page, chunks, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 from ablation.report.frames.posthoc import distance_arms
+from ablation.training.evaluation import NUM_BINS
 
 ARMS_PER_PAGE = 12
-NUM_BINS = 15
 STRIP = 0.32  # inches: the bars of shares under each panel
 DISTANCES = "scores are distances, not probabilities"
 
@@ -29,20 +29,22 @@ class Reliability:
     is_distance: bool
 
 
-def reliability_pages(calibration: pd.DataFrame, arms: pd.DataFrame, plan: Mapping[str, Any], cast: Cast) -> list[Page]:
+def reliability_pages(calibration: pd.DataFrame, arms: pd.DataFrame, plan: Mapping[str, Any], shown: ArmsShown) -> list[Page]:
     """Every arm's reliability diagram outside conditions, at most 12 a page."""
     bins = {str(arm): rows.sort_values("bin") for arm, rows in calibration.groupby("arm", sort=False)}
-    errors = arms.set_index("arm")["ece_mean"]
+    errors = dict(zip(arms["arm"], arms["ece_mean"], strict=True)) if "ece_mean" in arms else {}
     distances = distance_arms(plan)
-    found = [
-        Reliability(cast.names[arm], bins[arm], float(errors[arm]), arm in distances) for arm in cast.arms(conditions=False) if arm in bins
+    diagrams = [
+        Reliability(shown.names[arm], bins[arm], float(errors.get(arm, np.nan)), arm in distances)
+        for arm in shown.arms(conditions=False)
+        if arm in bins
     ]
     return numbered(
         "reliability",
         "Reliability diagrams",
-        chunks(found, ARMS_PER_PAGE),
+        chunks(diagrams, ARMS_PER_PAGE),
         reliability_page,
-        lambda part: f"Accuracy over confidence, and the share of images by confidence: {some([_words(one) for one in part])}.",
+        lambda part: f"Accuracy over confidence, and the share of images by confidence: {some([_words(diagram) for diagram in part])}.",
     )
 
 
@@ -50,12 +52,12 @@ def reliability_page(part: Sequence[Reliability]) -> Figure:
     """A panel per arm, the shares of the images under it."""
     sheet = style.sheet_of(len(part), 4, width=1.9, height=1.9 + 0.08 + STRIP, left=0.6, top=0.5, across=0.2, down=0.8)
     figure = sheet.blank()
-    highest = 100 * max(float(one.bins["share"].max()) for one in part)
-    for place, one in enumerate(part):
+    highest = 100 * max(float(diagram.bins["share"].max()) for diagram in part)
+    for place, diagram in enumerate(part):
         axes = figure.add_axes(sheet.box(place, height=1.9))
         strip = figure.add_axes(sheet.box(place, below=1.98, height=STRIP))
-        _diagram(axes, one)
-        _shares(strip, one, highest)
+        _diagram(axes, diagram)
+        _shares(strip, diagram, highest)
         if sheet.is_left(place):
             axes.set_ylabel("accuracy, %")
             axes.set_yticks([0, 50, 100])
@@ -67,30 +69,31 @@ def reliability_page(part: Sequence[Reliability]) -> Figure:
     return figure
 
 
-def _diagram(axes: Axes, one: Reliability) -> None:
-    confidence, accuracy = (100 * one.bins[name].to_numpy(dtype=float) for name in ("confidence", "accuracy"))
+def _diagram(axes: Axes, diagram: Reliability) -> None:
+    confidence, accuracy = (100 * diagram.bins[name].to_numpy(dtype=float) for name in ("confidence", "accuracy"))
     axes.plot([0, 100], [0, 100], color=style.GREY, linestyle="--", linewidth=0.8)
     axes.vlines(confidence, confidence, accuracy, color=style.DOWN, linewidth=1.5)
     axes.plot(confidence, accuracy, color=style.UP, linewidth=0.6)
     # By area, since a bin of three images says little however far it is from the diagonal.
-    axes.scatter(confidence, accuracy, s=3 + 60 * one.bins["share"].to_numpy(dtype=float), color=style.UP, zorder=3, clip_on=False)
+    axes.scatter(confidence, accuracy, s=3 + 60 * diagram.bins["share"].to_numpy(dtype=float), color=style.UP, zorder=3, clip_on=False)
     axes.set(xlim=(0, 100), ylim=(0, 103))
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(f"{style.short(one.name, 34)}\nECE {100 * one.ece:.1f} %" if not one.is_distance else style.short(one.name, 34))
-    if one.is_distance:
+    name = style.short(diagram.name, 34)
+    axes.set_title(name if diagram.is_distance else f"{name}\nECE {100 * diagram.ece:.1f} %")
+    if diagram.is_distance:
         axes.text(50, 4, DISTANCES.replace(", ", ",\n"), ha="center", fontsize=style.SMALLEST)
 
 
-def _shares(axes: Axes, one: Reliability, highest: float) -> None:
+def _shares(axes: Axes, diagram: Reliability, highest: float) -> None:
     edges = 100 * np.arange(NUM_BINS) / NUM_BINS
     shares = np.zeros(NUM_BINS)
-    shares[one.bins["bin"].to_numpy(dtype=int)] = 100 * one.bins["share"].to_numpy(dtype=float)
+    shares[diagram.bins["bin"].to_numpy(dtype=int)] = 100 * diagram.bins["share"].to_numpy(dtype=float)
     axes.bar(edges, shares, width=100 / NUM_BINS, align="edge", color=style.GREY, edgecolor="white", linewidth=0.3)
     axes.set(xlim=(0, 100), ylim=(0, highest))
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _words(one: Reliability) -> str:
-    return f"{one.name} ({DISTANCES})" if one.is_distance else f"{one.name} (ECE {100 * one.ece:.1f} %)"
+def _words(diagram: Reliability) -> str:
+    return f"{diagram.name} ({DISTANCES})" if diagram.is_distance else f"{diagram.name} (ECE {100 * diagram.ece:.1f} %)"

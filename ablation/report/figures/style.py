@@ -103,9 +103,9 @@ class Sheet:
         """Left, bottom, width and height of a panel as shares of the page, or of a strip of it, `below` inches under the panel's top."""
         wide, tall = self.size
         row, column = divmod(place, self.columns)
-        own = self.height if height is None else height
+        deep = self.height if height is None else height
         top = self.top + row * (self.height + self.down) + below
-        return (self.left + column * (self.width + self.across)) / wide, 1 - (top + own) / tall, self.width / wide, own / tall
+        return (self.left + column * (self.width + self.across)) / wide, 1 - (top + deep) / tall, self.width / wide, deep / tall
 
     def is_left(self, place: int) -> bool:
         """Whether the panel is in the first column."""

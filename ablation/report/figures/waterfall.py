@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ablation.report import metrics
 from ablation.report.figures import style
 from ablation.report.figures.page import Page, chunks, numbered
+from ablation.report.metrics import MetricTable, with_unit
 
 PANELS_PER_PAGE = 3
 
@@ -30,37 +30,39 @@ class Ladder:
     published: Mapping[str, Sequence[float]]
 
 
-def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> list[Page]:
+def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> list[Page]:
     """The ladder's steps under every condition that has all its rungs, at most three conditions a page."""
     rungs = [str(arm["name"]) for arm in plan["arms"] if arm["kind"] == "ladder"]
-    conditions = ["", *dict.fromkeys(str(name) for name in arms["condition"] if name)]
-    found = [ladder for condition in conditions for ladder in ladders(arms, differences, rungs, condition, metric)]
+    conditions = ["", *dict.fromkeys(str(condition) for condition in arms["condition"] if condition)]
+    complete = [ladder for condition in conditions for ladder in ladders(arms, differences, rungs, condition, name, metrics)]
     return numbered(
         "waterfall",
-        f"The ladder, rung by rung: {metrics.title(metric)}",
-        chunks(found, PANELS_PER_PAGE),
-        lambda part: waterfall_page(part, metric),
-        _waterfall_words(metric),
+        f"The ladder, rung by rung: {metrics.title(name)}",
+        chunks(complete, PANELS_PER_PAGE),
+        lambda part: waterfall_page(part, name, metrics),
+        _waterfall_words(name, metrics),
     )
 
 
-def ladders(arms: pd.DataFrame, differences: pd.DataFrame, rungs: Sequence[str], condition: str, metric: str) -> list[Ladder]:
+def ladders(
+    arms: pd.DataFrame, differences: pd.DataFrame, rungs: Sequence[str], condition: str, name: str, metrics: MetricTable
+) -> list[Ladder]:
     """The ladder under that condition, or none where a rung has no level."""
     names = [f"{condition}/{rung}" if condition else rung for rung in rungs]
     rows = arms.set_index("arm").reindex(names)
-    told = metrics.unit(metric)
-    levels = [told.scale * float(level) for level in rows[f"{metric}_mean"]]
+    scale = metrics.unit(name).scale
+    levels = [scale * float(level) for level in rows[f"{name}_mean"]]
     if len(rungs) < 2 or not np.isfinite(levels).all():
         return []
-    steps = differences[(differences["metric"] == metric) & (differences["role"] == "parent")].set_index("arm")
+    steps = differences[(differences["metric"] == name) & (differences["role"] == "parent")].set_index("arm")
     ends = steps.reindex(names[1:])[["mean", "low", "high"]].astype(float).to_dict("records")
-    reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if metric == "accuracy" else []
-    published = {column.partition("/")[2]: [100 * float(value) for value in rows[column]] for column in reports}
+    reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if name == metrics.default else []
+    published = {column.partition("/")[2]: [scale * float(value) for value in rows[column]] for column in reports}
     kept = {report: values for report, values in published.items() if np.isfinite(values).any()}
-    return [Ladder(condition, rungs, levels, [{str(name): float(value) for name, value in step.items()} for step in ends], kept)]
+    return [Ladder(condition, rungs, levels, [{str(end): float(value) for end, value in step.items()} for step in ends], kept)]
 
 
-def waterfall_page(part: Sequence[Ladder], metric: str) -> Figure:
+def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable) -> Figure:
     """A panel per condition, on one scale."""
     num_rungs = max(len(ladder.rungs) for ladder in part)
     width = float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
@@ -69,8 +71,8 @@ def waterfall_page(part: Sequence[Ladder], metric: str) -> Figure:
     limits = _level_limits(part)
     for place, ladder in enumerate(part):
         axes = figure.add_axes(sheet.box(place))
-        _waterfall(axes, ladder, metric, limits)
-        axes.set(xlim=(-0.6, num_rungs + 0.6), ylim=limits, ylabel=f"{metrics.title(metric)}, {metrics.unit(metric).values}")
+        _waterfall(axes, ladder, limits, metrics.unit(name).decimals, is_lower_better=metrics.is_lower_better(name))
+        axes.set(xlim=(-0.6, num_rungs + 0.6), ylim=limits, ylabel=with_unit(metrics.title(name), metrics.unit(name).values))
         axes.set_title(f"under {ladder.condition}" if ladder.condition else "the ladder", loc="left")
         axes.set_xticks(range(num_rungs + 1), [])
     names = [*(style.short(rung, 20) for rung in part[-1].rungs), "level reached"]
@@ -81,7 +83,7 @@ def waterfall_page(part: Sequence[Ladder], metric: str) -> Figure:
 
 def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
     """The range of all levels, published ones too, and of the steps' intervals as far as twice the range of the levels."""
-    levels = [level for ladder in part for level in [*ladder.levels, *(one for values in ladder.published.values() for one in values)]]
+    levels = [level for ladder in part for level in [*ladder.levels, *(value for values in ladder.published.values() for value in values)]]
     low, high = float(np.nanmin(levels)), float(np.nanmax(levels))
     room = max(high - low, 0.01)
     ends = [
@@ -92,15 +94,14 @@ def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
     return low - 0.14 * (high - low + 0.01), high + 0.14 * (high - low + 0.01)
 
 
-def _waterfall(axes: Axes, ladder: Ladder, metric: str, limits: tuple[float, float]) -> None:
+def _waterfall(axes: Axes, ladder: Ladder, limits: tuple[float, float], decimals: int, *, is_lower_better: bool) -> None:
     last = len(ladder.rungs)
-    decimals = metrics.unit(metric).decimals
     for place, level in ((0, ladder.levels[0]), (last, ladder.levels[-1])):
         axes.hlines(level, place - 0.4, place + 0.4, color=style.INK, linewidth=2.5)
         axes.annotate(f"{level:.{decimals}f}", (place, level), (0, 4), textcoords="offset points", ha="center", fontsize=7)
     starts = [start for start, _ in zip(ladder.levels, ladder.steps, strict=False)]
     heights = [step["mean"] for step in ladder.steps]
-    good = -1 if metrics.is_lower_better(metric) else 1
+    good = -1 if is_lower_better else 1
     colours = [
         to_rgba(style.UP if good * step["mean"] >= 0 else style.DOWN, 1.0 if step["low"] > 0 or step["high"] < 0 else 0.3)
         for step in ladder.steps
@@ -141,14 +142,14 @@ def _waterfall_legend(figure: Figure, part: Sequence[Ladder]) -> None:
     figure.legend(handles=handles, loc="upper center", ncols=3, frameon=False, borderaxespad=0.3, columnspacing=1.2)
 
 
-def _waterfall_words(metric: str) -> Any:
+def _waterfall_words(name: str, metrics: MetricTable) -> Any:
     def words(part: Sequence[Ladder]) -> str:
-        decimals = metrics.unit(metric).decimals
+        decimals = metrics.unit(name).decimals
         ladders = [
             f"{ladder.condition or 'the ladder'} from {ladder.levels[0]:.{decimals}f} to {ladder.levels[-1]:.{decimals}f} by "
             + ", ".join(f"{rung} {step['mean']:+.{decimals}f}" for rung, step in zip(ladder.rungs[1:], ladder.steps, strict=True))
             for ladder in part
         ]
-        return f"{metrics.title(metric)} rung by rung: {'; '.join(ladders)}."
+        return f"{metrics.title(name)} rung by rung: {'; '.join(ladders)}."
 
     return words

@@ -21,7 +21,7 @@ from ablation.errors import AblateError, StoreError
 from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, planned_facts
 
 if TYPE_CHECKING:
-    from ablation.tracking import store
+    from ablation.tracking.recorded import Recorded
 
 FORMAT = 1
 WHAT = "a study that ablate packed"
@@ -44,7 +44,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the same for all members, so that the same stor
 MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 
-def write(recorded: "store.Recorded", written: Path, target: Path) -> None:
+def write(recorded: "Recorded", written: Path, target: Path) -> None:
     """Write the study into the zip `target`, which appears whole; `written` is the file that the study came from.
 
     Raises StoreError where the store lacks a file of a run.
@@ -68,7 +68,7 @@ def _entry(name: str) -> ZipInfo:
     return entry
 
 
-def _members(recorded: "store.Recorded", written: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _members(recorded: "Recorded", written: Path) -> Iterator[tuple[str, bytes | Path]]:
     """Every member's name, and its bytes or the file that has them."""
     description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": recorded.plan}
     description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
@@ -80,7 +80,7 @@ def _members(recorded: "store.Recorded", written: Path) -> Iterator[tuple[str, b
             yield f"runs/{row['run_id']}/{name}", path
 
 
-def _curves(recorded: "store.Recorded") -> pd.DataFrame:
+def _curves(recorded: "Recorded") -> pd.DataFrame:
     rows = [
         (run_id, point.name, point.step, point.value, point.time)
         for run_id in recorded.runs["run_id"]
@@ -89,7 +89,7 @@ def _curves(recorded: "store.Recorded") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
 
 
-def _files(recorded: "store.Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
+def _files(recorded: "Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
     """A run's artifacts by name: of one that is finished all of KEPT that the study has, of another whatever tells why it is not."""
     run_id = str(row["run_id"])
     if row["status"] != "FINISHED":

@@ -217,7 +217,8 @@ def run_rows(recorded: Recorded) -> pd.DataFrame:
     by_place = {(row["arm"], int(row["seed"])): row for row in recorded.runs.to_dict("records")}
     with_runs = {arm for arm, _ in by_place}
     sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
-    rows = [_run_row(planned, by_place.get((sources.get(planned["arm"], planned["arm"]), int(planned["seed"])))) for planned in plan["runs"]]
+    places = [(sources.get(planned["arm"], planned["arm"]), int(planned["seed"])) for planned in plan["runs"]]
+    rows = [_run_row(planned, by_place.get(place)) for planned, place in zip(plan["runs"], places, strict=True)]
     recorded_metrics = {str(column) for column in recorded.runs.columns if "/" in str(column)}
     metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *SPENDING})
     frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])

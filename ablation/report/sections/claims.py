@@ -35,7 +35,8 @@ def claims(content: Content) -> list[Section]:
     """Two lists: what can be claimed, and what cannot."""
     rows = of_metric(content.frames.differences, content.name)
     can, cannot = list(_findings(content, rows)), list(_limits(content, rows))
-    start = f"Verdicts are of {escaped(content.metrics.title(content.name))}, at 0.05 after Holm's correction within each family of comparisons."
+    title = escaped(content.metrics.title(content.name))
+    start = f"Verdicts are of {title}, at 0.05 after Holm's correction within each family of comparisons."
     legend = f"(T): {label_meaning(content, 'selected on test')}." if content.on_test & {*content.shown, *rows["against"]} else ""
     limits = ("What cannot:", bullets(cannot)) if cannot else ()
     return [Section("What can be claimed", paragraphs(start if len(rows) else "", legend, bullets(can), *limits))]
@@ -153,8 +154,10 @@ def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
         low, high = float(known.min()), float(known.max())
         of_all = f"{'about ' if math.isfinite(low) else ''}{seeds_needed(low)} seeds are"
         seeds = of_all if low == high else f"{seeds_needed(low)} to {seeds_needed(high)} seeds, depending on the family, are"
+        has_unit = content.metrics.unit(content.name).differences
+        target = content.margin if has_unit else f"a difference of {content.margin},"  # else two numbers would follow each other
         yield (
-            f"To resolve {content.margin} {seeds} needed (paired t test, 80 % power, at the first step of Holm's correction); "
+            f"To resolve {target} {seeds} needed (paired t test, 80 % power, at the first step of Holm's correction); "
             f"the study has {len(content.plan['seeds'])}."
         )
 

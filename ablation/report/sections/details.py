@@ -85,8 +85,8 @@ def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, refere
     for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
         # an average that is not defined is blank, a class without test images has a dash
         values = [percent(row[name], row[f"{name}_sd"]) if np.isfinite(row[name]) or "average" not in row else "" for name in figures]
-        others = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
-        rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *others])
+        cells = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
+        rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *cells])
     return table(["class", "group", "precision", "recall", "F1", "support", *stated], rows, left=2)
 
 
@@ -108,7 +108,8 @@ def confusions(content: Content) -> list[Section]:
     if len(classes) <= MOST_CLASSES_IN_A_MATRIX:
         legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
     else:
-        legend, as_table = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together.", _largest_confusions
+        as_table = _largest_confusions
+        legend = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together."
     tables = [
         Section(f"{named(content, arm)}: confusions", as_table(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()
     ]

@@ -36,13 +36,13 @@ def gains(content: Content) -> list[Section]:
     moved = {arm: rows for arm, rows in by_arm.items() if arm in plain and not trade_words.get(arm, "no ").startswith("no ")}
     rest = {arm: rows for arm, rows in by_arm.items() if arm not in moved}
     still = [named(content, arm) for arm in by_arm if arm in plain and arm not in moved and groups]
-    others = f"No group's difference withstands the correction: {shortened(still)}." if still else ""
+    undecided = f"No group's difference withstands the correction: {shortened(still)}." if still else ""
     drawn = pictures(content, "slopes", "confusion-difference")
     heading = "Who gained, who paid: the other arms" if moved else "Who gained, who paid: every arm"
     details = [Section(heading, _movers(content, rest, trade_words))] if rest else []
     details.append(Section("Recall of every class against the baseline", _classes(content, by_arm)))
     legend = LEGEND.format(groups=GROUPS if groups else "")
-    body = paragraphs(_worst(of_baseline, content), _movers(content, moved, trade_words) if moved else "", others, legend, drawn)
+    body = paragraphs(_worst(of_baseline, content), _movers(content, moved, trade_words) if moved else "", undecided, legend, drawn)
     return [Section("Who gained, who paid", body, tuple(details))]
 
 
@@ -111,9 +111,9 @@ def attribution(content: Content) -> list[Section]:
     rows, effects = of_metric(content.frames.attribution, name), of_metric(content.frames.effects, name)
     rows = rows[rows["arm"].isin(content.shown)]
     effects = effects[[_is_shown(content, str(group)) for group in effects["group"]]]
-    others = rows[rows["way"] != "ladder"]
+    other_ways = rows[rows["way"] != "ladder"]
     parts = []
-    for condition in dict.fromkeys(others["condition"]):
+    for condition in dict.fromkeys(other_ways["condition"]):
         heading = f"Under {escaped(condition)}:" if condition else ""
         parts.append(paragraphs(heading, _ways(content, rows[rows["condition"] == condition])))
     if parts:

@@ -31,9 +31,7 @@ def _data(content: Content) -> str:
     plan, num_classes = content.plan, f"{len(classes_of(content.plan))} classes"
     if "counts" not in content.facts:
         return num_classes
-    return (
-        f"{num_classes}, {sum(train_counts(plan))} training images (seed {plan['seeds'][0]}), {sum(plan['test_counts'])} test images"
-    )
+    return f"{num_classes}, {sum(train_counts(plan))} training images (seed {plan['seeds'][0]}), {sum(plan['test_counts'])} test images"
 
 
 def _classes(names: list[str]) -> str:

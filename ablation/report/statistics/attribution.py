@@ -146,7 +146,9 @@ class _Planned:
 
     def _last_out(self, arms: Arms) -> list[Pair]:
         """Arms against those that lack one of their rungs, the longest first; and the last rung's step, which is so by construction."""
-        dropped = [(arm["factors"]["without"], _base_of(name, arm), name) for name, arm in arms.items() if _kind_of(name, arm) == "drop_one"]
+        dropped = [
+            (arm["factors"]["without"], _base_of(name, arm), name) for name, arm in arms.items() if _kind_of(name, arm) == "drop_one"
+        ]
         last_rungs = [(top, top, self.above[top]) for top in dict.fromkeys(top for _, top, _ in dropped) if top in self.above]
         subsets = self._subsets(arms)
         everything = max(subsets, key=len, default=())

@@ -80,8 +80,8 @@ class LocalExecutor:
         """Start a job in a free slot; `alone`, on an idle device that holds nothing else until the job ends, not even an idle process."""
         slot = next(slot for slot in self._free() if not alone or slot.device in self._idle())
         if alone:
-            for other in [one for one in self._slots if one.device == slot.device]:
-                other.kill()
+            for neighbour in [neighbour for neighbour in self._slots if neighbour.device == slot.device]:
+                neighbour.kill()
         if not slot.process.is_alive():
             number = self._slots.index(slot)
             slot = self._slots[number] = self._start(slot.device)
@@ -118,11 +118,11 @@ class LocalExecutor:
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call, after at most `timeout` seconds: started, epoch, result, done, failed, stopped."""
-        found: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         for ready in wait([slot.pipe for slot in self._slots if slot.busy], timeout):
             slot = next(slot for slot in self._slots if slot.pipe is ready)
-            found.append(self._receive(slot))
-        return found
+            events.append(self._receive(slot))
+        return events
 
     def _receive(self, slot: _Slot) -> dict[str, Any]:
         try:

@@ -14,7 +14,7 @@ from ablation.study.task import Task
 from ablation.study.wording import change_words
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
-from ablation.tracking.store import Point
+from ablation.tracking.recorded import Point
 
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 

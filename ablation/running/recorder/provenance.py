@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ablation.tracking.store import VERSION
+from ablation.tracking.recorded import VERSION_TAG
 
 
 def context_tags(command: str, folder: Path) -> dict[str, str]:
     """Commit, versions, hardware and command, as tags."""
     about = provenance(folder)
     tags = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL", "ablation.command": command}
-    tags |= {f"{VERSION}{name}": value for name, value in about["versions"].items()}
+    tags |= {f"{VERSION_TAG}{name}": value for name, value in about["versions"].items()}
     tags |= {"ablation.hardware": about["hardware"], "mlflow.user": about["user"]}
     if about["commit"]:
         tags |= {"mlflow.source.git.commit": about["commit"], "ablation.git.dirty": str(about["dirty"]).lower()}

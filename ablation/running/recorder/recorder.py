@@ -20,7 +20,8 @@ from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
 from ablation.study.task import Planner, load_task
 from ablation.system import sealed
-from ablation.tracking.store import PLAN, Point, Store
+from ablation.tracking.recorded import PLAN, Point
+from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 VIEW = "arms"  # the name of the prepared view of MLflow's page

@@ -13,7 +13,7 @@ from ablation.running.recorder.registry import Registry
 from ablation.study.config import Arm
 from ablation.study.task import Metric, Task
 from ablation.system.digests import digest
-from ablation.tracking.store import Point
+from ablation.tracking.recorded import Point
 
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ablation.system.memory import trim_heap
-from ablation.tracking.store import first_line, without_secrets
+from ablation.tracking.messages import first_line, without_secrets
 
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 PAUSE = 15.0  # seconds for which a store that did not answer is left alone

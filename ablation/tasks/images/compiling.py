@@ -1,4 +1,4 @@
-"""Whether torch.compile would save time for a study's trainings, measured in a process of its own."""
+"""Measures, in a separate process, whether torch.compile would save time in a study's trainings."""
 
 import math
 import multiprocessing
@@ -15,75 +15,76 @@ from ablation.formatting import duration
 from ablation.system import signals
 from ablation.system.memory import keep_freed_memory
 from ablation.tasks.images.probing import batch_of, plain_step
-from ablation.training.captured import COMPILED, FEWEST_STEPS, CapturedStep, chosen
+from ablation.training.accelerated import MIN_STEPS, AcceleratedStep, choose_step
+from ablation.training.compiled import COMPILED
 from ablation.training.devices import THREADS
-from ablation.training.images import images_of
+from ablation.training.images import image_pipeline
 from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, resolve_precision
 from ablation.training.work import TrainingWork
 
-TIMED = 5.0  # seconds that a step is timed for
-PATIENCE = 600.0  # seconds after which compiling is given up
+TIMED_SECONDS = 5.0  # for which a step is timed
+TIMEOUT = 600.0  # seconds after which compiling is given up
 
-Step = PlainStep | CapturedStep
+Step = PlainStep | AcceleratedStep
 
 
 @dataclass(frozen=True)
-class Compiling:
-    """What torch.compile does to a step: seconds per image without and with it, and to compile it the first time and once it is known."""
+class CompileTiming:
+    """The seconds of a step without and with torch.compile, and of compiling."""
 
-    plain: float
-    compiled: float
-    first: float
-    again: float
+    plain: float  # per image, without
+    compiled: float  # per image, with
+    first: float  # to compile the step
+    again: float  # to compile it once more, with what torch has cached
 
     def saved(self, images: Sequence[int]) -> float:
-        """The seconds that it saves in trainings of so many images each, every one of which compiles its own step."""
-        return sum(number * (self.plain - self.compiled) - self.again for number in images) - self.first
+        """The seconds that compiling saves in trainings of these numbers of images, each of which compiles its own step."""
+        return sum(num_images * (self.plain - self.compiled) - self.again for num_images in images) - self.first
 
 
-def compilable(left: Iterable[tuple[TrainingWork, int]], device: torch.device) -> list[tuple[Stage, list[int]]]:
-    """The models that could be compiled and are not yet, each with the images of all trainings that are left.
+def compilable_models(remaining: Iterable[tuple[TrainingWork, int]], device: torch.device) -> list[tuple[Stage, list[int]]]:
+    """The models that could be compiled and are not yet, each with the numbers of images of its remaining trainings.
 
-    `left` has each training with the images that it has still to see.
+    `remaining` has each training with the number of images that it still has to train on.
     """
     by_model: dict[object, tuple[Stage, list[int]]] = {}
-    for work, images in left:
+    for work, num_images in remaining:
         settings = work.stage.settings
-        is_open = images and work.stage.train == "all" and not (settings.compile or settings.deterministic)
-        if is_open and resolve_precision(settings.precision, device).name != "fp16":
-            alike = (settings.model, settings.batch_size, settings.precision)
-            by_model.setdefault(alike, (work.stage, []))[1].append(images)
+        is_candidate = num_images and work.stage.train == "all" and not (settings.compile or settings.deterministic)
+        if is_candidate and resolve_precision(settings.precision, device).name != "fp16":
+            model = (settings.model, settings.batch_size, settings.precision)
+            by_model.setdefault(model, (work.stage, []))[1].append(num_images)
     return list(by_model.values())
 
 
-def compiling_words(stage: Stage, measured: Compiling | str, images: Sequence[int]) -> str:
-    """What torch.compile would do to trainings of so many images each, in a sentence."""
+def describe_compiling(stage: Stage, timing: CompileTiming | str, images: Sequence[int]) -> str:
+    """What torch.compile would do in trainings of these numbers of images, in a sentence."""
     model = stage.settings.model
-    what = f"{model.name} at {model.image_size} pixels, batches of {stage.settings.batch_size}"
-    if isinstance(measured, str):
-        return f"{what}: cannot be compiled here: {measured}"
-    saved, spent = measured.saved(images), sum(images) * measured.plain
-    speed = f"{measured.plain / measured.compiled:.2f} times as fast"
-    speed += f", {measured.first:.0f} s to compile, {measured.again:.0f} s for each training after"
-    sense = f"`compile: true` would save {duration(saved)}" if saved > 0 else f"`compile: true` would cost {duration(-saved)} more"
-    return f"{what}: {speed}; {sense} of {duration(spent)} of steps"
+    subject = f"{model.name} at {model.image_size} pixels, batches of {stage.settings.batch_size}"
+    if isinstance(timing, str):
+        return f"{subject}: cannot be compiled here: {timing}"
+    saved, total = timing.saved(images), sum(images) * timing.plain
+    speed = f"{timing.plain / timing.compiled:.2f} times as fast"
+    speed += f", {timing.first:.0f} s to compile, {timing.again:.0f} s for each training after"
+    verdict = f"`compile: true` would save {duration(saved)}" if saved > 0 else f"`compile: true` would cost {duration(-saved)} more"
+    return f"{subject}: {speed}; {verdict} of {duration(total)} of steps"
 
 
-def measure_compiling(stage: Stage, device: torch.device, patience: float = PATIENCE) -> Compiling | str:
-    """What torch.compile does to a stage's step here, or why that is not known; a compiler that hangs or crashes takes no one along."""
+def measure_compiling(stage: Stage, device: torch.device, timeout: float = TIMEOUT) -> CompileTiming | str:
+    """The timing of a stage's step on this machine, or why there is none; a compiler that hangs or crashes ends only its own process."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(theirs, stage, device, os.getpid()), daemon=True)
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_measure, args=(sender, stage, device, os.getpid()), daemon=True)
     with signals.blocked():
         process.start()
-    theirs.close()
+    sender.close()
     try:
-        if not ours.poll(patience):
-            return f"it was not compiled after {patience:.0f} s"
-        measured: Compiling | str = ours.recv()
-        process.join(30)  # the compiler tidies up
-        return measured
+        if not receiver.poll(timeout):
+            return f"it was not compiled after {timeout:.0f} s"
+        timing: CompileTiming | str = receiver.recv()
+        process.join(30)  # the compiler removes its temporary files
+        return timing
     except EOFError:
         process.join(5)
         return f"its process ended with {process.exitcode}"
@@ -100,50 +101,50 @@ def _measure(pipe: Connection, stage: Stage, device: torch.device, parent: int) 
         keep_freed_memory()
         torch.set_num_threads(THREADS)
         pipe.send(measure_here(stage, device))
-    except Exception as error:  # whatever it is, the plain step does
+    except Exception as error:  # of any kind: the plain step works without the compiler
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def measure_here(stage: Stage, device: torch.device, seconds: float = TIMED) -> Compiling | str:
-    """The same in this process; a stage's step as its training would take it: without, with, and without again, each the fastest."""
-    plain, _ = _timed(_step_of(stage, device, is_compiled=False), stage, device, seconds)
+def measure_here(stage: Stage, device: torch.device, seconds: float = TIMED_SECONDS) -> CompileTiming | str:
+    """The same, measured in this process with the stage's own step: without compiling, with it, and without it again."""
+    plain, _ = _time_step(_make_step(stage, device, is_compiled=False), stage, device, seconds)
     try:
-        step = _step_of(stage, device, is_compiled=True)
-        compiled, first = _timed(step, stage, device, seconds)
-    except TrainingError as error:  # nothing else is left on a CPU
+        step = _make_step(stage, device, is_compiled=True)
+        compiled, first = _time_step(step, stage, device, seconds)
+    except TrainingError as error:  # on a CPU, where there is no captured step to fall back on
         return str(error)
     if not step.kind.startswith(COMPILED):
         return step.kind
-    del step  # a graph of its own is about to be recorded
-    _, again = _timed(_step_of(stage, device, is_compiled=True), stage, device, 0)
-    afterwards, _ = _timed(_step_of(stage, device, is_compiled=False), stage, device, seconds)
-    return Compiling(min(plain, afterwards), compiled, first, again)
+    del step  # its graph must be freed before the next capture
+    _, again = _time_step(_make_step(stage, device, is_compiled=True), stage, device, 0)
+    plain_again, _ = _time_step(_make_step(stage, device, is_compiled=False), stage, device, seconds)
+    return CompileTiming(min(plain, plain_again), compiled, first, again)
 
 
-def _step_of(stage: Stage, device: torch.device, *, is_compiled: bool) -> Step:
-    return chosen(plain_step(stage, device), FEWEST_STEPS, deterministic=False, is_compiled=is_compiled)
+def _make_step(stage: Stage, device: torch.device, *, is_compiled: bool) -> Step:
+    return choose_step(plain_step(stage, device), MIN_STEPS, deterministic=False, is_compiled=is_compiled)
 
 
-def _timed(step: Step, stage: Stage, device: torch.device, seconds: float) -> tuple[float, float]:
-    """Seconds per image of a step, in the fastest tenth of so many seconds, and those of its first call."""
-    pixels_BCHW, *others = batch_of(stage, stage.settings.batch_size, device)
-    inputs_BCHW = images_of(stage.settings).plain(pixels_BCHW).contiguous(memory_format=torch.channels_last)
-    began = _now(device)
-    step(inputs_BCHW, *others)
-    first = _now(device) - began
-    fastest, end = math.inf, _now(device) + seconds
+def _time_step(step: Step, stage: Stage, device: torch.device, seconds: float) -> tuple[float, float]:
+    """Seconds per image of a step, in the fastest tenth of a measurement of `seconds`; and the seconds of its first call."""
+    pixels_BCHW, targets_BC, sampled_C = batch_of(stage, stage.settings.batch_size, device)
+    inputs_BCHW = image_pipeline(stage.settings).resized(pixels_BCHW).contiguous(memory_format=torch.channels_last)
+    began = _synchronized_time(device)
+    step(inputs_BCHW, targets_BC, sampled_C)
+    first = _synchronized_time(device) - began
+    fastest, end = math.inf, _synchronized_time(device) + seconds
     while True:
-        began, num_steps = _now(device), 0
+        began, num_steps = _synchronized_time(device), 0
         while num_steps == 0 or time.perf_counter() < began + seconds / 10:
-            step(inputs_BCHW, *others)
+            step(inputs_BCHW, targets_BC, sampled_C)
             num_steps += 1
-        fastest = min(fastest, (_now(device) - began) / (num_steps * len(inputs_BCHW)))
+        fastest = min(fastest, (_synchronized_time(device) - began) / (num_steps * len(inputs_BCHW)))
         if time.perf_counter() >= end:
             return fastest, first
 
 
-def _now(device: torch.device) -> float:
-    """The time when the device has done all that it was given."""
+def _synchronized_time(device: torch.device) -> float:
+    """The time once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

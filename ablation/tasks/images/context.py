@@ -1,4 +1,4 @@
-"""What a plan must know of the outside to identify trainings of images: data, weights, device and tail classes."""
+"""The facts that a plan needs to identify trainings on images: data, weights, device and tail classes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ablation.study.config import Arm
 
 @dataclass(frozen=True)
 class Source:
-    """The data of one arm and seed, as far as a plan must know them."""
+    """The data of one arm and seed, as far as a plan needs them."""
 
     dataset: Path
     digest: str
@@ -22,7 +22,7 @@ class Source:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """What was looked up, or in a test made up, for one study."""
+    """The facts about one study: looked up, or made up in a test."""
 
     source: Callable[[Arm, int], Source]
     weights: Callable[[Any], tuple[str, Path | None]]  # of a model: digest and file

@@ -1,4 +1,4 @@
-"""What identifies a stage of image classification: its content (settings, data, seed, what came before) and its environment."""
+"""The identity of a stage of image classification: its content (settings, data, seed, the stages before) and its environment."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -12,11 +12,14 @@ from ablation.techniques.technique import Technique
 from ablation.techniques.tta import View
 from ablation.training.settings import WATCHERS, Settings, Stage
 
-# The modules that compute a step; techniques are added class by class, those that a step uses without being asked among them.
+# The modules that compute a step. Techniques count class by class: those in the settings, and STEP_TECHNIQUES, which any step may use.
 STEP_MODULES = (
     "ablation.system.randomness",
     "ablation.training.loop",
+    "ablation.training.accelerated",
     "ablation.training.captured",
+    "ablation.training.compiled",
+    "ablation.training.verified",
     "ablation.training.frozen",
     "ablation.training.step",
     "ablation.training.images",
@@ -31,24 +34,24 @@ STEP_TECHNIQUES = (Resize, NoMix, View)
 PACKAGES = ("torch", "torchvision", "timm")
 
 
-def essential(technique: Technique) -> dict[str, Any]:
+def non_default_settings(technique: Technique) -> dict[str, Any]:
     """A technique's settings without those at their defaults, so that a new setting with a default changes no key."""
     fields = type(technique).model_fields
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name in fields:
         value = getattr(technique, name)
         default = fields[name].get_default(call_default_factory=True)
-        if name == "name" or _plain(value) != _plain(default):
-            found[name] = _plain(value)
-    return found
+        if name == "name" or _as_plain_data(value) != _as_plain_data(default):
+            settings[name] = _as_plain_data(value)
+    return settings
 
 
-def _plain(value: Any) -> Any:
+def _as_plain_data(value: Any) -> Any:
     if isinstance(value, Technique):
-        plain = essential(value)
-        return plain["name"] if set(plain) == {"name"} else plain
+        settings = non_default_settings(value)
+        return settings["name"] if set(settings) == {"name"} else settings
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_as_plain_data(part) for part in value]
     return value
 
 
@@ -64,29 +67,29 @@ def stage_content(
     tail: tuple[int, ...],
     average_before: str,
 ) -> str:
-    """The identity of the state after `epochs` epochs of a stage, whatever the code, versions and device.
+    """The identity of the state after `epochs` epochs of a stage, for any code, versions and device.
 
-    The schedule counts by the learning rates of these epochs, so that schedules share what they have in common; the stage's place in
-    the whole counts only where the sampler or the mixing goes by it. `parent` is the
-    content of the stage before ("" for none), `data` and `weights` are digests, `tail` the tail classes where the mixing looks at
-    them, and `average_before` the average that the stage starts from, where it does.
+    The schedule counts only by the learning rates of these epochs, so that schedules with the same beginning share it. The position of
+    the stage in the training counts only if the sampler or the mixing depends on it. `parent` is the content of the stage before ("" if
+    there is none), `data` and `weights` are digests, `tail` are the tail classes if the mixing uses them, and `average_before` is the
+    average that the stage starts from, if it does.
     """
     settings = stage.settings
-    by_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
-    place = {"place": [stage.schedule_epoch, stage.span]} if by_length else {}
+    depends_on_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
+    place = {"place": [stage.schedule_epoch, stage.span]} if depends_on_length else {}
     trained = {
-        name: _plain(getattr(settings, name))
+        name: _as_plain_data(getattr(settings, name))
         for name in Settings.model_fields
         if name not in (*WATCHERS, "data", "epochs", "precision", "model", "schedule")
-        and _plain(getattr(settings, name)) != _plain(Settings.model_fields[name].default)
+        and _as_plain_data(getattr(settings, name)) != _as_plain_data(Settings.model_fields[name].default)
     }
-    model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
-    how = {name: getattr(stage, name) for name in ("train", "head", "backbone", "start", "restart", "first_epoch")}
+    model = {name: value for name, value in non_default_settings(settings.model).items() if name not in ("weights", "pretrained")}
+    options = {name: getattr(stage, name) for name in ("train", "head", "backbone", "start", "restart", "first_epoch")}
     return digest(
         {
             "settings": trained,
             "model": model,
-            "stage": how,
+            "stage": options,
             "rates": rates(stage, epochs),
             "parent": parent,
             "data": data,
@@ -107,21 +110,21 @@ def rates(stage: Stage, epochs: int) -> list[float]:
 
 
 def speed_key(stage: Stage, device: str) -> str:
-    """What the time per image depends on, mostly."""
+    """The identity of everything that the time per image mostly depends on."""
     settings = stage.settings
-    model = {name: value for name, value in essential(settings.model).items() if name not in ("weights", "pretrained")}
-    about = [model, stage.train, stage.backbone, settings.batch_size, settings.precision, [one.name for one in settings.augment], device]
-    return digest(about)[:16]
+    model = {name: value for name, value in non_default_settings(settings.model).items() if name not in ("weights", "pretrained")}
+    augmentations = [technique.name for technique in settings.augment]
+    return digest([model, stage.train, stage.backbone, settings.batch_size, settings.precision, augmentations, device])[:16]
 
 
 def run_content(stage_content: str, settings: Settings, since: int, groups: object) -> str:
-    """The identity of a run's numbers: its last stage, and what only watches; `since` is the epoch at which the average began."""
-    watching = {name: _plain(getattr(settings, name)) for name in WATCHERS}
+    """The identity of a run's metrics: its last stage, and WATCHERS; `since` is the epoch at which the average began."""
+    watching = {name: _as_plain_data(getattr(settings, name)) for name in WATCHERS}
     return digest({"stage": stage_content, "watching": watching, "since": since if settings.average.averages else 0, "groups": groups})
 
 
 def with_environment(content: str, environment: str) -> str:
-    """The key: content under one environment."""
+    """The key: the identity of content and environment."""
     return digest([content, environment])
 
 
@@ -132,10 +135,10 @@ def versions() -> Mapping[str, str]:
 
 
 def environment(techniques: Iterable[Technique], device_class: str) -> str:
-    """The identity of the code of the step and of these techniques, of the libraries that compute, and of the device."""
+    """The identity of the code of the step and of these techniques, of the libraries' versions, and of the device."""
     return digest(
         {
-            "code": code_digest(frozenset(type(one) for one in techniques)),
+            "code": code_digest(frozenset(type(technique) for technique in techniques)),
             "versions": versions(),
             "device": device_class,
         }
@@ -143,13 +146,13 @@ def environment(techniques: Iterable[Technique], device_class: str) -> str:
 
 
 def test_environment(techniques: Iterable[Technique], device_class: str) -> str:
-    """The same for the code that tests."""
+    """The same, with the code that tests."""
     return digest([environment(techniques, device_class), _test_code()])
 
 
-def code_of(settings: Iterable[Settings]) -> str:
-    """The identity of the code that trains and tests by these settings, as its files are when this process first asks."""
-    classes = frozenset(type(technique) for one in settings for technique in techniques_of(one))
+def code_of(all_settings: Iterable[Settings]) -> str:
+    """The identity of the code that trains and tests with these settings, from the files as they are when this process first asks."""
+    classes = frozenset(type(technique) for settings in all_settings for technique in techniques_of(settings))
     return digest([code_digest(classes), _test_code()])
 
 
@@ -159,20 +162,20 @@ def _test_code() -> str:
 
 
 def techniques_of(settings: Settings) -> list[Technique]:
-    """Every technique in the settings, those inside others too."""
-    found: list[Technique] = []
-    waiting: list[Any] = [getattr(settings, name) for name in Settings.model_fields if name != "data"]
-    while waiting:
-        value = waiting.pop()
+    """Every technique in the settings, including those inside others."""
+    techniques: list[Technique] = []
+    pending: list[Any] = [getattr(settings, name) for name in Settings.model_fields if name != "data"]
+    while pending:
+        value = pending.pop()
         if isinstance(value, Technique):
-            found.append(value)
-            waiting += [getattr(value, name) for name in type(value).model_fields]
+            techniques.append(value)
+            pending += [getattr(value, name) for name in type(value).model_fields]
         elif isinstance(value, tuple):
-            waiting += value
-    return found
+            pending += value
+    return techniques
 
 
 @cache
 def code_digest(classes: frozenset[type]) -> str:
-    """The identity of what the step's modules and these classes compute, docstrings and comments aside."""
-    return digest([*(module_code(name) for name in STEP_MODULES), *sorted(class_code(one) for one in {*classes, *STEP_TECHNIQUES})])
+    """The identity of the code of the step's modules and of these classes, without docstrings and comments."""
+    return digest([*(module_code(name) for name in STEP_MODULES), *sorted(class_code(cls) for cls in {*classes, *STEP_TECHNIQUES})])

@@ -1,4 +1,4 @@
-"""The numbers by which image classifiers are compared."""
+"""The metrics by which image classifiers are compared."""
 
 from ablation.study.task import Curve, Metric
 
@@ -18,15 +18,15 @@ QUALITY = (
     ("ece", "ECE", "lower", "percent"),
 )
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1")  # of each arm's summary
-CURVES = (Curve("train/loss", "loss", 3), Curve("time/images_per_second", "images/s", 0))  # shown meanwhile
-# What `choose` may go by: the validation images' own.
+CURVES = (Curve("train/loss", "loss", 3), Curve("time/images_per_second", "images/s", 0))  # shown during training
+# The metrics that `choose` may use: those of the validation images.
 CHOICES = tuple(
     f"val/{name}" for name in ("balanced_accuracy", "accuracy", "macro_f1", "g_mean", "worst", "many", "medium", "few", "nll", "ece")
 )
 
 
 def metrics(margin: float) -> tuple[Metric, ...]:
-    """Every metric with the study's margin in points, which the negative log-likelihood does not share: it is told in nats."""
+    """Every metric with the study's margin, in points; the negative log-likelihood has none, since it is in nats."""
     return tuple(
         Metric(f"test/{name}", title, better, unit, margin if unit == "percent" else None, table, name in HEADLINES)  # type: ignore[arg-type]
         for table, rows in (("comparison", COMPARED), ("quality", QUALITY))

@@ -1,4 +1,4 @@
-"""How arms become trainings: the identity of each stage, what it must keep, what it costs, and the work that a job carries."""
+"""Plans the trainings of arms: the identity of each stage, what it must save, what it costs, and the work of each job."""
 
 import itertools
 from collections import Counter
@@ -15,57 +15,57 @@ from ablation.tasks.images import keys
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import images_per_epoch, labels, labels_of_choice
 from ablation.techniques.models import num_parameters
-from ablation.training.frozen import before_backbone, is_frozen
+from ablation.training.frozen import has_frozen_backbone, settings_before_backbone
 from ablation.training.settings import Stage
-from ablation.training.work import TestRequest, Tracked, TrainingWork, products
+from ablation.training.work import TestRequest, TrackedAverage, TrainingWork, products
 
-FORWARD = 0.35  # the share of a training step that is its forward pass, about
-BYTES = 4  # of a number in float32
+FORWARD_SHARE = 0.35  # of a training step's time, roughly
+BYTES_PER_NUMBER = 4  # in float32
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One stage of one arm and seed, identified."""
+    """One stage of one arm and seed, with its identity."""
 
     stage: Stage
-    identity: Mapping[str, Any]  # what `keys.stage_content` takes beside the stage
+    identity: Mapping[str, Any]  # the arguments of `keys.stage_content` besides the stage and the epochs
     environment: str
-    tracked: Tracked | None
-    average_before: str  # the id of the average that it starts from
-    classifier_before: Any  # the classifier of the state that it starts from
+    tracked: TrackedAverage | None
+    average_before: str  # the id of the average that it starts from, or ""
+    classifier_before: Any  # the classifier in the state that it starts from
     device_class: str
-    carries_on: bool  # whether it takes over the optimizer of the stage before
+    carries_on: bool  # whether it continues with the optimizer's state of the stage before
 
     continuation = frozenset({"optimizer"})
 
     @property
     def epochs(self) -> int:
-        """Its length."""
+        """The number of its epochs."""
         return self.stage.epochs
 
     @property
     def first_epoch(self) -> int:
-        """The epochs of the arm before it."""
+        """The number of the arm's epochs before it."""
         return self.stage.first_epoch
 
     @property
     def kind(self) -> str:
-        """What the time per image depends on, mostly."""
+        """The identity of everything that the time per image mostly depends on."""
         return keys.speed_key(self.stage, self.device_class)
 
     @property
     def products(self) -> frozenset[str]:
-        """The average and the best epochs that its end must keep."""
+        """The average and the best epochs that its final state must have."""
         return frozenset(products((self.tracked,) if self.tracked else (), keep_optimizer=False))
 
     @cached_property
     def group(self) -> str:
-        """The stage whatever its length."""
+        """The identity of the stage, for any length."""
         return keys.stage_content(self.stage, 0, **self.identity)
 
     @cached_property
     def content(self) -> str:
-        """The identity of its end, whatever the environment."""
+        """The identity of its final state, for any environment."""
         return keys.stage_content(self.stage, self.stage.epochs, **self.identity)
 
     def key(self, epochs: int) -> str:
@@ -76,20 +76,20 @@ class TrainingStep:
 
 def average_id(technique: Any, since: int) -> str:
     """The name of an average within a stage's file."""
-    return f"{technique.name}-{digest(keys.essential(technique))[:8]}@{since}" if technique.averages else "none"
+    return f"{technique.name}-{digest(keys.non_default_settings(technique))[:8]}@{since}" if technique.averages else "none"
 
 
 def averages_since(stages: Sequence[Stage]) -> list[int]:
     """For each stage, the epoch at which its average began."""
     since = [0]
     for before, stage in itertools.pairwise(stages):
-        goes_on = "average" not in stage.restart and stage.settings.average == before.settings.average
-        since.append(since[-1] if goes_on else stage.first_epoch)
+        continues = "average" not in stage.restart and stage.settings.average == before.settings.average
+        since.append(since[-1] if continues else stage.first_epoch)
     return since
 
 
 class ImagePlanner:
-    """One study's trainings, given what was looked up outside."""
+    """Plans the trainings of one study."""
 
     def __init__(self, study: Study, context: PlanContext) -> None:
         self.study, self.context = study, context
@@ -98,7 +98,7 @@ class ImagePlanner:
     # --- identity --------------------------------------------------------------------------------------------------------------
 
     def steps(self, arm: Arm, seed: int) -> tuple[TrainingStep, ...]:
-        """The arm's stages, identified; raises AblateError where its data or weights cannot be had."""
+        """The arm's stages with their identities; raises AblateError if its data or weights are not available."""
         source, context = self.context.source(arm, seed), self.context
         weights, _ = context.weights(arm.settings.model)
         since, steps = averages_since(arm.stages), list[TrainingStep]()
@@ -106,9 +106,9 @@ class ImagePlanner:
         for i, stage in enumerate(arm.stages):
             settings, is_last = stage.settings, i == len(arm.stages) - 1
             average_before = average if stage.start == "average" else ""
-            watching = (settings.average, settings.tta, settings.posthoc)
-            trained = [technique for technique in keys.techniques_of(settings) if technique not in watching]
-            environment = digest([environment, keys.environment(trained, context.device_class)])
+            watchers = (settings.average, settings.tta, settings.posthoc)
+            training_techniques = [technique for technique in keys.techniques_of(settings) if technique not in watchers]
+            environment = digest([environment, keys.environment(training_techniques, context.device_class)])
             identity: dict[str, Any] = {
                 "parent": content,
                 "data": source.digest,
@@ -119,14 +119,14 @@ class ImagePlanner:
                 "average_before": average_before,
             }
             average = average_id(settings.average, since[i])
-            is_kept = is_last or source.num_validation > 0 or since[i + 1] == since[i] or arm.stages[i + 1].start == "average"
+            is_tracked = is_last or source.num_validation > 0 or since[i + 1] == since[i] or arm.stages[i + 1].start == "average"
             best_on = (settings.select.removeprefix("best_on_"),) if is_last and settings.select != "last" else ()
             steps.append(
                 TrainingStep(
                     stage=stage,
                     identity=identity,
                     environment=environment,
-                    tracked=Tracked(average, settings.average, since[i], best_on) if is_kept else None,
+                    tracked=TrackedAverage(average, settings.average, since[i], best_on) if is_tracked else None,
                     average_before=average_before,
                     classifier_before=arm.stages[max(i - 1, 0)].settings.classifier,
                     device_class=context.device_class,
@@ -137,23 +137,22 @@ class ImagePlanner:
         return tuple(steps)
 
     def request(self, arm: Arm, seed: int, steps: Sequence[TrainingStep]) -> TestRequest:
-        """The numbers that the arm's run wants of its last stage."""
+        """The test of the arm's run, at the end of its last stage."""
         settings, last = arm.stages[-1].settings, steps[-1]
         assert last.tracked is not None
         content = keys.run_content(last.content, settings, last.tracked.since, self.study.groups)
-        watching = [settings.average, settings.tta, settings.posthoc]
-        environment = digest([last.environment, keys.test_environment(watching, self.context.device_class)])
+        watchers = [settings.average, settings.tta, settings.posthoc]
+        environment = digest([last.environment, keys.test_environment(watchers, self.context.device_class)])
         key = keys.with_environment(content, environment)
         return TestRequest(key, content, settings, last.tracked.id, self.study.groups, self.study.keep != "none")
 
     # --- work ------------------------------------------------------------------------------------------------------------------
 
     def works(self, branches: Mapping[str, Branch]) -> dict[str, TrainingWork]:
-        """What a worker needs for each stretch of training, by key."""
-        heads = Counter(
-            _features_of(branches, key) for key, branch in branches.items() if branch.is_wanted and is_frozen(branch.steps[0].stage)
-        )
-        return {key: self._work(key, branch, heads[_features_of(branches, key)]) for key, branch in branches.items() if branch.arms}
+        """The work of each branch of the tree, by its key."""
+        heads = [key for key, branch in branches.items() if branch.is_wanted and has_frozen_backbone(branch.steps[0].stage)]
+        sharers = Counter(_feature_identity(branches, key) for key in heads)
+        return {key: self._work(key, branch, sharers[_feature_identity(branches, key)]) for key, branch in branches.items() if branch.arms}
 
     def _work(self, key: str, branch: Branch, num_sharers: int) -> TrainingWork:
         step: TrainingStep = branch.steps[0]
@@ -184,92 +183,92 @@ class ImagePlanner:
         return self.context.source(self._arms[branch.arms[0]], branch.seed)
 
     def cost(self, branch: Branch, epochs: int, seconds_per_item: float) -> Cost:
-        """Seconds of so many more epochs, with what is looked at after each, and of the tests at the end."""
+        """The cost of so many more epochs, with the evaluation after each, and of the tests at the end."""
         source, stage = self._source(branch), branch.steps[0].stage
         images = images_per_epoch(stage, sum(source.counts))
-        testing = _num_tested(branch, source) * FORWARD * seconds_per_item
-        seconds = epochs * (images + FORWARD * _num_watched(branch, source)) * seconds_per_item + testing
-        return Cost(seconds, testing, images)
+        test_seconds = _num_tested(branch, source) * FORWARD_SHARE * seconds_per_item
+        seconds = epochs * (images + FORWARD_SHARE * _num_watched(branch, source)) * seconds_per_item + test_seconds
+        return Cost(seconds, test_seconds, images)
 
     def disk(self, works: Iterable[TrainingWork], num_results: int, arm: Arm, seed: int) -> float:
-        """Bytes: each stage's state, the weights of its tests, and each result's predictions."""
+        """The bytes of each stage's state, of the weights of its tests, and of each result's predictions."""
         source = self.context.source(arm, seed)
         total, num_classes = 0.0, len(source.classes)
         for work in works:
-            weights = BYTES * num_parameters(work.stage.settings.model, work.stage.settings.classifier, num_classes)
+            weights = BYTES_PER_NUMBER * num_parameters(work.stage.settings.model, work.stage.settings.classifier, num_classes)
             copies = 1 + sum(tracked.technique.averages + len(tracked.best_on) for tracked in work.tracked) + 2 * work.keep_optimizer
             total += weights * (copies + len({request.average for request in work.requests}))
-        return total + num_results * sum(source.test_counts) * (BYTES * num_classes + 8)
+        return total + num_results * sum(source.test_counts) * (BYTES_PER_NUMBER * num_classes + 8)
 
-    # --- what is said of it ------------------------------------------------------------------------------------------------------
+    # --- facts for the plan and the report ---------------------------------------------------------------------------------------
 
     def labels(self, arm: Arm, arms: Mapping[str, Arm], seed: int) -> dict[str, str]:
-        """The arm's honest labels, each with the reason in words."""
+        """The arm's labels, each with its reason in words."""
         if arm.choice is not None:
             return labels_of_choice([self.labels(arms[name], arms, seed) for name in arm.choice.among], arm)
         parent = arms[arm.parent] if arm.parent else None
         source = self.context.source(arm, seed)
-        before = self.context.source(parent, seed) if parent else source
-        return labels(arm, parent, sum(source.counts), sum(before.counts), len(source.classes))
+        parent_source = self.context.source(parent, seed) if parent else source
+        return labels(arm, parent, sum(source.counts), sum(parent_source.counts), len(source.classes))
 
     def facts(self, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
-        """The classes, their groups and their images, by an arm's data."""
+        """The classes of an arm's data, their groups, and their numbers of images."""
         source = self.context.source(arm, seeds[0])
-        members = groups.resolve(self.study.groups, source.counts, source.classes)
+        classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
         return {
             "classes": list(source.classes),
-            "groups": {name: [source.classes[c] for c in classes] for name, classes in members.items()},
+            "groups": {name: [source.classes[c] for c in classes] for name, classes in classes_by_group.items()},
             "counts": {str(seed): list(self.context.source(arm, seed).counts) for seed in seeds},
             "test_counts": list(source.test_counts),
         }
 
     def arm_facts(self, arm: Arm) -> dict[str, Any]:
-        """The post-hoc technique that an arm ends with."""
+        """The arm's post-hoc technique."""
         return {"posthoc": arm.stages[-1].settings.posthoc.name}
 
     def dataset(self, arm: Arm, seed: int) -> tuple[str, str, str]:
-        """The name, the digest and the place of the images that a run sees."""
+        """The name, the digest and the path of a run's data set."""
         data = arm.settings.data
         return data.name, self.context.source(arm, seed).digest, getattr(data, "root", data.name)
 
     def remarks(self, works: Sequence[TrainingWork]) -> list[str]:
-        """How many of these trainings share a frozen backbone."""
-        heads = sum(work.features is not None for work in works)
-        return [f"of these, {heads} train a classifier on a frozen backbone that runs once for all of them"] if heads else []
+        """How many of these trainings share a frozen backbone, in a sentence."""
+        num_shared = sum(work.features is not None for work in works)
+        return [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
-        """Said where equal runs need not give equal bits."""
+        """A sentence if equal runs may give different bits."""
         if self.context.device_class.startswith("cpu") or all(arm.settings.deterministic for arm in arms):
             return []
-        return [f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"]
+        return [f"statistical: on {self.context.device_class} without deterministic: true, a repeated run gives other bits"]
 
 
-def _tracked(steps: Sequence[TrainingStep]) -> tuple[Tracked, ...]:
-    """What rides on a training for any of the arms that share it."""
-    by_id: dict[str, Tracked] = {}
+def _tracked(steps: Sequence[TrainingStep]) -> tuple[TrackedAverage, ...]:
+    """The averages that any of the arms that share a training needs."""
+    by_id: dict[str, TrackedAverage] = {}
     for tracked in [step.tracked for step in steps if step.tracked is not None]:
-        known = by_id.get(tracked.id)
-        best_on = tuple(sorted({*(known.best_on if known else ()), *tracked.best_on}))
-        by_id[tracked.id] = Tracked(tracked.id, tracked.technique, tracked.since, best_on)
+        earlier = by_id.get(tracked.id)
+        best_on = tuple(sorted({*(earlier.best_on if earlier else ()), *tracked.best_on}))
+        by_id[tracked.id] = TrackedAverage(tracked.id, tracked.technique, tracked.since, best_on)
     return tuple(by_id.values())
 
 
-def _features_of(branches: Mapping[str, Branch], key: str) -> tuple[Any, ...]:
-    """What decides which features the classifier of a stretch is trained on: classifiers for which it is equal share them."""
+def _feature_identity(branches: Mapping[str, Branch], key: str) -> tuple[Any, ...]:
+    """The identity of the features that the classifier of a branch is trained on; classifiers with the same identity share them."""
     branch, root = branches[key], key
-    while root and is_frozen(branches[root].steps[0].stage):
+    while root and has_frozen_backbone(branches[root].steps[0].stage):
         root = branches[root].parent  # the last training of the whole model
     stage: Stage = branch.steps[0].stage
-    return root, branch.seed, before_backbone(stage.settings), stage.first_epoch, branch.begin, branch.end
+    return root, branch.seed, settings_before_backbone(stage.settings), stage.first_epoch, branch.begin, branch.end
 
 
 def _num_watched(branch: Branch, source: Source) -> int:
-    """The images that are looked at after each epoch: the validation part, and the test images where the best epoch is chosen on them."""
+    """The number of images that are evaluated after each epoch: validation, and test if the best epoch is selected on it."""
     return sum(source.num_validation + sum(source.test_counts) * ("test" in tracked.best_on) for tracked in _tracked(branch.steps))
 
 
 def _num_tested(branch: Branch, source: Source) -> int:
-    """The images that are looked at in the end: each view of each set of weights once, and for some the training images."""
+    """The number of images that are evaluated at the end: those of each view and set of weights, and training images for post-hoc fits."""
     views = {(request.average, request.settings.select, view) for request in branch.requests for view in request.settings.tta.views()}
     fitted = {(request.average, request.settings.select) for request in branch.requests if request.settings.posthoc.needs_features}
     return len(views) * (sum(source.test_counts) + source.num_validation) + len(fitted) * sum(source.counts)

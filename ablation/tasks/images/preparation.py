@@ -1,4 +1,4 @@
-"""What is looked up of the outside for trainings of images: data decoded, weights found, and how fast things go."""
+"""Prepares trainings on images: decodes data, finds weights, and measures how fast a stage trains."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import seconds_per_image
 from ablation.techniques.models import classifier_of
 from ablation.training.devices import device_name
-from ablation.training.loop import batches
+from ablation.training.loop import batch_slices
 from ablation.training.settings import Stage
 from ablation.training.step import resolve_precision
 
@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class ImagePreparation:
-    """Looks each thing up once: data, weights, precision and speed for the arms of one study."""
+    """Looks up data, weights, precision and speed for the arms of one study, each of them once."""
 
     study: Study
     folders: Folders
@@ -38,11 +38,11 @@ class ImagePreparation:
     _datasets: dict[Any, Path] = field(default_factory=dict)
     _splits: dict[Any, Split] = field(default_factory=dict)
     _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
-    _probed: dict[str, float] = field(default_factory=dict)
+    _seconds_per_image: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def planner(self) -> ImagePlanner:
-        """Turns arms into trainings with it."""
+        """The planner of the study's trainings."""
         context = PlanContext(
             source=self.source,
             weights=self.weights,
@@ -57,11 +57,11 @@ class ImagePreparation:
 
     @property
     def device_class(self) -> str:
-        """The class of device that bits depend on."""
+        """The class of device, on which the bits of a result depend."""
         return device_name(self.device)
 
     def source(self, arm: Arm, seed: int) -> Source:
-        """The arm's data for a seed, decoded on first use; raises DataError where they cannot be had."""
+        """The arm's data for a seed, decoded on first use; raises DataError if they are not available."""
         try:
             return self._source(arm, seed)
         except DataError as error:
@@ -69,20 +69,20 @@ class ImagePreparation:
 
     def _source(self, arm: Arm, seed: int) -> Source:
         settings = arm.settings
-        place = (settings.data, settings.model.image_size)
-        if place not in self._datasets:
-            self._datasets[place] = prepare(settings.data, settings.model.image_size, self.study.folder, self.folders.data, self.progress)
-        folder = self._datasets[place]
+        key = (settings.data, settings.model.image_size)
+        if key not in self._datasets:
+            self._datasets[key] = prepare(settings.data, settings.model.image_size, self.study.folder, self.folders.data, self.progress)
+        folder = self._datasets[key]
         if (folder, settings.data, seed) not in self._splits:
             self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
         parts = self._splits[folder, settings.data, seed]
         dataset = open_dataset(folder)
-        tested = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
-        counts, test_counts = tuple(parts.counts_C.tolist()), tuple(tested.tolist())
+        test_counts_C = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
+        counts, test_counts = tuple(parts.counts_C.tolist()), tuple(test_counts_C.tolist())
         return Source(folder, parts.digest, counts, test_counts, len(parts.validation_N), tuple(dataset.classes))
 
     def weights(self, model: Any) -> tuple[str, Path | None]:
-        """The digest of the weights that a model starts from, and their file where it names one."""
+        """The digest of the weights that a model starts from, and their file if the settings name one."""
         if model not in self._weights:
             self._weights[model] = self._find_weights(model)
         return self._weights[model]
@@ -96,22 +96,22 @@ class ImagePreparation:
         return file_digest(path), path
 
     def tail(self, counts: Sequence[int], classes: Sequence[str]) -> tuple[int, ...]:
-        """The tail classes: those of the group few; an empty tail is an error."""
+        """The tail classes: those of the group few; raises ConfigError if there are none."""
         few = groups.resolve(self.study.groups, counts, classes)["few"]
         if not few:
-            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
+            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that has at least one")
         return few
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
-        """Find before training what would stop a run at its start."""
+        """Raise before training what would stop a run at its start."""
         arms, seeds = list(arms), list(seeds)
         for arm in arms:
             for seed in seeds:
                 source = self.source(arm, seed)
-                members = groups.resolve(self.study.groups, source.counts, source.classes)
-                if arm.choice is not None and not members.get(arm.choice.metric, (0,)):
-                    found = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
-                    raise ConfigError("choose", f"{found}; expected another metric")
+                classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
+                if arm.choice is not None and not classes_by_group.get(arm.choice.metric, (0,)):
+                    problem = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
+                    raise ConfigError("choose", f"{problem}; expected another metric")
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
                     raise ConfigError("data", problem)
@@ -119,47 +119,47 @@ class ImagePreparation:
                     _check_stage(arm, stage, source, self.device)
 
     def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
-        """Make each model once, so that weights that cannot be had are found before training."""
-        seen = set()
+        """Make each model once, to raise before training if its weights are not available."""
+        checked = set()
         for arm in arms:
             model, posthoc = arm.settings.model, arm.stages[-1].settings.posthoc
             classifiers = tuple(dict.fromkeys(stage.settings.classifier for stage in arm.stages))
-            if (model, classifiers, posthoc) in seen:
+            if (model, classifiers, posthoc) in checked:
                 continue
-            seen.add((model, classifiers, posthoc))
+            checked.add((model, classifiers, posthoc))
             num_classes = len(self.source(arm, seed).classes)
             for classifier in classifiers:
-                made = model(num_classes, seed, self.weights(model)[1], classifier)
+                network = model(num_classes, seed, self.weights(model)[1], classifier)
             if posthoc.replaces_classifier and not posthoc.needs_features:
-                posthoc.classifier(classifier_of(made), None, None, num_classes)
+                posthoc.classifier(classifier_of(network), None, None, num_classes)
 
     def seconds_per_item(self, step: TrainingStep) -> float:
-        """Seconds per training image of a stage on one worker, by a short probe."""
-        if step.kind not in self._probed:
-            self._probed[step.kind] = seconds_per_image(step.stage, self.device)
-        return self._probed[step.kind]
+        """Seconds per training image of a stage on one worker, measured with a few steps."""
+        if step.kind not in self._seconds_per_image:
+            self._seconds_per_image[step.kind] = seconds_per_image(step.stage, self.device)
+        return self._seconds_per_image[step.kind]
 
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
     settings = stage.settings
     precision = resolve_precision(settings.precision, device)
     if settings.compile and (settings.deterministic or precision.name == "fp16"):
-        other = "deterministic: true" if settings.deterministic else "precision: fp16"
-        raise ConfigError("compile", f"found true with {other} in {arm.name!r}, which keeps the plain step; expected false")
-    batches(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)
-    looks = {
+        conflict = "deterministic: true" if settings.deterministic else "precision: fp16"
+        raise ConfigError("compile", f"found true with {conflict} in {arm.name!r}, which keeps the plain step; expected false")
+    batch_slices(sum(source.counts), settings.batch_size, drop_last=settings.drop_last)  # raises if there is no batch
+    needs_validation = {
         "select": settings.select == "best_on_validation",
         "posthoc": settings.posthoc.needs_validation,
         "choose": arm.choice is not None,
     }
-    for name in [name for name, needed in looks.items() if needed and not source.num_validation]:
+    for name in [name for name, is_needed in needs_validation.items() if is_needed and not source.num_validation]:
         raise ConfigError(name, f"needs validation images in {arm.name!r}, but data.validation is 0; expected a fraction such as 0.1")
     if len(source.classes) < 2:
         raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
-    resized = False
+    is_resized = False
     for i, technique in enumerate(settings.augment):
-        resized = resized or technique.works_on != "pixels"
-        if resized and technique.works_on == "pixels":
+        is_resized = is_resized or technique.works_on != "pixels"
+        if is_resized and technique.works_on == "pixels":
             raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")

@@ -1,4 +1,4 @@
-"""A recorded training's first epoch trained again, in memory: nothing of the store or the folders is touched."""
+"""Trains a recorded training's first epoch again, in memory: neither the store nor the folders are changed."""
 
 import contextlib
 import hashlib
@@ -17,17 +17,17 @@ from ablation.tasks.images.preparation import ImagePreparation
 from ablation.training.devices import THREADS
 from ablation.training.loop import State, train_epochs
 from ablation.training.settings import WATCHERS, Stage
-from ablation.training.states import begin, make_setup
+from ablation.training.states import initial_state, make_setup
 from ablation.training.work import TrainingWork
 
 
-class _EnoughError(Exception):
-    """So many steps are done."""
+class _StepLimitReachedError(Exception):
+    """Raised to end a training after a number of steps."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out of training again: the first epoch's mean loss (NaN where it was not ended), its steps and weights."""
+    """The result of a repeated training: the first epoch's mean loss (NaN if it was not finished), the number of steps and the weights."""
 
     loss: float
     steps: int
@@ -35,10 +35,10 @@ class Trained:
 
 
 def first_epoch(study: Study, seed: int, preparation: ImagePreparation) -> TrainingWork:
-    """The first epoch of the arm's first stage; what only watches is left out, and nothing is kept."""
+    """The first epoch of the arm's first stage, without averages and tests; nothing is saved."""
     arm = study.arms[0]
     stage, source = arm.stages[0], preparation.source(arm, seed)
-    nowhere = Path(os.devnull)
+    no_folder = Path(os.devnull)
     return TrainingWork(
         key="",
         stage=stage,
@@ -54,34 +54,34 @@ def first_epoch(study: Study, seed: int, preparation: ImagePreparation) -> Train
         dataset=source.dataset,
         weights_file=preparation.weights(stage.settings.model)[1],
         tail=preparation.tail(source.counts, source.classes) if stage.settings.mix.needs_tail else (),
-        stages=nowhere,
-        results=nowhere,
+        stages=no_folder,
+        results=no_folder,
         code="",
         features=None,
         num_sharers=0,
     )
 
 
-def train(work: TrainingWork, device: torch.device, most: int = 0) -> Trained:
-    """The work's first epoch trained in memory, or of it the first steps where `most` is given."""
-    with _like_a_worker(work, device):
+def train(work: TrainingWork, device: torch.device, max_steps: int = 0) -> Trained:
+    """Train the work's first epoch in memory, or only its first `max_steps` steps."""
+    with _settings_of_worker(work, device):
         setup = make_setup(work, device)
-        state = begin(work, setup)
-        if most:  # step by step, as `deterministic` is: a captured step does not tell of its replays
+        state = initial_state(work, setup)
+        if max_steps:  # with the plain step, as `deterministic` is: the replays of a captured step cannot be counted
             settings = setup.stage.settings.model_copy(update={"deterministic": True, "compile": False})
             setup = replace(setup, stage=replace(setup.stage, settings=settings))
-        done = 0
+        num_steps = 0
 
         def count(*_: object) -> None:
-            nonlocal done
-            done += 1
-            if done == most:
-                raise _EnoughError
+            nonlocal num_steps
+            num_steps += 1
+            if num_steps == max_steps:
+                raise _StepLimitReachedError
 
         state.optimizer.register_step_post_hook(count)
-        with contextlib.suppress(_EnoughError):
+        with contextlib.suppress(_StepLimitReachedError):
             train_epochs(setup, state, 1, lambda _: None)
-        return Trained(_loss(state), done, _weights(state.model))
+        return Trained(_loss(state), num_steps, _weights(state.model))
 
 
 def _loss(state: State) -> float:
@@ -93,8 +93,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _like_a_worker(work: TrainingWork, device: torch.device) -> Iterator[None]:
-    """What a worker sets before it trains, since bits depend on it, and afterwards as it was."""
+def _settings_of_worker(work: TrainingWork, device: torch.device) -> Iterator[None]:
+    """A context with the settings that a worker makes before it trains, since bits depend on them."""
     threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(THREADS)
@@ -110,19 +110,19 @@ def _like_a_worker(work: TrainingWork, device: torch.device) -> Iterator[None]:
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:
     """16 hexadecimal digits that identify the weights to the bit."""
-    found = hashlib.sha256()
+    digest_of_weights = hashlib.sha256()
     for name, tensor in weights.items():
-        found.update(name.encode())
-        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
+        digest_of_weights.update(name.encode())
+        digest_of_weights.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest_of_weights.hexdigest()[:16]
 
 
 def environment_of(stages: Sequence[Stage], device: str) -> str:
-    """The environment of a run's key: of each stage in turn, and of its test."""
+    """The environment in a run's key: that of each stage in turn, and that of its test."""
     environment = ""
     for stage in stages:
-        watching = [getattr(stage.settings, name) for name in WATCHERS if name != "select"]
-        trained = [technique for technique in keys.techniques_of(stage.settings) if technique not in watching]
-        environment = digest([environment, keys.environment(trained, device)])
+        watchers = [getattr(stage.settings, name) for name in WATCHERS if name != "select"]
+        training_techniques = [technique for technique in keys.techniques_of(stage.settings) if technique not in watchers]
+        environment = digest([environment, keys.environment(training_techniques, device)])
     settings = stages[-1].settings
     return digest([environment, keys.test_environment([settings.average, settings.tta, settings.posthoc], device)])

@@ -1,4 +1,4 @@
-"""One job of image classification: a stretch of a stage trained, unless it is, and what is asked of its end tested."""
+"""One job of image classification: train some epochs of a stage, unless that is done, and test the weights at their end."""
 
 import contextlib
 import time
@@ -16,25 +16,25 @@ from ablation.system.failures import failure
 from ablation.tasks.images.keys import code_of
 from ablation.training import checkpoints, testing
 from ablation.training.loop import State, train_epochs
-from ablation.training.states import as_file, begin, make_setup, resume
+from ablation.training.states import initial_state, make_setup, resumed_state, tensors_and_record
 from ablation.training.work import TestRequest, TrainingWork, products
 
 
 def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
-    """Train what is not trained and test what is not tested; each result appears whole in its folder.
+    """Do whatever of the training and the tests is not done yet; the folder of each result appears only when it is complete.
 
-    A run that cannot be tested is told by an event of its own. Raises TrainingError, DataError, Interrupted or CodeChanged; a second
+    A run that cannot be tested is reported by an event of its own. Raises TrainingError, DataError, Interrupted or CodeChanged. A second
     process with the same work waits for the first.
     """
     if work.code != code_of([work.stage.settings, *(request.settings for request in work.requests)]):
-        raise CodeChanged  # this process began after a file was edited
+        raise CodeChanged  # a file was edited after this process was planned for
     folder = work.stages / work.key
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(work.stage.settings.deterministic)
     with FileLock(folder / "lock"):
-        saved = _sound(folder / checkpoints.FINAL, emit)
-        wanted = products(work.tracked, keep_optimizer=work.keep_optimizer)
-        if saved is None or not wanted <= set(saved.record["products"]):
+        saved = _read_or_report(folder / checkpoints.FINAL, emit)
+        needed = products(work.tracked, keep_optimizer=work.keep_optimizer)
+        if saved is None or not needed <= set(saved.record["products"]):
             _train(work, device, folder, emit, should_stop, interval)
             saved = checkpoints.read(folder / checkpoints.FINAL)
         assert saved is not None, folder
@@ -42,26 +42,26 @@ def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Calla
             for request in work.requests:
                 emit(_test(work, request, saved, device, emit))
         finally:
-            testing.forget_cached()  # it holds the stage's weights
+            testing.clear_caches()  # which hold the stage's weights
 
 
-def _test(work: TrainingWork, request: TestRequest, saved: checkpoints.Saved, device: torch.device, emit: Emit) -> dict[str, Any]:
-    """The event that tells of one run's test; what one post-hoc technique cannot do is no failure of the training or of other runs."""
+def _test(work: TrainingWork, request: TestRequest, saved: checkpoints.SavedState, device: torch.device, emit: Emit) -> dict[str, Any]:
+    """Test one run and return the event that reports it; an error in a test fails neither the training nor other runs."""
     try:
         folder = work.results / request.key
         if not sealed.is_whole(folder):
             if folder.exists():
                 emit({"kind": "damaged", "message": f"{folder} is damaged; its run is tested again"})
             testing.write_result(work, request, saved, device)
-    except Exception as error:  # whatever it is, the others go on
+    except Exception as error:  # of any kind: the other tests continue
         return {"kind": "untested", "run": request.key} | failure(error)
     return {"kind": "result", "run": request.key}
 
 
-def _sound(path: Path, emit: Emit) -> checkpoints.Saved | None:
-    """What a file of this stage holds, or nothing; where it is there and damaged, that is told, since epochs are trained again for it."""
-    is_there, saved = path.is_file(), checkpoints.sound(path)
-    if is_there and saved is None:
+def _read_or_report(path: Path, emit: Emit) -> checkpoints.SavedState | None:
+    """The contents of a file of this stage, or None; a damaged file is reported, since its epochs are trained again."""
+    exists, saved = path.is_file(), checkpoints.read_or_set_aside(path)
+    if exists and saved is None:
         emit({"kind": "damaged", "message": f"{path} is damaged and was put aside; its stage is trained again"})
     return saved
 
@@ -75,12 +75,12 @@ def _train(
     interval: CheckpointInterval,
 ) -> None:
     setup = make_setup(work, device)
-    state = resume(work, setup, _sound(folder / checkpoints.CHECKPOINT, emit)) or begin(work, setup)
+    state = resumed_state(work, setup, _read_or_report(folder / checkpoints.CHECKPOINT, emit)) or initial_state(work, setup)
     saved_at = time.monotonic()
 
     def save(state: State, name: str) -> None:
         nonlocal saved_at
-        checkpoints.write(folder / name, *as_file(work, setup, state))
+        checkpoints.write(folder / name, *tensors_and_record(work, setup, state))
         saved_at = time.monotonic()
 
     def after_epoch(state: State) -> None:
@@ -94,16 +94,16 @@ def _train(
                 save(state, checkpoints.CHECKPOINT)
             raise Interrupted
 
-    with _one_image_told():
+    with _explained_single_image():
         train_epochs(setup, state, work.end_epoch, after_epoch)
-    for path in folder.glob("*.safetensors"):  # the last checkpoint, and tested weights of an earlier training
+    for path in folder.glob("*.safetensors"):  # the last checkpoint, and the tested weights of an earlier training
         if path.name != checkpoints.FINAL:
             path.unlink()
 
 
 @contextlib.contextmanager
-def _one_image_told() -> Iterator[None]:
-    """What torch says of a batch of a single image, in our words."""
+def _explained_single_image() -> Iterator[None]:
+    """A context that replaces torch's error for a batch of a single image by one that says what to do."""
     try:
         yield
     except ValueError as error:
@@ -114,7 +114,7 @@ def _one_image_told() -> Iterator[None]:
 
 
 def _memory(device: torch.device) -> dict[str, dict[str, int]]:
-    """The bytes that this process took at most of a CUDA device, and those that are free on it."""
+    """The peak of the CUDA memory that this process reserved, and the free memory of the device, in bytes."""
     if device.type != "cuda":
         return {}
     return {"memory": {"taken": torch.cuda.max_memory_reserved(device), "free": torch.cuda.mem_get_info(device)[0]}}

@@ -1,4 +1,4 @@
-"""What a study's file may set for image classification."""
+"""The settings that a study's file may have for image classification."""
 
 from ablation.study.task import SettingsSchema
 from ablation.tasks.images.metrics import CHOICES

@@ -1,4 +1,4 @@
-"""The stages of an arm: their lengths in epochs, what restarts in each, and the settings that do not go together."""
+"""The stages of an arm: their lengths in epochs, what restarts in each, and checks of the settings against each other."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -15,31 +15,31 @@ from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions
 def resolve_stages(
     partial: PartialArm, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]], schema: SettingsSchema
 ) -> tuple[Stage, ...]:
-    """An arm's stages, lengths in epochs and restarts worked out; `finish` has the last word on each stage's settings."""
-    every = partial.stages or ({},)
+    """An arm's stages, with lengths in epochs and restarts resolved; `finish` makes the last changes to each stage's settings."""
+    all_overrides = partial.stages or ({},)
     options, settings = [], []
-    for i, stage_overrides in enumerate(every):
+    for i, stage_overrides in enumerate(all_overrides):
         place = f"{partial.stages_at}.{i}" if partial.stages else where
-        own, changed = split_stage(stage_overrides, schema)
-        options.append(_options(own, place, len(every)))
+        stage_options, changed = split_stage(stage_overrides, schema)
+        options.append(_options(stage_options, place, len(all_overrides)))
         _check_whole_arm(changed, place, schema)
         settings.append(build(Settings, finish(i, apply_overrides(PartialArm(partial.settings), changed, place, schema).settings)))
-        _check_stage(i, options, settings, {name.partition(".")[0] for name in changed}, place, last=i == len(every) - 1)
+        _check_stage(i, options, settings, {name.partition(".")[0] for name in changed}, place, last=i == len(all_overrides) - 1)
         _check_together(settings[i], place)
     epochs = _lengths([option.epochs for option in options], partial.settings["epochs"])
-    restarts = [_restarts(i, options) for i in range(len(every))]
+    restarts = [_restarts(i, options) for i in range(len(all_overrides))]
     stages = []
     for i, option in enumerate(options):
         begin = max(j for j in range(i + 1) if "schedule" in restarts[j])
-        end = next((j for j in range(i + 1, len(every)) if "schedule" in restarts[j]), len(every))
-        named = settings[i].schedule.epochs
+        end = next((j for j in range(i + 1, len(all_overrides)) if "schedule" in restarts[j]), len(all_overrides))
+        schedule_epochs = settings[i].schedule.epochs
         stages.append(
             Stage(
                 settings=settings[i],
                 epochs=epochs[i],
                 first_epoch=sum(epochs[:i]),
                 schedule_epoch=sum(epochs[begin:i]),
-                schedule_span=named if isinstance(named, int) else sum(epochs[begin:end]),
+                schedule_span=schedule_epochs if isinstance(schedule_epochs, int) else sum(epochs[begin:end]),
                 span=sum(epochs[begin:end]),
                 train=option.train,
                 head=option.head,
@@ -53,18 +53,18 @@ def resolve_stages(
 
 
 def _check_mixing(stages: Sequence[Stage], where: str) -> None:
-    """Raise where a mixing mixes in none of the epochs that it is set for."""
+    """Raise if a mixing is off in all epochs that it is set for."""
     for mix in {stage.settings.mix for stage in stages}:
-        own = [stage for stage in stages if stage.settings.mix == mix]
-        if not any(mix.is_on(stage.schedule_epoch + epoch, stage.span) for stage in own for epoch in range(stage.epochs)):
-            num_epochs = sum(stage.epochs for stage in own)
+        mixed = [stage for stage in stages if stage.settings.mix == mix]
+        if not any(mix.is_on(stage.schedule_epoch + epoch, stage.span) for stage in mixed for epoch in range(stage.epochs)):
+            num_epochs = sum(stage.epochs for stage in mixed)
             expected = "expected lower off_first and off_last, or more epochs"
             raise ConfigError(f"{where}.mix", f"{mix.name} mixes in none of its {num_epochs} epochs; {expected}")
 
 
-def _options(own: Overrides, where: str, num_stages: int) -> StageOptions:
+def _options(overrides: Overrides, where: str, num_stages: int) -> StageOptions:
     try:
-        options = build(StageOptions, own)
+        options = build(StageOptions, overrides)
     except ConfigError as error:
         raise error.under(where) from None
     if num_stages > 1 and options.epochs == "all":
@@ -103,7 +103,7 @@ def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], 
 
 
 def _check_classifier(i: int, options: list[StageOptions], settings: list[Settings], where: str) -> None:
-    """Another classifier is possible only where the classifier alone begins to be trained."""
+    """Raise if the classifier changes anywhere but where a stage begins to train the classifier alone."""
     new, place = settings[i].classifier, f"{where}.classifier"
     if new.on_trained and (i == 0 or options[i].train != "head"):
         raise ConfigError(place, f"found {new.name!r}, which needs a trained linear layer; expected it in a later stage with train: head")
@@ -122,13 +122,13 @@ def _check_classifier(i: int, options: list[StageOptions], settings: list[Settin
 
 
 def _check_together(settings: Settings, where: str) -> None:
-    """Raise where a technique does not go with the other settings."""
+    """Raise if a technique does not fit the other settings."""
     for name in Settings.model_fields:
         value = getattr(settings, name)
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Technique):
+        for technique in value if isinstance(value, tuple) else (value,):
+            if isinstance(technique, Technique):
                 try:
-                    one.check(settings)
+                    technique.check(settings)
                 except ConfigError as error:
                     raise error.under(f"{where}.{name}" if where else name) from None
 
@@ -140,13 +140,13 @@ def _restarts(i: int, options: list[StageOptions]) -> tuple[str, ...]:
 
 
 def _lengths(lengths: Sequence[Any], total: int) -> list[int]:
-    """Epochs of each stage; fractions are rounded at their running sum, so that stages of 2/3 and 1/3 add up to the whole."""
+    """The epochs of each stage; the running sum of fractions is rounded, so that stages of 2/3 and 1/3 add up to the total."""
     epochs, done = [], Fraction(0)
-    for one in lengths:
-        if isinstance(one, int):
-            epochs.append(one)
+    for length in lengths:
+        if isinstance(length, int):
+            epochs.append(length)
             continue
-        fraction = Fraction(1) if one == "all" else Fraction(one)
+        fraction = Fraction(1) if length == "all" else Fraction(length)
         epochs.append(max(1, round((done + fraction) * total) - round(done * total)))
         done += fraction
     return epochs

@@ -1,4 +1,4 @@
-"""Image classification as the engine asks for it; each answer is in a file of its own, imported when it is asked for."""
+"""Image classification as a kind of work for the engine. What a method needs is in a file of its own, imported when it is called."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 
 class ImageClassification:
-    """The one kind of work that there is so far."""
+    """The only kind of work so far."""
 
     name = "images"
     schema = SCHEMA
     curves: tuple[Curve, ...] = CURVES
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
-        """What is compared; `margin` is the study's, in points."""
+        """The metrics to compare; `margin` is the study's, in points."""
         return metrics(margin)
 
     # --- the file ------------------------------------------------------------------------------------------------------------
 
     def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Stage, ...]:
-        """An arm's stages, lengths in epochs and restarts worked out."""
+        """An arm's stages, with lengths in epochs and restarts resolved."""
         from ablation.tasks.images.stages import resolve_stages
 
         return resolve_stages(partial, where, finish, SCHEMA)
 
     def in_force(self, stages: Sequence[Stage], number: int, *, begins: bool) -> dict[str, Any]:
-        """The dotted settings in force in a stage, and what happens where it begins, unless another way of training implies it."""
+        """The dotted settings in force in a stage, and the options of its beginning, except restarts that a change of `train` implies."""
         stage = stages[number]
-        implied = number > 0 and stage.train != stages[number - 1].train
+        is_implied = number > 0 and stage.train != stages[number - 1].train
         settings = {name: value for name, value in dump(stage.settings).items() if name != "epochs"}
         options = {
             "train": stage.train,
             "head": stage.head if begins else "keep",
             "backbone": stage.backbone,
             "start": stage.start if begins else "weights",
-            "restart": list(stage.restart) if begins and not implied else [],
+            "restart": list(stage.restart) if begins and not is_implied else [],
         }
         return flatten(settings) | options
 
     def check_choice(self, arm: "Arm", arms: Mapping[str, "Arm"]) -> None:
-        """Raise where the points of a choice do not share their validation images."""
+        """Raise if the points of a choice do not share their validation images."""
         if arm.choice is not None and len({arms[name].settings.data for name in arm.choice.among}) > 1:
             sweep = arm.name.removeprefix(f"{arm.condition}/").removesuffix("/best")
             raise ConfigError(
@@ -61,7 +61,7 @@ class ImageClassification:
             )
 
     def stage_options(self, stage: Stage) -> dict[str, Any]:
-        """What a resolved stage says beside its settings."""
+        """The options of a resolved stage, without its settings."""
         return {name: getattr(stage, name) for name in StageOptions.model_fields}
 
     def stage_words(self, stage: Stage) -> str:
@@ -71,7 +71,7 @@ class ImageClassification:
         return f"{stage.epochs} epochs, {trains}, starts from {stage.start}{restart}"
 
     def usual_options(self, options: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-        """A stage's options where the file says nothing of them, after a stage with the options `before`."""
+        """The options of a stage if the file sets none, after a stage with the options `before`."""
         is_new = before is None or options["train"] != before["train"]
         return {
             "train": "all",
@@ -84,7 +84,7 @@ class ImageClassification:
     # --- planning ------------------------------------------------------------------------------------------------------------
 
     def prepare(self, study: "Study", folders: Folders, device: str, progress: Callable[[str, int, int], None]) -> "ImagePreparation":
-        """What decodes data, finds weights and times steps for one study on a device."""
+        """The preparation of one study on a device: it decodes data, finds weights and times steps."""
         import torch
 
         from ablation.tasks.images.preparation import ImagePreparation
@@ -92,11 +92,11 @@ class ImageClassification:
         return ImagePreparation(study, folders, torch.device(device), progress)
 
     def saved_stages(self, folder: Path) -> SavedStages:
-        """What the checkpoints in the folder of all stages say of themselves."""
+        """The records of the checkpoints in the folder of all stages."""
         from ablation.training import checkpoints
 
-        finals = {path.parent.name: checkpoints.record(path) for path in folder.glob(f"*/{checkpoints.FINAL}")}
-        partial = {path.parent.name: checkpoints.record(path) for path in folder.glob(f"*/{checkpoints.CHECKPOINT}")}
+        finals = {path.parent.name: checkpoints.read_record(path) for path in folder.glob(f"*/{checkpoints.FINAL}")}
+        partial = {path.parent.name: checkpoints.read_record(path) for path in folder.glob(f"*/{checkpoints.CHECKPOINT}")}
         return SavedStages(
             {key: frozenset(record["products"]) for key, record in finals.items() if record},
             {key: int(record["epoch"]) for key, record in partial.items() if record},
@@ -106,7 +106,7 @@ class ImageClassification:
 
     def start(self, device: str) -> None:
         """Import torch, timm and scikit-learn, and set the threads and the device."""
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic where that is asked for
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for `deterministic: true`
         import torch
 
         from ablation.tasks.images import run  # noqa: F401  imported now, while the coordinator still plans
@@ -127,10 +127,10 @@ class ImageClassification:
         run(work, torch.device(device), emit, should_stop, interval)
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
-        """Of an epoch's numbers, those without an average, and of the watched splits those under the run's own average.
+        """An epoch's numbers that belong to the run: those without an average, and of the watched splits those of the run's average.
 
-        Accuracies on the test images after each epoch are there only for runs that choose their epoch by them; where such a run shares
-        its training with others, the others do not get to see them.
+        Only runs that select their epoch by the accuracy on the test images get that accuracy after each epoch; other runs that share
+        the training do not.
         """
         values: dict[str, float] = {}
         averaged: dict[str, dict[str, dict[str, float]]] = {}  # split -> average -> curve -> value
@@ -146,7 +146,7 @@ class ImageClassification:
         return values
 
 
-def _own_average(average: str, known: Iterable[str]) -> str:
-    """The average itself; in stages before it began, one of the same kind."""
-    same_kind = [name for name in known if name.partition("@")[0] == average.partition("@")[0]]
+def _own_average(average: str, known_averages: Iterable[str]) -> str:
+    """The average itself, or in stages before it began one of the same kind."""
+    same_kind = [name for name in known_averages if name.partition("@")[0] == average.partition("@")[0]]
     return average if average in same_kind else next(iter(same_kind), "")

@@ -21,6 +21,7 @@ from ablation.commands import run as run_command
 from ablation.commands.options import Options
 from ablation.running.recorder import contents, recorder, summaries, writer
 from ablation.study.resolving import load_study
+from ablation.study.task import load_task
 from ablation.tracking.store import Store
 from tests.tiny import BASE, InlineExecutor, write
 
@@ -47,7 +48,7 @@ def run_study(file, **options):
             made.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "LocalExecutor", Kept)
+        patch.setattr(run_command, "LocalExecutor", Kept)
         status = run_command.run(Options(file, device="cpu", jobs=1, **options))
     return status, sum(one.trained for one in made)
 
@@ -233,7 +234,7 @@ def test_the_data_set_is_named_with_its_digest(study, runs):
 
 def test_summaries_are_bars_in_percent_and_points(study, runs):
     """An arm's summary holds n, mean, sd and differences with intervals in percent and points, at step 0, and the report's verdict."""
-    verdicts = report.frames(study.recorded("tiny")).arms.set_index("arm")["verdict_vs_parent"]
+    verdicts = report.tidy_frames(study.recorded("tiny")).arms.set_index("arm")["verdict_vs_parent"]
     accuracy = {(arm, seed): 100 * runs["run", arm, str(seed)]["metrics"]["test/accuracy"] for arm in ARMS for seed in SEEDS}
     parents = {"cb": "baseline", "reweight": "baseline", "head": "baseline", "best": "baseline"}
     for arm in ARMS:
@@ -348,7 +349,7 @@ def failing(monkeypatch, times):
 
 def test_a_store_that_fails_for_a_moment_loses_nothing(folder, monkeypatch, capfd):
     """Writing is tried again, and everything is recorded once."""
-    monkeypatch.setattr(recorder, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(writer, "WAITS", (0.0, 0.0, 0.0))
     failing(monkeypatch, 3)
     assert run_study(one_arm(folder)) == (0, 4)
     assert "not recorded" not in capfd.readouterr().err
@@ -357,7 +358,7 @@ def test_a_store_that_fails_for_a_moment_loses_nothing(folder, monkeypatch, capf
 
 def test_a_store_that_stays_away_loses_nothing(folder, monkeypatch, capfd):
     """Training goes on without the store; the status is 1, the message says where the results are, and the same command records them."""
-    monkeypatch.setattr(recorder, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(writer, "WAITS", (0.0, 0.0, 0.0))
     with monkeypatch.context() as patch:
         failing(patch, 10_000)
         assert run_study(one_arm(folder)) == (1, 4)
@@ -459,7 +460,7 @@ def test_each_result_is_told_to_who_watches(folder, monkeypatch):
 
 def test_summaries_follow_while_it_goes_on(folder, monkeypatch):
     """Now and then the arms that got a result are summarised before the end, those without any not; at the end all are."""
-    monkeypatch.setattr(recorder, "SUMMARISE_EVERY", -1.0)
+    monkeypatch.setattr(summaries, "SUMMARISE_EVERY", -1.0)
     told, real = [], summaries.Summaries.summarise
 
     def summarise(self, arms):

@@ -1,18 +1,18 @@
 """What identifies a stage and a run."""
 
 import importlib
-import json
 import itertools
+import json
 import linecache
 import sys
 from typing import Literal
 
 import pytest
 
+from ablation.planning.plan import make_plan
+from ablation.planning.states import RecordedState
 from ablation.system import code as code_module
 from ablation.tasks.images import keys
-from ablation.planning.states import RecordedState
-from ablation.planning.plan import make_plan
 from ablation.techniques.losses import CrossEntropy, Focal
 from ablation.techniques.technique import Technique
 from tests.studies import BASE, context, planner, source, study

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ablation.tasks.images.labels import budget, images_per_epoch, labels, remaining_share, updates_per_epoch
 from ablation.study.resolving import load_study
+from ablation.tasks.images.labels import budget, images_per_epoch, labels, remaining_share, updates_per_epoch
 from tests.studies import BASE, arms
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments.yaml"

@@ -5,12 +5,12 @@ import multiprocessing
 import pytest
 import torch
 
-from ablation.training.settings import Stage
 from ablation.errors import ConfigError
 from ablation.study.resolving import load_study
 from ablation.tasks.images.compiling import Compiling, compiling_words, measure_compiling, measure_here
 from ablation.tasks.images.probing import seconds_per_image
 from ablation.training import captured
+from ablation.training.settings import Stage
 from tests.tiny import CPU, Planned, write
 from tests.training.test_captured import again, not_compiled, refused, through_a_wrapper
 

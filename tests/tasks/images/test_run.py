@@ -11,11 +11,11 @@ import torch
 from filelock import FileLock
 
 from ablation.errors import ConfigError, DataError, TrainingError
-from ablation.training import checkpoints
-from ablation.study.task import EVERY_EPOCH, Interrupted, CheckpointInterval
+from ablation.study.task import EVERY_EPOCH, CheckpointInterval, Interrupted
 from ablation.system.failures import failure
 from ablation.system.sealed import link
-from tests.tiny import CPU, Planned, write, run_job
+from ablation.training import checkpoints
+from tests.tiny import CPU, Planned, run_job, write
 
 
 def carried_out(job):

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablation import looking, report
+from ablation import report
+from ablation.commands import export
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames import packed
-from ablation.tracking.store import Point, Store
+from ablation.tracking.recorded import Point
+from ablation.tracking.store import Store
 from tests.recorded import record
 from tests.report.studies import study as made_study
 
@@ -47,7 +49,7 @@ def zipped(study, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert looking.pack(target, None, None) == 0
+        assert export.pack(target, None, None) == 0
     return target
 
 
@@ -74,7 +76,7 @@ def test_everything_is_as_in_the_store(both):
 
 def test_frames_are_those_of_the_store(both):
     """Every tidy frame is the same."""
-    stored, read = (report.frames(one) for one in both)
+    stored, read = (report.tidy_frames(recorded) for recorded in both)
     for name, frame in vars(stored).items():
         if isinstance(frame, pd.DataFrame):
             pd.testing.assert_frame_equal(vars(read)[name], frame)
@@ -96,10 +98,10 @@ def test_the_folder_of_the_report_is_the_same(looked, zipped, tmp_path):
     for words, target in (((), "stored"), ((zipped,), "read")):
         done = looked("report", *words, "--output", tmp_path / target)
         assert done.status == 0, done.err
-    found = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in ("stored", "read")]
-    assert found[0] == found[1]
-    assert len(found[0]) > 4
-    for path in found[0]:
+    files = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in ("stored", "read")]
+    assert files[0] == files[1]
+    assert len(files[0]) > 4
+    for path in files[0]:
         assert (tmp_path / "stored" / path).read_bytes() == (tmp_path / "read" / path).read_bytes(), path
 
 
@@ -255,8 +257,8 @@ def rewritten(path, change=None, **how):
 
 def about(path, **words):
     with zipfile.ZipFile(path) as archive:
-        found = json.loads(archive.read("study.json")) | words
-    rewritten(path, {"study.json": json.dumps({name: value for name, value in found.items() if value is not None})})
+        description = json.loads(archive.read("study.json")) | words
+    rewritten(path, {"study.json": json.dumps({name: value for name, value in description.items() if value is not None})})
 
 
 def cut(path):

@@ -21,7 +21,7 @@ ARMS = [
     arm("twin-a", "baseline", "variant", label="twin"),
     arm("twin-b", "baseline", "variant", label="twin"),
 ]
-SHARED = Path(__file__).parents[3] / "shared/reference"
+SHARED = Path(__file__).parents[4] / "shared/reference"
 
 
 def plan():
@@ -51,9 +51,9 @@ def test_accuracies_by_report(tmp_path):
     """Each row goes to its arm and report, and what fits no arm is listed."""
     path = tmp_path / "a.csv"
     path.write_text("report,arm,accuracy\nA,cb,0.5\nB,cb,0.6\nB,other,0.7\n")
-    found = read(path, plan())
-    assert found.accuracies == {"cb": {"A": 0.5, "B": 0.6}}
-    assert list(found.unmatched) == ["B: other (70.00)"]
+    references = read(path, plan())
+    assert references.headlines == {"cb": {"A": 0.5, "B": 0.6}}
+    assert list(references.unmatched) == ["B: other (70.00)"]
 
 
 def test_figures_per_class(tmp_path):
@@ -61,9 +61,9 @@ def test_figures_per_class(tmp_path):
     path = tmp_path / "c.csv"
     rows = ["cb,Big Dog,0.1,0.2,0.3,9", "cb,cow,0,0,0,9", "other,cat,0,0,0,9", "other,cow,0,0,0,9"]
     path.write_text("\n".join(["arm,class,precision,recall,f1,support", *rows]))
-    found = read(path, plan())
-    assert found.per_class == {"cb": {"big dog": {"precision": 0.1, "recall": 0.2, "f1": 0.3}}}
-    assert list(found.unmatched) == ["cb, class cow", "other"]
+    references = read(path, plan())
+    assert references.per_class == {"cb": {"big dog": {"precision": 0.1, "recall": 0.2, "f1": 0.3}}}
+    assert list(references.unmatched) == ["cb, class cow", "other"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_course_reports_match_the_ladder():
     rungs = ["baseline", "cb", "mixup", "ls", "tta", "decoupling"]
     ladder = [arm(name, rungs[place - 1] if place else None) for place, name in enumerate(rungs)]
     arms = [*ladder, arm("cutmix", "cb", "variant"), arm("reweight", "baseline", "variant")]
-    found = read(SHARED / "accuracy.csv", study(arms, seeds=[0]).plan)
-    assert {name for name, reports in found.accuracies.items() if "A" in reports} == {*rungs, "cutmix"}
-    assert found.accuracies["decoupling"]["A"] == 0.8501
-    assert len(found.unmatched) == 3
+    references = read(SHARED / "accuracy.csv", study(arms, seeds=[0]).plan)
+    assert {name for name, reports in references.headlines.items() if "A" in reports} == {*rungs, "cutmix"}
+    assert references.headlines["decoupling"]["A"] == 0.8501
+    assert len(references.unmatched) == 3

@@ -60,7 +60,7 @@ def test_tables_sort_and_go_back(page):
     """
     before, up, down, again = driven(page, script, name="sorting")
     numbers = [float(cell.split()[0]) for cell in up["cells"] if cell != "–"]
-    assert [one["order"] for one in (before, up, down, again)] == ["none", "ascending", "descending", "none"]
+    assert [state["order"] for state in (before, up, down, again)] == ["none", "ascending", "descending", "none"]
     assert numbers == sorted(numbers) != [float(cell.split()[0]) for cell in before["cells"] if cell != "–"]
     assert [float(cell.split()[0]) for cell in down["cells"] if cell != "–"] == sorted(numbers, reverse=True)
     assert up["cells"][-1] == down["cells"][-1] == "–" == before["cells"][0]
@@ -78,8 +78,8 @@ def test_arms_can_be_filtered(page):
       input.value = ""; input.dispatchEvent(new Event("input"));
       return {few, words, all: rows().length};
     """
-    found = driven(page, script, name="filter")
-    assert found == {"few": [f"rung {number}" for number in range(10, 16)], "words": "6 of 15 rows", "all": 15}
+    rows = driven(page, script, name="filter")
+    assert rows == {"few": [f"rung {number}" for number in range(10, 16)], "words": "6 of 15 rows", "all": 15}
 
 
 COLOURS = """
@@ -119,8 +119,8 @@ def test_light_and_dark(page):
 
 def test_the_systems_dark_mode_counts(page):
     """Without a choice of one's own, the page is as dark as the system asks."""
-    found = driven(page, COLOURS + "return seen();", "--blink-settings=preferredColorScheme=0", name="system")
-    assert found["background"] == "rgb(20, 23, 26)"
+    colours = driven(page, COLOURS + "return seen();", "--blink-settings=preferredColorScheme=0", name="system")
+    assert colours["background"] == "rgb(20, 23, 26)"
 
 
 def test_the_keyboard_reaches_everything(page):
@@ -138,8 +138,8 @@ def test_the_keyboard_reaches_everything(page):
         pictures: all("main img").every((image) => image.alt.length > 10 && image.naturalWidth > 0),
       };
     """
-    found = driven(page, script, "--window-size=1300,900", name="keyboard")
-    assert found == {name: True for name in found if name != "pressed"} | {"pressed": "true"}
+    reached = driven(page, script, "--window-size=1300,900", name="keyboard")
+    assert reached == {name: True for name in reached if name != "pressed"} | {"pressed": "true"}
 
 
 @pytest.mark.parametrize("width", [500, 1400])
@@ -159,17 +159,17 @@ def test_an_arms_number_leads_to_its_runs(page):
       location.hash = link.hash; dispatchEvent(new Event("hashchange"));
       return {text: row.textContent, open: row.closest("details").open, tag: row.tagName};
     """
-    found = driven(page, script, name="runs")
-    assert (found["tag"], found["open"]) == ("TR", True)
-    assert re.search(r"rung 3\b", found["text"])
-    assert re.search(r"[0-9a-f]{32}", found["text"])
+    row = driven(page, script, name="runs")
+    assert (row["tag"], row["open"]) == ("TR", True)
+    assert re.search(r"rung 3\b", row["text"])
+    assert re.search(r"[0-9a-f]{32}", row["text"])
 
 
 def test_no_request_leaves_the_page(page):
     """Nothing is asked for but the file itself, whatever the classes are called, and nothing that they are called is run."""
     log = page.with_name("net.json")
     script = "return [performance.getEntriesByType('resource').map((one) => one.name).filter((name) => !name.startsWith('data:')), document.images.length];"
-    asked, pictures = driven(page, script, f"--log-net-log={log}", "--net-log-capture-mode=Everything", name="requests")
-    assert asked == []
+    requests, pictures = driven(page, script, f"--log-net-log={log}", "--net-log-capture-mode=Everything", name="requests")
+    assert requests == []
     assert pictures > 5
     assert "evil.example" not in log.read_text(encoding="utf-8", errors="replace")

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablation.plan import Past, describe, make_plan
+from ablation.planning.describe import describe
+from ablation.planning.plan import make_plan
+from ablation.planning.states import RecordedState
 from ablation.report.statistics.attribution import ATTRIBUTION, CONDITIONS, EFFECTS, attribution, conditions, effects, shapley, trades
 from ablation.report.statistics.differences import differences as all_differences
-from tests.studies import BASE, study, surroundings
+from tests.studies import BASE, planner, study
 
 METRIC = "test/accuracy"
 LADDER = {
@@ -30,12 +32,11 @@ CROSS = {"batch_size": [32, 64, 16], "loss": {"plain": {}, "focal": {"loss": "fo
 
 def planned(folder, seeds=(0, 1, 2, 3), only=None, **sections):
     """The recorded plan of a study, as it comes back from JSON."""
-    made = study(folder, seeds=seeds, base={**BASE, "epochs": 1}, **sections)
-    names = [arm.name for arm in made.arms if only is None or arm.name in only]
-    around = surroundings()
-    return json.loads(
-        json.dumps(describe(make_plan(made, made.seeds, names, around, Past(), rerun="", seconds_per_image=lambda _: 0), around))
-    )
+    resolved = study(folder, seeds=seeds, base={**BASE, "epochs": 1}, **sections)
+    names = [arm.name for arm in resolved.arms if only is None or arm.name in only]
+    of_images = planner(resolved)
+    plan = make_plan(resolved, resolved.seeds, names, of_images, RecordedState())
+    return json.loads(json.dumps(describe(plan, of_images)))
 
 
 def ran(plan, metric=METRIC, absent=(), value=None):
@@ -58,8 +59,8 @@ def minus(runs, arm, against, scale=100):
     return [scale * (a - b) for a, b in zip(values(runs, arm), values(runs, against), strict=True)]
 
 
-def ways(found, condition=""):
-    rows = found[found["condition"] == condition]
+def ways(frame, condition=""):
+    rows = frame[frame["condition"] == condition]
     return list(rows[["rung", "way", "arm", "against"]].itertuples(index=False, name=None))
 
 
@@ -68,7 +69,7 @@ def assert_summary(row, differences):
     count, mean, sd = len(differences), plain.mean(differences), plain.stdev(differences)
     half = stats.t.ppf(0.975, count - 1) * sd / math.sqrt(count)
     flipped = [
-        abs(sum(sign * one for sign, one in zip(signs, differences, strict=True))) for signs in itertools.product((1, -1), repeat=count)
+        abs(sum(sign * value for sign, value in zip(signs, differences, strict=True))) for signs in itertools.product((1, -1), repeat=count)
     ]
     expected = {
         "pairs": count,
@@ -77,7 +78,7 @@ def assert_summary(row, differences):
         "low": mean - half,
         "high": mean + half,
         "p_t": stats.ttest_1samp(differences, 0).pvalue,
-        "p_flip": sum(one >= abs(sum(differences)) - 1e-9 for one in flipped) / len(flipped),
+        "p_flip": sum(value >= abs(sum(differences)) - 1e-9 for value in flipped) / len(flipped),
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
@@ -147,19 +148,19 @@ def in_order(*steps):
 def test_ways(tmp_path, sections, expected):
     """Each way in which the plan's arms add a rung is told once, with the arm that has the rung and the one that has it not."""
     plan = planned(tmp_path, ladder=LADDER, **sections)
-    found = attribution(plan, ran(plan), METRIC)
-    assert ways(found) == in_order(*expected)
-    assert list(found.columns) == ATTRIBUTION
-    assert set(found["metric"]) == {"accuracy"}
-    assert not found.duplicated(["rung", "condition", "way"]).any()
+    rows = attribution(plan, ran(plan), METRIC)
+    assert ways(rows) == in_order(*expected)
+    assert list(rows.columns) == ATTRIBUTION
+    assert set(rows["metric"]) == {"accuracy"}
+    assert not rows.duplicated(["rung", "condition", "way"]).any()
 
 
 def test_arms_that_resolve_alike_are_told_once(tmp_path):
     """Where drop_one, add_one and the whole grid make the same trainings, each difference has one row, the grid's Shapley values beside."""
     plan = planned(tmp_path, ladder=LADDER, drop_one=["ls"], add_one=["baseline"], grid={"rungs": list(RUNGS)})
-    found = attribution(plan, ran(plan), METRIC)
+    rows = attribution(plan, ran(plan), METRIC)
     values = [(rung, "shapley", "grid/cb+mixup+ls", "baseline") for rung in RUNGS]
-    assert ways(found) == in_order(*LADDER_STEPS, *FIRST_IN, *LAST_OUT, *values)
+    assert ways(rows) == in_order(*LADDER_STEPS, *FIRST_IN, *LAST_OUT, *values)
 
 
 def test_differences_of_rungs(tmp_path):
@@ -170,7 +171,7 @@ def test_differences_of_rungs(tmp_path):
         assert_summary(row, minus(runs, row["arm"], row["against"]))
     holes = ran(plan, absent={("mixup", 1), ("cb", 2)})
     rows = attribution(plan, holes, METRIC).set_index(["rung", "way"])
-    assert_summary(rows.loc["mixup", "ladder"], [one for one in minus(holes, "mixup", "cb") if not math.isnan(one)])
+    assert_summary(rows.loc["mixup", "ladder"], [value for value in minus(holes, "mixup", "cb") if not math.isnan(value)])
     assert rows.loc["mixup", "ladder"]["pairs"] == 2
     assert rows.loc["ls", "first in"]["pairs"] == 4
 
@@ -189,17 +190,17 @@ def test_rungs_within_conditions(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["baseline", "cb", "ls", "ls/without-cb", "baseline/with-ls"]}
     plan = planned(tmp_path, ladder=LADDER, drop_one=["ls"], add_one=["baseline"], conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan)
-    found = attribution(plan, runs, METRIC)
+    rows = attribution(plan, runs, METRIC)
     everything = in_order(*LADDER_STEPS, *FIRST_IN, *LAST_OUT)
-    assert ways(found) == everything
-    assert ways(found, "no-lag") == [(rung, way, f"no-lag/{arm}", f"no-lag/{against}") for rung, way, arm, against in everything]
-    assert ways(found, "some") == [
+    assert ways(rows) == everything
+    assert ways(rows, "no-lag") == [(rung, way, f"no-lag/{arm}", f"no-lag/{against}") for rung, way, arm, against in everything]
+    assert ways(rows, "some") == [
         ("cb", "ladder", "some/cb", "some/baseline"),
         ("cb", "first in", "some/cb", "some/baseline"),
         ("cb", "last out", "some/ls", "some/ls/without-cb"),
         ("ls", "first in", "some/baseline/with-ls", "some/baseline"),
     ]
-    for row in found[found["condition"] != ""].to_dict("records"):
+    for row in rows[rows["condition"] != ""].to_dict("records"):
         assert_summary(row, minus(runs, row["arm"], row["against"]))
 
 
@@ -228,7 +229,7 @@ def by_orders(worth, rungs):
     for order in itertools.permutations(rungs):
         for position, rung in enumerate(order):
             total[rung] += worth(frozenset(order[: position + 1])) - worth(frozenset(order[:position]))
-    return {rung: one / math.factorial(len(rungs)) for rung, one in total.items()}
+    return {rung: sum_of_gains / math.factorial(len(rungs)) for rung, sum_of_gains in total.items()}
 
 
 def name_of(members):
@@ -242,12 +243,12 @@ def test_shapley_values(tmp_path, condition):
     plan = planned(tmp_path, ladder=LADDER, grid={"rungs": ["ls", "cb", "mixup"]}, conditions={"no-lag": NO_LAG})
     runs = ran(plan, absent={(f"{prefix}grid/mixup+ls", 1)})
     number = runs.set_index(["arm", "seed"])[METRIC]
-    found = attribution(plan, runs, METRIC)
-    rows = found[(found["way"] == "shapley") & (found["condition"] == condition)].set_index("rung")
+    all_rows = attribution(plan, runs, METRIC)
+    rows = all_rows[(all_rows["way"] == "shapley") & (all_rows["condition"] == condition)].set_index("rung")
     seeds = (0, 2, 3)
     expected = [by_orders(lambda members, seed=seed: 100 * number[prefix + name_of(members), seed], RUNGS) for seed in seeds]
     for rung in RUNGS:
-        assert_summary(rows.loc[rung], [one[rung] for one in expected])
+        assert_summary(rows.loc[rung], [by_rung[rung] for by_rung in expected])
         assert (rows.loc[rung, "arm"], rows.loc[rung, "against"]) == (f"{prefix}grid/cb+mixup+ls", f"{prefix}baseline")
     whole = plain.mean(100 * (number[f"{prefix}grid/cb+mixup+ls", seed] - number[f"{prefix}baseline", seed]) for seed in seeds)
     assert rows["mean"].sum() == pytest.approx(whole, abs=1e-9)
@@ -257,13 +258,13 @@ def test_shapley_values(tmp_path, condition):
 def test_shapley_sums_to_the_whole(num_rungs):
     """Whatever the numbers, each seed's values sum to all rungs minus none, and equal the means over orders."""
     cube = np.random.default_rng(num_rungs).normal(size=(4, *(2,) * num_rungs))
-    found = shapley(cube)
-    assert found.shape == (4, num_rungs)
+    phi_SK = shapley(cube)
+    assert phi_SK.shape == (4, num_rungs)
     ends = cube.reshape(4, -1)
-    np.testing.assert_allclose(found.sum(axis=1), ends[:, -1] - ends[:, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(phi_SK.sum(axis=1), ends[:, -1] - ends[:, 0], rtol=0, atol=1e-12)
     for seed in range(4):
         expected = by_orders(lambda members, seed=seed: cube[(seed, *(int(i in members) for i in range(num_rungs)))], range(num_rungs))
-        np.testing.assert_allclose(found[seed], list(expected.values()), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(phi_SK[seed], list(expected.values()), rtol=0, atol=1e-12)
 
 
 def test_shapley_of_known_games():
@@ -291,22 +292,22 @@ def test_effects_of_a_crossed_sweep(tmp_path):
     plan = planned(tmp_path, sweeps={"x": {"over": CROSS}})
     runs = ran(plan, absent={("x/16/focal/none", 2)})
     number = runs.set_index(["arm", "seed"])[METRIC]
-    found = effects(plan, runs, METRIC).set_index("term")
+    rows = effects(plan, runs, METRIC).set_index("term")
 
     def mean(seed, **fixed):
         axes = {"batch_size": ("32", "64", "16"), "loss": ("plain", "focal"), "tta": ("none", "hflip")}
         cells = itertools.product(*((fixed[axis],) if axis in fixed else levels for axis, levels in axes.items()))
         return plain.mean(100 * number["/".join(["x", *cell]), seed] for cell in cells)
 
-    assert list(found[found["kind"] == "main"].index) == [
+    assert list(rows[rows["kind"] == "main"].index) == [
         "batch_size: 64 against 32",
         "batch_size: 16 against 32",
         "loss: focal against plain",
         "tta: hflip against none",
     ]
-    assert_summary(found.loc["batch_size: 16 against 32"], [mean(s, batch_size="16") - mean(s, batch_size="32") for s in (0, 1, 3)])
-    assert_summary(found.loc["tta: hflip against none"], [mean(s, tta="hflip") - mean(s, tta="none") for s in (0, 1, 3)])
-    assert list(found[found["kind"] == "interaction"].index) == [
+    assert_summary(rows.loc["batch_size: 16 against 32"], [mean(s, batch_size="16") - mean(s, batch_size="32") for s in (0, 1, 3)])
+    assert_summary(rows.loc["tta: hflip against none"], [mean(s, tta="hflip") - mean(s, tta="none") for s in (0, 1, 3)])
+    assert list(rows[rows["kind"] == "interaction"].index) == [
         "batch_size x loss: 64 and focal against 32 and plain",
         "batch_size x loss: 16 and focal against 32 and plain",
         "batch_size x tta: 64 and hflip against 32 and none",
@@ -318,9 +319,9 @@ def test_effects_of_a_crossed_sweep(tmp_path):
         - (mean(s, batch_size="32", loss="focal") - mean(s, batch_size="32", loss="plain"))
         for s in (0, 1, 3)
     ]
-    assert_summary(found.loc["batch_size x loss: 16 and focal against 32 and plain"], expected)
-    assert set(found["group"]) == {"x"}
-    assert list(found.reset_index()[EFFECTS].columns) == list(effects(plan, runs, METRIC).columns)
+    assert_summary(rows.loc["batch_size x loss: 16 and focal against 32 and plain"], expected)
+    assert set(rows["group"]) == {"x"}
+    assert list(rows.reset_index()[EFFECTS].columns) == list(effects(plan, runs, METRIC).columns)
 
 
 def test_effects_of_a_grid_are_a_factorial(tmp_path):
@@ -334,8 +335,8 @@ def test_effects_of_a_grid_are_a_factorial(tmp_path):
             halves = {rung: 0.5 if rung in members else -0.5 for rung in RUNGS}
             rows += [{"y": 100 * y, "seed": seed, **halves} for seed, y in enumerate(values(runs, name_of(members)))]
     fitted = formula.ols("y ~ C(seed) + cb * mixup * ls", pd.DataFrame(rows)).fit().params
-    found = effects(plan, runs, METRIC).set_index("term")["mean"]
-    assert found.to_dict() == pytest.approx(
+    means = effects(plan, runs, METRIC).set_index("term")["mean"]
+    assert means.to_dict() == pytest.approx(
         {
             **{f"{rung}: with against without": fitted[rung] for rung in RUNGS},
             **{f"{a} x {b}: with and with against without and without": fitted[f"{a}:{b}"] for a, b in itertools.combinations(RUNGS, 2)},
@@ -347,13 +348,13 @@ def test_effects_of_one_axis(tmp_path):
     """Of one axis each level is compared with the first, over the seeds of those two."""
     plan = planned(tmp_path, sweeps={"e": {"smoothing": "label_smoothing", "over": {"smoothing.epsilon": [0.1, 0.2, 0.3]}}})
     runs = ran(plan, absent={("e/0.3", 0)})
-    found = effects(plan, runs, METRIC)
-    assert found[["group", "kind", "term"]].to_numpy().tolist() == [
+    rows = effects(plan, runs, METRIC)
+    assert rows[["group", "kind", "term"]].to_numpy().tolist() == [
         ["e", "main", "smoothing.epsilon: 0.2 against 0.1"],
         ["e", "main", "smoothing.epsilon: 0.3 against 0.1"],
     ]
-    assert_summary(found.iloc[0], minus(runs, "e/0.2", "e/0.1"))
-    assert_summary(found.iloc[1], minus(runs, "e/0.3", "e/0.1")[1:])
+    assert_summary(rows.iloc[0], minus(runs, "e/0.2", "e/0.1"))
+    assert_summary(rows.iloc[1], minus(runs, "e/0.3", "e/0.1")[1:])
 
 
 def test_effects_within_conditions(tmp_path):
@@ -362,12 +363,12 @@ def test_effects_within_conditions(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["x/32/*", "x/64/none"]}
     plan = planned(tmp_path, sweeps={"x": crossed}, conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan)
-    found = effects(plan, runs, METRIC)
-    assert found["group"].tolist() == ["x"] * 3 + ["no-lag/x"] * 3
+    rows = effects(plan, runs, METRIC)
+    assert rows["group"].tolist() == ["x"] * 3 + ["no-lag/x"] * 3
     half = [
         (a + b) / 2 for a, b in zip(*(minus(runs, f"no-lag/x/64/{tta}", f"no-lag/x/32/{tta}") for tta in ("none", "hflip")), strict=True)
     ]
-    assert_summary(found.iloc[3], half)
+    assert_summary(rows.iloc[3], half)
 
 
 def test_infinite_numbers_are_in_no_difference(tmp_path):
@@ -388,9 +389,9 @@ def test_infinite_numbers_are_in_no_difference(tmp_path):
 def test_effects_are_corrected_by_group(tmp_path):
     """Holm is over all terms of a group, the main effects and the interactions together."""
     plan = planned(tmp_path, sweeps={"x": {"over": CROSS}, "e": {"over": {"epochs": [2, 3]}}})
-    found = effects(plan, ran(plan), METRIC)
-    assert found.groupby(["group", "kind"]).size().to_dict() == {("e", "main"): 1, ("x", "interaction"): 5, ("x", "main"): 4}
-    for _, part in found.groupby("group"):
+    rows = effects(plan, ran(plan), METRIC)
+    assert rows.groupby(["group", "kind"]).size().to_dict() == {("e", "main"): 1, ("x", "interaction"): 5, ("x", "main"): 4}
+    for _, part in rows.groupby("group"):
         ordered = part.sort_values("p_t")
         highest, expected = 0.0, []
         for rank, p in enumerate(ordered["p_t"]):
@@ -402,9 +403,9 @@ def test_effects_are_corrected_by_group(tmp_path):
 def test_a_choice_is_no_level(tmp_path):
     """The arm that chooses among a sweep's points is none of its levels, and an axis of one level has no effect."""
     base = {**BASE, "data": {"name": "digits", "validation": 0.1}}
-    made = study(tmp_path, base=base, sweeps={"t": {"posthoc": "tau_norm", "over": {"posthoc.tau": [0.5, 1.0]}, "choose": "val/nll"}})
-    names, around = [arm.name for arm in made.arms], surroundings()
-    plan = describe(make_plan(made, made.seeds, names, around, Past(), rerun="", seconds_per_image=lambda _: 0), around)
+    resolved = study(tmp_path, base=base, sweeps={"t": {"posthoc": "tau_norm", "over": {"posthoc.tau": [0.5, 1.0]}, "choose": "val/nll"}})
+    names, of_images = [arm.name for arm in resolved.arms], planner(resolved)
+    plan = describe(make_plan(resolved, resolved.seeds, names, of_images, RecordedState()), of_images)
     assert "t/best" in names
     assert effects(plan, ran(plan), METRIC)["term"].tolist() == ["posthoc.tau: 1.0 against 0.5"]
     single = planned(tmp_path, sweeps={"x": {"over": {"batch_size": [32], "tta": ["hflip", "vflip"]}}})
@@ -415,9 +416,9 @@ def test_a_choice_is_no_level(tmp_path):
 def test_nothing_to_tell(tmp_path, table):
     """Without rungs, axes or conditions a table has its columns and no rows; without a run its rows have no pairs."""
     columns = {attribution: ATTRIBUTION, effects: EFFECTS, conditions: CONDITIONS}[table]
-    one = planned(tmp_path)
-    found = table(one, ran(one), METRIC)
-    assert (list(found.columns), len(found)) == (columns, 0)
+    bare = planned(tmp_path)
+    empty = table(bare, ran(bare), METRIC)
+    assert (list(empty.columns), len(empty)) == (columns, 0)
     plan = planned(tmp_path, ladder=LADDER, grid={"rungs": list(RUNGS)}, sweeps={"x": {"over": CROSS}}, conditions={"c": NO_LAG})
     none = table(plan, ran(plan).assign(state="missing"), METRIC)
     assert len(none) > 0
@@ -437,20 +438,20 @@ def test_conditions_side_by_side(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["cb"]}
     plan = planned(tmp_path, ladder=LADDER, conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan, absent={("no-lag/cb", 0), ("cb", 1)})
-    found = conditions(plan, runs, METRIC)
-    assert list(found.columns) == CONDITIONS
-    assert list(zip(found["arm"], found["condition"], strict=True)) == [*((name, "no-lag") for name in LADDER), ("cb", "some")]
-    rows = found.set_index(["condition", "arm"])
+    frame = conditions(plan, runs, METRIC)
+    assert list(frame.columns) == CONDITIONS
+    assert list(zip(frame["arm"], frame["condition"], strict=True)) == [*((name, "no-lag") for name in LADDER), ("cb", "some")]
+    rows = frame.set_index(["condition", "arm"])
     for condition, arm in rows.index:
-        own = [one for one in values(runs, f"{condition}/{arm}") if not math.isnan(one)]
+        arm_values = [value for value in values(runs, f"{condition}/{arm}") if not math.isnan(value)]
         row = rows.loc[(condition, arm)]
-        expected = (len(own), pytest.approx(plain.mean(own)), pytest.approx(plain.stdev(own)))
+        expected = (len(arm_values), pytest.approx(plain.mean(arm_values)), pytest.approx(plain.stdev(arm_values)))
         assert (row["n"], row["mean"], row["sd"]) == expected
-        differences = [one for one in minus(runs, f"{condition}/{arm}", arm) if not math.isnan(one)]
+        differences = [value for value in minus(runs, f"{condition}/{arm}", arm) if not math.isnan(value)]
         test = stats.ttest_1samp(differences, 0)
-        told = [row[name] for name in ("pairs", "difference", "difference_sd", "low", "high", "p_t")]
+        numbers = [row[name] for name in ("pairs", "difference", "difference_sd", "low", "high", "p_t")]
         interval = test.confidence_interval()
-        assert told == pytest.approx([len(differences), plain.mean(differences), plain.stdev(differences), *interval, test.pvalue])
+        assert numbers == pytest.approx([len(differences), plain.mean(differences), plain.stdev(differences), *interval, test.pvalue])
     assert rows.loc[("no-lag", "cb"), "pairs"] == 2
 
 
@@ -481,12 +482,14 @@ def differences(**arms):
             "p_t_holm": t,
             "p_flip_holm": flip,
         }
-        for arm, told in arms.items()
-        for metric, mean, sd, low, high, t, flip in told
+        for arm, groups in arms.items()
+        for metric, mean, sd, low, high, t, flip in groups
     ]
-    others = [{**row, "role": "parent", "mean": -9.0, "low": -9.5, "high": -8.5, "p_t_holm": 0.001, "p_flip_holm": 0.001} for row in rows]
+    of_parent = [
+        {**row, "role": "parent", "mean": -9.0, "low": -9.5, "high": -8.5, "p_t_holm": 0.001, "p_flip_holm": 0.001} for row in rows
+    ]
     names = ["arm", "role", "metric", "mean", "sd", "low", "high", "p_t_holm", "p_flip_holm"]
-    return pd.DataFrame([*others, *rows], columns=names)
+    return pd.DataFrame([*of_parent, *rows], columns=names)
 
 
 def group(metric, low, high, t=0.05, flip=0.01):
@@ -521,9 +524,9 @@ TRADES = [
 
 
 @pytest.mark.parametrize(("told", "expected"), TRADES)
-def test_trades(told, expected):
+def test_trades(groups, expected):
     """Against the baseline, groups that surely gained after Holm's correction, for those that surely lost."""
-    assert trades(differences(a=told, b=[group("few", -1, 2, 0.5)]), ("many", "medium", "few")) == {"a": expected, "b": NOT_SURE}
+    assert trades(differences(a=groups, b=[group("few", -1, 2, 0.5)]), ("many", "medium", "few")) == {"a": expected, "b": NOT_SURE}
 
 
 def test_trades_say_what_the_verdicts_say(tmp_path):
@@ -533,17 +536,17 @@ def test_trades_say_what_the_verdicts_say(tmp_path):
     values = {(arm, seed): 0.5 + shifts.get(arm, 0.0) for arm in LADDER for seed in range(6)}
     noise = np.random.default_rng(3)
     runs = ran(plan, "test/few", value=lambda arm, seed: values[arm["name"], seed] + noise.normal(0, 0.01))
-    found = all_differences(plan, runs, ["test/few"])
-    verdicts = found[found["role"] == "baseline"].set_index("arm")["verdict"]
-    told = trades(found, ("few",))
+    frame = all_differences(plan, runs, ["test/few"])
+    verdicts = frame[frame["role"] == "baseline"].set_index("arm")["verdict"]
+    words = trades(frame, ("few",))
     assert {verdict.partition(" ")[0] for verdict in verdicts} == {"better", "worse", "inconclusive"}
     for arm, verdict in verdicts.items():
-        assert (told[arm] == NOT_SURE) == (verdict == "inconclusive")
-        assert told[arm].endswith("(t only)") == verdict.endswith("(t only)")
+        assert (words[arm] == NOT_SURE) == (verdict == "inconclusive")
+        assert words[arm].endswith("(t only)") == verdict.endswith("(t only)")
 
 
 def test_trades_between_groups_of_any_name():
     """The groups are the plan's own, the last of them told first."""
-    found = trades(differences(a=[group("head", -2.0, -1.0), group("tail", 1.0, 2.0)]), ("head", "tail"))
-    assert found == {"a": "tail +1.50 [+1.00, +2.00] for head -1.50 [-2.00, -1.00]"}
+    words = trades(differences(a=[group("head", -2.0, -1.0), group("tail", 1.0, 2.0)]), ("head", "tail"))
+    assert words == {"a": "tail +1.50 [+1.00, +2.00] for head -1.50 [-2.00, -1.00]"}
     assert trades(differences(), ("head", "tail")) == {}

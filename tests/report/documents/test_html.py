@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 
 from ablation import report
-from ablation.report.documents.writing import gather
 from ablation.report.documents.html import LARGEST_SVG, data_uri, page, slug, stored
-from ablation.report.sections.section import Section
+from ablation.report.documents.writing import gather
 from ablation.report.sections import Shown, sections
+from ablation.report.sections.section import Section
 from tests.report.studies import LADDER, arm, study
 
 NASTY = (
@@ -19,7 +19,7 @@ NASTY = (
 )  # fmt: skip
 
 
-class Seen(HTMLParser):
+class PageSeen(HTMLParser):
     """The elements of a page, with their attributes, and its text."""
 
     def __init__(self, text):
@@ -47,7 +47,7 @@ class Seen(HTMLParser):
         return "".join(self.words)
 
 
-class Made:
+class ContentOfArms:
     """Just what the page asks of a content."""
 
     study = "demo"
@@ -56,14 +56,14 @@ class Made:
         self.plan = {"arms": [{"name": name} for name in arms]}
 
 
-def made(body="", title="Title", arms=(), images=None, details=()):
-    return page(Made(*arms), [Section(title, body, details)], images or {})
+def page_of(body="", title="Title", arms=(), images=None, details=()):
+    return page(ContentOfArms(*arms), [Section(title, body, details)], images or {})
 
 
 @pytest.fixture(scope="module")
 def plain():
     """The page of the usual study."""
-    return Seen(report.write(study(), "html"))
+    return PageSeen(report.write(study(), "html"))
 
 
 def test_every_section_and_table_is_there(plain):
@@ -97,7 +97,7 @@ def test_a_number_of_runs_leads_to_the_arms_own(plain):
     seen = plain
     links = {attrs["href"] for attrs in seen.all("a")}
     rows = {attrs["id"] for attrs in seen.all("tr") if "id" in attrs}
-    assert {f"run-{slug(one['name'])}" for one in LADDER} == rows
+    assert {f"run-{slug(planned['name'])}" for planned in LADDER} == rows
     assert {f"#{row}" for row in rows if not row.startswith("run-no-lag")} <= links
 
 
@@ -110,7 +110,7 @@ def test_names_are_never_markup(plain):
     recorded = study(arms, classes=("plane", *NASTY), images=5, broken={("arm 0", 0)})
     recorded.runs.loc[recorded.runs["status"] == "FAILED", "reason"] = NASTY[0]
     recorded.plan["notes"], recorded.plan["command"] = list(NASTY), NASTY[0]
-    seen = Seen(report.write(recorded, "html"))
+    seen = PageSeen(report.write(recorded, "html"))
     assert {tag for tag, _ in seen.elements} <= {tag for tag, _ in plain.elements} | {"code", "em", "strong"}
     assert len(seen.all("script")) == len(plain.all("script"))
     assert all(attrs["href"].startswith("#") for attrs in seen.all("a"))
@@ -132,7 +132,7 @@ def test_the_page_lets_nothing_in(plain):
 def test_pictures_are_inside_as_svg_where_that_is_small():
     """A picture is the SVG beside the PNG that the text names, unless it is large; its words for the blind stay."""
     images = {"figures/a-1.png": b"png", "figures/a-1.svg": b"<svg/>"}
-    (image,) = Seen(made("![What it shows](figures/a-1.png)", images=images)).all("img")
+    (image,) = PageSeen(page_of("![What it shows](figures/a-1.png)", images=images)).all("img")
     kind, _, data = image["src"].partition(",")
     assert (kind, base64.b64decode(data), image["alt"]) == ("data:image/svg+xml;base64", b"<svg/>", "What it shows")
     large = images | {"figures/a-1.svg": bytes(LARGEST_SVG + 1)}
@@ -142,8 +142,8 @@ def test_pictures_are_inside_as_svg_where_that_is_small():
 
 def test_a_picture_that_is_not_there_stays_text():
     """Nothing is asked for from anywhere."""
-    seen = Seen(made("![x](https://elsewhere.example/x.png) [y](https://elsewhere.example)"))
-    assert (seen.all("img"), [one for one in seen.all("a") if "elsewhere" in one["href"]]) == ([], [])
+    seen = PageSeen(page_of("![x](https://elsewhere.example/x.png) [y](https://elsewhere.example)"))
+    assert (seen.all("img"), [link for link in seen.all("a") if "elsewhere" in link["href"]]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_a_picture_that_is_not_there_stays_text():
 )  # fmt: skip
 def test_verdicts_have_their_class(words, name):
     """By their words, so that a colour never says what the text does not."""
-    seen = Seen(made(f"| arm | verdict |\n|---|---|\n| cb | {words} |"))
+    seen = PageSeen(page_of(f"| arm | verdict |\n|---|---|\n| cb | {words} |"))
     assert seen.all("td")[1]["class"].split() == ["verdict", name, "pinned"]
     assert "class" not in seen.all("td")[0]
 
 
 def test_a_table_has_a_name_and_heads():
     """It can be reached with the keys, is told by its heading, and its heads say that they are of columns."""
-    seen = Seen(made("| a | b |\n|---|--:|\n| x | 1 |", title="Costs"))
+    seen = PageSeen(page_of("| a | b |\n|---|--:|\n| x | 1 |", title="Costs"))
     box = next(attrs for attrs in seen.all("div") if attrs.get("role") == "region")
     assert (box["aria-label"], box["tabindex"]) == ("Table: Costs", "0")
     assert [attrs["scope"] for attrs in seen.all("th")] == ["col", "col"]
@@ -169,14 +169,14 @@ def test_a_table_has_a_name_and_heads():
 
 def test_details_are_folded():
     """Each part that a reader opens if need be is folded, its heading in the summary."""
-    text = made("body", details=(Section("Inner", "deep", (Section("Innermost", "deeper"),)),))
+    text = page_of("body", details=(Section("Inner", "deep", (Section("Innermost", "deeper"),)),))
     assert re.search(r"<summary>\s*<h3 id=\"inner\">Inner</h3>\s*</summary>.*<summary>\s*<h4 id=\"innermost\">", text, re.DOTALL)
-    assert "open" not in {name for attrs in Seen(text).all("details") for name in attrs}
+    assert "open" not in {name for attrs in PageSeen(text).all("details") for name in attrs}
 
 
 def test_every_content_section_is_rendered_once(plain):
     """The contents list names each section, in its order."""
     content = gather(study(), Shown())
-    found = [slug(re.sub(r"[*`\\]", "", one.title)) for one in sections(content)]
-    listed = [attrs["href"].removeprefix("#") for attrs in plain.all("a")][1 : len(found) + 1]
-    assert listed == found
+    slugs = [slug(re.sub(r"[*`\\]", "", section.title)) for section in sections(content)]
+    listed = [attrs["href"].removeprefix("#") for attrs in plain.all("a")][1 : len(slugs) + 1]
+    assert listed == slugs

@@ -27,10 +27,10 @@ def normal(seeds, columns, mean=0.0, sd=1.0, key=0):
 def test_summary_equals_statsmodels(seeds):
     """Mean, sd, interval and p of each column are those of statsmodels, whatever the number of columns."""
     values_SD = normal(seeds, 7, 0.4)
-    found = inference.summary(pd.DataFrame(values_SD, columns=list("abcdefg")))
-    assert list(found.index) == list("abcdefg")
+    rows = inference.summary(pd.DataFrame(values_SD, columns=list("abcdefg")))
+    assert list(rows.index) == list("abcdefg")
     for name, values_S in zip("abcdefg", values_SD.T, strict=True):
-        expected, row = DescrStatsW(values_S), found.loc[name]
+        expected, row = DescrStatsW(values_S), rows.loc[name]
         assert row["pairs"] == seeds
         assert row[["mean", "sd", "p_t"]].tolist() == pytest.approx([values_S.mean(), values_S.std(ddof=1), expected.ttest_mean(0)[1]])
         assert row[["low", "high"]].tolist() == pytest.approx(expected.tconfint_mean(0.05))
@@ -41,12 +41,12 @@ def test_missing_seeds_make_no_pairs():
     values_SD = normal(6, 3, 0.5)
     values_SD[[0, 4], 1] = NAN
     values_SD[1:, 2] = NAN
-    found = inference.summary(values_SD)
-    assert found["pairs"].tolist() == [6, 4, 1]
+    rows = inference.summary(values_SD)
+    assert rows["pairs"].tolist() == [6, 4, 1]
     alone = inference.summary(values_SD[[1, 2, 3, 5], 1:2]).loc[0]
-    assert found.loc[1].tolist() == pytest.approx(alone.tolist())
-    assert found.loc[2, "mean"] == values_SD[0, 2]
-    assert found.loc[2, ["sd", "low", "high", "p_t", "p_flip"]].isna().all()
+    assert rows.loc[1].tolist() == pytest.approx(alone.tolist())
+    assert rows.loc[2, "mean"] == values_SD[0, 2]
+    assert rows.loc[2, ["sd", "low", "high", "p_t", "p_flip"]].isna().all()
 
 
 def test_infinities_make_no_pairs():
@@ -54,20 +54,20 @@ def test_infinities_make_no_pairs():
     values_SD = normal(6, 3, 0.5)
     values_SD[[0, 4], 1] = [math.inf, -math.inf]
     values_SD[:, 2] = -math.inf
-    found = inference.summary(values_SD)
-    assert found["pairs"].tolist() == [6, 4, 0]
-    assert found.loc[1].tolist() == pytest.approx(inference.summary(values_SD[[1, 2, 3, 5], 1:2]).loc[0].tolist())
-    assert inference.flip_p(values_SD)[1] == found.loc[1, "p_flip"]
-    assert found.loc[2].drop("pairs").isna().all()
+    rows = inference.summary(values_SD)
+    assert rows["pairs"].tolist() == [6, 4, 0]
+    assert rows.loc[1].tolist() == pytest.approx(inference.summary(values_SD[[1, 2, 3, 5], 1:2]).loc[0].tolist())
+    assert inference.flip_p(values_SD)[1] == rows.loc[1, "p_flip"]
+    assert rows.loc[2].drop("pairs").isna().all()
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (3, 2)])
 def test_no_pairs_give_no_numbers(shape):
     """Nothing to compare is no error, and counts zero pairs."""
-    found = inference.summary(np.full(shape, NAN))
-    assert list(found.columns) == inference.SUMMARY
-    assert found["pairs"].tolist() == [0] * shape[1]
-    assert found.drop(columns="pairs").isna().all(axis=None)
+    rows = inference.summary(np.full(shape, NAN))
+    assert list(rows.columns) == inference.SUMMARY
+    assert rows["pairs"].tolist() == [0] * shape[1]
+    assert rows.drop(columns="pairs").isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_flip_p_equals_scipy(seeds):
 def test_many_seeds_are_flipped_at_random_and_repeatably():
     """Twenty pairs have a million patterns; a hundred thousand of them give the same p each time, near SciPy's."""
     values_SD = normal(20, 3, 0.4)
-    found = inference.flip_p(values_SD)
-    assert (found == inference.flip_p(values_SD)).all()
+    p_values = inference.flip_p(values_SD)
+    assert (p_values == inference.flip_p(values_SD)).all()
     expected = stats.permutation_test(
         (values_SD,),
         lambda x, axis: x.mean(axis=axis),
@@ -122,7 +122,7 @@ def test_many_seeds_are_flipped_at_random_and_repeatably():
         axis=0,
         rng=np.random.default_rng(1),
     )
-    assert found == pytest.approx(expected.pvalue, abs=0.015)
+    assert p_values == pytest.approx(expected.pvalue, abs=0.015)
     assert inference.flip_p(np.full((20, 1), 2.0)) == pytest.approx([1 / inference.MOST_PATTERNS], abs=3e-5)  # never 0
 
 
@@ -169,9 +169,9 @@ def test_holm_counts_planned_tests():
 def test_equivalence_equals_statsmodels(margin):
     """The p of two one-sided tests is that of statsmodels for the two arms' values."""
     ours, theirs = normal(6, 5, 0.1, 0.3), normal(6, 5, 0.0, 0.3, key=1)
-    found = inference.equivalence_p(inference.summary(ours - theirs), margin)
+    p_values = inference.equivalence_p(inference.summary(ours - theirs), margin)
     expected = [ttost_paired(ours[:, d], theirs[:, d], -margin, margin)[0] for d in range(5)]
-    assert found == pytest.approx(expected)
+    assert p_values == pytest.approx(expected)
 
 
 def test_power_equals_statsmodels():
@@ -201,8 +201,8 @@ def test_seeds_needed_after_holm(sd, tests):
 
 def test_seeds_needed_beyond_all_and_with_nothing_to_reckon_with():
     """No number without a spread or a known sd, infinitely many beyond a thousand; two where the spread is tiny."""
-    found = inference.seeds_needed(np.array([0.0, NAN, math.inf, 10.0, 1e9, 1e-6]), 0.5)
-    assert found == pytest.approx([NAN, NAN, NAN, math.inf, math.inf, 2], nan_ok=True)
+    needed = inference.seeds_needed(np.array([0.0, NAN, math.inf, 10.0, 1e9, 1e-6]), 0.5)
+    assert needed == pytest.approx([NAN, NAN, NAN, math.inf, math.inf, 2], nan_ok=True)
     assert (inference.seeds_needed(4.0, 0.5), inference.seeds_needed(4.0, 0.5, 70)) == (505, math.inf)
 
 
@@ -219,8 +219,8 @@ def beyond_chance(share, count):
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_intervals_cover_the_true_difference(seeds):
     """95 of 100 intervals hold the true mean, with few seeds too."""
-    found = inference.t_summary(normal(seeds, 5 * STUDIES, 1.3, 0.7))
-    covered = ((found["low"] <= 1.3) & (found["high"] >= 1.3)).mean()
+    rows = inference.t_summary(normal(seeds, 5 * STUDIES, 1.3, 0.7))
+    covered = ((rows["low"] <= 1.3) & (rows["high"] >= 1.3)).mean()
     assert covered == pytest.approx(0.95, abs=beyond_chance(0.95, 5 * STUDIES))
 
 
@@ -228,10 +228,10 @@ def test_intervals_cover_the_true_difference(seeds):
 def test_a_study_of_nothing_claims_nothing(p):
     """Where five arms equal their common baseline, at most 5 of 100 studies claim any difference after Holm; without it more do."""
     arms = normal(8, 6 * STUDIES).reshape(8, STUDIES, 6)
-    found = inference.summary((arms[..., 1:] - arms[..., :1]).reshape(8, -1))[p].to_numpy().reshape(STUDIES, 5)
-    wrong = np.mean([(inference.holm(p_values) <= inference.LEVEL).any() for p_values in found])
+    p_of_studies = inference.summary((arms[..., 1:] - arms[..., :1]).reshape(8, -1))[p].to_numpy().reshape(STUDIES, 5)
+    wrong = np.mean([(inference.holm(p_values) <= inference.LEVEL).any() for p_values in p_of_studies])
     assert wrong <= 0.05 + beyond_chance(0.05, STUDIES)
-    assert (found <= inference.LEVEL).any(axis=1).mean() > 0.1
+    assert (p_of_studies <= inference.LEVEL).any(axis=1).mean() > 0.1
 
 
 def test_equivalence_errs_at_most_as_often_as_promised():
@@ -244,7 +244,7 @@ def test_equivalence_errs_at_most_as_often_as_promised():
 @pytest.mark.parametrize("seeds", [4, 10])
 def test_power_is_how_often_an_effect_is_found(seeds):
     """The share of studies that find a difference of one sd is the power that was reckoned, and above the level."""
-    found = (inference.t_summary(normal(seeds, STUDIES, 1.0))["p_t"] <= inference.LEVEL).mean()
+    share = (inference.t_summary(normal(seeds, STUDIES, 1.0))["p_t"] <= inference.LEVEL).mean()
     reckoned = float(inference.power(seeds, 1.0))
-    assert found == pytest.approx(reckoned, abs=beyond_chance(reckoned, STUDIES))
-    assert found > 0.2
+    assert share == pytest.approx(reckoned, abs=beyond_chance(reckoned, STUDIES))
+    assert share > 0.2

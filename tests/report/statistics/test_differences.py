@@ -26,8 +26,8 @@ def runs(metric="test/accuracy", **values):
     """Runs with these values per arm, seed by seed; NaN is a run that failed."""
     rows = [
         {"arm": name, "seed": seed, "state": "failed" if math.isnan(value) else "done", metric: value}
-        for name, own in values.items()
-        for seed, value in enumerate(own)
+        for name, by_seed in values.items()
+        for seed, value in enumerate(by_seed)
     ]
     return pd.DataFrame(rows)
 
@@ -40,15 +40,15 @@ LADDER = (arm("baseline", None), arm("a", "baseline"), arm("b", "a"), arm("c", "
 VALUES = {"baseline": noise(0), "a": noise(1, 0.03), "b": noise(2, 0.03), "c": noise(3, 0.05)}
 
 
-def row(found, name, role="parent", metric="accuracy"):
-    (one,) = found[(found["arm"] == name) & (found["role"] == role) & (found["metric"] == metric)].to_dict("records")
-    return one
+def row(frame, name, role="parent", metric="accuracy"):
+    (only,) = frame[(frame["arm"] == name) & (frame["role"] == role) & (frame["metric"] == metric)].to_dict("records")
+    return only
 
 
 def test_a_row_is_what_scipy_and_statsmodels_say():
     """Mean, sd, interval and every p of each arm and role are those of the paired tests on the two arms' values, in points."""
-    found = differences(planned(*LADDER, margin=0.7), runs(**VALUES), ["test/accuracy"])
-    assert list(found.columns) == COLUMNS
+    frame = differences(planned(*LADDER, margin=0.7), runs(**VALUES), ["test/accuracy"])
+    assert list(frame.columns) == COLUMNS
     partners = {"parent": {"a": "baseline", "b": "a", "c": "b"}, "baseline": dict.fromkeys("abc", "baseline")}
     for role, against in partners.items():
         pairs = {name: (100 * VALUES[name], 100 * VALUES[other]) for name, other in against.items()}
@@ -57,13 +57,15 @@ def test_a_row_is_what_scipy_and_statsmodels_say():
         sds = [np.std(np.subtract(*both), ddof=1) for both in pairs.values()]
         needed = math.ceil(TTestPower().solve_power(0.7 / math.sqrt(np.mean(np.square(sds))), None, 0.05 / 3, 0.8))
         for place, (name, both) in enumerate(pairs.items()):
-            one, interval = row(found, name, role), stats.ttest_rel(*both).confidence_interval()
-            assert (one["against"], one["family"], one["tests"], one["pairs"]) == (against[name], "ladder", 3, 8)
-            assert (one["mean"], one["sd"], one["low"], one["high"]) == pytest.approx((np.subtract(*both).mean(), sds[place], *interval))
-            assert (one["p_t"], one["p_equal"]) == pytest.approx((p_values[name], p_equal[name]))
-            assert one["p_t_holm"] == pytest.approx(multipletests(list(p_values.values()), method="holm")[1][place])
-            assert one["p_equal_holm"] == pytest.approx(multipletests(list(p_equal.values()), method="holm")[1][place])
-            assert one["seeds_needed"] == needed
+            tested, interval = row(frame, name, role), stats.ttest_rel(*both).confidence_interval()
+            assert (tested["against"], tested["family"], tested["tests"], tested["pairs"]) == (against[name], "ladder", 3, 8)
+            assert (tested["mean"], tested["sd"], tested["low"], tested["high"]) == pytest.approx(
+                (np.subtract(*both).mean(), sds[place], *interval)
+            )
+            assert (tested["p_t"], tested["p_equal"]) == pytest.approx((p_values[name], p_equal[name]))
+            assert tested["p_t_holm"] == pytest.approx(multipletests(list(p_values.values()), method="holm")[1][place])
+            assert tested["p_equal_holm"] == pytest.approx(multipletests(list(p_equal.values()), method="holm")[1][place])
+            assert tested["seeds_needed"] == needed
 
 
 def test_families_are_corrected_apart():
@@ -76,34 +78,34 @@ def test_families_are_corrected_apart():
         arm("b/without-a", "b", "drop_one"), arm("baseline/with-b", "baseline", "add_one"), arm("grid/a", "baseline", "grid"),
         arm("cold/baseline", "baseline", "condition", "cold/baseline"), arm("cold/s/x", "cold/baseline", "condition", "cold/baseline"),
     )  # fmt: skip
-    found = differences(planned(*arms), runs(baseline=VALUES["baseline"]), ["test/accuracy"]).set_index(["arm", "role"])
-    sizes = found.loc[(slice(None), "parent"), :].groupby("family")["tests"].agg(["size", "first"])
+    frame = differences(planned(*arms), runs(baseline=VALUES["baseline"]), ["test/accuracy"]).set_index(["arm", "role"])
+    sizes = frame.loc[(slice(None), "parent"), :].groupby("family")["tests"].agg(["size", "first"])
     expected = {"ladder": 1, "variants": 1, "sweep s": 3, "sweep t": 2, "drop_one": 1, "add_one": 1, "grid": 1, "condition cold": 2}
     assert sizes["size"].to_dict() == sizes["first"].to_dict() == expected
-    assert found.loc[("cold/s/x", "baseline"), "tests"] == 1  # the condition's own baseline has none
+    assert frame.loc[("cold/s/x", "baseline"), "tests"] == 1  # the condition's own baseline has none
 
 
 def test_the_same_training_is_compared_once_and_never_with_itself():
     """Twins make one hypothesis, either way round; a comparison of a training with itself has no p and counts nowhere."""
     arms = (*LADDER[:3], arm("twin", "baseline", same_as="a"), arm("self", "a", same_as="a"), arm("mirror", "b", same_as="a"))
     values = {name: VALUES[name] for name in ("baseline", "a", "b")} | dict.fromkeys(("twin", "self", "mirror"), VALUES["a"])
-    found = differences(planned(*arms), runs(**values), ["test/accuracy"])
-    same = row(found, "self")
+    frame = differences(planned(*arms), runs(**values), ["test/accuracy"])
+    same = row(frame, "self")
     assert (same["verdict"], same["pairs"], same["mean"]) == (SAME, 8, 0.0)
     assert all(math.isnan(same[name]) for name in ("p_t", "p_flip", "p_t_holm", "p_flip_holm", "p_equal", "p_equal_holm"))
-    assert {row(found, name)["tests"] for name in ("a", "b", "twin", "mirror")} == {2}
+    assert {row(frame, name)["tests"] for name in ("a", "b", "twin", "mirror")} == {2}
     p_values = [stats.ttest_rel(VALUES["a"], VALUES["baseline"]).pvalue, stats.ttest_rel(VALUES["b"], VALUES["a"]).pvalue]
     adjusted = multipletests(p_values, method="holm")[1]
-    assert [row(found, name)["p_t_holm"] for name in ("a", "twin", "b", "mirror")] == pytest.approx(np.repeat(adjusted, 2))
-    assert row(found, "mirror")["mean"] == pytest.approx(-row(found, "b")["mean"])
+    assert [row(frame, name)["p_t_holm"] for name in ("a", "twin", "b", "mirror")] == pytest.approx(np.repeat(adjusted, 2))
+    assert row(frame, "mirror")["mean"] == pytest.approx(-row(frame, "b")["mean"])
 
 
 def test_a_half_done_family_is_corrected_as_planned():
     """An arm that has not run yet counts among the tests, so that the others' claims do not change when it does."""
-    found = differences(planned(*LADDER), runs(baseline=VALUES["baseline"], a=VALUES["a"]), ["test/accuracy"])
-    one = row(found, "a")
-    assert one["p_t_holm"] == pytest.approx(3 * one["p_t"])
-    missing = row(found, "c")
+    frame = differences(planned(*LADDER), runs(baseline=VALUES["baseline"], a=VALUES["a"]), ["test/accuracy"])
+    done = row(frame, "a")
+    assert done["p_t_holm"] == pytest.approx(3 * done["p_t"])
+    missing = row(frame, "c")
     assert (missing["pairs"], missing["verdict"], missing["tests"]) == (0, "", 3)
     assert math.isnan(missing["mean"])
 
@@ -120,33 +122,33 @@ def test_a_half_done_family_is_corrected_as_planned():
 )
 def test_few_or_odd_pairs(values, pairs, verdict):
     """One pair, none, no difference at all, and one without spread claim nothing; seeds that only one arm finished make no pair."""
-    one = row(differences(planned(*LADDER[:2]), runs(baseline=[0.6, 0.7, 0.8, 0.5], a=values), ["test/accuracy"]), "a")
-    assert (one["pairs"], one["verdict"]) == (pairs, verdict)
-    assert math.isnan(one["p_t"]) == (verdict != "better (t only)")
+    tested = row(differences(planned(*LADDER[:2]), runs(baseline=[0.6, 0.7, 0.8, 0.5], a=values), ["test/accuracy"]), "a")
+    assert (tested["pairs"], tested["verdict"]) == (pairs, verdict)
+    assert math.isnan(tested["p_t"]) == (verdict != "better (t only)")
 
 
 def test_an_arm_whose_partner_is_not_planned_has_no_pair():
     """A plan of some arms only compares those."""
-    one = row(differences(planned(LADDER[1]), runs(a=VALUES["a"]), ["test/accuracy"]), "a")
-    assert (one["pairs"], one["verdict"]) == (0, "")
+    tested = row(differences(planned(LADDER[1]), runs(a=VALUES["a"]), ["test/accuracy"]), "a")
+    assert (tested["pairs"], tested["verdict"]) == (0, "")
 
 
 @pytest.mark.parametrize("plan", [planned(), planned(LADDER[0])])
 def test_no_partner_no_row(plan):
     """A study of one arm, or none, compares nothing."""
-    found = differences(plan, runs(baseline=VALUES["baseline"]), ["test/accuracy", "test/nll"])
-    assert found.empty
-    assert list(found.columns) == COLUMNS
+    rows = differences(plan, runs(baseline=VALUES["baseline"]), ["test/accuracy", "test/nll"])
+    assert rows.empty
+    assert list(rows.columns) == COLUMNS
 
 
 @pytest.mark.parametrize(("name", "unit"), [("nll", 1), ("ece", 100), ("accuracy", 100)])
 def test_directions_and_units(name, unit):
     """Less is better of NLL and ECE; NLL differences are nats, and its tests know no margin of points."""
     values = {"baseline": VALUES["baseline"], "a": VALUES["baseline"] + np.linspace(0.1, 0.11, 8)}
-    one = row(differences(planned(*LADDER[:2]), runs(f"test/{name}", **values), [f"test/{name}"]), "a", metric=name)
-    assert one["mean"] == pytest.approx(unit * 0.105)
-    assert one["verdict"] == ("better" if name == "accuracy" else "worse")
-    assert math.isnan(one["p_equal"]) == math.isnan(one["seeds_needed"]) == (name == "nll")
+    tested = row(differences(planned(*LADDER[:2]), runs(f"test/{name}", **values), [f"test/{name}"]), "a", metric=name)
+    assert tested["mean"] == pytest.approx(unit * 0.105)
+    assert tested["verdict"] == ("better" if name == "accuracy" else "worse")
+    assert math.isnan(tested["p_equal"]) == math.isnan(tested["seeds_needed"]) == (name == "nll")
 
 
 FLIP = 0.008
@@ -171,9 +173,9 @@ CASES = [
 @pytest.mark.parametrize(("words", "numbers"), CASES)
 def test_verdicts(words, numbers):
     """The words follow from the adjusted p values, the t test's deciding and the sign-flip test's confirming."""
-    found = pd.DataFrame([{"pairs": 8, "sd": 1.0, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
-    assert verdicts(found, 0.4, is_lower_better=False) == [words]
-    turned = found.assign(mean=-found["mean"])
+    rows = pd.DataFrame([{"pairs": 8, "sd": 1.0, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
+    assert verdicts(rows, 0.4, is_lower_better=False) == [words]
+    turned = rows.assign(mean=-rows["mean"])
     assert verdicts(turned, 0.4, is_lower_better=True) == [words]
 
 
@@ -183,11 +185,11 @@ def test_the_families_sd_is_pooled():
     few = [*noise(5)[:3], *[NAN] * 5]
     arms = (arm("baseline", None), *(arm(name, "baseline") for name in ("a", "few", "constant", "one")))
     values = {"baseline": base, "a": VALUES["a"], "few": few, "constant": base + 0.1, "one": [0.9, *[NAN] * 7]}
-    found = differences(planned(*arms), runs(**values), ["test/accuracy"])
+    rows = differences(planned(*arms), runs(**values), ["test/accuracy"])
     variances = [np.var(100 * (VALUES["a"] - base), ddof=1), np.var(100 * (np.array(few) - base)[:3], ddof=1)]
     sd = math.sqrt((7 * variances[0] + 2 * variances[1]) / 9)
     needed = math.ceil(TTestPower().solve_power(0.5 / sd, None, 0.05 / 4, 0.8))
-    assert set(found["seeds_needed"]) == {needed}
+    assert set(rows["seeds_needed"]) == {needed}
 
 
 def test_more_seeds_than_anyone_has_are_infinitely_many():
@@ -202,10 +204,10 @@ def test_infinite_numbers_make_no_pairs():
     """A run whose NLL is infinite is left out of the differences, wherever it is, and also where both arms' are."""
     base, ours = noise(0), noise(1)
     base[0] = ours[0] = ours[3] = math.inf
-    one = row(differences(planned(*LADDER[:2]), runs("test/nll", baseline=base, a=ours), ["test/nll"]), "a", metric="nll")
+    tested = row(differences(planned(*LADDER[:2]), runs("test/nll", baseline=base, a=ours), ["test/nll"]), "a", metric="nll")
     rest = [1, 2, 4, 5, 6, 7]
-    assert (one["pairs"], one["mean"]) == (6, pytest.approx((ours[rest] - base[rest]).mean()))
-    assert one["p_t"] == pytest.approx(stats.ttest_rel(ours[rest], base[rest]).pvalue)
+    assert (tested["pairs"], tested["mean"]) == (6, pytest.approx((ours[rest] - base[rest]).mean()))
+    assert tested["p_t"] == pytest.approx(stats.ttest_rel(ours[rest], base[rest]).pvalue)
 
 
 def test_the_plan_of_old_has_a_margin():
@@ -226,26 +228,26 @@ def test_class_differences_equal_scipy():
     recalls["a"]["z"] = NAN
     recalls["b"] = recalls["b"].iloc[1:]
     groups = {"w": "many", "x": "few", "y": "few"}
-    found = class_differences(comparisons(planned(*LADDER[:3])), recalls, list("wxyz"), groups)
-    assert list(found.columns) == CLASS_COLUMNS
-    assert len(found) == 4 * 4
+    frame = class_differences(comparisons(planned(*LADDER[:3])), recalls, list("wxyz"), groups)
+    assert list(frame.columns) == CLASS_COLUMNS
+    assert len(frame) == 4 * 4
     for name, role, other in (("a", "parent", "baseline"), ("b", "parent", "a"), ("b", "baseline", "baseline")):
-        part = found[(found["arm"] == name) & (found["role"] == role)].set_index("class")
-        ours, theirs = (100 * recalls[one].loc[(1 if name == "b" else 0) :] for one in (name, other))
-        tested = [one for one in "wxyz" if not ("a" in (name, other) and one == "z")]
-        expected = {one: stats.ttest_rel(ours[one], theirs[one]) for one in tested}
-        adjusted = multipletests([one.pvalue for one in expected.values()], method="holm")[1]
+        part = frame[(frame["arm"] == name) & (frame["role"] == role)].set_index("class")
+        ours, theirs = (100 * recalls[letter].loc[(1 if name == "b" else 0) :] for letter in (name, other))
+        tested = [letter for letter in "wxyz" if not ("a" in (name, other) and letter == "z")]
+        expected = {letter: stats.ttest_rel(ours[letter], theirs[letter]) for letter in tested}
+        adjusted = multipletests([letter.pvalue for letter in expected.values()], method="holm")[1]
         assert part.loc[tested, "p_t_holm"].tolist() == pytest.approx(list(adjusted))
-        for one, result in expected.items():
-            assert part.loc[one, ["mean", "low", "high", "p_t"]].tolist() == pytest.approx(
-                [(ours[one] - theirs[one]).mean(), *result.confidence_interval(), result.pvalue]
+        for letter, result in expected.items():
+            assert part.loc[letter, ["mean", "low", "high", "p_t"]].tolist() == pytest.approx(
+                [(ours[letter] - theirs[letter]).mean(), *result.confidence_interval(), result.pvalue]
             )
         assert part["group"].tolist() == ["many", "few", "few", ""]
         assert part["pairs"].tolist() == [len(ours)] * 3 + [len(ours) if "z" in tested else 0]
-        flipped = multipletests([exact_flip(ours[one] - theirs[one]) for one in tested], method="holm")[1]
+        flipped = multipletests([exact_flip(ours[letter] - theirs[letter]) for letter in tested], method="holm")[1]
         assert part.loc[tested, "p_flip_holm"].tolist() == pytest.approx(list(flipped))
-    told = found.set_index(["arm", "role", "class"])["verdict"]
-    assert told[[("a", "parent", one) for one in "wxz"]].tolist() == ["inconclusive", "better (t only)", ""]
+    verdicts_of = frame.set_index(["arm", "role", "class"])["verdict"]
+    assert verdicts_of[[("a", "parent", letter) for letter in "wxz"]].tolist() == ["inconclusive", "better (t only)", ""]
 
 
 def exact_flip(differences_S):
@@ -268,8 +270,8 @@ def test_verdicts_of_classes(seeds, change, verdict):
     """They say `(t only)` and `(no spread)` as those of arms do."""
     base = pd.DataFrame({"w": np.linspace(0.5, 0.6, seeds), "x": np.linspace(0.2, 0.9, seeds)})
     ours = pd.DataFrame({"w": base["w"] + np.linspace(*change, seeds), "x": base["x"].to_numpy()[::-1]})
-    found = class_differences(comparisons(planned(*LADDER[:2])), {"baseline": base, "a": ours}, ["w", "x"], {})
-    assert found[found["role"] == "parent"].set_index("class")["verdict"]["w"] == verdict
+    rows = class_differences(comparisons(planned(*LADDER[:2])), {"baseline": base, "a": ours}, ["w", "x"], {})
+    assert rows[rows["role"] == "parent"].set_index("class")["verdict"]["w"] == verdict
 
 
 def test_class_differences_without_runs():
@@ -277,6 +279,6 @@ def test_class_differences_without_runs():
     pairs = comparisons(planned(*LADDER[:2], arm("twin", "a", same_as="a")))
     assert class_differences(pairs, {}, ["w"], {}).empty
     recall = pd.DataFrame({"w": [0.5, 0.6]})
-    found = class_differences(pairs, {"a": recall, "twin": recall}, ["w"], {})
-    assert found["verdict"].tolist() == [SAME]
-    assert found["p_t_holm"].isna().all()
+    rows = class_differences(pairs, {"a": recall, "twin": recall}, ["w"], {})
+    assert rows["verdict"].tolist() == [SAME]
+    assert rows["p_t_holm"].isna().all()

@@ -1,10 +1,11 @@
-"""How settings, numbers and names read in a document."""
-
-import math
+"""How a change of settings reads in a document."""
 
 import pytest
 
-from ablation import formatting as words
+from ablation.study.task import load_task
+from ablation.study.wording import change_words
+
+SCHEMA = load_task("images").schema
 
 
 @pytest.mark.parametrize(
@@ -54,70 +55,4 @@ from ablation import formatting as words
 )  # fmt: skip
 def test_a_change_is_told_shortly(change, expected):
     """A technique by its name, a field by its path; fields that left with their technique are not told."""
-    assert words.change_words(change) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("a|b", r"a\|b"), ("<i>", "&lt;i&gt;"), ("R&D", "R&amp;D"), ("two\r\nlines", "two lines"), ("class_balanced", "class_balanced"),
-     ("_x_ *y*", r"\_x\_ \*y\*"), ("[a](b)", r"\[a\](b)"), ("back\\|", r"back\\\|"), ("`x`", r"\`x\`")],
-)  # fmt: skip
-def test_names_cannot_break_a_table(text, expected):
-    """Pipes, tags, line breaks and marks come out as themselves."""
-    assert words.escaped(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("mean", "sd", "expected"),
-    [(0.8422, 0.0031, "84.22 ± 0.31"), (0.8422, math.nan, "84.22"), (math.nan, math.nan, "–"), (0.0, 0.0, "0.00 ± 0.00")],
-)
-def test_percent(mean, sd, expected):
-    """Two decimals, no ± without a deviation, a dash without a number."""
-    assert words.percent(mean, sd) == expected
-
-
-@pytest.mark.parametrize(("mean", "sd", "expected"), [(0.754, 0.1, "+0.75 ± 0.10"), (-0.001, math.nan, "+0.00"), (math.nan, math.nan, "–")])
-def test_points(mean, sd, expected):
-    """Always with a sign, and never a negative zero."""
-    assert words.change(mean, sd) == expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(4.2, "4.2 s"), (59.99, "60.0 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min"), (math.nan, "–")],
-)
-def test_duration(seconds, expected):
-    """Seconds, then minutes, then hours."""
-    assert words.duration(seconds) == expected
-
-
-@pytest.mark.parametrize(("items", "expected"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
-def test_listed(items, expected):
-    """Commas, and `and` before the last."""
-    assert words.listed(items) == expected
-
-
-@pytest.mark.parametrize(
-    ("mean", "low", "high", "expected"),
-    [(0.754, -0.1, 1.6, "+0.75 [-0.10, +1.60]"), (-0.001, math.nan, math.nan, "+0.00"), (math.nan, math.nan, math.nan, "–")],
-)
-def test_interval(mean, low, high, expected):
-    """The difference, its interval if there is one, a dash without a number."""
-    assert words.interval(mean, low, high) == expected
-
-
-@pytest.mark.parametrize(("p", "expected"), [(0.03125, "0.031"), (0.0004, "<0.001"), (1.0, "1.000"), (math.nan, "–")])
-def test_p_value(p, expected):
-    """Three decimals, never a zero."""
-    assert words.p_value(p) == expected
-
-
-def test_counted_and_shortened():
-    """One thing, several things, and the beginning of many."""
-    assert (words.counted(1, "class", "classes"), words.counted(2, "class", "classes"), words.counted(3, "arm")) == (
-        "1 class",
-        "2 classes",
-        "3 arms",
-    )
-    assert words.shortened(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
-    assert words.shortened(["a", "b"], most=2) == "a and b"
+    assert change_words(change, SCHEMA) == expected

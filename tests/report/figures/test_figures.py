@@ -13,10 +13,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from ablation.report import figures
-from ablation.report.frames import tables
 from ablation.report.figures import classes, cost, curves, differences, matrices, page, reliability, style, waterfall
+from ablation.report.frames import tables
+from ablation.report.metrics import metrics_of
 from tests.report.studies import LADDER, arm, study
 
+METRICS = metrics_of({})
 NAMES = ["plane", "a $\\bad math_", "two\nlines", "狗"]
 WHATS = {"differences", "waterfall", "slopes", "confusion", "confusion-difference", "classes", "curves", "cost", "reliability"}
 # Of the numbers drawn, not of pixels: they change when other numbers are drawn, and with nothing else.
@@ -35,12 +37,12 @@ HASHES = {
 
 def frames_of(**options):
     """The frames and the plan of a study made by hand."""
-    made = study(**options)
-    return tables.frames(made), made.plan
+    recorded = study(**options)
+    return tables.tidy_frames(recorded), recorded.plan
 
 
 def pages_of(metric="test/accuracy", **options):
-    return {one.name: one for one in figures.pages(*frames_of(**options), metric)}
+    return {drawn_page.name: drawn_page for drawn_page in figures.pages(*frames_of(**options), metric)}
 
 
 def counts_of(count, num_classes=4):
@@ -49,11 +51,11 @@ def counts_of(count, num_classes=4):
     return {f"arm {number}": generator.integers(0, 50, (num_classes, num_classes)) for number in range(count)}
 
 
-def cast_of(names, **kinds):
-    """A cast of arms of their own, compared with the first."""
+def arms_of(names, **kinds):
+    """Arms to draw, each on its own, compared with the first."""
     first, *rest = names
     kind = {name: kinds.get(name, "ladder" if name == first else "variant") for name in names}
-    return page.Cast({name: name for name in names}, {name: name for name in names}, kind, {first: "", **dict.fromkeys(rest, first)})
+    return page.ArmsShown({name: name for name in names}, {name: name for name in names}, kind, {first: "", **dict.fromkeys(rest, first)})
 
 
 def drawn(figure):
@@ -68,8 +70,8 @@ def drawn(figure):
 
 
 def fingerprint(figure):
-    told = "|".join(np.array2string(np.round(values, 4) + 0.0, threshold=10**6, precision=4) for values in drawn(figure))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    numbers = "|".join(np.array2string(np.round(values, 4) + 0.0, threshold=10**6, precision=4) for values in drawn(figure))
+    return hashlib.sha256(numbers.encode()).hexdigest()[:12]
 
 
 @pytest.fixture(scope="module")
@@ -80,27 +82,27 @@ def whole():
 
 def test_every_kind_of_figure_has_a_page(whole):
     """Names, titles and words are known before anything is drawn."""
-    assert {one.what for one in whole.values()} == WHATS
-    assert all(name == one.name and one.title and one.alt.endswith(".") for name, one in whole.items())
-    assert list(whole) == [f"{what}-1" for what in dict.fromkeys(one.what for one in whole.values())]
+    assert {shown.what for shown in whole.values()} == WHATS
+    assert all(name == shown.name and shown.title and shown.alt.endswith(".") for name, shown in whole.items())
+    assert list(whole) == [f"{what}-1" for what in dict.fromkeys(shown.what for shown in whole.values())]
 
 
 def test_the_numbers_drawn_are_the_known_ones(whole):
     """Each figure of the fixed study draws the very numbers that it drew when it was looked at."""
-    assert {name: fingerprint(one.draw()) for name, one in whole.items()} == HASHES
+    assert {name: fingerprint(shown.draw()) for name, shown in whole.items()} == HASHES
 
 
 def test_letters_are_large_enough_and_inside_the_page(whole):
     """No text is smaller than six points or cut at the edge."""
-    for one in whole.values():
-        figure = one.draw()
+    for shown in whole.values():
+        figure = shown.draw()
         canvas = FigureCanvasAgg(figure)
         with style.styled():
             canvas.draw()
-            taken = figure.get_tightbbox(canvas.get_renderer())
+            extent = figure.get_tightbbox(canvas.get_renderer())
         assert min(text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()) >= 6
-        assert (taken.min >= 0).all(), one.name
-        assert (taken.max <= figure.get_size_inches()).all(), one.name
+        assert (extent.min >= 0).all(), shown.name
+        assert (extent.max <= figure.get_size_inches()).all(), shown.name
 
 
 @pytest.mark.parametrize("upright", [False, True])
@@ -127,7 +129,7 @@ def test_two_files_a_page_and_equal_bytes(tmp_path):
     written = list(pages_of(classes=tuple(NAMES)).values())
     for folder in ("a", "b"):
         figures.write(written, tmp_path / folder)
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{one.name}.{end}" for one in written for end in ("png", "svg")}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{shown.name}.{end}" for shown in written for end in ("png", "svg")}
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     assert imread(tmp_path / "a" / "confusion-1.png").ndim == 3
@@ -136,7 +138,7 @@ def test_two_files_a_page_and_equal_bytes(tmp_path):
 def test_hundred_classes_stay_small(tmp_path):
     """Matrices lie in the SVG as images of one pixel a cell."""
     names = tuple(f"class {number}" for number in range(100))
-    written = [one for one in pages_of(classes=names, images=4).values() if one.what.startswith("confusion")]
+    written = [shown for shown in pages_of(classes=names, images=4).values() if shown.what.startswith("confusion")]
     figures.write(written, tmp_path)
     assert all(path.stat().st_size < 300_000 for path in tmp_path.iterdir())
 
@@ -156,21 +158,21 @@ def test_one_class():
 
 def test_one_arm_has_nothing_to_be_compared_with():
     """A study of one arm has its matrix, its classes, its curves and its reliability, and no page of differences."""
-    assert {one.what for one in pages_of(arms=(LADDER[0],)).values()} == {"confusion", "classes", "curves", "reliability"}
+    assert {shown.what for shown in pages_of(arms=(LADDER[0],)).values()} == {"confusion", "classes", "curves", "reliability"}
 
 
 def test_failed_arms_are_absent():
     """An arm without a finished run is on no page."""
     broken = [("cutmix", seed) for seed in range(3)]
-    for one in pages_of(broken=broken).values():
-        texts = [text.get_text() for text in one.draw().findobj(mpl.text.Text)]
-        assert not any("cutmix" in text for text in texts), one.name
+    for shown in pages_of(broken=broken).values():
+        texts = [text.get_text() for text in shown.draw().findobj(mpl.text.Text)]
+        assert not any("cutmix" in text for text in texts), shown.name
 
 
 def test_nothing_finished_leaves_the_classes():
     """Without any result only the images per class are drawn."""
-    broken = [(one["name"], seed) for one in LADDER for seed in range(3)]
-    assert {one.what for one in pages_of(broken=broken).values()} == {"classes"}
+    broken = [(shown["name"], seed) for shown in LADDER for seed in range(3)]
+    assert {shown.what for shown in pages_of(broken=broken).values()} == {"classes"}
 
 
 def test_drawing_leaves_the_users_style_alone(tmp_path):
@@ -225,15 +227,15 @@ def test_plotted_matrices_are_the_rows_shares_on_one_scale():
 def test_twelve_matrices_a_page(count, expected):
     """A page holds at most twelve arms."""
     confusion = counts_of(count)
-    found = matrices.confusion_pages(confusion, NAMES, cast_of(list(confusion)))
-    assert [len(figures_image(one.draw())) for one in found] == expected
+    pages = matrices.confusion_pages(confusion, NAMES, arms_of(list(confusion)))
+    assert [len(figures_image(shown.draw())) for shown in pages] == expected
 
 
 def test_differences_of_matrices_are_symmetric_points():
     """Each panel is the arm's shares minus the baseline's in points, on one scale as far below as above zero."""
     confusion = counts_of(3)
-    (one,) = matrices.difference_pages(confusion, NAMES, cast_of(list(confusion)))
-    figure = one.draw()
+    (shown,) = matrices.difference_pages(confusion, NAMES, arms_of(list(confusion)))
+    figure = shown.draw()
     shares = [np.array([[value / sum(row) for value in row] for row in counts.tolist()]) for counts in confusion.values()]
     expected = [100 * (shares[number] - shares[0]) for number in (1, 2)]
     for image, points in zip(figures_image(figure), expected, strict=True):
@@ -307,13 +309,13 @@ def test_slopes_share_one_scale_and_twelve_arms_a_page():
     """Thirteen arms need two pages, and a page's panels have one range."""
     names = [f"arm {number}" for number in range(14)]
     per_class = pd.DataFrame([(name, c, place / 20) for place, name in enumerate(names) for c in "ab"], columns=["arm", "class", "recall"])
-    found = classes.slope_pages(per_class, ["a", "b"], {"a": "many", "b": "few"}, cast_of(names))
-    drawn_pages = [one.draw() for one in found]
+    pages = classes.slope_pages(per_class, ["a", "b"], {"a": "many", "b": "few"}, arms_of(names))
+    drawn_pages = [shown.draw() for shown in pages]
     assert [len(figure.axes) for figure in drawn_pages] == [12, 1]
     assert len({axes.get_ylim() for axes in drawn_pages[0].axes}) == 1
 
 
-def rows_of(*found, metric="accuracy"):
+def rows_of(*rows, metric="accuracy"):
     """Differences to the baseline: arm, mean, low, high, verdict."""
     return pd.DataFrame(
         [
@@ -327,7 +329,7 @@ def rows_of(*found, metric="accuracy"):
                 "high": high,
                 "verdict": verdict,
             }
-            for arm, mean, low, high, verdict in found
+            for arm, mean, low, high, verdict in rows
         ]
     )
 
@@ -338,9 +340,9 @@ FOUND = (
 )  # fmt: skip
 
 
-def forest(metric="accuracy", found=FOUND):
-    names = ["base", *(row[0] for row in found)]
-    return differences.forest_pages(rows_of(*found, metric=metric), cast_of(names), metric, 0.5)[0].draw()
+def forest(metric="accuracy", rows=FOUND):
+    names = ["base", *(row[0] for row in rows)]
+    return differences.forest_pages(rows_of(*rows, metric=metric), arms_of(names), metric, METRICS)[0].draw()
 
 
 def test_forests_show_means_intervals_and_the_margin():
@@ -365,8 +367,8 @@ def test_nats_have_no_margin_and_say_that_less_is_better():
 
 def test_far_intervals_end_in_arrows():
     """One interval of two seeds does not press the others together; its numbers stand beside it."""
-    found = [(f"a{number}", 0.1, -0.2, 0.4, "inconclusive") for number in range(20)]
-    axes = forest(found=[*found, ("wide", 0.1, -90, 90, "inconclusive"), ("far", -40, -41, -39, "worse")]).axes[0]
+    rows = [(f"a{number}", 0.1, -0.2, 0.4, "inconclusive") for number in range(20)]
+    axes = forest(rows=[*rows, ("wide", 0.1, -90, 90, "inconclusive"), ("far", -40, -41, -39, "worse")]).axes[0]
     low, high = axes.get_xlim()
     assert -5 < low < -0.2
     assert 0.4 < high < 5
@@ -381,9 +383,9 @@ def test_thirty_arms_a_page_and_families_whole():
         for family, count in (("a", 20), ("b", 15), ("c", 40))
         for number in range(count)
     ]
-    found = differences.paged(rows)
-    assert [row for part in found for row in part] == rows
-    assert [(part[0].family, len(part)) for part in found] == [("a", 20), ("b", 15), ("c", 30), ("c", 10)]
+    parts = differences.paged(rows)
+    assert [row for part in parts for row in part] == rows
+    assert [(part[0].family, len(part)) for part in parts] == [("a", 20), ("b", 15), ("c", 30), ("c", 10)]
 
 
 def test_arms_that_resolve_alike_are_drawn_once(whole):
@@ -401,12 +403,12 @@ def test_waterfalls_steps_lead_from_level_to_level(metric):
     frames, plan = frames_of(arms=(*LADDER, arm("no-lag/mixup", "no-lag/cb", "condition", "no-lag/baseline")))
     name = metric.removeprefix("test/")
     scale = 1 if name == "nll" else 100
-    found = waterfall.waterfall_pages(frames.arms, frames.differences, plan, name)
-    axes = found[0].draw().axes
-    assert [one.get_title(loc="left") for one in axes] == ["the ladder", "under no-lag"]
+    pages = waterfall.waterfall_pages(frames.arms, frames.differences, plan, name, METRICS)
+    axes = pages[0].draw().axes
+    assert [panel_axes.get_title(loc="left") for panel_axes in axes] == ["the ladder", "under no-lag"]
     done = frames.runs.groupby("arm")[metric].mean()
     for panel, names in zip(axes, (["baseline", "cb", "mixup"], ["no-lag/baseline", "no-lag/cb", "no-lag/mixup"]), strict=True):
-        levels = [scale * done[one] for one in names]
+        levels = [scale * done[panel_axes] for panel_axes in names]
         bars = [patch for patch in panel.patches if patch.get_height()]
         assert [bar.get_y() for bar in bars] == pytest.approx(levels[:-1])
         assert [bar.get_y() + bar.get_height() for bar in bars] == pytest.approx(levels[1:])
@@ -437,7 +439,7 @@ def points_of(values, metric="train/loss"):
 def test_curves_are_means_within_the_seeds_range():
     """The line is the mean over seeds by epoch from 1, the band goes from the least to the most; one seed has no band."""
     values = {"base": {0: [0.9, 0.1], 1: [1.0, 0.3]}, "cb": {0: [0.5, 0.5]}}
-    axes = curves.curve_pages(points_of(values), cast_of(["base", "cb"], cb="ladder"))[0].draw().axes[0]
+    axes = curves.curve_pages(points_of(values), arms_of(["base", "cb"], cb="ladder"), METRICS)[0].draw().axes[0]
     assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
     assert [list(line.get_ydata()) for line in axes.lines] == [pytest.approx([0.95, 0.2]), [0.5, 0.5]]
     (band,) = axes.collections
@@ -447,7 +449,7 @@ def test_curves_are_means_within_the_seeds_range():
 def test_a_panel_holds_six_arms_beside_the_baseline_in_grey():
     """Seven variants need two panels, each with the baseline for reference."""
     values = {name: {0: [number, number + 1.0]} for number, name in enumerate(["base", *"abcdefg"])}
-    figure = curves.curve_pages(points_of(values), cast_of(list(values)))[0].draw()
+    figure = curves.curve_pages(points_of(values), arms_of(list(values)), METRICS)[0].draw()
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["ladder: train/loss", "variants: train/loss", "variants: train/loss"]
     assert [len(axes.lines) for axes in figure.axes] == [1, 1 + 6, 1 + 1]
     assert [axes.lines[0].get_color() for axes in figure.axes[1:]] == [style.GREY, style.GREY]
@@ -456,38 +458,38 @@ def test_a_panel_holds_six_arms_beside_the_baseline_in_grey():
 def test_one_training_is_one_line():
     """Arms with the very same curves share a line and their names are joined."""
     values = {"base": {0: [3.0, 2.0]}, "a": {0: [1.0, 1.0]}, "b": {0: [1.0, 1.0]}, "c": {0: [1.0, 1.1]}}
-    names = [list(strip.names.values()) for strip in curves.strips(points_of(values), cast_of(list(values)))]
+    names = [list(strip.names.values()) for strip in curves.strips(points_of(values), arms_of(list(values)))]
     assert names == [["base"], ["a = b", "c"]]
 
 
 def spending(**epochs):
     """Finished runs with their epochs; seconds are twice as many, and one more for each arm."""
     rows = [
-        {"arm": arm, "state": "done", "epochs/own": one, "epochs/shared": 0, "time/own": 2 * one, "time/shared": place}
-        for place, (arm, one) in enumerate(epochs.items())
+        {"arm": arm, "state": "done", "epochs/own": number, "epochs/shared": 0, "time/own": 2 * number, "time/shared": place}
+        for place, (arm, number) in enumerate(epochs.items())
     ]
     return pd.DataFrame(rows)
 
 
 def test_costs_are_epochs_or_seconds_if_all_train_alike():
     """Where epochs tell nothing, seconds are drawn; the baseline stands at zero."""
-    rows, cast = rows_of(("a", 1.0, 0.0, 2.0, ""), ("b", 2.0, 0.0, 4.0, "")), cast_of(["base", "a", "b"])
-    found, unit = cost.gains(spending(base=6, a=6, b=9), rows, cast, "accuracy")
+    rows, arms = rows_of(("a", 1.0, 0.0, 2.0, ""), ("b", 2.0, 0.0, 4.0, "")), arms_of(["base", "a", "b"])
+    gains, unit = cost.gains(spending(base=6, a=6, b=9), rows, arms, "accuracy")
     assert unit.startswith("epochs")
-    assert [(one.name, one.cost, one.mean) for one in found] == [("base", 6, 0), ("a", 6, 1), ("b", 9, 2)]
-    found, unit = cost.gains(spending(base=6, a=6, b=6), rows, cast, "accuracy")
+    assert [(gain.name, gain.cost, gain.mean) for gain in gains] == [("base", 6, 0), ("a", 6, 1), ("b", 9, 2)]
+    gains, unit = cost.gains(spending(base=6, a=6, b=6), rows, arms, "accuracy")
     assert unit.startswith("seconds")
-    assert [one.cost for one in found] == [12, 13, 14]
+    assert [gain.cost for gain in gains] == [12, 13, 14]
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("accuracy", ["a", "c"]), ("nll", ["base", "b", "d"])])
 def test_the_front_is_beaten_by_nothing_cheaper(metric, expected):
     """An arm is on it where no arm of the same cost or less has as good a mean."""
-    found = [
+    gains = [
         cost.Gain(name, spent, mean, mean, mean)
         for name, spent, mean in (("base", 1, 0), ("a", 1, 1), ("b", 2, -1), ("c", 3, 2), ("d", 4, -2))
     ]
-    assert [one.name for one in cost.front(found, metric)] == expected
+    assert [gain.name for gain in cost.front(gains, is_lower_better=METRICS.is_lower_better(metric))] == expected
 
 
 def test_reliability_shows_accuracy_over_confidence_and_the_shares(whole):
@@ -508,11 +510,11 @@ def test_distances_are_no_probabilities():
     ncm = arm("ncm", "baseline", change={"posthoc.name": ["none", "ncm"]})
     after = arm("after", "ncm", change={"mix.name": ["none", "mixup"]})
     back = arm("back", "after", change={"posthoc.name": ["ncm", "none"]})
-    found = pages_of(arms=(LADDER[0], ncm, after, back))["reliability-1"]
-    panels = found.draw().axes[::2]
+    shown = pages_of(arms=(LADDER[0], ncm, after, back))["reliability-1"]
+    panels = shown.draw().axes[::2]
     marked = [panel.get_title() for panel in panels if any("distances" in text.get_text() for text in panel.texts)]
     assert marked == ["ncm", "after"]
-    assert reliability.DISTANCES in found.alt
+    assert reliability.DISTANCES in shown.alt
 
 
 def test_names_beside_lines_keep_their_distance():
@@ -526,7 +528,7 @@ def test_margin_of_the_plan_is_drawn():
     """Another margin in the file is another band."""
     frames, plan = frames_of()
     for margin in (0.5, 2.0):
-        found = figures.pages(replace(frames), {**plan, "margin": margin}, "accuracy")
-        axes = found[0].draw().axes[0]
+        pages = figures.pages(replace(frames), {**plan, "margin": margin}, "accuracy")
+        axes = pages[0].draw().axes[0]
         band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
         assert band.x1 == pytest.approx(margin)

@@ -8,7 +8,7 @@ from scipy import stats
 from ablation import report
 from tests.report.studies import LADDER, arm, cells, study
 
-ARMS = [one["name"] for one in LADDER]
+ARMS = [rung["name"] for rung in LADDER]
 
 
 def rows(recorded, arms=ARMS):
@@ -21,7 +21,7 @@ def test_rows_hold_the_difference_with_its_interval_and_the_verdict():
     recorded = study(seeds=range(5))
     values = 100 * recorded.runs.pivot(index="seed", columns="arm", values="test/accuracy")
     table = rows(recorded)
-    verdicts = report.frames(recorded).arms.set_index("arm")["verdict_vs_parent"]
+    verdicts = report.tidy_frames(recorded).arms.set_index("arm")["verdict_vs_parent"]
     for name, parent in (("cb", "baseline"), ("mixup", "cb"), ("no-lag/cb", "no-lag/baseline")):
         gains = values[name] - values[parent]
         low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablation import report
-from ablation.report.documents import latex
+from ablation.report.documents import latex, latex_text
 from ablation.report.documents.writing import gather
 from ablation.report.frames.references import References
 from ablation.report.sections import Shown
@@ -49,14 +49,14 @@ def hostile():
 
 def commands(text):
     """Command -> what it stands for, of all that hold numbers."""
-    found = re.findall(r"^\\newcommand\{\\Ablate([A-Za-z]+)\}\{(.+)\}$", text, re.MULTILINE)
-    assert len(dict(found)) == len(found), "a command is defined twice"
-    return dict(found)
+    definitions = re.findall(r"^\\newcommand\{\\Ablate([A-Za-z]+)\}\{(.+)\}$", text, re.MULTILINE)
+    assert len(dict(definitions)) == len(definitions), "a command is defined twice"
+    return dict(definitions)
 
 
-def printed(told):
+def printed(number):
     """A number as a reader sees it."""
-    return re.sub(r"\\ensuremath\{(.)\}", r"\1", told)
+    return re.sub(r"\\ensuremath\{(.)\}", r"\1", number)
 
 
 def table(text, name):
@@ -74,8 +74,8 @@ def numbers(cell):
 def compiled(folder, text, source=None):
     """The log of pdflatex's last run on a document that has the report's text beside it, and the number of pages."""
     (folder / "report.tex").write_text(text, encoding="utf-8")
-    given = re.search(r"^% compile with \(twice\): pdflatex -jobname=tables '(.*)'$", text, re.MULTILINE)[1]
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "-jobname=tables", source or given]
+    command_line = re.search(r"^% compile with \(twice\): pdflatex -jobname=tables '(.*)'$", text, re.MULTILINE)[1]
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "-jobname=tables", source or command_line]
     for _ in range(3):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stdout[-2000:]
@@ -93,7 +93,7 @@ def test_the_tables_have_the_frames_numbers():
     """Means and sds in percent, differences with their interval, the verdict, and the full ids of the runs beside each row."""
     recorded = study()
     text = report.write(recorded, "latex")
-    frames = report.frames(recorded)
+    frames = report.tidy_frames(recorded)
     values, differences = table(text, "Comparison"), table(text, "Differences")
     assert list(values) == list(differences) == ["baseline", "cb", "mixup", "cutmix", "reweight"]
     for row in frames.arms[frames.arms["condition"] == ""].to_dict("records"):
@@ -105,9 +105,9 @@ def test_the_tables_have_the_frames_numbers():
         assert ids == recorded.runs.loc[recorded.runs["arm"] == row["arm"], "run_id"].tolist()
         if row["parent"]:
             expected = [row[f"accuracy_vs_{role}{part}_points"] for role in ("parent", "baseline") for part in ("", "_low", "_high")]
-            told = differences[row["arm"]][0]
-            assert numbers(told[2]) + numbers(told[3]) == pytest.approx(expected, abs=0.0051)
-            assert told[4] == row["verdict_vs_parent"]
+            cells_of_arm = differences[row["arm"]][0]
+            assert numbers(cells_of_arm[2]) + numbers(cells_of_arm[3]) == pytest.approx(expected, abs=0.0051)
+            assert cells_of_arm[4] == row["verdict_vs_parent"]
     assert differences["baseline"][0][2:] == ["--", "--", ""]
     assert values["mixup"][0][0] == "MixUp"
     assert differences["cutmix"][0][1] == "cb"
@@ -116,7 +116,7 @@ def test_the_tables_have_the_frames_numbers():
 def test_the_best_of_a_column_is_bold():
     """The largest mean of the arms that are complete, by column."""
     recorded = study(broken={("cb", 0)})
-    arms = report.frames(recorded).arms
+    arms = report.tidy_frames(recorded).arms
     arms = arms[(arms["condition"] == "") & (arms["n"] == 3)].set_index("arm")
     rows = table(report.write(recorded, "latex"), "Comparison")
     for column, name in enumerate(["accuracy", "balanced_accuracy", "macro_f1", "many", "few"], start=2):
@@ -138,16 +138,16 @@ def test_families_have_a_heading_and_a_rule():
 def test_every_number_has_a_command():
     """Of every metric the mean, the sd and the number of runs; of the chosen one the differences with interval and p."""
     recorded = study()
-    found = commands(report.write(recorded, "latex"))
-    frames = report.frames(recorded)
-    own = frames.arms.set_index("arm").loc["cb"]
+    numbers_by_command = commands(report.write(recorded, "latex"))
+    frames = report.tidy_frames(recorded)
+    arm_row = frames.arms.set_index("arm").loc["cb"]
     pair = frames.differences.query("arm == 'cb' and role == 'baseline' and metric == 'accuracy'").iloc[0]
     expected = {
-        "CbAccuracy": f"{100 * own['accuracy_mean']:.2f}",
-        "CbAccuracySd": f"{100 * own['accuracy_sd']:.2f}",
+        "CbAccuracy": f"{100 * arm_row['accuracy_mean']:.2f}",
+        "CbAccuracySd": f"{100 * arm_row['accuracy_sd']:.2f}",
         "CbAccuracyN": "3",
-        "CbMacroFOne": f"{100 * own['macro_f1_mean']:.2f}",
-        "CbNll": f"{own['nll_mean']:.3f}",
+        "CbMacroFOne": f"{100 * arm_row['macro_f1_mean']:.2f}",
+        "CbNll": f"{arm_row['nll_mean']:.3f}",
         "CbAccuracyVsBaseline": f"{pair['mean']:+.2f}",
         "CbAccuracyVsBaselineLow": f"{pair['low']:+.2f}",
         "CbAccuracyVsBaselineHigh": f"{pair['high']:+.2f}",
@@ -156,17 +156,17 @@ def test_every_number_has_a_command():
         "BaselinePublishedA": "84.22",
         "BaselineGapA": f"{100 * frames.arms['accuracy_mean'][0] - 84.22:+.2f}",
     }
-    assert {name: printed(found[name]) for name in expected} == expected
-    assert "NoLagCbAccuracy" in found
-    assert not [name for name in found if re.search("Medium|BaselineAccuracyVsParent|CbNllVs|CbPublished", name)]
+    assert {name: printed(numbers_by_command[name]) for name in expected} == expected
+    assert "NoLagCbAccuracy" in numbers_by_command
+    assert not [name for name in numbers_by_command if re.search("Medium|BaselineAccuracyVsParent|CbNllVs|CbPublished", name)]
 
 
 def test_the_metric_asked_for_has_its_column_and_its_differences():
     """In its own unit."""
     text = report.write(study(), "latex", metric="nll")
-    found = commands(text)
-    assert re.fullmatch(r"\\ensuremath\{[+-]\}\d\.\d{3}", found["CbNllVsBaseline"])
-    assert "CbAccuracyVsBaseline" not in found
+    numbers_by_command = commands(text)
+    assert re.fullmatch(r"\\ensuremath\{[+-]\}\d\.\d{3}", numbers_by_command["CbNllVsBaseline"])
+    assert "CbAccuracyVsBaseline" not in numbers_by_command
     assert "& NLL \\\\" in text
     assert "Nats of NLL, paired by seed" in text
     assert "below zero is a gain" in text
@@ -179,13 +179,13 @@ def test_the_metric_asked_for_has_its_column_and_its_differences():
 )  # fmt: skip
 def test_names_are_of_letters_alone(text, name):
     """Digits are spelt, and a point between digits is too, so that 0.5 and 05 differ."""
-    assert latex.camel(text) == name
+    assert latex_text.camel(text) == name
 
 
 def test_names_that_collide_are_counted():
     """Second, Third, and beyond the words in digits."""
-    assert latex.unique(["A", "B", "A", "A", "ASecond", "ASecond"]) == ["A", "B", "ASecond", "AThird", "ASecondSecond", "ASecondThird"]
-    assert latex.unique(["A"] * 11)[-2:] == ["ATenth", "ANumberOneOne"]
+    assert latex_text.unique(["A", "B", "A", "A", "ASecond", "ASecond"]) == ["A", "B", "ASecond", "AThird", "ASecondSecond", "ASecondThird"]
+    assert latex_text.unique(["A"] * 11)[-2:] == ["ATenth", "ANumberOneOne"]
 
 
 def test_an_arm_keeps_its_name_whatever_is_shown():
@@ -237,7 +237,7 @@ def test_attribution_has_a_column_per_way():
     text = report.write(recorded, "latex")
     body = text.split("\\AblateTableAttribution}{%")[1].partition("\\end{longtable}")[0]
     assert "rung & ladder & first in & last out \\\\" in body
-    frame = report.frames(recorded).attribution.query("metric == 'accuracy' and rung == 'mixup'").set_index("way")
+    frame = report.tidy_frames(recorded).attribution.query("metric == 'accuracy' and rung == 'mixup'").set_index("way")
     cells = next(line for line in body.splitlines() if line.startswith("mixup & ")).split(" & ")[1:]
     ways = ["ladder", "first in", "last out"]
     expected = [frame[part][way] for way in ways for part in ("mean", "low", "high")]
@@ -249,21 +249,21 @@ def test_published_figures_stand_beside_ours():
     """With the gap, for the arms that have any."""
     recorded = study()
     body = report.write(recorded, "latex").split("\\AblateTablePublished}{%")[1].partition("\\end{longtable}")[0]
-    ours = 100 * report.frames(recorded).arms["accuracy_mean"][0]
+    ours = 100 * report.tidy_frames(recorded).arms["accuracy_mean"][0]
     rows = [line for line in body.splitlines() if line.startswith(("baseline &", "cb &"))]
     assert [numbers(row) for row in rows] == [pytest.approx([ours, 84.22, ours - 84.22], abs=0.0051)]
 
 
 def test_what_users_named_is_no_command():
     """Every special character is escaped, and text stays on one line."""
-    told = latex.escaped(" ".join(NASTY))
-    assert "\n" not in told
-    assert "\x07" not in told
-    rest = told
-    for made in sorted(set(latex.SPECIAL.values()) | {"-{}-"}, key=len, reverse=True):
-        rest = rest.replace(made, "")
+    text = latex_text.escaped(" ".join(NASTY))
+    assert "\n" not in text
+    assert "\x07" not in text
+    rest = text
+    for escape in sorted(set(latex_text.SPECIAL.values()) | {"-{}-"}, key=len, reverse=True):
+        rest = rest.replace(escape, "")
     assert not set(rest) & set('&%$#_{}~^\\[]*"<>|`\t')
-    assert latex.escaped("größe 層") == "größe 層"
+    assert latex_text.escaped("größe 層") == "größe 層"
 
 
 def test_provenance_is_in_comments():

@@ -10,8 +10,10 @@ import pytest
 from sklearn.metrics import classification_report
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from ablation.report.statistics import descriptive as statistics
+from ablation.report.metrics import metrics_of
+from ablation.report.statistics import descriptive
 
+METRICS = metrics_of({})
 ARMS = pd.DataFrame({"arm": ["a", "b"], "parent": ["", "a"], "baseline": ["", "a"]})
 
 
@@ -28,7 +30,7 @@ def test_confusion_matrix_equals_sklearn(num_classes):
     """Rows are true classes and columns predicted ones, for every class whether it occurs or not."""
     labels, predicted = np.random.default_rng(num_classes).integers(0, num_classes, (2, 300))
     expected = sklearn_confusion_matrix(labels, predicted, labels=range(num_classes))
-    assert (statistics.confusion_matrix(labels, predicted, num_classes) == expected).all()
+    assert (descriptive.confusion_matrix(labels, predicted, num_classes) == expected).all()
 
 
 @pytest.mark.parametrize("never", [None, "predicted", "label"])
@@ -41,8 +43,8 @@ def test_class_figures_equal_sklearn(never):
     there = [c for c in range(6) if c in labels]
     macro = {name: np.mean([expected[str(c)][name] for c in there]) for name in ("precision", "recall", "f1-score")}
     expected["macro avg"] = macro
-    figures = statistics.class_figures(statistics.confusion_matrix(labels, predicted, 6)[None])
-    averages = statistics.average_figures(figures)
+    figures = descriptive.class_figures(descriptive.confusion_matrix(labels, predicted, 6)[None])
+    averages = descriptive.average_figures(figures)
     if never == "label":
         assert np.isnan([figures[name][0, 3] for name in ("recall", "f1")]).all()
         for name in ("recall", "f1-score"):
@@ -56,7 +58,7 @@ def test_class_figures_equal_sklearn(never):
 
 def test_normalised_rows_sum_to_one_and_an_empty_row_is_nan():
     """A class without test images has no shares, rather than shares of zero."""
-    shares = statistics.normalised([[3, 1], [0, 0]])
+    shares = descriptive.normalised([[3, 1], [0, 0]])
     assert shares[0] == pytest.approx([0.75, 0.25])
     assert np.isnan(shares[1]).all()
 
@@ -65,7 +67,7 @@ def test_differences_are_paired_by_seed():
     """A seed that one arm did not finish is in no pair, but still in the other arm's mean."""
     a = {("a", 0): 0.5, ("a", 1): 0.6, ("a", 2): 0.9}
     b = {("b", 0): 0.7, ("b", 1): math.nan, ("b", 2): 0.8}
-    row = statistics.compare(runs(a | b), ARMS, "x").iloc[1]
+    row = descriptive.compare(runs(a | b), ARMS, "x", METRICS).iloc[1]
     differences = [100 * (0.7 - 0.5), 100 * (0.8 - 0.9)]
     assert (row["x_mean"], row["x_sd"]) == pytest.approx((0.75, plain.stdev([0.7, 0.8])))
     assert row["x_vs_parent_points"] == row["x_vs_baseline_points"] == pytest.approx(plain.mean(differences))
@@ -76,17 +78,17 @@ def test_differences_are_paired_by_seed():
 def test_differences_in_nats_are_as_they_are():
     """The NLL is no fraction: its differences are not multiplied, and no column calls them points; those of the ECE are points."""
     values = runs({("a", 0): 2.5, ("a", 1): 2.0, ("b", 0): 2.25, ("b", 1): 2.125})
-    row = statistics.compare(values.rename(columns={"x": "test/nll"}), ARMS, "test/nll").iloc[1]
+    row = descriptive.compare(values.rename(columns={"x": "test/nll"}), ARMS, "test/nll", METRICS).iloc[1]
     assert (row["nll_mean"], row["nll_vs_parent"], row["nll_vs_baseline"]) == pytest.approx((2.1875, -0.0625, -0.0625))
     assert row["nll_vs_parent_sd"] == pytest.approx(plain.stdev([-0.25, 0.125]))
     assert not [column for column in row.index if "points" in column]
-    row = statistics.compare(values.rename(columns={"x": "test/ece"}), ARMS, "test/ece").iloc[1]
+    row = descriptive.compare(values.rename(columns={"x": "test/ece"}), ARMS, "test/ece", METRICS).iloc[1]
     assert (row["ece_mean"], row["ece_vs_parent_points"]) == pytest.approx((2.1875, -6.25))
 
 
 def test_no_class_with_images_gives_no_warning():
     """Where there are no images at all, every average is 0 and no class has a recall."""
-    averages = statistics.average_figures(statistics.class_figures(np.zeros((2, 3, 3), dtype=int)))
+    averages = descriptive.average_figures(descriptive.class_figures(np.zeros((2, 3, 3), dtype=int)))
     assert averages["macro avg"]["recall"].tolist() == averages["accuracy"]["f1"].tolist() == [0, 0]
 
 
@@ -94,14 +96,14 @@ def test_infinite_numbers_make_no_pair():
     """An infinite NLL is in its arm's mean, which then is no number, and in no difference; two of them neither."""
     a = {("a", 0): math.inf, ("a", 1): 2.0, ("a", 2): math.inf}
     b = {("b", 0): 1.0, ("b", 1): 2.5, ("b", 2): math.inf}
-    row = statistics.compare(runs(a | b).rename(columns={"x": "test/nll"}), ARMS, "test/nll").iloc[1]
+    row = descriptive.compare(runs(a | b).rename(columns={"x": "test/nll"}), ARMS, "test/nll", METRICS).iloc[1]
     assert (row["nll_vs_parent_pairs"], row["nll_vs_parent"]) == (1, 0.5)
     assert row["nll_mean"] == math.inf
 
 
 def test_one_seed_has_a_difference_and_no_deviation():
     """One pair gives a number without a spread."""
-    row = statistics.compare(runs({("a", 4): 0.5, ("b", 4): 0.75}), ARMS, "x").iloc[1]
+    row = descriptive.compare(runs({("a", 4): 0.5, ("b", 4): 0.75}), ARMS, "x", METRICS).iloc[1]
     assert row["x_vs_parent_points"] == pytest.approx(25)
     assert math.isnan(row["x_sd"])
     assert math.isnan(row["x_vs_parent_sd_points"])
@@ -110,6 +112,6 @@ def test_one_seed_has_a_difference_and_no_deviation():
 @pytest.mark.parametrize("values", [{("a", 0): 0.5, ("b", 1): 0.6}, {("a", 0): math.nan, ("b", 0): 0.5}])
 def test_no_common_seed_gives_no_difference(values):
     """Arms that share no finished seed are not compared."""
-    row = statistics.compare(runs(values), ARMS, "x").iloc[1]
+    row = descriptive.compare(runs(values), ARMS, "x", METRICS).iloc[1]
     assert row["x_vs_parent_pairs"] == 0
     assert math.isnan(row["x_vs_parent_points"])

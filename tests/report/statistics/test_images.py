@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from ablation.training import evaluation
 from ablation.report.statistics import images
 from ablation.report.statistics.differences import comparisons
+from ablation.training import evaluation
 from tests.report.studies import arm
 
 NUM_CLASSES = 4
@@ -20,14 +20,17 @@ def table(key, images=200, right=0.6, shift=0, as_list=False):
     labels = np.random.default_rng(images).choice(NUM_CLASSES, images, p=[0.4, 0.3, 0.2, 0.1])  # the same for every run
     logits = generator.normal(size=(images, NUM_CLASSES))
     logits[np.arange(images), np.where(generator.random(images) < right, labels, (labels + 1) % NUM_CLASSES)] += 3
-    own = pd.DataFrame({"index": np.arange(images) + shift, "label": labels, "predicted": logits.argmax(1)})
+    columns = pd.DataFrame({"index": np.arange(images) + shift, "label": labels, "predicted": logits.argmax(1)})
     if as_list:
-        return own.assign(logits=list(logits.astype(np.float32)))
-    return pd.concat([own, pd.DataFrame(logits.astype(np.float32), columns=[f"logit/{c}" for c in "wxyz"])], axis=1)
+        return columns.assign(logits=list(logits.astype(np.float32)))
+    return pd.concat([columns, pd.DataFrame(logits.astype(np.float32), columns=[f"logit/{c}" for c in "wxyz"])], axis=1)
 
 
 def results(**tables):
-    return {name: {seed: images.read(one, NUM_CLASSES) for seed, one in enumerate(own)} for name, own in tables.items()}
+    return {
+        name: {seed: images.read(seed_table, NUM_CLASSES) for seed, seed_table in enumerate(arm_tables)}
+        for name, arm_tables in tables.items()
+    }
 
 
 PAIRS = comparisons({"arms": [arm("baseline", None), arm("a", "baseline"), arm("b", "a")]})
@@ -44,20 +47,20 @@ def changes(ours, theirs):
 def test_the_interval_is_scipys_bootstrap_of_the_images():
     """Accuracy's interval is, within its noise, SciPy's percentile bootstrap of each image's mean over seeds, in points."""
     changes_SN = changes(ARM, BASE)
-    found = images.image_rows(PAIRS, results(baseline=BASE, a=ARM)).set_index(["arm", "role", "metric"]).loc[("a", "parent", "accuracy")]
+    row = images.image_rows(PAIRS, results(baseline=BASE, a=ARM)).set_index(["arm", "role", "metric"]).loc[("a", "parent", "accuracy")]
     expected = stats.bootstrap(
         (100 * changes_SN.mean(axis=0),), np.mean, n_resamples=20_000, method="percentile", batch=1000, rng=np.random.default_rng(1)
     ).confidence_interval
-    assert found["mean"] == pytest.approx(100 * changes_SN.mean())
-    assert found[["low", "high"]].tolist() == pytest.approx(list(expected), abs=0.5)
-    assert (found["images"], found["against"]) == (200, "baseline")
-    assert found[["gained", "lost"]].tolist() == pytest.approx([(changes_SN > 0).sum() / 3, (changes_SN < 0).sum() / 3])
+    assert row["mean"] == pytest.approx(100 * changes_SN.mean())
+    assert row[["low", "high"]].tolist() == pytest.approx(list(expected), abs=0.5)
+    assert (row["images"], row["against"]) == (200, "baseline")
+    assert row[["gained", "lost"]].tolist() == pytest.approx([(changes_SN > 0).sum() / 3, (changes_SN < 0).sum() / 3])
 
 
 def test_balanced_accuracy_is_drawn_within_each_class():
     """Its mean is that of the classes' means, and its interval that of drawing each class's images again."""
     changes_SN, labels_N = changes(ARM, BASE), BASE[0]["label"].to_numpy()
-    found = (
+    row = (
         images.image_rows(PAIRS, results(baseline=BASE, a=ARM))
         .set_index(["arm", "role", "metric"])
         .loc[("a", "parent", "balanced_accuracy")]
@@ -66,22 +69,22 @@ def test_balanced_accuracy_is_drawn_within_each_class():
     assert len({len(part) for part in parts}) > 1
     generator = np.random.default_rng(1)
     drawn = np.mean([generator.choice(part, (20_000, len(part))).mean(axis=1) for part in parts], axis=0)
-    assert found["mean"] == pytest.approx(np.mean([part.mean() for part in parts]))
-    assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.5)
+    assert row["mean"] == pytest.approx(np.mean([part.mean() for part in parts]))
+    assert row[["low", "high"]].tolist() == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.5)
 
 
 def test_the_bootstrap_repeats_itself_and_covers():
     """The same data give the same interval, and of 400 samples' intervals about 95 of 100 hold the true mean."""
     generator = np.random.default_rng(0)
     samples = generator.choice([-1, 0, 1], (400, 150), p=[0.1, 0.7, 0.2])
-    found = [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples]
-    assert found[:5] == [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples[:5]]
-    assert np.mean([low <= 10 <= high for _, low, high in found]) == pytest.approx(0.95, abs=0.04)
+    intervals = [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples]
+    assert intervals[:5] == [images.bootstrap(values_N, np.zeros(150, np.int32), 100) for values_N in samples[:5]]
+    assert np.mean([low <= 10 <= high for _, low, high in intervals]) == pytest.approx(0.95, abs=0.04)
 
 
 def test_images_are_paired_by_their_index():
     """The order of a table's rows changes nothing."""
-    shuffled = [one.sample(frac=1, random_state=seed) for seed, one in enumerate(ARM)]
+    shuffled = [seed_table.sample(frac=1, random_state=seed) for seed, seed_table in enumerate(ARM)]
     pd.testing.assert_frame_equal(
         images.image_rows(PAIRS, results(baseline=BASE, a=shuffled)), images.image_rows(PAIRS, results(baseline=BASE, a=ARM))
     )
@@ -94,9 +97,9 @@ def test_images_are_paired_by_their_index():
 )
 def test_other_images_are_not_compared(other):
     """Arms that were tested on other images have no row."""
-    found = results(baseline=BASE, a=other)
-    assert images.image_rows(PAIRS, found).empty
-    assert images.mcnemar_rows(PAIRS, found).empty
+    by_arm = results(baseline=BASE, a=other)
+    assert images.image_rows(PAIRS, by_arm).empty
+    assert images.mcnemar_rows(PAIRS, by_arm).empty
 
 
 def test_seeds_with_other_test_images_have_counts_and_no_interval():
@@ -107,36 +110,38 @@ def test_seeds_with_other_test_images_have_counts_and_no_interval():
         ["a", role, metric] for role in ("parent", "baseline") for metric in ("accuracy", "balanced_accuracy")
     ]
     assert rows[["mean", "low", "high"]].isna().all(axis=None)
-    moved = [changes([one], [other])[0] for one, other in zip(ours, base, strict=True)]
-    expected = (175, np.mean([(one > 0).sum() for one in moved]), np.mean([(one < 0).sum() for one in moved]))
+    moved = [changes([changes_N], [other])[0] for changes_N, other in zip(ours, base, strict=True)]
+    expected = (175, np.mean([(changes_N > 0).sum() for changes_N in moved]), np.mean([(changes_N < 0).sum() for changes_N in moved]))
     assert tuple(rows.loc[0, ["images", "gained", "lost"]]) == pytest.approx(expected)
     seeds = images.mcnemar_rows(PAIRS, results(baseline=base, a=ours)).query("role == 'parent'")
-    assert seeds[["seed", "gained", "lost"]].to_numpy().tolist() == [[s, (one > 0).sum(), (one < 0).sum()] for s, one in enumerate(moved)]
+    assert seeds[["seed", "gained", "lost"]].to_numpy().tolist() == [
+        [s, (changes_N > 0).sum(), (changes_N < 0).sum()] for s, changes_N in enumerate(moved)
+    ]
 
 
 def test_seeds_in_which_the_arms_saw_other_images_are_not_counted():
     """Of two seeds of which one cannot be paired, the other's images are told, without an interval."""
-    found = results(baseline=BASE[:2], a=[ARM[0], table(11, shift=1)])
-    rows, moved = images.image_rows(PAIRS, found), changes(ARM[:1], BASE[:1])
+    by_arm = results(baseline=BASE[:2], a=[ARM[0], table(11, shift=1)])
+    rows, moved = images.image_rows(PAIRS, by_arm), changes(ARM[:1], BASE[:1])
     assert rows["mean"].isna().all()
     assert rows.loc[0, ["images", "gained", "lost"]].tolist() == [200, (moved > 0).sum(), (moved < 0).sum()]
-    assert images.mcnemar_rows(PAIRS, found)["seed"].tolist() == [0, 0]
+    assert images.mcnemar_rows(PAIRS, by_arm)["seed"].tolist() == [0, 0]
 
 
 def test_seeds_of_one_arm_only_are_left_out():
     """Only seeds that both arms finished are compared."""
-    found = results(baseline=BASE[:2], a=ARM)
-    row = images.image_rows(PAIRS, found).iloc[0]
+    by_arm = results(baseline=BASE[:2], a=ARM)
+    row = images.image_rows(PAIRS, by_arm).iloc[0]
     assert row["mean"] == pytest.approx(100 * changes(ARM[:2], BASE[:2]).mean())
-    assert images.mcnemar_rows(PAIRS, found)["seed"].tolist() == [0, 1, 0, 1]
+    assert images.mcnemar_rows(PAIRS, by_arm)["seed"].tolist() == [0, 1, 0, 1]
 
 
 def test_mcnemar_equals_statsmodels():
     """Each seed's p is that of statsmodels' exact test on the table of right and wrong images."""
-    found = images.mcnemar_rows(PAIRS, results(baseline=BASE, a=ARM))
-    assert found["role"].tolist() == ["parent"] * 3 + ["baseline"] * 3
-    for row in found.to_dict("records"):
-        ours, theirs = ((one["label"] == one["predicted"]).to_numpy() for one in (ARM[row["seed"]], BASE[row["seed"]]))
+    frame = images.mcnemar_rows(PAIRS, results(baseline=BASE, a=ARM))
+    assert frame["role"].tolist() == ["parent"] * 3 + ["baseline"] * 3
+    for row in frame.to_dict("records"):
+        ours, theirs = ((seed_table["label"] == seed_table["predicted"]).to_numpy() for seed_table in (ARM[row["seed"]], BASE[row["seed"]]))
         expected = mcnemar(pd.crosstab(ours, theirs).to_numpy(), exact=True)
         assert row["p"] == pytest.approx(expected.pvalue)
         assert (row["gained"], row["lost"]) == ((ours & ~theirs).sum(), (~ours & theirs).sum())
@@ -152,9 +157,9 @@ def test_mcnemar_is_a_binomial_test(gained, lost):
 def test_twins_have_no_rows():
     """A training is not compared with itself."""
     pairs = comparisons({"arms": [arm("baseline", None), arm("a", "baseline", same_as="baseline")]})
-    found = results(baseline=BASE, a=BASE)
-    assert images.image_rows(pairs, found).empty
-    assert images.mcnemar_rows(pairs, found).empty
+    by_arm = results(baseline=BASE, a=BASE)
+    assert images.image_rows(pairs, by_arm).empty
+    assert images.mcnemar_rows(pairs, by_arm).empty
 
 
 @pytest.mark.parametrize("as_list", [False, True])

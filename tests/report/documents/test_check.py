@@ -17,9 +17,9 @@ from tests.tiny import write
 FORMS = [form for form in report.FORMATS if form != "csv"]
 
 
-def check(recorded, path, form, asked):
+def check(recorded, path, form, options):
     """How the document at that path compares with the store."""
-    return checking.check(recorded, path, checking.read(path, form, asked))
+    return checking.check(recorded, path, checking.read(path, form, options))
 
 
 def written(folder, form, recorded=None, **options):
@@ -67,7 +67,7 @@ def test_one_edited_digit_is_found(tmp_path, form):
     path = written(tmp_path, form)
     text = path.read_text()
     end = text.index('"provenance"') if form == "json" else len(text) / 2
-    number = next(found for found in re.finditer(r"(?<=\d)\d(?=\D*$)", text, re.MULTILINE) if found.start() > end / 2)
+    number = next(digit for digit in re.finditer(r"(?<=\d)\d(?=\D*$)", text, re.MULTILINE) if digit.start() > end / 2)
     path.write_text(f"{text[: number.start()]}{(int(number[0]) + 1) % 10}{text[number.end() :]}")
     count, diff = check(study(), path, None, Shown())
     assert count == 1
@@ -157,9 +157,9 @@ def test_no_name_ends_the_comment(tmp_path, name):
     """A glob may hold anything, and comes back as it was."""
     recorded = study([arm("baseline", None), arm(name, "baseline")], seeds=[0])
     line = made_by(gather(recorded, Shown(arms=(name.replace("[", "?"),))))
-    told = line.partition("report ")[2]
-    assert not re.search(r"<|>|--|\n", told)
-    assert json.loads(told)["arms"] == [name]
+    options = line.partition("report ")[2]
+    assert not re.search(r"<|>|--|\n", options)
+    assert json.loads(options)["arms"] == [name]
     assert check(recorded, written(tmp_path, "markdown", recorded, arms=[name]), None, Shown()) == (0, "")
 
 

@@ -1,0 +1,105 @@
+"""A study as it is recorded in the store: its plan, a row for each run, and what can be read of a run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablation.errors import StoreError
+from ablation.tracking.messages import first_line
+
+if TYPE_CHECKING:
+    from ablation.tracking.store import Store
+
+PLAN = "plan.json"
+VERSION_TAG = "ablation.version."  # the tag of a package's version, before the name of the package
+TAG_OF_COLUMN = {  # columns of the frame of runs that come from a tag
+    "commit": "mlflow.source.git.commit",
+    "dirty": "ablation.git.dirty",
+    "hardware": "ablation.hardware",
+    "device": "ablation.device",
+    "precision": "ablation.precision",
+    "statistical": "ablation.statistical",
+    "command": "ablation.command",
+}
+COLUMNS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen", *TAG_OF_COLUMN, "versions", "digest")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric."""
+
+    name: str
+    value: float
+    time: int  # milliseconds
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A study in the store: the newest plan, its runs, and the names of runs that the plan no longer has."""
+
+    study: str
+    plan: dict[str, Any]
+    runs: pd.DataFrame
+    superseded: list[str]
+    store: "Store" = field(repr=False)
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The run's predictions: index, label, predicted, logits."""
+        path = self.store.artifact(run_id, "predictions.parquet")
+        try:
+            table = pd.read_parquet(path, page_checksum_verification=True)
+            _check_columns([str(name) for name in table.columns])  # the checksums do not cover the names
+        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+            raise StoreError(f"{path} cannot be read ({first_line(error)}); it may have been damaged since it was written") from None
+        return table
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Every point of every curve of these runs: run_id, metric, step, value."""
+        metrics = self.runs.set_index("run_id").filter(regex="/")
+        names = {run_id: [str(name) for name, value in metrics.loc[run_id].items() if pd.notna(value)] for run_id in run_ids}
+        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id, names[run_id])]
+        return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """A file among the run's artifacts; raises StoreError if there is none of that name."""
+        return self.store.artifact(run_id, name)
+
+
+def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+    """The plan's runs as a frame with one row each, and the names of runs that the plan no longer has.
+
+    The columns are COLUMNS and the metrics. The name of a metric has a slash, and no other column's name has one.
+    """
+    planned_keys = {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    superseded = []
+    for run in runs:
+        tags = run["tags"]
+        arm, seed, key = tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"]
+        if planned_keys.get((arm, seed)) != key:
+            superseded.append(f"{arm} {seed}")
+        elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
+            rows[arm, seed] = _row_without_metrics(run) | run["metrics"]
+    frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=list(COLUMNS))
+    return frame, sorted(set(superseded))
+
+
+def _row_without_metrics(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's values of COLUMNS; an empty text for whatever was not recorded."""
+    tags = run["tags"]
+    versions = {name.removeprefix(VERSION_TAG): value for name, value in sorted(tags.items()) if name.startswith(VERSION_TAG)}
+    row = {"arm": tags["ablation.arm"], "seed": int(tags["ablation.seed"]), "status": run["status"], "key": tags["ablation.key"]}
+    row |= {"run_id": run["run_id"], "start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
+    row |= {"chosen": tags.get("ablation.chosen", ""), **{column: tags.get(tag, "") for column, tag in TAG_OF_COLUMN.items()}}
+    return row | {"versions": json.dumps(versions) if versions else "", "digest": run["digest"]}
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    has_first_columns = list(names[:3]) == ["index", "label", "predicted"] and len(set(names)) == len(names)
+    if not has_first_columns or not all(name.startswith("logit") for name in names[3:]):
+        raise ValueError(f"its columns are {', '.join(names)}")

@@ -1,0 +1,137 @@
+"""Verification of a captured or compiled step: two trial steps must do what two plain steps do. B batch, C classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ablation.training.captured import CAPTURED, CapturedStep
+from ablation.training.compiled import CompiledStep
+from ablation.training.step import Batch, PlainStep, set_lr
+
+# Relative tolerances by precision: of the loss, and of the changes to the tensors. A capture that reads stale values differs by more.
+TOLERANCES = {"fp32": (1e-3, 0.1), "bf16": (2e-2, 0.3)}
+COMPILED_TOLERANCE = 0.3  # of the changes: kernels round differently, and Adam takes full steps even where the gradient is only rounding
+MAX_REASON_LENGTH = 300  # characters
+
+Candidate = tuple[str, Callable[[PlainStep, Batch], CapturedStep | CompiledStep]]  # its name, and what prepares the step
+
+
+def first_verified(plain: PlainStep, candidates: Sequence[Candidate], batch: Batch) -> tuple[CapturedStep | CompiledStep | None, str]:
+    """The first candidate that does what the plain step does, and its name; or None and the reason why none does.
+
+    In either case training continues as if nothing had happened. If earlier candidates failed, the name includes why.
+    """
+    snapshot, problems, problem = Snapshot(plain), "", ""
+    expected: TrialResult | None = None
+    loss_tolerance, change_tolerance = TOLERANCES[plain.precision.name]
+    for name, prepare in candidates:
+        step = None  # freed before the next capture: a graph that is freed later takes workspaces of its stream with it
+        try:
+            expected = expected or run_trial(plain, batch, snapshot)
+            step = prepare(plain, batch)
+            snapshot.restore()
+            tolerance = change_tolerance if name == CAPTURED else COMPILED_TOLERANCE
+            problem = difference(expected, run_trial(step, batch, snapshot), loss_tolerance, tolerance)
+        except Exception as error:  # of any kind: the plain step either raises it too, or works without this candidate
+            problem = f"{type(error).__name__}: {error}"
+        if step is not None and not problem:
+            return step, f"{name}{problems}"[:MAX_REASON_LENGTH]
+        snapshot.undo()
+        problem = " ".join(problem.split())
+        problems += f" (not {name}: {problem})"
+    return None, f"plain: {problem}"[:MAX_REASON_LENGTH]
+
+
+class Snapshot:
+    """A copy of everything that a step changes: weights, buffers, state of optimizer and loss, random generators, learning rate."""
+
+    def __init__(self, plain: PlainStep) -> None:
+        self.plain, self.lr = plain, float(plain.optimizer.param_groups[0]["lr"])
+        self._copies = {tensor: tensor.detach().clone() for tensors in self._tensors_by_kind().values() for tensor in tensors}
+        self._generators = [torch.default_generator]
+        if plain.device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[plain.device.index])
+        self._generator_states = [generator.get_state() for generator in self._generators]
+
+    def _tensors_by_kind(self) -> dict[str, list[Tensor]]:
+        """The tensors that a step may change."""
+        model, loss_state = self.plain.model, self.plain.loss_state
+        tensors: dict[str, list[Tensor]] = {"weights": list(model.parameters()), "buffers": list(model.buffers())}
+        tensors["state of the loss"] = list(loss_state.values())
+        for moments in self.plain.optimizer.state.values():
+            for name, moment in moments.items():
+                tensors.setdefault(f"{name} of the optimizer", []).append(moment)
+        return tensors
+
+    @torch.no_grad()
+    def changes(self) -> dict[str, Tensor]:
+        """The changes since the snapshot, one vector for each kind that has tensors; a tensor that is new counts as zero before."""
+        changes_by_kind = {}
+        for kind, tensors in self._tensors_by_kind().items():
+            changes = [(tensor - self._copies.get(tensor, 0)).flatten() for tensor in tensors if tensor.is_floating_point()]
+            if changes:
+                changes_by_kind[kind] = torch.cat(changes)
+        return changes_by_kind
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Restore every tensor in place; moments that are new become zero, which is what an optimizer starts with."""
+        for tensors in self._tensors_by_kind().values():
+            for tensor in tensors:
+                if tensor in self._copies:
+                    tensor.copy_(self._copies[tensor])
+                else:
+                    tensor.zero_()
+        for generator, state in zip(self._generators, self._generator_states, strict=True):
+            generator.set_state(state)
+        set_lr(self.plain.optimizer, self.lr)
+
+    def undo(self) -> None:
+        """Restore everything, and also remove moments that are new and a learning rate that is a tensor."""
+        self.restore()
+        if self.plain.device.type == "cuda":  # after a failed capture the generator of torch before 2.13 stays in capture mode forever
+            generator = torch.Generator(self.plain.device)
+            generator.set_state(self._generator_states[1])
+            self._generators[1].graphsafe_set_state(generator)
+        moments = self.plain.optimizer.state
+        for parameter in list(moments):
+            if not all(moment in self._copies for moment in moments[parameter].values()):
+                del moments[parameter]
+        for group in self.plain.optimizer.param_groups:
+            group["lr"] = self.lr
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What two trial steps computed."""
+
+    losses: list[float]
+    changes: dict[str, Tensor]
+
+
+def run_trial(step: PlainStep | CapturedStep | CompiledStep, batch: Batch, snapshot: Snapshot) -> TrialResult:
+    """The result of two steps, the second with the images in reverse order and half the learning rate; both are undone.
+
+    A single step would not reveal what a capture froze: random draws, learning rate, images, the number of the step.
+    """
+    images_BCHW, targets_BC, sampled_C = batch
+    losses = [float(step(images_BCHW, targets_BC, sampled_C))]
+    set_lr(snapshot.plain.optimizer, snapshot.lr / 2)
+    losses.append(float(step(images_BCHW.flip(0), targets_BC, sampled_C)))
+    result = TrialResult(losses, snapshot.changes())
+    snapshot.restore()
+    return result
+
+
+def difference(expected: TrialResult, actual: TrialResult, loss_tolerance: float, change_tolerance: float) -> str:
+    """How the two results differ by more than the tolerances, in words; empty if they do not."""
+    for expected_loss, loss in zip(expected.losses, actual.losses, strict=True):
+        if not abs(expected_loss - loss) <= loss_tolerance * abs(expected_loss):
+            return f"the step's loss is {loss:.6g}, the plain one's {expected_loss:.6g}"
+    for kind, expected_changes in expected.changes.items():
+        distance, size = float((actual.changes[kind] - expected_changes).norm()), float(expected_changes.norm())
+        if not distance <= change_tolerance * size:
+            return f"the step changes the {kind} differently than the plain one, by {distance:.3g} of {size:.3g}"
+    return ""

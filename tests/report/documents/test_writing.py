@@ -1,0 +1,154 @@
+"""The same store gives the same document in every form, and the folder with it."""
+
+import io
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from ablation import report
+from ablation.errors import ConfigError
+from ablation.report.documents import writing
+from tests.report.studies import CLASSES, LADDER, arm, cells, numbers, shifted, study
+
+FRAMES = ("differences", "class_differences", "image_differences", "mcnemar", "calibration", "attribution", "effects", "conditions")
+
+
+@pytest.mark.parametrize("format_name", report.FORMATS)
+def test_the_same_store_gives_the_same_document(format_name):
+    """Nothing but the store is in it: no clock, no path, no chance."""
+    assert report.write(study(), format_name) == report.write(study(), format_name)
+
+
+@pytest.mark.parametrize("format_name", report.FORMATS)
+def test_with_output_the_folder_holds_the_document_its_figures_and_the_csv_files(tmp_path, format_name):
+    """The text that is returned is the file's, and every figure that it links to is there."""
+    text = report.write(study(), format_name, tmp_path / "new" / "out")
+    folder = tmp_path / "new" / "out"
+    name = f"report.{writing.SUFFIXES[format_name]}"
+    assert (folder / name).read_text() == text
+    files = {"report.csv", "runs.csv", "per_class.csv", "confusion.csv", "figures", *(f"{name}.csv" for name in FRAMES)}
+    assert files | {name} == {path.name for path in folder.iterdir()}
+    links = re.findall(r"\]\((figures/[^)]*)\)", text)
+    assert len(links) == len(set(links))
+    assert bool(links) == (format_name == "markdown")
+    assert all((folder / link).stat().st_size > 1000 for link in links)
+    confusion = pd.read_csv(folder / "confusion.csv")
+    assert len(confusion) == len(LADDER) * len(CLASSES) ** 2
+    assert set(confusion["true"]) == set(CLASSES)
+
+
+def test_csv_is_the_arms_frame():
+    """What is read back equals the frame."""
+    recorded = study()
+    back = pd.read_csv(io.StringIO(report.write(recorded, "csv")), keep_default_na=True)
+    assert back["accuracy_mean"].tolist() == report.tidy_frames(recorded).arms["accuracy_mean"].tolist()
+    assert back["accuracy_vs_parent_pairs"].tolist() == [0, 3, 3, 3, 3, 0, 3]
+
+
+def test_json_has_fractions_and_no_nan():
+    """Full digits, differences as fractions too, null where there is no number."""
+    recorded = study(broken={("cb", 1)})
+    whole = json.loads(report.write(recorded, "json"), parse_constant=pytest.fail)
+    arms = report.tidy_frames(recorded).arms
+    assert [row["accuracy_mean"] for row in whole["arms"]] == arms["accuracy_mean"].tolist()
+    assert whole["arms"][1]["accuracy_vs_parent"] == pytest.approx(arms["accuracy_vs_parent_points"][1] / 100)
+    assert whole["arms"][0]["medium_mean"] is None
+    assert whole["confusion"]["cb"] == report.tidy_frames(recorded).confusion["cb"].tolist()
+    assert next(run for run in whole["runs"] if run["state"] == "failed")["test/accuracy"] is None
+    assert set(whole) >= {"study", "plan", "per_class", "averages", "curves", "superseded"}
+
+
+def test_globs_choose_what_is_shown_and_not_what_is_compared():
+    """The chosen arms alone, with their differences to a baseline that is not shown."""
+    text = report.write(study(), arms=["cut*", "no-lag/*"])
+    rows = cells(text, "## Comparison")
+    assert [row["arm"] for row in rows] == ["cutmix"]
+    assert numbers(rows[0]["vs baseline"])
+    assert "### baseline" not in text
+    assert "### no-lag/cb (n = 3)" in text
+
+
+def test_csv_and_json_have_nats_as_they_are():
+    """No column of the NLL speaks of points, and JSON has its difference undivided; that of the ECE is a fraction again."""
+    recorded = study()
+    table = pd.read_csv(io.StringIO(report.write(recorded, "csv", metric="nll")))
+    whole = json.loads(report.write(recorded, "json", metric="nll"))["arms"][1]
+    nll, ece = (recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name}") for name in ("nll", "ece"))
+    assert not [column for column in table if column.startswith("nll") and "points" in column]
+    gain = (nll["cb"] - nll["baseline"]).mean()
+    assert table["nll_vs_parent"][1] == whole["nll_vs_parent"] == pytest.approx(gain)
+    assert whole["ece_vs_parent"] == pytest.approx((ece["cb"] - ece["baseline"]).mean())
+    assert table["ece_vs_parent_points"][1] == pytest.approx(100 * whole["ece_vs_parent"])
+
+
+def test_metrics_of_the_validation_images_are_no_test_metrics():
+    """A document is the same without them, and none can be asked for as a metric of the report."""
+    recorded, without = study(), study()
+    without.runs = without.runs.drop(columns=[column for column in without.runs if column.startswith("validation/")])
+    assert len(without.runs.columns) < len(recorded.runs.columns)
+    assert report.write(recorded) == report.write(without)
+    assert report.write(recorded, "csv") == report.write(without, "csv")
+    for name in ("validation/nll", "val/nll"):
+        with pytest.raises(ConfigError, match="--metric: unknown metric"):
+            report.write(recorded, metric=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"format": "htm"}, "--format: unknown format 'htm'"), ({"metric": "acuracy"}, "Did you mean 'accuracy'"),
+     ({"arms": ["zz*"]}, "--arm: unknown arm")],
+)  # fmt: skip
+def test_unknown_words_are_errors(arguments, words):
+    """A format, a metric or an arm that nobody knows stops the report."""
+    with pytest.raises(ConfigError) as caught:
+        report.write(study(), **arguments)
+    assert words in str(caught.value)
+
+
+def test_an_output_that_is_a_file_is_an_error(tmp_path):
+    """One sentence, and the file is left alone."""
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match="--output: cannot make the folder"):
+        report.write(study(), output=tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_seventy_arms_stay_readable(tmp_path):
+    """One row each, and figures by the page."""
+    arms = [arm("baseline", None), *(arm(f"a{number}", "baseline", "sweep") for number in range(70))]
+    text = report.write(study(arms, seeds=[0], images=5, steps=2), arms=["baseline", "a1*"], output=tmp_path)
+    assert len(cells(text, "## Comparison")) == 12
+    assert text.count("(figures/confusion-") > 0
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [("", ["baseline", "up", "down"]), ("arm", ["baseline", "down", "up"]), ("accuracy", ["up", "baseline", "down"]),
+     ("test/nll", None)],
+)  # fmt: skip
+def test_arms_are_sorted(sort, expected):
+    """As the file has them, by name, or the best first, which is the lowest of the NLL."""
+    recorded = shifted({"up": 0.05, "down": -0.05})
+    expected = expected or recorded.runs.groupby("arm")["test/nll"].mean().sort_values().index.tolist()
+    assert [row["arm"] for row in cells(report.write(recorded, sort=sort), "## Comparison")] == expected
+    assert pd.read_csv(io.StringIO(report.write(recorded, "csv", sort=sort)))["arm"].tolist() == expected
+
+
+def test_an_unknown_column_to_sort_by_is_an_error():
+    """With those that there are."""
+    with pytest.raises(ConfigError, match=r"--sort: unknown metric 'acc'; expected one of accuracy, .*arm"):
+        report.write(study(), sort="acc")
+
+
+def test_an_unknown_metric_is_told_without_a_thousand_names():
+    """The main ones, and that every class has its own."""
+    classes = [f"class {number}" for number in range(500)]
+    recorded = study(LADDER[:1], seeds=[0], classes=classes, images=1)
+    recalls = pd.DataFrame({f"test/recall/{name}": [0.5] for name in classes})
+    recorded.runs = pd.concat([recorded.runs, recalls], axis=1)
+    with pytest.raises(ConfigError) as caught:
+        report.write(recorded, metric="recal/class 1")
+    assert "or recall/CLASS" in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -1,0 +1,159 @@
+"""What can be claimed and what cannot, in plain words."""
+
+import math
+import re
+
+import pytest
+
+from ablation import report
+from ablation.report.sections.claims import claim
+from tests.report.studies import LADDER, arm, cells, shifted, study
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tests", "words"),
+    [(1, 1, "One seed gives no interval: no difference can be told from chance. 6 seeds can."),
+     (2, 1, "2 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.5); 6 can."),
+     (3, 5, "3 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.25); 6 can (8 after Holm over 5 comparisons"),
+     (5, 1, "0.062); 6 can"), (6, 1, "p = 0.031 at best, which withstands Holm over up to 1 comparison."),
+     (8, 5, "withstands Holm over up to 6 comparisons."),
+     (8, 28, "withstands Holm over up to 6 comparisons; the largest family has 28, for which 11 seeds are needed.")],
+)  # fmt: skip
+def test_what_few_seeds_cannot_claim_is_said(pairs, tests, words):
+    """In plain words, by the number of pairs and the size of the largest family."""
+    assert words in claim(pairs, tests)
+
+
+def test_claims_name_the_arms_with_their_intervals():
+    """Better, worse, no difference beyond the margin, as the verdicts of the frame are; the largest difference first."""
+    recorded = shifted({"up": 0.05, "more": 0.09, "down": -0.04, "same": 0.0})
+    text = report.write(recorded).split("## Comparison")[0]
+    rows = report.tidy_frames(recorded).differences
+    of_baseline = rows[(rows["metric"] == "accuracy") & (rows["role"] == "baseline")].set_index("arm")
+    assert of_baseline["verdict"].tolist() == ["better", "better", "worse", "no difference beyond 0.5"]
+    words = [
+        f"{name} {of_baseline.loc[name, 'mean']:+.2f} [{of_baseline.loc[name, 'low']:+.2f}, {of_baseline.loc[name, 'high']:+.2f}]"
+        for name in of_baseline.index
+    ]
+    assert f"- **Better than its baseline** (2): {words[1]} and {words[0]}.\n" in text
+    assert f"- **Worse than its parent** (1): {words[2]}.\n" in text
+    assert "- **No difference beyond 0.5 points from its baseline** (1): same " in text
+    assert "Inconclusive" not in text
+    assert "withstands Holm over up to 6 comparisons." in text
+
+
+def test_claims_by_the_t_test_only_are_told_apart():
+    """With three seeds the sign-flip test cannot confirm, and the report says so beside the arm and among what cannot be claimed."""
+    text = report.write(shifted({"up": 0.05}, seeds=range(3)))
+    assert "**Better than its baseline by the t test only** (the sign-flip test does not confirm it) (1): up +" in text
+    assert "3 seeds cannot reach 0.05 by a sign-flip test (the smallest p is 0.25); 6 can." in text
+    assert cells(text, "## Comparison")[1]["verdict"] == "better (t only)"
+
+
+def test_the_seeds_needed_are_told():
+    """As the frame of differences has them."""
+    recorded = shifted({"up": 0.001})
+    needed = report.tidy_frames(recorded).differences.query("metric == 'accuracy'")["seeds_needed"].iloc[0]
+    how = "paired t test, 80 % power, at the first step of Holm's correction"
+    text = report.write(recorded)
+    assert f"To resolve 0.5 points about {needed:.0f} seeds are needed ({how}); the study has 8." in text
+    assert "with 80 % power, at the first step of Holm's correction, by the family's pooled deviation." in text
+
+
+def test_more_seeds_than_anyone_has_are_told_as_such():
+    """Where a family, or every one, takes over a thousand seeds, the claim and the table say so."""
+    arms = [arm("baseline", None), arm("up", "baseline"), arm("wild", "baseline", "variant")]
+    recorded = study(arms, seeds=range(8))
+    for seed in range(8):
+        for name, noise in (("baseline", 0.0), ("up", 0.002), ("wild", 0.3)):
+            where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
+            recorded.runs.loc[where, "test/accuracy"] = 0.5 + noise * math.sin(seed)
+    text = report.write(recorded)
+    rows = {row["family"]: row for row in cells(text, "## Differences")}
+    few = int(rows["ladder"]["seeds needed"])
+    assert rows["variants"]["seeds needed"] == "more than 1,000"
+    assert f"To resolve 0.5 points {few} to more than 1,000 seeds, depending on the family, are needed (" in text
+    recorded.plan["margin"] = 0.001
+    assert "To resolve 0.001 points more than 1,000 seeds are needed (" in report.write(recorded)
+
+
+@pytest.mark.parametrize(("accuracy", "is_near"), [(0.25, True), (0.32, True), (0.33, False), (0.1, True), (0.6, False)])
+def test_arms_near_chance_are_marked(accuracy, is_near):
+    """Four equal classes: up to a tenth of the way from guessing to perfection."""
+    text = report.write(shifted({"bad": accuracy - 0.6}))
+    row = cells(text, "## Comparison")[1]
+    assert (row["labels"] == "N") == is_near
+    assert ("**Near chance**, so little was learnt: bad." in text) == is_near
+
+
+def test_one_arm_is_a_report_too(tmp_path):
+    """Nothing to compare, which is said once, and no table of differences."""
+    text = report.write(study([arm("baseline", None)], seeds=[0]), output=tmp_path)
+    assert text.count("Only one arm: nothing to compare.") == 1
+    assert "No arm has a seed in common" not in text
+    assert "no difference is claimed" not in text
+    assert "Verdicts are of" not in text
+    assert "## Differences" not in text
+    assert "## Who gained" not in text
+
+
+def test_arms_chosen_on_the_test_images_carry_their_mark_everywhere():
+    """Beside the name in every table with arms and in the claims, and explained where it occurs first."""
+    best = arm("best", "baseline", labels={"selected on test": "its epoch"}, change={"average.name": ["none", "best"]})
+    recorded = study([arm("baseline", None), best, arm("after", "best")])
+    values = recorded.runs["arm"].map({"baseline": 0.5, "best": 0.9, "after": 0.5}) + 0.001 * recorded.runs["seed"] ** 2
+    recorded.runs["test/accuracy"] = values + 0.002 * recorded.runs["seed"] * (recorded.runs["arm"] == "best")
+    text = report.write(recorded)
+    first = text.index("(T)")
+    assert text[first:].startswith("(T): chosen by looking at the test images, so too good by an unknown amount.")
+    assert "(1): best (T) +" in text
+    assert "**Chosen on the test set**: best (T)." in text
+    for heading, column in (
+        ("## Comparison", "arm"), ("#### ladder, against the parent", "arm"), ("#### Against the parent", "arm"),
+        ("### Doubt from the test images", "arm"), ("### Recall of every class against the baseline", "arm"),
+        ("## Worst class and calibration", "arm"), ("### Changes", "arm"), ("### Labels", "arm"), ("### Time and epochs", "arm"),
+        ("### Runs", "arm"), ("## Comparison", "parent"), ("#### ladder, against the parent", "against"),
+    ):  # fmt: skip
+        named = {row[column] for row in cells(text, heading)}
+        assert "best (T)" in named, heading
+        assert not {"best", "baseline (T)", "after (T)"} & named, heading
+    assert "#### best (T) (n = 3)" in text
+    assert "(T)" not in report.write(study())
+
+
+def test_conditions_are_told_against_parents_and_baseline_and_by_their_own_effect():
+    """A tally per role that has rows; the comparison with the plain arm is the condition's effect and stands in no tally."""
+    arms = [*LADDER[:3], *(arm(f"no-lag/{name}", parent, "condition", "no-lag/baseline") for name, parent in (
+        ("baseline", "baseline"), ("cb", "no-lag/baseline"), ("mixup", "no-lag/cb")))]  # fmt: skip
+    recorded = study(arms)
+    effect = report.tidy_frames(recorded).differences.query("metric == 'accuracy' and arm == 'no-lag/baseline'").iloc[0]
+    text = report.write(recorded).split("## Comparison")[0]
+    words = f"{effect['mean']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}] ({effect['verdict']})"
+    assert f"- Condition no-lag changes baseline by {words}.\n" in text
+    lines = {line.split(":")[0]: line for line in text.splitlines() if line.startswith("- Under no-lag")}
+    assert list(lines) == ["- Under no-lag, against its own parents", "- Under no-lag, against its own baseline"]
+    assert all(sum(map(int, re.findall(r"\b(\d+) (?:better|worse|inconclusive|without)", line))) == 2 for line in lines.values())
+    alone = report.write(study([*LADDER[:2], arm("no-lag/cb", "cb", "condition", "no-lag/cb")])).split("## Comparison")[0]
+    assert "Condition no-lag changes cb by " in alone
+    assert "Under no-lag" not in alone
+
+
+def test_what_is_the_same_training_is_no_comparison():
+    """Neither among those counted beside the inconclusive ones, nor where seeds are too few."""
+    arms = [arm("baseline", None), arm("cb", "baseline"), arm("copy", "baseline", "variant", same_as="baseline")]
+    recorded = study(arms, absent={("copy", seed) for seed in range(3)})
+    text = report.write(recorded)
+    assert "**Inconclusive against its baseline**: 1 of 1 comparison." in text
+    alone = report.write(study([arms[0], arms[2]], absent={("copy", seed) for seed in range(3)}))
+    assert "No arm is another training than its baseline." in alone
+    assert "sign-flip test (the smallest" not in alone
+
+
+def test_equal_differences_are_counted_as_inconclusive():
+    """Where all seeds show the same difference there is nothing to test by, and the tallies have it."""
+    recorded = study(LADDER[:2])
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map({"baseline": 0.5, "cb": 0.6})
+    text = report.write(recorded)
+    assert cells(text, "## Comparison")[1]["verdict"] == "inconclusive (no spread)"
+    assert "**Inconclusive against its baseline**: 1 of 1 comparison." in text
+    assert cells(text, "## Differences")[0]["verdicts"] == "1 inconclusive"

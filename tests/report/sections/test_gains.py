@@ -1,0 +1,105 @@
+"""Who gained and who paid, and what each rung is worth."""
+
+import re
+
+import pytest
+
+from ablation import report
+from tests.report.studies import LADDER, arm, cells, numbers, study
+
+
+def test_who_gained_and_who_paid():
+    """Each class's mean difference of recall, a star where it withstands the correction, and the largest loss by name."""
+    recorded = study(seeds=range(8))
+    for seed in range(8):
+        base, other = (
+            recorded.tables[recorded.runs.query(f"arm == '{name}' and seed == {seed}")["run_id"].iloc[0]] for name in ("baseline", "cb")
+        )
+        other["predicted"] = base["predicted"].where(base["label"] != 0, 3)
+        other.loc[other.index[40 + seed], "predicted"] = 0
+    text = report.write(recorded)
+    expected = report.tidy_frames(recorded).class_differences.query("arm == 'cb' and role == 'baseline'").set_index("class")
+    row = next(row for row in cells(text, "### Recall of every class against the baseline") if row["arm"] == "cb")
+    assert row["plane"] == f"{expected.loc['plane', 'mean']:+.2f}" + "\\*"
+    assert numbers(row["two lines"]) == pytest.approx([expected.loc["two\nlines", "mean"]], abs=0.0051)
+    assert re.search(r"The largest losses of a class: plane under cb -[^]]*\]; [^\n]* \(Holm over the arm's classes only\)\.", text)
+    assert "after Holm's correction within the arm's family of comparisons" in text
+    assert "No group's difference withstands the correction: " in text
+
+
+def test_losses_by_the_t_test_only_say_so():
+    """With three seeds no sign-flip test confirms a class's loss."""
+    recorded = study(LADDER[:2])
+    for seed in range(3):
+        runs = recorded.runs[recorded.runs["seed"] == seed].set_index("arm")["run_id"]
+        base, other = (recorded.tables[runs[name]] for name in ("baseline", "cb"))
+        other["predicted"] = base["predicted"].where(base["label"] != 0, 3)
+        other.loc[other.index[seed], "predicted"] = 0
+    part = report.write(recorded).split("## Who gained, who paid")[1]
+    assert re.match(r"\s*The largest losses of a class: plane under cb -[^\n]*\] \(t only\) \(Holm over", part)
+
+
+def test_without_groups_nothing_is_said_of_them():
+    """No line that lists them, no column, and nothing about which of them moved."""
+    text = report.write(study(LADDER[:2], groups={"many": [], "medium": [], "few": []}))
+    assert "Groups of classes" not in text
+    assert "No group" not in text
+    assert "Groups: " not in text
+    assert set(cells(text, "### Who gained, who paid: every arm")[0]) == {"arm", "gained most", "lost most"}
+
+
+def test_attribution_stands_side_by_side():
+    """A column per way that the study has, one row per rung."""
+    arms = [
+        arm("baseline", None),
+        arm("cb", "baseline"),
+        arm("mixup", "cb"),
+        arm("mixup/without-cb", "mixup", "drop_one", factors={"without": "cb"}),
+        arm("mixup/without-mixup", "mixup", "drop_one", factors={"without": "mixup"}, same_as="cb"),
+    ]
+    recorded = study(arms)
+    rows = cells(report.write(recorded), "## Attribution")
+    frame = report.tidy_frames(recorded).attribution.query("metric == 'accuracy'")
+    assert [row["rung"] for row in rows] == ["cb", "mixup"]
+    last = frame[frame["way"] == "last out"].set_index("rung")["mean"]
+    assert [numbers(row["last out"])[0] for row in rows] == pytest.approx([last["cb"], last["mixup"]], abs=0.0051)
+    assert "## Attribution" not in report.write(study(arms[:3]))
+
+
+def test_a_grid_has_shapley_values():
+    """Beside the other ways, from the frame."""
+    levels = {"cb": ("with", "without"), "mixup": ("without", "with"), "cb+mixup": ("with", "with")}
+    grid = [
+        arm(f"grid/{name}", "baseline", "grid", factors=dict(zip(("cb", "mixup"), values, strict=True))) for name, values in levels.items()
+    ]
+    recorded = study([arm("baseline", None), arm("cb", "baseline"), arm("mixup", "cb"), *grid])
+    frame = report.tidy_frames(recorded).attribution.query("metric == 'accuracy' and way == 'shapley'").set_index("rung")
+    rows = {row["rung"]: row for row in cells(report.write(recorded), "## Attribution")}
+    for rung in ("cb", "mixup"):
+        assert numbers(rows[rung]["shapley"])[0] == pytest.approx(frame.loc[rung, "mean"], abs=0.0051)
+
+
+def test_effects_of_a_sweep_are_told_where_its_arms_are_shown():
+    """Each level against the first; not where only other arms are shown."""
+    points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}) for rate in ("low", "high")]
+    recorded = study([arm("baseline", None), arm("cb", "baseline"), *points])
+    row = cells(report.write(recorded), "### Effects of swept and crossed settings")[0]
+    expected = report.tidy_frames(recorded).effects.query("metric == 'accuracy'").iloc[0]
+    assert (row["sweep"], row["effect"]) == ("rate", "rate: high against low")
+    assert numbers(row["difference"]) == pytest.approx([expected["mean"], expected["low"], expected["high"]], abs=0.0051)
+    assert "Effects of swept" in report.write(recorded, arms=["rate/low"])
+    assert "Effects of swept" not in report.write(recorded, arms=["cb"])
+
+
+@pytest.mark.parametrize(
+    ("more", "is_told"),
+    [([arm("cb", "baseline")], True), ([], False), ([arm("cb", "baseline", "variant")], False),
+     ([arm("cb", "baseline"), arm("cb/with-x", "baseline", "add_one")], False),
+     ([arm("cb", "baseline"), arm("grid/x", "baseline", "grid")], False)],
+)  # fmt: skip
+def test_other_orders_are_offered_where_there_is_a_ladder_without_them(more, is_told):
+    """Not where the ladder has no step, and not where the study asks for other orders already."""
+    points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}) for rate in ("low", "high")]
+    text = report.write(study([arm("baseline", None), *more, *points], seeds=[0, 1]))
+    assert "### Effects of swept" in text
+    assert ("Only the ladder's own order was run" in text) == is_told
