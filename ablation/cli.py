@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ablation.running.executors import EXECUTORS
+
 FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
@@ -36,7 +38,7 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="N",
                 help="How many runs train on a device at once; by default one per core on a CPU, and as many as fit on a GPU.",
             ),
-            click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where the workers run."),
+            click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True, help="Where the workers run."),
             click.option(
                 "--rerun",
                 type=click.Choice(["cached", "retry", "force", "keep"]),
@@ -202,7 +204,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @profile_option
-@click.option("--format", "form", type=click.Choice(FORMATS), help="The format of the report; by default markdown.")
+@click.option("--format", "document_format", type=click.Choice(FORMATS), help="The format of the report; by default markdown.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -210,10 +212,12 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
     help="Write the report into this folder, with figures and CSV files; by default, print it.",
 )
 @click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the arms that match.")
-@click.option("--metric", default="test/accuracy", show_default=True, help="The metric whose differences are tested.")
+@click.option("--metric", default="", show_default="the study's main one", help="The metric whose differences are tested.")
 @click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
 @click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
-@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV file of published figures to show beside ours.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV file of published figures to show beside the measured ones."
+)
 @click.option(
     "--check", type=click.Path(path_type=Path), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ."
 )
@@ -232,7 +236,7 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @click.argument("arm")
 @click.argument("other")
 @study_options
-@click.option("--metric", default="test/accuracy", show_default=True, help="The metric that the verdict is about.")
+@click.option("--metric", default="", show_default="the study's main one", help="The metric that the verdict is about.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
     """Compare ARM with OTHER: settings that differ, paired differences, classes that gained and lost."""
     from ablation.commands import show as command
@@ -275,17 +279,17 @@ def clean(everything: bool) -> int:
 @click.argument("name", required=False)
 @click.option(
     "--format",
-    "form",
+    "output_format",
     type=click.Choice(["text", "markdown"]),
     default="text",
     show_default=True,
     help="Print text, or a Markdown page of all techniques.",
 )
-def techniques(name: str | None, form: str) -> int:
+def techniques(name: str | None, output_format: str) -> int:
     """Explain a technique or a family: formula, paper, settings, and its line in a file. Without NAME, list them all."""
     from ablation.commands import techniques as command
 
-    return command.techniques(name, as_page=form == "markdown")
+    return command.techniques(name, as_page=output_format == "markdown")
 
 
 @cli.command("check-technique")

@@ -50,7 +50,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-def unknown_name(path: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown_name(path: str, kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown name, which lists the known ones."""
     names = sorted(known)
-    return ConfigError(path, f"unknown {what} {name!r}; expected one of {', '.join(names)}.{nearest(name, names)}")
+    return ConfigError(path, f"unknown {kind} {name!r}; expected one of {', '.join(names)}.{nearest(name, names)}")

@@ -1,4 +1,4 @@
-"""How numbers, settings and names are written, wherever they are shown; only the standard library is needed for it."""
+"""How numbers, settings and names are written, wherever they are shown. Needs the standard library only."""
 
 import json
 import math
@@ -12,17 +12,17 @@ DASH = "–"
 
 
 def number(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
-    """`0.512 ± 0.004`, without the ± where there is no sd, and a dash where there is no number."""
+    """`0.512 ± 0.004`, without the ± if there is no sd; a dash if there is no number."""
     return f"{mean:.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
 
 
 def percent(mean: float, sd: float = math.nan) -> str:
-    """`84.22 ± 0.31` of two fractions, without the ± where there is no sd, and a dash where there is no number."""
+    """Two fractions in percent: `84.22 ± 0.31`, without the ± if there is no sd; a dash if there is no number."""
     return number(100 * mean, 100 * sd)
 
 
 def change(mean: float, sd: float = math.nan, decimals: int = 2) -> str:
-    """`+0.012 ± 0.004`: a number with its sign, and never a negative zero."""
+    """A number with its sign, never a negative zero: `+0.012 ± 0.004`."""
     return f"{round(mean, decimals) + 0.0:+.{decimals}f}{_plus_minus(sd, decimals)}" if math.isfinite(mean) else DASH
 
 
@@ -31,14 +31,14 @@ def _plus_minus(sd: float, decimals: int) -> str:
 
 
 def interval(mean: float, low: float, high: float, decimals: int = 2) -> str:
-    """`+0.75 [-0.10, +1.60]`: a difference within its interval, without the interval where there is none."""
+    """A difference and its interval, if there is one: `+0.75 [-0.10, +1.60]`."""
     difference = change(mean, decimals=decimals)
     bounds = f" [{change(low, decimals=decimals)}, {change(high, decimals=decimals)}]"
     return difference + bounds if math.isfinite(mean) and math.isfinite(low) and math.isfinite(high) else difference
 
 
 def p_value(p: float) -> str:
-    """`0.031`, `<0.001`, and a dash where there is no test."""
+    """`0.031` or `<0.001`; a dash if there was no test."""
     if not math.isfinite(p):
         return DASH
     return "<0.001" if p < 0.001 else f"{p:.3f}"
@@ -50,7 +50,7 @@ def counted(count: int, noun: str, nouns: str = "") -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """`0-2, 5`: numbers that follow each other as a range."""
+    """`0-2, 5`: consecutive numbers become a range."""
     runs: list[list[int]] = []
     for value in sorted(numbers):
         if runs and value == runs[-1][-1] + 1:
@@ -79,7 +79,7 @@ def size(num_bytes: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting's value as the file would have it, in JSON where it is no word and no number."""
+    """A setting's value as it is written in a study's file: words and numbers as they are, anything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -88,7 +88,7 @@ def setting(value: object) -> str:
 
 
 def worded(value: object) -> str:
-    """A setting's value as the file has it, every digit of a number included."""
+    """A setting's value as it is written in a study's file, with every digit of a number."""
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -107,12 +107,12 @@ def shortened(items: Sequence[str], most: int = 6) -> str:
 
 
 def capitalised(text: str) -> str:
-    """The text with a capital at its beginning, and the rest as it is."""
+    """The text with its first letter in upper case and the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def escaped(text: object) -> str:
-    """The text on one line, with nothing in it that Markdown or HTML would take for its own."""
+    """The text on one line, with everything escaped that Markdown or HTML would interpret."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line)
@@ -122,7 +122,7 @@ def escaped(text: object) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table, padded so that it also reads well as text; the first `left` columns are words, the rest numbers."""
+    """A Markdown table, padded so that it also reads well as plain text. The first `left` columns are words, the rest numbers."""
     widths = [max(3, *(len(row[column]) for row in (header, *rows))) for column in range(len(header))]
     ruler = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     return "\n".join([_line(header, widths, left), _line(ruler, widths, left), *(_line(row, widths, left) for row in rows)])

@@ -297,7 +297,7 @@ def accuracy(root: Path | None, quick: bool) -> list[Row]:
 def _images(written: Study, folder: Path) -> Path:
     """The study's images as `ablate` splits them, in a file: both sides test the same ones."""
     from ablation.data import open_dataset, prepare
-    from ablation.data.found import TEST, TRAIN
+    from ablation.data.source import TEST, TRAIN
 
     base = written.arms[0].settings
     dataset = open_dataset(prepare(base.data, base.model.image_size, folder, folder / "decoded", lambda *_: None))

@@ -70,7 +70,7 @@ def ablate(folder, monkeypatch):
                 self.stop_after, self.signals, self.number = stop_after, signals, number
                 made.append(self)
 
-        monkeypatch.setattr("ablation.commands.run.LocalExecutor", Kept)
+        monkeypatch.setattr("ablation.running.executors.local.LocalExecutor", Kept)
         monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
         result = CliRunner().invoke(cli.cli, list(map(str, words)))
         if result.exception is not None and not isinstance(result.exception, SystemExit):

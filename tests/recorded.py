@@ -36,7 +36,7 @@ def record(folder, database, words=(), **layers):
 
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
-        patch.setattr("ablation.commands.run.LocalExecutor", InlineExecutor)
+        patch.setattr("ablation.running.executors.local.LocalExecutor", InlineExecutor)
         file = write(folder, **layers)
         command = ["run", str(file), *words]
         patch.setattr(sys, "argv", ["ablate", *command])

@@ -39,7 +39,6 @@ FIGURES = {
 # Where an outside library may be imported.
 PLACES = {
     "mlflow": {"tracking.store"},
-    "ray": {"running.executors.ray"},
     "click": {"cli"},
     "seaborn": {"report.figures.style", "report.figures.matrices"},
     "matplotlib": FIGURES,

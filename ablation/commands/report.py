@@ -16,9 +16,9 @@ from ablation.tracking.store import Store
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """The options of `ablate report`; `form`, the document's format, is None if not given."""
+    """The options of `ablate report`; `document_format`, the document's format, is None if not given."""
 
-    form: str | None
+    document_format: str | None
     output: Path | None
     arms: Sequence[str]
     metric: str
@@ -52,7 +52,9 @@ def _check_report(file: Path | None, profile: str | None, path: Path, options: R
     from ablation.report.sections import Shown
 
     reference = str(options.reference) if options.reference else ""
-    document = read(path, options.form, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference))
+    document = read(
+        path, options.document_format, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference)
+    )
     study_in_document = document.study if file is None and profile is None else None
     recorded = Store.open(make=False).recorded(study_in_document) if study_in_document else open_recorded(file, profile)
     num_differing, diff = check(recorded, path, document)

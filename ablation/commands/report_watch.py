@@ -27,7 +27,7 @@ class Options(Protocol):
     """The options of a report."""
 
     @property
-    def form(self) -> str | None:
+    def document_format(self) -> str | None:
         """The document's format; None means markdown."""
 
     @property
@@ -124,7 +124,7 @@ def write(recorded: "Recorded", options: Options) -> str:
     """Write the report's files into the output folder, if there is one; the report's text."""
     return report.write(
         recorded,
-        options.form or "markdown",
+        options.document_format or "markdown",
         options.output,
         options.metric,
         options.arms,

@@ -20,11 +20,11 @@ from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
 from ablation.planning.workspace import Workspace
-from ablation.running.executors.local import LocalExecutor
+from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
 from ablation.running.progress import ProgressState, Results, Values, View, progress_display
 from ablation.running.recorder.recorder import Recorder
-from ablation.running.scheduler import Failure, Outcome, execute
+from ablation.running.scheduler import Executor, Failure, Outcome, execute
 from ablation.study.task import CheckpointInterval
 from ablation.system import signals
 from ablation.system.invocation import command_line, command_to_go_on
@@ -46,7 +46,8 @@ def run(options: Options) -> int:
             plan, executor = session.plan(known_runs, probe=False), None
             _stop_if_stale(plan)
             if plan.waiting:
-                executor = LocalExecutor([str(device) for device in session.devices], session.jobs_per_device, session.task.name)
+                devices = [str(device) for device in session.devices]
+                executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
                 exit_stack.callback(executor.close)  # its workers do their imports while models are built here
                 waiting_arms = {run.arm for run in plan.waiting}
                 session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
@@ -95,7 +96,7 @@ def _recorded_values(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> Val
     return values
 
 
-def _execute_plan(plan: Plan, session: Session, executor: LocalExecutor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
+def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
     """Train and test what is waiting; return the outcome, and whether the user stopped it."""
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, session.packing, state, session.console)

@@ -128,11 +128,11 @@ class Session:
         write_json(self.forced, forced_at)
         self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
-    def _print_decoding(self, what: str, done: int, total: int) -> None:
+    def _print_decoding(self, title: str, done: int, total: int) -> None:
         if self.console.is_terminal:
-            self.console.print(f"{what}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
+            self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
-            self.console.print(f"{what}: {total:,} images{'' if done else ' to do'}", highlight=False)
+            self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
 
 
 def _run_identity(run: Mapping[str, Any]) -> tuple[str, int, str]:

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from ablation.data.decoding import decode_all
-from ablation.data.found import Contents, Source, SourceFiles, join_lines, printable
+from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
 from ablation.errors import DataError
 from ablation.techniques.technique import Technique, technique_name
 

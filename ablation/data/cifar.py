@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from ablation.data.decoding import ShardRows
 from ablation.data.files import source_of_entries, tree_entries
-from ablation.data.found import TEST, TRAIN, Contents, SourceFiles
+from ablation.data.source import TEST, TRAIN, Contents, SourceFiles
 from ablation.errors import DataError
 
 SIZE = 32

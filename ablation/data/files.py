@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ablation.data.decoding import ENDINGS, Files
-from ablation.data.found import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_words
+from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_words
 from ablation.data.splits import stratified
 from ablation.errors import DataError, nearest
 from ablation.system.randomness import numpy_generator

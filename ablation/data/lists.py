@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ablation.data.files import Entry
-from ablation.data.found import TRAIN, check_label_numbers, join_lines
+from ablation.data.source import TRAIN, check_label_numbers, join_lines
 from ablation.errors import DataError
 
 LINE = re.compile(r"(.*\S)\s+(\d+)\s*", re.ASCII)  # the path may have spaces

@@ -11,7 +11,7 @@ import numpy as np
 from ablation.data.arrays import Header, array_names, read_array, read_header
 from ablation.data.decoding import ArrayRows
 from ablation.data.files import take_test
-from ablation.data.found import TEST, TRAIN, VALIDATION, Contents, SourceFiles, check_label_numbers
+from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, SourceFiles, check_label_numbers
 from ablation.errors import DataError, nearest
 
 PARTS = {"train": TRAIN, "val": VALIDATION, "test": TEST}

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
 from ablation.data.files import Columns, class_order, source_with_test, table_entries, take_test, tree_entries
-from ablation.data.found import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
 from ablation.data.lists import ListFile, class_names, list_entries
+from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]

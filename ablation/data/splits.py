@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from ablation.data.cache import Dataset
-from ablation.data.found import TEST, TRAIN, VALIDATION, Source
+from ablation.data.source import TEST, TRAIN, VALIDATION, Source
 from ablation.errors import ConfigError, DataError
 from ablation.system.randomness import numpy_generator
 from ablation.techniques.longtail import RANKS, LongTail

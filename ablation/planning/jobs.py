@@ -5,6 +5,7 @@ from typing import Any
 
 from ablation.study.task import EVERY_EPOCH, CheckpointInterval
 
+
 @dataclass(frozen=True)
 class Job:
     """A stretch of one stage, and the runs whose numbers are computed at its end."""

@@ -1,4 +1,4 @@
-"""What the store holds of a study, as tidy frames and as documents; nothing is trained or recorded here.
+"""Reads a recorded study into tidy frames and writes documents from them; trains and records nothing.
 
 pandas, seaborn and matplotlib are imported on first use only.
 """
@@ -17,21 +17,21 @@ FORMATS = ("markdown", "html", "latex", "csv", "json")
 
 
 def load(study: "str | Study") -> "Frames":
-    """The frames of a study, or of the study of that name, in the store that `run` writes to."""
+    """The frames of a study (or of a study's name) in the store that `run` writes to."""
     from ablation.tracking.store import Store
 
     return tidy_frames(Store.open(make=False).recorded(study if isinstance(study, str) else study.name))
 
 
 def tidy_frames(recorded: "Recorded") -> "Frames":
-    """The tidy frames of what was recorded of one study."""
+    """The tidy frames of one recorded study."""
     from ablation.report.frames import tables
 
     return tables.tidy_frames(recorded)
 
 
 def brief(recorded: "Recorded", arms: Sequence[str]) -> str:
-    """The short table that a run ends with."""
+    """The short table that is printed at the end of a run."""
     from ablation.report.documents import terminal
 
     return terminal.brief(recorded, arms)

@@ -1,4 +1,4 @@
-"""The final metrics as documents tell them: which there are, in which unit, and which way is better."""
+"""The final metrics as documents show them: which exist, in which unit, and which direction is better."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,27 +9,27 @@ from ablation.errors import StoreError
 from ablation.formatting import DASH, change, interval, listed, number
 from ablation.study.task import DEFAULT, TASKS, Metric, load_task
 
-MARGIN = 0.5  # points; plans that were recorded before it could be set are judged by it
-PREFIX = "test/"  # before the names of final metrics in the store
-COMPARISON, QUALITY = "comparison", "quality"  # the tables of the report that have columns of metrics
+MARGIN = 0.5  # points; for plans that were recorded before it could be set
+PREFIX = "test/"  # of the names of final metrics in the store
+COMPARISON, QUALITY = "comparison", "quality"  # the tables of the report that have a column per metric
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric's numbers are told: the words for them and for their differences, and the factor from the store's numbers."""
+    """How a metric's numbers are shown: the words for values and for differences, and the factor to the store's numbers."""
 
     values: str
     differences: str
     scale: int
     decimals: int
-    suffix: str  # of the columns with differences, where these are not in the store's unit
+    suffix: str  # of the names of columns with differences that are not in the store's unit
 
 
 PERCENT = Unit("percent", "points", 100, 2, "_points")
 
 
 def unit_called(word: str) -> Unit:
-    """Fractions are told in percent, and anything else as it is; the word may be empty."""
+    """The unit of that name. Percent is for fractions; any other word, which may be empty, is shown as it is."""
     return PERCENT if word == PERCENT.values else Unit(word, word, 1, 3, "")
 
 
@@ -39,14 +39,14 @@ def short_name(metric: str) -> str:
 
 
 def with_unit(text: str, unit: str, pattern: str = "{}, {}") -> str:
-    """The text followed by the unit; the text alone where the unit has no word."""
+    """The text followed by the unit, or the text alone if the unit is empty."""
     return pattern.format(text, unit) if unit else text
 
 
 class MetricTable:
-    """The metrics of a study. They go by their names in the store, or by these without the prefix.
+    """The metrics of a study. Every method takes a metric's name with or without the prefix.
 
-    A name that is not in the table, such as recall/cat, is that of a fraction of which more is better.
+    A name that is not in the table, such as recall/cat, is treated as a fraction where higher is better.
     """
 
     def __init__(self, metrics: Iterable[Metric], margin: float = MARGIN) -> None:
@@ -67,16 +67,16 @@ class MetricTable:
 
     @property
     def headlines(self) -> list[str]:
-        """The short names of those that stand for an arm wherever there is room for a few."""
+        """The short names of the few metrics that stand for an arm where space is short."""
         return [name for name, metric in self._metrics.items() if metric.is_headline]
 
     @property
     def default(self) -> str:
-        """The short name of the metric that differences are taken of where no other is asked for."""
+        """The short name of the metric whose differences are shown unless another is asked for."""
         return (self.headlines or self.names)[0]
 
     def columns(self, table: str) -> list[str]:
-        """The short names of the metrics that have a column in that table of the report."""
+        """The short names of the metrics with a column in that table of the report."""
         return [name for name, metric in self._metrics.items() if metric.table == table]
 
     def __contains__(self, name: str) -> bool:
@@ -90,12 +90,12 @@ class MetricTable:
         return metric.name if metric else PREFIX + short_name(name)
 
     def title(self, name: str) -> str:
-        """What the metric is called at the head of a column."""
+        """The metric's name in the header of a table."""
         metric = self._metrics.get(short_name(name))
         return metric.title if metric else short_name(name)
 
     def unit(self, name: str) -> Unit:
-        """The unit in which the metric is told."""
+        """The unit in which the metric is shown."""
         metric = self._metrics.get(short_name(name))
         return unit_called(metric.unit) if metric else PERCENT
 
@@ -105,23 +105,23 @@ class MetricTable:
         return metric is not None and metric.better == "lower"
 
     def margin(self, name: str) -> float | None:
-        """The difference, in the unit of differences, below which two arms count as equal; without one, no equivalence is claimed."""
+        """The difference, in its unit, below which two arms count as equal; None if no equivalence is claimed."""
         metric = self._metrics.get(short_name(name))
         return metric.margin if metric else self._margin
 
     # --- its numbers ---------------------------------------------------------------------------------------------------------
 
     def value(self, name: str, mean: float, sd: float = math.nan) -> str:
-        """The store's number as documents have it: `84.22 ± 0.31` in percent, `0.512 ± 0.004` in another unit."""
+        """The store's numbers as documents show them: `84.22 ± 0.31` in percent, `0.512 ± 0.004` in another unit."""
         unit = self.unit(name)
         return number(unit.scale * mean, unit.scale * sd, unit.decimals)
 
     def difference(self, name: str, mean: float, sd: float = math.nan) -> str:
-        """A difference, in the unit of the columns that hold it: `+0.75 ± 0.10`."""
+        """A difference that is already in its unit: `+0.75 ± 0.10`."""
         return change(mean, sd, self.unit(name).decimals)
 
     def interval(self, name: str, row: Mapping[Any, Any]) -> str:
-        """`+0.75 [-0.10, +1.60]` of a row with pairs, mean, low and high; a dash where there is no pair."""
+        """`+0.75 [-0.10, +1.60]`, from a row with pairs, mean, low and high; a dash if there is no pair."""
         return interval(row["mean"], row["low"], row["high"], self.unit(name).decimals) if row["pairs"] else DASH
 
     def difference_columns(self, name: str, role: str) -> tuple[str, str]:
@@ -135,18 +135,18 @@ class MetricTable:
         return f"{start}_low{suffix}", f"{start}_high{suffix}"
 
     def gap_column(self, report: str) -> str:
-        """The column with what was measured minus what a report published."""
+        """The column with the measured minus the published figures of a report."""
         return f"gap/{report}{self.unit(self.default).suffix}"
 
     # --- in words ------------------------------------------------------------------------------------------------------------
 
     def margin_words(self, name: str) -> str:
-        """`0.5 points`; nothing where the metric has no margin."""
+        """The margin with its unit: `0.5 points`; empty if the metric has none."""
         margin = self.margin(name)
         return "" if margin is None else with_unit(f"{margin:g}", self.unit(name).differences, "{} {}")
 
     def value_units(self, names: Iterable[str]) -> str:
-        """The units of these metrics' values: `percent (NLL: nats)`, or `RMSE in m` where none is told in percent."""
+        """The units of these metrics' values: `percent (NLL: nats)`, or `RMSE in m` if none is in percent."""
         return self._units({name: self.unit(name).values for name in names}, PERCENT.values)
 
     def difference_units(self, names: Iterable[str]) -> str:
@@ -154,7 +154,7 @@ class MetricTable:
         return self._units({name: self.unit(name).differences for name in names}, PERCENT.differences)
 
     def _units(self, words: Mapping[str, str], usual: str) -> str:
-        """The usual unit, if any has it, and the others by their titles; nothing where no unit has a word."""
+        """The usual unit, if any metric has it, and the exceptions by title; empty if no unit has a name."""
         others = {self.title(name): word for name, word in words.items() if word != usual}
         if len(others) < len(words):
             exceptions = "; ".join(f"{title}: {word or 'as it is'}" for title, word in others.items())
@@ -162,15 +162,15 @@ class MetricTable:
         return listed([f"{title} in {word}" for title, word in others.items() if word])
 
     def lower_words(self, names: Iterable[str]) -> str:
-        """`For NLL and ECE lower is better.`; nothing where more is better of all of them."""
+        """`For NLL and ECE lower is better.`; empty if higher is better for all of them."""
         titles = listed([self.title(name) for name in names if self.is_lower_better(name)])
         return f"For {titles} lower is better." if titles else ""
 
 
 def metrics_of(plan: Mapping[str, Any]) -> MetricTable:
-    """The metrics of a recorded plan; of one that was recorded without them, those of its kind of work.
+    """The metrics of a recorded plan; if it was recorded without them, those of its kind of work.
 
-    Raises StoreError where that kind is not known here.
+    Raises StoreError if that kind is unknown here.
     """
     margin, known = float(plan.get("margin", MARGIN)), {field.name for field in fields(Metric)}
     recorded = [Metric(**{name: value for name, value in row.items() if name in known}) for row in plan.get("metrics") or ()]

@@ -14,14 +14,21 @@ from ablation.planning.jobs import Job
 from ablation.planning.plan import Node, Plan, Run
 from ablation.running.clock import Clock
 from ablation.running.packing import Packing
+from ablation.study.task import load_task
 
-ATTEMPTS = 2  # how often a job is tried whose process was killed
-NO_ROOM = "out of memory even with no other job beside it; a smaller batch_size or model.image_size may help"
+ATTEMPTS = 2  # how often a job is tried whose process ended, unless it ended for lack of memory
 KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out
 
 
 class Executor(Protocol):
-    """Where jobs run."""
+    """Where jobs run: in processes that share this machine's folders, or at least `mlruns/`, where results are written.
+
+    Every event is a mapping with `kind`, `stage` (the job's key) and `device`. A job sends `started`; `epoch` with its number and a
+    `row` (epoch, time, seconds, rate, values by name), on CUDA also `memory`; `damaged` with a `message`; `result` or `untested` for each
+    `run` (the key of what was asked for); and in the end `done`, `stopped` (with `why`, where it was not the user), or `failed`.
+    `failed` and `untested` have `failure` (memory, nan, data, store, killed, bug), `message`, `log` and `jobs`, the number at once on the
+    device; `failed` has `exit` where a process ended.
+    """
 
     @property
     def num_free(self) -> int:
@@ -45,7 +52,7 @@ class Executor(Protocol):
         """Run one job fewer at once on a device, on which one must just have ended; the number that is left."""
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
-        """What happened since the last call."""
+        """What happened since the last call, after at most `timeout` seconds."""
 
     def ask_to_stop(self) -> None:
         """Have every job end at its next epoch."""
@@ -181,14 +188,14 @@ class _Scheduler:
         elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
             self.untested[key] = event["device"]
         elif kind == "untested":
-            self._fail(self.runs.get(event["run"], []), _judged(event))
+            self._fail(self.runs.get(event["run"], []), _with_memory_named(event, node.job.task))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
             self.outcome.why = event.get("why", self.outcome.why)
         elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
-            event = _judged(event)
+            event = _with_memory_named(event, node.job.task)
             self._failed(key, event)
         self.view(event)
         if self.packing is not None:
@@ -283,11 +290,11 @@ def _is_memory(event: dict[str, Any]) -> bool:
     return event["failure"] == "memory" or event.get("exit") == -KILLED
 
 
-def _judged(event: dict[str, Any]) -> dict[str, Any]:
+def _with_memory_named(event: dict[str, Any], task: str) -> dict[str, Any]:
     """The failure of a job that was alone and did not fit, told as such; any other as it is."""
-    if event["failure"] == "memory":
-        return event | {"message": NO_ROOM}
-    if _is_memory(event):
+    if not _is_memory(event):
+        return event
+    problem = "out of memory even with no other job beside it"
+    if event["failure"] != "memory":
         problem = "its process was killed (SIGKILL), as the system does where memory runs out, with no other job beside it too"
-        return event | {"failure": "memory", "message": f"{problem}; a smaller batch_size or model.image_size may help"}
-    return event
+    return event | {"failure": "memory", "message": f"{problem}; {load_task(task).memory_advice} may help"}

@@ -53,5 +53,5 @@ def carry_out(job: Job, device: str, pipe: Any, stop: Any) -> dict[str, Any]:
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # whatever it is, the others go on
-        return {"kind": "failed"} | failure(error)
+        return {"kind": "failed"} | failure(error, load_task(job.task).memory_advice)
     return {"kind": "done"}

@@ -341,6 +341,10 @@ class Task(Protocol):
     def curves(self) -> tuple[Curve, ...]:
         """The numbers of an epoch that are shown while a run trains."""
 
+    @property
+    def memory_advice(self) -> str:
+        """Which setting takes less memory, for a message."""
+
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The metrics that are compared; `margin` is the study's, in points."""
 

@@ -145,7 +145,7 @@ def read(path: Path) -> dict[str, Any]:
             raise ConfigError(str(path), f"has {path.stat().st_size:,} bytes; expected a study's file, of at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigError(str(path), "is not UTF-8 text; expected a study's YAML file") from None
+        raise ConfigError(str(path), "is no text in UTF-8; expected a study's YAML file") from None
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     data = parse(text, path.name)

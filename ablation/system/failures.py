@@ -11,15 +11,15 @@ from ablation.errors import AblateError, TrainingError
 NO_MEMORY = re.compile(r"an't allocate memory|annot allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED")
 
 
-def failure(error: Exception) -> dict[str, str]:
-    """The fields of an event that reports this exception."""
-    kind, message = _kind_of(error)
+def failure(error: Exception, memory_advice: str) -> dict[str, str]:
+    """The event that tells of a failure: its kind, its message, and the traceback of a bug; `memory_advice` says what takes less memory."""
+    kind, message = _kind_of(error, memory_advice)
     return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
 
 
-def _kind_of(error: Exception) -> tuple[str, str]:
+def _kind_of(error: Exception, memory_advice: str) -> tuple[str, str]:
     if _lacks_memory(error):
-        return "memory", "out of memory; fewer --jobs, or a smaller batch_size or model.image_size, may help"
+        return "memory", f"out of memory; fewer --jobs, or {memory_advice}, may help"
     if isinstance(error, TrainingError):
         return error.kind, str(error)
     if isinstance(error, AblateError):

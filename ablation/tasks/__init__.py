@@ -1,1 +1,1 @@
-"""Kinds of work behind `study.task`'s Protocol, each found by its name: today image classification. Nothing above knows their settings."""
+"""Kinds of work, which the rooms above know only by name and by the Protocol in `study.task`. Image classification is the only one."""

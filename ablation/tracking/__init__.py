@@ -1,1 +1,1 @@
-"""The store of what is recorded, and the only room that knows MLflow. What is written into it, `running.recorder` decides."""
+"""The store of recorded studies, and the only room that knows MLflow. `running.recorder` decides what is written into it."""

@@ -12,18 +12,18 @@ from pathlib import Path
 def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
     """Make the database unless it exists; `make_tables` makes the tables in the database of a URI.
 
-    It is made in a temporary folder and then moved: MLflow refuses for good a database whose tables were only partly made.
+    It is made in a temporary folder and then moved: MLflow never opens a database whose tables were only partly made.
     """
     if database.exists():
         return
     for folder in database.parent.glob("making-*"):  # of an earlier attempt
         shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=database.parent, prefix="making-") as folder_name:
-        made, complete = Path(folder_name) / "making.db", Path(folder_name) / "whole.db"
-        make_tables(f"sqlite:///{made}")
-        with contextlib.closing(sqlite3.connect(made)) as source, contextlib.closing(sqlite3.connect(complete)) as target:
-            source.backup(target)  # a complete copy, even if MLflow still has the database open
-        complete.replace(database)
+        original, copy = Path(folder_name) / "making.db", Path(folder_name) / "whole.db"
+        make_tables(f"sqlite:///{original}")
+        with contextlib.closing(sqlite3.connect(original)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.backup(target)  # a complete copy, even if MLflow still has the original open
+        copy.replace(database)
 
 
 def repoint(root: Path) -> None:

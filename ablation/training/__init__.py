@@ -1,1 +1,1 @@
-"""One stage trained and tested: settings, the loop, the step, states, checkpoints, evaluation. Which stages there are, planning says."""
+"""Training and testing of one stage: settings, loop, step (plain, captured, compiled), states, checkpoints, evaluation; and export."""

@@ -202,7 +202,7 @@ class Model:
 
     classes: tuple[str, ...]
     network: nn.Module = field(repr=False)
-    description: Mapping[str, Any] = field(repr=False)
+    about: Mapping[str, Any] = field(repr=False)
     pipeline: ImagePipeline = field(repr=False)
     tta: Any = field(repr=False)
     posthoc: Any = field(repr=False)
@@ -219,14 +219,14 @@ class Model:
         device = next(self.network.parameters()).device
         pixels_NCHW = self._pixels(images)
         data = ImagesInMemory(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
-        pipeline, precision = self.pipeline, _precision(self.description["precision"], device)
+        pipeline, precision = self.pipeline, _precision(self.about["precision"], device)
         with swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now
             if self.layer is None:
                 logits = [predict(self.network, data, pipeline, precision, view) for view in self.tta.views()]
             else:
                 layer = self.layer.to(device)
                 logits = [layer(extract_features(self.network, data, pipeline, precision, view)) for view in self.tta.views()]
-        counts_C = torch.tensor(self.description["counts"], dtype=torch.float32, device=device)
+        counts_C = torch.tensor(self.about["counts"], dtype=torch.float32, device=device)
         scores_NC: Tensor = self.posthoc(self.tta.combine(torch.stack(logits)), counts_C)
         return scores_NC.cpu()
 
@@ -240,7 +240,7 @@ class Model:
 
     def _pixels(self, images: SomeImages) -> Tensor:
         """The images as the pipeline stores them: uint8, N x C x H x W."""
-        size, fit = self.description["preprocessing"]["stored_size"], self.description["preprocessing"]["fit"]
+        size, fit = self.about["preprocessing"]["stored_size"], self.about["preprocessing"]["fit"]
         if isinstance(images, np.ndarray):
             _check_array(images)
             if images.shape[1:] == (size, size, 3):

@@ -113,13 +113,13 @@ def test_a_failure_of_each_kind_says_what_to_do():
     """Arms that failed alike share a line; those that failed otherwise have their own, and every kind has its word of advice."""
     first, second = SimpleNamespace(arm="a", seed=4), SimpleNamespace(arm="b", seed=0)
     failures = [Failure(first, "memory", "too large"), Failure(second, "store", "no space"), Failure(second, "memory", "too large")]
-    lines = run_command.failure_lines([*failures, Failure(first, "", "failures before")])
+    lines = run_command.failure_lines([*failures, Failure(first, "", "failed before")])
     assert lines == [
-        "failures: a seed 4, b seed 0: too large",
+        "failed: a seed 4, b seed 0: too large",
         f"  to do: {run_command.NEXT_STEPS['memory']}",
-        "failures: b seed 0: no space",
+        "failed: b seed 0: no space",
         f"  to do: {run_command.NEXT_STEPS['store']}",
-        "failures: a seed 4: failures before",
+        "failed: a seed 4: failed before",
     ]
     assert set(run_command.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed"}
 
@@ -269,11 +269,11 @@ def test_ctrl_c_stops_after_the_epoch_and_the_same_command_goes_on(ablate, tmp_p
     again = ablate("run", file, "--arm", "*")
     assert (again.status, again.epochs) == (0, 2)
     assert set(statuses().values()) == {"FINISHED"}
-    found = predictions(ablate.folder)
-    other = tmp_path_factory.mktemp("undisturbed")
-    monkeypatch.chdir(other)
+    resumed = predictions(ablate.folder)
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    monkeypatch.chdir(undisturbed)
     assert ablate("run", file).epochs == 6
-    assert predictions(other) == found
+    assert predictions(undisturbed) == resumed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -398,8 +398,8 @@ def test_a_budget_and_force_go_on_together(ablate, monkeypatch):
     first = ablate("run", file, "--rerun", "force", "--budget", "5s")
     assert (first.status, first.epochs) == (130, 2)
     assert f"To go on: ablate run {file} --budget 5s\n" in first.err
-    told = json.loads(ablate("plan", file, "--json").out)["runs"]
-    assert [(run["arm"], run["reason"]) for run in told] == [("baseline", "recorded"), ("cb", "was forced")]
+    planned_runs = json.loads(ablate("plan", file, "--json").out)["runs"]
+    assert [(run["arm"], run["reason"]) for run in planned_runs] == [("baseline", "recorded"), ("cb", "was forced")]
     second = ablate("run", file, "--budget", "5s")
     assert (second.status, second.epochs) == (0, 2)
     assert len(finished() - old) == 2
@@ -425,7 +425,7 @@ def test_what_a_budget_leaves_is_balanced(ablate, monkeypatch):
         done = [arm_and_seed for arm_and_seed, status in statuses().items() if status == "FINISHED"]
         assert cut.status == 130
         assert f"{15 - len(done)} runs are left (all arms have {complete}). To go on: ablate run {file} --budget 55s" in cut.err
-        counts = [sum(seed == arm_and_seed for _, seed in done) for arm_and_seed in (2, 0, 1)]
+        counts = [sum(done_seed == seed for _, done_seed in done) for seed in (2, 0, 1)]
         assert counts == [min(5, max(0, len(done) - before)) for before in (0, 5, 10)]
         assert len(done_before) < len(done) < 15
         done_before = done

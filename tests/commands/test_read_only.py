@@ -35,9 +35,9 @@ def looked(study, ablate, monkeypatch):
 def test_a_study_is_found_by_its_file_its_zip_or_its_date(looked, study):
     """Without a file the study that was run last is taken, with a zip the one in it."""
     for file in (None, study / "tiny.yaml"):
-        found = open_recorded(file, None)
-        assert isinstance(found, Recorded)
-        assert found.study == "tiny"
+        recorded = open_recorded(file, None)
+        assert isinstance(recorded, Recorded)
+        assert recorded.study == "tiny"
     read = open_recorded(study / "study.zip", None)
     assert isinstance(read, Packed)
     assert read.study == "tiny"
@@ -133,7 +133,7 @@ def test_weights_are_not_in_a_zip(looked, study):
     """A packed study has no model to export, and the message says so."""
     done = looked("export", "cb", "out", "--file", study / "study.zip")
     assert done.status == 2
-    assert "never in a zip" in done.err
+    assert "a zip never has them" in done.err
 
 
 def test_done_takes_the_first_seed_that_is_done(looked):

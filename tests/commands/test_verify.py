@@ -143,7 +143,9 @@ def test_training_again_leaves_torch_as_it_was(study, monkeypatch):
     store = Store.open(make=False)
     recorded = store.recorded("tiny")
     recorded_study = verifying._recorded_study(recorded, verifying._recorded_run(recorded, "baseline", 3), study)
-    job = verifying.first_epoch(again, 3, verifying.ImagePreparation(again, verifying.Workspace(store.root), CPU, lambda *_: None))
+    job = verifying.first_epoch(
+        recorded_study, 3, verifying.ImagePreparation(recorded_study, verifying.Workspace(store.root), CPU, lambda *_: None)
+    )
     settings = job.stage.settings.model_copy(update={"deterministic": True})
     seen = []
     monkeypatch.setattr(retraining, "train_epochs", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablation.data.found import join_lines, printable
+from ablation.data.source import join_lines, printable
 from ablation.errors import DataError
 from ablation.system.failures import failure
-from tests.data.made import class_tree, opened, picture, save
+from ablation.tasks.images.schema import MEMORY_ADVICE
+from tests.data.image_sources import class_tree, opened, picture, save
 from tests.tiny import Planned, write
 
 
@@ -204,6 +205,6 @@ def test_a_batch_of_one_image_is_told(tmp_path):
     study = planned(tmp_path, {"train": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}, batch_size=1)
     with pytest.raises(DataError, match="a batch is a single image") as error:
         study.carry_out()
-    event = failure(error.value)
+    event = failure(error.value, MEMORY_ADVICE)
     assert (event["failure"], event["log"]) == ("data", "")
     assert "expected batch_size 2 or more" in event["message"]

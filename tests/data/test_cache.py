@@ -13,7 +13,7 @@ from ablation.data import open_dataset, prepare
 from ablation.data.cache import Names
 from ablation.errors import DataError
 from ablation.techniques.technique import make
-from tests.data.made import class_tree, opened, picture, save, silent
+from tests.data.image_sources import class_tree, opened, picture, save, silent
 
 SPEC = {"name": "folder", "root": "p"}
 

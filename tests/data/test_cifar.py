@@ -17,7 +17,7 @@ from PIL import Image
 from ablation.data import cifar, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.made import opened, picture, save, silent
+from tests.data.image_sources import opened, picture, save, silent
 
 SHARDS = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -13,7 +13,7 @@ from PIL import Image
 from ablation.data import decoding
 from ablation.data.decoding import Files, decode, decode_all, pixels
 from ablation.errors import DataError
-from tests.data.made import picture, save
+from tests.data.image_sources import picture, save
 
 
 def decoded(path, size=16, fit="squash"):

@@ -6,7 +6,7 @@ import pytest
 from ablation.data.files import class_order
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.made import class_tree, opened, picture, save
+from tests.data.image_sources import class_tree, opened, picture, save
 
 
 def parts(dataset):

@@ -4,7 +4,7 @@ import pytest
 from ablation.data import open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.made import opened, picture, save, silent
+from tests.data.image_sources import opened, picture, save, silent
 
 COUNTS = {"airfield": 4, "bus station/in door": 3, "zoo": 2}  # a folder whose name has a space
 SPEC = {

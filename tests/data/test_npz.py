@@ -8,7 +8,7 @@ from PIL import Image
 from ablation.data import arrays, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.made import opened, silent
+from tests.data.image_sources import opened, silent
 
 SPEC = {"name": "npz", "file": "tiny.npz"}
 LABELS = {"train": [0, 1, 2, 0, 1, 2, 0, 1], "val": [2, 1, 0], "test": [0, 1, 2, 1]}

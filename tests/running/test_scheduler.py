@@ -13,7 +13,7 @@ from tests.studies import planner, study
 
 def node(key, parent="", state="missing", requests=(), seconds=1.0):
     """A stage of the plan, as far as the scheduler looks at it."""
-    job = SimpleNamespace(key=key, parent=parent, kind="kind", requests=tuple(requests))
+    job = SimpleNamespace(key=key, parent=parent, kind="kind", requests=tuple(requests), task="images")
     return SimpleNamespace(state=state, job=job, seconds=seconds, testing=0.0, remaining_epochs=1)
 
 

@@ -131,7 +131,7 @@ def test_attacks(text, words):
         (b"[1, 2]", "holds a list; expected a mapping"),
         (b"word", "holds a single value; expected a mapping"),
         (b"3", "holds a single value; expected a mapping"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "is not UTF-8 text"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "is no text in UTF-8"),
         (b"a: 1\n" + b"#" * MAX_BYTES, "bytes; expected a study's file"),
     ],
 )

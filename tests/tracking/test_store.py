@@ -1,4 +1,4 @@
-"""The store: made once, moved with its folder, written twice without harm, and what it gives back."""
+"""The store: how it is made, how it moves with its folder, that writing twice does no harm, and what it returns."""
 
 import json
 import multiprocessing
@@ -25,14 +25,14 @@ def store(folder):
 
 
 def recorded_study(store, name="demo", runs=(), plan=None):
-    """A study with a plan and these runs (tags over TAGS, status), and its experiment's id."""
+    """Record a study with a plan and these runs (tags over TAGS, status); returns the id of its experiment."""
     experiment = store.experiment(name)
-    about = plan or {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}], "arms": [], "stages": [], "seeds": [0]}
+    content = plan or {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}], "arms": [], "stages": [], "seeds": [0]}
     file = store.root / PLAN
-    file.write_text(json.dumps(about))
-    holder = store.create(experiment, "plan", {"ablation.kind": "plan"}, 1)
-    store.finish(holder, "FINISHED", 2)
-    store.add_files(holder, {PLAN: file})
+    file.write_text(json.dumps(content))
+    plan_run = store.create(experiment, "plan", {"ablation.kind": "plan"}, 1)
+    store.finish(plan_run, "FINISHED", 2)
+    store.add_files(plan_run, {PLAN: file})
     for number, (tags, status) in enumerate(runs):
         run_id = store.create(experiment, "run", TAGS | tags, 10 + number)
         store.write(run_id, [Point("test/accuracy", number / 10, 5), Point("train/loss", 1.0, 5, 0), Point("train/loss", 0.5, 6, 1)])
@@ -48,28 +48,28 @@ def files_of(store, run_id):
 # --- where it is -------------------------------------------------------------------------------------------------------------
 
 
-def open_and_make(root, answers):
-    answers.put(Store.open(root).experiment("demo"))
+def open_and_make(root, queue):
+    queue.put(Store.open(root).experiment("demo"))
 
 
 def test_several_processes_make_one_database(tmp_path, empty_database):
-    """Processes that open a store that is not there yet, all at once, all succeed, and the database is whole."""
+    """Processes that open a new store at the same time all succeed, and the database is complete."""
     context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    processes = [context.Process(target=open_and_make, args=(tmp_path / "mlruns", answers)) for _ in range(10)]
+    queue = context.Queue()
+    processes = [context.Process(target=open_and_make, args=(tmp_path / "mlruns", queue)) for _ in range(10)]
     for process in processes:
         process.start()
-    found = {answers.get(timeout=60) for _ in processes}
+    experiments = {queue.get(timeout=60) for _ in processes}
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 10
-    assert len(found) == 1
-    assert [one.name for one in Store.open(tmp_path / "mlruns").client.search_experiments()].count("demo") == 1
+    assert len(experiments) == 1
+    assert [experiment.name for experiment in Store.open(tmp_path / "mlruns").client.search_experiments()].count("demo") == 1
 
 
 @pytest.mark.parametrize("place", ["plain", "with space", "é#1"])
 def test_the_default_store_is_in_mlruns(tmp_path, empty_database, monkeypatch, place):
-    """Without a word from the shell it is SQLite in mlruns/ of the working directory, artifacts beside it under absolute paths."""
+    """Without MLFLOW_TRACKING_URI it is an SQLite database in mlruns/ of the working directory, with the artifacts beside it."""
     root = tmp_path / place / "mlruns"
     root.mkdir(parents=True)
     shutil.copyfile(empty_database, root / "mlflow.db")
@@ -82,8 +82,8 @@ def test_the_default_store_is_in_mlruns(tmp_path, empty_database, monkeypatch, p
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def test_the_shell_names_the_store(folder, tmp_path, empty_database, monkeypatch):
-    """MLFLOW_TRACKING_URI is where runs go, and the store in mlruns/ stays empty."""
+def test_an_environment_variable_names_the_store(folder, tmp_path, empty_database, monkeypatch):
+    """Runs are recorded in the store of MLFLOW_TRACKING_URI, and the one in mlruns/ stays empty."""
     other = tmp_path / "other.db"
     shutil.copyfile(empty_database, other)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
@@ -96,8 +96,8 @@ def test_the_shell_names_the_store(folder, tmp_path, empty_database, monkeypatch
 @pytest.mark.parametrize(
     "uri", ["file:///tmp/somewhere", "./somewhere", "http://127.0.0.1:9", "nonsense://x", "sqlite:////proc/nowhere/x.db"]
 )
-@pytest.mark.filterwarnings("ignore")  # MLflow's own on file stores and on sockets
-def test_a_store_that_cannot_be_used_is_told_in_one_message(folder, monkeypatch, uri):
+@pytest.mark.filterwarnings("ignore")  # MLflow warns of file stores and of sockets
+def test_a_store_that_cannot_be_used_is_an_error(folder, monkeypatch, uri):
     """A file store, a server that does not answer and an unknown scheme are StoreErrors of one line that name the store."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -107,8 +107,8 @@ def test_a_store_that_cannot_be_used_is_told_in_one_message(folder, monkeypatch,
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_database_is_told(tmp_path, empty_database):
-    """Another file under the database's name is a StoreError and stays as it was."""
+def test_a_file_that_is_no_database_is_an_error(tmp_path, empty_database):
+    """Another file of the database's name is a StoreError and is not changed."""
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_bytes(b"no database at all, but long enough to look like one" * 100)
     with pytest.raises(StoreError, match="cannot be used"):
@@ -116,15 +116,15 @@ def test_what_is_no_database_is_told(tmp_path, empty_database):
     assert (tmp_path / "mlruns" / "mlflow.db").read_bytes().startswith(b"no database")
 
 
-def test_a_server_that_goes_away_is_told(store, monkeypatch):
-    """MLflow's errors while something is looked up are StoreErrors too."""
+def test_an_error_of_the_server_is_a_store_error(store, monkeypatch):
+    """MLflow's errors while something is read are raised as StoreErrors."""
 
-    def gone(*_args, **_kwargs):
+    def fail(*_args, **_kwargs):
         raise MlflowException("connection lost\nand more")
 
     for name in ("search_experiments", "search_runs", "get_experiment_by_name", "get_run"):
-        monkeypatch.setattr(store.client, name, gone)
-    for ask in (
+        monkeypatch.setattr(store.client, name, fail)
+    for read in (
         store.studies,
         lambda: store.runs("1"),
         lambda: store.runs_of("demo"),
@@ -132,44 +132,44 @@ def test_a_server_that_goes_away_is_told(store, monkeypatch):
         lambda: store.curves("r"),
     ):
         with pytest.raises(StoreError, match=r"the store at .* cannot be used: connection lost$"):
-            ask()
+            read()
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
-def test_a_folder_that_moved_is_pointed_to_again(folder, tmp_path, how):
-    """Artifacts are found and new ones are written where the folder is now, and a copy leaves the original alone."""
+def test_a_folder_that_moved_has_its_artifacts(folder, tmp_path, how):
+    """Artifacts are read and written in the folder's new place, and a copy does not change the original."""
     store = Store.open()
     recorded_study(store, runs=[({}, "FINISHED")])
     (run,) = [run for run in store.runs_of("demo") if run["tags"]["ablation.kind"] == "run"]
     store.add_files(run["run_id"], {"notes.txt": Path(__file__)})
     target = tmp_path / "elsewhere" / "mlruns"
     (shutil.move if how == "moved" else shutil.copytree)(folder / "mlruns", target)
-    there = Store.open(target)
-    assert there.artifact(run["run_id"], "notes.txt").is_relative_to(target)
-    assert files_of(there, run["run_id"]) == ["notes.txt"]
-    assert there.recorded("demo").plan["runs"]
-    there.add_files(there.create(there.experiment("demo"), "new", TAGS, 1), {"new.txt": Path(__file__)})
+    new_store = Store.open(target)
+    assert new_store.artifact(run["run_id"], "notes.txt").is_relative_to(target)
+    assert files_of(new_store, run["run_id"]) == ["notes.txt"]
+    assert new_store.recorded("demo").plan["runs"]
+    new_store.add_files(new_store.create(new_store.experiment("demo"), "new", TAGS, 1), {"new.txt": Path(__file__)})
     assert len(list(target.rglob("new.txt"))) == 1
     if how == "copied":
         assert Store.open(folder / "mlruns").artifact(run["run_id"], "notes.txt").is_relative_to(folder / "mlruns")
         assert not list((folder / "mlruns").rglob("new.txt"))
 
 
-def test_other_artifact_places_stay(store):
-    """Experiments of other tools, whose artifacts lie elsewhere, are not touched when the folder is opened."""
+def test_other_artifact_locations_stay(store):
+    """Experiments of other tools, whose artifacts are elsewhere, are not changed when the store is opened."""
     store.client.create_experiment("theirs", artifact_location="s3://bucket/artifacts/theirs")
     store.client.create_experiment("plain", artifact_location="/data/plain")
     Store.open()
     with sqlite3.connect(store.root / "mlflow.db") as connection:
-        places = {place for (place,) in connection.execute("SELECT artifact_location FROM experiments")}
-    assert {"s3://bucket/artifacts/theirs", "/data/plain"} <= places
+        locations = {location for (location,) in connection.execute("SELECT artifact_location FROM experiments")}
+    assert {"s3://bucket/artifacts/theirs", "/data/plain"} <= locations
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------------
 
 
-def test_points_written_twice_are_there_once(store):
-    """Points with their own times may be written any number of times, in any order."""
+def test_points_written_twice_are_recorded_once(store):
+    """Points with the same times may be written any number of times, in any order."""
     run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
     points = [Point("train/loss", 1 / (step + 1), 1000 + step, step) for step in range(5)]
     for batch in (points[:3], points, points[::-1]):
@@ -178,7 +178,7 @@ def test_points_written_twice_are_there_once(store):
 
 
 def test_many_values_are_written_in_parts(store):
-    """More metrics, params and tags than MLflow takes at once all arrive, long values cut to what it takes."""
+    """More metrics, params and tags than MLflow allows at once are all recorded, and long values are cut."""
     run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
     params = {f"p{i}": "x" * 7000 for i in range(130)} | {"empty": "", "with space/and.dots": "1"}
     store.write(run_id, [Point("a", i, i, i) for i in range(2500)], params, {f"t{i}": "y" * 9000 for i in range(130)})
@@ -189,8 +189,8 @@ def test_many_values_are_written_in_parts(store):
     assert len(store.client.get_metric_history(run_id, "a")) == 2500
 
 
-def test_artifacts_are_replaced_whole(store, tmp_path):
-    """A file put again under the same name replaces the one before; a link to it changes nothing else."""
+def test_artifacts_are_replaced(store, tmp_path):
+    """A file that is added again under the same name replaces the one before, which is otherwise unchanged."""
     run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
     for text in ("one", "two", "two"):
         source = tmp_path / f"{text}.txt"
@@ -201,14 +201,14 @@ def test_artifacts_are_replaced_whole(store, tmp_path):
     assert (tmp_path / "one.txt").read_text() == "one"
 
 
-def test_an_artifact_that_is_gone_is_told(store):
-    """A file that somebody deleted is a StoreError that names the run and the file."""
+def test_a_missing_artifact_is_an_error(store):
+    """A file that was deleted is a StoreError that names the run and the file."""
     run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
     with pytest.raises(StoreError, match=f"the run {run_id} has no artifact weights"):
         store.artifact(run_id, "weights")
 
 
-def test_a_deleted_experiment_comes_back(store):
+def test_a_deleted_experiment_is_restored(store):
     """A study whose experiment was deleted in MLflow's page is recorded again under the same name."""
     experiment = store.experiment("demo", "first")
     store.client.delete_experiment(experiment)
@@ -219,19 +219,19 @@ def test_a_deleted_experiment_comes_back(store):
 # --- reading -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_recorded_study_is_given_back(store):
+def test_a_recorded_study_is_returned(store):
     """The newest plan, its runs with their final metrics, and their curves."""
     recorded_study(store, runs=[({}, "FINISHED")])
-    found = store.recorded("demo")
-    (row,) = found.runs.to_dict("records")
+    recorded = store.recorded("demo")
+    (row,) = recorded.runs.to_dict("records")
     assert (row["arm"], row["seed"], row["status"], row["key"], row["test/accuracy"]) == ("baseline", 0, "FINISHED", "k0", 0.0)
-    curves = found.curves([row["run_id"]])
+    curves = recorded.curves([row["run_id"]])
     expected = {"run_id": [row["run_id"]] * 2, "metric": ["train/loss"] * 2, "step": [0, 1], "value": [1.0, 0.5]}
     pd.testing.assert_frame_equal(curves, pd.DataFrame(expected))
 
 
-def test_an_unknown_study_is_told_with_those_there_are(store):
-    """A study that the store does not hold is an error with the nearest name; an empty store says how to fill it."""
+def test_an_unknown_study_is_an_error_with_the_known_ones(store):
+    """A study that is not recorded is an error with the nearest name; if there is none, the error says how to record one."""
     with pytest.raises(StoreError, match=r"no study 'demo'; it holds none yet: ablate run FILE"):
         store.recorded("demo")
     recorded_study(store, "demo")
@@ -240,8 +240,8 @@ def test_an_unknown_study_is_told_with_those_there_are(store):
         store.recorded("demi")
 
 
-def test_the_study_last_changed_stands_first(store):
-    """Studies are listed by their last change."""
+def test_the_study_last_changed_is_first(store):
+    """Studies are sorted by their last change."""
     first, _ = recorded_study(store, "first"), recorded_study(store, "second")
     assert [name for name, _ in store.studies()] == ["second", "first"]
     store.touch(first)
@@ -270,40 +270,40 @@ PLANNED = {"runs": [{"arm": "baseline", "seed": 0, "key": "k0"}, {"arm": "cb", "
     ],
 )
 def test_the_plan_chooses_its_runs(runs, expected, superseded):
-    """Of the runs in the store those with the planned keys count, finished ones first and the newest of them; others are superseded."""
-    frame, others = chosen(PLANNED, runs)
+    """Of the runs with the planned keys the newest finished one counts, else the newest; runs with other keys are superseded."""
+    frame, superseded_names = select_runs(PLANNED, runs)
     assert dict(zip(frame["arm"], frame["run_id"], strict=True)) == expected
-    assert others == superseded
+    assert superseded_names == superseded
     assert {"arm", "seed", "status", "key", "run_id", "start", "end", "reason"} <= set(frame.columns)
 
 
-def test_the_frame_says_how_a_run_came_about(store):
-    """Beside its metrics, all of which have a slash in their names, a run's row has its commit, versions, device, data and command."""
+def test_the_frame_has_the_context_of_a_run(store):
+    """A run's row has its commit, versions, device, data and command; only the names of its metrics have a slash."""
     recorded_study(store, runs=[({}, "FINISHED")])
     (run,) = [run for run in store.runs_of("demo") if run["tags"]["ablation.kind"] == "run"]
     tags = {"mlflow.source.git.commit": "c0ffee", "ablation.git.dirty": "true", "ablation.hardware": "Thing", "ablation.device": "cpu"}
     tags |= {"ablation.precision": "fp32", "ablation.statistical": "no", "ablation.command": "ablate run demo.yaml"}
     store.write(run["run_id"], tags=tags | {"ablation.version.torch": "2.0", "ablation.version.numpy": "1.0"})
     store.log_dataset(run["run_id"], "digits", "0123", "digits", "training")
-    found = store.recorded("demo")
-    (row,) = found.runs.to_dict("records")
-    about = ("commit", "dirty", "hardware", "device", "precision", "statistical", "command", "digest")
-    assert [row[name] for name in about] == ["c0ffee", "true", "Thing", "cpu", "fp32", "no", "ablate run demo.yaml", "0123"]
+    recorded = store.recorded("demo")
+    (row,) = recorded.runs.to_dict("records")
+    context = ("commit", "dirty", "hardware", "device", "precision", "statistical", "command", "digest")
+    assert [row[name] for name in context] == ["c0ffee", "true", "Thing", "cpu", "fp32", "no", "ablate run demo.yaml", "0123"]
     assert json.loads(row["versions"]) == {"torch": "2.0", "numpy": "1.0"}
-    assert {name for name in found.runs.columns if "/" not in name} == set(COLUMNS)
+    assert {name for name in recorded.runs.columns if "/" not in name} == set(COLUMNS)
     store.add_files(run["run_id"], {"notes.txt": Path(__file__)})
-    assert found.artifact(run["run_id"], "notes.txt").read_bytes() == Path(__file__).read_bytes()
+    assert recorded.artifact(run["run_id"], "notes.txt").read_bytes() == Path(__file__).read_bytes()
 
 
 def test_what_was_not_recorded_is_empty(store):
-    """A run of an older version has empty texts where it tells nothing, and a study without runs has the columns all the same."""
-    frame, _ = chosen(PLANNED, [run_of()])
+    """Whatever an older version did not record is an empty text, and a study without runs has all columns."""
+    frame, _ = select_runs(PLANNED, [run_of()])
     assert frame.loc[0, ["commit", "versions", "command"]].tolist() == ["", "", ""]
-    assert list(chosen(PLANNED, [])[0].columns) == list(COLUMNS)
+    assert list(select_runs(PLANNED, [])[0].columns) == list(COLUMNS)
 
 
 def test_the_time_of_the_last_change(store):
-    """A study that was touched has a time, another none."""
+    """A study that was touched has a time; for any other it is 0."""
     assert store.changed("demo") == 0
     experiment = store.experiment("demo")
     assert store.changed("demo") == 0
@@ -312,7 +312,7 @@ def test_the_time_of_the_last_change(store):
 
 
 def test_a_picture_replaces_the_one_before(store, tmp_path):
-    """A picture is there once, as MLflow's grid of images wants it; other keys stay."""
+    """A picture is recorded once, as MLflow's grid of images requires; those of other keys stay."""
     run_id = store.create(store.experiment("demo"), "run", TAGS, 1)
     for colour in ("red", "blue"):
         Image.new("RGBA", (8, 8), colour).save(tmp_path / "picture.png")
@@ -320,20 +320,20 @@ def test_a_picture_replaces_the_one_before(store, tmp_path):
             store.show_picture(run_id, key, tmp_path / "picture.png")
     names = sorted(file.path for file in store.client.list_artifacts(run_id, "images"))
     assert [name.split("+")[0] for name in names] == ["images/matrix", "images/matrix", "images/matrix2", "images/matrix2"]
-    shown = Image.open(store.artifact(run_id, next(name for name in names if name.endswith(".png"))))
-    assert shown.getpixel((4, 4)) == (0, 0, 255)
+    picture = Image.open(store.artifact(run_id, next(name for name in names if name.endswith(".png"))))
+    assert picture.getpixel((4, 4)) == (0, 0, 255)
     assert store.client.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
 
 
-def test_a_database_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):
-    """Whoever dies while MLflow makes its tables leaves no mlflow.db, and the next one is not refused."""
+def test_after_a_kill_the_database_is_made_again(tmp_path, monkeypatch):
+    """A process that is killed while MLflow makes its tables leaves no mlflow.db, and the next process makes it."""
 
-    def die(*_args, **_kwargs):
+    def kill(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     root = tmp_path / "mlruns"
     with monkeypatch.context() as patch:
-        patch.setattr("ablation.tracking.store.sqlite3.connect", die)  # the tables are made, and not yet moved to their place
+        patch.setattr("ablation.tracking.database.sqlite3.connect", kill)  # the tables are made, but not yet moved
         with pytest.raises(KeyboardInterrupt):
             Store.open(root)
     assert not (root / "mlflow.db").exists()
@@ -342,8 +342,8 @@ def test_a_database_killed_while_it_is_made_is_made_anew(tmp_path, monkeypatch):
     assert not list(root.glob("making-*"))
 
 
-def test_looking_makes_nothing(tmp_path, monkeypatch):
-    """Where there is no store, one that is opened to be read is a StoreError, and the folder stays empty."""
+def test_reading_makes_no_store(tmp_path, monkeypatch):
+    """If there is no store, opening it for reading is a StoreError, and the folder stays empty."""
     monkeypatch.chdir(tmp_path)
     assert not Store.is_there()
     with pytest.raises(StoreError, match="holds no study yet"):
@@ -351,8 +351,8 @@ def test_looking_makes_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_that_is_there_is_read(tmp_path, empty_database):
-    """A database that is there is opened to be read as to be written."""
+def test_an_existing_store_is_opened_for_reading(tmp_path, empty_database):
+    """A database that exists is opened for reading as for writing."""
     (tmp_path / "mlruns").mkdir()
     shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
     assert Store.is_there(tmp_path / "mlruns")

@@ -18,7 +18,7 @@ GROUPS = {"many": (0, 1), "medium": (2,), "few": (3, 4)}
 
 
 def scored(predicted_N, num_classes=5):
-    """Scores whose highest is that of the predicted class."""
+    """Scores of which the predicted class has the highest."""
     return np.eye(num_classes)[predicted_N].astype(np.float32)
 
 
@@ -31,36 +31,36 @@ def drawn(seed, absent=(), never=()):
 
 
 @pytest.mark.parametrize(("seed", "absent", "never"), [(0, (), ()), (1, (2,), ()), (2, (), (1,)), (3, (3, 4), (3,)), (4, (0, 1, 2, 3), ())])
-@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # sklearn's own word on what is tested here
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # scikit-learn warns of what is tested here
 def test_metrics_are_those_of_sklearn(seed, absent, never):
-    """Accuracy, balanced accuracy, macro-F1 and the classes' figures equal scikit-learn's, absent classes included."""
+    """Accuracy, balanced accuracy, macro-F1 and the metrics of each class equal scikit-learn's, also with absent classes."""
     labels_N, predicted_N = drawn(seed, absent, never)
-    found = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS)
-    every = {"labels": range(5), "zero_division": 0}
-    assert found["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, predicted_N))
-    assert found["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, predicted_N))
-    assert found["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, predicted_N, average="macro", **every))
+    metrics = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS)
+    options = {"labels": range(5), "zero_division": 0}
+    assert metrics["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, predicted_N))
+    assert metrics["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, predicted_N))
+    assert metrics["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, predicted_N, average="macro", **options))
     for name, score in (("recall", sk.recall_score), ("precision", sk.precision_score), ("f1", sk.f1_score)):
-        values_C = score(labels_N, predicted_N, average=None, **every)
-        np.testing.assert_allclose([found[f"test/{name}/{c}"] for c in CLASSES], values_C)
+        values_C = score(labels_N, predicted_N, average=None, **options)
+        np.testing.assert_allclose([metrics[f"test/{name}/{c}"] for c in CLASSES], values_C)
 
 
 @pytest.mark.parametrize("absent", [(), (4,), (2,)])
-def test_groups_are_mean_recalls_of_the_classes_that_are_there(absent):
+def test_groups_are_mean_recalls_of_the_present_classes(absent):
     """A group's metric is the plain mean of its classes' recalls; a group without images has none."""
     labels_N, predicted_N = drawn(5, absent)
-    found = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS | {"empty": ()})
+    metrics = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS | {"empty": ()})
     recalls = {c: (predicted_N[labels_N == c] == c).mean() for c in range(5) if c not in absent}
     for name, members in GROUPS.items():
-        inside = [recalls[c] for c in members if c in recalls]
-        assert (f"test/{name}" in found) == bool(inside)
-        assert not inside or found[f"test/{name}"] == pytest.approx(np.mean(inside))
-    assert "test/empty" not in found
-    assert found["test/worst"] == pytest.approx(min(recalls.values()))
-    assert found["test/g_mean"] == pytest.approx(gmean(list(recalls.values())))
+        recalls_of_group = [recalls[c] for c in members if c in recalls]
+        assert (f"test/{name}" in metrics) == bool(recalls_of_group)
+        assert not recalls_of_group or metrics[f"test/{name}"] == pytest.approx(np.mean(recalls_of_group))
+    assert "test/empty" not in metrics
+    assert metrics["test/worst"] == pytest.approx(min(recalls.values()))
+    assert metrics["test/g_mean"] == pytest.approx(gmean(list(recalls.values())))
 
 
-def test_g_mean_is_zero_where_one_class_is_never_found():
+def test_g_mean_is_zero_if_one_recall_is_zero():
     """One recall of 0 makes the geometric mean 0, without a warning, and a class without images does not."""
     labels_N = np.array([0, 0, 1, 1])
     assert evaluation.metrics(labels_N, scored(np.array([0, 0, 0, 0])), CLASSES, {})["test/g_mean"] == 0
@@ -85,14 +85,14 @@ def plain_ece(labels, scores, bins=15):
     """The expected calibration error, bin by bin and image by image as in the paper."""
     members = [[] for _ in range(bins)]
     for label, row in zip(labels, scores, strict=True):
-        odds = [math.exp(score - max(row)) for score in row]
-        confidence, predicted = 1 / math.fsum(odds), row.index(max(row))
-        place = next(m for m in range(bins) if m / bins < confidence <= (m + 1) / bins)
-        members[place].append((confidence, label == predicted))
+        exponentials = [math.exp(score - max(row)) for score in row]
+        confidence, predicted = 1 / math.fsum(exponentials), row.index(max(row))
+        bin_number = next(m for m in range(bins) if m / bins < confidence <= (m + 1) / bins)
+        members[bin_number].append((confidence, label == predicted))
     total = 0.0
-    for inside in filter(None, members):
-        accuracy, confidence = (math.fsum(numbers) / len(inside) for numbers in zip(*inside, strict=True))
-        total += len(inside) / len(labels) * abs(accuracy - confidence)
+    for images in filter(None, members):
+        confidence, accuracy = (math.fsum(values) / len(images) for values in zip(*images, strict=True))
+        total += len(images) / len(labels) * abs(accuracy - confidence)
     return total
 
 
@@ -102,39 +102,39 @@ def test_nll_is_sklearns_log_loss(scale, dtype):
     """The negative log-likelihood is scikit-learn's log loss of the softmax, in nats."""
     generator = np.random.default_rng(7)
     labels_N, scores_NC = generator.integers(0, 5, 300), (scale * generator.normal(size=(300, 5))).astype(dtype)
-    odds_NC = np.exp(scores_NC.astype(float))
-    expected = sk.log_loss(labels_N, odds_NC / odds_NC.sum(1, keepdims=True), labels=range(5))
+    exponentials_NC = np.exp(scores_NC.astype(float))
+    expected = sk.log_loss(labels_N, exponentials_NC / exponentials_NC.sum(1, keepdims=True), labels=range(5))
     assert evaluation.metrics(labels_N, scores_NC, CLASSES, {})["test/nll"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 3.0, 80.0, 1e4])
 def test_nll_and_ece_are_those_of_the_plain_formulas(scale):
-    """Both equal a plain implementation, at scores of +-80 and +-1e4 too, where a naive softmax overflows."""
+    """Both equal a plain implementation, also at scores of +-80 and +-1e4, where a naive softmax overflows."""
     generator = np.random.default_rng(11)
     labels_N, scores_NC = generator.integers(0, 5, 400), scale * generator.uniform(-1, 1, size=(400, 5))
-    found = evaluation.metrics(labels_N, scores_NC, CLASSES, {})
-    assert found["test/nll"] == pytest.approx(plain_nll(labels_N.tolist(), scores_NC.tolist()), rel=1e-12)
-    assert found["test/ece"] == pytest.approx(plain_ece(labels_N.tolist(), scores_NC.tolist()), rel=1e-9)
+    metrics = evaluation.metrics(labels_N, scores_NC, CLASSES, {})
+    assert metrics["test/nll"] == pytest.approx(plain_nll(labels_N.tolist(), scores_NC.tolist()), rel=1e-12)
+    assert metrics["test/ece"] == pytest.approx(plain_ece(labels_N.tolist(), scores_NC.tolist()), rel=1e-9)
 
 
 @pytest.mark.parametrize(("size", "nll", "ece"), [(80.0, 40.0, 0.5), (1e4, 5000.0, 0.5), (-80.0, 40.0, 0.5)])
-def test_certain_scores_cost_their_distance_when_wrong(size, nll, ece):
-    """Half of the images certain and right, half certain and wrong: half of the distance is the mean cost, and 0.5 the error."""
+def test_nll_of_certain_scores_is_their_distance_if_they_are_wrong(size, nll, ece):
+    """Half of the images certain and right, half certain and wrong: the mean NLL is half of the distance, and the error is 0.5."""
     scores_NC = np.array([[size, 0.0], [size, 0.0]], dtype=np.float32)
-    found = evaluation.metrics(np.array([0, 1]), scores_NC, ("a", "b"), {})
-    assert found["test/nll"] == pytest.approx(nll)
-    assert found["test/ece"] == pytest.approx(ece)
+    metrics = evaluation.metrics(np.array([0, 1]), scores_NC, ("a", "b"), {})
+    assert metrics["test/nll"] == pytest.approx(nll)
+    assert metrics["test/ece"] == pytest.approx(ece)
 
 
 @pytest.mark.parametrize(("num_classes", "num_right", "num_wrong"), [(3, 1, 0), (5, 2, 6), (15, 1, 14), (2, 1, 1)])
 def test_ties_and_edges_of_bins(num_classes, num_right, num_wrong):
-    """Tied scores give the first class a confidence of 1/C, which for 3, 5 and 15 classes lies on an edge: the bin below has it."""
+    """Tied scores give the first class a confidence of 1/C, which for 3, 5 and 15 classes is on an edge and counts to the bin below."""
     classes = [str(c) for c in range(num_classes)]
     labels_N = np.array([0] * num_right + [1] * num_wrong)
-    found = evaluation.metrics(labels_N, np.zeros((len(labels_N), num_classes)), classes, {})
-    assert found["test/accuracy"] == num_right / len(labels_N)
-    assert found["test/nll"] == pytest.approx(math.log(num_classes))
-    assert found["test/ece"] == pytest.approx(abs(num_right / len(labels_N) - 1 / num_classes), abs=1e-15)
+    metrics = evaluation.metrics(labels_N, np.zeros((len(labels_N), num_classes)), classes, {})
+    assert metrics["test/accuracy"] == num_right / len(labels_N)
+    assert metrics["test/nll"] == pytest.approx(math.log(num_classes))
+    assert metrics["test/ece"] == pytest.approx(abs(num_right / len(labels_N) - 1 / num_classes), abs=1e-15)
 
 
 @pytest.mark.parametrize("edge", range(1, 15))
@@ -154,8 +154,8 @@ def test_ece_of_certain_and_right_predictions_is_zero():
 
 def test_one_image():
     """One image has every metric, its class being the only one with a recall."""
-    found = evaluation.metrics(np.array([1]), np.array([[0.0, math.log(3)]]), ("a", "b"), {"many": (0,), "few": (1,)})
-    several = {
+    metrics = evaluation.metrics(np.array([1]), np.array([[0.0, math.log(3)]]), ("a", "b"), {"many": (0,), "few": (1,)})
+    expected = {
         "accuracy": 1,
         "balanced_accuracy": 1,
         "macro_f1": 0.5,
@@ -165,36 +165,36 @@ def test_one_image():
         "nll": math.log(4 / 3),
         "ece": 0.25,
     }
-    assert {name: found[f"test/{name}"] for name in several} == pytest.approx(several)
-    assert "test/many" not in found
+    assert {name: metrics[f"test/{name}"] for name in expected} == pytest.approx(expected)
+    assert "test/many" not in metrics
 
 
-def test_metrics_stand_under_their_prefix():
-    """Another split's metrics have its name before them and are the same otherwise."""
+def test_metrics_begin_with_their_prefix():
+    """Another split's metrics begin with its name and are otherwise the same."""
     labels_N, predicted_N = drawn(6)
-    tested = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS)
-    validated = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS, prefix="validation")
-    assert validated == {name.replace("test/", "validation/", 1): value for name, value in tested.items()}
-    assert all(type(value) is float for value in tested.values())
+    test = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS)
+    validation = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS, prefix="validation")
+    assert validation == {name.replace("test/", "validation/", 1): value for name, value in test.items()}
+    assert all(type(value) is float for value in test.values())
 
 
-def test_chunks_do_not_show(monkeypatch):
-    """The scores are gone through in parts, whose number changes no figure."""
+def test_chunks_change_no_metric(monkeypatch):
+    """The scores are processed in chunks, whose number changes no metric."""
     generator = np.random.default_rng(3)
     labels_N, scores_NC = generator.integers(0, 5, 100), generator.normal(size=(100, 5))
-    whole = evaluation.metrics(labels_N, scores_NC, CLASSES, GROUPS)
-    monkeypatch.setattr(evaluation, "CHUNK", 40)
-    assert evaluation.metrics(labels_N, scores_NC, CLASSES, GROUPS) == whole
+    expected = evaluation.metrics(labels_N, scores_NC, CLASSES, GROUPS)
+    monkeypatch.setattr(evaluation, "CHUNK_SIZE", 40)
+    assert evaluation.metrics(labels_N, scores_NC, CLASSES, GROUPS) == expected
 
 
 def test_a_thousand_classes_take_seconds():
-    """1,000 classes and 50,000 images are done within seconds."""
+    """1,000 classes and 50,000 images take seconds."""
     generator = np.random.default_rng(0)
     labels_N, scores_NC = generator.integers(0, 1000, 50_000), generator.random((50_000, 1000), dtype=np.float32)
     began = time.process_time()
-    found = evaluation.metrics(labels_N, scores_NC, [str(c) for c in range(1000)], {})
+    metrics = evaluation.metrics(labels_N, scores_NC, [str(c) for c in range(1000)], {})
     assert time.process_time() - began < 10
-    assert found["test/nll"] == pytest.approx(math.log(1000) + math.log(math.e - 1) - 0.5, abs=0.01)
+    assert metrics["test/nll"] == pytest.approx(math.log(1000) + math.log(math.e - 1) - 0.5, abs=0.01)
 
 
 NAMES = [
@@ -222,11 +222,11 @@ NAMES = [
 ]
 
 
-def test_slugs_are_names_that_mlflow_takes():
-    """Whatever classes are called, their slugs are accepted in a metric's name, and each is different."""
-    found = evaluation.slugs(NAMES)
-    assert len(set(found)) == len(NAMES)
-    for slug in found:
+def test_slugs_are_names_that_mlflow_allows():
+    """For any names of classes, MLflow allows their slugs in a metric's name, and each slug is different."""
+    slugs = evaluation.slugs(NAMES)
+    assert len(set(slugs)) == len(NAMES)
+    for slug in slugs:
         _validate_metric_name(f"test/precision/{slug}")
         assert len(f"test/precision/{slug}") <= 250
         assert "/" not in slug
@@ -235,7 +235,7 @@ def test_slugs_are_names_that_mlflow_takes():
 
 @pytest.mark.parametrize("num_classes", [2, 100, 101])
 def test_predictions_hold_every_logit(num_classes):
-    """Index, label, predicted and a logit column per class; above 100 classes one list column."""
+    """Index, label, predicted and one column of logits per class; above 100 classes one column of lists."""
     logits_NC = np.random.default_rng(0).normal(size=(7, num_classes)).astype(np.float32)
     labels_N, classes = np.arange(7) % num_classes, tuple(f"class {c}" for c in range(num_classes))
     table = evaluation.predictions(np.arange(7) * 3, labels_N, logits_NC, classes)
@@ -250,7 +250,7 @@ def test_predictions_hold_every_logit(num_classes):
 
 
 def test_predictions_survive_the_disk(tmp_path):
-    """The table reads back as it was, list column included."""
+    """The table is read as it was written, also a column of lists."""
     for num_classes in (3, 101):
         table = evaluation.predictions(
             np.arange(4), np.zeros(4, int), np.ones((4, num_classes), np.float32), [str(c) for c in range(num_classes)]
@@ -260,7 +260,7 @@ def test_predictions_survive_the_disk(tmp_path):
 
 
 def test_report_and_matrix_name_every_class():
-    """The classification report and the confusion matrix have a row for each class, absent ones too."""
+    """The classification report and the confusion matrix have a row for each class, also for absent ones."""
     labels_N, predicted_N = drawn(1, absent=(2,))
     text = evaluation.report_text(labels_N, predicted_N, CLASSES)
     assert re.findall(r"^\s+([a-e])\s", text, re.MULTILINE) == list(CLASSES)

@@ -1,4 +1,4 @@
-"""An exported model gives what the tests recorded, anywhere, and tells what is wrong with a folder."""
+"""An exported model computes what was recorded, anywhere, and a damaged folder is an error with its reason."""
 
 import json
 import shutil
@@ -24,22 +24,22 @@ TESTED = ["baseline", "same", "views", "tau", "adjusted", "means", "raw-means", 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, empty_database):
-    """The folder of the recorded study, which no test changes."""
+    """The folder of a recorded study, which no test changes."""
     folder = tmp_path_factory.mktemp("exported")
     record(folder, empty_database, base=VALIDATED, seeds=[0, 1], **ARMS)
     return folder
 
 
 @pytest.fixture
-def looked(study, ablate, monkeypatch):
-    """`ablate` in that folder."""
+def ablate_in_study(study, ablate, monkeypatch):
+    """`ablate`, run in that folder."""
     monkeypatch.chdir(study)
     return ablate
 
 
 @pytest.fixture(scope="module")
 def exported(study, tmp_path_factory):
-    """The plain model in a folder, which no test changes."""
+    """The folder of the exported baseline, which no test changes."""
     folder = tmp_path_factory.mktemp("plain") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study)
@@ -63,13 +63,13 @@ test_images.__test__ = False
 
 
 @pytest.mark.parametrize("arm", TESTED)
-def test_logits_are_those_that_were_recorded(looked, tmp_path, arm):
+def test_logits_are_those_that_were_recorded(ablate_in_study, tmp_path, arm):
     """On the run's own test images the exported model gives the recorded logits, bit for bit, and the recorded predictions."""
-    done = looked("export", arm, tmp_path / "model", "--seed", 1)
-    assert done.status == 0, done.err
+    result = ablate_in_study("export", arm, tmp_path / "model", "--seed", 1)
+    assert result.status == 0, result.err
     run = recorded_run(arm, 1)
-    assert run["run_id"] in done.err
-    assert f"{100 * run['test/accuracy']:.2f} %" in done.err
+    assert run["run_id"] in result.err
+    assert f"{100 * run['test/accuracy']:.2f} %" in result.err
     predictions = Store.open().recorded("tiny").predictions(run["run_id"])
     model = ablation.load(tmp_path / "model")
     images_NHWC = test_images(predictions)
@@ -79,31 +79,31 @@ def test_logits_are_those_that_were_recorded(looked, tmp_path, arm):
     torch.testing.assert_close(model.probabilities(images_NHWC).sum(1), torch.ones(len(images_NHWC)))
 
 
-def test_the_techniques_act(looked, tmp_path):
-    """Views, post-hoc techniques and classifiers give other logits than the plain model: none of them is left out."""
-    found = {}
+def test_the_techniques_have_an_effect(ablate_in_study, tmp_path):
+    """Views, post-hoc techniques and classifiers give other logits than the baseline: none of them is left out."""
+    logits = {}
     for arm in ("baseline", "views", "tau", "adjusted", "means", "cold", "cosine", "scaled", "blocks"):
-        assert looked("export", arm, tmp_path / arm).status == 0
+        assert ablate_in_study("export", arm, tmp_path / arm).status == 0
         images_NHWC = test_images(Store.open().recorded("tiny").predictions(recorded_run(arm)["run_id"]))[:20]
-        found[arm] = ablation.load(tmp_path / arm).logits(images_NHWC).numpy()
-    assert len({values.tobytes() for values in found.values()}) == len(found)
+        logits[arm] = ablation.load(tmp_path / arm).logits(images_NHWC).numpy()
+    assert len({logits_NC.tobytes() for logits_NC in logits.values()}) == len(logits)
     counts = np.array(json.loads((tmp_path / "adjusted" / "model.json").read_text())["counts"], dtype=float)
-    np.testing.assert_allclose(found["adjusted"], found["baseline"] - np.log(counts / counts.sum()), rtol=1e-5, atol=1e-5)
-    fitted = recorded_run("cold")["posthoc/temperature"]
-    np.testing.assert_allclose(found["cold"], found["baseline"] / fitted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits["adjusted"], logits["baseline"] - np.log(counts / counts.sum()), rtol=1e-5, atol=1e-5)
+    temperature = recorded_run("cold")["posthoc/temperature"]
+    np.testing.assert_allclose(logits["cold"], logits["baseline"] / temperature, rtol=1e-5, atol=1e-6)
 
 
-def test_the_folder_says_what_it_holds(looked, tmp_path):
-    """The description has the run, the choice, the preprocessing and the settings; the weights are a file of their own."""
-    done = looked("export", "tilt/best", tmp_path / "model")
+def test_the_folder_says_what_it_holds(ablate_in_study, tmp_path):
+    """The description has the run, the choice, the preprocessing and the settings; the weights are a copy of the recorded ones."""
+    result = ablate_in_study("export", "tilt/best", tmp_path / "model")
     run = recorded_run("tilt/best")
-    assert f"({run['chosen']})" in done.err
-    about = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert (about["study"], about["arm"], about["seed"], about["run"]) == ("tiny", "tilt/best", 0, run["run_id"])
-    assert about["chosen"] == run["chosen"]
-    assert about["posthoc"] == {"name": "logit_adjustment", "tau": float(run["chosen"].removeprefix("tilt/"))}
-    assert about["metrics"]["test/accuracy"] == run["test/accuracy"]
-    assert about["preprocessing"] | {"mean": None, "std": None} == {
+    assert f"({run['chosen']})" in result.err
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert [description[name] for name in ("study", "arm", "seed", "run")] == ["tiny", "tilt/best", 0, run["run_id"]]
+    assert description["chosen"] == run["chosen"]
+    assert description["posthoc"] == {"name": "logit_adjustment", "tau": float(run["chosen"].removeprefix("tilt/"))}
+    assert description["metrics"]["test/accuracy"] == run["test/accuracy"]
+    assert description["preprocessing"] | {"mean": None, "std": None} == {
         "fit": "crop", "stored_size": 8, "image_size": 16, "resize": {"name": "resize", "interpolation": "bicubic"},
         "mean": None, "std": None,
     }  # fmt: skip
@@ -118,15 +118,15 @@ def test_the_folder_says_what_it_holds(looked, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 def test_pictures_are_read_as_the_pipeline_reads_folders(exported, tmp_path, mode):
-    """A file, the same as a PIL image and its pixels in an array give one answer: that of the pipeline's own decoding."""
+    """A file, a PIL image and an array of the same pixels give the same logits as the pipeline's own decoding."""
     model = ablation.load(str(exported))
     noise_HWC = np.random.default_rng(0).integers(0, 256, (23, 41, 3), dtype=np.uint8)
     image = Image.fromarray(noise_HWC).convert(mode)
     image.save(tmp_path / "image.png")
     stored_HWC = decoding.pixels(tmp_path / "image.png", 8, "crop")
     expected = model.logits(stored_HWC[None])
-    for given in (tmp_path / "image.png", str(tmp_path / "image.png"), [tmp_path / "image.png"], image, [image]):
-        assert torch.equal(model.logits(given), expected)
+    for images in (tmp_path / "image.png", str(tmp_path / "image.png"), [tmp_path / "image.png"], image, [image]):
+        assert torch.equal(model.logits(images), expected)
     assert model.predict(image) == [model.classes[int(expected.argmax())]]
     if mode == "RGB":
         assert torch.equal(model.logits(noise_HWC[None]), expected)
@@ -145,8 +145,8 @@ def test_preprocess_is_the_networks_input(exported):
         torch.testing.assert_close(model.network(inputs_CHW[None]), model.logits([image]))
 
 
-def test_logits_are_tested_in_eval_mode_whatever_the_mode(exported):
-    """A network that someone has put in training mode predicts as it was tested, and stays in that mode."""
+def test_logits_are_computed_in_eval_mode(exported):
+    """A network that was put into training mode predicts as it was tested, and stays in that mode."""
     model = ablation.load(exported)
     image = np.random.default_rng(2).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     expected = model.logits(image)
@@ -166,8 +166,8 @@ def test_logits_are_tested_in_eval_mode_whatever_the_mode(exported):
         ([3], "cannot be read"),
     ],
 )
-def test_what_is_no_image_is_told(exported, images, problem):
-    """Anything but a path, a picture or a uint8 array is one sentence."""
+def test_anything_but_images_is_an_error(exported, images, problem):
+    """Anything but a path, a PIL image or a uint8 array is an error of one sentence."""
     model = ablation.load(exported)
     with pytest.raises(AblateError) as error:
         model.logits(images)
@@ -192,18 +192,18 @@ def pickled(folder):
     torch.save({}, folder / "model.safetensors")
 
 
-def said(**words):
+def with_entries(**entries):
     def change(folder):
-        about = json.loads((folder / "model.json").read_text())
-        (folder / "model.json").write_text(json.dumps(about | words))
+        description = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps(description | entries))
 
     return change
 
 
-def lacking(word):
+def without_entry(removed):
     def change(folder):
-        about = json.loads((folder / "model.json").read_text())
-        (folder / "model.json").write_text(json.dumps({name: value for name, value in about.items() if name != word}))
+        description = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({name: value for name, value in description.items() if name != removed}))
 
     return change
 
@@ -217,19 +217,19 @@ def lacking(word):
         (pickled, "cannot be read"),
         (swapped, "SHA-256"),
         (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
-        (lambda folder: (folder / "model.json").write_text("[]"), "no description"),
-        (said(what="else"), "no description"),
-        (said(format=2), "newer"),
-        (said(model={"name": "no_such_model"}), "no_such_model"),
-        (said(model={"name": "test_vit", "image_size": 16}), "does not fit"),
-        (said(classes=["a"]), "does not fit"),
-        (said(posthoc={"name": "magic"}), "magic"),
-        (said(preprocessing={}), "lacks"),
-        (lacking("tta"), "lacks"),
+        (lambda folder: (folder / "model.json").write_text("[]"), "not a description"),
+        (with_entries(what="else"), "not a description"),
+        (with_entries(format=2), "newer"),
+        (with_entries(model={"name": "no_such_model"}), "no_such_model"),
+        (with_entries(model={"name": "test_vit", "image_size": 16}), "does not fit"),
+        (with_entries(classes=["a"]), "does not fit"),
+        (with_entries(posthoc={"name": "magic"}), "magic"),
+        (with_entries(preprocessing={}), "lacks"),
+        (without_entry("tta"), "lacks"),
     ],
 )
-def test_a_damaged_folder_is_one_sentence(exported, tmp_path, damage, problem):
-    """What is missing, cut, swapped or unknown is told, never loaded."""
+def test_a_damaged_folder_is_an_error(exported, tmp_path, damage, problem):
+    """A file that is missing, cut off, exchanged or unknown is an error of one sentence, and is never loaded."""
     shutil.copytree(exported, tmp_path / "model")
     damage(tmp_path / "model")
     with pytest.raises(AblateError) as error:
@@ -237,52 +237,52 @@ def test_a_damaged_folder_is_one_sentence(exported, tmp_path, damage, problem):
     assert problem in str(error.value)
 
 
-def test_loading_fetches_no_weights(exported, tmp_path, monkeypatch):
-    """A model that was trained from the hub's weights is loaded without asking for them."""
+def test_loading_downloads_no_weights(exported, tmp_path, monkeypatch):
+    """A model that was trained from the hub's weights is loaded without them."""
     shutil.copytree(exported, tmp_path / "model")
-    said(model={**json.loads((tmp_path / "model" / "model.json").read_text())["model"], "pretrained": True})(tmp_path / "model")
+    with_entries(model={**json.loads((tmp_path / "model" / "model.json").read_text())["model"], "pretrained": True})(tmp_path / "model")
     import timm
 
-    made, create = [], timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: made.append(kwargs["pretrained"]) or create(*args, **kwargs))
+    pretrained, create = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pretrained.append(kwargs["pretrained"]) or create(*args, **kwargs))
     ablation.load(tmp_path / "model")
-    assert made == [False]
+    assert pretrained == [False]
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("arguments", "problem"),
     [
         (("basline", "out"), "'baseline'"),
         (("baseline", "out", "--seed", 7), "0, 1"),
         (("baseline", "tiny.yaml/out"), "cannot be written"),
     ],
 )
-def test_mistakes_end_in_one_message(looked, words, problem):
-    """An unknown arm or seed, and a folder that cannot be made, end in status 2 and a sentence."""
-    done = looked("export", *words)
-    assert done.status == 2
-    assert problem in done.err
+def test_mistakes_end_in_one_message(ablate_in_study, arguments, problem):
+    """An unknown arm or seed, and a folder that cannot be made, end with status 2 and one sentence."""
+    result = ablate_in_study("export", *arguments)
+    assert result.status == 2
+    assert problem in result.err
 
 
 def test_means_need_their_images(study, tmp_path, ablate, monkeypatch):
-    """Without the decoded data class means cannot be computed, and that is said; a plain model needs no data."""
+    """Without the decoded data class means cannot be computed, which is an error; the baseline needs no data."""
     shutil.copytree(study, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "mlruns" / "data")
     monkeypatch.chdir(tmp_path / "copy")
-    done = ablate("export", "means", "out")
-    assert done.status == 2
-    assert "ncm takes the features of the training images" in done.err
+    result = ablate("export", "means", "out")
+    assert result.status == 2
+    assert "ncm takes the features of the training images" in result.err
     assert ablate("export", "baseline", "plain").status == 0
     assert json.loads((tmp_path / "copy" / "plain" / "model.json").read_text())["preprocessing"]["stored_size"] == 8
 
 
 def test_a_study_without_weights_exports_none(ablate):
-    """`keep: none` leaves nothing to export, and the message says so."""
+    """With `keep: none` there is nothing to export, and the message says so."""
     file = write(ablate.folder, keep="none", base={"epochs": 1})
     assert ablate("run", file).status == 0
-    done = ablate("export", "baseline", "out")
-    assert done.status == 2
-    assert "keep: none" in done.err
+    result = ablate("export", "baseline", "out")
+    assert result.status == 2
+    assert "keep: none" in result.err
 
 
 def test_images_of_a_folder_are_fitted_as_they_were(ablate):
@@ -290,10 +290,10 @@ def test_images_of_a_folder_are_fitted_as_they_were(ablate):
     generator = np.random.default_rng(0)
     for label in ("left", "right"):
         for part, count in (("train", 12), ("test", 4)):
-            place = ablate.folder / "images" / part / label
-            place.mkdir(parents=True)
+            folder = ablate.folder / "images" / part / label
+            folder.mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(generator.integers(0, 256, (20, 34, 3), dtype=np.uint8)).save(place / f"{i}.png")
+                Image.fromarray(generator.integers(0, 256, (20, 34, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     data = {"name": "folder", "root": "images", "fit": "pad"}
     file = write(ablate.folder, base={"data": data, "epochs": 1, "batch_size": 8})
     assert ablate("run", file).status == 0
@@ -306,7 +306,7 @@ def test_images_of_a_folder_are_fitted_as_they_were(ablate):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    """A folder with a file of one of these names is refused, and stays as it is."""
+    """A folder with a file of one of these names is an error, and does not change."""
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
     with pytest.raises(AblateError, match=r"found README\.md in .*; expected a folder without them"):
         write_model(None, tmp_path, tmp_path)

@@ -1,4 +1,4 @@
-"""A frozen backbone runs once for all classifiers on it, and every classifier is the one that it would be alone. N images, B batch."""
+"""A frozen backbone runs once for all classifiers on it, and each classifier is the same as if it was trained alone. N images, B batch."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ LOSSES = ("cross_entropy", "focal", "balanced_softmax")
 
 
 def heads(tmp_path, name, losses=LOSSES, base=(), **stage):
-    """A study of one stage of training and a head for each loss, carried out."""
+    """A study with one stage of training and a head for each loss, carried out."""
     ladder = {loss: {"stages": [FIRST, HEAD | {"loss": loss} | stage]} for loss in losses}
     planned = Planned(
         write(tmp_path, name, base={"epochs": 4, "schedule": "constant", **dict(base)}, ladder=ladder), tmp_path / f"in-{name}"
@@ -36,12 +36,15 @@ def predictions(planned, arm):
 
 @pytest.fixture
 def forwards(monkeypatch):
-    """The number of images that went through a backbone to be trained or looked at with, a number for each forward pass."""
-    found, seen = [], frozen.seen
-    monkeypatch.setattr(
-        frozen, "seen", lambda model, images_BCHW, *rest: (found.append(len(images_BCHW)), seen(model, images_BCHW, *rest))[1]
-    )
-    return found
+    """The number of images in each forward pass through a backbone that computes features."""
+    num_images, features_of_batch = [], frozen.features_of_batch
+
+    def counting(model, images_BCHW, precision):
+        num_images.append(len(images_BCHW))
+        return features_of_batch(model, images_BCHW, precision)
+
+    monkeypatch.setattr(frozen, "features_of_batch", counting)
+    return num_images
 
 
 @pytest.mark.parametrize("stage", [{}, {"mix": "mixup"}, {"sampler": "progressive"}, {"average": "none"}])
@@ -51,39 +54,39 @@ def test_a_head_on_features_is_the_head_on_images(tmp_path, monkeypatch, stage):
     monkeypatch.setattr(loop, "_frozen_backbone", lambda setup, model: None)
     through_model = heads(tmp_path, "model", ("focal",), **stage)
     pd.testing.assert_frame_equal(predictions(on_features, "focal"), predictions(through_model, "focal"), check_exact=True)
-    kept = [load_file(one.last_stage("focal") / "final.safetensors") for one in (on_features, through_model)]
-    assert kept[0].keys() == kept[1].keys()
-    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    first, second = (load_file(planned.last_stage("focal") / "final.safetensors") for planned in (on_features, through_model))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_without_random_augmentation_each_image_is_seen_once(tmp_path, monkeypatch, forwards):
-    """Features that no epoch changes are made once in all, and the head is the one trained through the model, but for rounding."""
+def test_without_random_augmentation_features_are_computed_once(tmp_path, monkeypatch, forwards):
+    """Features that are the same in every epoch are computed once, and the head is the one trained through the model, but for rounding."""
     once = heads(tmp_path, "once", ("focal",), base={"augment": []})
     num_train = sum(once.preparation.source(once.study.arms[0], 0).counts)
-    assert sum(forwards) == num_train  # two epochs of the head; the test images are seen by the whole model
+    assert sum(forwards) == num_train  # for two epochs of the head; the test images go through the whole model
     monkeypatch.setattr(loop, "_frozen_backbone", lambda setup, model: None)
     through_model = heads(tmp_path, "model", ("focal",), base={"augment": []})
     columns = [f"logit/{c}" for c in range(10)]
-    values = [predictions(one, "focal")[columns].to_numpy() for one in (once, through_model)]
+    values = [predictions(planned, "focal")[columns].to_numpy() for planned in (once, through_model)]
     np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-4)
 
 
 def test_heads_share_one_backbone(tmp_path, forwards):
-    """Three heads cost the forward passes of one, and each has the bits of a study that has nothing else."""
+    """Three heads cost the forward passes of one, and each has the bits of a study that has no other."""
     together = heads(tmp_path, "together")
     shared = sum(forwards)
     forwards.clear()
     alone = heads(tmp_path, "alone", LOSSES[:1])
-    own = sum(forwards)
-    assert own > 0
+    num_alone = sum(forwards)
+    assert num_alone > 0
     tested = sum(together.preparation.source(together.study.arms[0], 0).test_counts)
-    assert shared == own + tested  # the test images, which a head alone sees through the whole model
+    assert shared == num_alone + tested  # a head alone is tested through the whole model
     pd.testing.assert_frame_equal(predictions(together, LOSSES[0]), predictions(alone, LOSSES[0]), check_exact=True)
     assert len({tuple(predictions(together, loss)["logit/0"]) for loss in LOSSES}) == 3
 
 
-def test_heads_that_see_other_images_share_nothing(tmp_path, forwards):
-    """Another sampler, mixing or augmentation has features of its own, and a head that shares them with nobody keeps none."""
+def test_heads_with_other_inputs_share_nothing(tmp_path, forwards):
+    """Another sampler, mixing or augmentation needs other features, and features that no head shares are not saved."""
     changes = {"plain": {}, "cb": {"sampler": "class_balanced"}, "mixup": {"mix": "mixup"}, "flipped": {"augment": ["hflip"]}}
     ladder = {name: {"stages": [FIRST, HEAD | stage]} for name, stage in changes.items()}
     planned = Planned(write(tmp_path, "four", base={"epochs": 4, "schedule": "constant"}, ladder=ladder), tmp_path / "mlruns")
@@ -93,16 +96,16 @@ def test_heads_that_see_other_images_share_nothing(tmp_path, forwards):
     assert len({tuple(predictions(planned, name)["logit/0"]) for name in changes}) == 4
 
 
-def test_features_go_when_the_last_head_has_had_them(tmp_path):
-    """While heads are trained each epoch's features lie there once, and afterwards none do but those of the test images."""
+def test_features_are_deleted_after_the_last_head(tmp_path):
+    """During the training of heads each epoch's features are saved; at the end only those of the test images are left."""
     planned = heads(tmp_path, "gone")
-    left = [load_file(path) for path in planned.workspace.features("gone").glob("*.safetensors")]
-    assert left
-    assert not any("targets" in one for one in left)
+    remaining = [load_file(path) for path in planned.workspace.features("gone").glob("*.safetensors")]
+    assert remaining
+    assert not any("targets" in tensors for tensors in remaining)
 
 
-def test_the_features_of_an_average_are_its_own(tmp_path):
-    """An average that runs on has other statistics in its backbone than the weights have, and its head is looked at with these."""
+def test_an_average_has_features_of_its_own(tmp_path):
+    """An average that continues has other statistics in its backbone than the weights have, and its head is evaluated with these."""
     base = {"average": {"name": "ema", "decay": 0.99}, "select": "best_on_test", "epochs": 4, "schedule": "constant"}
     drifting = {"epochs": "1/4", "train": "head", "backbone": "train"}
     ladder = {"on": {"stages": [{"epochs": "1/4"}, drifting, HEAD]}}
@@ -110,22 +113,22 @@ def test_the_features_of_an_average_are_its_own(tmp_path):
     planned.carry_out()
     final = frozen.checkpoints.read(planned.last_stage("on") / "final.safetensors")
     (name,) = final.record["best"]
-    kept = frozen.checkpoints.under(f"best/{name}", final.tensors)
-    assert not torch.equal(final.tensors["model/bn1.running_mean"], kept["bn1.running_mean"])
-    table = predictions(planned, "on")  # by the whole model
+    best = frozen.checkpoints.tensors_under(f"best/{name}", final.tensors)
+    assert not torch.equal(final.tensors["model/bn1.running_mean"], best["bn1.running_mean"])
+    table = predictions(planned, "on")  # computed by the whole model
     assert (table["label"] == table["predicted"]).mean() == pytest.approx(final.record["best"][name][0])
 
 
-def test_only_a_frozen_backbone_in_eval_mode_is_left_out():
-    """A backbone whose normalisation goes on has other features each time."""
+def test_only_a_frozen_backbone_in_eval_mode_has_constant_features():
+    """A backbone whose batch normalisation is in train mode has other features each time."""
     stage = Stage(settings=None, epochs=1, first_epoch=0, schedule_epoch=0, schedule_span=1, span=1, train="head", backbone="eval")
-    assert frozen.is_frozen(stage)
-    assert not frozen.is_frozen(Stage(None, 1, 0, 0, 1, 1, train="head", backbone="train"))
-    assert not frozen.is_frozen(Stage(None, 1, 0, 0, 1, 1, train="all", backbone="eval"))
+    assert frozen.has_frozen_backbone(stage)
+    assert not frozen.has_frozen_backbone(Stage(None, 1, 0, 0, 1, 1, train="head", backbone="train"))
+    assert not frozen.has_frozen_backbone(Stage(None, 1, 0, 0, 1, 1, train="all", backbone="eval"))
 
 
 class Doubled(nn.Module):
-    """A model that does something behind its classifier."""
+    """A model that does something after its classifier."""
 
     def __init__(self, inner):
         super().__init__()
@@ -138,42 +141,43 @@ class Doubled(nn.Module):
         return 2 * self.inner(images_BCHW)
 
 
-def test_a_model_that_goes_on_behind_its_classifier_is_not_divided():
-    """Such a model is told by its logits, and is trained as a whole."""
+def test_a_model_that_does_not_end_with_its_classifier_is_recognised():
+    """Its logits differ from the output of its classifier."""
     model = timm.create_model("test_efficientnet", num_classes=3).eval()
     images_BCHW = torch.randn(2, 3, 16, 16)
-    assert frozen.is_divisible(model, images_BCHW, FP32)
-    assert not frozen.is_divisible(Doubled(model), images_BCHW, FP32)
+    assert frozen.ends_with_classifier(model, images_BCHW, FP32)
+    assert not frozen.ends_with_classifier(Doubled(model), images_BCHW, FP32)
 
 
 def test_the_digest_is_the_backbone_s():
-    """Another classifier leaves the digest as it is; another weight or statistic of the backbone does not."""
+    """Another classifier does not change the digest; another weight or statistic of the backbone does."""
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=3)
-    before = frozen.digest_of(model)
+    before = frozen.backbone_digest(model)
     with torch.no_grad():
         model.get_classifier().weight.add_(1)
-    assert frozen.digest_of(model) == before
+    assert frozen.backbone_digest(model) == before
     model.bn1.running_mean.add_(1)
-    assert frozen.digest_of(model) != before
+    assert frozen.backbone_digest(model) != before
 
 
-def test_the_cache_makes_a_thing_once(tmp_path):
-    """What lies on the cache is not made again, by whoever asks; without a folder everyone makes it."""
-    made = []
+def test_the_cache_computes_features_once(tmp_path):
+    """Cached features are not computed again, by any training; without a folder each training computes them."""
+    calls = []
 
-    def make():
-        made.append(1)
-        return {"features": torch.arange(6.0).view(3, 2)}
+    def compute():
+        calls.append(1)
+        return torch.arange(6.0).view(3, 2)
 
-    found = [frozen.cached(FeatureCache(folder), "one", lambda: make()["features"], CPU) for folder in (tmp_path / "x", tmp_path / "x", None)]
-    assert len(made) == 2
-    assert all(torch.equal(one, found[0]) for one in found)
+    caches = [FeatureCache(folder) for folder in (tmp_path / "x", tmp_path / "x", None)]
+    features = [frozen.cached_features(cache, "one", compute, CPU) for cache in caches]
+    assert len(calls) == 2
+    assert all(torch.equal(features_NF, features[0]) for features_NF in features)
 
 
-def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path, monkeypatch):
-    """Where the disk is nearly full, the features are used and not kept."""
-    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda path: type("Usage", (), {"free": frozen.SPARE_BYTES})())
+def test_on_a_full_disk_nothing_is_cached(tmp_path, monkeypatch):
+    """If the disk is nearly full, the features are used but not saved."""
+    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda path: type("Usage", (), {"free": frozen.MIN_FREE_BYTES})())
     assert torch.equal(FeatureCache(tmp_path).get("one", lambda: {"x": torch.ones(2)})["x"], torch.ones(2))
     assert not list(tmp_path.glob("*.safetensors"))
 
@@ -195,19 +199,19 @@ def test_many_heads_are_planned_on_few_trainings(tmp_path):
     planned = Planned(write(tmp_path, "many", base=base, sweeps={"decoupled": {"over": axes}}), tmp_path / "mlruns", seeds=[0, 1])
     arms = [arm.name for arm in planned.study.arms if arm.name.startswith("decoupled/")]
     assert len(arms) == 72
-    only = Planned(tmp_path / "many.yaml", tmp_path / "mlruns", seeds=[0, 1], arms=arms)
-    nodes = list(only.plan.nodes.values())
+    selected = Planned(tmp_path / "many.yaml", tmp_path / "mlruns", seeds=[0, 1], arms=arms)
+    nodes = list(selected.plan.nodes.values())
     heads = [node for node in nodes if node.job.work.stage.train == "head"]
     assert len(heads) == 2 * 18
     assert all(node.job.work.features for node in heads)
-    trained = [node for node in nodes if node.job.work.stage.train == "all"]
-    assert sum(node.epochs for node in trained) == 2 * 2 * 8
-    assert len({node.job.parent for node in trained if not node.job.parent}) == 1
-    assert sum(not node.job.parent for node in trained) == 2 * 2
+    stages = [node for node in nodes if node.job.work.stage.train == "all"]
+    assert sum(node.epochs for node in stages) == 2 * 2 * 8
+    assert len({node.job.parent for node in stages if not node.job.parent}) == 1
+    assert sum(not node.job.parent for node in stages) == 2 * 2
 
 
-def test_a_count_that_a_kill_has_cut_fails_no_training(tmp_path):
-    """The cache is a help: where it cannot be read, the tensors are there and stay for a while."""
+def test_a_count_that_is_cut_off_fails_no_training(tmp_path):
+    """If the count cannot be read, the tensors can be, and stay longer than necessary."""
     cache = FeatureCache(tmp_path, 2)
     cache.get("epoch", lambda: {"features": torch.ones(2)})
     (tmp_path / "epoch.count").write_text("")

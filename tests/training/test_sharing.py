@@ -1,4 +1,4 @@
-"""Work that runs share is done once, and gives the bits of each run done alone. N images, C classes."""
+"""Work that runs share is done once, and each run has the bits that it would have alone. N images, C classes."""
 
 import json
 
@@ -25,13 +25,13 @@ def carried_out(folder, name, root, **layers):
 
 
 def test_arms_that_share_a_stage_equal_arms_alone(tmp_path):
-    """Decoupled arms train their first stage once, and each gives the predictions of a study that has nothing else."""
+    """Decoupled arms train their first stage once, and each has the predictions of a study that has no other arm."""
     arms = {"plain": {}, "head": {"stages": DECOUPLED}, "focal": {"stages": [DECOUPLED[0], DECOUPLED[1] | {"loss": "focal"}]}}
     ladder = {"plain": {"schedule": "constant"}}
     together, epochs = carried_out(
         tmp_path, "together", tmp_path / "all", ladder=ladder, variants={name: arms[name] for name in ("head", "focal")}
     )
-    assert epochs == 4  # plain's two, of which the first is everyone's, and two heads
+    assert epochs == 4  # two of plain, of which all share the first, and one of each head
     for name in ("head", "focal"):
         alone, epochs = carried_out(tmp_path, f"alone-{name}", tmp_path / name, base={"schedule": "constant"}, ladder={name: arms[name]})
         assert epochs == 2
@@ -39,8 +39,8 @@ def test_arms_that_share_a_stage_equal_arms_alone(tmp_path):
     assert not predictions(together, "head").equals(predictions(together, "plain"))
 
 
-def test_what_only_watches_trains_nothing(tmp_path):
-    """Arms that differ in views, average or selection are children of one training, and all test something else."""
+def test_watchers_train_nothing(tmp_path):
+    """Arms that differ in views, average or selection share one training, and each tests something else."""
     watchers = {
         "vflip": {"tta": "vflip"},
         "slow": {"average": {"name": "ema", "decay": 0.99}},
@@ -51,14 +51,14 @@ def test_what_only_watches_trains_nothing(tmp_path):
     assert epochs == 3
     assert len(planned.plan.nodes) == 1
     tables = [predictions(planned, name) for name in ("baseline", "vflip", "slow", "none")]
-    assert all(not one["logit/0"].equals(other["logit/0"]) for i, one in enumerate(tables) for other in tables[:i])
+    assert all(not table["logit/0"].equals(earlier["logit/0"]) for i, table in enumerate(tables) for earlier in tables[:i])
     for name, layer in watchers.items():
         alone, _ = carried_out(tmp_path, f"alone-{name}", tmp_path / name, base={"epochs": 3} | layer)
         pd.testing.assert_frame_equal(predictions(planned, name), predictions(alone, "baseline"), check_exact=True)
 
 
 def test_two_studies_share_equal_trainings(tmp_path):
-    """A training with the same key in another study of the same folder is not done again, whatever that study is called."""
+    """A training with the same key in another study of the same folder is not done again."""
     first, epochs = carried_out(tmp_path, "first", tmp_path / "mlruns")
     assert epochs == 2
     second, epochs = carried_out(tmp_path, "second", tmp_path / "mlruns", variants={"cb": {"sampler": "class_balanced"}})
@@ -71,22 +71,24 @@ def test_seeds_share_nothing(tmp_path):
     planned = Planned(write(tmp_path), tmp_path / "mlruns", seeds=(0, 1))
     assert planned.carry_out() == 4
     one, two = (predictions(planned, "baseline", seed) for seed in (0, 1))
-    assert one["index"].equals(two["index"])  # the test images are everyone's
+    assert one["index"].equals(two["index"])  # all seeds have the same test images
     assert not one["logit/0"].equals(two["logit/0"])
 
 
-def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path):
+def test_a_longer_training_continues_a_shorter_one(tmp_path):
     """With a schedule that does not depend on the length, two epochs are the beginning of four, to the bit."""
     constant = {"schedule": "constant"}
     both, epochs = carried_out(tmp_path, "both", tmp_path / "both", base=constant, variants={"long": {"epochs": 4}})
     assert epochs == 4
     alone, _ = carried_out(tmp_path, "alone", tmp_path / "alone", base=constant | {"epochs": 4})
     pd.testing.assert_frame_equal(predictions(both, "long"), predictions(alone, "baseline"), check_exact=True)
-    mine, theirs = (checkpoints.read(one.last_stage(arm) / checkpoints.FINAL) for one, arm in ((both, "long"), (alone, "baseline")))
-    assert all(torch.equal(mine.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
+    shared, separate = (
+        checkpoints.read(planned.last_stage(arm) / checkpoints.FINAL) for planned, arm in ((both, "long"), (alone, "baseline"))
+    )
+    assert all(torch.equal(shared.tensors[name], separate.tensors[name]) for name in separate.tensors)
 
 
-def test_the_best_epoch_on_the_test_keeps_its_weights(tmp_path):
+def test_the_best_epoch_on_test_keeps_its_weights(tmp_path):
     """`best_on_test` tests the weights of the first epoch with the highest watched accuracy, which the predictions then have."""
     base = {"select": "best_on_test", "epochs": 4, "optimizer": {"name": "adamw", "lr": 3e-2}, "average": "none"}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
@@ -98,8 +100,8 @@ def test_the_best_epoch_on_the_test_keeps_its_weights(tmp_path):
 
 
 @pytest.mark.parametrize("average", ["none", {"name": "ema", "decay": 0.8}])
-def test_the_best_epoch_on_the_validation_keeps_its_weights(tmp_path, average):
-    """The weights kept under `best_on_validation` have, computed again from the file, the highest validation accuracy of the curve."""
+def test_the_best_epoch_on_validation_keeps_its_weights(tmp_path, average):
+    """The weights saved for `best_on_validation` have the highest validation accuracy of the curve, computed again from the file."""
     base = {"select": "best_on_validation", "epochs": 4, "average": average, "optimizer": {"name": "adamw", "lr": 3e-2}}
     base |= {"data": BASE["data"] | {"validation": 0.2}, "augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
@@ -110,10 +112,10 @@ def test_the_best_epoch_on_the_validation_keeps_its_weights(tmp_path, average):
     model = settings.model(10, 0).eval()
     model.load_state_dict(load_file(planned.result("baseline") / "model.safetensors"))
     images_NCHW = torch.from_numpy(dataset.images_NHWC[parts.validation_N]).permute(0, 3, 1, 2).float() / 255
-    mean_C, sd_C = (torch.tensor(model.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    mean_C, std_C = (torch.tensor(model.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
-        predicted_N = model(((images_NCHW - mean_C) / sd_C).to(CPU)).argmax(1).numpy()
+        predicted_N = model(((images_NCHW - mean_C) / std_C).to(CPU)).argmax(1).numpy()
     history = json.loads((planned.result("baseline") / "result.json").read_text())["history"]
-    (name,) = [one for one in history[0]["values"] if one.startswith("val/accuracy|")]
+    (name,) = [name for name in history[0]["values"] if name.startswith("val/accuracy|")]
     best = max(row["values"][name] for row in history)
     assert (predicted_N == dataset.labels_N[parts.validation_N]).mean() == pytest.approx(best)

@@ -1,1 +1,1 @@
-"""The report in each of its forms, as text and as files; what it says is written in `sections`, and nothing is computed here."""
+"""Documents in each form, as text and as files. Their content comes from `sections`; nothing is computed here."""

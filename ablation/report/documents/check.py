@@ -1,4 +1,4 @@
-"""Whether a document still says what the store says."""
+"""Checks whether a document still agrees with the store."""
 
 import difflib
 import json
@@ -18,7 +18,7 @@ from ablation.report.sections.content import MADE_BY
 OPTION = "--check"
 MOST_LINES = 40
 EXPECTED = "expected a report that ablate report wrote"
-# what another `ablate run` that trains nothing changes: where the numbers come from, and pictures, which are drawn from them
+# what changes if `ablate run` runs again without training anything: the provenance; and pictures, which are not drawn again
 VOLATILE = (
     r"<details><summary>Provenance</summary>.*?\n</details>",  # Markdown
     r'<h\d id="provenance">.*?</details>',  # HTML
@@ -29,7 +29,7 @@ VOLATILE = (
 
 @dataclass(frozen=True)
 class Document:
-    """A report that lies in a file: its form, its text, and what was asked for when it was made."""
+    """A report in a file: its form, its text, and the options it was made with."""
 
     form: str
     text: str
@@ -39,7 +39,7 @@ class Document:
 
 
 def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]:
-    """How many lines of the document, read from `path`, differ from what the store says now, and the first of them as a diff."""
+    """The number of lines of the document at `path` that differ from what the store says now, and the first of them as a diff."""
     if document.study not in (None, recorded.study):
         raise ConfigError(OPTION, f"{path} is a report of the study {document.study}; expected one of {recorded.study}")
     content = writing.gather(recorded, document.options)
@@ -49,7 +49,7 @@ def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]
 
 
 def read(path: Path, form: str | None, options: Shown) -> Document:
-    """The report in that file; what was asked for is in it, but for a CSV file, which has no place for it and takes `options`."""
+    """The report in that file. It contains its options, except for a CSV file, which has no place for them and takes `options`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -85,7 +85,7 @@ def _json(path: Path, text: str) -> Document:
 
 
 def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
-    """The document, with what it says of how it was made."""
+    """The document, with the options in its text."""
     kinds = {"study": str, "metric": str, "arms": list, "sort": str, "only_changed": bool, "reference": str, "figures": bool}
     if not isinstance(made_by, Mapping) or not all(isinstance(made_by.get(name), kind) for name, kind in kinds.items()):
         raise ConfigError(OPTION, f"{path} does not say how it was made; {EXPECTED}")
@@ -94,7 +94,7 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
 
 
 def _rendered(content: Content, document: Document, path: Path) -> str:
-    """The document as it is made from the store, its pictures named but not drawn."""
+    """The same document made from the store, with pictures named but not drawn."""
     if document.form == "csv":
         files = csv_files(content.frames, content.plan)
         return files.get(path.name, files["report.csv"])
@@ -106,9 +106,9 @@ def _rendered(content: Content, document: Document, path: Path) -> str:
 
 
 def lines(form: str, text: str) -> list[str]:
-    """The document's lines without what is volatile."""
+    """The document's lines without the volatile parts."""
     if form == "json":
-        parts = json.loads(text, parse_float=str)  # as written: two texts may be one number
+        parts = json.loads(text, parse_float=str)  # as strings: different texts may be the same number
         return json.dumps({name: value for name, value in parts.items() if name != "provenance"}, indent=1, ensure_ascii=False).splitlines()
     for pattern in VOLATILE:
         text = re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE)
@@ -116,7 +116,7 @@ def lines(form: str, text: str) -> list[str]:
 
 
 def differing(written: list[str], stored: list[str]) -> int:
-    """How many lines are not the same, one that was changed counting once."""
+    """The number of lines that differ; a changed line counts once."""
     if written == stored:
         return 0
     blocks = difflib.SequenceMatcher(None, written, stored, autojunk=False).get_opcodes()
@@ -124,6 +124,6 @@ def differing(written: list[str], stored: list[str]) -> int:
 
 
 def diff(written: list[str], stored: list[str], path: Path) -> str:
-    """What differs, as a unified diff that is not too long."""
+    """The differences as a unified diff, cut after MOST_LINES lines."""
     differences = list(difflib.unified_diff(written, stored, str(path), "the store", n=0, lineterm=""))
     return "\n".join([*differences[:MOST_LINES], *(["..."] if len(differences) > MOST_LINES else [])])

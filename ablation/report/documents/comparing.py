@@ -1,4 +1,4 @@
-"""Two arms of a study beside one another: what they set, what came out, paired by seed, and what the test images leave in doubt.
+"""Two arms of a study side by side: their settings, their results, paired by seed, and the uncertainty from the test images.
 
 Shapes: S seeds, C classes.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from ablation.errors import AblateError, unknown_name
 from ablation.formatting import DASH, capitalised, interval, p_value, setting
 from ablation.report.frames.classes import recalls
-from ablation.report.frames.plan import CLASSIFIED, class_groups, classes_of, planned_facts
+from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
 from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.tables import Recorded, run_rows
 from ablation.report.metrics import PERCENT, PREFIX, MetricTable, metrics_of, with_unit
@@ -75,13 +75,15 @@ class Two:
 def compare(recorded: Recorded, arm: str, other: str, metric: str = "") -> list[Part]:
     """The comparison's tables, with a verdict on the metric (none: the study's main one).
 
-    Raises ConfigError for an unknown arm or metric, AblateError where nothing is there to compare.
+    Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
     two = _two(recorded, arm, other)
     known = _known_metrics(two.metrics, recorded.runs)
     chosen = two.metrics.full_name(metric or two.metrics.default)
     if chosen not in known:
         raise unknown_name("--metric", "metric", metric, known)
+    if not any(math.isfinite(float(row.get(chosen, math.nan))) for row in (*two.ours.values(), *two.theirs.values())):
+        raise AblateError(f"neither {arm} nor {other} has recorded {chosen}; expected another --metric")
     parts = [_settings(two), _values(two, chosen)]
     if two.common and planned_facts(recorded.plan) >= CLASSIFIED:
         results = _results(two)
@@ -90,7 +92,7 @@ def compare(recorded: Recorded, arm: str, other: str, metric: str = "") -> list[
 
 
 def _known_metrics(metrics: MetricTable, runs: pd.DataFrame) -> list[str]:
-    """Every final metric that the runs have, and those of every report."""
+    """The study's metrics, and every other final metric of the runs."""
     columns = (str(name) for name in runs.columns)
     return list(dict.fromkeys([*metrics.full_names, *(name for name in columns if name.startswith(PREFIX))]))
 
@@ -115,7 +117,7 @@ def _two(recorded: Recorded, arm: str, other: str) -> Two:
 
 
 def _settings(two: Two) -> Part:
-    """The settings that differ, as the runs' own records have them."""
+    """The settings that differ, from the runs' own records."""
     ours, theirs = _flat(two, two.ours), _flat(two, two.theirs)
     differing = [name for name in {**theirs, **ours} if ours.get(name, "") != theirs.get(name, "")]
     rows = tuple((name, _setting(theirs, name), _setting(ours, name)) for name in differing)
@@ -126,26 +128,26 @@ def _settings(two: Two) -> Part:
 
 
 def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
-    """The settings of an arm's run, if possible of one whose seed both finished."""
+    """The settings of one of an arm's runs, if possible of a seed that both arms finished."""
     row = runs[(two.common or list(runs))[0]]
     return flat_settings(read(two.recorded.artifact(row["run_id"], CONFIG)), two.recorded.plan.get("task", DEFAULT))
 
 
 def _choice_notes(two: Two) -> tuple[str, ...]:
-    """Said where an arm's runs are those of other arms, which may differ from seed to seed."""
+    """A remark if an arm's runs are those of other arms, which may differ from seed to seed."""
     chosen = {name: ", ".join(f"seed {seed} {row['chosen']}" for seed, row in runs.items() if row["chosen"]) for name, runs in two.sides}
     items = "images" if classes_of(two.recorded.plan) else "items"
     return tuple(f"{name} was chosen on validation {items}: {words}" for name, words in chosen.items() if words)
 
 
 def _label_notes(two: Two) -> tuple[str, ...]:
-    """The honest labels of both arms, in words."""
+    """The labels of both arms, with their reasons."""
     labels = {arm["name"]: arm["labels"] for arm in two.recorded.plan["arms"]}
     return tuple(f"{name}: {label} ({why})" for name in (two.arm, two.other) for label, why in labels[name].items())
 
 
 def flat_settings(config: Mapping[str, Any], task: str = DEFAULT) -> dict[str, Any]:
-    """An arm's settings as dotted names, and of each stage those that differ from them or do not go without saying."""
+    """An arm's settings by dotted names, and those of each stage that differ from them or from what is implied."""
     flat = flatten(config["settings"])
     by_stage: dict[str, Any] = {}
     before = None
@@ -164,13 +166,13 @@ def _setting(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _pair(two: Two) -> pd.DataFrame:
-    """The one comparison, in the form that the report's statistics take."""
+    """The comparison as a frame of pairs, as the statistics take it."""
     comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "is_same": two.is_same, "hypothesis": 0}
     return pd.DataFrame([comparison])
 
 
 def _values(two: Two, chosen: str) -> Part:
-    """Every metric of both arms, over all their seeds, and the differences over the seeds that both finished."""
+    """Every metric of both arms over all their seeds, and the differences over the seeds that both finished."""
     metrics, runs = two.metrics, pd.DataFrame([*two.ours.values(), *two.theirs.values()])
     names = [metric for metric in dict.fromkeys([chosen, *metrics.full_names]) if metric in runs and runs[metric].notna().any()]
     differences = {metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names}
@@ -189,7 +191,7 @@ def _units(two: Two) -> str:
 
 
 def _uncalibrated(two: Two) -> Iterator[str]:
-    """Said where an arm's scores are distances, whose softmax was never meant as a probability."""
+    """A remark if an arm's scores are distances, whose softmax is not meant as a probability."""
     for name, runs in two.sides:
         if _flat(two, runs).get("posthoc.name") == DISTANCES:
             yield f"The scores of {name} are distances ({DISTANCES}): its NLL and ECE are those of uncalibrated numbers."
@@ -204,13 +206,13 @@ def _value_row(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[st
 
 
 def _difference_cells(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[str, str]:
-    """The difference within its interval, and the t test's p; of one training under two names there is no test."""
+    """The difference with its interval, and the p of the t test; no p if both arms are one training."""
     words = interval(difference["mean"], difference["low"], difference["high"], two.metrics.unit(metric).decimals)
     return words, DASH if two.is_same else p_value(difference["p_t"])
 
 
 def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[str]:
-    """What the chosen metric allows to say, and whether more seeds are needed for more."""
+    """The verdict on the chosen metric, and whether more seeds are needed."""
     title, margin, pairs = two.metrics.title(chosen), two.metrics.margin(chosen), int(difference["pairs"])
     if two.is_same:
         yield f"Verdict on {title}: {SAME}."
@@ -227,7 +229,7 @@ def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[s
 
 
 def _too_few(two: Two, chosen: str, difference: Mapping[Any, Any], pairs: int) -> Iterator[str]:
-    """Said where so many pairs cannot show what one would like to know."""
+    """Remarks if there are too few pairs."""
     if pairs == 1:
         yield "One pair of runs shows no spread: nothing can be claimed from it."
         return
@@ -247,7 +249,7 @@ def _too_few(two: Two, chosen: str, difference: Mapping[Any, Any], pairs: int) -
 
 
 def _results(two: Two) -> dict[str, dict[int, images.Predictions]]:
-    """Of both arms what is kept of the predictions of the seeds that both finished."""
+    """The predictions of both arms, for the seeds that both finished."""
     num_classes = len(classes_of(two.recorded.plan))
     by_run: dict[str, images.Predictions] = {}
     for runs in (two.ours, two.theirs):
@@ -273,7 +275,7 @@ def _classes(two: Two, results: images.Results) -> Part:
 
 
 def _images(two: Two, results: images.Results) -> Iterator[Part]:
-    """What the test images leave in doubt: another question than the seeds', so under its own title."""
+    """The uncertainty from the test images: another question than the seeds', so under its own title."""
     title = "Test images: the other source of doubt"
     if two.is_same:
         return
@@ -295,7 +297,7 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
 
 
 def _runs(two: Two) -> Part:
-    """The runs that everything above rests on."""
+    """The runs that everything above is based on."""
     seeds = sorted({*two.theirs, *two.ours})
     rows = tuple((str(seed), *(runs[seed]["run_id"] if seed in runs else DASH for runs in (two.theirs, two.ours))) for seed in seeds)
     unpaired = [str(seed) for seed in seeds if seed not in two.common]

@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report.frames.plan import classes_of, facts_of
+from ablation.report.frames.facts import classes_of, facts_of
 from ablation.report.frames.tables import Frames, has_frame
 
-FILES = {"report": "arms", "runs": "runs", "per_class": "per_class"}  # file -> frame, where it is not the frame's name
-NAMED = (
+FRAMES = (
+    "runs",
+    "per_class",
     "differences",
     "class_differences",
     "image_differences",
@@ -21,23 +22,23 @@ NAMED = (
     "mcnemar",
     "calibration",
 )
+FILES = {"report": "arms", **dict(zip(FRAMES, FRAMES, strict=True))}  # file -> frame
 
 
 def arms_text(frames: Frames) -> str:
-    """The one file with a row per arm."""
+    """The file with one row per arm."""
     return frames.arms.to_csv(index=False)
 
 
 def csv_files(frames: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> its text: a file per frame that the study has, `report.csv` being the one with a row per arm."""
+    """File name -> its text, for every frame that the study has; `report.csv` has one row per arm."""
     facts = facts_of(plan, frames.runs, frames.curves)
-    names = {file: frame for file, frame in (FILES | {name: name for name in NAMED}).items() if has_frame(facts, frame)}
-    texts = {f"{file}.csv": getattr(frames, frame).to_csv(index=False) for file, frame in names.items()}
+    texts = {f"{file}.csv": getattr(frames, frame).to_csv(index=False) for file, frame in FILES.items() if has_frame(facts, frame)}
     return texts | ({"confusion.csv": _confusion_text(frames.confusion, classes_of(plan))} if has_frame(facts, "confusion") else {})
 
 
 def _confusion_text(confusion: Mapping[str, npt.NDArray[np.int64]], classes: list[str]) -> str:
-    """A line per arm, true and predicted class; made arm by arm, since a thousand classes make a million lines of each."""
+    """One line per arm, true and predicted class; arm by arm, since a thousand classes give a million lines each."""
     names_C = np.array(classes, dtype=object)
     true, predicted = np.repeat(names_C, len(classes)), np.tile(names_C, len(classes))
     texts = [pd.DataFrame(columns=["arm", "true", "predicted", "count"]).to_csv(index=False)]

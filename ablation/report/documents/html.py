@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page, made of the sections that the Markdown document has."""
+"""The report as one self-contained HTML page, with the same sections as the Markdown document."""
 
 import base64
 import re
@@ -24,7 +24,7 @@ RUNS = "runs"  # the anchor of the section with one row per run
 
 @dataclass(frozen=True)
 class Part:
-    """A section in HTML: its anchor, its heading and text, and the parts to be folded away."""
+    """A section in HTML: its anchor, its heading and text, and its folded parts."""
 
     anchor: str
     heading: Markup
@@ -33,7 +33,7 @@ class Part:
 
 
 def page(content: Content, sections: Sequence[Section], images: Mapping[str, bytes]) -> str:
-    """The whole page; `images` has the bytes of each picture under the path that the Markdown names, of SVGs beside PNGs too."""
+    """The whole page. `images` has the bytes of each picture by the path in the Markdown, and of the SVGs next to PNGs."""
     renderer = Renderer([arm["name"] for arm in content.plan["arms"]], images)
     parts = [renderer.part(section) for section in sections]
     environment = Environment(
@@ -43,7 +43,7 @@ def page(content: Content, sections: Sequence[Section], images: Mapping[str, byt
 
 
 class Renderer:
-    """Turns sections into HTML, and keeps account of the anchors that are taken."""
+    """Turns sections into HTML, and remembers which anchors are taken."""
 
     def __init__(self, arms: Sequence[str], images: Mapping[str, bytes]) -> None:
         self.images = images
@@ -72,7 +72,7 @@ class Renderer:
         return parser
 
     def _anchor(self, text: str) -> str:
-        """A name for a heading as a forge would make it, with a number where it is taken."""
+        """An anchor for a heading, as GitHub makes it, with a number if it is taken."""
         start = slug(text) or "section"
         anchor = next(
             name for number in range(len(self.anchors) + 1) if (name := f"{start}-{number}" if number else start) not in self.anchors
@@ -86,12 +86,12 @@ class Renderer:
                 token.attrSet("id", self._anchor(_text_of([inline])))
 
     def _pictures(self, tokens: Sequence[Token]) -> None:
-        """Puts the pictures themselves where the Markdown has their paths."""
+        """Replace the paths of pictures by the pictures themselves."""
         for picture in (child for token in tokens for child in token.children or () if child.type == "image"):
             picture.attrSet("src", data_uri(str(picture.attrGet("src")), self.images))
 
     def _cells(self, table: "Table", *, is_runs: bool) -> None:
-        """Links from an arm's number of runs to its first row among the runs."""
+        """Link an arm's number of runs to its first row in the table of runs."""
         for row in table.rows:
             arm = self._arm(row.cells[0].text) if table.header[:1] == ["arm"] else ""
             if is_runs and arm in self.without_row:
@@ -102,12 +102,12 @@ class Renderer:
                     link.attrSet("href", f"#{self.arms[arm]}")
 
     def _arm(self, cell: str) -> str:
-        """The arm that a cell names, with its label in brackets or without."""
+        """The arm that a cell names, with or without its label in brackets."""
         return cell if cell in self.arms else max((arm for arm in self.arms if cell.startswith(f"{arm} (")), key=len, default="")
 
 
 class Parser(MarkdownIt):
-    """Markdown in which no link and no picture leads out of the page."""
+    """Markdown without links or pictures from outside the page."""
 
     def __init__(self, images: Mapping[str, bytes]) -> None:
         super().__init__("commonmark", {"html": False})
@@ -115,7 +115,7 @@ class Parser(MarkdownIt):
         self.images = images
 
     def validateLink(self, url: str) -> bool:
-        """Whether the link is one within the page, or of a picture that the page holds; any other stays text."""
+        """Whether the link stays in the page or is a picture in it; any other link stays text."""
         return url.startswith("#") or bool(stored(url, self.images))
 
 
@@ -132,7 +132,7 @@ class Cell:
         return _plain(_text_of(self.children))
 
     def mark(self) -> None:
-        """Class names instead of styles: `number` where the column is one of numbers, `verdict` where the words are."""
+        """Set class names instead of styles: `number` in a column of numbers, `verdict` and its kind if it is a verdict."""
         is_number = "right" in str(self.token.attrs.pop("style", ""))
         verdict = next((name for words, name in VERDICTS.items() if re.match(rf"{words}\b", self.text)), "")
         names = [*(["number"] if is_number else []), *(["verdict", verdict] if verdict else [])]
@@ -150,14 +150,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table within a text: the words of its header, and its rows."""
+    """A table in a text: the words of its header, and its rows."""
 
     header: Sequence[str]
     rows: Sequence[Row]
 
 
 def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
-    """The tables among the tokens, each of which is told the heading that it stands under."""
+    """The tables among the tokens; each gets the heading above it as its label."""
     opening = 0
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -211,7 +211,7 @@ def _table_close(renderer: Any, tokens: Sequence[Token], place: int, options: ob
 
 
 def stored(path: str, images: Mapping[str, bytes]) -> str:
-    """Under which name the picture is to be taken: the SVG if there is one that is not too large, else as named; "" if there is none."""
+    """The name of the picture to use: the SVG if there is one that is not too large, otherwise the path itself; "" if there is none."""
     vector = str(PurePosixPath(path).with_suffix(".svg")) if path.endswith(".png") else path
     if len(images.get(vector, bytes(LARGEST_SVG + 1))) <= LARGEST_SVG:
         return vector
@@ -219,7 +219,7 @@ def stored(path: str, images: Mapping[str, bytes]) -> str:
 
 
 def data_uri(path: str, images: Mapping[str, bytes]) -> str:
-    """The picture itself as a link."""
+    """The picture as a data URI."""
     name = stored(path, images)
     kind = "svg+xml" if name.endswith(".svg") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(images[name]).decode('ascii')}"

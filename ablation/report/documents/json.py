@@ -11,8 +11,8 @@ from ablation.report.frames.tables import has_frame
 from ablation.report.metrics import PERCENT, MetricTable
 from ablation.report.sections.content import MADE_BY, Content, made_by
 
-VOLATILE = ("runs", "stages", "created", "command", "file", "provenance")  # of the plan: what another run of the same study changes
-# frame -> the columns that are differences in their metric's unit
+VOLATILE = ("runs", "stages", "created", "command", "file", "provenance")  # the parts of the plan that change if the same study runs again
+# frame -> the columns that are differences, in the metric's unit
 DIFFERENCES = {
     "differences": ("mean", "sd", "low", "high"),
     "class_differences": ("mean", "sd", "low", "high"),
@@ -25,7 +25,7 @@ WHOLE = ("mcnemar", "calibration")  # frames that hold no differences
 
 
 def document(content: Content) -> str:
-    """Everything that the study has: values as the store has them, with all their digits, differences too, and null for no number."""
+    """All of the study's frames: values and differences in the store's unit, with all digits, and null for a missing number."""
     frames, plan = content.frames, content.plan
     parts = {
         "made_by": json.loads(made_by(content).removeprefix(MADE_BY)),
@@ -49,7 +49,7 @@ def document(content: Content) -> str:
 
 
 def _laid_out(value: Any) -> str:
-    """A table with a line per row, so that it is short and its changes can be read; anything else on one line."""
+    """A table with one line per row, which keeps it short and diffs readable; anything else on one line."""
     is_table = isinstance(value, list) and value and isinstance(value[0], dict)
     return "[\n" + ",\n".join(map(_dumped, value)) + "\n]" if is_table else _dumped(value)
 
@@ -59,14 +59,14 @@ def _dumped(value: Any) -> str:
 
 
 def _unscaled(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame's rows, the points of columns that say so turned into fractions."""
+    """The frame's rows, with columns in points turned into fractions."""
     points = [column for column in frame.columns if column.endswith(PERCENT.suffix)]
     fractions = frame.assign(**{column: frame[column] / PERCENT.scale for column in points})
     return _rows(fractions.rename(columns={column: column.removesuffix(PERCENT.suffix) for column in points}))
 
 
 def _as_stored(frame: pd.DataFrame, columns: Sequence[str], metrics: MetricTable) -> pd.DataFrame:
-    """The frame with these columns in the store's unit of the row's metric; rows without a metric are of recalls."""
+    """The frame with these columns in the store's unit of each row's metric; without a `metric` column, all rows are recalls."""
     names = frame["metric"] if "metric" in frame else pd.Series("recall", index=frame.index)
     factor = names.map(lambda name: 1 / metrics.unit(str(name)).scale).astype(float)
     return frame.assign(**{column: frame[column].astype(float) * factor for column in columns})

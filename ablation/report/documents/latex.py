@@ -22,7 +22,7 @@ USE = rf"\documentclass{{article}}\usepackage{{{PACKAGES}}}\begin{{document}}\in
 
 
 def document(content: Content) -> str:
-    """The whole file: what it needs, where its numbers come from, a command for every number, and one for every table."""
+    """The whole file: its needs, the provenance of its numbers, a command per number, and one per table."""
     all_tables = list(tables(content))
     names = unique(f"{PREFIX}Table{camel(' '.join(table.about))}" for table in all_tables)
     labels = unique(re.sub(r"[^A-Za-z0-9.]+", "-", "-".join([content.study, *table.about])) for table in all_tables)
@@ -61,7 +61,7 @@ def _mean_words(metrics: MetricTable) -> str:
 
 
 def _numbers(content: Content) -> Iterator[str]:
-    """Per arm, the definitions of its numbers; arms that are not shown keep their names to themselves."""
+    """Per arm, the definitions of its numbers. Names do not depend on which arms are shown."""
     arms = [arm["name"] for arm in content.plan["arms"]]
     prefixes = dict(zip(arms, unique(camel(arm) or "Arm" for arm in arms), strict=True))
     rows = content.frames.arms.to_dict("records")
@@ -73,7 +73,7 @@ def _numbers(content: Content) -> Iterator[str]:
 
 
 def _numbers_of(content: Content, row: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
-    """The end of each command's name, and the number as it is printed, of those that exist."""
+    """The end of each command's name and the printed number, for all numbers that exist."""
     metrics = content.metrics
     for name in dict.fromkeys([*metrics.names, content.name]):
         parts = {"": row[f"{name}_mean"], "Sd": row[f"{name}_sd"]}

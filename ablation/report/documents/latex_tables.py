@@ -1,4 +1,4 @@
-"""The report's tables in LaTeX: what stands in each, and how one is set."""
+"""The report's tables in LaTeX: their content and their typesetting."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ PREFIX = "Ablate"  # of all commands
 OVER = rf"\newcommand{{\{PREFIX}Over}}[2]{{\begin{{tabular}}[t]{{@{{}}r@{{}}}}#1\\{{\scriptsize$#2$}}\end{{tabular}}}}"
 # a number and what belongs to it: lowered, smaller, or below
 LOWERED, SMALLER, BELOW = "%s$_{%s}$", r"%s\,{\scriptsize$%s$}", rf"\{PREFIX}Over{{%s}}{{%s}}"
-# letters of numbers in a row for which the narrowest usual page, an article's, has room
+# letters of numbers that fit in a row of the narrowest usual page, an article's
 MOST_OF_VALUES, MOST_OF_DIFFERENCES = 54, 44
 WORDS = ">{\\raggedright\\arraybackslash}p{%s\\linewidth}"  # a column of words that break into lines
 
@@ -31,7 +31,7 @@ Parts = tuple[str, str]  # a number, and its sd or interval, which may be nothin
 
 @dataclass(frozen=True)
 class Table:
-    """A table that may run over pages; all of it is LaTeX but `about`, the plain words of which its names are made."""
+    """A table that may run over pages. All fields are LaTeX except `about`, the plain words for its command and label."""
 
     about: Sequence[str]
     title: str
@@ -42,7 +42,7 @@ class Table:
     notes: Sequence[str] = field(default=())
 
     def typeset(self, label: str) -> str:
-        """The table as a longtable, its head on every page, and its notes below."""
+        """The table as a longtable, with its header on every page and its notes below."""
         head = f"\\toprule\n{_row(self.header)}\n\\midrule"
         notes = [f"\\noindent{{\\scriptsize\\raggedright {' '.join(self.notes)}\\par}}"] if self.notes else []
         return "\n".join(
@@ -60,7 +60,7 @@ class Table:
 
 
 def tables(content: Content) -> Iterator[Table]:
-    """Two tables for the plain arms and for each condition, the published figures, and what each rung is worth."""
+    """Two tables for the plain arms and for each condition, the published figures, and the effect of each rung."""
     arms, marks = content.frames.arms, _marks(content)
     for condition in dict.fromkeys(arms["condition"]):
         of_condition = arms[arms["condition"] == condition]
@@ -77,7 +77,7 @@ def tables(content: Content) -> Iterator[Table]:
 
 
 def _names(arms: pd.DataFrame, condition: str) -> dict[str, str]:
-    """arm -> what it is called in a condition's tables: its label where it has one of its own."""
+    """arm -> its name in a condition's tables: its label if that is unique."""
     plain = {arm: _without(condition, arm) for arm in arms["arm"]}
     words = {arm: label or plain[arm] for arm, label in zip(arms["arm"], arms["label"], strict=True)}
     counts = Counter([*words.values(), *(name for arm, name in plain.items() if words[arm] != name)])
@@ -107,7 +107,7 @@ def _legend(content: Content, labels: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _notes(arms: pd.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
-    """What else there is to say of single arms."""
+    """Remarks on single arms."""
     if (arms["n"] < arms["planned"]).any():
         yield "$n$ of $1/2$: not every planned run is done; such arms are never the best."
     for row in arms.to_dict("records"):
@@ -136,7 +136,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _by_family(content: Content, arms: pd.DataFrame, rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The rows with the ids of their runs, a rule and a heading between families; in an order of one's own there are none."""
+    """The rows with the ids of their runs, with a rule and a heading between families unless the arms are sorted."""
     ids = dict(zip(arms["arm"], arms["runs"], strict=True))
     conditions = dict(zip(arms["arm"], arms["condition"], strict=True))
     families = {arm: "" if content.options.sort else _family(content, _without(conditions[arm], arm)) for arm in rows}
@@ -150,14 +150,14 @@ def _by_family(content: Content, arms: pd.DataFrame, rows: Mapping[str, Sequence
 
 
 def _family(content: Content, arm: str) -> str:
-    """What the arm is read together with, be it under a condition or not."""
+    """The family of the arm, under a condition or not."""
     kinds = {planned["name"]: planned["kind"] for planned in content.plan["arms"]}
     kind = kinds.get(arm, "condition")
     return f"sweep {arm.partition('/')[0]}" if kind == "sweep" else {"variant": "variants"}.get(kind, kind.replace("_", " "))
 
 
 def _fitted(rows: Sequence[Sequence[Parts]], most: int, beside: str) -> list[list[str]]:
-    """The cells, where a number has beside it what belongs to it, or below it if a line has no room for so many letters."""
+    """The cells. The second part of a number is beside it, or below it if the lines would be too long."""
     widths = [max(len(re.sub(r"\\[a-z]+|[{}$]", "", "".join(parts))) for parts in column) for column in zip(*rows, strict=True)]
     pattern = beside if sum(widths) <= most else BELOW
     return [[pattern % parts if parts[1] else parts[0] for parts in row] for row in rows]
@@ -167,7 +167,7 @@ def _fitted(rows: Sequence[Sequence[Parts]], most: int, beside: str) -> list[lis
 
 
 def _comparison(content: Content, arms: pd.DataFrame, condition: str, marked: Mapping[str, str], notes: Sequence[str]) -> Table:
-    """Every metric of the main table that has a number, mean and sd."""
+    """Mean and sd of every metric of the main table that has a number."""
     names = [name for name in columns(content) if arms[f"{name}_mean"].notna().any()]
     best = {name: best_arms(arms, name, content.metrics) for name in names}
     records = arms.to_dict("records")
@@ -190,7 +190,7 @@ def _comparison(content: Content, arms: pd.DataFrame, condition: str, marked: Ma
 
 
 def _value(metrics: MetricTable, row: Mapping[Any, Any], name: str, *, is_best: bool) -> Parts:
-    """The mean, bold where it is the best, and the sd; blank where no run is done."""
+    """The mean, bold if it is the best, and the sd; blank if no run is done."""
     if not row["n"]:
         return "", ""
     mean, _, sd = metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]).partition(" ± ")
@@ -198,7 +198,7 @@ def _value(metrics: MetricTable, row: Mapping[Any, Any], name: str, *, is_best: 
 
 
 def _published(content: Content) -> Iterator[Table]:
-    """The reports' figures beside ours, for the arms that have any."""
+    """The reports' figures and ours, for the arms that have any."""
     arms, metrics, rows = content.frames.arms, content.metrics, []
     reports, name = reports_of(arms), metrics.default
     for row in arms.to_dict("records"):
@@ -219,7 +219,7 @@ def _published(content: Content) -> Iterator[Table]:
 
 
 def _differences(content: Content, arms: pd.DataFrame, condition: str, marked: Mapping[str, str], notes: Sequence[str]) -> Table:
-    """What each arm gains over its parent and its baseline, and what may be said of it."""
+    """Each arm's difference to its parent and its baseline, and the verdict."""
     names, records = _names(arms, condition), arms.to_dict("records")
     pairs = [[_difference(content, row, content.pairs.get((row["arm"], role), {})) for role in ROLES] for row in records]
     rows = {}
@@ -256,7 +256,7 @@ def _paired(content: Content) -> str:
 
 
 def _difference(content: Content, row: Mapping[Any, Any], pair: Mapping[Any, Any]) -> Parts:
-    """The difference, with the number of pairs where some are missing, and its interval; blank where no run is done."""
+    """The difference, with the number of pairs if some are missing, and its interval; blank if no run is done."""
     if not row["n"]:
         return "", ""
     mean, bounds = _parts(content, pair)
@@ -265,7 +265,7 @@ def _difference(content: Content, row: Mapping[Any, Any], pair: Mapping[Any, Any
 
 
 def _parts(content: Content, pair: Mapping[Any, Any]) -> Parts:
-    """A difference and its interval; a dash where there is no pair."""
+    """A difference and its interval; a dash if there is no pair."""
     if not pair:
         return "--", ""
     mean, _, bounds = content.difference(pair).partition(" ")
@@ -276,7 +276,7 @@ def _parts(content: Content, pair: Mapping[Any, Any]) -> Parts:
 
 
 def _attribution(content: Content) -> Iterator[Table]:
-    """A table per condition: what each rung is worth in every way that was run, if more than the ladder's was."""
+    """One table per condition with the effect of each rung in every way, if there are more than the ladder."""
     rows = of_metric(content.frames.attribution, content.name)
     rows = rows[rows["arm"].isin(content.shown)]
     for condition in dict.fromkeys(rows[rows["way"] != "ladder"]["condition"]):
@@ -294,7 +294,7 @@ def _attribution(content: Content) -> Iterator[Table]:
 
 
 def _rung(content: Content, rung: str, rows: pd.DataFrame, ways: Sequence[str]) -> str:
-    """The differences with their intervals below, so that four ways fit beside each other."""
+    """The differences with their intervals below them, so that four ways fit in a row."""
     by_way: dict[str, Mapping[Any, Any]] = {row["way"]: row for row in rows.to_dict("records")}
     parts = [_parts(content, by_way.get(way, {})) for way in ways]
     return _row([escaped(rung), *_fitted([parts], 0, BELOW)[0]])

@@ -1,4 +1,4 @@
-"""Text and names in LaTeX: what is escaped, what a command may be called, and how a number is written."""
+"""Text, command names and numbers in LaTeX."""
 
 import re
 import unicodedata
@@ -32,25 +32,25 @@ def comment(text: object) -> str:
 
 
 def escaped(text: object) -> str:
-    """The text on one line, with nothing in it that LaTeX would take for its own; long names may break after `/` and `_`."""
+    """The text on one line, escaped for LaTeX; long names may break after `/` and `_`."""
     line = "".join(SPECIAL.get(letter, letter) for letter in comment(text))
-    return re.sub(r"-(?=-)", "-{}", line)  # no dash out of two hyphens
+    return re.sub(r"-(?=-)", "-{}", line)  # two hyphens would become a dash
 
 
 def _printable(text: str) -> str:
-    """The text without control characters, which TeX refuses; those that are white space stay."""
+    """The text without control characters, which TeX refuses; white space stays."""
     return "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter) != "Cc")
 
 
 def camel(text: str) -> str:
-    """The text as part of a command's name, of ASCII letters only: `epsilon/0.05` is EpsilonZeroPointZeroFive."""
+    """The text as part of a command's name, in ASCII letters only: `epsilon/0.05` is EpsilonZeroPointZeroFive."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     spelt = re.sub(r"\d", lambda digit: f" {DIGITS[int(digit[0])]} ", re.sub(r"(?<=\d)\.(?=\d)", " Point ", plain))
     return "".join(word[0].upper() + word[1:] for word in re.findall("[A-Za-z]+", spelt))
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """The names, those that came before followed by Second, Third and so on."""
+    """The names, with Second, Third and so on after repeated ones."""
     taken: dict[str, None] = {}
     for name in names:
         candidate, count = name, 1
@@ -62,10 +62,10 @@ def unique(names: Iterable[str]) -> list[str]:
 
 
 def number(text: str) -> str:
-    """A number in a table, its signs as those of a formula."""
+    """A number in a table, with signs as in a formula."""
     return "".join(SIGNS.get(letter, letter) for letter in text)
 
 
 def signed(text: str) -> str:
-    """A number with a sign that is right both in a text and in a formula."""
+    """A number whose sign is right both in text and in a formula."""
     return re.sub("^[-+<]", lambda sign: f"\\ensuremath{{{sign[0]}}}", text)

@@ -8,7 +8,7 @@ from ablation.report.sections.section import Section
 
 
 def render(content: Content, sections: Sequence[Section]) -> str:
-    """The whole document; its first line says how it was made."""
+    """The whole document. Its first line has the options it was made with."""
     parts = [f"<!-- {made_by(content)} -->"]
     for place, section in enumerate(sections):
         parts += _rendered(section, level=2 if place else 1, inner=3)
@@ -16,7 +16,7 @@ def render(content: Content, sections: Sequence[Section]) -> str:
 
 
 def _rendered(section: Section, level: int, inner: int) -> Iterator[str]:
-    """The heading, the text, and each of the details within a block that opens on a click."""
+    """The heading, the text, and each detail in a block that opens on a click."""
     yield f"{'#' * min(level, 6)} {section.title}"
     if section.body:
         yield section.body
@@ -27,5 +27,5 @@ def _rendered(section: Section, level: int, inner: int) -> Iterator[str]:
 
 
 def as_html(title: str) -> str:
-    """A title within a tag, where Markdown's backslashes would show."""
+    """A title inside a tag, where Markdown's backslashes would be visible."""
     return re.sub(r"\\([\\`*\[\]|~_])", r"\1", title)

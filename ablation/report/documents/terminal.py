@@ -1,4 +1,4 @@
-"""The table that a run ends with: what came out, in a terminal's width, without reading predictions."""
+"""The table at the end of a run, in a terminal's width; predictions are not read for it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import DASH, table
-from ablation.report.frames.plan import groups_of
+from ablation.report.frames.facts import groups_of
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Recorded, arm_rows, run_rows
 from ablation.report.metrics import MetricTable, metrics_of
@@ -15,10 +15,10 @@ from ablation.report.statistics.inference import LEVEL, seeds_needed_to_flip, sm
 
 
 def brief(recorded: Recorded, arms: Sequence[str]) -> str:
-    """One row per arm: n, the headlines (mean and sd over seeds), the main metric's difference to the parent, and the verdict on it.
+    """One row per arm: n, the headline metrics (mean and sd), the main metric's difference to the parent, and the verdict.
 
-    The interval in brackets is the 95 % t interval over seeds; the verdict is after Holm's correction. One line below says so where
-    the seeds are too few for a claim.
+    The interval in brackets is the 95 % t interval over seeds; the verdict is after Holm's correction. A line below says if there are
+    too few seeds for a claim.
     """
     plan, runs = recorded.plan, run_rows(recorded)
     metrics = metrics_of(plan)
@@ -33,14 +33,14 @@ def brief(recorded: Recorded, arms: Sequence[str]) -> str:
 
 
 def columns(metrics: MetricTable, plan: Mapping[str, Any]) -> list[str]:
-    """The metrics that there is room for: the headlines, and of groups of classes the last, for which methods are made."""
+    """The short names of the metrics that fit: the headlines, and the last group of classes, for which methods are made."""
     last_group = list(groups_of(plan))[-1:]
     names = [name for name in metrics.names if name in (*metrics.headlines, *last_group)]
     return names or [metrics.default]
 
 
 def too_few_seeds(compared: pd.DataFrame) -> str:
-    """Why none of these comparisons can be claimed by a sign-flip test, however large it is; nothing where one could be."""
+    """Why a sign-flip test cannot confirm any of these comparisons, however large; empty if it can."""
     tested = compared[(compared["pairs"] > 0) & (compared["tests"] > 0)]
     if tested.empty or any(tests * smallest_p(pairs) <= LEVEL for pairs, tests in zip(tested["pairs"], tested["tests"], strict=True)):
         return ""
@@ -62,6 +62,6 @@ def _row(row: Mapping[Any, Any], compared: Mapping[Any, Any], names: Sequence[st
 
 
 def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table without columns in which no arm has a word, since a terminal is narrow."""
+    """The table without empty columns, since a terminal is narrow."""
     kept = [place for place, name in enumerate(header) if name in ("arm", "n") or any(row[place].strip(DASH) for row in rows)]
     return table([header[place] for place in kept], [[row[place] for place in kept] for row in rows], left=1)

@@ -1,4 +1,4 @@
-"""The report as a text, and as a folder with figures and CSV files beside it."""
+"""Writes the report as a text, or into a folder with its figures and CSV files."""
 
 import fnmatch
 import tempfile
@@ -12,7 +12,7 @@ import pandas as pd
 from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
 from ablation.report.documents.csv import arms_text, csv_files
-from ablation.report.frames.plan import classes_of
+from ablation.report.frames.facts import classes_of
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
@@ -44,7 +44,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
 
 
 def _printed(content: Content, format_name: str) -> str:
-    """The text alone; only a page of HTML holds its figures itself."""
+    """The text alone; only an HTML page contains its figures."""
     if format_name != "html":
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def _printed(content: Content, format_name: str) -> str:
 
 
 def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str:
-    """The document in one of FORMATS; `images` has the figures' bytes by the paths that the document names."""
+    """The document in one of FORMATS; `images` has the figures' bytes by their paths in the document."""
     if format_name == "markdown":
         from ablation.report.documents import markdown
 
@@ -80,7 +80,7 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 
 
 def gather(recorded: Recorded, options: Shown) -> Content:
-    """What the document is made of: the arms that the globs choose, in the order asked for, with differences of that metric."""
+    """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric."""
     plan, metrics = recorded.plan, metrics_of(recorded.plan)
     references = read(Path(options.reference), plan) if options.reference else References()
     metric = known_metric("--metric", options.metric, recorded)
@@ -93,7 +93,7 @@ def gather(recorded: Recorded, options: Shown) -> Content:
 
 
 def known_metric(option: str, metric: str, recorded: Recorded) -> str:
-    """The metric's name in the store, whether it was given with `test/` or without; the study's main one where none was."""
+    """The metric's name in the store, given with or without `test/`; the study's main metric if none is given."""
     metrics = metrics_of(recorded.plan)
     columns = (str(column) for column in recorded.runs.columns)
     known = dict.fromkeys([*metrics.full_names, *(column for column in columns if column.startswith(PREFIX))])
@@ -104,7 +104,7 @@ def known_metric(option: str, metric: str, recorded: Recorded) -> str:
 
 
 def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mapping[str, Any]) -> ConfigError:
-    """Names the few metrics that every study has, not those of each class."""
+    """An error that names the study's metrics, without those of each class."""
     main = [*metrics_of(plan).names, *(["arm"] if option == "--sort" else [])]
     others = [name for name in known if name not in main]
     hint = unknown_name("", "metric", short_name(metric), [*main, *others]).problem.partition("Did you mean")[2]
@@ -114,7 +114,7 @@ def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mappin
 
 
 def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:
-    """The arms as the file has them, by name, or the best of a metric first; those without a number come last."""
+    """The arms in the order of the file, by name, or the best of a metric first; arms without a number come last."""
     if not column:
         return arms
     if column == "arm":
@@ -125,7 +125,7 @@ def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFr
 
 
 def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:
-    """The arms that any of the globs matches; all of them where there is no glob."""
+    """The arms that match any of the globs; all arms if there is no glob."""
     names = [arm["name"] for arm in plan["arms"]]
     for glob in globs:
         if not any(fnmatch.fnmatchcase(name, glob) for name in names):
@@ -137,7 +137,7 @@ def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:
 
 
 def make_folder(output: Path) -> None:
-    """The folder and its `figures`, or one sentence that says why not."""
+    """Make the folder and its `figures`; raises ConfigError if that fails."""
     try:
         (output / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,7 +147,7 @@ def make_folder(output: Path) -> None:
 
 
 def pages_of(content: Content) -> "list[Page]":
-    """The pages of figures that there are to draw."""
+    """The pages of figures to draw."""
     from ablation.report import figures
 
     return figures.pages(content.frames, content.plan, content.metric)
@@ -162,13 +162,13 @@ def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
 
 
 def _draw(pages: "Sequence[Page]", folder: Path) -> None:
-    """The pages' files, in that folder."""
+    """Write the pages' files into that folder."""
     from ablation.report import figures
 
     figures.write(pages, folder)
 
 
 def _bytes(folder: Path, content: Content) -> dict[str, bytes]:
-    """path -> bytes of the figures that the document names, and of the same as SVG."""
+    """path -> bytes of the figures that the document names, as PNG and as SVG."""
     paths = [path for pages in content.figures.values() for path, _ in pages]
     return {name: (folder / name).read_bytes() for path in paths for name in (path, path.removesuffix("png") + "svg")}

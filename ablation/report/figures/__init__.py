@@ -1,7 +1,4 @@
-"""Every figure of a report in one style, drawn without pyplot's state; where a figure stands in a document, `sections` says.
-
-First come the pages by name, then their files.
-"""
+"""The figures of a report, in one style and without pyplot's state. Their places in a document are in `sections`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.style import save
 from ablation.report.figures.waterfall import waterfall_pages
-from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, train_counts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 
@@ -26,7 +23,7 @@ __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "w
 
 @dataclass(frozen=True)
 class Source:
-    """What pages are drawn from: frames, the plan, the short name of the metric that differences are of, and the arms to draw."""
+    """The data of all pages; `name` is the short name of the metric whose differences are shown."""
 
     frames: Frames
     plan: Mapping[str, Any]
@@ -42,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class PageSpec:
-    """How the pages of one kind are made, and what a study must have for them; they may still have nothing to show."""
+    """How the pages of one kind are made, and the facts that they need. There may still be nothing to show."""
 
     make: Callable[[Source], Sequence[Page]]
     needs: Needs = NOTHING
@@ -100,7 +97,7 @@ PAGES = (
 
 
 def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
-    """The pages that these frames have something to show on, none of them drawn yet; differences are of that metric."""
+    """All pages for these frames, with differences of that metric. They are drawn later."""
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
     facts = facts_of(plan, frames.runs, frames.curves)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]

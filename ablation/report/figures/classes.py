@@ -1,4 +1,4 @@
-"""The images of every class, and how every class fares from the baseline to each arm."""
+"""The images of every class, and the recall of every class from the baseline to each arm."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 
 ARMS_PER_PAGE = 12
 MOST_MOVED = 3
-OUTSIDE = ""  # the group of a class that is in none
+OUTSIDE = ""  # the group of a class without a group
 
 
 def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> list[Page]:
@@ -38,7 +38,7 @@ def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Se
 
 
 def distribution_page(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> Figure:
-    """A panel of bars per split, coloured by group."""
+    """One panel of bars per split, coloured by group."""
     width = float(np.clip(0.32 * len(classes), 3.5, 8.5))
     sheet = style.sheet_of(len(counts_by_split), 1, width=width, height=1.7, left=0.7, right=0.9, top=0.3, bottom=style.room_for(classes))
     figure = sheet.blank()
@@ -77,7 +77,7 @@ def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping
 
 
 def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
-    """The words for a page: which class moved most in each arm."""
+    """The alt text of a page: the class that moved most in each arm."""
 
     def words(part: Sequence[str]) -> str:
         changes = {arm: (recalls[arm] - recalls[shown.baseline(arm)]).dropna().to_dict() for arm in part}
@@ -89,7 +89,7 @@ def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
 
 
 def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping[str, str]) -> Figure:
-    """A panel per arm, all on one scale, with one line per class, coloured by group; the classes that moved most are named."""
+    """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named."""
     sheet = style.sheet_of(len(pairs), 4, width=1.5, height=2.1, left=0.6, right=1.6, top=0.35, bottom=0.4, across=0.75, down=0.55)
     figure = sheet.blank()
     order = list(dict.fromkeys(groups.values()))
@@ -164,7 +164,7 @@ def _group_legend(figure: Figure, groups: Sequence[str], order: Sequence[str], h
 
 
 def class_distribution_png(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], path: Path) -> Path:
-    """The file with one run's images per class of every split, the first filled and the others outlined."""
+    """Write a figure of one run's images per class and split, the first split filled and the others outlined."""
     with style.styled():
         figure = Figure(figsize=(6, 3.2), dpi=100)
         axes = figure.add_axes((0.12, 0.3, 0.85, 0.58))

@@ -1,4 +1,4 @@
-"""What every arm costs beside what it gains."""
+"""What every arm costs, and what it gains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ablation.report.figures import style
 from ablation.report.figures.page import ArmsShown, Page, numbered
 from ablation.report.metrics import MetricTable, with_unit
 
-ROUNDING = 1e-9  # means of the same numbers added in another order are no gain
+ROUNDING = 1e-9  # means of the same numbers may differ by rounding
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, 
 
 
 def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> tuple[list[Gain], str]:
-    """The arms' gains, the baseline's being zero, and the unit of their costs: epochs, or seconds where all train for as many epochs."""
+    """The arms' gains (zero for the baseline), and the unit of their costs: epochs, or seconds if all train equally many epochs."""
     done = runs[runs["state"] == "done"]
     costs = {what: (done[f"{what}/own"] + done[f"{what}/shared"]).groupby(done["arm"]).mean() for what in ("epochs", "time")}
     rows = differences[(differences["role"] == "baseline") & (differences["metric"] == name)].set_index("arm")
@@ -61,7 +61,7 @@ def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name:
 
 
 def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
-    """The arms that no arm beats which costs as much or less, the cheapest first."""
+    """The arms that no equally cheap or cheaper arm beats, the cheapest first."""
     good = -1 if is_lower_better else 1
     best: list[Gain] = []
     for arm in sorted(arms, key=lambda gain: (gain.cost, -good * gain.mean)):
@@ -71,7 +71,7 @@ def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
 
 
 def cost_page(arms: Sequence[Gain], unit: str, name: str, metrics: MetricTable) -> Figure:
-    """Points with their intervals, those on the front named and joined by steps."""
+    """Points with their intervals; those on the front are named and joined by steps."""
     sheet = style.Sheet(1, 1, width=5.6, height=3.6, left=0.8, right=2.3, top=0.45, bottom=0.55)
     figure = sheet.blank()
     axes = figure.add_axes(sheet.box(0))

@@ -1,4 +1,4 @@
-"""Training curves: a panel per metric and family of arms, so that no panel holds more lines than eyes can follow."""
+"""Training curves: one panel per metric and family of arms, with few lines each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LINES_PER_PANEL = 6
 COLUMNS = 3
 MOST_JOINED = 5
 PANEL_ROWS_PER_PAGE = 5
-LABELS = {"loss": "loss, each arm's own", "lr": "learning rate"}  # of the curves that are no metrics
+LABELS = {"loss": "loss, each arm's own", "lr": "learning rate"}  # the units of curves that are no metrics
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ Curves = Mapping[str, Mapping[str, Curve]]  # arm -> metric -> curve
 
 @dataclass(frozen=True)
 class Strip:
-    """The panels of one row or more: some arms of one family, the names they are drawn under, and the baseline they refer to."""
+    """The panels of some arms of one family: their names in the figure, and the baseline for reference."""
 
     family: str
     names: Mapping[str, str]
@@ -45,7 +45,7 @@ class Strip:
 
 
 def curve_pages(points: pd.DataFrame, shown: ArmsShown, metrics: MetricTable) -> list[Page]:
-    """Every curve, at most six arms a panel, each beside the baseline in grey."""
+    """Every curve, at most six arms per panel, with the baseline in grey."""
     labels = {name: axis_label(name, metrics) for name in sorted(set(points["metric"]))}
     if not labels:
         return []
@@ -61,7 +61,7 @@ def curve_pages(points: pd.DataFrame, shown: ArmsShown, metrics: MetricTable) ->
 
 
 def axis_label(name: str, metrics: MetricTable) -> str:
-    """What the numbers of a curve are: of a metric its unit, fractions being drawn as they are."""
+    """The unit of a curve: that of its metric; fractions are drawn as they are."""
     metric = name.rpartition("/")[2]
     unit = metrics.unit(metric)
     return LABELS.get(metric, "fraction" if unit is PERCENT else unit.values)
@@ -82,7 +82,7 @@ def by_arm(points: pd.DataFrame) -> Curves:
 
 
 def strips(points: pd.DataFrame, shown: ArmsShown) -> list[Strip]:
-    """The arms outside conditions by family, six at a time; those with the very same curves, hence one training, share one line."""
+    """The arms outside conditions by family, six at a time; arms with equal curves are one training and share a line."""
     ordered = points.sort_values(["metric", "seed", "step"], kind="stable")
     prints = {str(arm): rows[["seed", "step", "value"]].to_numpy(dtype=float).tobytes() for arm, rows in ordered.groupby("arm", sort=False)}
     families: dict[tuple[str, str], dict[bytes, list[str]]] = {}
@@ -98,7 +98,7 @@ def strips(points: pd.DataFrame, shown: ArmsShown) -> list[Strip]:
 
 
 def curve_page(part: Sequence[Strip], curves: Curves, labels: Mapping[str, str]) -> Figure:
-    """One page of strips, each with a panel per curve of `labels` and its own legend at the right."""
+    """One page of strips, each with a panel per curve of `labels` and a legend at the right."""
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
     sheet = style.Sheet(
@@ -135,12 +135,12 @@ def _panel(axes: Axes, strip: Strip, curves: Curves, name: str, label: str) -> N
 
 
 def _dot(curve: Curve) -> str:
-    """A point where there is one epoch and hence no line."""
+    """A point if there is only one epoch, and so no line."""
     return "o" if len(curve.epochs) == 1 else ""
 
 
 def _wrapped(name: str) -> str:
-    """The joined names on lines of their own, the rest of very many counted."""
+    """The joined names on separate lines, shortened if there are many."""
     names = name.split(" = ")
     first = [style.short(arm, 36) for arm in names[:MOST_JOINED]]
     rest = [f"{len(names) - MOST_JOINED} more"] if len(names) > MOST_JOINED else []

@@ -25,7 +25,7 @@ VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "
 
 @dataclass(frozen=True)
 class Row:
-    """One arm of a forest: its family, its name, its parent's, and by role the mean, the interval and the verdict."""
+    """One arm of a forest plot: its family, its name, its parent, and its difference by role."""
 
     family: str
     name: str
@@ -35,13 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Scale:
-    """What all pages share: the metric in words, its decimals, the range of the differences, and the margin within which they are none."""
+    """What all pages share: the label of the axis, the decimals, the range of the differences, and the margin."""
 
     axis: str
     decimals: int
     low: float
     high: float
-    margin: float  # 0: there is none
+    margin: float  # 0 if there is none
     margin_words: str
 
 
@@ -59,7 +59,7 @@ def forest_pages(differences: pd.DataFrame, shown: ArmsShown, name: str, metrics
 
 
 def forest_rows(differences: pd.DataFrame, shown: ArmsShown) -> list[Row]:
-    """The rows of the arms that have a difference; an arm that resolves like another has none where that one's is the same."""
+    """The rows of the arms with a difference; an arm with the same settings and partners as another has no row."""
     by_arm: dict[str, dict[str, dict[str, Any]]] = {}
     for difference in differences.to_dict("records"):
         if difference["arm"] in shown.stands_for and np.isfinite(difference["mean"]):
@@ -92,7 +92,7 @@ def forest_scale(rows: Sequence[Row], name: str, metrics: MetricTable) -> Scale:
 
 
 def paged(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows in pages: a family begins a new page where it fits no more, and is cut only where it is longer than a page."""
+    """The rows in pages. A family that does not fit begins a new page, and is only cut if it is longer than a page."""
     pages: list[list[Row]] = []
     for start, row in enumerate(rows):
         is_first = start == 0 or rows[start - 1].family != row.family
@@ -104,7 +104,7 @@ def paged(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
-    """A panel per role that any arm has, the arms down the side and a heading over each family."""
+    """One panel per role, with the arms down the side and a heading over each family."""
     lines = _lines(part)
     roles = [role for role in ROLES if any(role in row.by_role for row in part)]
     longest = max(len(_label(row)) for row in part)
@@ -140,7 +140,7 @@ def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
 
 
 def _lines(part: Sequence[Row]) -> list[Row | str]:
-    """The rows, with each family's name as a line of its own before them."""
+    """The rows, with a line for each family's name before them."""
     lines: list[Row | str] = []
     for place, row in enumerate(part):
         if place == 0 or part[place - 1].family != row.family:
@@ -191,13 +191,13 @@ def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> 
 
 
 def _numbers(row: Mapping[str, Any], decimals: int) -> str:
-    """`+0.75 [-0.10, +1.60]`, as the tables have it."""
+    """`+0.75 [-0.10, +1.60]`, as in the tables."""
     ends = f" [{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]" if np.isfinite(row["low"]) else ""
     return f"{change(row['mean'], decimals=decimals)}{ends}"
 
 
 def _arrows(axes: Axes, places: Sequence[int], edge: float, marker: str) -> None:
-    """An interval that goes on beyond the panel ends in an arrow."""
+    """Draw arrows at the edge for intervals that go beyond the panel."""
     if places:
         axes.plot([edge] * len(places), places, marker=marker, linestyle="", color=style.INK, markersize=4, clip_on=False)
 
@@ -211,7 +211,7 @@ def _marks(axes: Axes, means: npt.NDArray[np.float64], places: Sequence[int], lo
 
 
 def _looks(verdict: object) -> tuple[str, str, bool]:
-    """Shape, colour and whether it is filled: the shape alone tells the verdict, so that a print without colours does."""
+    """Shape, colour and whether it is filled; the shape alone shows the verdict, also in print without colours."""
     text = verdict if isinstance(verdict, str) else ""
     word = next((word for word in VERDICTS if text.startswith(word)), "inconclusive")
     colour = {"better": style.UP, "worse": style.DOWN}.get(word, style.INK)

@@ -1,4 +1,4 @@
-"""Confusion matrices on one colour scale, and what they differ in from their baselines'.
+"""Confusion matrices on one colour scale, and their differences to the baseline's.
 
 Shapes: C true classes, C predicted classes, N letters.
 """
@@ -19,15 +19,15 @@ from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
 
-COLOURS = "cividis"  # even in lightness, and the same to colour-blind eyes
+COLOURS = "cividis"  # perceptually uniform, also for colour-blind readers
 DIVERGING = "vlag"
-SHARES = Normalize(0, 1)  # one scale for every matrix, so that two of them can be compared
+SHARES = Normalize(0, 1)  # one scale, so that matrices can be compared
 MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
-    """Every arm's matrix, at most 12 a page, all on one colour scale."""
+    """Every arm's matrix, at most 12 per page, on one colour scale."""
     arms = [arm for arm in shown.arms(conditions=True) if arm in confusion]
     return numbered(
         "confusion",
@@ -59,7 +59,7 @@ def confusion_page(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str
 
 
 def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], classes: Sequence[str]) -> Figure:
-    """One page of differences of matrices in points, on a scale that is symmetric, shared by the page and told by its bar."""
+    """One page of differences of matrices in points, on one symmetric scale with a colour bar."""
     import seaborn  # noqa: F401 - it registers the diverging colours
 
     points = {arm: 100 * (normalised(arm_CC) - normalised(base_CC)) for arm, (arm_CC, base_CC) in pairs.items()}
@@ -72,7 +72,7 @@ def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], cl
 
 
 def confusion_matrix_png(counts_CC: npt.ArrayLike, classes: Sequence[str], path: Path, title: str) -> Path:
-    """The file with one run's row-normalised matrix; drawn for every run, hence alone and small."""
+    """Write a small figure of one run's row-normalised matrix; there is one for every run."""
     with style.styled():
         sheet = style.Sheet(1, 1, width=3.4, height=3.4, left=style.room_for(classes), right=0.6, top=0.3, bottom=style.room_for(classes))
         figure = sheet.blank()
@@ -91,12 +91,12 @@ def confusion_matrix_png(counts_CC: npt.ArrayLike, classes: Sequence[str], path:
 
 
 def share_texts(shares_CC: Floats) -> list[list[str]]:
-    """Whole percents, nothing where there is nothing to say."""
+    """Whole percents; empty below half a percent."""
     return [["" if not share >= 0.005 else f"{100 * share:.0f}" for share in row] for row in shares_CC]
 
 
 def point_texts(points_CC: Floats) -> list[list[str]]:
-    """Whole points with their sign, nothing where they are zero."""
+    """Whole points with their sign; empty if they round to zero."""
     return [["" if not abs(points) >= 0.5 else f"{points:+.0f}" for points in row] for row in points_CC]
 
 
@@ -108,7 +108,7 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
         axes = figure.add_axes(sheet.box(place))
         _picture(axes, values_CC, norm, colours)
         axes.set_title(style.short(arm, 46))
-        # Only at the page's edge: all panels have the same classes, and letters are what takes the time.
+        # Only at the page's edges: all panels have the same classes, and drawing letters takes most of the time.
         if sheet.is_left(place):
             _name_rows(axes, classes)
         if sheet.is_lowest(place, len(matrices)):
@@ -119,13 +119,13 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
 
 
 def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: str) -> None:
-    """An image, not a mesh of squares, so that the SVG of a hundred classes stays small; "none" keeps its pixels as they are."""
+    """Draw an image instead of a mesh, so that the SVG of a hundred classes stays small; "none" keeps the pixels sharp."""
     style.frameless(axes)
     axes.imshow(values_CC, cmap=colours, norm=norm, interpolation="none", aspect="auto")
 
 
 def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: str, texts: Any) -> None:
-    """Every panel's numbers at once, dark on light and light on dark."""
+    """Draw all panels' numbers at once, dark on light and light on dark."""
     import matplotlib as mpl
 
     places, words, values = [], [], []
@@ -142,17 +142,17 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
 
 
 def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
-    """True classes down the side; too many names to be read are left out."""
+    """Name the true classes down the side, unless there are too many."""
     axes.set_ylabel("true", labelpad=_named(axes, classes, upright=False) + 4)
 
 
 def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
-    """The same for predicted classes, along the bottom."""
+    """Name the predicted classes along the bottom."""
     axes.set_xlabel("predicted", labelpad=_named(axes, classes, upright=True) + 4)
 
 
 def _named(axes: Axes, classes: Sequence[str], *, upright: bool) -> float:
-    """Write the names beside the picture; the points that they take."""
+    """Draw the names beside the picture, and return their length in points."""
     if len(classes) > style.MOST_NAMED_CLASSES:
         return 0.0
     figure, box = axes.get_figure(), axes.get_position()

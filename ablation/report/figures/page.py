@@ -1,4 +1,4 @@
-"""A page of figures, known by name before it is drawn, and the arms that pages show."""
+"""A page of figures, which has a name before it is drawn, and the arms that pages show."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Page:
-    """One file of figures: its name, what it shows (`differences`, `curves`, ...), its title and how it is drawn.
+    """One file of figures: its name, its kind (`differences`, `curves`, ...), its title and the function that draws it.
 
-    `alt` says in words what is to be seen, for who cannot see it.
+    `alt` is the text for readers who cannot see it.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Page:
 
 
 def numbered(what: str, title: str, parts: Sequence[T], draw: Callable[[T], Figure], alt: Callable[[T], str]) -> list[Page]:
-    """One page per part: `slopes-1`, `slopes-2`; titles say which of how many where there are several."""
+    """One page per part: `slopes-1`, `slopes-2`, ...; titles have the number if there are several."""
 
     def page(number: int, part: T) -> Page:
         def drawn() -> Figure:
@@ -47,9 +47,9 @@ def chunks(items: Sequence[T], size: int) -> list[list[T]]:
 
 @dataclass(frozen=True)
 class ArmsShown:
-    """The arms with a finished run: `names` has what each is drawn under.
+    """The arms with a finished run; `names` has the name of each in figures.
 
-    Arms that resolve alike are drawn once; `stands_for` says by which.
+    Arms with the same settings are drawn once; `stands_for` has the arm that is drawn.
     """
 
     names: Mapping[str, str]
@@ -58,22 +58,22 @@ class ArmsShown:
     baselines: Mapping[str, str]
 
     def arms(self, *, conditions: bool) -> list[str]:
-        """The arms to draw, the ladder first; those of conditions only if asked for."""
+        """The arms to draw, the ladder first; with `conditions` also those under conditions."""
         kept = [arm for arm in self.names if conditions or self.kinds[arm] != "condition"]
         return sorted(kept, key=lambda arm: self.kinds[arm] != "ladder")
 
     def baseline(self, arm: str) -> str:
-        """The arm that is drawn for this one's baseline, or nothing."""
+        """The arm that is drawn for this arm's baseline; "" if there is none."""
         baseline = self.baselines[arm]
         return self.stands_for.get(baseline, baseline)
 
     def compared(self, having: Mapping[str, Any]) -> list[str]:
-        """The arms outside conditions that `having` has together with their baselines."""
+        """The arms outside conditions that are in `having`, together with their baselines."""
         return [arm for arm in self.arms(conditions=False) if arm in having and self.baseline(arm) in having and self.baseline(arm) != arm]
 
 
 def arms_shown(arms: pd.DataFrame) -> ArmsShown:
-    """The arms to draw of the frame with one row per arm."""
+    """The arms to draw, from the frame with one row per arm."""
     done = arms[arms["n"] > 0].set_index("arm")
     stands_for = {str(arm): str(same) if same in done.index else str(arm) for arm, same in done["same_as"].items()}
     names: dict[str, str] = {}
@@ -84,11 +84,11 @@ def arms_shown(arms: pd.DataFrame) -> ArmsShown:
 
 
 def family(arm: str, kind: str) -> str:
-    """The family of arms that one is looked at with: the ladder, the variants, one sweep, one condition ..."""
+    """The family of an arm: the ladder, the variants, one sweep, one condition, ..."""
     first = arm.partition("/")[0]
     return {"variant": "variants", "sweep": f"sweep {first}", "condition": f"condition {first}"}.get(kind, kind)
 
 
 def some(names: Sequence[str]) -> str:
-    """The names in words, the middle of many left out: `cb, mixup, ls and 9 more`."""
+    """The names in words, shortened if there are many: `cb, mixup, ls and 9 more`."""
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"

@@ -1,4 +1,4 @@
-"""How far confidence can be believed: the accuracy of the images of each confidence, and how many there are."""
+"""Reliability diagrams: the accuracy by confidence, and the share of images with each confidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ablation.report.frames.posthoc import distance_arms
 from ablation.training.evaluation import NUM_BINS
 
 ARMS_PER_PAGE = 12
-STRIP = 0.32  # inches: the bars of shares under each panel
+STRIP = 0.32  # inches: the height of the bars below each panel
 DISTANCES = "scores are distances, not probabilities"
 
 
@@ -49,7 +49,7 @@ def reliability_pages(calibration: pd.DataFrame, arms: pd.DataFrame, plan: Mappi
 
 
 def reliability_page(part: Sequence[Reliability]) -> Figure:
-    """A panel per arm, the shares of the images under it."""
+    """One panel per arm, with the shares of the images below it."""
     sheet = style.sheet_of(len(part), 4, width=1.9, height=1.9 + 0.08 + STRIP, left=0.6, top=0.5, across=0.2, down=0.8)
     figure = sheet.blank()
     highest = 100 * max(float(diagram.bins["share"].max()) for diagram in part)
@@ -74,7 +74,7 @@ def _diagram(axes: Axes, diagram: Reliability) -> None:
     axes.plot([0, 100], [0, 100], color=style.GREY, linestyle="--", linewidth=0.8)
     axes.vlines(confidence, confidence, accuracy, color=style.DOWN, linewidth=1.5)
     axes.plot(confidence, accuracy, color=style.UP, linewidth=0.6)
-    # By area, since a bin of three images says little however far it is from the diagonal.
+    # The area shows the share: a bin of three images says little, however far it is from the diagonal.
     axes.scatter(confidence, accuracy, s=3 + 60 * diagram.bins["share"].to_numpy(dtype=float), color=style.UP, zorder=3, clip_on=False)
     axes.set(xlim=(0, 100), ylim=(0, 103))
     axes.set_xticks([])

@@ -28,7 +28,7 @@ INK = "0.15"
 UP, DOWN = "#0173b2", "#de8f05"  # blue and orange: told apart by every kind of colour-blind eye
 GROUPS = {"many": "#0173b2", "medium": "#949494", "few": "#de8f05"}
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 2)))
-SMALLEST = 6  # points: what is smaller cannot be read in print
+SMALLEST = 6  # points: the smallest size that is readable in print
 MOST_NAMED_CLASSES = 30
 MOST_ANNOTATED_CLASSES = 15
 LONGEST_CLASS = 14
@@ -47,9 +47,9 @@ STYLE: Any = {
     "ytick.major.size": 2.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.unicode_minus": False,  # as the tables have it
+    "axes.unicode_minus": False,  # as in the tables
     "text.parse_math": False,  # a class may be called $a_b$
-    "svg.hashsalt": "ablate",  # or the names within the file would differ each time
+    "svg.hashsalt": "ablate",  # otherwise the ids in the file would differ each time
     "svg.fonttype": "path",
 }
 
@@ -70,7 +70,7 @@ def group_colour(group: str, groups: Sequence[str]) -> Any:
 
 
 def darker(colour: Any) -> Any:
-    """The colour as text can wear it on white."""
+    """The colour for text on white."""
     return tuple(0.7 * part for part in to_rgb(colour))
 
 
@@ -100,7 +100,7 @@ class Sheet:
         return Figure(figsize=self.size, dpi=110)
 
     def box(self, place: int, below: float = 0, height: float | None = None) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of a panel as shares of the page, or of a strip of it, `below` inches under the panel's top."""
+        """Left, bottom, width and height of a panel, or of a strip `below` inches under its top, as shares of the page."""
         wide, tall = self.size
         row, column = divmod(place, self.columns)
         deep = self.height if height is None else height
@@ -112,7 +112,7 @@ class Sheet:
         return place % self.columns == 0
 
     def is_lowest(self, place: int, count: int) -> bool:
-        """Whether no panel of the `count` stands below this one."""
+        """Whether none of the `count` panels is below this one."""
         return place + self.columns >= count
 
 
@@ -123,9 +123,9 @@ def sheet_of(count: int, columns: int, **lengths: float) -> Sheet:
 
 
 def letters(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], colours_N: Sequence[Any], size: float = SMALLEST) -> None:
-    """Short texts centred at places given as shares of the page; each text's outline is drawn at all its places at once.
+    """Draw short texts, centred at places given as shares of the page; each text is drawn at all its places at once.
 
-    Text by text they would take most of the time that a page takes.
+    Drawn one by one, they would take most of a page's time.
     """
     by_text: dict[str, list[int]] = {}
     for number, text in enumerate(texts_N):
@@ -136,14 +136,14 @@ def letters(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], co
             [_outline(text, size)], sizes=[1.0], offsets=offsets_N2[numbers], offset_transform=figure.transFigure,
             facecolors=[colours_N[number] for number in numbers], linewidths=0, label=text,
         )  # fmt: skip
-        collection.set_transform(IdentityTransform())  # points, not shares of the page as the figure would have it
+        collection.set_transform(IdentityTransform())  # in points, not in shares of the page
         figure.add_artist(collection)
 
 
 def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size: float, *, upright: bool = False) -> float:
-    """Names that end at places given as shares of the page, from the left or, upright, from below; the longest one's length in points.
+    """Draw names that end at places given as shares of the page, from the left or (upright) from below; returns the longest in points.
 
-    As the ticks of an axis they would take as long as all the rest of a small figure.
+    As labels of an axis's ticks they would take as long as the rest of a small figure.
     """
     paths = [_outline(text, size, 1.0) for text in texts_N]
     collection = PathCollection(
@@ -158,16 +158,16 @@ def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size
 
 @lru_cache(maxsize=1024)
 def _outline(text: str, size: float, end: float = 0.5) -> Outline:
-    """A text's outline around its middle, or around another part of its length, half a digit above its line."""
+    """A text's outline, with the origin at its middle (or another part of its length) and half a digit above its line."""
     if not text.strip():
-        return Outline([(0, 0)])  # there is nothing to draw, and matplotlib fails at it
+        return Outline([(0, 0)])  # nothing to draw, which matplotlib cannot handle
     path = TextPath((0, 0), text, size=size)
     reach = path.get_extents()
     return path.transformed(Affine2D().translate(-reach.x0 - end * (reach.x1 - reach.x0), -0.36 * size))
 
 
 def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
-    """One bar for the whole page, in its right margin."""
+    """Draw one colour bar for the whole page, in its right margin."""
     wide, tall = figure.get_size_inches()
     height = min(2.2, 0.5 * tall)
     axes = figure.add_axes((1 - 0.6 / wide, 0.5 - height / 2 / tall, 0.14 / wide, height / tall), label="bar")
@@ -178,18 +178,18 @@ def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Seque
 
 
 def short(text: str, longest: int = LONGEST_CLASS) -> str:
-    """The text on one line, cut where it is too long."""
+    """The text on one line, cut if it is too long."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The positions moved apart as little as can be so that neighbours keep the gap, within the range as far as they fit."""
+    """The positions, moved apart as little as possible so that neighbours keep the gap, within the range if they fit."""
     if not len(wanted):
         return []
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(order))
-    # Of positions less their steps only the order has to hold, and that is what isotonic regression keeps.
+    # Positions minus their steps only have to stay in order, which is what isotonic regression does.
     free = np.clip(isotonic_regression(np.asarray(wanted, dtype=float)[order] - steps).x, low, max(low, high - steps[-1]))
     placed = np.empty(len(order))
     placed[order] = free + steps
@@ -197,7 +197,7 @@ def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def robust_range(means: Sequence[float], lows: Sequence[float], highs: Sequence[float], least: float) -> tuple[float, float]:
-    """A range with zero, all means and all intervals, but for the few that lie so far out that they would press all others together."""
+    """A range with zero, all means and all intervals, except for a few outliers that would compress all others."""
     ends = np.array([end for end in [*means, *lows, *highs] if np.isfinite(end)])
     far = 2 * max(least, float(np.quantile(np.abs(ends), 0.9))) if len(ends) else least
     near = ends[np.abs(ends) <= far]
@@ -213,7 +213,7 @@ def room_for(names: Sequence[str]) -> float:
 
 
 def frameless(axes: Axes) -> None:
-    """The axes without ticks, for a picture."""
+    """Remove the ticks and frames of the axes, for a picture."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -221,7 +221,7 @@ def frameless(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """The path, written; no version and no date is in the file, so that equal figures are equal files."""
+    """Write the figure and return the path. The file has no version and no date, so equal figures give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with styled():
         if path.suffix == ".svg":
@@ -233,7 +233,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Our style, and no warning where the font lacks a letter of a class's name: a box is drawn and the tables have the name."""
+    """Apply our style, without warnings about letters that the font lacks: a box is drawn, and the tables have the name."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

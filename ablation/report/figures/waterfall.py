@@ -21,7 +21,7 @@ PANELS_PER_PAGE = 3
 
 @dataclass(frozen=True)
 class Ladder:
-    """The ladder under one condition (none: ""): its rungs, the level of each, the step to each, and the published levels by report."""
+    """The ladder under one condition ("" for none): its rungs, their levels, the steps between them, and published levels."""
 
     condition: str
     rungs: Sequence[str]
@@ -31,7 +31,7 @@ class Ladder:
 
 
 def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> list[Page]:
-    """The ladder's steps under every condition that has all its rungs, at most three conditions a page."""
+    """The ladder's steps under every condition with all rungs, at most three conditions per page."""
     rungs = [str(arm["name"]) for arm in plan["arms"] if arm["kind"] == "ladder"]
     conditions = ["", *dict.fromkeys(str(condition) for condition in arms["condition"] if condition)]
     complete = [ladder for condition in conditions for ladder in ladders(arms, differences, rungs, condition, name, metrics)]
@@ -47,7 +47,7 @@ def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping
 def ladders(
     arms: pd.DataFrame, differences: pd.DataFrame, rungs: Sequence[str], condition: str, name: str, metrics: MetricTable
 ) -> list[Ladder]:
-    """The ladder under that condition, or none where a rung has no level."""
+    """The ladder under that condition; none if a rung has no level."""
     names = [f"{condition}/{rung}" if condition else rung for rung in rungs]
     rows = arms.set_index("arm").reindex(names)
     scale = metrics.unit(name).scale
@@ -63,7 +63,7 @@ def ladders(
 
 
 def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable) -> Figure:
-    """A panel per condition, on one scale."""
+    """One panel per condition, on one scale."""
     num_rungs = max(len(ladder.rungs) for ladder in part)
     width = float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
     sheet = style.sheet_of(len(part), 1, width=width, height=2.2, left=0.7, right=0.3, top=0.8, bottom=0.95, down=0.4)
@@ -82,7 +82,7 @@ def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable) -> F
 
 
 def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
-    """The range of all levels, published ones too, and of the steps' intervals as far as twice the range of the levels."""
+    """The range of all levels, published ones too, and of the steps' intervals up to twice the range of the levels."""
     levels = [level for ladder in part for level in [*ladder.levels, *(value for values in ladder.published.values() for value in values)]]
     low, high = float(np.nanmin(levels)), float(np.nanmax(levels))
     room = max(high - low, 0.01)
@@ -115,7 +115,7 @@ def _waterfall(axes: Axes, ladder: Ladder, limits: tuple[float, float], decimals
     ]
     known = [span for span in spans if np.isfinite(span[1])]
     axes.vlines([span[0] for span in known], [span[1] for span in known], [span[2] for span in known], color=style.INK, linewidth=1.0)
-    for place, low, high in known:  # an end outside the panel is an arrow at its edge
+    for place, low, high in known:  # an arrow at the edge for an end outside the panel
         for is_outside, edge, marker in ((low < limits[0], limits[0], "v"), (high > limits[1], limits[1], "^")):
             if is_outside:
                 axes.plot([place], [edge], marker=marker, color=style.INK, markersize=5, clip_on=False)

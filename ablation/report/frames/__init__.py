@@ -1,1 +1,1 @@
-"""What is recorded of a study, read from a store or a zip into tidy frames; formulas live in `statistics`, words in `sections`."""
+"""Tidy frames of a recorded study, from a store or a zip. Formulas are in `statistics`, words in `sections`."""

@@ -1,4 +1,4 @@
-"""The frames of a study whose test items belong to classes: precision, recall and F1, their averages, and recalls by seed.
+"""Frames for a study with classes: precision, recall and F1, their averages, and recalls by seed.
 
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report.frames.plan import class_groups, classes_of
+from ablation.report.frames.facts import class_groups, classes_of
 from ablation.report.statistics import descriptive
 from ablation.report.statistics.images import Results
 
@@ -46,7 +46,7 @@ def average_rows(counts: Counts) -> pd.DataFrame:
 
 
 def recalls(results: Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """arm -> recalls by seed and class, NaN where a class has no test items."""
+    """arm -> recalls by seed and class; NaN for a class without test items."""
     by_arm = {}
     for arm, by_seed in results.items():
         figures = descriptive.class_figures(np.stack([predictions.counts_CC for predictions in by_seed.values()]))

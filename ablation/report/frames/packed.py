@@ -1,4 +1,4 @@
-"""A study in one zip, without weights: what is written into it, and what the report reads from it."""
+"""A study in one zip, without weights: how it is written, and how the report reads it."""
 
 import contextlib
 import io
@@ -18,16 +18,16 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import pandas as pd
 
 from ablation.errors import AblateError, StoreError
-from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, planned_facts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, planned_facts
 
 if TYPE_CHECKING:
     from ablation.tracking.recorded import Recorded
 
 FORMAT = 1
 WHAT = "a study that ablate packed"
-STUDY, CURVES, WRITTEN = "study.json", "curves.parquet", "experiments.yaml"  # the members beside those of the runs
+STUDY, CURVES, WRITTEN = "study.json", "curves.parquet", "experiments.yaml"  # the members that belong to no run
 PREDICTIONS = "predictions.parquet"
-# a finished run's files -> what a study must have for its runs to have them
+# a finished run's files -> the facts that a study needs for its runs to have them
 KEPT: Mapping[str, Needs] = {
     PREDICTIONS: CLASSIFIED,
     "config.yaml": NOTHING,
@@ -35,19 +35,19 @@ KEPT: Mapping[str, Needs] = {
     "confusion_matrix.csv": CLASSIFIED,
     "class_distribution.csv": frozenset({"classes", "counts"}),
 }
-ERROR = "error.txt"  # of a run that failed by a bug
+ERROR = "error.txt"  # of a run that failed because of a bug
 PLAN_WORDS = ("study", "seeds", "arms", "runs")
 RUN_WORDS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen")
 CURVE_COLUMNS = ["run_id", "metric", "step", "value", "time"]
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the same for all members, so that the same store gives the same bytes
-# Against zips made to fill the memory: no member of ours is as large, packs so well, or has as many numbers in its table.
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all members, so that the same store gives the same bytes
+# Limits against zips that would fill the memory; members of packed studies stay far below them.
 MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 
 def write(recorded: "Recorded", written: Path, target: Path) -> None:
-    """Write the study into the zip `target`, which appears whole; `written` is the file that the study came from.
+    """Write the study into the zip `target`, in one step; `written` is the study's file.
 
-    Raises StoreError where the store lacks a file of a run.
+    Raises StoreError if the store lacks a file of a run.
     """
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -69,7 +69,7 @@ def _entry(name: str) -> ZipInfo:
 
 
 def _members(recorded: "Recorded", written: Path) -> Iterator[tuple[str, bytes | Path]]:
-    """Every member's name, and its bytes or the file that has them."""
+    """Every member's name, with its bytes or the file that holds them."""
     description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": recorded.plan}
     description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
     yield STUDY, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False).encode()
@@ -90,7 +90,7 @@ def _curves(recorded: "Recorded") -> pd.DataFrame:
 
 
 def _files(recorded: "Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
-    """A run's artifacts by name: of one that is finished all of KEPT that the study has, of another whatever tells why it is not."""
+    """A run's artifacts by name: those of KEPT if it is finished, otherwise the error, if there is one."""
     run_id = str(row["run_id"])
     if row["status"] != "FINISHED":
         with contextlib.suppress(StoreError):
@@ -100,14 +100,14 @@ def _files(recorded: "Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
     kept = [name for name, needs in KEPT.items() if needs <= facts]
     try:
         first = recorded.artifact(run_id, kept[0])
-        beside = {name: first.parent / name for name in kept}  # asking the store once for each run, where it is a folder
+        beside = {name: first.parent / name for name in kept}  # one request to the store per run, if its artifacts are a folder
         return {name: path if path.exists() else recorded.artifact(run_id, name) for name, path in beside.items()}
     except StoreError as error:
         raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
 
 
 def _as_data(runs: pd.DataFrame) -> dict[str, Any]:
-    """The frame as plain data, column by column, with the types of its numbers; null stands for NaN."""
+    """The frame as plain data: each column's values and type, with null for NaN."""
     return {
         "types": {name: str(column.dtype) for name, column in runs.items()},
         "values": {name: [_plain(value) for value in column.tolist()] for name, column in runs.items()},
@@ -135,7 +135,7 @@ def _as_frame(data: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read(path: Path) -> "Packed":
-    """What a zip holds of a study; raises StoreError where it is missing, broken, someone else's, or of a newer version."""
+    """The study in a zip; raises StoreError if it is missing, damaged, no packed study, or of a newer version."""
     archive = _Archive(path)
     description = archive.description()
     runs = _checked(path, description)
@@ -143,7 +143,7 @@ def read(path: Path) -> "Packed":
 
 
 def _checked(path: Path, description: Any) -> pd.DataFrame:
-    """The runs in a zip's description, which must have what the report reads."""
+    """The runs in a zip's description, once it is checked that the report can read it."""
     if not isinstance(description, dict) or description.get("what") != WHAT:
         raise _foreign(path)
     if description.get("format") != FORMAT:
@@ -169,7 +169,7 @@ def _foreign(path: Path) -> StoreError:
 
 
 class _Archive:
-    """A zip of which only members of known names are read, and none that is larger than ours can be."""
+    """A zip. Only members with known names are read, and none that is larger than a packed study's can be."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -177,7 +177,7 @@ class _Archive:
             self._zip = ZipFile(path)
 
     def description(self) -> Any:
-        """What it says of the study."""
+        """Its description of the study."""
         try:
             return json.loads(self.bytes_of(STUDY))
         except KeyError:
@@ -186,14 +186,14 @@ class _Archive:
             raise self._damaged(STUDY) from None
 
     def bytes_of(self, name: str) -> bytes:
-        """A member's bytes; raises KeyError where there is none of that name."""
+        """A member's bytes; raises KeyError if there is none of that name."""
         entry = self._zip.getinfo(name)
         self._check(entry)
         with self._one_sentence():
             return self._zip.read(entry)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A member that is a parquet table; raises KeyError where there is none."""
+        """A member that is a parquet table; raises KeyError if there is none of that name."""
         import pyarrow
         from pyarrow import parquet
 
@@ -210,7 +210,7 @@ class _Archive:
 
     @contextlib.contextmanager
     def _one_sentence(self) -> Iterator[None]:
-        """Turn what zipfile says of a file into one sentence."""
+        """Turn the exceptions of zipfile into a StoreError of one sentence."""
         try:
             yield
         except FileNotFoundError:
@@ -234,7 +234,7 @@ class _Archive:
 
 @dataclass(frozen=True)
 class Packed:
-    """A study in a zip, as the report reads one in a store; what of its runs is read is read when it is asked for."""
+    """A study in a zip, as the report reads one in a store; the files of its runs are read on demand."""
 
     study: str
     plan: Mapping[str, Any]
@@ -252,7 +252,7 @@ class Packed:
         return self.points(run_ids)[CURVE_COLUMNS[:-1]]
 
     def points(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        """The same with each point's time, in milliseconds."""
+        """These points with their times, in milliseconds."""
         try:
             table = self.archive.table(CURVES)
         except KeyError:
@@ -264,7 +264,7 @@ class Packed:
         return pd.concat(wanted, ignore_index=True)[CURVE_COLUMNS] if wanted else pd.DataFrame(columns=CURVE_COLUMNS)
 
     def artifact(self, run_id: str, name: str) -> Path:
-        """A file of a run, in a folder of its own that goes with this object; raises StoreError where it was not packed."""
+        """A file of a run, in a folder that is deleted with this object; raises StoreError if it was not packed."""
         content = self._of_run(run_id, name, self.archive.bytes_of)
         folder = Path(tempfile.mkdtemp(prefix="ablate-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

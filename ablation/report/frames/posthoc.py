@@ -1,10 +1,10 @@
-"""Which arms' scores are no probabilities, by the post-hoc technique that they end with."""
+"""Finds the arms whose scores are distances and not probabilities, by their last post-hoc technique."""
 
 from collections.abc import Mapping
 from typing import Any
 
 DISTANCES = "ncm"  # the technique whose scores are distances to class means
-OF_PROBABILITIES = ("nll", "ece")  # the metrics that take scores for probabilities
+OF_PROBABILITIES = ("nll", "ece")  # the metrics that treat scores as probabilities
 
 
 def distance_arms(plan: Mapping[str, Any]) -> list[str]:
@@ -14,7 +14,7 @@ def distance_arms(plan: Mapping[str, Any]) -> list[str]:
 
 
 def _posthoc(by_name: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """What the plan says; of a plan that does not say it, the nearest change of it up the chain of parents."""
+    """The technique in the plan; if it is not recorded there, the nearest change of it up the chain of parents."""
     arm: Mapping[str, Any] | None = by_name[name]
     while arm is not None:
         changes = [values[1] for path, values in arm["change"].items() if path.endswith("posthoc.name")]

@@ -1,4 +1,4 @@
-"""Published figures from a CSV file, each row matched to the arm that it speaks of."""
+"""Published figures from a CSV file, with each row matched to an arm."""
 
 import csv
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation.errors import ConfigError
-from ablation.report.frames.plan import classes_of
+from ablation.report.frames.facts import classes_of
 from ablation.report.metrics import PERCENT, metrics_of
 
 PER_CLASS = ("arm", "class", "precision", "recall", "f1", "support")
@@ -16,7 +16,7 @@ PER_CLASS = ("arm", "class", "precision", "recall", "f1", "support")
 
 @dataclass(frozen=True)
 class References:
-    """What was published, by arm: the main metric by report, and figures by class; and the rows that belong to no arm."""
+    """Published figures by arm: the main metric per report, figures per class, and the rows that match no arm."""
 
     headlines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     per_class: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class References:
 
 
 def read(path: Path, plan: Mapping[str, Any]) -> References:
-    """The file's figures, a row's arm being one of that name, of that label, or at the end of that chain of rungs (cb+mixup)."""
+    """The figures in the file. A row names an arm by its name, its label, or its chain of rungs (cb+mixup)."""
     columns, rows = _rows(path)
     headline, has_classes = ("report", "arm", metrics_of(plan).default), bool(classes_of(plan))
     if set(headline) <= set(columns):
@@ -36,7 +36,7 @@ def read(path: Path, plan: Mapping[str, Any]) -> References:
 
 
 def chain_names(arms: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """arm -> the names on the way to it, without the first rung, joined with "+"; arms of a condition have none."""
+    """arm -> the names on the path to it, without the first rung, joined with "+"; arms of a condition are left out."""
     parents = {arm["name"]: arm["parent"] for arm in arms if arm["kind"] != "condition"}
     chains = {}
     for name, parent in parents.items():
@@ -49,7 +49,7 @@ def chain_names(arms: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def find_arm(text: str, arms: Sequence[Mapping[str, Any]]) -> str | None:
-    """The arm that a row's name means, or None where there is none or more than one; spaces and case do not count."""
+    """The arm that a row names, or None if there is none or more than one; spaces and case are ignored."""
     chains = chain_names(arms)
     ways = [
         [arm["name"] for arm in arms if _plain(arm["name"]) == _plain(text)],
@@ -60,7 +60,7 @@ def find_arm(text: str, arms: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _headlines(path: Path, rows: list[dict[str, str]], plan: Mapping[str, Any]) -> References:
-    """Of the metric that differences are taken of unless another is asked for."""
+    """Figures of the study's main metric."""
     metrics = metrics_of(plan)
     name = metrics.default
     by_arm: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""What is recorded of a study, as tidy frames.
+"""Tidy frames of a recorded study.
 
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
@@ -14,7 +14,7 @@ import pandas as pd
 
 from ablation.errors import AblateError
 from ablation.report.frames.classes import average_rows, class_rows, recalls
-from ablation.report.frames.plan import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, planned_facts, settings_schema
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, planned_facts, settings_schema
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.statistics import attribution, descriptive, images
@@ -25,7 +25,7 @@ STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING"
 SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
 ABOUT_RUN = ["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end"]
 CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
-# frame -> what a study must have for it; without that, the frame has no rows, and no document has the frame
+# frame -> the facts that a study needs for it; otherwise the frame has no rows and is in no document
 NEEDS: Mapping[str, Needs] = {
     "per_class": CLASSIFIED,
     "averages": CLASSIFIED,
@@ -39,7 +39,7 @@ NEEDS: Mapping[str, Needs] = {
 
 
 class Recorded(Protocol):
-    """What the report asks of a store."""
+    """A recorded study, as the report reads it."""
 
     @property
     def study(self) -> str:
@@ -55,7 +55,7 @@ class Recorded(Protocol):
 
     @property
     def superseded(self) -> Sequence[str]:
-        """The runs in the store that the newest plan no longer has."""
+        """The runs in the store that are not in the newest plan."""
 
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The test images' index, label, predicted class and scores."""
@@ -69,20 +69,20 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True)
 class Frames:
-    """A study's results. Values are as the store has them (fractions, say), differences in their metric's unit (of fractions: points).
+    """A study's results. Values are in the store's unit (such as fractions), differences in their metric's (such as points).
 
-    `runs` has one row per planned arm and seed; `arms` one per arm, with the ids of its runs, and where an arm is chosen among others
-    for each seed, `chosen` names the one of that seed, or those of all seeds; in it, columns with points say so in their names.
-    `per_class` has one row per arm and class; `averages` one per arm and average; `confusion` the counts of each arm summed over its
-    seeds (rows are true classes); `curves` one row per point; `calibration` one per arm and bin of confidence that holds images.
+    `runs` has one row per planned arm and seed. `arms` has one row per arm, with the ids of its runs; columns in points have names that
+    end in `_points`. If an arm's runs are chosen among those of other arms, `chosen` names the chosen arm of each seed.
+    `per_class` has one row per arm and class, `averages` one per arm and average, `curves` one per point, and `calibration` one per arm
+    and bin of confidence with images. `confusion` has each arm's counts, summed over its seeds (rows are true classes).
 
-    `differences` has one row per arm, role of its partner (parent, baseline) and metric, with tests over seeds, and `class_differences`
-    one per class, of recalls. `image_differences` and `mcnemar` hold what the test images leave in doubt, which is another question.
-    `attribution` has what each rung of the ladder does in each place, `effects` those of crossed settings, and `conditions` each arm
-    under a condition against itself without.
+    `differences` has one row per arm, role of the partner (parent, baseline) and metric, with tests over seeds; `class_differences` has
+    one per class, of recalls. `image_differences` and `mcnemar` show the uncertainty from the test images, which is another question.
+    `attribution` has the effect of each rung of the ladder in each position, `effects` those of crossed settings, and `conditions`
+    compares each arm under a condition with the plain arm.
 
-    `unreadable` tells of runs that are done but whose predictions could not be read, "arm seed N: why"; they are missing wherever
-    predictions are needed, and there only. NEEDS has what a study must have for a frame to have rows.
+    `unreadable` lists finished runs whose predictions could not be read ("arm seed N: why"); they are missing only in frames made of
+    predictions. NEEDS lists the facts that a study needs for a frame to have rows.
     """
 
     runs: pd.DataFrame
@@ -114,9 +114,9 @@ def tidy_frames(
     references: References | None = None,
     metric: str = "",
 ) -> Frames:
-    """The frames of the arms `shown` (None: of all of them); differences are taken to every arm, shown or not, and corrected for all.
+    """The frames of the arms `shown` (None: all arms). Arms that are not shown still count as partners and in corrections.
 
-    `metrics` are the full names of those that are compared (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
+    `metrics` are the full names of the metrics to compare (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
     is one of them (none: the plan's first headline).
     """
     plan, runs = recorded.plan, run_rows(recorded)
@@ -154,7 +154,7 @@ def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def _of_conditions(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-    """The rows of these arms, where `arm` is the name without the condition."""
+    """The rows of these arms of conditions; `arm` in the frame is the name without the condition."""
     return frame[(frame["condition"] + "/" + frame["arm"]).isin(arms)].reset_index(drop=True)
 
 
@@ -164,15 +164,15 @@ def _each(
     runs: pd.DataFrame,
     metrics: Sequence[str],
 ) -> pd.DataFrame:
-    """A table of every metric, one below the other; where a metric has no rows, none of its."""
+    """The tables of all metrics, one below the other, without empty ones."""
     tables = [table(plan, runs, metric) for metric in metrics]
     return pd.concat([rows for rows in tables if not rows.empty] or tables[:1], ignore_index=True)
 
 
 def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, images.Predictions]], list[str]]:
-    """arm -> seed -> what is kept of the predictions of the runs that are done, each read once; and those that could not be read, and why.
+    """arm -> seed -> the predictions of each finished run, read once; and the runs whose predictions could not be read, with the reason.
 
-    Arms without predictions are not in the first. Of a study whose runs have none, nothing is read.
+    Arms without predictions are left out. Nothing is read if the study has no predictions.
     """
     if "predictions" not in planned_facts(recorded.plan):
         return {}, []
@@ -193,7 +193,7 @@ def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> t
 
 
 def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> pd.DataFrame:
-    """The arms with intervals and verdicts of one metric beside."""
+    """The arms with additional columns: the intervals and verdicts of one metric."""
     metrics = metrics_of(plan)
     name = short_name(metric) or metrics.default
     columns = {}
@@ -209,9 +209,9 @@ def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, plan: Mapping[str
 
 
 def run_rows(recorded: Recorded) -> pd.DataFrame:
-    """One row per arm and seed of the plan, in its order, with state, run and metrics; what has no run is missing.
+    """One row per arm and seed of the plan, in its order, with state, run and metrics; the state is `missing` if there is no run.
 
-    An arm that resolves like another and has no runs of its own shows the other's, since they are one training.
+    An arm with the same settings as another, and without runs of its own, gets the other's runs: they are one training.
     """
     plan = recorded.plan
     by_place = {(row["arm"], int(row["seed"])): row for row in recorded.runs.to_dict("records")}
@@ -222,7 +222,7 @@ def run_rows(recorded: Recorded) -> pd.DataFrame:
     recorded_metrics = {str(column) for column in recorded.runs.columns if "/" in str(column)}
     metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *SPENDING})
     frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])
-    # The metrics as one block: of thousands, three for each class, every later step would copy each by itself.
+    # One block of metrics: with thousands of them, every later step would copy each column separately.
     return pd.concat([frame[ABOUT_RUN], frame[metrics].astype("float64")], axis=1)
 
 
@@ -241,7 +241,7 @@ def _run_row(planned: Mapping[str, Any], run: Mapping[Any, Any] | None) -> dict[
 
 
 def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str], references: References) -> pd.DataFrame:
-    """One row per arm of the plan: what it is, what it changes, and every metric's mean, sd and differences."""
+    """One row per arm of the plan: its description, its changes, and every metric's mean, sd and differences."""
     known_metrics = metrics_of(plan)
     arms = pd.DataFrame([_arm_row(plan, arm) for arm in plan["arms"]])
     counts = runs.groupby("arm")["state"].agg(planned="size", n=lambda states: int((states == "done").sum()))
@@ -253,16 +253,16 @@ def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]
 
 
 def choices(runs: pd.DataFrame, arm: str) -> str:
-    """Whose run each seed's is, where the arm is chosen among others: `seed 0 tau/0.5, seed 1 tau/1.0, on 120 images`."""
+    """The chosen arm of each seed, if the arm's runs are chosen: `seed 0 tau/0.5, seed 1 tau/1.0, on 120 images`."""
     chosen = runs[(runs["arm"] == arm) & (runs["chosen"] != "")]
-    rows = [] if chosen.empty else chosen.to_dict("records")  # nearly always empty, and turning no row into records takes as long as one
+    rows = [] if chosen.empty else chosen.to_dict("records")  # nearly always empty, and `to_dict` takes long even then
     words = [f"seed {row['seed']} {row['chosen']}" + _equal(row.get("choice/equal", 1.0)) for row in rows]
     num_images = sorted({int(row["validation/images"]) for row in rows if row.get("validation/images", 0) > 0})
     return ", ".join(words) + (f", on {' or '.join(map(str, num_images))} validation images" if num_images else "")
 
 
 def _equal(num_equal: float) -> str:
-    """Said where several were equally good, so that the choice says nothing."""
+    """A remark if several arms were equally good, so that the choice means nothing."""
     return f" (the first of {num_equal:.0f} equal ones)" if num_equal > 1 else ""
 
 
@@ -282,7 +282,7 @@ def _arm_row(plan: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFrame) -> pd.DataFrame:
-    """A column of published figures of the main metric per report, and one of gaps (measured minus published)."""
+    """Per report, a column with published figures of the main metric and one with gaps (measured minus published)."""
     metrics = metrics_of(plan)
     unit, names = metrics.unit(metrics.default), [arm["name"] for arm in plan["arms"]]
     figures = published_figures(plan, references)
@@ -296,7 +296,7 @@ def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFra
 
 
 def published_figures(plan: Mapping[str, Any], references: References) -> dict[str, dict[str, float]]:
-    """arm -> report -> published figure as the store has the metric; the study's own figures, and the reference file's over them."""
+    """arm -> report -> published figure in the store's unit. Figures from the reference file replace those from the study's file."""
     metrics = metrics_of(plan)
     scale = metrics.unit(metrics.default).scale
     return {
@@ -309,7 +309,7 @@ def published_figures(plan: Mapping[str, Any], references: References) -> dict[s
 
 
 def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
-    """arm, seed, metric, step and value of every training and validation curve of the runs that are done."""
+    """arm, seed, metric, step and value of every training and validation curve of the finished runs."""
     done = runs[runs["state"] == "done"]
     if done.empty:
         return pd.DataFrame(columns=CURVE_COLUMNS)
@@ -319,5 +319,5 @@ def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """The text, or nothing where the store has none (None, or NaN in a frame)."""
+    """The text; empty if the store has none (None, or NaN in a frame)."""
     return value if isinstance(value, str) else ""

@@ -1,6 +1,6 @@
-"""What the report says, section by section, as Markdown; the forms of a document live in `documents`, numbers in `frames`."""
+"""The report's sections as Markdown. Documents are made from them in `documents`; numbers are in `frames`."""
 
-from ablation.report.frames.plan import CLASSIFIED
+from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.sections.claims import claims
 from ablation.report.sections.comparison import comparisons
 from ablation.report.sections.content import Content, Shown, made_by
@@ -13,7 +13,7 @@ from ablation.report.sections.section import Section, SectionSpec, sections_of
 
 __all__ = ["Content", "Shown", "made_by", "sections"]
 
-# The report in its order: what is short comes first, and what a reader seldom opens is folded away at the end.
+# The order of the report: short sections first, rarely needed details folded at the end.
 SECTIONS = (
     SectionSpec(opening),
     SectionSpec(gaps),
@@ -30,5 +30,5 @@ SECTIONS = (
 
 
 def sections(content: Content) -> list[Section]:
-    """The whole report; titles are Markdown too, and the first one is the document's."""
+    """The whole report. Titles are Markdown too; the first one is the document's."""
     return sections_of(SECTIONS, content)

@@ -1,4 +1,4 @@
-"""What the numbers allow to say, and what they do not, in plain words."""
+"""What can be claimed from the numbers, and what cannot, in plain words."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import counted, escaped, listed, shortened
-from ablation.report.frames.plan import Needs
+from ablation.report.frames.facts import Needs
 from ablation.report.sections.common import (
     BETTER,
     INCONCLUSIVE,
@@ -28,7 +28,7 @@ from ablation.report.statistics.differences import SAME
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
-CHANCE: Needs = frozenset({"classes", "counts"})  # what it takes to know how often guessing is right
+CHANCE: Needs = frozenset({"classes", "counts"})  # needed to know how often guessing is right
 
 
 def claims(content: Content) -> list[Section]:
@@ -80,7 +80,7 @@ def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str
 
 
 def _of_condition(content: Content, rows: pd.DataFrame, name: str) -> Iterator[str]:
-    """What the condition does to the arms that it starts from, and the tallies of the comparisons within it."""
+    """The condition's effect on the plain arms, and the tallies of the comparisons within it."""
     is_within = rows["against"].map(condition_of(content)) == name
     changed = rows[~is_within & (rows["pairs"] > 0)].to_dict("records")
     if changed:
@@ -134,7 +134,7 @@ def _limits(content: Content, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def claim(pairs: int, tests: int) -> str:
-    """What that many paired seeds can and cannot show, in the largest family of so many tests."""
+    """What `pairs` seeds can show if the largest family has so many tests."""
     needed, of_family = inference.seeds_needed_to_flip(), inference.seeds_needed_to_flip(tests)
     after = f" ({of_family} after Holm over {tests} comparisons, the largest family)" if tests > 1 else ""
     if pairs == 1:
@@ -148,7 +148,7 @@ def claim(pairs: int, tests: int) -> str:
 
 
 def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
-    """How many seeds would find a difference as large as the margin, by family."""
+    """The number of seeds that would find a difference as large as the margin."""
     known = rows[rows["seeds_needed"].notna()]["seeds_needed"]
     if not known.empty and content.has_margin:
         low, high = float(known.min()), float(known.max())
@@ -163,7 +163,7 @@ def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _marked(content: Content) -> Iterator[str]:
-    """What stands in the way of single arms."""
+    """Reservations about single arms."""
     near = near_chance(content)
     if near:
         yield f"**Near chance**, so little was learnt: {shortened([named(content, arm) for arm in near])}."
@@ -176,7 +176,7 @@ def _marked(content: Content) -> Iterator[str]:
 
 
 def near_chance(content: Content) -> list[str]:
-    """The arms whose main metric, the share of right answers, is hardly above guessing or always naming the largest test class."""
+    """The arms whose main metric (the accuracy) is hardly better than guessing, or than always naming the largest test class."""
     if not content.facts >= CHANCE:
         return []
     share, column = chance(content.plan), f"{content.metrics.default}_mean"
@@ -186,6 +186,6 @@ def near_chance(content: Content) -> list[str]:
 
 
 def chance(plan: Mapping[str, Any]) -> float:
-    """The accuracy without looking at an image: 1/C, or the share of the largest class of the test images if that is more."""
+    """The accuracy without looking at an image: 1/C, or the share of the largest test class if that is larger."""
     counts: Sequence[int] = plan["test_counts"]
     return max(1 / len(counts), max(counts) / max(1, sum(counts)))

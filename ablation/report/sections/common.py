@@ -1,4 +1,4 @@
-"""What several sections need: names with their marks, links to figures and runs, and lines of text."""
+"""Helpers for several sections: names with marks, links to figures and runs, lines of text."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import DASH, capitalised, escaped
-from ablation.report.frames.plan import Needs
+from ablation.report.frames.facts import Needs
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
 
 ROLES = ("parent", "baseline")
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
-# label -> its mark in the tables, and what it means whatever the arm
+# label -> its mark in the tables, and its meaning
 LABELS = {
     "bundle": ("B", "the change spans several families, so a difference belongs to all of them together"),
     "budget": ("U", "more updates, {items} or trainable parameters than its parent"),
@@ -26,35 +26,35 @@ LABELS = {
 
 
 def label_meaning(content: Content, label: str) -> str:
-    """What the label means; nothing where it is not one of those that are known."""
+    """The label's meaning; empty if the label is unknown."""
     return LABELS[label][1].format(items=content.items) if label in LABELS else ""
 
 
 def named(content: Content, arm: str) -> str:
-    """The arm's name, with a mark where it was chosen on the test items: `swa (T)`."""
+    """The arm's name, with a mark if it was chosen on the test items: `swa (T)`."""
     return escaped(arm) + mark(content, arm)
 
 
 def mark(content: Content, *arms: str) -> str:
-    """What stands behind a name or number for which one of these arms was chosen on the test items."""
+    """The mark of a name or number if one of its arms was chosen on the test items."""
     return " (T)" if content.on_test & {*arms} else ""
 
 
 def seeds_needed(number: float) -> str:
-    """`42`, or `more than 1,000` where no number up to there is enough; a dash where it is not known."""
+    """`42`, or `more than 1,000` if 1,000 are not enough; a dash if the number is unknown."""
     if math.isnan(number):
         return DASH
     return f"{number:.0f}" if math.isfinite(number) else f"more than {inference.MOST_SEEDS:,}"
 
 
 def count(row: Mapping[Any, Any]) -> str:
-    """The number of runs that are done, linked to the list of runs: `3`, or `2/3` where some are not."""
+    """The number of finished runs, linked to the list of runs: `3`, or `2/3` if some are missing."""
     number = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
     return f"[{number}](#runs)"
 
 
 def mean_and_sd(units: str) -> str:
-    """What a table's numbers are, after their units, if these have words."""
+    """What a table's numbers are, with their units if these have names."""
     numbers = "mean ± standard deviation over n seeds"
     return capitalised(f"{escaped(units)}, {numbers}" if units else numbers)
 
@@ -65,7 +65,7 @@ def of_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def counted_once(content: Content) -> pd.DataFrame:
-    """The runs of the shown arms, each once, however many arms it is the run of."""
+    """The runs of the shown arms, each once, even if several arms share it."""
     keys = {(run["arm"], int(run["seed"])): run["key"] for run in content.plan["runs"]}
     runs = content.frames.runs
     planned = [keys[arm, seed] for arm, seed in zip(runs["arm"], runs["seed"], strict=True)]
@@ -73,12 +73,12 @@ def counted_once(content: Content) -> pd.DataFrame:
 
 
 def pictures(content: Content, *kinds: str) -> str:
-    """The pictures that show this, if they were drawn."""
+    """The pictures of these kinds, if they were drawn."""
     return "\n\n".join(f"![{escaped(alt)}]({path})" for kind in kinds for path, alt in content.figures.get(kind, ()))
 
 
 def lines_for(content: Content, lines: Iterable[tuple[str, Needs]]) -> list[str]:
-    """The lines for which the study has enough."""
+    """The lines whose needs the study meets."""
     return [line for line, needs in lines if needs <= content.facts]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import DASH, escaped, setting, shortened, table
-from ablation.report.frames.plan import settings_schema
+from ablation.report.frames.facts import settings_schema
 from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.sections.claims import near_chance, tally
 from ablation.report.sections.common import (
@@ -30,7 +30,7 @@ MOST_REASONS = 2
 
 
 def comparisons(content: Content) -> list[Section]:
-    """The main table, and one for every condition, folded away where it is not the only one."""
+    """The main table, and one per condition, folded unless it is the only table."""
     arms = content.frames.arms
     conditions = list(dict.fromkeys(arms["condition"]))
     return [_section(content, arms[arms["condition"] == condition], condition, folded=len(conditions) > 1) for condition in conditions]
@@ -53,7 +53,7 @@ def _section(content: Content, arms: pd.DataFrame, condition: str, *, folded: bo
 
 
 def columns(content: Content) -> list[str]:
-    """The short names of the metrics with a column: those of the table, and the one that was asked for."""
+    """The short names of the metrics with a column: the table's, and the one that was asked for."""
     return list(dict.fromkeys([*content.metrics.columns(COMPARISON), content.name]))
 
 
@@ -102,13 +102,13 @@ def reports_of(arms: pd.DataFrame) -> list[str]:
 
 
 def published(metrics: MetricTable, row: Mapping[Any, Any], report: str) -> tuple[str, str]:
-    """What a report published of an arm, and the gap to what was measured."""
+    """A report's published figure of an arm, and the gap (measured minus published)."""
     name = metrics.default
     return metrics.value(name, row[f"published/{report}"]), metrics.difference(name, row[metrics.gap_column(report)])
 
 
 def best_arms(arms: pd.DataFrame, name: str, metrics: MetricTable) -> list[str]:
-    """The arms with the best mean as it is printed, out of those of which every run is done; none where only one has a number."""
+    """The arms with the best printed mean among those with all runs done; none if only one arm has a number."""
     complete = arms[(arms["n"] == arms["planned"]) & arms[f"{name}_mean"].notna()]
     if len(complete) < 2:
         return []
@@ -151,9 +151,9 @@ def _what_changed(content: Content, row: Mapping[Any, Any]) -> str:
 
 
 def changed_settings(content: Content, arms: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """setting -> arm -> its value, of the settings in which these arms differ; stages that differ are told one after another."""
+    """setting -> arm -> its value, for the settings in which these arms differ; several values if the stages differ."""
     planned = {arm["name"]: arm for arm in content.plan["arms"]}
-    first: dict[str, Any] = {}  # what the first arm has: the old value wherever a setting is changed first
+    first: dict[str, Any] = {}  # the first arm's value: the old value of the first change of a setting
     for arm in planned.values():
         for path, (old, _) in arm["change"].items():
             first.setdefault(_without_stage(path), old)
@@ -166,7 +166,7 @@ def _without_stage(path: str) -> str:
 
 
 def _setting_words(planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any) -> str:
-    """`shuffle`, or `shuffle → class_balanced` where the arm's stages differ."""
+    """`shuffle`, or `shuffle → class_balanced` if the arm's stages differ."""
     values = [_setting_of(planned, arm, [f"stages.{i}.{path}", path], first) for i in range(_num_stages(planned, arm))]
     words = [DASH if value is None else setting(value) for value in values]
     return words[0] if len(set(words)) == 1 else " → ".join(words)
@@ -180,7 +180,7 @@ def _num_stages(planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
 
 
 def _setting_of(planned: Mapping[str, Mapping[str, Any]], arm: str, paths: Sequence[str], first: Any) -> Any:
-    """The value that the arm, or the next one above it, sets under one of these paths; `first` where none does."""
+    """The value that the arm, or the nearest one above it, sets under one of these paths; otherwise `first`."""
     place: str | None = arm
     while place is not None:
         change = planned[place]["change"]
@@ -218,7 +218,7 @@ def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
 
 
 def _legend(content: Content, arms: pd.DataFrame) -> str:
-    """Each label in the table: its mark, its meaning, and every arm's own numbers."""
+    """Each label in the table: its mark, its meaning, and the reasons of the arms that have it."""
     near, name = near_chance(content), content.metrics.default
     means = dict(zip(arms["arm"], arms[f"{name}_mean"], strict=True))
     labels = {

@@ -1,4 +1,4 @@
-"""What every document is made of, and how it was asked for."""
+"""The content of a document, and the options it was made with."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report.frames.plan import Needs, facts_of
+from ablation.report.frames.facts import Needs, facts_of
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 
-MADE_BY = "ablate report "  # what the first line of a document begins with, after the mark of a comment
+MADE_BY = "ablate report "  # the beginning of a document's first line, after the comment mark
 
-# what the store says of where a run comes from
+# the provenance of a run in the store
 RECORDED = ("commit", "dirty", "versions", "hardware", "device", "precision", "statistical", "digest", "command")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What was asked for: the metric (none: the study's first headline), globs of arms, a column to sort by, and the published figures."""
+    """The options of a report: the metric (none: the study's main one), globs of arms, the order, and a file of published figures."""
 
     metric: str = ""
     arms: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a document is made of; `figures` has the path and the words of each picture, by what they show."""
+    """Everything that a document is made of. `figures` has the path and the alt text of each picture, by kind."""
 
     study: str
     plan: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Content:
     references: References
     figures: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     options: Shown = field(default_factory=Shown)
-    recorded: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *RECORDED]))  # per run, where it comes from
+    recorded: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *RECORDED]))  # per run, its provenance
 
     # --- the study -----------------------------------------------------------------------------------------------------------
 
@@ -53,34 +53,34 @@ class Content:
 
     @cached_property
     def facts(self) -> Needs:
-        """What the study has beside its metrics."""
+        """What the study has besides its metrics."""
         return facts_of(self.plan, self.frames.runs, self.frames.curves)
 
     @property
     def items(self) -> str:
-        """What the data consist of, in words."""
+        """The word for what the data consist of."""
         return "images" if "classes" in self.facts else "items"
 
     @cached_property
     def on_test(self) -> frozenset[str]:
-        """The plan's arms, shown or not, that were chosen by looking at the test items."""
+        """The plan's arms, shown or not, that were chosen on the test items."""
         return frozenset(arm["name"] for arm in self.plan["arms"] if "selected on test" in arm["labels"])
 
     # --- the metric that differences are taken of ------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """The metric's short name, as the frames have it."""
+        """The metric's short name, as in the frames."""
         return short_name(self.metric)
 
     @property
     def has_margin(self) -> bool:
-        """Whether there is a difference of the metric below which two arms count as equal."""
+        """Whether the metric has a margin below which two arms count as equal."""
         return self.metrics.margin(self.name) is not None
 
     @property
     def margin(self) -> str:
-        """That difference in words: `0.5 points`."""
+        """The margin with its unit: `0.5 points`."""
         return self.metrics.margin_words(self.name)
 
     @cached_property
@@ -90,7 +90,7 @@ class Content:
         return {(row["arm"], row["role"]): row for row in rows}
 
     def difference(self, row: Mapping[Any, Any]) -> str:
-        """`+0.75 [-0.10, +1.60]` of a row of the metric; a dash where there is no pair."""
+        """`+0.75 [-0.10, +1.60]`, from a row of the metric; a dash if there is no pair."""
         return self.metrics.interval(self.name, row)
 
     # --- the arms that are shown -----------------------------------------------------------------------------------------------
@@ -113,9 +113,9 @@ class Content:
 
 
 def made_by(content: Content) -> str:
-    """How the document was asked for, on one line that is safe within a comment of HTML, Markdown or LaTeX.
+    """The document's options on one line, which is safe in a comment of HTML, Markdown or LaTeX.
 
-    The line holds JSON, in which a text may be written so that it cannot end the comment.
+    The line is JSON, with escapes for everything that could end the comment.
     """
     options = {"study": content.study, **asdict(content.options), "figures": bool(content.figures)}
     line = json.dumps(options, ensure_ascii=True)

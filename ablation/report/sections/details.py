@@ -1,4 +1,4 @@
-"""What a reader opens if need be: changes, classes, confusions, curves, time, runs, provenance, and how to read it all."""
+"""The folded details: changes, classes, confusions, curves, time, runs, provenance, and how to read the report."""
 
 import datetime
 import json
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablation.formatting import duration, escaped, listed, percent, setting, shortened, table
-from ablation.report.frames.plan import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
+from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
 from ablation.report.frames.references import References
 from ablation.report.sections.claims import CHANCE
 from ablation.report.sections.common import bullets, counted_once, lines_for, named, paragraphs, pictures
@@ -25,7 +25,7 @@ COUNTED: Needs = frozenset({"classes", "counts"})
 
 
 def details(content: Content) -> list[Section]:
-    """All of it, folded away."""
+    """All details, folded."""
     specs = (
         SectionSpec(changes),
         SectionSpec(labels),
@@ -42,7 +42,7 @@ def details(content: Content) -> list[Section]:
 
 
 def changes(content: Content) -> list[Section]:
-    """Every setting that an arm changes from its parent, from what to what."""
+    """Every setting that an arm changes, with the parent's and the arm's value."""
     rows = [
         [named(content, name), named(content, arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
         for name, arm in content.planned.items()
@@ -65,7 +65,7 @@ def labels(content: Content) -> list[Section]:
 
 
 def per_class(content: Content) -> list[Section]:
-    """One table per arm: precision, recall, F1 and support of every class, and their averages."""
+    """One table per arm with precision, recall, F1 and support of every class, and the averages."""
     frames = content.frames
     averages = {str(arm): rows for arm, rows in frames.averages.groupby("arm", sort=False)}
     tables = [
@@ -83,7 +83,7 @@ def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, refere
     stated = [f"published {name}" for name in ("precision", "recall", "F1") if published]
     rows = []
     for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
-        # an average that is not defined is blank, a class without test images has a dash
+        # an undefined average is blank; a class without test images has a dash
         values = [percent(row[name], row[f"{name}_sd"]) if np.isfinite(row[name]) or "average" not in row else "" for name in figures]
         cells = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
         rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *cells])
@@ -103,7 +103,7 @@ def distribution(content: Content) -> list[Section]:
 
 
 def confusions(content: Content) -> list[Section]:
-    """The figures with the matrices where there are figures, and tables: the matrix, or the largest confusions of many classes."""
+    """The figures, if they were drawn, and a table per arm: the matrix, or the largest confusions if there are many classes."""
     classes = classes_of(content.plan)
     if len(classes) <= MOST_CLASSES_IN_A_MATRIX:
         legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
@@ -144,7 +144,7 @@ def curves(content: Content) -> list[Section]:
 
 
 def spending(content: Content) -> list[Section]:
-    """What each arm took by itself and what it had from other runs, summed over its seeds; chosen arms train nothing."""
+    """Each arm's own and shared time and epochs, summed over its seeds; chosen arms train nothing."""
     columns = ["time/own", "time/shared", "epochs/own", "epochs/shared"]
     rows, once = (_trained(frame) for frame in (content.frames.runs, counted_once(content)))
     if rows.empty:
@@ -168,7 +168,7 @@ def _spent(sums: pd.Series) -> list[str]:
 
 
 def runs(content: Content) -> list[Section]:
-    """Every planned run with its MLflow run's id."""
+    """Every planned run with the id of its MLflow run."""
     name = content.name
     rows = [
         [
@@ -189,7 +189,7 @@ def runs(content: Content) -> list[Section]:
 
 
 def provenance(content: Content) -> list[Section]:
-    """Where the numbers come from, per group of runs that share it; and the runs that the newest plan no longer has."""
+    """The provenance of the numbers, per group of runs that share it, and the runs that are not in the newest plan."""
     plan = content.plan
     head = f"Planned {escaped(plan['created'])} by {_code(plan['command'])} from {_code(plan['file'])}."
     done = content.frames.runs[content.frames.runs["state"] == "done"]
@@ -235,7 +235,7 @@ def versions(text: str) -> Mapping[str, Any]:
 
 
 def day(start: object) -> str:
-    """The day on which a run began, from milliseconds or from an ISO date."""
+    """The day on which a run began, given in milliseconds or as an ISO date."""
     if isinstance(start, int | float):
         return datetime.datetime.fromtimestamp(start / 1000, tz=datetime.UTC).date().isoformat()
     return str(start)[:10]
@@ -251,7 +251,7 @@ def _code(text: object) -> str:
 
 
 def reading(content: Content) -> list[Section]:
-    """How every number here was made, and what there is none of."""
+    """How the numbers were made, and what is left out."""
     sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
     margin = content.metrics.margin(content.name)
     equal = f"; *no difference beyond {margin:g}* (two one-sided tests)" if margin is not None else ""

@@ -1,4 +1,4 @@
-"""Every paired difference with its tests, family by family, and the second source of doubt: the test images."""
+"""Paired differences with their tests, by family, and the second source of uncertainty: the test images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ TESTS = {"p t": "p_t", "p sign-flip": "p_flip", "p Holm (t)": "p_t_holm", "p Hol
 
 
 def differences(content: Content) -> list[Section]:
-    """A row per family of tests; folded away: every test, the other metrics, and the doubt from the test images."""
+    """One row per family of tests; folded: every test, the other metrics, and the uncertainty from the test images."""
     frame = content.frames.differences
     if frame.empty:
         return []
@@ -56,7 +56,7 @@ def _overview(content: Content, rows: pd.DataFrame) -> str:
 
 
 def every_test(content: Content) -> list[Section]:
-    """A table per family and role with every test of the metric."""
+    """One table per family and role with every test of the metric."""
     rows = of_metric(content.frames.differences, content.name)
     return [Section("Every test", paragraphs(_notes(content), *(_family(content, part, *key) for key, part in _families(rows))))]
 
@@ -96,7 +96,7 @@ def _test_cells(content: Content, row: Mapping[Any, Any], shown: Sequence[str]) 
 
 
 def other_metrics(content: Content) -> list[Section]:
-    """A table per role: the differences of every other metric, in their own units."""
+    """One table per role with the differences of the other metrics, in their units."""
     frame, metrics = content.frames.differences, content.metrics
     names = [name for name in dict.fromkeys(frame["metric"]) if name != content.name]
     if not names:
@@ -117,7 +117,7 @@ def other_metrics(content: Content) -> list[Section]:
 
 
 def image_doubt(content: Content) -> list[Section]:
-    """The paired bootstrap over test images and McNemar's test, which speak of these trained models only."""
+    """The paired bootstrap over test images and McNemar's test, which only hold for these trained models."""
     frame = content.frames.image_differences
     if frame.empty:
         return []

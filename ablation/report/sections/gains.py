@@ -1,4 +1,4 @@
-"""Who gained and who paid: groups and classes; and what each rung is worth in other orders than the ladder's."""
+"""The groups and classes that gained and paid, and the effect of each rung in different orders."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import DASH, change, escaped, interval, p_value, shortened, table
-from ablation.report.frames.plan import classes_of, groups_of
+from ablation.report.frames.facts import classes_of, groups_of
 from ablation.report.metrics import with_unit
 from ablation.report.sections.common import WORSE, bullets, mark, named, of_metric, paragraphs, pictures
 from ablation.report.sections.content import Content
@@ -24,7 +24,7 @@ LEGEND = (
 
 
 def gains(content: Content) -> list[Section]:
-    """Per arm which groups of classes gained and paid against the baseline, and the classes that moved most."""
+    """Per arm the groups of classes that gained and paid against the baseline, and the classes that moved most."""
     classes = content.frames.class_differences
     of_baseline = classes[(classes["role"] == "baseline") & classes["arm"].isin(content.shown)]
     groups = [group for group, members in groups_of(content.plan).items() if members]
@@ -62,7 +62,7 @@ def _loss(row: Mapping[Any, Any]) -> str:
 
 
 def _movers(content: Content, by_arm: Mapping[str, pd.DataFrame], trade_words: Mapping[str, str]) -> str:
-    """What each arm did to the groups, where there are any, and to the classes that moved most."""
+    """Per arm its effect on the groups, if there are any, and on the classes that moved most."""
     groups, cells = ["groups"] if trade_words else [], []
     for arm, rows in by_arm.items():
         known = rows[rows["mean"].notna()].sort_values("mean", kind="stable")
@@ -73,7 +73,7 @@ def _movers(content: Content, by_arm: Mapping[str, pd.DataFrame], trade_words: M
 
 
 def _mover(row: Mapping[Any, Any] | None, sign: int) -> str:
-    """`cat +3.10*`, or a dash where no class moved that way."""
+    """`cat +3.10*`, or a dash if no class moved in that direction."""
     return f"{escaped(row['class'])} {_marked(row)}" if row is not None and sign * row["mean"] > 0 else DASH
 
 
@@ -82,7 +82,7 @@ def _marked(row: Mapping[Any, Any]) -> str:
 
 
 def _classes(content: Content, by_arm: Mapping[str, pd.DataFrame]) -> str:
-    """A column per class where there are few, else the classes that moved most."""
+    """One column per class if there are few, otherwise the classes that moved most."""
     classes = classes_of(content.plan)
     if len(classes) > MOST_CLASSES_IN_A_TABLE:
         cells = [[named(content, arm), *_extremes(rows)] for arm, rows in by_arm.items()]
@@ -106,7 +106,7 @@ def _extremes(rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def attribution(content: Content) -> list[Section]:
-    """The rungs' worth in the ladder's order, first in, last out and by Shapley, side by side; then the effects of crossed settings."""
+    """The effect of each rung on the ladder, first in, last out and by Shapley; then the effects of crossed settings."""
     name = content.name
     rows, effects = of_metric(content.frames.attribution, name), of_metric(content.frames.effects, name)
     rows = rows[rows["arm"].isin(content.shown)]
@@ -132,7 +132,7 @@ def attribution(content: Content) -> list[Section]:
 
 
 def _alone(content: Content) -> str:
-    """How to get other orders of the ladder's rungs, where it has steps and the study asks for no other order."""
+    """A hint on other orders of the rungs, if the ladder has steps and the study has no other order."""
     kinds = {arm["kind"] for arm in content.plan["arms"]}
     has_step = any(arm["kind"] == "ladder" and arm["parent"] for arm in content.plan["arms"])
     hint = "Only the ladder's own order was run; `add_one`, `drop_one` and `grid` in the file show others."

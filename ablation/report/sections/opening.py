@@ -1,7 +1,7 @@
-"""The report's beginning: what the study is, and what is not done of it."""
+"""The beginning of the report: the study, and what is not done of it."""
 
 from ablation.formatting import counted, escaped, shortened
-from ablation.report.frames.plan import classes_of, groups_of, train_counts
+from ablation.report.frames.facts import classes_of, groups_of, train_counts
 from ablation.report.sections.common import bullets, counted_once, paragraphs
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
@@ -11,7 +11,7 @@ MOST_RUNS_NAMED = 20
 
 
 def opening(content: Content) -> list[Section]:
-    """The title, one line of facts, and what the groups of classes are."""
+    """The title, one line of facts, and the groups of classes."""
     plan, runs = content.plan, counted_once(content)
     states = {state: int((runs["state"] == state).sum()) for state in dict.fromkeys(["done", "failed", "missing", *runs["state"]])}
     facts = [
@@ -40,7 +40,7 @@ def _classes(names: list[str]) -> str:
 
 
 def gaps(content: Content) -> list[Section]:
-    """The runs that are not done, each named with its reason, and those of which nothing but the metrics can be read."""
+    """The runs that are not done, with their reasons, and those whose predictions cannot be read."""
     rows = content.unfinished.to_dict("records")
     lines = [
         f"{escaped(row['arm'])}, seed {row['seed']}: {escaped(row['state'])}" + (f" ({escaped(row['reason'])})" if row["reason"] else "")
@@ -57,7 +57,7 @@ def gaps(content: Content) -> list[Section]:
 
 
 def unmatched(content: Content) -> list[Section]:
-    """The published figures that belong to no arm here."""
+    """The published figures that match no arm."""
     rows = content.references.unmatched
     words = "No arm has this name, label or chain of rungs (or more than one has):"
     return [Section("Published figures not matched", paragraphs(words, bullets([escaped(row) for row in rows])))] if rows else []

@@ -1,9 +1,9 @@
-"""The second table: of classifiers the worst class, and how far the scores can be taken as probabilities."""
+"""The second table: for classifiers, the worst class and the calibration of the scores."""
 
 import pandas as pd
 
 from ablation.formatting import escaped, listed, table
-from ablation.report.frames.plan import CLASSIFIED
+from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.frames.posthoc import OF_PROBABILITIES, distance_arms
 from ablation.report.metrics import QUALITY
 from ablation.report.sections.common import bullets, count, lines_for, mean_and_sd, named, paragraphs, pictures
@@ -24,7 +24,7 @@ READING = (
 
 
 def quality(content: Content) -> list[Section]:
-    """The table of all arms, those of conditions folded away; nothing where no metric has its column there."""
+    """The table of all arms, those of conditions folded; nothing if no metric has a column in it."""
     arms, names = content.frames.arms, content.metrics.columns(QUALITY)
     if not names:
         return []

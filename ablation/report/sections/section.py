@@ -1,15 +1,15 @@
-"""What every document is made of: sections of Markdown, of which the details may be folded away, and what each of them needs."""
+"""Sections of Markdown, with details that may be folded, and the facts that each section needs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ablation.report.frames.plan import NOTHING, Needs
+from ablation.report.frames.facts import NOTHING, Needs
 from ablation.report.sections.content import Content
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: its title, its text in Markdown (tables too), and further parts that a reader opens if need be."""
+    """A part of the report: its title, its text in Markdown (tables too), and folded parts."""
 
     title: str
     body: str = ""
@@ -18,12 +18,12 @@ class Section:
 
 @dataclass(frozen=True)
 class SectionSpec:
-    """How a part of the report is made, and what a study must have for it; it may still find nothing to say."""
+    """How a part of the report is made, and the facts that it needs. It may still have nothing to say."""
 
     make: Callable[[Content], Sequence[Section]]
     needs: Needs = NOTHING
 
 
 def sections_of(specs: Iterable[SectionSpec], content: Content) -> list[Section]:
-    """The sections that this study has enough for, in their order."""
+    """The sections whose needs the study meets, in order."""
     return [section for spec in specs if spec.needs <= content.facts for section in spec.make(content)]

@@ -1,1 +1,1 @@
-"""What the numbers say: means, paired differences, tests and orders of rungs, by formulas alone; no text and no file is made here."""
+"""Statistics of runs: means, paired differences, tests, effects. Reads no store and writes no document."""

@@ -1,4 +1,4 @@
-"""What each rung is worth in other orders than the ladder's, what crossed settings do, and what a condition alters.
+"""The effect of each rung in different orders, the effects of crossed settings, and the effect of a condition.
 
 Shapes: S seeds, D differences (one column per comparison), L levels of an axis; a cube has one axis of seeds and one per factor.
 """
@@ -19,8 +19,8 @@ from ablation.report.metrics import metrics_of, short_name
 from ablation.report.statistics import descriptive, inference
 
 Floats = npt.NDArray[np.float64]
-Arm = Mapping[str, Any]  # as the recorded plan has it
-Arms = Mapping[str, Arm]  # of one condition, by the name without it
+Arm = Mapping[str, Any]  # an arm in the recorded plan
+Arms = Mapping[str, Arm]  # the arms of one condition, by their names without it
 Pair = tuple[str, str, str]  # a rung, an arm with it, the arm against which it is compared
 
 WAYS = ("ladder", "first in", "last out", "shapley")
@@ -31,7 +31,7 @@ CONDITIONS = ["arm", "condition", "metric", "n", "mean", "sd", "pairs", "differe
 
 @dataclass(frozen=True)
 class Step:
-    """One way in which a rung comes in: the arm that has it, and the one against which that is all there is to it."""
+    """One way of adding a rung: an arm with it, and the arm that differs from it by this rung only."""
 
     rung: str
     condition: str
@@ -42,12 +42,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Factorial:
-    """Arms that combine the levels of some axes: a sweep's points, or all subsets of a grid's rungs."""
+    """Arms that combine the levels of several axes: the points of a sweep, or all subsets of a grid's rungs."""
 
     name: str
     condition: str
     axes: Mapping[str, Sequence[str]]
-    cells: Mapping[tuple[str, ...], str]  # the arm with these levels
+    cells: Mapping[tuple[str, ...], str]  # levels -> the arm that has them
 
     @property
     def is_complete(self) -> bool:
@@ -56,11 +56,11 @@ class Factorial:
 
     @property
     def group(self) -> str:
-        """What documents call it: its name, behind its condition's."""
+        """Its name in documents, after that of its condition."""
         return f"{self.condition}/{self.name}" if self.condition else self.name
 
     def cube(self, runs: pd.DataFrame, metric: str, scale: float) -> Floats:
-        """The metric, times `scale`, by seed and by level of each axis; of crossed axes only the seeds with all cells."""
+        """The metric, times `scale`, by seed and by level of each axis; crossed axes only have the seeds with all cells."""
         names = [self.cells[levels] for levels in itertools.product(*self.axes.values())]
         values = descriptive.finite(descriptive.by_seed(runs, names, metric))
         whole = values.dropna() if len(self.axes) > 1 else values
@@ -72,13 +72,12 @@ class Factorial:
 
 
 def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per rung, condition and way of adding it: by how much the metric changed, paired by seed, in its unit of differences.
+    """One row per rung, condition and way of adding it: the change of the metric, paired by seed, in its unit of differences.
 
-    "ladder" is the rung's step on the ladder; "first in" the rung alone over the first one; "last out" what the longest ladder that
-    `drop_one` names loses without it (else the grid's whole set); "shapley" the mean over all orders in which the grid's k rungs can
-    come in, phi_i = sum over S without i of |S|! (k - |S| - 1)! / k! (v(S with i) - v(S)), which sum to v(all) - v(none). Shapley, "A
-    value for n-person games", 1953. A ladder's step depends on the rungs that happen to stand above it: where the ways differ, rungs
-    interact.
+    "ladder" is the rung's step on the ladder, and "first in" the rung alone over the first one. "last out" is what the longest ladder
+    of `drop_one` (else the grid's whole set) loses without it. "shapley" is the mean over all orders in which the grid's k rungs can be
+    added, phi_i = sum over S without i of |S|! (k - |S| - 1)! / k! (v(S with i) - v(S)); these sum to v(all) - v(none). Shapley, "A
+    value for n-person games", 1953. A ladder's step depends on the rungs above it: if the ways differ, rungs interact.
     """
     arms = _Planned(plan)
     steps = list(arms.steps())
@@ -96,17 +95,17 @@ def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.
 
 
 def shapley(cube: npt.ArrayLike) -> Floats:
-    """phi_SK: each seed's Shapley value of each of the K axes, of which each has two levels, without and with."""
+    """phi_SK: each seed's Shapley values of the K axes, which have two levels each, without and with."""
     values = np.asarray(cube, dtype=np.float64)
     num_rungs = values.ndim - 1
-    sizes = np.indices((2,) * (num_rungs - 1)).sum(axis=0)  # of the coalition that the rung joins, in every cell
+    sizes = np.indices((2,) * (num_rungs - 1)).sum(axis=0)  # of the coalition that the rung joins, per cell
     weights = np.array([1 / (num_rungs * math.comb(num_rungs - 1, size)) for size in range(num_rungs)])[sizes]
     gains = [np.diff(values, axis=axis + 1).reshape(len(values), weights.size) @ weights.ravel() for axis in range(num_rungs)]
     return np.stack(gains, axis=1)
 
 
 class _Planned:
-    """The plan's arms by condition and plain name, and the ways in which rungs come in among them."""
+    """The plan's arms by condition and plain name, and the ways in which they add rungs."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self.arms: dict[str, dict[str, Arm]] = {"": {}}
@@ -117,16 +116,16 @@ class _Planned:
 
     @cached_property
     def rungs(self) -> list[str]:
-        """The ladder's names, and after them those of rungs that other arms are made with, if the plan has these alone."""
+        """The rungs of the ladder, followed by those that only other arms of the plan are made with."""
         named = [rung for arms in self.arms.values() for name, arm in arms.items() for rung in _rungs_of(name, arm)]
         return list(dict.fromkeys([*self.above, *named]))
 
     def place(self, step: Step) -> tuple[int, int, int]:
-        """Where a step is told: by condition, rung and way."""
+        """The step's position in the table: by condition, rung and way."""
         return list(self.arms).index(step.condition), self.rungs.index(step.rung), WAYS.index(step.way)
 
     def steps(self) -> Iterator[Step]:
-        """Every way but Shapley's in which the plan's arms add a rung; of several pairs of arms for the same, the first."""
+        """Every way but Shapley's in which the plan's arms add a rung; the first, if several pairs of arms show the same."""
         for condition, arms in self.arms.items():
             ways = {"ladder": [(rung, rung, above) for rung, above in self.above.items()]}
             ways |= {"first in": self._first_in(arms), "last out": self._last_out(arms)}
@@ -136,7 +135,7 @@ class _Planned:
                     yield Step(rung, condition, way, arms[arm]["name"], arms[against]["name"])
 
     def _first_in(self, arms: Arms) -> list[Pair]:
-        """Arms with one rung alone over the first one; and where there are any, the second rung, which is so by construction."""
+        """Arms with one rung alone over the first one, and, if there are any, the second rung, which always is one."""
         first = next((rung for rung, above in self.above.items() if not above), "")
         added = [(arm["factors"]["with"], name, _base_of(name, arm)) for name, arm in arms.items() if _kind_of(name, arm) == "add_one"]
         subsets = self._subsets(arms)
@@ -145,7 +144,7 @@ class _Planned:
         return [(rung, rung, above) for rung, above in self.above.items() if over_first and above == first] + over_first
 
     def _last_out(self, arms: Arms) -> list[Pair]:
-        """Arms against those that lack one of their rungs, the longest first; and the last rung's step, which is so by construction."""
+        """Arms against those without one of their rungs, the longest first, and the last rung's step, which always is one."""
         dropped = [
             (arm["factors"]["without"], _base_of(name, arm), name) for name, arm in arms.items() if _kind_of(name, arm) == "drop_one"
         ]
@@ -157,13 +156,13 @@ class _Planned:
         return [*sorted(last_rungs + dropped, key=lambda pair: -self._position(pair[1])), *of_grid]
 
     def _alike(self, arms: Arms, first: str) -> list[Pair]:
-        """Arms that change on the first rung just what another rung changes on the ladder."""
+        """Arms that change the first rung exactly as another rung changes the ladder."""
         steps = [rung for rung, above in self.above.items() if above != first and _is_over(arms, rung, above)]
         singles = [name for name, arm in arms.items() if arm["change"] and _is_over(arms, name, first)]
         return [(rung, name, first) for rung in steps for name in singles if arms[name]["change"] == arms[rung]["change"]]
 
     def _subsets(self, arms: Arms) -> dict[tuple[str, ...], str]:
-        """The grid's arms by their rungs, and the arm without any of them; nothing where the plan has not both."""
+        """The grid's arms by their rungs, and the arm without any; empty unless the plan has both."""
         subsets = {tuple(_rungs_of(name, arm)): name for name, arm in arms.items() if _kind_of(name, arm) == "grid"}
         plain = self.arms[""]
         nothing = next((str(plain[name]["parent"]) for name in subsets.values() if name in plain), "")
@@ -173,7 +172,7 @@ class _Planned:
         return self.rungs.index(name) if name in self.rungs else len(self.rungs)
 
     def sweeps(self) -> Iterator[Factorial]:
-        """The sweeps, in every condition, of which the plan has all points."""
+        """The complete sweeps, in every condition."""
         for condition, arms in self.arms.items():
             points: dict[str, list[Arm]] = {}
             for name, arm in arms.items():
@@ -183,7 +182,7 @@ class _Planned:
             yield from (sweep for sweep in sweeps if sweep.is_complete)
 
     def grids(self) -> Iterator[Factorial]:
-        """The grid, in every condition, if the plan has all its subsets."""
+        """The grid in every condition, if it is complete."""
         for condition, arms in self.arms.items():
             subsets = self._subsets(arms)
             if subsets:
@@ -203,7 +202,7 @@ def _sweep(name: str, condition: str, points: Sequence[Arm]) -> Factorial:
 
 
 def _kind_of(name: str, arm: Arm) -> str:
-    """add_one, drop_one, grid, sweep or nothing: by its name and factors, since the kind of a condition's arm does not say it."""
+    """add_one, drop_one, grid, sweep or "", from the name and the factors, since the kind of a condition's arm is `condition`."""
     factors = arm.get("factors") or {}
     for word, kind in (("with", "add_one"), ("without", "drop_one")):
         if list(factors) == [word] and name.endswith(f"/{word}-{factors[word]}"):
@@ -214,13 +213,13 @@ def _kind_of(name: str, arm: Arm) -> str:
 
 
 def _base_of(name: str, arm: Arm) -> str:
-    """The rung that it is made of, or the sweep's name."""
+    """The rung that the arm is based on, or the sweep's name."""
     word = {"add_one": "with-", "drop_one": "without-"}.get(_kind_of(name, arm), "")
     return name.removesuffix(f"/{word}{'/'.join(arm['factors'].values())}")
 
 
 def _rungs_of(name: str, arm: Arm) -> list[str]:
-    """The rungs that it is made with or, dropping one, without."""
+    """The rungs that the arm adds or drops."""
     kind = _kind_of(name, arm)
     if kind == "grid":
         return [rung for rung, level in arm["factors"].items() if level == "with"]
@@ -228,7 +227,7 @@ def _rungs_of(name: str, arm: Arm) -> list[str]:
 
 
 def _is_over(arms: Arms, name: str, above: str) -> bool:
-    """Whether an arm's change is the one against that other arm, both being there."""
+    """Whether both arms are there and the second is the parent of the first."""
     return name in arms and above in arms and arms[name]["parent"] == arms[above]["name"]
 
 
@@ -238,10 +237,9 @@ def _is_over(arms: Arms, name: str, above: str) -> bool:
 def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per term of each sweep and grid of the plan: the main effects and two-way interactions, paired by seed.
 
-    A main effect is a level minus the axis's first one, averaged over the levels of the other axes. An interaction is by how much
-    that difference differs between a level of another axis and its first one, averaged over the rest: (ab - b) - (a - 1), without
-    the half that some books divide by. Where it is not 0, the main effects depend on each other. Holm is over all terms of
-    a group.
+    A main effect is a level minus the axis's first level, averaged over the levels of the other axes. An interaction is the change of
+    that difference between a level of another axis and its first one, averaged over the rest: (ab - b) - (a - 1), without the factor
+    1/2 of some textbooks. If it is not 0, the main effects depend on each other. Holm's correction is over all terms of a group.
     """
     arms, scale = _Planned(plan), metrics_of(plan).unit(metric).scale
     labels: list[dict[str, str]] = []
@@ -271,7 +269,7 @@ def _interactions(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str
 
 
 def _averaged(cube: Floats, kept: Sequence[int]) -> Floats:
-    """The cube's mean over all axes but the seeds and those kept."""
+    """The cube's mean over all axes but the seeds and the `kept` ones."""
     means: Floats = cube.mean(axis=tuple(axis + 1 for axis in range(cube.ndim - 1) if axis not in kept))
     return means
 
@@ -280,7 +278,7 @@ def _averaged(cube: Floats, kept: Sequence[int]) -> Floats:
 
 
 def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per arm of a condition: the metric as the store has it, and how much the plain arm changed by it, paired by seed."""
+    """One row per arm of a condition: the metric in the store's unit, and its difference to the plain arm, paired by seed."""
     pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
     values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
     plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
@@ -298,9 +296,9 @@ def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.D
 
 
 def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
-    """arm -> which groups of classes gained and which paid against the baseline, by the t test after Holm's correction in the family.
+    """arm -> the groups of classes that gained and paid against the baseline, by the t test after Holm's correction in the family.
 
-    Where the sign-flip test, corrected too, does not agree, it says `(t only)`, as the verdicts do.
+    If the sign-flip test, corrected too, does not agree, it says `(t only)`, as the verdicts do.
     """
     rows = differences[(differences["role"] == "baseline") & differences["metric"].isin(list(groups))]
     return {str(arm): _trade(part.to_dict("records"), groups) for arm, part in rows.groupby("arm", sort=False)}
@@ -308,7 +306,7 @@ def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
 
 def _trade(rows: Sequence[Mapping[Any, Any]], groups: Sequence[str]) -> str:
     """`few +5.10 [+1.00, +9.20] for many -2.00 [-3.00, -1.00]`."""
-    ordered = sorted(rows, key=lambda row: -list(groups).index(row["metric"]))  # the last group is the one that methods are made for
+    ordered = sorted(rows, key=lambda row: -list(groups).index(row["metric"]))  # the last group first: methods are made for it
     sure = [row for row in ordered if row["p_t_holm"] <= inference.LEVEL]
     gained, paid = ([_gain(row) for row in sure if sign * row["mean"] > 0] for sign in (1, -1))
     if gained or paid:
@@ -319,13 +317,13 @@ def _trade(rows: Sequence[Mapping[Any, Any]], groups: Sequence[str]) -> str:
 
 
 def _gain(row: Mapping[Any, Any]) -> str:
-    """`few +5.10 [+1.00, +9.20]`, with a remark where only the t test finds it."""
+    """`few +5.10 [+1.00, +9.20]`, with a remark if only the t test finds it."""
     words = f"{row['metric']} {interval(row['mean'], row['low'], row['high'])}"
     return words if row["p_flip_holm"] <= inference.LEVEL else f"{words} (t only)"
 
 
 def _summarised(labels: Sequence[Mapping[str, str]], differences: Sequence[pd.Series], columns: Sequence[str]) -> pd.DataFrame:
-    """One row per label: it, and the summary of its differences."""
+    """One row per label, with the summary of its differences."""
     differences_SD = pd.concat(list(differences), axis=1, ignore_index=True) if differences else pd.DataFrame()
     named = pd.DataFrame(list(labels), columns=[name for name in columns if name not in inference.SUMMARY])
     return pd.concat([named, inference.summary(differences_SD).reset_index(drop=True)], axis=1)[list(columns)]

@@ -16,7 +16,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
-    """One row per seed and one column per arm: that metric of the runs that are done, else NaN."""
+    """One row per seed and one column per arm: the metric of finished runs, otherwise NaN."""
     done = runs[runs["state"] == "done"]
     if metric not in done or done.empty:
         return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
@@ -25,21 +25,21 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
 
 
 def finite(values: pd.DataFrame) -> pd.DataFrame:
-    """The values with NaN in place of infinities, which have no difference to anything."""
+    """The values with NaN for infinities, which have no differences."""
     return values.where(np.isfinite(values))
 
 
 def mean_and_sd(values: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Each column's mean and sample standard deviation; with an infinity in it the one is infinite and the other NaN."""
+    """Each column's mean and sample standard deviation; infinite and NaN if it has an infinite value."""
     with np.errstate(invalid="ignore"):
         return values.mean(), values.std()
 
 
 def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
-    """One row per row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed.
+    """For each row of `arms`: the metric's mean and sd, and its differences to parent and baseline, paired by seed.
 
-    Differences of fractions are in points, and their columns' names say so; others are in the metric's own unit. The sd is the sample's
-    (n - 1), and NaN for a single seed. A seed that only one of the two arms finished makes no pair, and neither does an infinite number.
+    Differences of fractions are in points, as the names of their columns say; others are in the metric's unit. The sd divides by n - 1
+    and is NaN for a single seed. Only seeds with a finite value in both arms make a pair.
     """
     name, scale = short_name(metric), metrics.unit(metric).scale
     values = by_seed(runs, list(arms["arm"]), metric)
@@ -55,13 +55,13 @@ def compare(runs: pd.DataFrame, arms: pd.DataFrame, metric: str, metrics: Metric
 
 
 def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> Counts:
-    """counts_CC: how often each true class (row) was called each class (column)."""
+    """counts_CC: how often each true class (row) was predicted as each class (column)."""
     cells = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 def normalised(counts_CC: npt.ArrayLike) -> Floats:
-    """shares_CC: each row divided by its sum; a class without images is a row of NaN, since it has no shares."""
+    """shares_CC: each row divided by its sum; a class without images is a row of NaN."""
     counts = np.asarray(counts_CC, dtype=np.float64)
     totals = counts.sum(axis=1, keepdims=True)
     shares: Floats = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
@@ -71,7 +71,7 @@ def normalised(counts_CC: npt.ArrayLike) -> Floats:
 def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
     """precision, recall, f1 and support of every run and class, each of shape RC.
 
-    A class that is never predicted has precision 0; one without images has no recall and no f1: NaN.
+    A class that is never predicted has precision 0. The recall and f1 of a class without images are NaN.
     """
     counts = np.asarray(counts_RCC, dtype=np.float64)
     hits = np.diagonal(counts, axis1=1, axis2=2)
@@ -87,7 +87,7 @@ def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
 def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
     """The macro and the support-weighted average of precision, recall and f1, and the accuracy, each of shape R.
 
-    The macro average is over the classes with images, as that of the balanced accuracy is.
+    The macro average is over the classes with images, as for the balanced accuracy.
     """
     support = figures["support"]
     is_there = support > 0

@@ -1,4 +1,4 @@
-"""Every arm against its parent and its baseline, paired by seed: the families of tests, their corrections, and the verdicts.
+"""Compares every arm with its parent and its baseline, paired by seed: families of tests, corrections, verdicts.
 
 Shapes: S seeds, D comparisons, C classes.
 """
@@ -26,10 +26,10 @@ NO_SPREAD = "inconclusive (no spread)"
 
 
 def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per arm and role that has a partner: who is compared with whom, in which family of tests.
+    """One row per arm and role (parent, baseline) that has a partner, with the family of tests.
 
-    `hypothesis` is equal for comparisons between the same two trainings, either way round: they make one test. `is_same` says that
-    both are one training, which makes none.
+    `hypothesis` is equal for comparisons of the same two trainings, in either order: they are one test. If `is_same`, both arms are one
+    training, and there is no test.
     """
     origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
     rows = [
@@ -56,12 +56,12 @@ def family(arm: Mapping[str, Any]) -> str:
 
 
 def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per arm, role and metric: the paired differences in the metric's unit, their tests, and what these allow to say.
+    """One row per arm, role and metric: the paired differences in the metric's unit, their tests, and the verdict.
 
-    Holm's correction is over the family as it was planned, so that what a half-done study claims does not depend on what is done:
-    `tests` counts its different hypotheses. `seeds_needed` is how many seeds find a true difference of the metric's margin with 80 %
-    power at the first step of Holm's correction over the family, reckoned with the family's pooled sd; infinite beyond 1,000. A metric
-    without a margin has neither that nor tests of equivalence.
+    Holm's correction is over the family as it was planned, so that the claims of an unfinished study do not depend on which runs are
+    done; `tests` counts the family's different hypotheses. `seeds_needed` is the number of seeds that finds a true difference of the
+    metric's margin with 80 % power at the first step of Holm's correction, with the family's pooled sd; infinite above 1,000. A metric
+    without a margin has no `seeds_needed` and no tests of equivalence.
     """
     pairs, known_metrics = comparisons(plan), metrics_of(plan)
     by_metric = [_of_metric(pairs, runs, metric, known_metrics) for metric in metrics]
@@ -87,16 +87,16 @@ def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, metrics: Me
 
 
 def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
-    """differences_SD: per seed and comparison the arm minus its partner, times `scale`; NaN where one of them is not done."""
+    """differences_SD: per seed and comparison the arm minus its partner, times `scale`; NaN unless both are done."""
     values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
     return pd.DataFrame(scale * (values[pairs["arm"]].to_numpy() - values[pairs["against"]].to_numpy()))
 
 
 def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool) -> list[str]:
-    """What each row allows to say at the level of 0.05, by its p values after Holm's correction.
+    """The verdict of each row at the level of 0.05, by its p values after Holm's correction.
 
-    The t test decides. Where the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`. Where all seeds show
-    the same difference, be it 0, it says `(no spread)`: neither test knows how far another seed would be off.
+    The t test decides. If the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`. If all seeds show the
+    same difference, even 0, it says `(no spread)`: neither test knows how much another seed would differ.
     """
     gain = -rows["mean"] if is_lower_better else rows["mean"]
     if margin is None:
@@ -108,7 +108,7 @@ def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool)
 
 
 def _worded(rows: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: str | Words) -> list[str]:
-    """`better`, `worse (t only)`, ...; `less` goes behind the direction, and `undecided` stands where there is none."""
+    """`better`, `worse (t only)`, ...; `less` follows the direction, and `undecided` is the word if there is no direction."""
     direction = np.where(gain > 0, "better", "worse").astype(object)
     claimed = direction + less + np.where(rows["p_flip_holm"] <= LEVEL, "", " (t only)")
     has_no_spread = (rows["pairs"] > 1) & (rows["sd"] == 0)
@@ -121,7 +121,7 @@ def class_differences(
 ) -> pd.DataFrame:
     """One row per comparison and class: the recall's paired differences in points; Holm is over the arm's classes, not over arms.
 
-    `recalls` has a frame per arm, one row per seed and one column per class, NaN where a class has no test images.
+    `recalls` has a frame per arm, with a row per seed and a column per class; NaN for a class without test images.
     """
     kept = pairs[pairs["arm"].isin(recalls) & pairs["against"].isin(recalls)].reset_index(drop=True)
     if kept.empty:
@@ -141,7 +141,7 @@ def class_differences(
 
 
 def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Per role and family: the rows that are tests, the first row of each hypothesis, and which hypothesis each row tests."""
+    """Per role and family: the rows that are tests, the first row of each hypothesis, and the hypothesis of each row."""
     tested = pairs[~pairs["is_same"]]
     for _, part in tested.groupby(["role", "family"], sort=False):
         places = part.index.to_numpy()
@@ -150,6 +150,6 @@ def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.N
 
 
 def _pooled_sd(rows: pd.DataFrame) -> float:
-    """The root of the mean variance, each weighted by its pairs - 1; differences without spread tell nothing of it."""
+    """The root of the mean variance, weighted by pairs - 1; differences without spread are left out."""
     known = rows[np.isfinite(rows["sd"]) & (rows["sd"] > 0)]
     return float(np.sqrt(np.average(np.square(known["sd"]), weights=known["pairs"] - 1))) if len(known) else float("nan")

@@ -1,4 +1,4 @@
-"""What is kept of the runs' predictions, each read once, and the doubt that the test images leave.
+"""What is kept of the runs' predictions, and the uncertainty from the test images.
 
 Shapes: N test images, C true and C predicted classes, B bins of confidence, R resamples.
 """
@@ -14,7 +14,7 @@ from scipy import stats
 
 from ablation.report.statistics.descriptive import Counts, confusion_matrix
 from ablation.report.statistics.inference import LEVEL, Floats
-from ablation.training.evaluation import NUM_BINS, certainty  # the recorded calibration error's bins and confidences
+from ablation.training.evaluation import NUM_BINS, certainty  # as in the recorded calibration error
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,10 +26,10 @@ CALIBRATION_COLUMNS = ["arm", "bin", "confidence", "accuracy", "share"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run's predictions without their scores; its images stand in the order of their index.
+    """One run's predictions without their scores; images are in the order of their index.
 
-    `test_set` is equal for runs with the same images and labels. `bins_3B` holds the images per bin of confidence, the sum of their
-    confidences, and how many of them were right.
+    `test_set` is equal for runs with the same images and labels. `bins_3B` has, per bin of confidence, the number of images, the sum of
+    their confidences, and the number that were right.
     """
 
     test_set: str
@@ -40,7 +40,7 @@ class Predictions:
 
 
 Results = Mapping[str, Mapping[int, Predictions]]  # arm -> seed -> predictions
-Both = tuple[Predictions, Predictions]  # of an arm and of the one that it is compared with, for one seed
+Both = tuple[Predictions, Predictions]  # an arm's and its partner's predictions for one seed
 
 
 def read(table: pd.DataFrame, num_classes: int) -> Predictions:
@@ -53,14 +53,14 @@ def read(table: pd.DataFrame, num_classes: int) -> Predictions:
 
 
 def scores(table: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """scores_NC: one column per class in the table, or one column of lists."""
+    """scores_NC, from one column per class or one column of lists."""
     if "logits" in table:
         return np.stack(table["logits"].to_list()).astype(np.float32)
     return table[[name for name in table.columns if name.startswith("logit/")]].to_numpy(dtype=np.float32)
 
 
 def bins(scores_NC: npt.NDArray[np.float32], labels_N: Ints, is_right_N: npt.NDArray[np.bool_]) -> Floats:
-    """bins_3B: images, summed confidence and right ones in the ECE's 15 bins of equal width, each open below and closed above."""
+    """bins_3B: images, summed confidences and right images in the ECE's 15 bins of equal width, open below and closed above."""
     _, confidence_N = certainty(labels_N, scores_NC)
     bin_N = np.searchsorted(np.arange(NUM_BINS + 1) / NUM_BINS, confidence_N, side="left") - 1
     weights = (np.ones_like(confidence_N), confidence_N, is_right_N)
@@ -68,7 +68,7 @@ def bins(scores_NC: npt.NDArray[np.float32], labels_N: Ints, is_right_N: npt.NDA
 
 
 def calibration_rows(results: Results) -> pd.DataFrame:
-    """Per arm the bins of confidence that hold images, all seeds' together: mean confidence, accuracy, and share of the images.
+    """Per arm and non-empty bin of confidence, over all seeds: mean confidence, accuracy, and share of the images.
 
     Bin 0 is the lowest. The sum over bins of share * |accuracy - confidence| is the ECE of the pooled images.
     """
@@ -82,12 +82,12 @@ def calibration_rows(results: Results) -> pd.DataFrame:
 
 
 def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """Per comparison the difference in points with an interval over test images, and how many were gained and lost per seed.
+    """Per comparison the difference in points with an interval over test images, and the images gained and lost per seed.
 
-    It answers another question than the seeds: would these very models differ on other images of the same kind? Image by image, the
-    difference is the mean over seeds; images are drawn again 2,000 times (balanced accuracy: within each class), and the interval
-    holds the middle 95 % of the means. Where the seeds were not all tested on the same images, none can be drawn for all: mean and
-    interval are NaN, and the counts are of the seeds in which both arms saw the same ones. There is no row without such a seed.
+    It answers another question than the seeds: would these trained models differ on other images of the same kind? The difference of an
+    image is the mean over seeds. Images are resampled 2,000 times (balanced accuracy: within each class), and the interval has the
+    middle 95 % of the means. If the seeds were not all tested on the same images, mean and interval are NaN, and the counts are of the
+    seeds in which both arms had the same images. Without such a seed there is no row.
     """
     rows = []
     for comparison, by_seed in _both_done(pairs, results):
@@ -104,7 +104,7 @@ def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 
 def _intervals(changes: Sequence[Ints], by_seed: Mapping[int, Both]) -> dict[str, tuple[float, float, float]]:
-    """Each metric's mean difference in points and its interval over test images; NaN unless all runs were tested on the same ones."""
+    """Each metric's mean difference in points and its interval over test images; NaN unless all runs had the same test images."""
     labels_N = next(iter(by_seed.values()))[0].labels_N
     strata = {"accuracy": np.zeros_like(labels_N), "balanced_accuracy": labels_N}
     if len({predictions.test_set for both in by_seed.values() for predictions in both}) > 1:
@@ -114,7 +114,7 @@ def _intervals(changes: Sequence[Ints], by_seed: Mapping[int, Both]) -> dict[str
 
 
 def _changes(ours: Predictions, theirs: Predictions) -> Ints:
-    """Per image 1 where it was gained, -1 where it was lost."""
+    """Per image: 1 if it was gained, -1 if it was lost, otherwise 0."""
     return ours.is_right_N.astype(np.int64) - theirs.is_right_N
 
 
@@ -123,9 +123,9 @@ def _is_alike(ours: Predictions, theirs: Predictions) -> bool:
 
 
 def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """Per comparison and seed the images that only one of both got right, and McNemar's exact p (a sign test on these images).
+    """Per comparison and seed the images that only one of the arms got right, and McNemar's exact p (a sign test on them).
 
-    It speaks of two trained models, not of two settings: another seed of the same arm may differ as significantly.
+    It compares two trained models, not two settings: another seed of the same arm may differ as significantly.
     """
     rows = []
     for comparison, by_seed in _both_done(pairs, results):
@@ -139,7 +139,7 @@ def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 
 def mcnemar_p(gained: Ints, lost: Ints) -> Floats:
-    """The two-sided p of a binomial test with equal chances, 1 where nothing was gained or lost.
+    """The two-sided p of a binomial test with equal chances; 1 if nothing was gained or lost.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; here exact.
     """
@@ -148,10 +148,10 @@ def mcnemar_p(gained: Ints, lost: Ints) -> Floats:
 
 
 def bootstrap(values_N: Ints, strata_N: npt.NDArray[np.int32], scale: float) -> tuple[float, float, float]:
-    """The mean over strata of their mean values, and its 95 % percentile interval when the images of each stratum are drawn again.
+    """The mean over strata of their mean values, and its 95 % percentile interval when each stratum's images are resampled.
 
-    The values are few different integers, so drawing the images again is drawing how many have each value: the same distribution,
-    without touching the images. All are multiplied by `scale`.
+    There are only a few different values, so the number of images with each value is resampled: that is the same distribution, without
+    drawing single images. All results are multiplied by `scale`.
     """
     generator = np.random.default_rng(0)
     strata, place_N = np.unique(strata_N, return_inverse=True)

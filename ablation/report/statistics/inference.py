@@ -1,4 +1,4 @@
-"""What paired differences tell: intervals, tests, corrections for several of them, and how many seeds a claim needs.
+"""Inference from paired differences: intervals, tests, corrections for several tests, and the seeds that a claim needs.
 
 Shapes: S seeds, D differences (one column per comparison), P patterns of signs. Only seeds that both arms finished make a pair.
 """
@@ -15,16 +15,16 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000
-MOST_PATTERNS = 100_000  # so many sign patterns are tried one and all; of more, so many random ones
-ROUNDING = 1e-9  # what differences of equal numbers may leave
+MOST_PATTERNS = 100_000  # up to so many sign patterns all are tried; otherwise so many random ones
+ROUNDING = 1e-9  # the largest difference of equal numbers
 SUMMARY = ["pairs", "mean", "sd", "low", "high", "p_t", "p_flip"]
 
 
 def summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
     """One row per column: pairs, mean, sd, the 95 % t interval, and the p of the paired t test and of the sign-flip test.
 
-    NaN and infinities are no pairs. With one pair there is a mean and nothing else; where all differences are equal, t says nothing,
-    since it takes the spread that the seeds happen to show for the one that there is: its interval and its p are NaN.
+    NaN and infinities are no pairs. With one pair there is only a mean. If all differences are equal, the interval and the p of the t
+    test are NaN, since it would take the missing spread of these seeds for the true one.
     """
     return t_summary(differences_SD).assign(p_flip=flip_p(differences_SD))
 
@@ -45,10 +45,10 @@ def t_summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
 
 
 def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
-    """The two-sided p of the sign-flip test per column: how often the mean is as far from 0 when each pair may as well be swapped.
+    """The two-sided p of the sign-flip test per column: how often the mean is as far from 0 if pairs are swapped at random.
 
-    It assumes nothing but that. With up to 16 pairs all sign patterns are counted, so p is exact and cannot fall below 2 / 2**pairs;
-    with more, 99,999 random ones of a fixed seed are, and the data's. One pair makes no test: NaN.
+    It only assumes that pairs can be swapped. With up to 16 pairs all sign patterns are counted, so p is exact and at least
+    2 / 2**pairs; with more pairs, the data's pattern and 99,999 random ones of a fixed seed. NaN for one pair.
     """
     differences = finite(pd.DataFrame(differences_SD).astype(float))
     p_D = np.full(differences.shape[1], np.nan)
@@ -61,10 +61,10 @@ def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
 
 
 def equivalence_p(rows: pd.DataFrame, margin: float) -> Floats:
-    """The p of two one-sided t tests (TOST) per row of a summary: how well the data rule out a difference of `margin` or more.
+    """The p of two one-sided t tests (TOST) per row of a summary; it is small if a difference of `margin` or more is ruled out.
 
     Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the equivalence of average
-    bioavailability", 1987. It is the larger of both p. NaN where there is no spread.
+    bioavailability", 1987. It is the larger of both p, and NaN without spread.
     """
     pairs, sd = rows["pairs"].to_numpy(float), rows["sd"].to_numpy(float)
     error = np.divide(sd, np.sqrt(pairs), out=np.full_like(sd, np.nan), where=sd > 0)
@@ -75,10 +75,10 @@ def equivalence_p(rows: pd.DataFrame, margin: float) -> Floats:
 
 
 def holm(p_values: npt.ArrayLike, tests: int = 0) -> Floats:
-    """The p values adjusted by Holm, so that the chance of any false claim among them stays at the level.
+    """Holm's adjusted p values, which keep the chance of any false claim at the level.
 
-    Holm, "A simple sequentially rejective multiple test procedure", 1979. NaN are no tests and stay NaN; `tests` counts those that
-    belong to the family without a p value so far.
+    Holm, "A simple sequentially rejective multiple test procedure", 1979. NaN are no tests and stay NaN. `tests` is the
+    size of the family, including tests without a p value so far.
     """
     values = np.asarray(p_values, dtype=np.float64)
     adjusted, known = np.full_like(values, np.nan), np.flatnonzero(~np.isnan(values))
@@ -91,19 +91,18 @@ def holm(p_values: npt.ArrayLike, tests: int = 0) -> Floats:
 def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float = LEVEL) -> Floats:
     """The chance that a two-sided paired t test at `level` finds a true difference of `effect` standard deviations."""
     count = np.asarray(seeds, dtype=np.float64)
-    shift = np.minimum(np.asarray(effect, dtype=np.float64), 100.0) * np.sqrt(count)  # far beyond, the distribution has no digits left
+    shift = np.minimum(np.asarray(effect, dtype=np.float64), 100.0) * np.sqrt(count)  # beyond that, the distribution loses its digits
     bound = stats.t.isf(level / 2, count - 1)
-    wrong_way = np.nan_to_num(stats.nct.cdf(-bound, count - 1, shift))  # below 1e-200 SciPy has no number
+    wrong_way = np.nan_to_num(stats.nct.cdf(-bound, count - 1, shift))  # NaN in SciPy below 1e-200
     chance: Floats = stats.nct.sf(bound, count - 1, shift) + wrong_way
     return chance
 
 
 def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats:
-    """The fewest seeds with which a paired t test finds a true difference of that size with 80 % power, by the pairs' sd.
+    """The fewest seeds with which a paired t test finds a true difference of that size with 80 % power, given the pairs' sd.
 
-    The test is at 0.05 / `tests`, the first step of Holm's correction over so many, so that the number is for the verdicts that the
-    report gives; later steps ask for less. Infinite where it takes more than 1,000 seeds; NaN where the sd is 0 or not known, so that
-    there is nothing to reckon with.
+    The test is at 0.05 / `tests`, the first step of Holm's correction over that many tests, as for the report's verdicts; later steps
+    need fewer seeds. Infinite above 1,000 seeds; NaN if the sd is 0 or unknown.
     """
     spread = np.atleast_1d(np.asarray(sd, dtype=np.float64))
     is_known = np.isfinite(spread) & (spread > 0)
@@ -118,7 +117,7 @@ def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats
 
 
 def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p that a sign-flip test can reach: two of the 2**n equally likely sign patterns are extreme."""
+    """The smallest two-sided p of a sign-flip test: two of the 2**n equally likely sign patterns are extreme."""
     return float(min(1.0, 2.0 ** (1 - pairs)))
 
 
@@ -128,8 +127,8 @@ def seeds_needed_to_flip(tests: int = 1) -> int:
 
 
 def _by_pairs(differences: pd.DataFrame) -> list[tuple[int, npt.NDArray[np.intp], Floats]]:
-    """The columns with equally many pairs together: how many, which columns, and their values without the NaN."""
-    values_SD = np.sort(differences.to_numpy(dtype=np.float64), axis=0)  # NaN go last; the order of the seeds changes no test
+    """Columns grouped by their number of pairs: the number, the columns, and their values without NaN."""
+    values_SD = np.sort(differences.to_numpy(dtype=np.float64), axis=0)  # NaN go last; no test depends on the order of the seeds
     pairs_D = np.isfinite(values_SD).sum(axis=0)
     columns = [(int(pairs), np.flatnonzero(pairs_D == pairs)) for pairs in np.unique(pairs_D[pairs_D > 0])]
     return [(pairs, where, values_SD[:pairs, where]) for pairs, where in columns]
@@ -140,9 +139,9 @@ def _is_constant(values_SD: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _signs(pairs: int) -> Floats:
-    """The patterns of signs to try, the data's (all positive) first; of all patterns the half whose last sign is positive."""
+    """The sign patterns to try, the data's (all positive) first; if all are tried, only the half whose last sign is positive."""
     if 2**pairs <= MOST_PATTERNS:
-        bits_PS = np.arange(2 ** (pairs - 1))  # their mirrors' sums are as far from 0, so that the share is the same
+        bits_PS = np.arange(2 ** (pairs - 1))  # the sums of their mirrors are as far from 0
         bits_PS = bits_PS[:, None] >> np.arange(pairs) & 1
     else:
         bits_PS = np.random.default_rng(0).integers(0, 2, (MOST_PATTERNS, pairs))
@@ -151,7 +150,7 @@ def _signs(pairs: int) -> Floats:
 
 
 def _share_as_far(signs_PS: Floats, values_SD: Floats) -> Floats:
-    """The share of patterns whose sum is as far from 0 as the first one's; rounded, so that equal sums count as equally far."""
+    """The share of patterns whose sum is as far from 0 as the first one's; sums are rounded so that equal ones stay equal."""
     sums_PD = np.abs(np.round(signs_PS @ values_SD, 9))
     share: Floats = (sums_PD >= sums_PD[0]).mean(axis=0)
     return share

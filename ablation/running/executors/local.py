@@ -117,7 +117,7 @@ class LocalExecutor:
         return sum(slot.device == device for slot in self._slots)
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
-        """What happened since the last call, after at most `timeout` seconds: started, epoch, result, done, failed, stopped."""
+        """What happened since the last call, after at most `timeout` seconds: as `scheduler.Executor` describes them."""
         events: list[dict[str, Any]] = []
         for ready in wait([slot.pipe for slot in self._slots if slot.busy], timeout):
             slot = next(slot for slot in self._slots if slot.pipe is ready)

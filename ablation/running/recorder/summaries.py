@@ -7,6 +7,7 @@ from typing import Any
 
 from ablation.errors import StoreError
 from ablation.planning.plan import Plan
+from ablation.report.metrics import PERCENT, short_name, unit_called
 from ablation.running.recorder.contents import arm_note, params, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
@@ -139,9 +140,9 @@ class Summaries:
             for metric in self.metrics:
                 numbers |= _of_arm(metric, by_seed[metric.name][arm])
                 for role in differences.ROLES:
-                    numbers |= _of_difference(metric, role, by_role.get((arm, metric.name.removeprefix("test/"), role), {}))
+                    numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
-            headline = self.metrics[0].name.removeprefix("test/")
+            headline = short_name(self.metrics[0].name)
             self._write(arm, points, by_role.get((arm, headline, "parent"), {}).get("verdict", ""))
         self._changed -= set(arms)
         self._summarised = time.monotonic()
@@ -184,8 +185,8 @@ class Summaries:
 def columns(metrics: Sequence[Metric]) -> list[str]:
     """The columns of the prepared view of MLflow's page."""
     first, *others = metrics
-    headline = first.name.removeprefix("test/")
-    shown = [_of_mean(first), *(f"delta/{role}_{headline}{_points(first)}" for role in ("parent", "baseline")), "summary/n"]
+    headline = short_name(first.name)
+    shown = [_of_mean(first), *(f"delta/{role}_{headline}{unit_called(first.unit).suffix}" for role in ("parent", "baseline")), "summary/n"]
     return [*shown, _of_sd(first), *map(_of_mean, others)]
 
 
@@ -207,30 +208,22 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-def _is_percent(metric: Metric) -> bool:
-    return metric.unit == "percent"
-
-
-def _points(metric: Metric) -> str:
-    return "_points" if _is_percent(metric) else ""
-
-
 def _of_mean(metric: Metric) -> str:
-    return f"summary/{metric.name.removeprefix('test/')}{'_pct' if _is_percent(metric) else ''}"
+    return f"summary/{short_name(metric.name)}" + ("_pct" if unit_called(metric.unit) is PERCENT else "")
 
 
 def _of_sd(metric: Metric) -> str:
-    return f"summary/{metric.name.removeprefix('test/')}_sd{_points(metric)}"
+    return f"summary/{short_name(metric.name)}_sd{unit_called(metric.unit).suffix}"
 
 
 def _of_arm(metric: Metric, values: Any) -> dict[str, float]:
-    scale = 100 if _is_percent(metric) else 1
+    scale = unit_called(metric.unit).scale
     return {_of_mean(metric): scale * values.mean(), _of_sd(metric): scale * values.std()}
 
 
 def _of_difference(metric: Metric, role: str, row: Mapping[Any, Any]) -> dict[str, float]:
     """The difference to the parent or the baseline; its interval under another name, whose charts MLflow draws below the others."""
-    name = metric.name.removeprefix("test/")
-    ends = {f"low{_points(metric)}": "low", f"high{_points(metric)}": "high", "pairs": "pairs"}
+    name, suffix = short_name(metric.name), unit_called(metric.unit).suffix
+    ends = {f"low{suffix}": "low", f"high{suffix}": "high", "pairs": "pairs"}
     uncertainty = {f"uncertainty/{role}_{name}_{end}": row.get(column, float("nan")) for end, column in ends.items()}
-    return {f"delta/{role}_{name}{_points(metric)}": row.get("mean", float("nan"))} | uncertainty
+    return {f"delta/{role}_{name}{suffix}": row.get("mean", float("nan"))} | uncertainty

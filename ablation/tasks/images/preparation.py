@@ -99,7 +99,7 @@ class ImagePreparation:
         """The tail classes: those of the group few; raises ConfigError if there are none."""
         few = groups.resolve(self.study.groups, counts, classes)["few"]
         if not few:
-            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that has at least one")
+            raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
         return few
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:

@@ -14,6 +14,7 @@ from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupt
 from ablation.system import sealed
 from ablation.system.failures import failure
 from ablation.tasks.images.keys import code_of
+from ablation.tasks.images.schema import MEMORY_ADVICE
 from ablation.training import checkpoints, testing
 from ablation.training.loop import State, train_epochs
 from ablation.training.states import initial_state, make_setup, resumed_state, tensors_and_record
@@ -27,7 +28,7 @@ def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Calla
     process with the same work waits for the first.
     """
     if work.code != code_of([work.stage.settings, *(request.settings for request in work.requests)]):
-        raise CodeChanged  # a file was edited after this process was planned for
+        raise CodeChanged  # a file was edited between the plan and the start of this process
     folder = work.stages / work.key
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(work.stage.settings.deterministic)
@@ -54,7 +55,7 @@ def _test(work: TrainingWork, request: TestRequest, saved: checkpoints.SavedStat
                 emit({"kind": "damaged", "message": f"{folder} is damaged; its run is tested again"})
             testing.write_result(work, request, saved, device)
     except Exception as error:  # of any kind: the other tests continue
-        return {"kind": "untested", "run": request.key} | failure(error)
+        return {"kind": "untested", "run": request.key} | failure(error, MEMORY_ADVICE)
     return {"kind": "result", "run": request.key}
 
 

@@ -4,6 +4,7 @@ from ablation.study.task import SettingsSchema
 from ablation.tasks.images.metrics import CHOICES
 from ablation.training.settings import Settings, StageOptions
 
+MEMORY_ADVICE = "a smaller batch_size or model.image_size"
 SCHEMA = SettingsSchema(
     settings=Settings,
     stage_options=StageOptions,

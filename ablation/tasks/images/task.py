@@ -9,7 +9,7 @@ from ablation.errors import ConfigError
 from ablation.study.changes import flatten
 from ablation.study.task import CheckpointInterval, Curve, Emit, Folders, Metric, SavedStages
 from ablation.tasks.images.metrics import CURVES, metrics
-from ablation.tasks.images.schema import SCHEMA
+from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
 from ablation.training.settings import RESTARTS, Stage, StageOptions
 
@@ -24,6 +24,7 @@ class ImageClassification:
     name = "images"
     schema = SCHEMA
     curves: tuple[Curve, ...] = CURVES
+    memory_advice = MEMORY_ADVICE
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The metrics to compare; `margin` is the study's, in points."""

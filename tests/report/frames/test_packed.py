@@ -163,7 +163,7 @@ def test_a_missing_file_names_its_run(study, tmp_path, ablate, monkeypatch):
     ("words", "problem"),
     [
         (("out.tar",), "ends in .zip"),
-        (("out.zip", "--file", "x.zip"), "packed already"),
+        (("out.zip", "--file", "x.zip"), "already packed"),
         (("nowhere/out.zip",), "cannot be written"),
         (("out.zip", "--file", "nowhere.yaml"), "nowhere.yaml"),
     ],

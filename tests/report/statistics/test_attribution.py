@@ -523,7 +523,7 @@ TRADES = [
 ]
 
 
-@pytest.mark.parametrize(("told", "expected"), TRADES)
+@pytest.mark.parametrize(("groups", "expected"), TRADES)
 def test_trades(groups, expected):
     """Against the baseline, groups that surely gained after Holm's correction, for those that surely lost."""
     assert trades(differences(a=groups, b=[group("few", -1, 2, 0.5)]), ("many", "medium", "few")) == {"a": expected, "b": NOT_SURE}

@@ -48,7 +48,7 @@ def run_study(file, **options):
             made.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_command, "LocalExecutor", Kept)
+        patch.setattr("ablation.running.executors.local.LocalExecutor", Kept)
         status = run_command.run(Options(file, device="cpu", jobs=1, **options))
     return status, sum(one.trained for one in made)
 

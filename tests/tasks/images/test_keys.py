@@ -1,4 +1,4 @@
-"""What identifies a stage and a run."""
+"""The keys of stages and runs: what changes them, and what does not."""
 
 import importlib
 import itertools
@@ -17,33 +17,42 @@ from ablation.techniques.losses import CrossEntropy, Focal
 from ablation.techniques.technique import Technique
 from tests.studies import BASE, context, planner, source, study
 
-CACHES = (code_module.class_code, keys.code_digest, keys._test_code, keys.versions, code_module._defined, code_module.module_code, code_module._tree, code_module._counts)
+CACHES = (
+    code_module.class_code,
+    keys.code_digest,
+    keys._test_code,
+    keys.versions,
+    code_module._defined,
+    code_module.module_code,
+    code_module._tree,
+    code_module._counts,
+)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered():
-    """Code and versions are looked up anew in each test, and forgotten after it."""
+def _empty_caches():
+    """After each test the cached code and versions are forgotten."""
     yield
-    for cached in CACHES:
-        cached.cache_clear()
+    for function in CACHES:
+        function.cache_clear()
 
 
-def runs(folder, known=None, **sections):
+def runs(folder, plan_context=None, **sections):
     """The planned runs of a study, by arm and seed."""
-    made = study(folder, **sections)
-    plan = make_plan(made, made.seeds, [arm.name for arm in made.arms], planner(made, known), RecordedState())
+    loaded = study(folder, **sections)
+    plan = make_plan(loaded, loaded.seeds, [arm.name for arm in loaded.arms], planner(loaded, plan_context), RecordedState())
     return {(run.arm, run.seed): run for run in plan.runs}
 
 
-def baseline(folder, known=None, **base):
+def baseline(folder, plan_context=None, **base):
     """The first run of a study with this base."""
-    return runs(folder, known, base={**BASE, **base})["baseline", 0]
+    return runs(folder, plan_context, base={**BASE, **base})["baseline", 0]
 
 
 # --- settings ------------------------------------------------------------------------------------------------------------------
 
 
-MORE = [
+CHANGES_OUTSIDE_THE_STAGE = [
     {"seeds": (0, 1, 2)},
     {"variants": {"v": {"loss": "focal"}}},
     {"ladder": {"baseline": {"label": "Base", "published": {"A": 80}}, "cb": {"sampler": "class_balanced"}}},
@@ -56,33 +65,33 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize("sections", MORE)
+@pytest.mark.parametrize("sections", CHANGES_OUTSIDE_THE_STAGE)
 def test_what_changes_no_stage(tmp_path, sections):
-    """Another arm, seed, average, view, group or name leaves the key of what is trained as it is."""
-    plain, more = runs(tmp_path)["baseline", 0], runs(tmp_path, **sections)["baseline", 0]
-    assert plain.chain == more.chain
+    """Another arm, seed, average, view, group or name does not change the key of the training."""
+    plain, changed = runs(tmp_path)["baseline", 0], runs(tmp_path, **sections)["baseline", 0]
+    assert plain.chain == changed.chain
 
 
-WATCHING = [{"average": "ema"}, {"tta": "hflip"}, {"select": "best_on_test"}, {"tta": {"name": "hflip", "average": "vote"}}]
+WATCHERS = [{"average": "ema"}, {"tta": "hflip"}, {"select": "best_on_test"}, {"tta": {"name": "hflip", "average": "vote"}}]
 
 
-@pytest.mark.parametrize("layer", WATCHING)
+@pytest.mark.parametrize("layer", WATCHERS)
 def test_watchers_change_the_run_and_not_the_stage(tmp_path, layer):
-    """What only watches shares the training and has numbers of its own."""
-    plain, other = baseline(tmp_path), baseline(tmp_path, **layer)
-    assert plain.chain == other.chain
-    assert plain.content != other.content
-    assert plain.key != other.key
+    """Watchers share the training, but change the test."""
+    plain, watched = baseline(tmp_path), baseline(tmp_path, **layer)
+    assert plain.chain == watched.chain
+    assert plain.content != watched.content
+    assert plain.key != watched.key
 
 
 def test_groups_change_the_run_and_not_the_stage(tmp_path):
-    """The groups are part of a run's numbers alone."""
-    plain, other = runs(tmp_path)["baseline", 0], runs(tmp_path, groups={"many": ">50"})["baseline", 0]
-    assert plain.chain == other.chain
-    assert plain.key != other.key
+    """The groups change only the test."""
+    plain, grouped = runs(tmp_path)["baseline", 0], runs(tmp_path, groups={"many": ">50"})["baseline", 0]
+    assert plain.chain == grouped.chain
+    assert plain.key != grouped.key
 
 
-TRAINING = [
+CHANGES_OF_THE_STAGE = [
     {"batch_size": 64},
     {"epochs": 7},
     {"drop_last": False},
@@ -114,13 +123,13 @@ TRAINING = [
 
 
 def test_every_setting_changes_the_stage(tmp_path):
-    """Each change of what is trained gives the last stage a key of its own."""
-    ends = [baseline(tmp_path, **layer).chain[-1] for layer in [{}, *TRAINING]]
-    assert len(set(ends)) == len(ends)
+    """Each change of the training gives the last stage a key of its own."""
+    last_keys = [baseline(tmp_path, **layer).chain[-1] for layer in [{}, *CHANGES_OF_THE_STAGE]]
+    assert len(set(last_keys)) == len(last_keys)
 
 
 def test_settings_at_their_defaults_are_left_out(tmp_path):
-    """Writing a default out changes no key, and neither would a new setting with a default."""
+    """A default that is written out changes no key, and a new setting with a default would not either."""
     written = {"optimizer": {"name": "adamw", "lr": 1e-3}, "augment": [], "sampler": "shuffle", "batch_size": 128, "drop_last": True}
     assert baseline(tmp_path).key == baseline(tmp_path, **written).key
 
@@ -133,24 +142,24 @@ def test_settings_at_their_defaults_are_left_out(tmp_path):
         strength: float = 1.0
         colour: str = "red"
 
-    assert keys.essential(Old()) == keys.essential(New()) == {"name": "x"}
-    assert keys.essential(New(strength=2.0)) == {"name": "x", "strength": 2.0}
-    assert keys.essential(New(colour="blue")) == {"name": "x", "colour": "blue"}
-    assert keys.essential(Focal(weights="inverse")) == {"name": "focal", "weights": "inverse"}
+    assert keys.non_default_settings(Old()) == keys.non_default_settings(New()) == {"name": "x"}
+    assert keys.non_default_settings(New(strength=2.0)) == {"name": "x", "strength": 2.0}
+    assert keys.non_default_settings(New(colour="blue")) == {"name": "x", "colour": "blue"}
+    assert keys.non_default_settings(Focal(weights="inverse")) == {"name": "focal", "weights": "inverse"}
 
 
-def test_where_files_lie_does_not_matter(tmp_path):
+def test_paths_do_not_count(tmp_path):
     """Data and weights count by their digests, not by their paths."""
-    near = baseline(tmp_path, data={"name": "cifar10", "root": "near"}, model={**BASE["model"], "weights": "a.safetensors"})
-    far = baseline(tmp_path, data={"name": "cifar10", "root": "/far"}, model={**BASE["model"], "weights": "b.safetensors"})
-    assert near.key == far.key
+    relative = baseline(tmp_path, data={"name": "cifar10", "root": "near"}, model={**BASE["model"], "weights": "a.safetensors"})
+    absolute = baseline(tmp_path, data={"name": "cifar10", "root": "/far"}, model={**BASE["model"], "weights": "b.safetensors"})
+    assert relative.key == absolute.key
 
 
 TAIL = {"mix": {"name": "cutmix", "only": "tail"}}
 
 
 @pytest.mark.parametrize(
-    ("layer", "other", "is_other"),
+    ("layer", "changed_context", "changes_key"),
     [
         ({}, context(source(digest="other")), True),
         ({}, context(weights="other"), True),
@@ -162,48 +171,48 @@ TAIL = {"mix": {"name": "cutmix", "only": "tail"}}
         ({}, context(), False),
     ],
 )
-def test_the_context(tmp_path, layer, other, is_other):
-    """Data, weights, precision and device are in the key; the tail classes only where the mixing looks at them."""
-    plain, changed = baseline(tmp_path, **layer), baseline(tmp_path, other, **layer)
-    assert (plain.chain != changed.chain, plain.key != changed.key) == (is_other, is_other)
+def test_the_context(tmp_path, layer, changed_context, changes_key):
+    """Data, weights, precision and device are in the key; the tail classes only if the mixing uses them."""
+    plain, changed = baseline(tmp_path, **layer), baseline(tmp_path, changed_context, **layer)
+    assert (plain.chain != changed.chain, plain.key != changed.key) == (changes_key, changes_key)
 
 
-def test_content_stays_where_only_the_environment_differs(tmp_path):
-    """Another device changes the key and not the content, by which stale results are known."""
-    plain, other = baseline(tmp_path), baseline(tmp_path, context(device="cuda NVIDIA"))
-    assert plain.content == other.content
+def test_content_does_not_depend_on_the_environment(tmp_path):
+    """Another device changes the key and not the content, by which stale results are recognised."""
+    plain, on_cuda = baseline(tmp_path), baseline(tmp_path, context(device="cuda NVIDIA"))
+    assert plain.content == on_cuda.content
     assert plain.content != baseline(tmp_path, context(source(digest="other"))).content
 
 
 def test_seeds(tmp_path):
     """Each seed has stages of its own."""
-    found = runs(tmp_path, seeds=(0, 1, 2))
-    assert len({run.chain[-1] for run in found.values()}) == 3
+    runs_by_seed = runs(tmp_path, seeds=(0, 1, 2))
+    assert len({run.chain[-1] for run in runs_by_seed.values()}) == 3
 
 
 def test_versions(tmp_path, monkeypatch):
     """Another version of a library that computes changes every key and no content."""
     plain = baseline(tmp_path)
     monkeypatch.setattr(keys, "versions", lambda: {"torch": "0.0"})
-    other = baseline(tmp_path)
-    assert (plain.chain[0] != other.chain[0], plain.content == other.content) == (True, True)
+    changed = baseline(tmp_path)
+    assert (plain.chain[0] != changed.chain[0], plain.content == changed.content) == (True, True)
 
 
 def test_which_versions():
-    """The libraries that compute a step are named with their versions; one that is missing is `none`."""
+    """The versions of the libraries that compute a step; that of a missing package is `none`."""
     assert set(keys.versions()) == {"torch", "torchvision", "timm"}
     assert code_module.package_version("no-such-package-at-all") == "none"
 
 
-@pytest.mark.parametrize(("used", "is_other"), [(CrossEntropy, True), (Focal, False)])
-def test_code_of_a_technique(tmp_path, monkeypatch, used, is_other):
+@pytest.mark.parametrize(("technique", "changes_key"), [(CrossEntropy, True), (Focal, False)])
+def test_code_of_a_technique(tmp_path, monkeypatch, technique, changes_key):
     """Other code of a technique changes the keys of the stages that use it, and of no other."""
     plain = baseline(tmp_path)
     keys.code_digest.cache_clear()
-    true = code_module.class_code
-    monkeypatch.setattr(keys, "class_code", lambda one: true(one) + ("edited" if one is used else ""))
-    other = baseline(tmp_path)
-    assert (plain.chain != other.chain, plain.content == other.content) == (is_other, True)
+    class_code = code_module.class_code
+    monkeypatch.setattr(keys, "class_code", lambda cls: class_code(cls) + ("edited" if cls is technique else ""))
+    changed = baseline(tmp_path)
+    assert (plain.chain != changed.chain, plain.content == changed.content) == (changes_key, True)
 
 
 @pytest.mark.parametrize("module", keys.STEP_MODULES)
@@ -211,8 +220,8 @@ def test_code_of_a_step(tmp_path, monkeypatch, module):
     """Other code of a module that computes steps changes the key."""
     plain = baseline(tmp_path)
     keys.code_digest.cache_clear()
-    true = code_module.module_code
-    monkeypatch.setattr(keys, "module_code", lambda name: true(name) + ("edited" if name == module else ""))
+    module_code = code_module.module_code
+    monkeypatch.setattr(keys, "module_code", lambda name: module_code(name) + ("edited" if name == module else ""))
     assert plain.chain != baseline(tmp_path).chain
 
 
@@ -276,22 +285,22 @@ def code(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     names = ("made_deep", "made_help", "made_loss")
 
-    def forget():
+    def clear():
         for name in names:
             sys.modules.pop(f"ablation.techniques.{name}", None)
         importlib.invalidate_caches()
         linecache.clearcache()
-        for cached in CACHES:
-            cached.cache_clear()
+        for function in CACHES:
+            function.cache_clear()
 
-    def found(loss=LOSS, help_=HELP, deep=DEEP, name="Loss"):
-        forget()
+    def code_of(loss=LOSS, help_=HELP, deep=DEEP, name="Loss"):
+        clear()
         for module, text in zip(names, (deep, help_, loss), strict=True):
             (tmp_path / f"{module}.py").write_text(text)
         return code_module.class_code(getattr(importlib.import_module("ablation.techniques.made_loss"), name))
 
-    yield found
-    forget()
+    yield code_of
+    clear()
     for name in names:
         ablation.techniques.__dict__.pop(name, None)
 
@@ -312,7 +321,7 @@ def code(tmp_path, monkeypatch):
     ],
 )
 def test_edits_that_do_not_count(code, edit):
-    """Docstrings, comments, layout, and what the class does not use change no code."""
+    """Docstrings, comments, formatting, and what the class does not use do not change its code."""
     assert LOSS.count(edit[0]) == 1
     assert code() == code(LOSS.replace(*edit))
 
@@ -330,13 +339,13 @@ def test_edits_that_do_not_count(code, edit):
     ],
 )
 def test_edits_that_count(code, edit):
-    """Whatever the class computes by, its base, functions and constants included, is its code."""
+    """Everything that the class uses is its code, including its base, functions and constants."""
     assert LOSS.count(edit[0]) == 1
     assert code() != code(LOSS.replace(*edit))
 
 
 def test_code_in_other_modules(code):
-    """What is taken from other modules of ours counts, also under another name and at second hand; what is not used does not."""
+    """What is imported from other modules of ours counts, also under another name and indirectly; what is not used does not."""
     plain = code()
     assert plain != code(help_=HELP.replace("return deep(x)", "return deep(x) + 1"))
     assert plain != code(deep="def deep(x):\n    return x\n")
@@ -345,15 +354,15 @@ def test_code_in_other_modules(code):
 
 
 def test_docstrings_are_dropped_once(code):
-    """A text that stands second in a body is no docstring, and stays when the module is looked at again."""
+    """A text that is second in a body is not a docstring, and is kept when the module is read again."""
     twice = LOSS.replace('"""What it costs."""', '"""What it costs."""\n        "no docstring"')
     assert code(twice) != code()
     assert code(twice) == code(twice)
 
 
 def test_messages_and_other_families_do_not_count():
-    """What users are told and what all techniques are made of is in no technique's code."""
-    names = itertools.chain.from_iterable(json.loads(code_module.class_code(one)) for one in (CrossEntropy, Focal))
+    """The code of messages and of the base class of all techniques is in no technique's code."""
+    names = itertools.chain.from_iterable(json.loads(code_module.class_code(technique)) for technique in (CrossEntropy, Focal))
     assert {name.rpartition(".")[0] for name in names} == {"ablation.techniques.losses"}
 
 

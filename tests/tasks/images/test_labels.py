@@ -1,4 +1,4 @@
-"""The honest labels, held against arithmetic of their own."""
+"""The labels, compared with separate calculations."""
 
 import math
 from pathlib import Path
@@ -13,10 +13,10 @@ EXPERIMENTS = Path(__file__).parents[3] / "experiments.yaml"
 REPORTS = sum(5000 - 500 * i for i in range(10))
 
 
-def of(folder, layer, num_train=1000, parent_train=1000, **base):
+def labels_of(folder, layer, num_train=1000, parent_train=1000, **base):
     """The labels of a variant of the base."""
-    found = arms(folder, base={**BASE, **base}, variants={"v": layer})
-    return labels(found["v"], found["baseline"], num_train, parent_train, 10)
+    arms_by_name = arms(folder, base={**BASE, **base}, variants={"v": layer})
+    return labels(arms_by_name["v"], arms_by_name["baseline"], num_train, parent_train, 10)
 
 
 def test_the_lag_of_the_reports():
@@ -33,7 +33,7 @@ def test_the_lag_of_the_reports():
     [(1000, 128, True, 7, 896), (1000, 128, False, 8, 1000), (256, 128, True, 2, 256), (256, 128, False, 2, 256), (3, 5, False, 1, 3)],
 )
 def test_an_epochs_budget(tmp_path, num_train, batch_size, drop_last, updates, images):
-    """A last batch that is not full counts unless it is left out."""
+    """A last batch that is not full counts unless drop_last leaves it out."""
     stage = arms(tmp_path, base={**BASE, "batch_size": batch_size, "drop_last": drop_last})["baseline"].stages[0]
     assert updates_per_epoch(stage, num_train) == updates
     assert images_per_epoch(stage, num_train) == images
@@ -54,8 +54,8 @@ def test_an_epochs_budget(tmp_path, num_train, batch_size, drop_last, updates, i
     ],
 )
 def test_bundle(tmp_path, layer, words):
-    """A change over several families is a bundle; the fields of one technique, or the stage in which it acts, are not."""
-    assert of(tmp_path, layer).get("bundle") == words
+    """Changes of several families are a bundle; those of one technique's fields or stage are not."""
+    assert labels_of(tmp_path, layer).get("bundle") == words
 
 
 @pytest.mark.parametrize(
@@ -71,22 +71,22 @@ def test_bundle(tmp_path, layer, words):
     ],
 )
 def test_budget(tmp_path, layer, num_train, words):
-    """More updates or images than the parent are said, with both numbers; fewer are not."""
-    found = of(tmp_path, layer, num_train).get("budget")
-    assert found == (words and f"spends more than baseline: {words}")
+    """More updates or images than the parent's give the label, with both numbers; fewer do not."""
+    reason = labels_of(tmp_path, layer, num_train).get("budget")
+    assert reason == (words and f"spends more than baseline: {words}")
 
 
 def test_more_parameters(tmp_path):
-    """A larger model is said, in trained parameters."""
+    """A larger model gives the label, with its number of trained parameters."""
     import timm
 
     small, large = (
         sum(p.numel() for p in timm.create_model(name, num_classes=10).parameters()) for name in ("test_efficientnet", "test_resnet")
     )
     names = ["test_efficientnet", "test_resnet"] if large > small else ["test_resnet", "test_efficientnet"]
-    found = of(tmp_path, {"model": {"name": names[1], "image_size": 32}}, model={"name": names[0], "image_size": 32})
-    assert found["budget"] == f"spends more than baseline: {max(small, large):,} parameters instead of {min(small, large):,}"
-    assert "budget" not in of(tmp_path, {"model.drop": 0.1})
+    reasons = labels_of(tmp_path, {"model": {"name": names[1], "image_size": 32}}, model={"name": names[0], "image_size": 32})
+    assert reasons["budget"] == f"spends more than baseline: {max(small, large):,} parameters instead of {min(small, large):,}"
+    assert "budget" not in labels_of(tmp_path, {"model.drop": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_more_parameters(tmp_path):
     ],
 )
 def test_double_correction(tmp_path, layer, words):
-    """A balancing sampler on top of class weights or of the training prior is said, in any stage."""
-    found = of(tmp_path, layer).get("double correction")
-    assert (found is None) if words is None else (words in found and found.endswith("both correct for the class counts"))
+    """A balancing sampler together with class weights or the training prior gives the label, in any stage."""
+    reason = labels_of(tmp_path, layer).get("double correction")
+    assert (reason is None) if words is None else (words in reason and reason.endswith("both correct for the class counts"))
 
 
 def test_selected_on_test(tmp_path):
-    """Only a number chosen on the test images is marked."""
-    assert "selected on test" in of(tmp_path, {"select": "best_on_test"})
-    assert "selected on test" not in of(tmp_path, {"select": "best_on_validation"})
+    """Only a selection by the accuracy on the test images gives the label."""
+    assert "selected on test" in labels_of(tmp_path, {"select": "best_on_test"})
+    assert "selected on test" not in labels_of(tmp_path, {"select": "best_on_validation"})
 
 
 AVERAGE = {"name": "ema", "decay": 0.99}
@@ -132,8 +132,8 @@ STEPS = 1000 // 128  # updates per epoch
 )
 def test_remaining_share(tmp_path, stages, updates):
     """The initial weights' share is decay ** updates, counted from where the tested average began."""
-    found = arms(tmp_path, base={**BASE, "average": AVERAGE}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
-    assert remaining_share(found.stages, 1000) == pytest.approx(0.99**updates)
+    arm = arms(tmp_path, base={**BASE, "average": AVERAGE}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
+    assert remaining_share(arm.stages, 1000) == pytest.approx(0.99**updates)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_remaining_share(tmp_path, stages, updates):
     [("none", 0.0), ({"name": "ema", "warmup": True}, 0.0), ({"name": "ema", "decay": 0.93}, 0.93**42), (AVERAGE, 0.99**42)],
 )
 def test_lag(tmp_path, average, share):
-    """Above 5 % the share is said; without an average, with a warm-up or with a quick average it is not."""
-    found = of(tmp_path, {"loss": "focal"}, average=average)
-    assert found.get("lag") == (f"{100 * share:.0f} % of the average are still the weights that it began with" if share > 0.05 else None)
+    """A share above 5 % gives the label; no average, a warm-up or a faster average does not."""
+    reasons = labels_of(tmp_path, {"loss": "focal"}, average=average)
+    assert reasons.get("lag") == (f"{100 * share:.0f} % of the average are still the weights that it began with" if share > 0.05 else None)

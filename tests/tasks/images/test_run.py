@@ -1,4 +1,4 @@
-"""One stage's job: training where it lacks, results that appear whole, and what a failure is called."""
+"""The job of a stage: it trains what is missing, writes complete results, and names its failures."""
 
 import json
 import threading
@@ -14,40 +14,42 @@ from ablation.errors import ConfigError, DataError, TrainingError
 from ablation.study.task import EVERY_EPOCH, CheckpointInterval, Interrupted
 from ablation.system.failures import failure
 from ablation.system.sealed import link
+from ablation.tasks.images.schema import MEMORY_ADVICE
 from ablation.training import checkpoints
 from tests.tiny import CPU, Planned, run_job, write
 
 
-def carried_out(job):
+def kinds_of_events(job):
+    """Run the job and return the kinds of its events."""
     events = []
     run_job(job, CPU, events.append, lambda: False)
     return [event["kind"] for event in events]
 
 
-def test_a_job_trains_tests_and_says_so(tmp_path):
-    """An event for each epoch and each result; the same job again only says that its result is there."""
+def test_a_job_trains_and_tests(tmp_path):
+    """There is an event for each epoch and each result; the same job again only reports the result."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     (job,) = planned.jobs()
-    assert carried_out(job) == ["epoch", "epoch", "result"]
+    assert kinds_of_events(job) == ["epoch", "epoch", "result"]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*.*") if path.is_file()}
-    assert carried_out(job) == ["result"]
+    assert kinds_of_events(job) == ["result"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-class At:
-    """A job that is asked to stop after so many epochs, and which checkpoints it had by then."""
+class ObservedJob:
+    """A job that is stopped after a number of epochs, with the epoch of its checkpoint at each event."""
 
-    def __init__(self, job, after=0):
-        self.path, self.after, self.epochs, self.saved = job.work.stages / job.key / checkpoints.CHECKPOINT, after, 0, []
+    def __init__(self, job, stop_after=0):
+        self.path, self.stop_after, self.epochs, self.saved = job.work.stages / job.key / checkpoints.CHECKPOINT, stop_after, 0, []
         self.job = job
 
     def emit(self, event):
         self.epochs += event["kind"] == "epoch"
-        found = checkpoints.record(self.path)
-        self.saved.append(found["epoch"] if found else 0)
+        record = checkpoints.read_record(self.path)
+        self.saved.append(record["epoch"] if record else 0)
 
     def run(self):
-        run_job(self.job, CPU, self.emit, lambda: self.epochs == self.after)
+        run_job(self.job, CPU, self.emit, lambda: self.epochs == self.stop_after)
 
 
 @pytest.mark.parametrize(
@@ -61,43 +63,43 @@ class At:
     ],
 )
 def test_checkpoints_keep_their_interval_and_change_no_bits(tmp_path, interval, saved):
-    """A checkpoint is written as often as asked, and when stopped in any case; what goes on ends with the bits of the undisturbed."""
-    planned, whole = (Planned(write(tmp_path, base={"epochs": 5}), tmp_path / name) for name in ("stopped", "whole"))
+    """A checkpoint is written at its interval, and always after a stop; the continued training has the bits of an uninterrupted one."""
+    planned, uninterrupted = (Planned(write(tmp_path, base={"epochs": 5}), tmp_path / name) for name in ("stopped", "whole"))
     (job,) = planned.jobs()
     job = replace(job, checkpoint_interval=interval)
-    stopped = At(job, after=4)
+    stopped = ObservedJob(job, stop_after=4)
     with pytest.raises(Interrupted):
         stopped.run()
     assert stopped.saved == saved
-    assert checkpoints.record(stopped.path)["epoch"] == 4
-    again = At(job)
-    again.run()
-    assert again.epochs == 1
-    assert whole.carry_out() == 5
-    mine, other = (checkpoints.read(one.last_stage("baseline") / checkpoints.FINAL).tensors for one in (planned, whole))
-    assert mine.keys() == other.keys()
-    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert checkpoints.read_record(stopped.path)["epoch"] == 4
+    continued = ObservedJob(job)
+    continued.run()
+    assert continued.epochs == 1
+    assert uninterrupted.carry_out() == 5
+    first, second = (checkpoints.read(each.last_stage("baseline") / checkpoints.FINAL).tensors for each in (planned, uninterrupted))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
-    """Where writing a result fails there is no folder of its name, and the same job then makes it without training."""
+def test_a_result_is_complete_or_missing(tmp_path, monkeypatch):
+    """If writing a result fails there is no folder of its name, and the same job then makes it without training."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     (job,) = planned.jobs()
 
-    def full(*_args, **_kwargs):
+    def fail(*_args, **_kwargs):
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_parquet", full)
-        assert carried_out(job)[-1] == "untested"
+        patch.setattr(pd.DataFrame, "to_parquet", fail)
+        assert kinds_of_events(job)[-1] == "untested"
     assert not planned.result("baseline").exists()
-    assert carried_out(job) == ["result"]
+    assert kinds_of_events(job) == ["result"]
     assert {path.name for path in planned.result("baseline").iterdir()} == {
         "result.json", "predictions.parquet", "classification_report.txt", "confusion_matrix.csv", "model.safetensors",
     }  # fmt: skip
 
 
-def test_a_result_says_what_it_is_of(tmp_path):
+def test_a_result_describes_itself(tmp_path):
     """Key, metrics, history, classes, counts, digest, precision and device are in one file of plain data."""
     planned = Planned(write(tmp_path, base={"select": "best_on_test"}), tmp_path / "mlruns")
     planned.carry_out()
@@ -114,49 +116,49 @@ def test_a_result_says_what_it_is_of(tmp_path):
 
 
 def test_weights_are_kept_as_the_file_says(tmp_path):
-    """`keep: none` leaves predictions and metrics without weights."""
+    """With `keep: none` a result has predictions and metrics, but no weights."""
     planned = Planned(write(tmp_path, keep="none"), tmp_path / "mlruns")
     planned.carry_out()
     assert not (planned.result("baseline") / "model.safetensors").exists()
     assert (planned.result("baseline") / "predictions.parquet").exists()
 
 
-def test_a_job_waits_for_the_one_that_is_at_it(tmp_path):
-    """While another process holds the stage, a job waits; it then finds the work done."""
+def test_a_job_waits_for_another_with_the_same_stage(tmp_path):
+    """While another process has the lock of the stage, a job waits; then the work is done."""
     planned = Planned(write(tmp_path), tmp_path / "mlruns")
     (job,) = planned.jobs()
-    carried_out(job)
+    kinds_of_events(job)
     lock = FileLock(job.work.stages / job.key / "lock", thread_local=False)
     lock.acquire()
-    ended = []
-    waiting = threading.Thread(target=lambda: ended.append(carried_out(job)))
+    finished = []
+    waiting = threading.Thread(target=lambda: finished.append(kinds_of_events(job)))
     waiting.start()
     time.sleep(0.3)
-    assert not ended
+    assert not finished
     lock.release()
     waiting.join(30)
-    assert ended == [["result"]]
+    assert finished == [["result"]]
 
 
-def test_a_parent_that_is_gone_is_told(tmp_path):
-    """A stage whose parent's state was deleted meanwhile is a TrainingError that says what to do."""
+def test_a_missing_parent_is_an_error(tmp_path):
+    """If the state of a stage's parent was deleted, a TrainingError says what to do."""
     stages = [{"epochs": 1}, {"epochs": 1, "train": "head"}]
     planned = Planned(write(tmp_path, ladder={"baseline": {"stages": stages}}), tmp_path / "mlruns")
     with pytest.raises(TrainingError, match=r"starts from is gone; run again"):
-        carried_out(planned.jobs()[1])
+        kinds_of_events(planned.jobs()[1])
 
 
-def test_deterministic_is_asked_of_torch(tmp_path):
-    """`deterministic: true` holds while its job runs, and the next job without it is free again."""
-    seen = []
+def test_deterministic_is_set_in_torch(tmp_path):
+    """`deterministic: true` holds while its job runs, and not in the next job without it."""
+    is_deterministic = []
     for value in (True, False):
         planned = Planned(write(tmp_path, base={"deterministic": value, "epochs": 1}), tmp_path / f"{value}")
-        run_job(planned.jobs()[0], CPU, lambda _: seen.append(torch.are_deterministic_algorithms_enabled()), lambda: False)
-    assert seen == [True, True, False, False]
+        run_job(planned.jobs()[0], CPU, lambda _: is_deterministic.append(torch.are_deterministic_algorithms_enabled()), lambda: False)
+    assert is_deterministic == [True, True, False, False]
 
 
 def caused_by(error, cause):
-    """As `raise error from cause` leaves it."""
+    """The error as `raise error from cause` makes it."""
     error.__cause__ = cause
     return error
 
@@ -183,23 +185,23 @@ def caused_by(error, cause):
     ],
 )
 def test_failures_have_a_kind_and_words(error, kind, words):
-    """Every exception becomes one word for the record and one sentence for the user."""
-    told = failure(error)
-    found, message = told["failure"], told["message"]
-    assert found == kind
+    """Every exception has one word for the record and one sentence for the user."""
+    event = failure(error, MEMORY_ADVICE)
+    message = event["message"]
+    assert event["failure"] == kind
     assert words in message
     assert "\n" not in message
 
 
 def test_a_file_system_without_links_gets_copies(tmp_path, monkeypatch):
-    """Where no link can be made the file is copied."""
+    """If no link can be made, the file is copied."""
     (tmp_path / "a").write_text("weights")
 
-    def refused(*_args):
+    def fail(*_args):
         raise OSError("no links here")
 
     link(tmp_path / "a", tmp_path / "linked")
-    monkeypatch.setattr("os.link", refused)
+    monkeypatch.setattr("os.link", fail)
     link(tmp_path / "a", tmp_path / "copied")
     assert (tmp_path / "linked").read_text() == (tmp_path / "copied").read_text() == "weights"
     assert (tmp_path / "linked").stat().st_ino == (tmp_path / "a").stat().st_ino != (tmp_path / "copied").stat().st_ino

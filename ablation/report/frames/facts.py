@@ -1,4 +1,4 @@
-"""What a recorded plan says beside its arms and runs, and which facts a part of the report may need of it."""
+"""What a recorded plan says besides its arms and runs, and the facts that parts of the report need."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -8,13 +8,13 @@ import pandas as pd
 from ablation.study.task import DEFAULT, TASKS, SettingsSchema, load_task
 from ablation.techniques.technique import Technique
 
-# classes: the names of what test items are told apart as; groups: which classes belong together; counts: the training and test items of
-# each class; predictions: label and predicted class of every test item, run by run; curves: numbers of every epoch
+# classes: the names of the classes; groups: which classes belong together; counts: the training and test items of each class;
+# predictions: label and predicted class of every test item and run; curves: metrics of every epoch
 Fact = Literal["classes", "groups", "counts", "predictions", "curves"]
 Needs = frozenset[Fact]
 NOTHING: Needs = frozenset()
 CLASSIFIED: Needs = frozenset({"classes", "predictions"})
-ABSENT: Mapping[Fact, str] = {  # how a report names them where they are missing, in words that fit any kind of work
+ABSENT: Mapping[Fact, str] = {  # how a report names missing facts, in words for any kind of work
     "classes": "categories",
     "groups": "groups of categories",
     "counts": "numbers of items per category",
@@ -25,7 +25,7 @@ NO_SCHEMA = SettingsSchema(settings=Technique, stage_options=Technique, whole_ar
 
 
 def planned_facts(plan: Mapping[str, Any]) -> Needs:
-    """The facts that the plan promises, whatever is done of it. Runs have predictions where there are classes to predict."""
+    """The facts that follow from the plan alone. Runs have predictions if there are classes to predict."""
     facts: dict[Fact, bool] = {
         "classes": bool(plan.get("classes")),
         "groups": bool(plan.get("groups")),
@@ -36,19 +36,19 @@ def planned_facts(plan: Mapping[str, Any]) -> Needs:
 
 
 def facts_of(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> Needs:
-    """The plan's facts, and whether there are curves; as long as no run is done, these are expected."""
+    """The plan's facts, and `curves` if there are any; they are expected as long as no run is done."""
     has_curve = len(curves) > 0 or any(str(column).startswith(("train/", "val/")) for column in runs.columns)
     is_expected = has_curve or not (runs["state"] == "done").any()
     return planned_facts(plan) | (frozenset({"curves"}) if is_expected else NOTHING)
 
 
 def classes_of(plan: Mapping[str, Any]) -> list[str]:
-    """The names of the classes; none where the plan has none."""
+    """The names of the classes, which may be none."""
     return list(plan.get("classes") or ())
 
 
 def groups_of(plan: Mapping[str, Any]) -> dict[str, list[str]]:
-    """group -> its classes, of which there may be none."""
+    """group -> its classes; a group may be empty."""
     return {name: list(members) for name, members in (plan.get("groups") or {}).items()}
 
 
@@ -64,6 +64,6 @@ def train_counts(plan: Mapping[str, Any]) -> list[int]:
 
 
 def settings_schema(plan: Mapping[str, Any]) -> SettingsSchema:
-    """What the study's settings are; of a kind of work that is not known here, nothing is known of them."""
+    """The schema of the study's settings; an empty one if its kind of work is unknown here."""
     task = plan.get("task", DEFAULT)
     return load_task(task).schema if task in TASKS else NO_SCHEMA
