@@ -59,7 +59,7 @@ def measure(folder: Path) -> dict[str, float]:
 def hardware() -> str:
     """The processor and the cores that may be used."""
     from ablation.running.recorder.provenance import provenance
-    from ablation.training.devices import num_cores
+    from ablation.training.device_option import num_cores
 
     return f"{provenance(HERE)['hardware']}, {num_cores()} usable"
 

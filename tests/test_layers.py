@@ -104,10 +104,17 @@ def test_every_room_says_what_lives_there():
         assert sentence.endswith("."), path
 
 
-def test_the_map_names_every_room():
-    """CONTRIBUTING.md has a line for each room."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert [name for name in ROOMS if f"`{name}" not in text] == []
+def test_the_map_is_the_order_of_the_rooms():
+    """CONTRIBUTING.md has a line for each room, from the roof down."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| room, from the roof down")[2].partition("\n\n")[0]
+    lines = [re.findall(r"`(\w+)[/.`]", line.split("|")[1]) for line in text.splitlines()[2:]]
+    assert [name for names in lines for name in reversed(names)] == ["__main__", *ROOMS[-2::-1]]
+
+
+def test_the_report_knows_no_kind_of_work():
+    """The report imports no task, and of training only how calibration is reckoned."""
+    own = {name for module in MODULES if room(module) == "report" for name in ours(imports(module, at_once=False))}
+    assert {name for name in own if room(name) in ("tasks", "training", "data")} == {"training.evaluation"}
 
 
 def test_no_circles():

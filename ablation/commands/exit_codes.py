@@ -1,3 +1,3 @@
 """The exit codes of the commands."""
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2, for the user's mistakes, is given by `cli`

@@ -20,7 +20,8 @@ from ablation.study.specs import select_names
 from ablation.study.task import Step, load_task
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
-from ablation.training.devices import device_name, devices, num_cores
+from ablation.training.device_option import devices, num_cores
+from ablation.training.devices import device_name
 
 
 class Session:

@@ -40,7 +40,7 @@ def _status_text(path: Path, *, is_running: bool) -> str:
     state = "running" if is_running else "not running"
     lines = [f"{path.stem}: {state} (pid {status['pid']}) · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
-        lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row['shown'])}")
+        lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
     return "\n".join(lines)
 

@@ -25,7 +25,8 @@ from ablation.tasks.images.retraining import environment_of, first_epoch, hash_o
 from ablation.techniques.technique import allow_code
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
-from ablation.training.devices import device_name, devices
+from ablation.training.device_option import devices
+from ablation.training.devices import device_name
 from ablation.training.work import TrainingWork
 
 MIN_TOLERANCE = 0.01  # as a share of the loss, or of the weights' norm: two trainings may be equal by chance

@@ -86,10 +86,6 @@ class Plan:
         """The runs for which something has to be computed."""
         return [run for run in self.runs if run.needed]
 
-    def state_of(self, key: str) -> str:
-        """The state of a stage."""
-        return self.nodes[key].state
-
     def lineage(self, run: Run) -> list[Node]:
         """The stretches of work behind a run, first to last."""
         nodes, key = [], run.chain[-1]

@@ -36,7 +36,7 @@ class Packing:
         self._running: dict[str, str] = {}  # the device of each running stage
         self._seen: set[str] = set()  # those that have ended an epoch; the others may still be starting
         self._steady: dict[str, int] = {}  # with how many jobs each has run since its last epoch, where that did not change meanwhile
-        self._rates: dict[tuple[Hashable, int], list[float]] = {}  # images per second of one job, by its kind and the number of jobs
+        self._rates: dict[tuple[Hashable, int], list[float]] = {}  # items per second of one job, by its kind and the number of jobs
         self._needs = 0  # bytes that the largest job so far took
         self._free: dict[str, int] = {}  # bytes, of each device
 

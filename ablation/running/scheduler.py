@@ -188,14 +188,14 @@ class _Scheduler:
         elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
             self.untested[key] = event["device"]
         elif kind == "untested":
-            self._fail(self.runs.get(event["run"], []), _with_memory_named(event, node.job.task))
+            self._fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
             self.outcome.why = event.get("why", self.outcome.why)
         elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
-            event = _with_memory_named(event, node.job.task)
+            event = _as_out_of_memory(event, node.job.task)
             self._failed(key, event)
         self.view(event)
         if self.packing is not None:
@@ -290,7 +290,7 @@ def _is_memory(event: dict[str, Any]) -> bool:
     return event["failure"] == "memory" or event.get("exit") == -KILLED
 
 
-def _with_memory_named(event: dict[str, Any], task: str) -> dict[str, Any]:
+def _as_out_of_memory(event: dict[str, Any], task: str) -> dict[str, Any]:
     """The failure of a job that was alone and did not fit, told as such; any other as it is."""
     if not _is_memory(event):
         return event

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from ablation.techniques.technique import Nested, Technique
 
 TASKS = {"images": "ablation.tasks.images"}  # name -> the module that defines it as `TASK`
-DEFAULT = "images"  # if neither the file nor a recorded plan names one
+DEFAULT = "images"  # of every study so far, and of recorded plans that name none
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -254,7 +254,7 @@ class Planner(Protocol):
         """The cost of so many more epochs of a branch, and of the tests at its end."""
 
     def labels(self, arm: Any, arms: Mapping[str, Any], seed: int) -> dict[str, str]:
-        """label -> its reason in words, for the labels of the arm that a reader must know: bundle, budget, lag ...."""
+        """label -> its reason in words, for the labels of the arm that a reader must know: bundle, budget, lag ..."""
 
     def facts(self, arm: Any, seeds: Sequence[int]) -> dict[str, Any]:
         """What the plan records, for the report, about the data that all arms share."""
@@ -262,8 +262,8 @@ class Planner(Protocol):
     def arm_facts(self, arm: Any) -> dict[str, Any]:
         """What the plan records about one arm."""
 
-    def dataset(self, arm: Any, seed: int) -> tuple[str, str, str]:
-        """The name, the digest and the location of the data that a run uses."""
+    def dataset(self, arm: Any) -> tuple[str, str]:
+        """The name and the location of the data that an arm's runs use."""
 
     def disk(self, works: Iterable[Any], num_results: int, arm: Any, seed: int) -> float:
         """The bytes on disk that these works will leave, with so many results like the arm's."""
@@ -300,10 +300,6 @@ class Preparation(Protocol):
     @property
     def planner(self) -> Planner:
         """The planner that turns arms into work."""
-
-    @property
-    def device_class(self) -> str:
-        """The class of device; results have the same bits only within a class."""
 
     def check(self, arms: Iterable[Any], seeds: Iterable[int]) -> None:
         """Raise AblateError now for what would otherwise stop a run at its start."""

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from ablation.errors import ConfigError, nearest, unknown_name
+from ablation.techniques.setting_errors import shorten, to_config_error
 
 # family -> its module. Every such module has TECHNIQUES (its classes) and may have SHORT_FORMS (name -> a function that returns the
 # mapping that it stands for), UNNAMED (the name of a mapping without one) and ANY_NAME (the class for every name not listed).
@@ -77,17 +78,6 @@ def dump(settings: Technique) -> dict[str, Any]:
 
 
 Pair = Annotated[tuple[float, float], Field(strict=False)]  # YAML has only lists, so a tuple field must accept them
-
-
-PLAIN_WORDS = {  # pydantic's words for a type: ours
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "text",
-    "a valid tuple": "a list",
-    "a valid list": "a list",
-    "a valid dictionary": "a mapping",
-}
 
 
 @dataclass(frozen=True)
@@ -280,7 +270,7 @@ def _check_class(family: Family, loaded: object, reference: str, where: str) -> 
     """The imported object, after checking that it is a technique with all attributes of the family."""
     if not isinstance(loaded, type) or not issubclass(loaded, Technique):
         raise ConfigError(
-            where, f"{reference} is {_shorten(loaded)}; expected a class that inherits from ablation.techniques.technique.Technique"
+            where, f"{reference} is {shorten(loaded)}; expected a class that inherits from ablation.techniques.technique.Technique"
         )
     field = loaded.model_fields.get("name")
     if field is None or not isinstance(field.default, str) or ":" in field.default:
@@ -336,26 +326,7 @@ def build(model: type[M], fields: Mapping[str, Any], path: str = "") -> M:
     except ConfigError as error:
         raise error.under(path) from None
     except ValidationError as error:
-        raise _to_config_error(error, model, path) from None
-
-
-def _to_config_error(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
-    """The first problem of a ValidationError as a ConfigError in our words."""
-    first = error.errors(include_url=False)[0]
-    known = {field.alias or name for name, field in model.model_fields.items()}
-    where = ".".join([*([path] if path else []), *(str(part) for part in first["loc"])])
-    if first["type"] == "extra_forbidden":
-        unknown = str(first["loc"][-1])
-        return ConfigError(where, f"unknown field {unknown!r}; expected one of {', '.join(sorted(known))}.{nearest(unknown, known)}")
-    if first["type"] == "missing":
-        return ConfigError(where, "is missing; expected a value")
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(where, f"found {_shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}")
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        raise to_config_error(error, model, path) from None
 
 
 @dataclass(frozen=True)

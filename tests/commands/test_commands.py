@@ -26,7 +26,7 @@ from ablation.running.scheduler import Failure
 from ablation.study.task import CheckpointInterval
 from ablation.techniques import posthoc
 from ablation.tracking.store import Store
-from ablation.training import devices as devices_module
+from ablation.training import device_option as devices_module
 from tests.tiny import CPU, write
 
 DIGITS = {"name": "digits"}

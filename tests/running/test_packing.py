@@ -12,7 +12,7 @@ from ablation.commands.session import Session
 from ablation.running.packing import CONTEXT, SPARE, Packing, has_mps
 from ablation.running.scheduler import execute
 from ablation.tasks.images import run as image_run
-from ablation.training.devices import num_cores
+from ablation.training.device_option import num_cores
 from tests.running.test_scheduler import Record, node, plan, run
 from tests.tiny import write
 

@@ -25,7 +25,7 @@ class _Slot:
     device: str
     busy: str = ""
     is_alone: bool = False  # whether nothing else may run on its device while it is busy
-    must_be_replaced: bool = False  # before it may have another job
+    must_be_replaced: bool = False  # an error of CUDA stays with its process: it may have no other job
 
     def kill(self) -> None:
         """End the process, whatever it does; what it held of the device's memory is free then."""

@@ -8,9 +8,10 @@ import yaml
 
 from ablation.formatting import escaped
 from ablation.planning.plan import Plan, Run
+from ablation.report.metrics import MetricTable
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
-from ablation.study.task import Task
+from ablation.study.task import Task, load_task
 from ablation.study.wording import change_words
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
@@ -78,9 +79,12 @@ def arm_note(arm: Arm, labels: Mapping[str, str], task: Task, num_done: int = 0,
 
 def study_note(plan: Plan, command: str) -> str:
     """What MLflow's page says of the study."""
+    metrics = MetricTable(load_task(plan.study.task).metrics(plan.study.margin), plan.study.margin)
+    unit = metrics.unit(metrics.default)
+    units = f", {unit.values}; differences in {unit.differences}" if unit.values else ""
     return (
         f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
-        f"One row per arm (mean over seeds, percent; differences in points); open a row for its runs.\n\n`{command}`"
+        f"One row per arm (mean over seeds{units}); open a row for its runs.\n\n`{command}`"
     )
 
 

@@ -204,10 +204,14 @@ class Recorder:
         points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
         tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
         self.store.write(run_id, [*curve_points(history, run, self.task), *points], tags=tags)
-        self.store.log_dataset(run_id, *self.planner.dataset(self.arms[run.arm], run.seed), "training")
+        self._log_dataset(run_id, self.arms[run.arm], result["digest"])
         self._add_files(run, run_id, result)
         self.store.finish(run_id, "FINISHED", result["finished"])
         self._take_result(run, run_id, values)
+
+    def _log_dataset(self, run_id: str, arm: Arm, digest: str) -> None:
+        name, place = self.planner.dataset(arm)
+        self.store.log_dataset(run_id, name, digest, place, "training")
 
     def _add_files(self, run: Run, run_id: str, result: Mapping[str, Any]) -> None:
         """The run's artifacts: its result, what it was made with, its pictures, and with `keep: all` the weights of every stage."""
@@ -244,7 +248,7 @@ class Recorder:
         tags = {f"ablation.{name}": known["tags"][f"ablation.{name}"] for name in RESULT_TAGS if f"ablation.{name}" in known["tags"]}
         points = [Point(name, float(value), known["end"]) for name, value in final.items()]
         self.store.write(run_id, [*self.store.curves(source), *points], tags=tags | {"ablation.chosen": best})
-        self.store.log_dataset(run_id, *self.planner.dataset(self.arms[best], run.seed), "training")
+        self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
         self._take_result(run, run_id, final)

@@ -26,6 +26,7 @@ STEP_MODULES = (
     "ablation.training.pixels",
     "ablation.training.datasets",
     "ablation.training.devices",
+    "ablation.tasks.images.run",
     "ablation.training.states",
 )
 # The modules that compute a run's numbers from trained weights.

@@ -226,10 +226,10 @@ class ImagePlanner:
         """The arm's post-hoc technique."""
         return {"posthoc": arm.stages[-1].settings.posthoc.name}
 
-    def dataset(self, arm: Arm, seed: int) -> tuple[str, str, str]:
-        """The name, the digest and the path of a run's data set."""
+    def dataset(self, arm: Arm) -> tuple[str, str]:
+        """The name and the path of an arm's data set."""
         data = arm.settings.data
-        return data.name, self.context.source(arm, seed).digest, getattr(data, "root", data.name)
+        return data.name, getattr(data, "root", data.name)
 
     def remarks(self, works: Sequence[TrainingWork]) -> list[str]:
         """How many of these trainings share a frozen backbone, in a sentence."""
@@ -240,7 +240,7 @@ class ImagePlanner:
         """A sentence if equal runs may give different bits."""
         if self.context.device_class.startswith("cpu") or all(arm.settings.deterministic for arm in arms):
             return []
-        return [f"statistical: on {self.context.device_class} without deterministic: true, a repeated run gives other bits"]
+        return [f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"]
 
 
 def _tracked(steps: Sequence[TrainingStep]) -> tuple[TrackedAverage, ...]:

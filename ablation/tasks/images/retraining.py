@@ -14,7 +14,7 @@ from ablation.study.config import Study
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
 from ablation.tasks.images.preparation import ImagePreparation
-from ablation.training.devices import THREADS
+from ablation.training.devices import set_up_process
 from ablation.training.loop import State, train_epochs
 from ablation.training.settings import WATCHERS, Stage
 from ablation.training.states import initial_state, make_setup
@@ -96,11 +96,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 def _settings_of_worker(work: TrainingWork, device: torch.device) -> Iterator[None]:
     """A context with the settings that a worker makes before it trains, since bits depend on them."""
     threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(THREADS)
+    set_up_process(device)
     torch.use_deterministic_algorithms(work.stage.settings.deterministic)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """Image classification as a kind of work for the engine. What a method needs is in a file of its own, imported when it is called."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,17 +106,14 @@ class ImageClassification:
 
     def start(self, device: str) -> None:
         """Import torch, timm and scikit-learn, and set the threads and the device."""
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for `deterministic: true`
         import torch
 
         from ablation.tasks.images import run  # noqa: F401  imported now, while the coordinator still plans
         from ablation.techniques.models import registry
-        from ablation.training.devices import THREADS
+        from ablation.training.devices import set_up_process
 
         registry()
-        torch.set_num_threads(THREADS)
-        if torch.device(device).type == "cuda":
-            torch.cuda.set_device(torch.device(device))
+        set_up_process(torch.device(device))
 
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Train and test; see `run.run`."""

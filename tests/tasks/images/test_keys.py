@@ -16,6 +16,7 @@ from ablation.tasks.images import keys
 from ablation.techniques.losses import CrossEntropy, Focal
 from ablation.techniques.technique import Technique
 from tests.studies import BASE, context, planner, source, study
+from tests.test_layers import MODULES, imports, ours
 
 CACHES = (
     code_module.class_code,
@@ -371,3 +372,20 @@ def test_digest():
     assert keys.digest({"a": 1, "b": [2, 3]}) == keys.digest({"b": [2, 3], "a": 1})
     assert keys.digest({"a": 1}) != keys.digest({"a": 2})
     assert len(keys.digest([])) == 32
+
+
+# What a job imports that computes nothing: settings and names, and files as they are written.
+NOT_IN_KEYS = {"training.settings", "training.work", "training.checkpoints"}
+
+
+def test_every_module_that_a_job_computes_by_is_in_its_keys():
+    """What a job's module imports of training, directly or not, is in the keys of steps or of tests, but for a few that compute nothing."""
+    modules, waiting = set(), ["tasks.images.run"]
+    while waiting:
+        module = waiting.pop()
+        if module not in modules:
+            modules.add(module)
+            waiting += [name for name in ours(imports(module, at_once=False)) if name.startswith("training.")]
+    counted = {name.removeprefix("ablation.") for name in (*keys.STEP_MODULES, *keys.TEST_MODULES)}
+    assert all(name in MODULES for name in counted)
+    assert modules - counted == NOT_IN_KEYS

@@ -1,0 +1,35 @@
+"""What pydantic finds wrong with a setting, as one of our errors."""
+
+from pydantic import BaseModel, ValidationError
+
+from ablation.errors import ConfigError, nearest
+
+PLAIN_WORDS = {  # pydantic's words for a type: ours
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a mapping",
+}
+
+
+def to_config_error(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
+    """The first problem of a ValidationError as a ConfigError in our words."""
+    first = error.errors(include_url=False)[0]
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    where = ".".join([*([path] if path else []), *(str(part) for part in first["loc"])])
+    if first["type"] == "extra_forbidden":
+        unknown = str(first["loc"][-1])
+        return ConfigError(where, f"unknown field {unknown!r}; expected one of {', '.join(sorted(known))}.{nearest(unknown, known)}")
+    if first["type"] == "missing":
+        return ConfigError(where, "is missing; expected a value")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(where, f"found {shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}")
+
+
+def shorten(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
