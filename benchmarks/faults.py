@@ -3,6 +3,7 @@
     python benchmarks/faults.py --kills 200                 (a small study, about a second and a half for each kill)
     python benchmarks/faults.py --kills 200 --matrix quick  (the profile `quick`)
     python benchmarks/faults.py --injected                  (a fault at every single write, a store that is held, full, slow, away)
+    python benchmarks/faults.py --compare BEFORE AFTER      (the study in the mlruns/ of two folders, run by two versions of the code)
 
 Each kill takes any process of the tree, the coordinator or a worker, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
 given until it ends by itself; then every run must be there once, finished, with the same params, metrics, curves and predictions to the
@@ -133,6 +134,28 @@ def differences(found: Path, expected: Path) -> list[str]:
     return told
 
 
+def compared(before: Path, after: Path) -> list[str]:
+    """What differs between one study's runs in two stores, whatever their keys: params, metrics, curves, and the bytes of predictions."""
+    from ablation.tracking.store import Store
+
+    stores = [Store.open(folder / "mlruns") for folder in (before, after)]
+    (study, _), *_rest = stores[0].studies()
+    recorded = [store.recorded(study) for store in stores]
+    rows = [{(row["arm"], row["seed"]): row for row in one.runs.to_dict("records")} for one in recorded]
+    params = [{run["run_id"]: run["params"] for run in store.runs_of(study)} for store in stores]
+    problems = [f"runs differ: {sorted(map(str, rows[0].keys() ^ rows[1].keys()))}"] if rows[0].keys() != rows[1].keys() else []
+    for name in rows[0].keys() & rows[1].keys():
+        pair = (rows[0][name], rows[1][name])
+        problems += [f"{name}: {problem}" for problem in _run_differences(stores, pair)]
+        if params[0][pair[0]["run_id"]] != params[1][pair[1]["run_id"]]:
+            problems.append(f"{name}: params differ")
+        files = [store.artifact(row["run_id"], "predictions.parquet") for store, row in zip(stores, pair, strict=True)]
+        if files[0].read_bytes() != files[1].read_bytes():
+            problems.append(f"{name}: the bytes of predictions.parquet differ")
+    print(f"{study}: {len(rows[0])} runs compared, {len(problems)} differences")
+    return problems
+
+
 def _finished(store: Any, study: str) -> list[tuple[str, Any]]:
     """The name and the params of every run of an arm and a seed that ended well."""
     runs = [one for one in store.runs_of(study) if one["status"] == "FINISHED" and one["tags"].get("ablation.kind") == "run"]
@@ -170,7 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--injected", action="store_true", help="instead of kills, the faults that the tests inject, at every write")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="instead of kills, compare two folders' studies")
     args = parser.parse_args(argv)
+    if args.compare:
+        problems = compared(*args.compare)
+        print(*problems, sep="\n", end="\n" if problems else "")
+        return 1 if problems else 0
     if args.injected:
         tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE.parent / "tests" / "test_faults.py")]
         return subprocess.run(tests, check=False, env=os.environ | {"ABLATE_FAULTS": "all"}, cwd=HERE.parent).returncode

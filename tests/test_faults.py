@@ -541,6 +541,7 @@ def test_differences_are_found(tmp_path, whole):
     folder = tmp_path / "other"
     shutil.copytree(whole, folder)
     assert faults.differences(folder, whole) == []
+    assert faults.compared(whole, folder) == []
     store = Store.open(folder / "mlruns")
     row = store.recorded("small").runs.iloc[0]
     path = store.artifact(row["run_id"], "predictions.parquet")
@@ -553,3 +554,4 @@ def test_differences_are_found(tmp_path, whole):
     told = faults.differences(folder, whole)
     for words in ("left is RUNNING", "is there 2 times", "predictions differ"):
         assert any(words in one for one in told), words
+    assert any("the bytes of predictions.parquet differ" in problem for problem in faults.compared(whole, folder))
