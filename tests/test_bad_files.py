@@ -49,7 +49,7 @@ def bomb(levels=9, width=9):
         ("study: !!python/name:os.system", "expected plain YAML, without tags"),
         (yaml.dump(STUDY).encode("utf-16"), "no text in UTF-8"),
         (b"study: caf\xe9", "no text in UTF-8"),
-        ("study: a\0b", "is no YAML"),
+        ("study: a\0b", "is not YAML"),
         ("# " + "x" * 10_000_000, "bytes; expected a study's file"),
         (" " * 999_999, "holds nothing"),
     ],

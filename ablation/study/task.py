@@ -365,6 +365,9 @@ class Task(Protocol):
     def prepare(self, study: Any, folders: Folders, device: str, progress: Callable[[str, int, int], None]) -> Preparation:
         """The preparation of one study on a device."""
 
+    def stage_weights(self, folder: Path) -> Path:
+        """The file with the weights of a finished stage, in the folder of that stage."""
+
     def saved_stages(self, folder: Path) -> SavedStages:
         """The stages that are saved in this folder."""
 

@@ -62,9 +62,9 @@ def parse(text: str, where: str) -> Any:
     except ConfigError as error:
         raise ConfigError(", ".join(filter(None, [where, error.path])), error.problem) from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_place(where, error), f"is no YAML: {error.problem}") from None
+        raise ConfigError(_place(where, error), f"is not YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(where, f"is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(where, f"is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise ConfigError(where, _too_deep_problem()) from None
     except (ValueError, OverflowError) as error:
@@ -145,7 +145,7 @@ def read(path: Path) -> dict[str, Any]:
             raise ConfigError(str(path), f"has {path.stat().st_size:,} bytes; expected a study's file, of at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigError(str(path), "is no text in UTF-8; expected a study's YAML file") from None
+        raise ConfigError(str(path), "is not text in UTF-8; expected a study's YAML file") from None
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     data = parse(text, path.name)

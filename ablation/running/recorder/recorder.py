@@ -219,7 +219,7 @@ class Recorder:
         config.write_text(config_text(self.arms[run.arm], run.seed, self.task), encoding="utf-8")
         files = {path.name: path for path in (*folder.iterdir(), config) if path.name != sealed.RESULT}
         if self.plan.study.keep == "all":
-            stages = enumerate(self.workspace.stages / key / "final.safetensors" for key in run.chain)
+            stages = enumerate(self.task.stage_weights(self.workspace.stages / key) for key in run.chain)
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
         files |= self.pictures.of_result(result, folder, f"{run.arm}, seed {run.seed}")
         self.store.add_files(run_id, files)

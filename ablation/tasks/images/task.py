@@ -91,6 +91,12 @@ class ImageClassification:
 
         return ImagePreparation(study, folders, torch.device(device), progress)
 
+    def stage_weights(self, folder: Path) -> Path:
+        """The file with the weights of a finished stage, in the folder of that stage."""
+        from ablation.training.checkpoints import FINAL
+
+        return folder / FINAL
+
     def saved_stages(self, folder: Path) -> SavedStages:
         """The records of the checkpoints in the folder of all stages."""
         from ablation.training import checkpoints
