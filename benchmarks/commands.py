@@ -44,16 +44,16 @@ def timed(*arguments: str, folder: Path) -> tuple[float, str]:
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of each command."""
     ablate, quick = ("-m", "ablation"), (str(STUDY), "--profile", "quick")
-    found = {"--help": min(timed(*ablate, "--help", folder=folder)[0] for _ in range(3))}
-    found["run --profile quick, all arms, two seeds"] = timed(*ablate, "run", *quick, "--device", "cpu", folder=folder)[0]
-    found["the same again"] = timed(*ablate, "run", *quick, "--device", "cpu", folder=folder)[0]
-    found["plan --profile quick"] = timed(*ablate, "plan", *quick, "--device", "cpu", folder=folder)[0]
-    found["report of its 140 runs, with figures"] = timed(*ablate, "report", *quick, "--output", "report", folder=folder)[0]
+    seconds_by_command = {"--help": min(timed(*ablate, "--help", folder=folder)[0] for _ in range(3))}
+    seconds_by_command["run --profile quick, all arms, two seeds"] = timed(*ablate, "run", *quick, "--device", "cpu", folder=folder)[0]
+    seconds_by_command["the same again"] = timed(*ablate, "run", *quick, "--device", "cpu", folder=folder)[0]
+    seconds_by_command["plan --profile quick"] = timed(*ablate, "plan", *quick, "--device", "cpu", folder=folder)[0]
+    seconds_by_command["report of its 140 runs, with figures"] = timed(*ablate, "report", *quick, "--output", "report", folder=folder)[0]
     rates = ", ".join(f"{(i + 1) * 1e-4:.4f}" for i in range(199))
     (folder / "thousand.yaml").write_text(THOUSAND.format(seeds="0, 1, 2, 3, 4", rates=rates))
     num_runs, seconds = timed("-c", PLAN_THOUSAND, folder=folder)[1].split()
-    found[f"plan for {num_runs} runs, after imports"] = float(seconds)
-    return found
+    seconds_by_command[f"plan for {num_runs} runs, after imports"] = float(seconds)
+    return seconds_by_command
 
 
 def hardware() -> str:
@@ -67,18 +67,18 @@ def hardware() -> str:
 def main() -> None:
     """Measure, print a table, and keep the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder))
+        seconds_by_command = measure(Path(folder))
     now = datetime.now(UTC)
     result = {
         "date": now.isoformat(timespec="seconds"),
         "hardware": hardware(),
         "command": "python benchmarks/commands.py",
-        "seconds": found,
+        "seconds": seconds_by_command,
     }
     target = HERE / "results" / f"commands-{now:%Y-%m-%d}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print("| what | seconds |\n|---|---:|\n" + "\n".join(f"| {name} | {seconds:.1f} |" for name, seconds in found.items()))
+    print("| what | seconds |\n|---|---:|\n" + "\n".join(f"| {name} | {seconds:.1f} |" for name, seconds in seconds_by_command.items()))
     print(f"\n{result['hardware']}, {result['date']}; written to {target.relative_to(HERE.parent)}")
 
 

@@ -77,11 +77,11 @@ def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random, longest
             wait_for(process, lot.uniform(0, longest_wait))
             what = kill_one(process, lot)
             made.update([what] if what else [])
-        told = (process.communicate()[1] or b"").decode()
+        errors = (process.communicate()[1] or b"").decode()
         if process.returncode == 0:
             return made
-        assert made, f"the command failed undisturbed: {told}"
-        assert "Traceback" not in told, told
+        assert made, f"the command failed undisturbed: {errors}"
+        assert "Traceback" not in errors, errors
 
 
 def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> None:
@@ -121,17 +121,17 @@ def differences(found: Path, expected: Path) -> list[str]:
 
     stores = [Store.open(folder / "mlruns") for folder in (found, expected)]
     (study, _), *_rest = stores[1].studies()
-    told = [f"{one['name']} is {one['status']}" for one in stores[0].runs_of(study) if one["status"] in ("RUNNING", "SCHEDULED")]
+    problems = [f"{one['name']} is {one['status']}" for one in stores[0].runs_of(study) if one["status"] in ("RUNNING", "SCHEDULED")]
     lists = [_finished(store, study) for store in stores]
-    told += [f"{name} is there {count} times" for name, count in Counter(name for name, _ in lists[0]).items() if count > 1]
+    problems += [f"{name} is there {count} times" for name, count in Counter(name for name, _ in lists[0]).items() if count > 1]
     params = [dict(one) for one in lists]
-    told += [f"{name}: its params differ" for name in params[1] if params[0].get(name) != params[1][name]]
+    problems += [f"{name}: its params differ" for name in params[1] if params[0].get(name) != params[1][name]]
     pairs = [{(row["arm"], row["seed"]): row for row in store.recorded(study).runs.to_dict("records")} for store in stores]
     if pairs[0].keys() != pairs[1].keys():
-        return [*told, f"runs differ: {sorted(map(str, pairs[0].keys() ^ pairs[1].keys()))}"]
+        return [*problems, f"runs differ: {sorted(map(str, pairs[0].keys() ^ pairs[1].keys()))}"]
     for one, row in pairs[0].items():
-        told += [f"{one}: {problem}" for problem in _run_differences(stores, (row, pairs[1][one]))]
-    return told
+        problems += [f"{one}: {problem}" for problem in _run_differences(stores, (row, pairs[1][one]))]
+    return problems
 
 
 def compared(before: Path, after: Path) -> list[str]:
@@ -164,9 +164,9 @@ def _finished(store: Any, study: str) -> list[tuple[str, Any]]:
 
 def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
     """What differs between two records of one run."""
-    told = [] if rows[0]["status"] == "FINISHED" else [f"is {rows[0]['status']}"]
+    problems = [] if rows[0]["status"] == "FINISHED" else [f"is {rows[0]['status']}"]
     timeless = [{k: v for k, v in row.items() if "/" in k and not k.startswith("time/") and pd.notna(v)} for row in rows]
-    told += [f"{name} differs" for name in timeless[0].keys() | timeless[1].keys() if timeless[0].get(name) != timeless[1].get(name)]
+    problems += [f"{name} differs" for name in timeless[0].keys() | timeless[1].keys() if timeless[0].get(name) != timeless[1].get(name)]
     curves = [
         {
             (p.name, p.step): p.value
@@ -176,8 +176,8 @@ def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
         for store, row in zip(stores, rows, strict=True)
     ]
     tables = [pd.read_parquet(store.artifact(row["run_id"], "predictions.parquet")) for store, row in zip(stores, rows, strict=True)]
-    told += [] if curves[0] == curves[1] else ["curves differ"]
-    return told + ([] if tables[0].equals(tables[1]) else ["predictions differ"])
+    problems += [] if curves[0] == curves[1] else ["curves differ"]
+    return problems + ([] if tables[0].equals(tables[1]) else ["predictions differ"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,28 +202,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.injected:
         tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE.parent / "tests" / "test_faults.py")]
         return subprocess.run(tests, check=False, env=os.environ | {"ABLATE_FAULTS": "all"}, cwd=HERE.parent).returncode
-    lot, made, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
+    lot, kills, told, matrices, began = random.Random(args.seed), Counter[str](), list[str](), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as whole:
         undisturbed(Path(whole), args.matrix)
-        while made.total() < args.kills:
+        while kills.total() < args.kills:
             with tempfile.TemporaryDirectory() as folder:
-                made += disturbed(Path(folder), args.matrix, min(args.each, args.kills - made.total()), lot, args.wait)
+                kills += disturbed(Path(folder), args.matrix, min(args.each, args.kills - kills.total()), lot, args.wait)
                 told += differences(Path(folder), Path(whole))
                 matrices += 1
-            print(f"{made.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
+            print(f"{kills.total()} kills, {matrices} matrices, {len(told)} differences", file=sys.stderr)
     options = f"--kills {args.kills} --seed {args.seed} --matrix {args.matrix} --wait {args.wait:g} --each {args.each}"
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
         "command": f"python benchmarks/faults.py {options}",
-        "kills": dict(made),
+        "kills": dict(kills),
         "matrices": matrices,
         "differences": told,
         "seconds": round(time.monotonic() - began),
     }
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / f"faults-{args.matrix}-{result['date'][:10]}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print("| kill | times |\n|---|---:|\n" + "\n".join(f"| {what} | {count} |" for what, count in sorted(made.items())))
+    print("| kill | times |\n|---|---:|\n" + "\n".join(f"| {what} | {count} |" for what, count in sorted(kills.items())))
     print(f"\n{matrices} matrices ended; {len(told)} differences to the undisturbed one", *told, sep="\n")
     return 1 if told else 0
 

@@ -42,15 +42,15 @@ def step_rates(size: int) -> dict[str, float]:
     plain = PlainStep(net, optimizer, scaler, resolve_precision("auto", device), ablation.make("losses", "cross_entropy"), counts_C, {})
     images_BCHW = torch.randn(128, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     batch = (images_BCHW, torch.eye(10, device=device)[torch.arange(128, device=device) % 10], counts_C)
-    found = {"plain": _rate(plain, batch)}
+    rates = {"plain": _rate(plain, batch)}
     for kind, is_compiled in (("captured", False), ("compiled, captured", True)):
         began = time.perf_counter()
         step = choose_step(plain, 2 * STEPS, deterministic=False, is_compiled=is_compiled)
         rate = _rate(step, batch)
         if step.kind == kind:
-            found[kind] = rate
+            rates[kind] = rate
         print(f"{size} pixels, {step.kind}: {rate:.0f} images/s, {time.perf_counter() - began:.0f} s in all", file=sys.stderr)
-    return found
+    return rates
 
 
 def _rate(step: Any, batch: Sequence[Any]) -> float:
@@ -73,9 +73,9 @@ def trained_rates(size: int, root: Path) -> dict[str, float]:
     arm = next(one for one in written.arms if one.name == "baseline")
     workers = str(max(1, (os.cpu_count() or 2) - 1))
     command = [sys.executable, str(PLAIN), *flags(written, arm, root), "--device", "cuda", "--workers", workers]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
-    rates = {"plain script": json.loads(told)["history"][-1]["images_per_second"]}
+    rates = {"plain script": json.loads(output)["history"][-1]["images_per_second"]}
     with tempfile.TemporaryDirectory() as folder:
         results = ours(Path(folder), "--arm", "baseline", "--seed", "0", settings=settings)["results"]
     return rates | {"ablate": statistics.mean(one["history"][-1]["rate"] for one in results)}

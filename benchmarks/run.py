@@ -47,7 +47,7 @@ def flags(study: Study, arm: Arm, root: Path) -> list[str]:
     stages = [stage for stage in arm.stages if stage.epochs]
     body, head = stages[0].settings, stages[-1] if stages[-1].train == "head" else None
     last, tail = stages[-1].settings, body.data.longtail
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "data": body.data.name,
         "root": root,
         "largest": tail.largest,
@@ -70,9 +70,9 @@ def flags(study: Study, arm: Arm, root: Path) -> list[str]:
         "loss": _loss(body.loss),
     }
     if head:
-        found |= {"head-epochs": head.epochs, "head-loss": _loss(head.settings.loss), "head-sampler": head.settings.sampler.name}
-    switches = [f"--{name}" for name, value in found.items() if value is True]
-    pairs = [(name, value if isinstance(value, tuple) else (value,)) for name, value in found.items() if not isinstance(value, bool)]
+        options |= {"head-epochs": head.epochs, "head-loss": _loss(head.settings.loss), "head-sampler": head.settings.sampler.name}
+    switches = [f"--{name}" for name, value in options.items() if value is True]
+    pairs = [(name, value if isinstance(value, tuple) else (value,)) for name, value in options.items() if not isinstance(value, bool)]
     return [*itertools.chain.from_iterable((f"--{name}", *map(str, values)) for name, values in pairs), *switches]
 
 
@@ -130,10 +130,10 @@ def ours(folder: Path, *options: str) -> Row:
     with (folder / "log").open("w") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
         peak = _watch(process)
     seconds = time.perf_counter() - began
-    told = (folder / "log").read_text()
-    assert process.returncode == 0, told
+    output = (folder / "log").read_text()
+    assert process.returncode == 0, output
     results = [json.loads(path.read_text()) for path in folder.glob("mlruns/results/*/result.json")]
-    late = [float(line.split()[-2]) for line in told.splitlines() if line.startswith("wrote the rest of the record in")]
+    late = [float(line.split()[-2]) for line in output.splitlines() if line.startswith("wrote the rest of the record in")]
     return {"seconds": seconds, **peak, "results": results, "recorded_late_seconds": sum(late)}
 
 
@@ -203,7 +203,7 @@ def throughput(root: Path | None, quick: bool) -> list[Row]:
         "two plain scripts, 1 thread each": plain_scripts([(options, 0), (options, 1)]),
     }
     ways["one plain script, 2 workers, channels_last and fused"] = [plain([*options, "--channels-last", "--fused"])]
-    found = {name: sum(_mean(row["images_per_second"] for row in one["history"][1:]) for one in said) for name, said in ways.items()}
+    results = {name: sum(_mean(row["images_per_second"] for row in one["history"][1:]) for one in said) for name, said in ways.items()}
     own = CORES * _mean(rates)
     return [
         {
@@ -213,7 +213,7 @@ def throughput(root: Path | None, quick: bool) -> list[Row]:
             "ratio": own / rate,
             "unit": "images/s",
         }
-        for name, rate in found.items()
+        for name, rate in results.items()
     ]
 
 
@@ -224,12 +224,12 @@ def compiled(root: Path | None, quick: bool) -> list[Row]:
     from ablation.tasks.images.compiling import CompileTiming, measure_compiling
 
     stage = next(arm for arm in study("laptop", small(root)).arms if arm.name == "baseline").stages[0]
-    found = measure_compiling(stage, torch.device("cpu"))
-    if not isinstance(found, CompileTiming):
-        raise RuntimeError(found)
-    rates = {"ablate": 1 / found.compiled, "plain": 1 / found.plain, "ratio": found.plain / found.compiled, "unit": "images/s"}
+    results = measure_compiling(stage, torch.device("cpu"))
+    if not isinstance(results, CompileTiming):
+        raise RuntimeError(results)
+    rates = {"ablate": 1 / results.compiled, "plain": 1 / results.plain, "ratio": results.plain / results.compiled, "unit": "images/s"}
     what = "torch.compile of our step at 32 pixels against the step without it, one core"
-    return [{"what": what, **rates, "seconds to compile": found.first, "and again": found.again}]
+    return [{"what": what, **rates, "seconds to compile": results.first, "and again": results.again}]
 
 
 def matrix(root: Path | None, quick: bool) -> list[Row]:
@@ -282,12 +282,12 @@ def accuracy(root: Path | None, quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = itertools.chain(*(("--arm", name) for name in names), *(("--seed", str(seed)) for seed in seeds))
         ours(Path(folder), "--profile", "quick", *chosen)
-        found = {(run["arm"], run["seed"]): 100 * run["test/accuracy"] for run in _report(Path(folder))}
+        results = {(run["arm"], run["seed"]): 100 * run["test/accuracy"] for run in _report(Path(folder))}
         same = ["--data", "npz", "--root", str(_images(written, Path(folder)))]
         said = {name: plain_scripts([([*flags(written, arms[name], HERE), *same], seed) for seed in seeds]) for name in names}
     rows = []
     for name in names:
-        mine, theirs = [found[name, seed] for seed in seeds], [100 * one["accuracy"] for one in said[name]]
+        mine, theirs = [results[name, seed] for seed in seeds], [100 * one["accuracy"] for one in said[name]]
         low, high = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval()
         what = f"accuracy of {name}, {len(mine)} seeds, quick (difference [{low:+.2f}, {high:+.2f}] points)"
         rows.append({"what": what, "ablate": _mean(mine), "plain": _mean(theirs), "unit": "%", "low": low, "high": high})
@@ -309,8 +309,8 @@ def _images(written: Study, folder: Path) -> Path:
 
 def _report(folder: Path) -> list[Row]:
     command = [sys.executable, "-m", "ablation", "report", "--format", "json"]
-    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
-    return [row for row in json.loads(told)["runs"] if row["state"] == "done"]
+    output = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return [row for row in json.loads(output)["runs"] if row["state"] == "done"]
 
 
 def scaling(root: Path | None, quick: bool) -> list[Row]:
@@ -393,8 +393,8 @@ def _planned(folder: Path, arms: int, seeds: int) -> tuple[float, float]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)
+    results = list(values)
+    return math.fsum(results) / len(results)
 
 
 PARTS: dict[str, Callable[[Path | None, bool], list[Row]]] = {

@@ -46,7 +46,7 @@ def study(num_runs: int) -> str:
 
 def watch(process: "subprocess.Popen[bytes]", every: float) -> dict[int, list[tuple[float, float, int]]]:
     """Of each process of the tree, by its id, the samples until the command ends: seconds, MB of memory, open files and sockets."""
-    found: dict[int, list[tuple[float, float, int]]] = {}
+    samples: dict[int, list[tuple[float, float, int]]] = {}
     began = time.monotonic()
     while process.poll() is None:
         for one in tree(process.pid):
@@ -55,9 +55,9 @@ def watch(process: "subprocess.Popen[bytes]", every: float) -> dict[int, list[tu
             except psutil.Error:  # it has just ended
                 continue
             if sample[1]:  # what has ended and is not collected yet has no memory
-                found.setdefault(one.pid, []).append(sample)
+                samples.setdefault(one.pid, []).append(sample)
         time.sleep(every)
-    return found
+    return samples
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -37,13 +37,13 @@ def empty_database(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    made = shared / "empty" / "mlflow.db"
+    database = shared / "empty" / "mlflow.db"
     with FileLock(shared / "empty.lock"):
-        if not made.exists():
+        if not database.exists():
             Store.open(shared / "making")
-            made.parent.mkdir()
-            shutil.copyfile(shared / "making" / "mlflow.db", made)
-    return made
+            database.parent.mkdir()
+            shutil.copyfile(shared / "making" / "mlflow.db", database)
+    return database
 
 
 @pytest.fixture
@@ -62,20 +62,20 @@ def ablate(folder, monkeypatch):
     from tests.tiny import InlineExecutor
 
     def call(*words, stop_after=0, signals=1, number=signal.SIGINT):
-        made = []
+        executors = []
 
         class Kept(InlineExecutor):
             def __init__(self, *args):
                 super().__init__(*args)
                 self.stop_after, self.signals, self.number = stop_after, signals, number
-                made.append(self)
+                executors.append(self)
 
         monkeypatch.setattr("ablation.running.executors.local.LocalExecutor", Kept)
         monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
         result = CliRunner().invoke(cli.cli, list(map(str, words)))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return SimpleNamespace(status=result.exit_code, out=result.stdout, err=result.stderr, epochs=sum(one.trained for one in made))
+        return SimpleNamespace(status=result.exit_code, out=result.stdout, err=result.stderr, epochs=sum(one.trained for one in executors))
 
     call.folder = folder
     return call

@@ -193,10 +193,10 @@ def copied(tmp_path, trained):
 
 def carried_out(folder):
     """The study again: its plan, and what was told."""
-    planned, told = Planned(folder / "tiny.yaml", folder / "mlruns"), []
+    planned, events = Planned(folder / "tiny.yaml", folder / "mlruns"), []
     for job in planned.jobs():
-        run_job(job, CPU, told.append, lambda: False)
-    return planned, told
+        run_job(job, CPU, events.append, lambda: False)
+    return planned, events
 
 
 def test_damaged_weights_are_trained_again_and_said(trained, copied):
@@ -205,11 +205,11 @@ def test_damaged_weights_are_trained_again_and_said(trained, copied):
     shutil.rmtree(copied / "mlruns" / "results")
     final = planned.last_stage("baseline") / checkpoints.FINAL
     flip_last_byte(final)
-    again, told = carried_out(copied)
-    assert [event["message"] for event in told if event["kind"] == "damaged"] == [
+    again, events = carried_out(copied)
+    assert [event["message"] for event in events if event["kind"] == "damaged"] == [
         f"{final} is damaged and was put aside; its stage is trained again"
     ]
-    assert sum(event["kind"] == "epoch" for event in told) == 2
+    assert sum(event["kind"] == "epoch" for event in events) == 2
     assert files_of(again) == trained[1]
 
 
@@ -235,8 +235,8 @@ def test_the_state_of_another_model_is_never_gone_on_from(copied):
     final = planned.last_stage("baseline") / checkpoints.FINAL
     record = checkpoints.read_record(final)
     checkpoints.write(final, {"model/foreign": torch.ones(3), "average/foreign": torch.ones(3)}, record)
-    told = carried_out(copied)[1]
-    assert [event["kind"] for event in told] == ["untested"]
+    events = carried_out(copied)[1]
+    assert [event["kind"] for event in events] == ["untested"]
     assert not list((copied / "mlruns" / "results").glob("*/result.json"))
 
 
@@ -254,16 +254,16 @@ def test_a_damaged_result_is_tested_again(trained, copied, name, damage):
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes({"flip": flipped, "cut": content[:middle], "empty": b""}[damage])
     assert not is_whole(planned.result("baseline"))
-    again, told = carried_out(copied)
-    assert [event["kind"] for event in told] == ["damaged", "result"]
+    again, events = carried_out(copied)
+    assert [event["kind"] for event in events] == ["damaged", "result"]
     assert files_of(again) == trained[1]
     assert is_whole(again.result("baseline"))
 
 
 def test_what_is_whole_is_not_done_again(copied):
     """Undamaged, nothing is trained or tested."""
-    planned, told = carried_out(copied)
-    assert told == []
+    planned, events = carried_out(copied)
+    assert events == []
     assert [run.state for run in planned.plan.runs] == ["evaluated"]
 
 
@@ -282,10 +282,10 @@ def test_predictions_damaged_in_the_store_are_told(tmp_path, copied):
     content = path.read_bytes()
     for place in range(8, len(content), len(content) // 60):
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-        found = whole
+        table = whole
         with contextlib.suppress(StoreError):
-            found = recorded.predictions("r")
-        pd.testing.assert_frame_equal(found.set_axis(whole.columns, axis=1), whole)  # some bytes say nothing of the values
+            table = recorded.predictions("r")
+        pd.testing.assert_frame_equal(table.set_axis(whole.columns, axis=1), whole)  # some bytes say nothing of the values
     path.write_bytes(content[:4000])
     with pytest.raises(StoreError, match=r"predictions\.parquet cannot be read"):
         recorded.predictions("r")

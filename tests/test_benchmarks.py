@@ -35,20 +35,20 @@ ARMS = {
 def test_the_plain_script_trains_an_arm(arm, capsys):
     """Its last line tells a finite loss for each epoch, accuracy and speed."""
     plain_script.main([*TINY, *ARMS[arm]])
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(told["history"]) == 2
-    assert all(0 < row["loss"] < 20 for row in told["history"])
-    assert 0 <= told["balanced_accuracy"] <= 1
-    assert told["images_per_second"] > 0
+    output = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(output["history"]) == 2
+    assert all(0 < row["loss"] < 20 for row in output["history"])
+    assert 0 <= output["balanced_accuracy"] <= 1
+    assert output["images_per_second"] > 0
 
 
 def test_both_sides_test_the_same_images(tmp_path, capsys):
     """The images that `ablate` splits, in a file, are what the plain script trains and tests on."""
     study = load_study(run.STUDY, "quick")
     file = run._images(study, tmp_path)
-    with np.load(file) as found:
-        sizes = {name: len(found[name]) for name in found}
-        assert found["train_images"].dtype == np.uint8
+    with np.load(file) as options:
+        sizes = {name: len(options[name]) for name in options}
+        assert options["train_images"].dtype == np.uint8
     assert sizes["test_images"] == sizes["test_labels"] == 359
     assert sizes["train_images"] == sizes["train_labels"] == 1797 - 359
     plain_script.main([*TINY, "--data", "npz", "--root", str(file)])

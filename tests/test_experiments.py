@@ -21,10 +21,12 @@ def arms():
 @pytest.mark.parametrize(("profile", "name"), [(None, "reports"), ("quick", "reports.quick"), ("laptop", "reports.laptop")])
 def test_every_profile_resolves(profile, name, arms):
     """The study and its profiles resolve to the same arms, each compared with the same parent."""
-    found = load_study(FILE, profile)
-    assert found.name == name
-    assert [(arm.name, arm.parent, arm.baseline) for arm in found.arms] == [(arm.name, arm.parent, arm.baseline) for arm in arms.values()]
-    assert all(sum(stage.epochs for stage in arm.stages) == arm.settings.epochs for arm in found.arms)
+    resolved = load_study(FILE, profile)
+    assert resolved.name == name
+    assert [(arm.name, arm.parent, arm.baseline) for arm in resolved.arms] == [
+        (arm.name, arm.parent, arm.baseline) for arm in arms.values()
+    ]
+    assert all(sum(stage.epochs for stage in arm.stages) == arm.settings.epochs for arm in resolved.arms)
 
 
 def test_the_quick_profile_needs_no_download():
@@ -94,13 +96,13 @@ def test_cutmix_of_tail_pairs(arms):
 
 def test_the_losses_of_report_b(arms):
     """Report B trains the head again with five losses, the modified one read as class-weighted cross-entropy."""
-    found = {}
+    resolved = {}
     for name in ("modified", "balanced-softmax", "focal", "class-balanced", "class-balanced-focal"):
         first, second = arms[f"decoupled/{name}"].stages
         assert (first.epochs, second.epochs, second.train, second.settings.sampler.name) == (20, 10, "head", "class_balanced")
         assert first.settings.loss == arms["baseline"].settings.loss
-        found[name] = (second.settings.loss.name, second.settings.loss.weights.name)
-    assert found == {
+        resolved[name] = (second.settings.loss.name, second.settings.loss.weights.name)
+    assert resolved == {
         "modified": ("cross_entropy", "inverse"),
         "balanced-softmax": ("balanced_softmax", "none"),
         "focal": ("focal", "none"),

@@ -91,10 +91,10 @@ def recording(folder):
     known = store.runs_of("tiny")
     planned = Planned(folder / "tiny.yaml", folder / "mlruns", recorded=known)
     assert not planned.plan.waiting
-    made = Recorder(store, planned.plan, planned.planner, Workspace(folder / "mlruns"), "ablate run")
-    made.begin(known)
-    wait_for(made)
-    return made, [run for run in planned.plan.runs if run.state == "evaluated"]
+    recorder = Recorder(store, planned.plan, planned.planner, Workspace(folder / "mlruns"), "ablate run")
+    recorder.begin(known)
+    wait_for(recorder)
+    return recorder, [run for run in planned.plan.runs if run.state == "evaluated"]
 
 
 def wait_for(made):
@@ -112,10 +112,10 @@ def tell(made, runs):
 
 def record(folder):
     """What `ablate run` does once everything is trained: the problems that it would tell."""
-    made, runs = recording(folder)
-    tell(made, runs)
-    made.close()
-    return made.problems
+    recorder, runs = recording(folder)
+    tell(recorder, runs)
+    recorder.close()
+    return recorder.problems
 
 
 def state(folder):
@@ -123,14 +123,14 @@ def state(folder):
     store = Store.open(folder / "mlruns")
     runs = store.runs_of("tiny")
     names = {run["run_id"]: run["name"] for run in runs}
-    found = {}
+    recorded = {}
     for run in runs:
         name = tuple(run["tags"].get(f"ablation.{tag}") for tag in ("kind", "arm", "seed"))
         tags = {tag: value for tag, value in run["tags"].items() if tag not in VOLATILE and value}
         about = [run["status"], names.get(run["tags"].get("mlflow.parentRunId")), tags, run["params"], run["digest"]]
         about += [timeless(run), store.curves(run["run_id"]), artifacts(store, run["run_id"])]
-        found.setdefault(name, []).append(about)
-    return found
+        recorded.setdefault(name, []).append(about)
+    return recorded
 
 
 def timeless(run):
@@ -139,14 +139,14 @@ def timeless(run):
 
 def artifacts(store, run_id):
     """The run's files with their digests; of pictures of summaries, whose names hold the time, and of plans the names only."""
-    found = {}
+    recorded = {}
     for file in store.client.list_artifacts(run_id):
         if file.is_dir:
-            found[file.path] = sorted(one.path.partition("+")[0] for one in store.client.list_artifacts(run_id, file.path))
+            recorded[file.path] = sorted(one.path.partition("+")[0] for one in store.client.list_artifacts(run_id, file.path))
         else:
             content = store.artifact(run_id, file.path).read_bytes()
-            found[file.path] = "" if file.path == "plan.json" else hashlib.sha256(content).hexdigest()
-    return found
+            recorded[file.path] = "" if file.path == "plan.json" else hashlib.sha256(content).hexdigest()
+    return recorded
 
 
 class Killed(BaseException):
@@ -228,36 +228,36 @@ def test_a_database_that_another_process_holds_is_waited_for(fresh, reference):
         other.execute("COMMIT")
         other.close()
 
-    made, runs = recording(folder)
+    recorder, runs = recording(folder)
     other.execute("BEGIN EXCLUSIVE")
     threading.Timer(3, release).start()
     began = time.monotonic()
-    tell(made, runs)
+    tell(recorder, runs)
     assert time.monotonic() - began < 1  # whoever trains does not wait
-    made.close()
+    recorder.close()
     assert time.monotonic() > released[0]
-    assert made.problems == []
+    assert recorder.problems == []
     assert state(folder) == reference
 
 
 @pytest.fixture
 def disk(monkeypatch):
     """A disk without room for the database nor for artifacts while `is_full` says so."""
-    made = SimpleNamespace(is_full=lambda: False)
+    limited = SimpleNamespace(is_full=lambda: False)
     place = tracking._link_or_copy
 
     def limit(connection, *_):
         size = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {size if made.is_full() else 2**30}")
+        connection.execute(f"PRAGMA max_page_count = {size if limited.is_full() else 2**30}")
 
     def place_or_fail(source, target):
-        if made.is_full():
+        if limited.is_full():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         place(source, target)
 
     monkeypatch.setattr(tracking, "_link_or_copy", place_or_fail)
     event.listen(Pool, "checkout", limit)
-    yield made
+    yield limited
     event.remove(Pool, "checkout", limit)
 
 
@@ -304,10 +304,10 @@ class Server:
             self.stop()
         time.sleep(self.delay)
         with contextlib.closing(self.app(environ, start_response)) as parts:
-            found = list(parts)
+            recorded = list(parts)
         if environ["PATH_INFO"].endswith(self.lost) and self.seen.count(environ["PATH_INFO"]) % 2:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)  # it was done, and nobody hears of it
-        return found
+        return recorded
 
 
 @pytest.fixture
@@ -324,17 +324,17 @@ def server(fresh, empty_database, tmp_path, monkeypatch):
     monkeypatch.setattr(handlers.utils, "set_tracking_uri", lambda _: None)  # a server has a process of its own
     monkeypatch.setattr(handlers, "_tracking_store", None)
     monkeypatch.setattr(handlers, "_artifact_repo", None)
-    made = Server(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{made.port}")
-    yield made
-    made.stop()
+    running = Server(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{running.port}")
+    yield running
+    running.stop()
 
 
 def once(folder):
     """The states of the study's runs, by what they are; there may be one of each only."""
-    found = state(folder)
-    assert {len(same) for same in found.values()} == {1}, found
-    return {name: same[0][0] for name, same in found.items()}
+    recorded = state(folder)
+    assert {len(same) for same in recorded.values()} == {1}, recorded
+    return {name: same[0][0] for name, same in recorded.items()}
 
 
 ARMS = ("baseline", "cb")
@@ -360,13 +360,13 @@ def test_answers_that_a_server_loses_double_nothing(fresh, server, monkeypatch, 
 def test_a_slow_server_holds_nobody_up(fresh, server):
     """A server that takes its time delays the record, not the trainings."""
     folder = fresh()
-    made, runs = recording(folder)
+    recorder, runs = recording(folder)
     server.delay = 0.02
     began = time.monotonic()
-    tell(made, runs)
+    tell(recorder, runs)
     assert time.monotonic() - began < 0.05
-    assert made.close() > 20 * server.delay
-    assert made.problems == []
+    assert recorder.close() > 20 * server.delay
+    assert recorder.problems == []
     server.delay = 0.0
     assert once(folder) == FINISHED
 
@@ -378,12 +378,12 @@ def test_a_server_that_restarts_in_the_middle_loses_nothing(fresh, server, monke
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(writer, "WAITS", (0.2, 0.5, 3.0))
     folder = fresh()
-    made, runs = recording(folder)
+    recorder, runs = recording(folder)
     server.stop_at = len(server.seen) + after
     threading.Timer(1, server.start).start()
-    tell(made, runs)
-    made.close()
-    assert made.problems == []
+    tell(recorder, runs)
+    recorder.close()
+    assert recorder.problems == []
     assert once(folder) == FINISHED
 
 
@@ -392,11 +392,11 @@ def test_a_server_that_stays_away_is_caught_up_with(fresh, server, monkeypatch):
     """A server that went away and is absent to the end is told once, and the same command, given when it is back, records all."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     folder = fresh()
-    made, runs = recording(folder)
+    recorder, runs = recording(folder)
     server.stop_at = len(server.seen) + 12
-    tell(made, runs)
-    made.close()
-    assert len(made.problems) == 1
+    tell(recorder, runs)
+    recorder.close()
+    assert len(recorder.problems) == 1
     server.start()
     assert record(folder) == []
     assert once(folder) == FINISHED
@@ -417,12 +417,12 @@ def test_two_machines_record_each_run_once(machines):
     """Both began before either had finished a run: who comes second takes what is there, and no run, summary or plan is doubled."""
     (first, runs), (second, _) = (recording(folder) for folder in machines)
     for run in runs:
-        for made in (first, second):
-            made.finished(run)
-            wait_for(made)
-    for made in (second, first):
-        made.close()
-        assert made.problems == []
+        for recorder in (first, second):
+            recorder.finished(run)
+            wait_for(recorder)
+    for recorder in (second, first):
+        recorder.close()
+        assert recorder.problems == []
     assert once(machines[0]) == FINISHED
 
 
@@ -435,9 +435,9 @@ def test_a_failure_here_leaves_what_another_machine_has_finished(machines):
         wait_for(first)
         second.failed(run, "memory", "out of memory", "")
         wait_for(second)
-    for made in (second, first):
-        made.close()
-        assert made.problems == []
+    for recorder in (second, first):
+        recorder.close()
+        assert recorder.problems == []
     assert once(machines[0]) == FINISHED
 
 
@@ -468,11 +468,11 @@ def test_the_recorded_file_is_the_one_that_was_read(fresh):
     """Editing or deleting the study's file while it runs changes nothing in the record."""
     folder = fresh()
     before = (folder / "tiny.yaml").read_bytes()
-    made, runs = recording(folder)
+    recorder, runs = recording(folder)
     (folder / "tiny.yaml").unlink()
-    tell(made, runs)
-    made.close()
-    assert made.problems == []
+    tell(recorder, runs)
+    recorder.close()
+    assert recorder.problems == []
     store = Store.open(folder / "mlruns")
     (plan,) = [run for run in store.runs_of("tiny") if run["tags"]["ablation.kind"] == "plan"]
     assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == before
@@ -488,9 +488,9 @@ def test_a_run_of_another_machine_is_not_closed(machines):
     here, there = {registry.PLACE: registry.place(machines[0] / "mlruns")}, {registry.PLACE: "another:/mlruns"}
     ids = [store.create(experiment, "left", tags, 1) for tags in (same | there, gone | there, gone | here)]
     assert record(machines[0]) == []
-    found = {run["run_id"]: run["status"] for run in store.runs_of("tiny")}
-    assert [found[run_id] for run_id in ids] == ["FINISHED", "RUNNING", "KILLED"]
-    assert list(found.values()).count("FINISHED") == len(FINISHED)
+    recorded = {run["run_id"]: run["status"] for run in store.runs_of("tiny")}
+    assert [recorded[run_id] for run_id in ids] == ["FINISHED", "RUNNING", "KILLED"]
+    assert list(recorded.values()).count("FINISHED") == len(FINISHED)
 
 
 def test_a_folder_that_moved_holds_the_same(fresh, reference, tmp_path):
@@ -531,8 +531,8 @@ def whole(tmp_path_factory, empty_database):
 def test_killed_at_random_it_comes_out_the_same(tmp_path, whole, monkeypatch):
     """Up to four kills of any process of the tree leave no run doubled, lacking, running or different in a bit."""
     monkeypatch.setattr(faults, "SMALL", SMALLER)
-    made = faults.disturbed(tmp_path, "small", 4, random.Random(2), longest_wait=4)
-    assert made.total() > 0
+    kills = faults.disturbed(tmp_path, "small", 4, random.Random(2), longest_wait=4)
+    assert kills.total() > 0
     assert faults.differences(tmp_path, whole) == []
 
 
@@ -551,7 +551,7 @@ def test_differences_are_found(tmp_path, whole):
     tags = {"ablation.kind": "run", "ablation.arm": row["arm"], "ablation.seed": "0", "ablation.key": row["key"]}
     store.finish(store.create(store.experiment("small"), "left", tags, 1), "RUNNING", 0)
     store.finish(store.create(store.experiment("small"), "twice", tags, 1), "FINISHED", 2)
-    told = faults.differences(folder, whole)
+    problems = faults.differences(folder, whole)
     for words in ("left is RUNNING", "is there 2 times", "predictions differ"):
-        assert any(words in one for one in told), words
+        assert any(words in one for one in problems), words
     assert any("the bytes of predictions.parquet differ" in problem for problem in faults.compared(whole, folder))

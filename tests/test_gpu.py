@@ -59,20 +59,20 @@ def test_deterministic_training_on_cuda_gives_equal_bits(tmp_path: Path) -> None
 def test_a_captured_training_comes_out_as_a_plain_one(tmp_path: Path, precision: str, step: str) -> None:
     """A training with drop path says that it was captured, and decides mostly as the plain one, which `deterministic: true` keeps."""
     options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
-    found, plain = _predictions(tmp_path / "a", *options), _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
+    predicted, plain = _predictions(tmp_path / "a", *options), _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
     steps = [json.loads(next((tmp_path / name).rglob("result.json")).read_text())["step"] for name in ("a", "b")]
     assert steps == [step, "plain"]
-    assert (found["predicted"] == plain["predicted"]).mean() > 0.8
+    assert (predicted["predicted"] == plain["predicted"]).mean() > 0.8
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_compiled_training_comes_out_as_a_plain_one(tmp_path: Path, precision: str) -> None:
     """Compiled and captured with the same draws of drop path, it decides mostly as the plain one."""
     options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
-    found = _predictions(tmp_path / "a", *options, "--set", "compile=true")
+    predicted = _predictions(tmp_path / "a", *options, "--set", "compile=true")
     plain = _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
     assert json.loads(next((tmp_path / "a").rglob("result.json")).read_text())["step"] == "compiled, captured"
-    assert (found["predicted"] == plain["predicted"]).mean() > 0.8
+    assert (predicted["predicted"] == plain["predicted"]).mean() > 0.8
 
 
 WAITING = """
@@ -94,17 +94,17 @@ def test_what_cannot_be_recorded_trains_plainly_and_spoils_nothing(tmp_path: Pat
     subprocess.run([*command, "--arm", "waiting", "--arm", "after"], cwd=tmp_path, check=True, capture_output=True)
     runs = Store.open(tmp_path / "mlruns").recorded("gpu").runs
     steps = {arm: Path(tmp_path / "mlruns" / "results" / key / "result.json") for arm, key in zip(runs["arm"], runs["key"], strict=True)}
-    found = {arm: json.loads(path.read_text())["step"] for arm, path in steps.items()}
-    assert found["waiting"].startswith("plain: ")
-    assert found["after"] == "captured"
+    predicted = {arm: json.loads(path.read_text())["step"] for arm, path in steps.items()}
+    assert predicted["waiting"].startswith("plain: ")
+    assert predicted["after"] == "captured"
 
 
 def test_jobs_are_added_by_measurement(tmp_path: Path) -> None:
     """Without --jobs a second job joins after a few epochs, and the numbers are those of one job at a time."""
     (tmp_path / "gpu.yaml").write_text(STUDY.replace("seeds: [0]", "seeds: [0, 1, 2, 3]").replace("epochs: 4", "epochs: 12"))
     command = [sys.executable, "-m", "ablation", "run", "gpu.yaml", "--device", "cuda", "--set", "deterministic=true"]
-    told = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
-    assert "2 at once on cuda:0 from now on: one took " in told
+    errors = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
+    assert "2 at once on cuda:0 from now on: one took " in errors
     by_one = tmp_path / "by-one"
     by_one.mkdir()
     (by_one / "gpu.yaml").write_text((tmp_path / "gpu.yaml").read_text())
@@ -116,8 +116,8 @@ def test_jobs_are_added_by_measurement(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_learns(tmp_path: Path, precision: str) -> None:
     """Mixed precision reaches what chance never does."""
-    found = _predictions(tmp_path, "--device", "cuda", "--set", f"precision={precision}", "--set", "epochs=8")
-    assert (found["label"] == found["predicted"]).mean() > 0.5
+    predicted = _predictions(tmp_path, "--device", "cuda", "--set", f"precision={precision}", "--set", "epochs=8")
+    assert (predicted["label"] == predicted["predicted"]).mean() > 0.5
 
 
 def test_images_that_do_not_fit_arrive_on_the_device_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

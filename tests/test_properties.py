@@ -145,14 +145,14 @@ def test_any_value_anywhere_is_a_study_or_refused(place, changes):
         inside[path[-1]] = copy.deepcopy(value)
     file = place / "study.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    told = ""
+    message = ""
     try:
         assert load_study(file).arms
     except ConfigError as error:
-        told = str(error)
+        message = str(error)
         event("refused")
-    assert told == told.strip()
-    assert "\n" not in told
+    assert message == message.strip()
+    assert "\n" not in message
 
 
 # --- predictions -------------------------------------------------------------------------------------------------------------
@@ -177,14 +177,14 @@ def test_metrics_equal_those_of_sklearn(drawn):
     num_classes = scores_NC.shape[1]
     names = tuple(f"class {c}" for c in range(num_classes))
     first_N = np.array([list(row).index(max(row)) for row in scores_NC.tolist()])
-    found = evaluation.metrics(labels_N, scores_NC, names, {"all": tuple(range(num_classes))})
+    computed = evaluation.metrics(labels_N, scores_NC, names, {"all": tuple(range(num_classes))})
     every = {"labels": range(num_classes), "zero_division": 0}
-    assert found["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, first_N))
-    assert found["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, first_N))
-    assert found["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, first_N, average="macro", **every))
-    assert found["test/all"] == pytest.approx(found["test/balanced_accuracy"])
+    assert computed["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, first_N))
+    assert computed["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, first_N))
+    assert computed["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, first_N, average="macro", **every))
+    assert computed["test/all"] == pytest.approx(computed["test/balanced_accuracy"])
     for name, score in (("recall", sk.recall_score), ("precision", sk.precision_score), ("f1", sk.f1_score)):
-        np.testing.assert_allclose([found[f"test/{name}/{one}"] for one in names], score(labels_N, first_N, average=None, **every))
+        np.testing.assert_allclose([computed[f"test/{name}/{one}"] for one in names], score(labels_N, first_N, average=None, **every))
     table = evaluation.confusion(labels_N, first_N, names).to_numpy()
     assert np.array_equal(table, sk.confusion_matrix(labels_N, first_N, labels=range(num_classes)))
 
@@ -198,10 +198,10 @@ def test_likelihood_equals_exact_sums(drawn):
     expected = [
         math.log(math.fsum(math.exp(one - max(row)) for one in row)) + max(row) - row[c] for row, c in zip(rows, labels_N, strict=True)
     ]
-    found = evaluation.metrics(labels_N, scores_NC, [str(c) for c in range(scores_NC.shape[1])], {})
-    assert found["test/nll"] == pytest.approx(math.fsum(expected) / len(expected), rel=1e-9, abs=1e-12)
-    assert found["test/nll"] >= 0
-    assert 0 <= found["test/ece"] <= 1 + 1e-9
+    computed = evaluation.metrics(labels_N, scores_NC, [str(c) for c in range(scores_NC.shape[1])], {})
+    assert computed["test/nll"] == pytest.approx(math.fsum(expected) / len(expected), rel=1e-9, abs=1e-12)
+    assert computed["test/nll"] >= 0
+    assert 0 <= computed["test/ece"] <= 1 + 1e-9
 
 
 # --- names -------------------------------------------------------------------------------------------------------------------

@@ -40,11 +40,11 @@ def test_every_arm_can_train(name):
     stages = {(stage.settings.model, stage.settings.classifier, stage.settings.loss) for arm in arms(name).values() for stage in arm.stages}
     assert len(stages) > 10
     for model, classifier, loss in stages:
-        made = model(num_classes, 0, classifier=classifier)
-        value = loss(made(images_BCHW), targets_BC, counts_C)
+        network = model(num_classes, 0, classifier=classifier)
+        value = loss(network(images_BCHW), targets_BC, counts_C)
         value.backward()
         assert torch.isfinite(value), (classifier, loss)
-        assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in made.get_classifier().parameters())
+        assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in network.get_classifier().parameters())
 
 
 @each

@@ -97,23 +97,23 @@ class InlineExecutor:
         self.waiting.append(job)
 
     def events(self, timeout):
-        found = []
+        events = []
         while self.waiting:
             job = self.waiting.pop()
-            found.append({"kind": "started", "stage": job.key})
+            events.append({"kind": "started", "stage": job.key})
 
             def send(event, key=job.key):
-                found.append(event | {"stage": key})
+                events.append(event | {"stage": key})
                 self.trained += event["kind"] == "epoch"
                 if event["kind"] == "epoch" and self.trained == self.stop_after:
                     self.stop.value = 1
                     os.kill(os.getpid(), self.number)
 
             pipe = type("Pipe", (), {"send": staticmethod(send)})
-            found.append(carry_out(job, "cpu", pipe, self.stop) | {"stage": job.key})
+            events.append(carry_out(job, "cpu", pipe, self.stop) | {"stage": job.key})
             if self.stop.value and self.signals == 2:
                 os.kill(os.getpid(), self.number)
-        return found
+        return events
 
     def ask_to_stop(self):
         self.stop.value = 1

@@ -21,10 +21,10 @@ AVERAGE = {"name": "ema", "decay": 0.9}
 def planned(folder, selected=None, past=None, known=None, rerun="", seconds=0.0, **sections):
     """The plan of a study of four epochs with one seed."""
     sections = {"seeds": (0,), "base": {**BASE, "epochs": 4, **sections.pop("more", {})}, **sections}
-    made = study(folder, **sections)
-    names = [arm.name for arm in made.arms] if selected is None else selected
+    written = study(folder, **sections)
+    names = [arm.name for arm in written.arms] if selected is None else selected
     return make_plan(
-        made, made.seeds, names, planner(made, known), past or RecordedState(), rerun=rerun, seconds_per_item=lambda step: seconds
+        written, written.seeds, names, planner(written, known), past or RecordedState(), rerun=rerun, seconds_per_item=lambda step: seconds
     )
 
 
@@ -163,8 +163,8 @@ def test_a_stage_may_start_from_an_average(tmp_path):
 )
 def test_where_averages_begin(tmp_path, stages, since):
     """An average begins with its stage where it restarts or is another one, and else goes on."""
-    found = arms(tmp_path, base={**BASE, "epochs": 4, "average": AVERAGE}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
-    assert averages_since(found.stages) == since
+    resolved = arms(tmp_path, base={**BASE, "epochs": 4, "average": AVERAGE}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
+    assert averages_since(resolved.stages) == since
 
 
 def test_names_of_averages():
@@ -296,12 +296,12 @@ def test_a_missing_end_is_trained_from_what_is_there(tmp_path):
     """Of a chain only what is missing is trained."""
     before = planned(tmp_path, **SHARED)
     first, second, third = before.nodes
-    there = {key: found for key, found in whole(before).items() if key != third}
-    assert states(planned(tmp_path, past=RecordedState(stages=there), **SHARED)) == [("done", 0), ("done", 0), ("missing", 2)]
-    there = {second: whole(before)[second]}
-    assert states(planned(tmp_path, past=RecordedState(stages=there), **SHARED)) == [("missing", 2), ("done", 0), ("missing", 2)]
-    there = {key: found for key, found in whole(before).items() if key != first}
-    assert states(planned(tmp_path, past=RecordedState(stages=there), **SHARED)) == [("done", 0)] * 3, "nobody needs the first any more"
+    stages = {key: products_kept for key, products_kept in whole(before).items() if key != third}
+    assert states(planned(tmp_path, past=RecordedState(stages=stages), **SHARED)) == [("done", 0), ("done", 0), ("missing", 2)]
+    stages = {second: whole(before)[second]}
+    assert states(planned(tmp_path, past=RecordedState(stages=stages), **SHARED)) == [("missing", 2), ("done", 0), ("missing", 2)]
+    stages = {key: products_kept for key, products_kept in whole(before).items() if key != first}
+    assert states(planned(tmp_path, past=RecordedState(stages=stages), **SHARED)) == [("done", 0)] * 3, "nobody needs the first any more"
 
 
 def test_missing_products_are_trained_again(tmp_path):
@@ -311,8 +311,8 @@ def test_missing_products_are_trained_again(tmp_path):
     after = planned(tmp_path, past=RecordedState(stages=whole(plain)), **more)
     assert states(after) == [("missing", 2), ("missing", 2), ("done", 0)]
     first, second, third = plain.nodes
-    there = {first: whole(plain)[first] - {"optimizer"}, third: whole(plain)[third]}
-    assert states(planned(tmp_path, past=RecordedState(stages=there), **SHARED)) == [("missing", 2), ("missing", 2), ("done", 0)]
+    stages = {first: whole(plain)[first] - {"optimizer"}, third: whole(plain)[third]}
+    assert states(planned(tmp_path, past=RecordedState(stages=stages), **SHARED)) == [("missing", 2), ("missing", 2), ("done", 0)]
     assert whole(plain)[second] == frozenset()
 
 
@@ -368,13 +368,13 @@ def test_describe(tmp_path):
     """The plan as data is JSON, with the fields that are promised."""
     conditions = {"avg": {"average": AVERAGE, "arms": ["baseline"]}}
     plan = planned(tmp_path, conditions=conditions, variants={"v": {**DEFERRED, "published": {"A": 80}, "note": "N"}})
-    found = described(plan)
-    assert json.loads(json.dumps(found)) == found
-    assert (found["study"], found["seeds"], found["classes"]) == ("s", [0], list(CLASSES))
-    assert found["groups"] == {"many": ["a", "b", "c"], "medium": ["d", "e", "f", "g"], "few": ["h", "i", "j"]}
-    assert found["counts"] == {"0": [140, 126, 112, 98, 84, 70, 56, 42, 28, 14]}
-    assert [arm["name"] for arm in found["arms"]] == ["baseline", "v", "avg/baseline"]
-    assert found["arms"][1] == {
+    data = described(plan)
+    assert json.loads(json.dumps(data)) == data
+    assert (data["study"], data["seeds"], data["classes"]) == ("s", [0], list(CLASSES))
+    assert data["groups"] == {"many": ["a", "b", "c"], "medium": ["d", "e", "f", "g"], "few": ["h", "i", "j"]}
+    assert data["counts"] == {"0": [140, 126, 112, 98, 84, 70, 56, 42, 28, 14]}
+    assert [arm["name"] for arm in data["arms"]] == ["baseline", "v", "avg/baseline"]
+    assert data["arms"][1] == {
         "name": "v",
         "kind": "variant",
         "parent": "baseline",
@@ -395,18 +395,18 @@ def test_describe(tmp_path):
         "factors": {},
         "posthoc": "none",
     }
-    assert found["margin"] == 0.5
-    assert [set(run) for run in found["runs"]] == [{"arm", "seed", "key", "state", "reason"}] * 3
-    assert {"key", "parent", "arms", "epochs", "state", "seconds"} <= set(found["stages"][0])
-    assert [stage["parent"] for stage in found["stages"]] == [None, found["stages"][0]["key"], found["stages"][0]["key"]]
-    assert [stage["arms"] for stage in found["stages"]] == [["baseline", "v", "avg/baseline"], ["baseline", "avg/baseline"], ["v"]]
+    assert data["margin"] == 0.5
+    assert [set(run) for run in data["runs"]] == [{"arm", "seed", "key", "state", "reason"}] * 3
+    assert {"key", "parent", "arms", "epochs", "state", "seconds"} <= set(data["stages"][0])
+    assert [stage["parent"] for stage in data["stages"]] == [None, data["stages"][0]["key"], data["stages"][0]["key"]]
+    assert [stage["arms"] for stage in data["stages"]] == [["baseline", "v", "avg/baseline"], ["baseline", "avg/baseline"], ["v"]]
 
 
 def test_describe_tells_factors(tmp_path):
     """The plan as data has each point's place among the points of its sweep."""
-    found = described(planned(tmp_path, sweeps={"s": {"over": {"batch_size": [32], "drop_last": [True, False]}}}))
+    data = described(planned(tmp_path, sweeps={"s": {"over": {"batch_size": [32], "drop_last": [True, False]}}}))
     factors = [{}, {"batch_size": "32", "drop_last": "true"}, {"batch_size": "32", "drop_last": "false"}]
-    assert [arm["factors"] for arm in found["arms"]] == factors
+    assert [arm["factors"] for arm in data["arms"]] == factors
 
 
 def test_the_margin_is_the_reports_alone(tmp_path):
@@ -419,8 +419,8 @@ def test_the_margin_is_the_reports_alone(tmp_path):
 
 def test_describe_tells_of_selected_arms(tmp_path):
     """With --arm only the selected arms and their runs are told."""
-    found = described(planned(tmp_path, ["v"], **SHARED))
-    assert ([arm["name"] for arm in found["arms"]], [run["arm"] for run in found["runs"]]) == (["v"], ["v"])
+    data = described(planned(tmp_path, ["v"], **SHARED))
+    assert ([arm["name"] for arm in data["arms"]], [run["arm"] for run in data["runs"]]) == (["v"], ["v"])
 
 
 def test_labels_in_the_plan(tmp_path):

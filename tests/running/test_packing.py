@@ -63,8 +63,8 @@ class SimulatedGpus:
         """The next thing that happens."""
         while not self.told:
             self._pass()
-        told, self.told = self.told, []
-        return told
+        messages, self.told = self.told, []
+        return messages
 
     def _pass(self):
         speeds = {}
@@ -102,14 +102,14 @@ class SimulatedGpus:
 
 def carried_out(gpus, most=16, num_stages=30):
     """What the view was told of packing in a study of that many equal stages, each of which is trained once."""
-    names, told = [f"s{i:02}" for i in range(num_stages)], []
+    names, messages = [f"s{i:02}" for i in range(num_stages)], []
     nodes = [node(name) for name in names]
     for one in nodes:
         one.remaining_epochs = gpus.epochs
     runs = [run(f"arm-{name}", f"run-{name}", name) for name in names]
-    outcome = execute(plan(nodes, runs), gpus, Record(), told.append, should_stop=lambda: False, packing=Packing(most))
+    outcome = execute(plan(nodes, runs), gpus, Record(), messages.append, should_stop=lambda: False, packing=Packing(most))
     assert (len(outcome.finished), outcome.failed, outcome.left) == (num_stages, [], [])
-    return [event for event in told if event["kind"] == "packing"]
+    return [event for event in messages if event["kind"] == "packing"]
 
 
 def fills_at(num_jobs):
@@ -121,19 +121,19 @@ def fills_at(num_jobs):
 def test_jobs_are_added_until_one_more_does_not_pay(epochs):
     """A device that four jobs fill gets them and one more, by which that is found out; all are done in a third of the time."""
     gpus = SimulatedGpus(fills_at(4), epochs=epochs)
-    told = carried_out(gpus)
-    assert [event["jobs"] for event in told] == [2, 3, 4, 5]
-    assert [event["slots"] for event in told] == [2, 3, 4, 5]
-    assert told[0]["reason"] == "one took 5.0 GB, and 73.9 GB are free"
+    messages = carried_out(gpus)
+    assert [event["jobs"] for event in messages] == [2, 3, 4, 5]
+    assert [event["slots"] for event in messages] == [2, 3, 4, 5]
+    assert messages[0]["reason"] == "one took 5.0 GB, and 73.9 GB are free"
     assert gpus.now < 30 * (3 + 2 * epochs) / 2
 
 
 def test_a_full_device_keeps_what_does_not_slow_it_and_gives_up_what_does():
     """The second job stays where both together are as fast as one, and goes where they are slower."""
     assert [event["jobs"] for event in carried_out(SimulatedGpus(fills_at(1)))] == [2]
-    told = carried_out(SimulatedGpus(lambda n: 50 / n * 0.9 ** (n - 1)))
-    assert [event["jobs"] for event in told] == [2, 1]
-    assert told[1]["reason"] == "together 2 were only 0.90 times as fast"
+    messages = carried_out(SimulatedGpus(lambda n: 50 / n * 0.9 ** (n - 1)))
+    assert [event["jobs"] for event in messages] == [2, 1]
+    assert messages[1]["reason"] == "together 2 were only 0.90 times as fast"
 
 
 def test_no_more_than_fit_or_are_allowed():
@@ -152,22 +152,22 @@ def test_no_more_than_fit_or_are_allowed():
 def test_every_device_gets_as_many():
     """What is found out on two devices holds for both."""
     gpus = SimulatedGpus(fills_at(99), devices=("cuda:0", "cuda:1"), room=30 * GB)
-    told = carried_out(gpus)
-    assert {event["device"]: event["jobs"] for event in told} == {"cuda:0": 4, "cuda:1": 4}
-    assert told[-1]["slots"] == 8
+    messages = carried_out(gpus)
+    assert {event["device"]: event["jobs"] for event in messages} == {"cuda:0": 4, "cuda:1": 4}
+    assert messages[-1]["slots"] == 8
 
 
 def test_lack_of_memory_ends_the_search():
     """After a job that did not fit there are no more than are left, whatever is free."""
-    found = Packing(16)
-    found.jobs = 3
-    found.fewer(2)
+    packing = Packing(16)
+    packing.jobs = 3
+    packing.fewer(2)
     memory = {"taken": GB, "free": 70 * GB}
-    found.see({"kind": "started", "stage": "a", "device": "cuda:0"}, "kind")
+    packing.see({"kind": "started", "stage": "a", "device": "cuda:0"}, "kind")
     for _ in range(9):
         row = {"rate": 100.0}
-        found.see({"kind": "epoch", "stage": "a", "device": "cuda:0", "row": row, "memory": memory}, "kind")
-    assert found.jobs == 2
+        packing.see({"kind": "epoch", "stage": "a", "device": "cuda:0", "row": row, "memory": memory}, "kind")
+    assert packing.jobs == 2
 
 
 def test_a_second_job_is_for_what_could_begin():
@@ -176,9 +176,9 @@ def test_a_second_job_is_for_what_could_begin():
     first, second = node("first"), node("second", "first")
     for one in (first, second):
         one.remaining_epochs = 30
-    runs, told = [run("arm", "run-second", "second")], []
-    execute(plan([first, second], runs), gpus, Record(), told.append, should_stop=lambda: False, packing=Packing(16))
-    assert not [event for event in told if event["kind"] == "packing"]
+    runs, messages = [run("arm", "run-second", "second")], []
+    execute(plan([first, second], runs), gpus, Record(), messages.append, should_stop=lambda: False, packing=Packing(16))
+    assert not [event for event in messages if event["kind"] == "packing"]
 
 
 def test_a_worker_on_cuda_tells_of_its_memory(monkeypatch):
@@ -201,8 +201,8 @@ def test_when_jobs_are_packed(kind, jobs, expected):
 
 def test_a_command_packs_and_tells(ablate, monkeypatch):
     """`run` hands the packing to the scheduler, and prints what it decided, with a word on MPS where several share a device."""
-    found, given = Packing(4), []
-    monkeypatch.setattr(Session, "packing", found)
+    packing, given = Packing(4), []
+    monkeypatch.setattr(Session, "packing", packing)
     monkeypatch.setattr("ablation.running.messages.has_mps", lambda: False)
     execute = run_command.execute
 
@@ -214,20 +214,20 @@ def test_a_command_packs_and_tells(ablate, monkeypatch):
 
     monkeypatch.setattr(run_command, "execute", executed)
     result = ablate("run", write(ablate.folder))
-    assert (result.status, given) == (0, [found])
+    assert (result.status, given) == (0, [packing])
     assert "2 at once on cuda:0 from now on: because; they take turns, but would run truly at once with NVIDIA's MPS" in result.err
     assert "1 at once on cuda:0 from now on: because\n" in result.err
 
 
 def test_epochs_beside_a_job_that_starts_are_not_counted():
     """A job beside one that is still starting is as fast as alone: no sample of two."""
-    found = Packing(16)
+    packing = Packing(16)
     for stage in "ab":
-        found.see({"kind": "started", "stage": stage, "device": "cuda:0"}, "kind")
+        packing.see({"kind": "started", "stage": stage, "device": "cuda:0"}, "kind")
     for stage in "aaaababa":
         row, memory = {"rate": 100.0}, {"taken": GB, "free": GB}
-        found.see({"kind": "epoch", "stage": stage, "device": "cuda:0", "row": row, "memory": memory}, "kind")
-    assert found._rates == {("kind", 2): [100.0, 100.0]}  # the last two
+        packing.see({"kind": "epoch", "stage": stage, "device": "cuda:0", "row": row, "memory": memory}, "kind")
+    assert packing._rates == {("kind", 2): [100.0, 100.0]}  # the last two
 
 
 def test_whether_mps_runs(tmp_path, monkeypatch):

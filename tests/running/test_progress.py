@@ -101,8 +101,8 @@ def test_a_stage_that_goes_on_counts_what_is_left():
 def test_the_board_follows_the_events(tmp_path):
     """Started, epochs, results, failures and ends are told in numbers and in words; runs are counted as the plan counts them."""
     runs = [run("baseline"), run("tta"), run("cb"), run("there", state="done")]
-    made = plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs)
-    board = ProgressState(made, 1, Results(made, tmp_path, {("there", 0): {"test/accuracy": 0.5}}))
+    planned = plan(node("a", 2, 2.0, arms=("baseline", "tta")), node("b", 2, 2.0), runs=runs)
+    board = ProgressState(planned, 1, Results(planned, tmp_path, {("there", 0): {"test/accuracy": 0.5}}))
     assert board.headline().startswith("1/4 runs · ")
     board.see({"kind": "started", "stage": "a"})
     assert board.snapshot()["running"][0]["name"] == "baseline (+1 arm) seed 0"
@@ -128,46 +128,46 @@ def test_the_board_follows_the_events(tmp_path):
 def test_results_are_means_and_paired_differences(tmp_path):
     """An arm's row is its mean in percent and its mean difference to the baseline over the seeds that both have, in points."""
     runs = [run(arm, seed) for seed in range(3) for arm in ("baseline", "cb")]
-    found = results(tmp_path, *runs, recorded={("baseline", 0): {"test/accuracy": 0.80}, ("gone", 0): {"test/accuracy": 0.1}})
+    outcomes = results(tmp_path, *runs, recorded={("baseline", 0): {"test/accuracy": 0.80}, ("gone", 0): {"test/accuracy": 0.1}})
     for arm, seed, accuracy in (("baseline", 1, 0.70), ("cb", 1, 0.72), ("cb", 2, 0.90)):
         result(tmp_path, arm, seed, accuracy)
-        found.take(arm, seed)
-    assert found.rows() == [["baseline", "2/3", "75.00", "–"], ["cb", "2/3", "81.00", "+2.00"]]
+        outcomes.take(arm, seed)
+    assert outcomes.rows() == [["baseline", "2/3", "75.00", "–"], ["cb", "2/3", "81.00", "+2.00"]]
 
 
 def test_a_choice_has_the_numbers_of_the_best(tmp_path):
     """An arm that chooses shows the test accuracy of what is best on the validation images; before these are there, none."""
     for lower, expected in ((False, 0.4), (True, 0.9)):
         choosing = run("best", choice=Choice("nll" if lower else "accuracy", ("a", "b"), is_lower_better=lower))
-        found = results(tmp_path, run("a"), run("b"), choosing)
+        outcomes = results(tmp_path, run("a"), run("b"), choosing)
         name = f"validation/{choosing.choice.metric}"
         for arm, accuracy, validation in (("a", 0.9, 0.1), ("b", 0.4, 0.2)):
             result(tmp_path, arm, 0, accuracy, **{name: validation})
-            found.take(arm, 0)
-        found.take("best", 0)
-        assert found.scores("best") == {0: expected}
+            outcomes.take(arm, 0)
+        outcomes.take("best", 0)
+        assert outcomes.scores("best") == {0: expected}
     assert results(tmp_path, run("a"), run("b"), choosing).rows() == []
 
 
 def test_computed_runs_count_from_the_start(tmp_path):
     """What an earlier command computed and this one only records is shown; a result that cannot be read leaves a dash."""
     result(tmp_path, "baseline", 0, 0.5)
-    found = results(tmp_path, run("baseline", state="evaluated"), run("cb"))
-    assert found.rows() == [["baseline", "1/1", "50.00", "–"]]
-    found.take("cb", 0)
-    assert found.rows()[1] == ["cb", "1/1", "–", "–"]
-    assert math.isnan(found.difference("cb"))
+    outcomes = results(tmp_path, run("baseline", state="evaluated"), run("cb"))
+    assert outcomes.rows() == [["baseline", "1/1", "50.00", "–"]]
+    outcomes.take("cb", 0)
+    assert outcomes.rows()[1] == ["cb", "1/1", "–", "–"]
+    assert math.isnan(outcomes.difference("cb"))
 
 
 def test_many_results_are_shortened(tmp_path):
     """Of many arms the first and those with the newest results are shown, in the plan's order."""
     runs = [run("baseline"), *(run(f"arm{i}", seed) for seed in (0, 1) for i in range(30))]
-    found = results(tmp_path, *runs)
+    outcomes = results(tmp_path, *runs)
     for one in [*runs[:31], runs[31]]:
         result(tmp_path, one.arm, one.seed, 0.5)
-        found.take(one.arm, one.seed)
-    assert [row[0] for row in found.rows()] == ["baseline", "arm0", *(f"arm{i}" for i in range(32 - MOST_RESULTS, 30))]
-    assert len(found.rows()) == MOST_RESULTS
+        outcomes.take(one.arm, one.seed)
+    assert [row[0] for row in outcomes.rows()] == ["baseline", "arm0", *(f"arm{i}" for i in range(32 - MOST_RESULTS, 30))]
+    assert len(outcomes.rows()) == MOST_RESULTS
 
 
 # --- views -------------------------------------------------------------------------------------------------------------------
@@ -175,16 +175,16 @@ def test_many_results_are_shortened(tmp_path):
 
 def shown(kind, is_terminal, folder=None, runs=()):
     out = io.StringIO()
-    made = plan(node("a", 2, 2.0), node("b", 2, 2.0), runs=runs)
-    return kind(ProgressState(made, 1, Results(made, folder, {})), Console(file=out, force_terminal=is_terminal, width=100)), out
+    planned = plan(node("a", 2, 2.0), node("b", 2, 2.0), runs=runs)
+    return kind(ProgressState(planned, 1, Results(planned, folder, {})), Console(file=out, force_terminal=is_terminal, width=100)), out
 
 
 @pytest.mark.parametrize(("is_terminal", "kind"), [(True, LiveView), (False, PlainView)])
 def test_a_terminal_has_a_table_and_a_file_has_lines(is_terminal, kind):
     """The live table is drawn in a terminal only."""
-    made, _ = shown(progress_display, is_terminal)
-    made.close()
-    assert isinstance(made, kind)
+    display, _ = shown(progress_display, is_terminal)
+    display.close()
+    assert isinstance(display, kind)
 
 
 def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):
@@ -201,8 +201,8 @@ def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):
     lines({"kind": "started", "stage": "b"})
     lines({"kind": "failed", "stage": "b", "message": "the [loss] became nan", "failure": "nan"})
     lines.close()
-    told = [line.partition(" | ")[2] for line in out.getvalue().splitlines()]
-    assert told == [
+    messages = [line.partition(" | ")[2] for line in out.getvalue().splitlines()]
+    assert messages == [
         "baseline seed 0: epoch 1/2, loss 1.234, 100 images/s",
         "baseline seed 0: finished, accuracy 84.22 %",
         "cb seed 0: finished, accuracy 83.00 %, -1.22 points to baseline so far",

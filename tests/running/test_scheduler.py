@@ -22,9 +22,9 @@ def run(arm, key, stage, seed=0):
 
 
 def plan(nodes, runs):
-    made = SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs), runs=list(runs))
-    made.lineage = lambda run: Plan.lineage(made, run)
-    return made
+    planned = SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs), runs=list(runs))
+    planned.lineage = lambda run: Plan.lineage(planned, run)
+    return planned
 
 
 class Executor:
@@ -113,7 +113,7 @@ def test_a_failure_stops_what_depends_on_it(broken, lost):
     assert {one.run.arm for one in outcome.failed} == {f"arm-{key}" for key in lost}
     assert {one.arm for one in outcome.finished} == {f"arm-{key}" for key in RESULTS if key not in lost}
     assert {(one.kind, one.reason) for one in outcome.failed} == {("nan", "nan!")}
-    assert {told[1] for told in record.told if told[0] == "failed"} == {f"arm-{key}" for key in lost}
+    assert {events[1] for events in record.told if events[0] == "failed"} == {f"arm-{key}" for key in lost}
 
 
 def test_a_killed_process_is_tried_again():
@@ -230,8 +230,8 @@ def test_what_does_not_fit_is_tried_alone_and_fewer_run(how):
     assert not outcome.left
     assert len(outcome.finished) == len(RUNS)
     assert executor.num_slots == 1
-    told = [event for event in seen if event["kind"] == "memory"]
-    assert [(event["device"], event["jobs"], event["slots"]) for event in told] == [("cuda:0", 2, 2), ("cuda:0", 1, 1)]
+    events = [event for event in seen if event["kind"] == "memory"]
+    assert [(event["device"], event["jobs"], event["slots"]) for event in events] == [("cuda:0", 2, 2), ("cuda:0", 1, 1)]
     assert not [event for event in seen if event["kind"] in ("failed", "untested") and how != "untested"]
 
 
@@ -263,8 +263,8 @@ class Edited(Executor):
     """Workers of which the second job's finds that the code was changed."""
 
     def events(self, timeout):
-        found = super().events(timeout)
-        return [{"kind": "stopped", "stage": "middle", "why": "edited"}] if found and found[0]["stage"] == "middle" else found
+        events = super().events(timeout)
+        return [{"kind": "stopped", "stage": "middle", "why": "edited"}] if events and events[0]["stage"] == "middle" else events
 
 
 def test_other_code_ends_the_beginning_of_jobs():
@@ -308,8 +308,8 @@ class Clockwork:
             return []
         self.now = self.ends.pop(key)
         row = {"seconds": self.takes[key]}
-        told = [{"kind": "epoch", "stage": key, "row": row}, *({"kind": "result", "stage": key, "run": one} for one in self.results[key])]
-        return [*told, {"kind": "done", "stage": key}]
+        events = [{"kind": "epoch", "stage": key, "row": row}, *({"kind": "result", "stage": key, "run": one} for one in self.results[key])]
+        return [*events, {"kind": "done", "stage": key}]
 
     def ask_to_stop(self):
         self.asked = True
@@ -355,8 +355,8 @@ def test_the_plan_lists_stages_seed_by_seed(tmp_path):
     head = [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head"}]
     arms = {"cb": {"sampler": "class_balanced"}, "head": {"stages": head}, "cb-head": {"of": "cb", "stages": head}, "tta": {"tta": "hflip"}}
     three = study(tmp_path, variants=arms, seeds=(0, 1, 2))
-    made = make_plan(three, (2, 0, 1), ("tta", "baseline", "cb-head", "head"), planner(three), RecordedState())
-    seeds = [one.seed for one in made.nodes.values()]
+    planned = make_plan(three, (2, 0, 1), ("tta", "baseline", "cb-head", "head"), planner(three), RecordedState())
+    seeds = [one.seed for one in planned.nodes.values()]
     assert len(seeds) == 3 * 5  # the baseline's and cb's four epochs, the baseline's other two, and two heads
     assert seeds == sorted(seeds, key=(2, 0, 1).index)
 

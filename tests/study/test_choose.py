@@ -25,11 +25,11 @@ def test_the_best_point_of_each_seed_is_recorded_under_the_arms_name(ablate):
     done = ablate("run", file)
     assert done.status == 0, done.err
     assert done.epochs == 4  # one training a seed: post-hoc arms train nothing
-    found = runs()
+    recorded = runs()
     for seed in (0, 1):
-        points = {name: found[name, seed] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}
+        points = {name: recorded[name, seed] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}
         winner = max(points, key=lambda name: points[name]["metrics"]["validation/balanced_accuracy"])
-        best = found["tau/best", seed]
+        best = recorded["tau/best", seed]
         assert best["status"] == "FINISHED"
         assert best["tags"]["ablation.chosen"] == winner
         for metric in ("test/accuracy", "test/nll", "validation/balanced_accuracy"):
@@ -39,7 +39,7 @@ def test_the_best_point_of_each_seed_is_recorded_under_the_arms_name(ablate):
         tables = [pd.read_parquet(store.artifact(run["run_id"], "predictions.parquet")) for run in (best, points[winner])]
         pd.testing.assert_frame_equal(*tables)
         assert store.client.get_run(best["run_id"]).data.params["posthoc.tau"] == winner.removeprefix("tau/")
-    assert len({found[name, 0]["metrics"]["test/nll"] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}) == 3
+    assert len({recorded[name, 0]["metrics"]["test/nll"] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}) == 3
     assert "tau/best" in done.out
 
 
@@ -85,9 +85,9 @@ def test_the_lowest_value_wins_where_less_is_better(ablate):
     """`val/nll` chooses the smallest."""
     file = write(ablate.folder, base=VALIDATED, sweeps={"tau": TAU | {"choose": "val/nll"}})
     assert ablate("run", file).status == 0
-    found = runs()
-    points = {name: found[name, 0]["metrics"]["validation/nll"] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}
-    assert found["tau/best", 0]["tags"]["ablation.chosen"] == min(points, key=points.get)
+    recorded = runs()
+    points = {name: recorded[name, 0]["metrics"]["validation/nll"] for name in ("tau/0.1", "tau/1.0", "tau/30.0")}
+    assert recorded["tau/best", 0]["tags"]["ablation.chosen"] == min(points, key=points.get)
 
 
 def test_plan_and_show_tell_of_the_choice(ablate):

@@ -40,8 +40,8 @@ def draft(**own):
 
 def test_defaults():
     """Everything but data and model has the default that the documentation names."""
-    found = canonical({"data": "digits", "model": "test_efficientnet"}, "base", SCHEMA)
-    names = {name: value["name"] if isinstance(value, dict) else value for name, value in found.items()}
+    resolved = canonical({"data": "digits", "model": "test_efficientnet"}, "base", SCHEMA)
+    names = {name: value["name"] if isinstance(value, dict) else value for name, value in resolved.items()}
     assert names == {
         "data": "digits",
         "model": "test_efficientnet",
@@ -76,12 +76,12 @@ def test_a_name_replaces_the_whole_technique():
 def test_a_dotted_path_changes_one_field():
     """A dotted path changes one field of what is resolved so far, at any depth and within lists."""
     below = draft(loss="class_balanced_focal", augment=["hflip", {"name": "affine", "scale": [0.5, 1.5]}])
-    found = apply_overrides(
+    resolved = apply_overrides(
         below, {"loss.gamma": 1.0, "loss.weights.beta": 0.9, "augment.1.scale.0": 0.7, "augment.0.probability": 0.1}, "x", SCHEMA
     ).settings
-    assert found["loss"] == {"name": "focal", "gamma": 1.0, "form": "softmax", "weights": {"name": "effective_number", "beta": 0.9}}
-    assert found["augment"][1]["scale"] == (0.7, 1.5)
-    assert found["augment"][0]["probability"] == 0.1
+    assert resolved["loss"] == {"name": "focal", "gamma": 1.0, "form": "softmax", "weights": {"name": "effective_number", "beta": 0.9}}
+    assert resolved["augment"][1]["scale"] == (0.7, 1.5)
+    assert resolved["augment"][0]["probability"] == 0.1
     assert below.settings["loss"]["gamma"] == 2.0, "the layer below is left as it is"
 
 
@@ -180,9 +180,9 @@ def test_settings_are_frozen():
 )
 def test_lengths(written, value):
     """A length is a count, or a fraction of the whole."""
-    found = length(written)
-    assert found == value
-    assert type(found) is type(value)
+    resolved = length(written)
+    assert resolved == value
+    assert type(resolved) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -297,17 +297,17 @@ def test_extends(tmp_path):
         drop_one=["cb", "ls"],
         groups={"many": ["1"]},
     )
-    found = load_study(tmp_path / "above.yaml")
-    assert found.name == "below"
-    assert found.seeds == (5,)
-    assert found.groups == {"many": ["1"]}
-    assert found.margin == 1.0
-    assert [arm.name for arm in found.arms] == ["baseline", "cb", "ls", "v", "w", "cb/without-cb", "ls/without-cb", "ls/without-ls"]
-    by_name = {arm.name: arm for arm in found.arms}
+    resolved = load_study(tmp_path / "above.yaml")
+    assert resolved.name == "below"
+    assert resolved.seeds == (5,)
+    assert resolved.groups == {"many": ["1"]}
+    assert resolved.margin == 1.0
+    assert [arm.name for arm in resolved.arms] == ["baseline", "cb", "ls", "v", "w", "cb/without-cb", "ls/without-cb", "ls/without-ls"]
+    by_name = {arm.name: arm for arm in resolved.arms}
     base = by_name["baseline"].settings
     assert (base.optimizer.name, base.optimizer.lr, base.epochs, base.batch_size) == ("sgd", 0.1, 4, 16)
     assert by_name["cb"].label == "CB"
-    assert found.folder == tmp_path
+    assert resolved.folder == tmp_path
 
 
 def test_what_is_extended_keeps_its_arms(tmp_path):

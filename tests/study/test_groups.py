@@ -14,10 +14,10 @@ REPORTS = [5000 - 500 * i for i in range(10)]
 def test_thirds(num_classes):
     """Thirds are by rank of the training counts, what the division leaves being medium; equal counts keep class order."""
     counts = np.random.default_rng(0).integers(1, 20, num_classes).tolist()
-    found = resolve("thirds", counts, [str(c) for c in range(num_classes)])
+    groups_by_name = resolve("thirds", counts, [str(c) for c in range(num_classes)])
     ranked = sorted(range(num_classes), key=lambda c: (-counts[c], c))
     third = num_classes // 3
-    assert found == {
+    assert groups_by_name == {
         "many": tuple(sorted(ranked[:third])),
         "medium": tuple(sorted(ranked[third : num_classes - third])),
         "few": tuple(sorted(ranked[num_classes - third :])),

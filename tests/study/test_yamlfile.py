@@ -47,9 +47,9 @@ DEEP_BY_ALIASES = "".join(f"a{i}: &a{i} {'[' * 30}{f'*a{i - 1}' if i else 1}{']'
 )
 def test_scalars(text, value):
     """Numbers, booleans and nothing are those of YAML 1.2; the rest is text."""
-    found = parse(text, "f")
-    assert found == value
-    assert type(found) is type(value)
+    parsed = parse(text, "f")
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_not_a_number():

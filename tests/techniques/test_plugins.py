@@ -340,8 +340,8 @@ def chain(folder, **base):
     for name in [name for name in sys.modules if name.startswith("my_")]:
         del sys.modules[name]
     forget()
-    made = study(folder, base={**BASE, **base}, seeds=(0,))
-    (run,) = make_plan(made, (0,), ["baseline"], planner(made), RecordedState()).runs
+    written = study(folder, base={**BASE, **base}, seeds=(0,))
+    (run,) = make_plan(written, (0,), ["baseline"], planner(written), RecordedState()).runs
     return run.chain[-1], run.content
 
 
@@ -449,6 +449,6 @@ def test_ours_that_a_users_class_builds_on_counts(folder):
 
 def test_a_class_without_a_file():
     """A class that is written in no file is an error in one sentence, since its changes could not be seen."""
-    made = type("Made", (), {"__module__": "my_nowhere"})
+    written = type("Made", (), {"__module__": "my_nowhere"})
     with pytest.raises(ConfigError, match=r"the code of my_nowhere:Made was not found.*; expected a class in a file of Python code"):
-        code_module.class_code(made)
+        code_module.class_code(written)

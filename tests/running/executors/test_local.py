@@ -22,21 +22,21 @@ LONG = {"epochs": 500}
 
 @pytest.fixture(scope="module")
 def executor():
-    made = LocalExecutor(["cpu"], 1)
-    yield made
-    made.close()
-    assert not made._slots[0].process.is_alive()
+    pool = LocalExecutor(["cpu"], 1)
+    yield pool
+    pool.close()
+    assert not pool._slots[0].process.is_alive()
 
 
 def events_until(executor, kinds, seconds=90):
     """Events up to the first of one of these kinds."""
-    found, end = [], time.monotonic() + seconds
+    events, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         for event in executor.events(0.2):
-            found.append(event)
+            events.append(event)
             if event["kind"] in kinds:
-                return found
-    raise AssertionError(found)
+                return events
+    raise AssertionError(events)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a process blocks")
@@ -163,44 +163,44 @@ def idle_executor(monkeypatch, devices, num_jobs):
 
 def test_alone_means_nothing_else_on_the_device(monkeypatch):
     """A job that goes alone takes an idle device, ends the idle processes there, and keeps the others off until it ends."""
-    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
-    first, before = made._slots[0], list(made._slots)
-    made.submit(SimpleNamespace(key="a"))
-    assert (first.busy, made.num_idle, made.num_free) == ("a", 1, 3)
-    made.submit(SimpleNamespace(key="big"), alone=True)
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
+    first, before = pool._slots[0], list(pool._slots)
+    pool.submit(SimpleNamespace(key="a"))
+    assert (first.busy, pool.num_idle, pool.num_free) == ("a", 1, 3)
+    pool.submit(SimpleNamespace(key="big"), alone=True)
     assert [slot.process.alive for slot in before] == [True, True, False, False]
-    assert (made.num_idle, made.num_free) == (0, 1)
-    assert [slot.busy for slot in made._slots if slot.device == "cuda:1"] == ["big", ""]
-    made.submit(SimpleNamespace(key="b"))
-    assert [slot.busy for slot in made._slots if slot.device == "cuda:0"] == ["a", "b"]
-    made.close()
+    assert (pool.num_idle, pool.num_free) == (0, 1)
+    assert [slot.busy for slot in pool._slots if slot.device == "cuda:1"] == ["big", ""]
+    pool.submit(SimpleNamespace(key="b"))
+    assert [slot.busy for slot in pool._slots if slot.device == "cuda:0"] == ["a", "b"]
+    pool.close()
 
 
 def test_a_device_takes_one_job_fewer_but_at_least_one(monkeypatch):
     """Shrinking ends a process that is free, on that device alone, and leaves one slot."""
-    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
-    made.submit(SimpleNamespace(key="a"))
-    assert made.shrink("cuda:0") == 1
-    assert [(slot.device, slot.busy) for slot in made._slots] == [("cuda:0", "a"), ("cuda:1", ""), ("cuda:1", "")]
-    assert [made.shrink("cuda:1"), made.shrink("cuda:1")] == [1, 1]
-    assert made.num_slots == 2
-    made.close()
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
+    pool.submit(SimpleNamespace(key="a"))
+    assert pool.shrink("cuda:0") == 1
+    assert [(slot.device, slot.busy) for slot in pool._slots] == [("cuda:0", "a"), ("cuda:1", ""), ("cuda:1", "")]
+    assert [pool.shrink("cuda:1"), pool.shrink("cuda:1")] == [1, 1]
+    assert pool.num_slots == 2
+    pool.close()
 
 
 def test_a_device_takes_as_many_jobs_as_is_asked(monkeypatch):
     """More begin at once; fewer as soon as those that are too many are free, which ends their processes."""
-    made = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 1)
-    assert [made.resize("cuda:0", 3), made.num_slots, made.num_free] == [3, 4, 4]
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 1)
+    assert [pool.resize("cuda:0", 3), pool.num_slots, pool.num_free] == [3, 4, 4]
     for key in "abcd":
-        made.submit(SimpleNamespace(key=key))
-    assert made.resize("cuda:0", 1) == 3
-    ended = next(slot for slot in made._slots if slot.device == "cuda:0")
+        pool.submit(SimpleNamespace(key=key))
+    assert pool.resize("cuda:0", 1) == 3
+    ended = next(slot for slot in pool._slots if slot.device == "cuda:0")
     ended.busy = ""
-    assert made.resize("cuda:0", 1) == 2
+    assert pool.resize("cuda:0", 1) == 2
     assert not ended.process.alive
-    assert all(slot.busy for slot in made._slots)
-    assert made.shrink("cuda:0") == 2  # what it would have taken is gone
-    made.close()
+    assert all(slot.busy for slot in pool._slots)
+    assert pool.shrink("cuda:0") == 2  # what it would have taken is gone
+    pool.close()
 
 
 def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
@@ -216,48 +216,48 @@ def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("device", "is_alive"), [("cuda:0", False), ("cpu", True)])
 def test_a_bug_on_a_gpu_ends_its_process(monkeypatch, device, is_alive):
     """An error of CUDA stays with the process that met it: what runs next gets another, once all of the job is told."""
-    made = idle_executor(monkeypatch, [device], 1)
-    slot = made._slots[0]
+    pool = idle_executor(monkeypatch, [device], 1)
+    slot = pool._slots[0]
     slot.busy = "a"
     bug = {"failure": "bug", "message": "", "log": ""}
     for event, alive in (({"kind": "untested", "run": "b"} | bug, True), ({"kind": "done"}, is_alive)):
         slot.process.recv = lambda event=event: event
-        made._receive(slot)
+        pool._receive(slot)
         assert slot.process.alive == alive
-    made.submit(SimpleNamespace(key="c"))
-    assert (made._slots[0] is slot) == is_alive
-    made.close()
+    pool.submit(SimpleNamespace(key="c"))
+    assert (pool._slots[0] is slot) == is_alive
+    pool.close()
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), OSError("got end of file during message")])
 def test_a_worker_that_ends_within_a_message_is_told(monkeypatch, error):
     """Whatever the pipe says of it, it is one failure of the kind killed."""
-    made = idle_executor(monkeypatch, ["cpu"], 1)
-    slot = made._slots[0]
+    pool = idle_executor(monkeypatch, ["cpu"], 1)
+    slot = pool._slots[0]
     slot.busy, slot.process.alive, slot.process.exitcode = "a", False, -9
 
     def recv():
         raise error
 
     slot.process.recv = recv
-    event = made._receive(slot)
+    event = pool._receive(slot)
     assert (event["kind"], event["failure"], slot.busy) == ("failed", "killed", "")
-    made.close()
+    pool.close()
 
 
 def test_a_worker_that_ends_before_it_is_sent_a_job_is_replaced(monkeypatch):
     """It looked alive, and its pipe is broken: the job goes to another process."""
-    made = idle_executor(monkeypatch, ["cpu"], 1)
-    first = made._slots[0].process
+    pool = idle_executor(monkeypatch, ["cpu"], 1)
+    first = pool._slots[0].process
 
     def broken(_job):
         raise BrokenPipeError
 
     first.send = broken
-    made.submit(SimpleNamespace(key="c"))
-    assert made._slots[0].process is not first
-    assert made._slots[0].process.sent == ["c"]
-    made.close()
+    pool.submit(SimpleNamespace(key="c"))
+    assert pool._slots[0].process is not first
+    assert pool._slots[0].process.sent == ["c"]
+    pool.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the closed pipe ends a worker, at its next epoch")
@@ -266,8 +266,8 @@ def test_a_worker_dies_with_its_parent(tmp_path):
     reader, writer = os.pipe()
     parent = os.fork()
     if parent == 0:
-        made = LocalExecutor(["cpu"], 1)
-        os.write(writer, str(made._slots[0].process.pid).encode())
+        pool = LocalExecutor(["cpu"], 1)
+        os.write(writer, str(pool._slots[0].process.pid).encode())
         time.sleep(60)
         os._exit(0)
     worker = int(os.read(reader, 20))

@@ -40,17 +40,17 @@ ARMS = ["baseline", "cb", "reweight", "head", "best"]
 
 def run_study(file, **options):
     """`ablate run` within this process: the exit status and the executors that it made."""
-    made = []
+    executors = []
 
     class Kept(InlineExecutor):
         def __init__(self, *args):
             super().__init__(*args)
-            made.append(self)
+            executors.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ablation.running.executors.local.LocalExecutor", Kept)
         status = run_command.run(Options(file, device="cpu", jobs=1, **options))
-    return status, sum(one.trained for one in made)
+    return status, sum(one.trained for one in executors)
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,19 @@ def study(tmp_path_factory, empty_database):
 
 
 def by_name(store):
-    found = {}
+    runs_by_name = {}
     for run in store.runs_of("tiny"):
-        found.setdefault((run["tags"]["ablation.kind"], run["tags"].get("ablation.arm"), run["tags"].get("ablation.seed")), []).append(run)
-    return found
+        runs_by_name.setdefault(
+            (run["tags"]["ablation.kind"], run["tags"].get("ablation.arm"), run["tags"].get("ablation.seed")), []
+        ).append(run)
+    return runs_by_name
 
 
 @pytest.fixture(scope="module")
 def runs(study):
-    found = by_name(study)
-    assert all(len(same) == 1 for same in found.values()), "a run is there twice"
-    return {name: same[0] for name, same in found.items()}
+    runs_by_name = by_name(study)
+    assert all(len(same) == 1 for same in runs_by_name.values()), "a run is there twice"
+    return {name: same[0] for name, same in runs_by_name.items()}
 
 
 def test_every_arm_and_seed_is_one_finished_run(runs):
@@ -149,14 +151,16 @@ def test_metrics_are_sklearns_on_the_predictions(study, runs, arm, seed):
     table = pd.read_parquet(study.artifact(run["run_id"], "predictions.parquet"))
     labels_N, predicted_N = table["label"], table["predicted"]
     every = {"labels": range(10), "zero_division": 0}
-    found = run["metrics"]
-    assert found["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, predicted_N))
-    assert found["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, predicted_N))
-    assert found["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, predicted_N, average="macro", **every))
+    runs_by_name = run["metrics"]
+    assert runs_by_name["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, predicted_N))
+    assert runs_by_name["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, predicted_N))
+    assert runs_by_name["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, predicted_N, average="macro", **every))
     recall_C = sk.recall_score(labels_N, predicted_N, average=None, **every)
-    assert [found[f"test/recall/{c}"] for c in range(10)] == pytest.approx(recall_C.tolist())
+    assert [runs_by_name[f"test/recall/{c}"] for c in range(10)] == pytest.approx(recall_C.tolist())
     thirds = {"many": recall_C[:3], "medium": recall_C[3:7], "few": recall_C[7:]}  # the long tail falls with the class's number
-    assert {name: found[f"test/{name}"] for name in thirds} == pytest.approx({name: values.mean() for name, values in thirds.items()})
+    assert {name: runs_by_name[f"test/{name}"] for name in thirds} == pytest.approx(
+        {name: values.mean() for name, values in thirds.items()}
+    )
     np.testing.assert_array_equal(table.filter(like="logit/").to_numpy().argmax(1), predicted_N)
     assert len(study.client.get_metric_history(run["run_id"], "test/accuracy")) == 1
 
@@ -288,12 +292,12 @@ def test_mlflow_opens_with_the_right_columns(study):
     tags = study.client.get_experiment_by_name("tiny").tags
     view = json.loads(tags[f"mlflow.sharedViewState.{recorder.VIEW}"])
     assert tags["mlflow.experimentKind"] == "custom_model_development"
-    found = study.client.search_runs([study.experiment("tiny")], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"])
-    assert [run.info.run_name for run in found] == ARMS
+    runs_by_name = study.client.search_runs([study.experiment("tiny")], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"])
+    assert [run.info.run_name for run in runs_by_name] == ARMS
     metrics = [name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics.")]
-    assert set(metrics) <= found[0].data.metrics.keys()
+    assert set(metrics) <= runs_by_name[0].data.metrics.keys()
     assert "tags.`ablation.verdict`" in view["selectedColumns"]
-    assert "ablation.verdict" in found[0].data.tags
+    assert "ablation.verdict" in runs_by_name[0].data.tags
 
 
 def test_the_plan_is_recorded_with_its_file(study, runs):
@@ -366,9 +370,9 @@ def test_a_store_that_stays_away_loses_nothing(folder, monkeypatch, capfd):
         assert "not recorded yet: database is locked;" in said
         assert said.count("not recorded yet") == 1
     assert run_study(one_arm(folder)) == (0, 0)
-    found = by_name(Store.open())
-    assert all(len(same) == 1 and same[0]["status"] == "FINISHED" for same in found.values())
-    assert found["run", "cb", "0"][0]["metrics"]["test/accuracy"] > 0
+    runs_by_name = by_name(Store.open())
+    assert all(len(same) == 1 and same[0]["status"] == "FINISHED" for same in runs_by_name.values())
+    assert runs_by_name["run", "cb", "0"][0]["metrics"]["test/accuracy"] > 0
 
 
 def test_a_store_that_stays_away_is_not_waited_for_by_each_write(folder, monkeypatch):
@@ -397,11 +401,11 @@ def test_runs_that_nobody_runs_are_closed(folder):
         store.experiment("tiny"), "gone", {"ablation.kind": "run", "ablation.arm": "gone", "ablation.seed": "0", "ablation.key": "x"}, 1
     )
     assert run_study(file) == (0, 0)
-    found = {one["run_id"]: one for one in store.runs_of("tiny")}
-    assert found[run["run_id"]]["status"] == "FINISHED"
-    assert found[run["run_id"]]["tags"]["ablation.failure"] == ""
-    assert found[orphan]["status"] == "KILLED"
-    assert found[orphan]["tags"]["ablation.reason"] == "its process was gone"
+    runs_by_name = {one["run_id"]: one for one in store.runs_of("tiny")}
+    assert runs_by_name[run["run_id"]]["status"] == "FINISHED"
+    assert runs_by_name[run["run_id"]]["tags"]["ablation.failure"] == ""
+    assert runs_by_name[orphan]["status"] == "KILLED"
+    assert runs_by_name[orphan]["tags"]["ablation.reason"] == "its process was gone"
     assert len(by_name(store)["run", "cb", "0"]) == 1
     steps = [point.step for point in store.curves(run["run_id"]) if point.name == "train/loss"]
     assert steps == [0, 1]
@@ -438,11 +442,11 @@ def test_a_rung_in_between_keeps_the_order_and_its_children(folder):
 )
 def test_starts_order_the_arms(arms, known):
     """Every arm starts after those below it, those that have a start keep it, and none is in the future."""
-    found = summaries.starts(list(arms), known, 9000)
-    assert sorted(arms, key=lambda arm: -found[arm]) == list(arms)
-    assert len(set(found.values())) == len(arms)
-    assert {arm: found[arm] for arm in arms if arm in known} == {arm: start for arm, start in known.items() if arm in arms}
-    assert max(found.values()) < 9000
+    runs_by_name = summaries.starts(list(arms), known, 9000)
+    assert sorted(arms, key=lambda arm: -runs_by_name[arm]) == list(arms)
+    assert len(set(runs_by_name.values())) == len(arms)
+    assert {arm: runs_by_name[arm] for arm in arms if arm in known} == {arm: start for arm, start in known.items() if arm in arms}
+    assert max(runs_by_name.values()) < 9000
 
 
 def test_each_result_is_told_to_who_watches(folder, monkeypatch):
@@ -461,24 +465,24 @@ def test_each_result_is_told_to_who_watches(folder, monkeypatch):
 def test_summaries_follow_while_it_goes_on(folder, monkeypatch):
     """Now and then the arms that got a result are summarised before the end, those without any not; at the end all are."""
     monkeypatch.setattr(summaries, "SUMMARISE_EVERY", -1.0)
-    told, real = [], summaries.Summaries.summarise
+    note, real = [], summaries.Summaries.summarise
 
     def summarise(self, arms):
-        told.append(list(arms))
+        note.append(list(arms))
         real(self, arms)
 
     monkeypatch.setattr(summaries.Summaries, "summarise", summarise)
     run_study(one_arm(folder))
-    assert told == [["baseline"], ["cb"], ["baseline", "cb"]]
+    assert note == [["baseline"], ["cb"], ["baseline", "cb"]]
 
 
 def test_a_picture_comes_when_all_seeds_are_there(folder):
     """An arm that lacks a seed has no picture; one that gets another seed has the new one only."""
 
     def pictures():
-        found = by_name(Store.open())["summary", "baseline", None][0]
-        names = [file.path for file in Store.open().client.list_artifacts(found["run_id"], "images")]
-        return names, found["tags"].get("ablation.pictured")
+        runs_by_name = by_name(Store.open())["summary", "baseline", None][0]
+        names = [file.path for file in Store.open().client.list_artifacts(runs_by_name["run_id"], "images")]
+        return names, runs_by_name["tags"].get("ablation.pictured")
 
     run_study(one_arm(folder), arms=("baseline",))
     first, digest = pictures()
@@ -494,11 +498,11 @@ def test_summaries_hold_the_planned_runs_only(folder):
     """Results of earlier settings and of other seeds count in no mean and no difference."""
     assert run_study(one_arm(folder, base={"epochs": 1}, seeds=[0, 1]))[0] == 0
     assert run_study(one_arm(folder, base={"epochs": 2}))[0] == 0
-    found = by_name(Store.open())
-    new = {run["run_id"]: run for arm in ("baseline", "cb") for run in found["run", arm, "0"]}
+    runs_by_name = by_name(Store.open())
+    new = {run["run_id"]: run for arm in ("baseline", "cb") for run in runs_by_name["run", arm, "0"]}
     wanted = Store.open().recorded("tiny").runs.set_index("arm")["test/accuracy"]
     assert len(new) == 4
-    (summary,) = found["summary", "cb", None]
+    (summary,) = runs_by_name["summary", "cb", None]
     assert summary["metrics"]["summary/n"] == 1
     assert summary["metrics"]["summary/accuracy_pct"] == pytest.approx(100 * wanted["cb"], abs=0.0051)
     assert summary["metrics"]["delta/parent_accuracy_points"] == pytest.approx(100 * (wanted["cb"] - wanted["baseline"]), abs=0.0051)
@@ -508,17 +512,17 @@ def test_a_failed_run_says_why(folder):
     """A run whose loss is no number is FAILED with kind and reason, and others are FINISHED."""
     file = write(folder, variants={"bad": {"optimizer": {"name": "sgd", "lr": 1e30}}, "good": {"sampler": "class_balanced"}})
     assert run_study(file)[0] == 1
-    found = by_name(Store.open())
-    (bad,) = found["run", "bad", "0"]
+    runs_by_name = by_name(Store.open())
+    (bad,) = runs_by_name["run", "bad", "0"]
     assert (bad["status"], bad["tags"]["ablation.failure"]) == ("FAILED", "nan")
     assert "training loss became" in bad["tags"]["ablation.reason"]
-    assert found["run", "good", "0"][0]["status"] == found["run", "baseline", "0"][0]["status"] == "FINISHED"
-    assert "summary/n" not in found["summary", "bad", None][0]["metrics"]
+    assert runs_by_name["run", "good", "0"][0]["status"] == runs_by_name["run", "baseline", "0"][0]["status"] == "FINISHED"
+    assert "summary/n" not in runs_by_name["summary", "bad", None][0]["metrics"]
 
 
 def test_words_of_the_user_are_no_markup_in_a_note(tmp_path):
     """Labels and notes come from a file that may be another's: MLflow's page shows them as written, and loads nothing."""
     arm = replace(load_study(write(tmp_path)).arms[0], label="![x](http://example.org)", note="<img src=http://example.org>")
-    told = contents.arm_note(arm, {}, load_task())
-    assert "\\[x\\]" in told
-    assert "<img" not in told
+    note = contents.arm_note(arm, {}, load_task())
+    assert "\\[x\\]" in note
+    assert "<img" not in note
