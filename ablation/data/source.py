@@ -41,6 +41,8 @@ class SourceFiles:
     size: int  # height and width of the decoded images
     files: tuple[tuple[str, Path], ...]  # each with a name that does not depend on where the source lies
     read: Callable[[], Contents]
+    split_origin: str = ""  # how training, validation and test images were told apart, in words
+    remarks: tuple[str, ...] = ()  # what was noticed on the way and may be a mistake, a sentence each
 
 
 class Source(Technique, ABC):

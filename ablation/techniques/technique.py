@@ -104,6 +104,11 @@ class Family:
         return [*self.techniques, *self.short_forms, *(name for name in self.plugins if name not in (*self.techniques, *self.short_forms))]
 
     @property
+    def expected_name(self) -> str:
+        """What a message says may stand as the name."""
+        return f"one of {', '.join(self.names)}" if self.names else f"the name of a {self.noun}"
+
+    @property
     def built_in(self) -> list[type[Technique]]:
         """The classes that come with the package."""
         return [*self.techniques.values(), *([self.any_name] if self.any_name else [])]
@@ -142,9 +147,9 @@ def make(family_name: str, spec: object, path: str = "") -> Any:
     fields = dict(spec)
     name = fields.get("name", technique_family.unnamed)
     if name is None:
-        raise ConfigError(path, f"the mapping has no name; expected name: one of {', '.join(technique_family.names)}")
+        raise ConfigError(path, f"the mapping has no name; expected name: {technique_family.expected_name}")
     if not isinstance(name, str):
-        raise ConfigError(f"{path}.name".lstrip("."), f"found {name!r}; expected one of {', '.join(technique_family.names)}")
+        raise ConfigError(f"{path}.name".lstrip("."), f"found {name!r}; expected {technique_family.expected_name}")
     if name in technique_family.short_forms and name not in technique_family.plugins:
         fields = _expand_short_form(technique_family, name, fields, path)
         name = fields["name"]
