@@ -152,6 +152,26 @@ def plan(as_json: bool, measure_compile: bool, **values: Any) -> int:
 
 
 @cli.command()
+@file_argument
+@profile_option
+@click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the data of the arms that match.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="The split of this seed; by default the study's first.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm, such as data.validation=0.1.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with the names of all images that were found odd.")
+@code_option
+def data(
+    file: Path, profile: str | None, arms: tuple[str, ...], seed: int | None, sets: tuple[str, ...], as_json: bool, allow_code: bool
+) -> int:
+    """Show what was found in the data of FILE without training: classes, splits, duplicates, labels that contradict, odd images."""
+    from ablation.commands import data as command
+    from ablation.commands.options import Options, parse_set
+
+    seeds = () if seed is None else (seed,)
+    parsed = tuple(parse_set(text) for text in sets)
+    return command.data(Options(file, profile, arms, seeds, parsed, device="cpu", allow_code=allow_code), as_json=as_json)
+
+
+@cli.command()
 @click.argument("arm")
 @click.option("--file", type=click.Path(path_type=Path), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
 @profile_option

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from ablation.data.account import Account
 from ablation.study.resolving import load_study
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner
@@ -38,8 +39,12 @@ def source(counts=(140, 126, 112, 98, 84, 70, 56, 42, 28, 14), digest="data", va
 def context(data=None, weights="random", device="cpu", precision="fp32", tail=(8, 9)):
     """What a plan needs to know, made up."""
     known = data or source()
+    known_account = Account(
+        "digits", "drawn: 20 % of the training images", known.classes, {"training": known.counts}, 0, "8 x 8 pixels", ()
+    )
     return PlanContext(
         source=lambda arm, seed: known,
+        account=lambda arm, seed: known_account,
         weights=lambda model: (weights, None),
         precision=lambda name: precision,
         device_class=device,

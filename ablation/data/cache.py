@@ -8,23 +8,29 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import IO, Any, cast, overload
 
 import numpy as np
 from filelock import FileLock
 
-from ablation.data.decoding import decode_all
+from ablation.data.decoding import decode_all, inspections, make_targets
+from ablation.data.drawing import joined_groups, take_test
+from ablation.data.raster import inspect_array
 from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
 from ablation.errors import DataError
+from ablation.system.code import class_code
 from ablation.techniques.technique import Technique, technique_name
 
-FORMAT = 1
+FORMAT = 2
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
 NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels; `Source.places` do not either
+SAMPLED_FILES = 128  # whose content is looked at, at most
+SAMPLED_BLOCKS = 384  # of all these files, at least three of each
+BLOCK_BYTES = 4096
 LIBRARIES = ("pillow", "scikit-learn")  # whose versions can change the pixels
 Progress = Callable[[str, int, int], None]
 
@@ -55,9 +61,10 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The whole decoded source; the pixels are memory-mapped."""
+    """The whole decoded source; the pixels are memory-mapped. `inspections_N` has what was noticed of each image when it was decoded."""
 
     images_NHWC: np.ndarray
+    inspections_N: np.ndarray
     labels_N: np.ndarray
     split_N: np.ndarray
     group_N: np.ndarray
@@ -69,9 +76,21 @@ class Dataset:
 
 def prepare(source: Technique, image_size: int, base: Path, cache: Path, progress: Progress) -> Path:
     """The folder under `cache` that holds the decoded source. One process decodes it now, unless that was done before."""
+    return prepare_files(source, find_files(source, image_size, base), cache, progress)
+
+
+def find_files(source: Technique, image_size: int, base: Path) -> SourceFiles:
+    """The files of the source, not yet read."""
+    try:
+        return cast(Source, source)(base, image_size)
+    except OSError as error:
+        raise DataError(f"the data {technique_name(type(source))} cannot be read: {error}") from None
+
+
+def prepare_files(source: Technique, source_files: SourceFiles, cache: Path, progress: Progress) -> Path:
+    """The same as `prepare`, for files that were found before."""
     name = technique_name(type(source))
     try:
-        source_files = cast(Source, source)(base, image_size)
         states, problems = _file_states(source_files)
         folder = cache / f"{name}-{fingerprint(cast(Source, source), source_files, states)}"
         if _is_complete(folder):
@@ -94,6 +113,7 @@ def open_dataset(folder: Path) -> Dataset:
     meta = _meta(folder)
     return Dataset(
         images_NHWC=np.load(folder / "images.npy", mmap_mode="r"),
+        inspections_N=np.load(folder / "inspections.npy", mmap_mode="r"),
         labels_N=np.load(folder / "labels.npy"),
         split_N=np.load(folder / "split.npy"),
         group_N=np.load(folder / "group.npy"),
@@ -105,22 +125,53 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def fingerprint(source: Source, source_files: SourceFiles, states: Sequence[str]) -> str:
-    """16 hex digits that change with the name or state of any file, and with any setting that decoding depends on."""
+    """16 hex digits that change with any setting that decoding depends on, and with the files: their names, states, place and content.
+
+    Of the content a sample is read: names, sizes and times of two data sets can be the same, as when both come out of an archive.
+    """
     settings = source.model_dump(mode="json", exclude=NOT_DECODING | source.places)
-    decoding = {"format": FORMAT, "size": source_files.size, "settings": settings, "libraries": [version(name) for name in LIBRARIES]}
+    code = "" if type(source).__module__.startswith("ablation.") else class_code(type(source))
+    versions = [version(name) for name in LIBRARIES]
+    decoding = {"format": FORMAT, "size": source_files.size, "settings": settings, "libraries": versions, "code": code}
     sha256 = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
     for (name, _), state in zip(source_files.files, states, strict=True):
         sha256.update(f"\0{name}\0{state}".encode(errors="surrogateescape"))
+    paths = [path for _, path in source_files.files]
+    for place in sorted({os.path.realpath(folder) for folder in {path.parent for path in paths}}):
+        sha256.update(f"\0{place}".encode(errors="surrogateescape"))
+    for block in _sample(paths):
+        sha256.update(block)
     return sha256.hexdigest()[:16]
 
 
+def _sample(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Blocks from the beginning, the end and between, of files that are evenly spread over all of them."""
+    sampled = paths[:: math.ceil(len(paths) / SAMPLED_FILES)] if paths else []
+    for path in sampled:
+        try:
+            with path.open("rb") as file:
+                yield from _blocks(file, os.fstat(file.fileno()).st_size, max(3, SAMPLED_BLOCKS // len(sampled)))
+        except OSError as error:  # told elsewhere if the file is needed
+            yield str(error.errno).encode()
+
+
+def _blocks(file: IO[bytes], size: int, count: int) -> Iterator[bytes]:
+    last = max(0, size - BLOCK_BYTES)
+    for start in dict.fromkeys(last * i // (count - 1) for i in range(count)):
+        file.seek(start)
+        yield file.read(BLOCK_BYTES)
+
+
 def _file_states(source_files: SourceFiles) -> tuple[list[str], list[str]]:
-    """The size and time of each file, and the problems of those that cannot be found; calls `stat` once per file."""
+    """The size and times of each file, and the problems of those that cannot be found; calls `stat` once per file.
+
+    The time of the last change of any kind (ctime) cannot be set, as that of the content (mtime) is by tools that unpack or copy.
+    """
     states, problems = [], []
     for name, path in source_files.files:
         try:
             state = os.stat(path)
-            states.append(f"{state.st_size} {state.st_mtime_ns}")
+            states.append(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
         except OSError as error:
             states.append("missing")
             problems.append(f"{name}: {error.strerror}")
@@ -186,6 +237,9 @@ def _format_bytes(size: int) -> str:
 
 def _write(contents: Contents, shape: tuple[int, int, int, int], folder: Path, progress: Callable[[int, int], None]) -> None:
     _write_images(contents.images, shape, folder / "images.npy", progress)
+    if contents.test:
+        group_N = joined_groups(contents.group_N, np.load(folder / "inspections.npy"))
+        contents = replace(contents, split_N=take_test(contents.labels_N, contents.split_N, group_N, contents.test))
     for name, values in _small_arrays(contents):
         np.save(folder / f"{name}.npy", values)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -205,14 +259,15 @@ def _small_arrays(contents: Contents) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, progress: Callable[[int, int], None]) -> None:
-    images_NHWC = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    make_targets(target, *shape[:2])
     if isinstance(images, np.ndarray):
-        images_NHWC[:] = images
+        np.load(target, mmap_mode="r+")[:] = images
+        np.load(inspections(target), mmap_mode="r+")[:] = [inspect_array(image_HWC) for image_HWC in images]
         progress(len(images), len(images))
         return
     problems = decode_all(images, target, progress)
     if problems:
-        raise DataError(f"{len(problems)} of {len(images_NHWC)} images cannot be read:\n  {join_lines(problems)}")
+        raise DataError(f"{len(problems)} of {shape[0]} images cannot be read:\n  {join_lines(problems)}")
 
 
 def _sync_to_disk(path: Path) -> None:

@@ -19,87 +19,16 @@ from types import MappingProxyType
 from typing import IO, TypeAlias, cast
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ablation.data.arrays import READ_ERRORS, read_rows
+from ablation.data.raster import FULL_RANGE, INSPECTION, Encoded, Range, UnusableError, read_image
 from ablation.errors import DataError
 
-# Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 ENDINGS = re.compile(r"\.(jpe?g|jpe|jfif|a?png|gif|webp|bmp|dib|tiff?|p[pgbn]m|jp2|j2k|avif)", re.IGNORECASE)
 MIN_FOR_PROCESSES = 200  # with fewer images, starting processes takes longer than it saves
 
 Decoder: TypeAlias = "subprocess.Popen[str]"
-
-
-Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
-
-
-class UnusableError(Exception):
-    """An image that cannot be used, or a file of images that cannot be opened; the message says why."""
-
-
-def crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, resized: the shorter side is kept whole, the longer one is cropped."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-
-
-def pad(image: Image.Image, size: int) -> Image.Image:
-    """The whole image with its longer side resized to `size`, centred on black."""
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new("RGB", (size, size))
-    square.paste(image.resize((width, height), Image.Resampling.BICUBIC), ((size - width) // 2, (size - height) // 2))
-    return square
-
-
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """The whole image resized to a square, without keeping its proportions."""
-    return image.resize((size, size), Image.Resampling.BICUBIC)
-
-
-def exact(image: Image.Image, size: int) -> Image.Image:
-    """The unchanged image; raises UnusableError if it has another size."""
-    if image.size != (size, size):
-        raise UnusableError(f"is {image.width} x {image.height} pixels; expected {size} x {size}")
-    return image
-
-
-FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType(
-    {"crop": crop, "pad": pad, "squash": squash, "exact": exact}
-)
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """The image in 8-bit RGB: 16 bits scaled down, transparency over white, grey repeated in all channels.
-
-    Pillow's own conversion clips 16-bit grey to white and shows the arbitrary colours of transparent pixels.
-    """
-    if image.mode == "F":
-        raise UnusableError("has floating-point pixels; expected 8 or 16 bits per channel")
-    if image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _eight_bits(grey_HW: np.ndarray) -> np.ndarray:
-    levels_HW = grey_HW.astype(np.int64)
-    if levels_HW.min() < 0 or levels_HW.max() > 65535:
-        raise UnusableError("has grey values outside 0 ... 65535; expected 8 or 16 bits per channel")
-    return ((levels_HW + 128) // 257).astype(np.uint8)
-
-
-def pixels(encoded: Encoded, size: int, fit: str) -> np.ndarray:
-    """The first frame of an image file, upright by its EXIF orientation, or an array of pixels, as size x size x 3 uint8."""
-    if isinstance(encoded, np.ndarray):
-        return np.asarray(FITS[fit](rgb(Image.fromarray(encoded)), size))
-    with Image.open(encoded, formats=FORMATS) as image:
-        # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
-        image.draft(None, (2 * size, 2 * size))
-        return np.asarray(FITS[fit](rgb(ImageOps.exif_transpose(image)), size))
 
 
 @dataclass(frozen=True)
@@ -111,6 +40,7 @@ class Files:
     paths: tuple[str, ...]
     size: int
     fit: str
+    value_range: Range = FULL_RANGE
 
     def __len__(self) -> int:
         return len(self.names)
@@ -196,15 +126,30 @@ def _reason(error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
+def make_targets(target: Path, num_images: int, size: int) -> None:
+    """Make the two arrays that `decode` writes into."""
+    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(num_images, size, size, 3))
+    np.lib.format.open_memmap(inspections(target), mode="w+", dtype=INSPECTION, shape=(num_images,))
+
+
+def inspections(target: Path) -> Path:
+    """The array of inspections that belongs to an array of images."""
+    return target.with_name("inspections.npy")
+
+
 def decode(task: Task, target: Path) -> list[str]:
-    """Decode the images of the task into the array at `target`; returns those that cannot be read, each with the reason."""
-    images_NHWC = np.load(target, mmap_mode="r+")
+    """Decode the images of the task into the array at `target`, and what was noticed of them into the one of `inspections` beside it.
+
+    Returns the images that cannot be read, each with the reason.
+    """
+    images_NHWC, inspections_N = np.load(target, mmap_mode="r+"), np.load(inspections(target), mmap_mode="r+")
+    value_range = getattr(task, "value_range", FULL_RANGE)
     problems = []
     with _pillow_warnings():
         try:
             for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
                 try:
-                    images_NHWC[i] = pixels(encoded, task.size, task.fit)
+                    images_NHWC[i], inspections_N[i] = read_image(encoded, task.size, task.fit, value_range)
                 except Exception as error:  # Pillow's parsers raise almost anything on a broken file
                     problems.append(f"{name}: {_reason(error)}")
         except UnusableError as error:

@@ -15,9 +15,7 @@ import numpy as np
 
 from ablation.data.decoding import ENDINGS, Files
 from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_words
-from ablation.data.splits import stratified
 from ablation.errors import DataError, nearest
-from ablation.system.randomness import numpy_generator
 
 FILES_PER_TASK = 64
 VALIDATION_FOLDERS = ("val", "valid", "validation")
@@ -80,11 +78,9 @@ def _read_contents(entries: Sequence[Entry], classes: tuple[str, ...], size: int
     labels_N = np.array([numbers[entry.label] for entry in entries], dtype=np.int64)
     split_N = np.array([entry.split for entry in entries], dtype=np.int8)
     group_N = np.unique([entry.group for entry in entries], return_inverse=True)[1].astype(np.int64)
-    if test:
-        split_N = take_test(labels_N, split_N, group_N, test)
     _check_groups(entries, split_N)
     names = [entry.name for entry in entries]
-    return Contents(_tasks(entries, size, fit), labels_N, split_N, group_N, classes, names, original_order=False)
+    return Contents(_tasks(entries, size, fit), labels_N, split_N, group_N, classes, names, original_order=False, test=test)
 
 
 def _tasks(entries: Sequence[Entry], size: int, fit: str) -> tuple[Files, ...]:
@@ -93,15 +89,6 @@ def _tasks(entries: Sequence[Entry], size: int, fit: str) -> tuple[Files, ...]:
         Files(start, tuple(entry.display_name for entry in chunk), tuple(str(entry.path) for entry in chunk), size, fit)
         for start, chunk in chunks
     )
-
-
-def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fraction: float) -> np.ndarray:
-    """The splits after a stratified fraction of the training images became test images, the same for every seed."""
-    train_N = np.flatnonzero(split_N == TRAIN)
-    taken_N = stratified(labels_N[train_N], group_N[train_N], fraction, numpy_generator(0, "test"))
-    with_test_N = split_N.copy()
-    with_test_N[train_N[taken_N]] = TEST
-    return with_test_N
 
 
 def _check_groups(entries: Sequence[Entry], split_N: np.ndarray) -> None:

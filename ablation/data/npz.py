@@ -10,7 +10,6 @@ import numpy as np
 
 from ablation.data.arrays import Header, array_names, read_array, read_header
 from ablation.data.decoding import ArrayRows
-from ablation.data.files import take_test
 from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, SourceFiles, check_label_numbers
 from ablation.errors import DataError, nearest
 
@@ -64,8 +63,6 @@ def _read_contents(file: Path, counts: Mapping[str, int], classes: tuple[str, ..
     split_N = np.concatenate([np.full(count, PARTS[part], dtype=np.int8) for part, count in counts.items()])
     group_N = np.arange(len(labels_N))
     check_label_numbers(str(file), labels["train"].tolist(), len(classes))
-    if "test" not in counts:
-        split_N = take_test(labels_N, split_N, group_N, test)
     return Contents(
         images=_tasks(file, counts, size, fit),
         labels_N=labels_N,
@@ -74,6 +71,7 @@ def _read_contents(file: Path, counts: Mapping[str, int], classes: tuple[str, ..
         classes=classes or tuple(map(str, range(int(labels["train"].max()) + 1))),
         names=[f"{part}_images[{i}]" for part, count in counts.items() for i in range(count)],
         original_order=False,
+        test=0.0 if "test" in counts else test,
     )
 
 

@@ -32,6 +32,7 @@ class Contents:
     classes: tuple[str, ...]
     names: Sequence[str]
     original_order: bool = True  # whether images have the numbers that published index lists use
+    test: float = 0.0  # the fraction of the training images that becomes the test, drawn once the pixels are known
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
-from ablation.data.files import Columns, class_order, source_with_test, table_entries, take_test, tree_entries
+from ablation.data.files import Columns, class_order, source_with_test, table_entries, tree_entries
 from ablation.data.lists import ListFile, class_names, list_entries
 from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
 from ablation.techniques.technique import Technique
@@ -60,9 +60,11 @@ def _read_digits(test: float) -> Contents:
     labels_N = digits.target.astype(np.int64)
     group_N = np.arange(len(labels_N))
     grey_NHW = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    split_N = take_test(labels_N, np.zeros(len(labels_N), dtype=np.int8), group_N, test)
+    split_N = np.zeros(len(labels_N), dtype=np.int8)
     images_NHWC = np.repeat(grey_NHW[..., None], 3, axis=3)
-    return Contents(images_NHWC, labels_N, split_N, group_N, tuple(map(str, digits.target_names)), [f"digit-{i}" for i in group_N])
+    return Contents(
+        images_NHWC, labels_N, split_N, group_N, tuple(map(str, digits.target_names)), [f"digit-{i}" for i in group_N], test=test
+    )
 
 
 class Cifar10(Source):

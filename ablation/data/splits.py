@@ -3,13 +3,13 @@
 # N images, C classes
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from ablation.data.cache import Dataset
+from ablation.data.drawing import joined_groups, stratified
 from ablation.data.source import TEST, TRAIN, VALIDATION, Source
 from ablation.errors import ConfigError, DataError
 from ablation.system.randomness import numpy_generator
@@ -39,7 +39,7 @@ def split(dataset: Dataset, source: Technique, seed: int) -> Split:
     train_N, validation_N = _split_validation(dataset, kept_N, settings.validation, seed)
     test_N = np.flatnonzero(dataset.split_N == TEST)
     if len(test_N) == 0:
-        raise DataError("the test split has no images")
+        raise DataError("the test split has no images: there are none, or none can be drawn with groups and equal images kept together")
     counts_C = _class_counts(dataset, train_N)
     _check_no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
     return Split(train_N, validation_N, test_N, counts_C, _digest(dataset.digest, train_N, validation_N, test_N))
@@ -82,45 +82,11 @@ def _split_validation(dataset: Dataset, pool_N: np.ndarray, fraction: float, see
         raise ConfigError(
             "data.validation", f"found {fraction}, but the source has {len(validation_N)} validation images of its own; expected 0"
         )
-    taken_N = stratified(dataset.labels_N[pool_N], dataset.group_N[pool_N], fraction, numpy_generator(seed, "split"))
+    group_N = joined_groups(dataset.group_N, dataset.inspections_N)[pool_N]
+    taken_N = stratified(dataset.labels_N[pool_N], group_N, fraction, numpy_generator(seed, "split"))
     if not taken_N.any():
         raise DataError(f"the validation split has no images: {fraction} of {len(pool_N)} training images, groups kept together")
     return pool_N[~taken_N], pool_N[taken_N]
-
-
-def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """A mask of about `fraction` of each class, whole groups only.
-
-    The target of each class is the rounded fraction, at least one image. Groups come in random order, so that large ones are not
-    preferred. A group is taken if it brings the classes closer to their targets (squared relative distance); without groups every
-    target is met exactly. The last images of a class are never taken.
-    """
-    total_C = np.bincount(labels_N)
-    targets = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
-    remaining = total_C.tolist()
-    taken = [0] * len(targets)
-    chosen_groups = set()
-    for group, class_counts in _shuffled_groups(labels_N, group_N, generator):
-        gain = sum(((taken[c] - targets[c]) ** 2 - (taken[c] + n - targets[c]) ** 2) / targets[c] ** 2 for c, n in class_counts)
-        if gain > 0 and all(remaining[c] > n for c, n in class_counts):
-            chosen_groups.add(group)
-            for c, n in class_counts:
-                taken[c] += n
-                remaining[c] -= n
-    return np.isin(group_N, list(chosen_groups))
-
-
-def _shuffled_groups(
-    labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator
-) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Each group with its (class, images) pairs, in random order."""
-    groups, inverse_N = np.unique(group_N, return_inverse=True)
-    pairs, counts = np.unique(np.stack([inverse_N, labels_N], axis=1), axis=0, return_counts=True)
-    starts = np.searchsorted(pairs[:, 0], np.arange(len(groups) + 1)).tolist()
-    classes, pair_counts, ids = pairs[:, 1].tolist(), counts.tolist(), groups.tolist()
-    for g in generator.permutation(len(groups)).tolist():
-        span = slice(starts[g], starts[g + 1])
-        yield ids[g], list(zip(classes[span], pair_counts[span], strict=True))
 
 
 def _class_counts(dataset: Dataset, indices_N: np.ndarray) -> np.ndarray:

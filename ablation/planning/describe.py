@@ -7,6 +7,8 @@ from ablation.planning.plan import Node, Plan
 from ablation.study.config import Arm
 from ablation.study.task import Planner, load_task, metric_rows
 
+MOST_IMAGES = 100  # named for each finding about the data
+
 
 def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str, Any]:
     """The plan as plain data; with `others`, and the other runs that are recorded already."""
@@ -18,6 +20,7 @@ def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str,
         "study": plan.study.name,
         "seeds": seeds,
         **planner.facts(plan.first_arm, seeds),
+        "data": planner.data(arms, seeds[0], MOST_IMAGES),
         "margin": plan.study.margin,
         "arms": [_arm_as_data(arm, plan.labels[arm.name]) | planner.arm_facts(arm) for arm in arms],
         "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in runs],

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ablation.formatting import duration, size, table, worded
 from ablation.planning.cost import disk, wall_seconds
@@ -20,6 +21,7 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
     words = {"done": "recorded", "evaluated": "computed, to be recorded", "missing": "to do", "failed": "failed before", "stale": "stale"}
     runs = ", ".join(f"{states[state]} {word}" for state, word in words.items() if states[state])
     lines = [f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})"]
+    lines += _data(planner.data([arm for arm in plan.study.arms if arm.name in plan.selected], plan.seeds[0]))
     if waiting:
         todo = [node for node in plan.nodes.values() if node.state != "done"]
         lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}
@@ -32,6 +34,15 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
         lines.append("because: " + "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(4)))
         lines.append(f"about {duration(wall_seconds(plan, num_slots))} with {num_slots} at once, {size(disk(plan, planner))} of disk")
     return "\n".join(lines)
+
+
+def _data(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was found in the data: a line for each data set, and one for whatever may make a result worth less."""
+    lines = []
+    for account in accounts:
+        arms = f" ({_few(account['arms'])})" if len(accounts) > 1 else ""
+        lines += [f"data{arms}: {account['summary']}", *(f"  note: {finding['sentence']}" for finding in account["findings"])]
+    return lines
 
 
 def full(plan: Plan, planner: Planner, num_slots: int) -> str:

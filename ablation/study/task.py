@@ -259,6 +259,9 @@ class Planner(Protocol):
     def facts(self, arm: Any, seeds: Sequence[int]) -> dict[str, Any]:
         """What the plan records, for the report, about the data that all arms share."""
 
+    def data(self, arms: Iterable[Any], seed: int, most_images: int | None = None) -> list[dict[str, Any]]:
+        """What was found in the data: of each data set the `summary`, the `findings` (each a `sentence`) and the `arms` that use it."""
+
     def arm_facts(self, arm: Any) -> dict[str, Any]:
         """What the plan records about one arm."""
 

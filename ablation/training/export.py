@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ablation.data import decoding, open_dataset, split
+from ablation.data import open_dataset, raster, split
 from ablation.errors import AblateError, ConfigError, DataError
 from ablation.system.digests import file_digest
 from ablation.techniques.augmentations import Resize
@@ -113,6 +113,7 @@ def _describe(run: TrainedRun, dataset: Path | None) -> dict[str, Any]:
     mean, std = _make_technique(description, "model").normalisation
     description["preprocessing"] = {
         "fit": settings["data"].get("fit", "crop"),
+        "range": settings["data"].get("range", list(raster.FULL_RANGE)),
         "stored_size": _stored_size(settings, dataset),
         "image_size": settings["model"]["image_size"],
         "resize": next((technique for technique in settings["augment"] if technique["name"] == "resize"), Resize().model_dump()),
@@ -240,13 +241,14 @@ class Model:
 
     def _pixels(self, images: SomeImages) -> Tensor:
         """The images as the pipeline stores them: uint8, N x C x H x W."""
-        size, fit = self.about["preprocessing"]["stored_size"], self.about["preprocessing"]["fit"]
+        stored = self.about["preprocessing"]
+        size, fit, value_range = stored["stored_size"], stored["fit"], tuple(stored.get("range", raster.FULL_RANGE))
         if isinstance(images, np.ndarray):
             _check_array(images)
             if images.shape[1:] == (size, size, 3):
                 return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # a copy, since torch requires a writable array
         sequence: Iterable[Any] = [images] if isinstance(images, OneImage) else images
-        pixels = [_decode(image, size, fit) for image in sequence]
+        pixels = [_decode(image, size, fit, value_range) for image in sequence]
         if not pixels:
             raise DataError("found no images; expected at least one")
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
@@ -257,17 +259,17 @@ def _check_array(images: np.ndarray) -> None:
         raise DataError(f"found an array of {images.dtype} and shape {images.shape}; expected uint8 and (N, H, W, 3), or a list of images")
 
 
-def _decode(image: Any, size: int, fit: str) -> np.ndarray:
+def _decode(image: Any, size: int, fit: str, value_range: raster.Range) -> np.ndarray:
     """One image as the pipeline stores it: upright, RGB, fitted to a square."""
     name = str(image) if isinstance(image, str | Path) else "the image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(image, Image.Image):
-                return np.asarray(decoding.FITS[fit](decoding.rgb(ImageOps.exif_transpose(image)), size))
+                return np.asarray(raster.FITS[fit](raster.rgb(ImageOps.exif_transpose(image), value_range), size))
             if isinstance(image, np.ndarray):
-                return decoding.pixels(image[..., 0] if image.shape[2:] == (1,) else image, size, fit)
-            return decoding.pixels(Path(image), size, fit)
+                return raster.pixels(image[..., 0] if image.shape[2:] == (1,) else image, size, fit)
+            return raster.pixels(Path(image), size, fit, value_range)
     except Exception as error:  # for a broken file Pillow may raise almost anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         raise DataError(f"{name} cannot be read: {reason}; expected a path, a PIL image or a uint8 array") from None

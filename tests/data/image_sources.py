@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ablation.data import open_dataset, prepare
+from ablation.data.raster import INSPECTION
 from ablation.techniques.technique import make
 
 
@@ -16,6 +17,14 @@ def silent(what, done, total):
 def opened(spec, base: Path, image_size: int = 16):
     """The dataset of a source's YAML form, cached under base/cache."""
     return open_dataset(prepare(make("data", spec), image_size, base, base / "cache", silent))
+
+
+def distinct_images(number: int) -> np.ndarray:
+    """The inspections of so many images of 20 x 16 pixels, no two of which are equal."""
+    inspections_N = np.zeros(number, dtype=INSPECTION)
+    inspections_N["digest"] = np.arange(number, dtype="<u8").repeat(2).view("V16")
+    inspections_N["width"], inspections_N["height"], inspections_N["bits"], inspections_N["high"] = 20, 16, 8, 255
+    return inspections_N
 
 
 def picture(seed: int, width: int = 20, height: int = 16) -> Image.Image:

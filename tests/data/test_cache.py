@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -50,12 +51,78 @@ def test_settings_of_a_split_share_the_decoded_images(base, monkeypatch, setting
     assert prepared(base, {**SPEC, **setting}) == folder
 
 
-def test_another_place_shares_the_decoded_images(base, monkeypatch):
-    """Moving the images, times kept, changes nothing: no path is in the fingerprint."""
+def test_another_place_is_decoded_anew_and_found_equal(base):
+    """The place is in the fingerprint; what is trained on it goes by the digest of the pixels, so that moving the images redoes nothing."""
     folder = prepared(base)
     (base / "p").rename(base / "q")
-    no_decoding(monkeypatch)
-    assert prepared(base, {"name": "folder", "root": str(base / "q")}) == folder
+    moved = prepared(base, {"name": "folder", "root": str(base / "q")})
+    assert moved != folder
+    assert open_dataset(moved).digest == open_dataset(folder).digest
+
+
+def set_times(folder):
+    """All times of an archive's files that can be set."""
+    for path in folder.rglob("*"):
+        os.utime(path, (315532800, 315532800))
+
+
+def twins(tmp_path, ending):
+    """Two folders of images whose names, sizes and times are equal, and whose pixels are not."""
+    for seed, root in enumerate(("raw", "denoised")):
+        for c in "ab":
+            for i in range(4):
+                save(tmp_path / root / c / f"{i}.{ending}", picture(100 * seed + 10 * ord(c) + i))
+        set_times(tmp_path / root)
+    sizes = [
+        sorted((path.relative_to(tmp_path / root), path.stat().st_size) for path in (tmp_path / root).rglob("*.*"))
+        for root in ("raw", "denoised")
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_two_data_sets_that_look_alike_from_outside_are_two(tmp_path):
+    """Equal names, sizes and times, as of uncompressed images out of archives, are not the same images."""
+    twins(tmp_path, "bmp")
+    raw, denoised = (prepared(tmp_path, {"name": "folder", "root": root}) for root in ("raw", "denoised"))
+    assert raw != denoised
+    assert open_dataset(raw).digest != open_dataset(denoised).digest
+
+
+@pytest.mark.parametrize("way", ["swapped", "linked", "unpacked over"])
+def test_other_images_in_the_same_place_are_seen(tmp_path, way):
+    """Another data set that takes the place of the first, with the same names, sizes and times, is decoded anew."""
+    twins(tmp_path, "bmp")
+    place = tmp_path / "p"
+    if way == "linked":
+        place.symlink_to(tmp_path / "raw")
+    else:
+        shutil.copytree(tmp_path / "raw", place)
+    before = open_dataset(prepared(tmp_path)).digest
+    match way:
+        case "swapped":
+            place.rename(tmp_path / "old")
+            (tmp_path / "denoised").rename(place)
+        case "linked":
+            place.unlink()
+            place.symlink_to(tmp_path / "denoised")
+        case "unpacked over":
+            shutil.copytree(tmp_path / "denoised", place, dirs_exist_ok=True)
+            set_times(place)
+    assert open_dataset(prepared(tmp_path)).digest != before
+
+
+@pytest.mark.parametrize("change", ["first", "middle", "last"])
+def test_content_counts_even_if_no_time_tells(tmp_path, monkeypatch, change):
+    """On a file system without times of change, a sample of the content still tells two files from each other."""
+    monkeypatch.setattr(cache_module, "_file_states", lambda source_files: (["same"] * len(source_files.files), []))
+    count = 6000
+    images, labels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), np.arange(count) % 2
+    spec = {"name": "npz", "file": "x.npz"}
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels)
+    before = prepared(tmp_path, spec)
+    images[{"first": slice(0, 1000), "middle": slice(2500, 3500), "last": slice(5000, 6000)}[change]] ^= 1
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels)
+    assert prepared(tmp_path, spec) != before
 
 
 @pytest.mark.parametrize("change", ["touch", "replace", "rename", "add", "size", "fit", "test"])

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from ablation.data import decoding
-from ablation.data.decoding import Files, decode, decode_all, pixels
+from ablation.data.decoding import Files, decode, decode_all, make_targets
+from ablation.data.raster import pixels
 from ablation.errors import DataError
 from tests.data.image_sources import picture, save
 
@@ -54,7 +55,7 @@ def test_any_shape_can_be_fitted(tmp_path, shape, fit):
 def test_exact_refuses_another_size(tmp_path):
     """CIFAR's images are 32 x 32 or they are not CIFAR's."""
     task = Files(0, ("a.png",), (str(save(tmp_path / "a.png")),), 32, "exact")
-    np.save(tmp_path / "images.npy", np.zeros((1, 32, 32, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 1, 32)
     assert decode(task, tmp_path / "images.npy") == ["a.png: is 20 x 16 pixels; expected 32 x 32"]
 
 
@@ -79,7 +80,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, wide, narrow):
 def test_pixels_of_unknown_range_are_not_guessed(tmp_path, dtype, value, words):
     """Floating-point and 32-bit images are unreadable, with the reason."""
     path = save(tmp_path / "a.tif", Image.fromarray(np.full((16, 16), value, dtype=dtype)))
-    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 1, 8)
     (problem,) = decode(Files(0, ("a.tif",), (str(path),), 8, "crop"), tmp_path / "images.npy")
     assert words in problem
 
@@ -151,7 +152,7 @@ def test_what_is_no_image_is_told(tmp_path, content, words):
     """A broken, foreign or oversized file is listed with the reason, and its neighbours are decoded."""
     (tmp_path / "bad.png").write_bytes(content)
     good = save(tmp_path / "good.png", Image.new("RGB", (8, 8), "white"))
-    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 3, 8)
     task = Files(0, ("bad.png", "gone.png", "good.png"), (str(tmp_path / "bad.png"), str(tmp_path / "gone.png"), str(good)), 8, "crop")
     bad, gone = decode(task, tmp_path / "images.npy")
     assert bad.startswith("bad.png: ")
@@ -169,7 +170,7 @@ def many_files(tmp_path, num_tasks=3, bad=()):
         Files(start, tuple(p.name for p in paths[start : start + per_task]), tuple(map(str, paths[start : start + per_task])), 4, "exact")
         for start in range(0, 9, per_task)
     ]
-    np.save(tmp_path / "images.npy", np.zeros((9, 4, 4, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 9, 4)
     return tasks
 
 
@@ -234,7 +235,7 @@ def test_names_of_any_bytes_reach_the_decoders(tmp_path, monkeypatch):
     names = ("ünï 猫.png", "\udcff.png")
     for name in names:
         save(tmp_path / "x.png", picture(0, 4, 4)).rename(tmp_path / name)
-    np.save(tmp_path / "images.npy", np.zeros((3, 4, 4, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 3, 4)
     paths = tuple(str(tmp_path / name) for name in (*names, "gone \udcff.png"))
     problems = decode_all([Files(0, (*names, "gone \udcff.png"), paths, 4, "exact")], tmp_path / "images.npy", lambda *_: None)
     assert problems == ["gone \udcff.png: No such file or directory"]
@@ -256,6 +257,6 @@ def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path):
         raise OSError("Couldn't deserialize thrift")
         yield
 
-    np.save(tmp_path / "images.npy", np.zeros((1, 4, 4, 3), dtype=np.uint8))
+    make_targets(tmp_path / "images.npy", 1, 4)
     task = SimpleNamespace(start=0, size=4, fit="exact", path="data/train-0.parquet", encoded=broken)
     assert decode(task, tmp_path / "images.npy") == ["train-0.parquet: Couldn't deserialize thrift"]

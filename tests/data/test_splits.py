@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from ablation.data import Dataset, split
-from ablation.data.splits import stratified
+from ablation.data.drawing import stratified
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
+from tests.data.image_sources import distinct_images
 
 
 def dataset(train, test=(5, 5, 5), validation=(), groups=None, digest="d", original_order=True):
@@ -17,6 +18,7 @@ def dataset(train, test=(5, 5, 5), validation=(), groups=None, digest="d", origi
     order = np.random.default_rng(0).permutation(len(labels))
     return Dataset(
         images_NHWC=np.zeros((len(labels), 1, 1, 3), dtype=np.uint8),
+        inspections_N=distinct_images(len(labels)),
         labels_N=np.array(labels)[order],
         split_N=np.array(parts, dtype=np.int8)[order],
         group_N=np.arange(len(labels)) if groups is None else groups(np.arange(len(labels))),
@@ -190,6 +192,7 @@ def cifar_labels(num_classes):
     labels_N = np.random.default_rng(1).permutation(np.repeat(np.arange(num_classes), 50_000 // num_classes))
     return Dataset(
         images_NHWC=np.zeros((1, 1, 1, 3), dtype=np.uint8),
+        inspections_N=distinct_images(50_000 + num_classes),
         labels_N=np.concatenate([labels_N, np.arange(num_classes)]),
         split_N=np.concatenate([np.zeros(50_000, dtype=np.int8), np.full(num_classes, 2, dtype=np.int8)]),
         group_N=np.arange(50_000 + num_classes),

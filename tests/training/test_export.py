@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import ablation
 from ablation.commands.export import export
-from ablation.data import decoding, open_dataset
+from ablation.data import open_dataset, raster
 from ablation.errors import AblateError
 from ablation.tracking.store import Store
 from ablation.training.export import write_model
@@ -104,7 +104,7 @@ def test_the_folder_says_what_it_holds(ablate_in_study, tmp_path):
     assert description["posthoc"] == {"name": "logit_adjustment", "tau": float(run["chosen"].removeprefix("tilt/"))}
     assert description["metrics"]["test/accuracy"] == run["test/accuracy"]
     assert description["preprocessing"] | {"mean": None, "std": None} == {
-        "fit": "crop", "stored_size": 8, "image_size": 16, "resize": {"name": "resize", "interpolation": "bicubic"},
+        "fit": "crop", "range": [0, 65535], "stored_size": 8, "image_size": 16, "resize": {"name": "resize", "interpolation": "bicubic"},
         "mean": None, "std": None,
     }  # fmt: skip
     weights = tmp_path / "model" / "model.safetensors"
@@ -123,7 +123,7 @@ def test_pictures_are_read_as_the_pipeline_reads_folders(exported, tmp_path, mod
     noise_HWC = np.random.default_rng(0).integers(0, 256, (23, 41, 3), dtype=np.uint8)
     image = Image.fromarray(noise_HWC).convert(mode)
     image.save(tmp_path / "image.png")
-    stored_HWC = decoding.pixels(tmp_path / "image.png", 8, "crop")
+    stored_HWC = raster.pixels(tmp_path / "image.png", 8, "crop")
     expected = model.logits(stored_HWC[None])
     for images in (tmp_path / "image.png", str(tmp_path / "image.png"), [tmp_path / "image.png"], image, [image]):
         assert torch.equal(model.logits(images), expected)

@@ -4,6 +4,7 @@ from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.sections.claims import claims
 from ablation.report.sections.comparison import comparisons
 from ablation.report.sections.content import Content, Shown, made_by
+from ablation.report.sections.data import data
 from ablation.report.sections.details import details
 from ablation.report.sections.differences import conditions, differences
 from ablation.report.sections.gains import attribution, gains
@@ -17,6 +18,7 @@ __all__ = ["Content", "Shown", "made_by", "sections"]
 SECTIONS = (
     SectionSpec(opening),
     SectionSpec(gaps),
+    SectionSpec(data),
     SectionSpec(claims),
     SectionSpec(comparisons),
     SectionSpec(differences),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablation.data.account import Account
 from ablation.study.config import Arm
 
 
@@ -25,6 +26,7 @@ class PlanContext:
     """The facts about one study: looked up, or made up in a test."""
 
     source: Callable[[Arm, int], Source]
+    account: Callable[[Arm, int], Account]
     weights: Callable[[Any], tuple[str, Path | None]]  # of a model: digest and file
     precision: Callable[[str], str]
     device_class: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ablation.data.account import Account
 from ablation.study import groups
 from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
@@ -221,6 +222,18 @@ class ImagePlanner:
             "counts": {str(seed): list(self.context.source(arm, seed).counts) for seed in seeds},
             "test_counts": list(source.test_counts),
         }
+
+    def data(self, arms: Iterable[Arm], seed: int, most_images: int | None = None) -> list[dict[str, Any]]:
+        """The account of each of the arms' data as plain data, with the arms that use it; of a finding at most so many images."""
+        accounts: list[tuple[Account, list[str]]] = []
+        for arm in arms:
+            account = self.context.account(arm, seed)
+            names = next((names for known, names in accounts if known is account), None)
+            if names is None:
+                accounts.append((account, [arm.name]))
+            else:
+                names.append(arm.name)
+        return [account.as_data(most_images) | {"arms": names} for account, names in accounts]
 
     def arm_facts(self, arm: Arm) -> dict[str, Any]:
         """The arm's post-hoc technique."""

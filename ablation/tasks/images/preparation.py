@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablation.data import Split, open_dataset, prepare, split
+from ablation.data import Split, open_dataset, split
+from ablation.data.account import Account, account_of
+from ablation.data.cache import find_files, prepare_files
+from ablation.data.source import SourceFiles
 from ablation.errors import ConfigError, DataError
 from ablation.study import groups
 from ablation.study.config import Arm, Study
@@ -35,8 +38,9 @@ class ImagePreparation:
     folders: Folders
     device: torch.device
     progress: Progress
-    _datasets: dict[Any, Path] = field(default_factory=dict)
+    _datasets: dict[Any, tuple[SourceFiles, Path]] = field(default_factory=dict)
     _splits: dict[Any, Split] = field(default_factory=dict)
+    _accounts: dict[Any, Account] = field(default_factory=dict)
     _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
     _seconds_per_image: dict[str, float] = field(default_factory=dict)
 
@@ -45,6 +49,7 @@ class ImagePreparation:
         """The planner of the study's trainings."""
         context = PlanContext(
             source=self.source,
+            account=self.account,
             weights=self.weights,
             precision=lambda name: resolve_precision(name, self.device).name,
             device_class=self.device_class,
@@ -68,11 +73,7 @@ class ImagePreparation:
             raise DataError(f"data ({arm.settings.data.name}): {error}") from None
 
     def _source(self, arm: Arm, seed: int) -> Source:
-        settings = arm.settings
-        key = (settings.data, settings.model.image_size)
-        if key not in self._datasets:
-            self._datasets[key] = prepare(settings.data, settings.model.image_size, self.study.folder, self.folders.data, self.progress)
-        folder = self._datasets[key]
+        settings, (_, folder) = arm.settings, self._dataset(arm)
         if (folder, settings.data, seed) not in self._splits:
             self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
         parts = self._splits[folder, settings.data, seed]
@@ -80,6 +81,24 @@ class ImagePreparation:
         test_counts_C = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
         counts, test_counts = tuple(parts.counts_C.tolist()), tuple(test_counts_C.tolist())
         return Source(folder, parts.digest, counts, test_counts, len(parts.validation_N), tuple(dataset.classes))
+
+    def _dataset(self, arm: Arm) -> tuple[SourceFiles, Path]:
+        """The files of the arm's data, and the folder in which they lie decoded."""
+        data, image_size = arm.settings.data, arm.settings.model.image_size
+        if (data, image_size) not in self._datasets:
+            files = find_files(data, image_size, self.study.folder)
+            self._datasets[data, image_size] = files, prepare_files(data, files, self.folders.data, self.progress)
+        return self._datasets[data, image_size]
+
+    def account(self, arm: Arm, seed: int) -> Account:
+        """What was found in the arm's data, as the seed splits them."""
+        source, (files, folder), data = self.source(arm, seed), self._dataset(arm), arm.settings.data
+        key = (folder, source.digest)
+        if key not in self._accounts:
+            place = " ".join([data.name, *(str(getattr(data, name)) for name in ("root", "file", "train_list") if _is_set(data, name))])
+            parts = self._splits[folder, data, seed]
+            self._accounts[key] = account_of(open_dataset(folder), parts, data, files.split_origin, files.remarks, place)
+        return self._accounts[key]
 
     def weights(self, model: Any) -> tuple[str, Path | None]:
         """The digest of the weights that a model starts from, and their file if the settings name one."""
@@ -163,3 +182,8 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
         is_resized = is_resized or technique.works_on != "pixels"
         if is_resized and technique.works_on == "pixels":
             raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")
+
+
+def _is_set(technique: Any, name: str) -> bool:
+    """Whether the technique has that setting, with a value that says something."""
+    return getattr(technique, name, ".") != "."

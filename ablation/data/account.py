@@ -1,0 +1,225 @@
+"""What was found in the data of one study: how they are split, and what a reader should know before trusting a result."""
+
+# N images, C classes
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ablation.data.cache import Dataset
+from ablation.data.raster import FULL_RANGE, Range
+from ablation.data.source import join_words, printable
+from ablation.data.splits import Split
+from ablation.formatting import counted
+
+MOST_EXAMPLES = 3  # in a sentence
+NEARLY_BLACK = 15  # of 255: the greatest value of an image that hardly anything can be seen of
+HALF_RANGE = 32768  # 16-bit images that all stay below it hold fewer bits
+ENLARGED = 2  # times: an image that is enlarged by more is told
+MOST_LEFT_OUT = 2  # the ratio of its sides from which on cropping to a square leaves out more than half of an image
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that may make a result worth less: its kind, a sentence, and the images concerned, each with those equal to it."""
+
+    kind: str
+    sentence: str
+    images: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Account:
+    """The data of one or more arms, for one seed."""
+
+    data: str  # the source and where it lies
+    split: str  # how training, validation and test images were told apart
+    classes: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]  # split -> images per class
+    num_groups: int  # of images that must stay in one split; 0 if there are none
+    sizes: str
+    findings: tuple[Finding, ...]
+
+    def as_data(self, most_images: int | None = None) -> dict[str, Any]:
+        """The account as plain data; of each finding at most so many images."""
+        findings = [{**asdict(finding), "images": [list(names) for names in finding.images[:most_images]]} for finding in self.findings]
+        counts = {name: list(per_class) for name, per_class in self.counts.items()}
+        return {**asdict(self), "summary": self.summary, "classes": list(self.classes), "counts": counts, "findings": findings}
+
+    @property
+    def summary(self) -> str:
+        """The data in one line."""
+        counts = ", ".join(f"{sum(per_class):,} {name}" for name, per_class in self.counts.items())
+        groups = f" in {self.num_groups:,} groups" if self.num_groups else ""
+        return f"{self.data}: {counted(len(self.classes), 'class', 'classes')}; {counts} images{groups}; {self.split}; {self.sizes}"
+
+
+def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str, remarks: Sequence[str], data: str) -> Account:
+    """The account of a decoded source with the settings `data` of a study, as the seed of the split sees it."""
+    parts = {"training": split.train_N, "validation": split.validation_N, "test": split.test_N}
+    parts = {name: rows_N for name, rows_N in parts.items() if len(rows_N) or name != "validation"}
+    used_N = np.concatenate(list(parts.values()))
+    value_range: Range = getattr(settings, "range", FULL_RANGE)
+    findings = [
+        *_duplicates(dataset, parts),
+        *_contradictions(dataset, used_N),
+        *_absent_classes(dataset, parts),
+        *_odd_values(dataset, used_N, value_range),
+        *_odd_sizes(dataset, used_N, getattr(settings, "fit", "exact")),
+        *(Finding("remark", remark) for remark in remarks),
+    ]
+    counts = {name: tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist()) for name, rows_N in parts.items()}
+    num_groups = len(np.unique(dataset.group_N[used_N]))
+    drawn = f"; validation drawn: {settings.validation:.0%} of the training images" if settings.validation else ""
+    return Account(
+        data=data,
+        split=split_origin + drawn,
+        classes=dataset.classes,
+        counts=counts,
+        num_groups=num_groups if num_groups < len(used_N) else 0,
+        sizes=_sizes(dataset, used_N),
+        findings=tuple(findings),
+    )
+
+
+# --- duplicates --------------------------------------------------------------------------------------------------------------
+
+
+def _pictures(dataset: Dataset, rows_N: np.ndarray) -> np.ndarray:
+    """A number for each image: the same for those whose pixels are equal."""
+    numbers_N: np.ndarray = np.unique(dataset.inspections_N["digest"][rows_N], return_inverse=True)[1]
+    return numbers_N
+
+
+def _duplicates(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    """The images that occur in two splits, and those that occur twice in one."""
+    names, ends = list(parts), np.cumsum([0, *map(len, parts.values())])
+    picture_N = _pictures(dataset, np.concatenate(list(parts.values())))
+    pictures = {name: picture_N[ends[i] : ends[i + 1]] for i, name in enumerate(names)}
+    for i, other in enumerate(names):
+        for name in names[i + 1 :]:
+            is_shared_N = np.isin(pictures[name], pictures[other])
+            if is_shared_N.any():
+                rows_N, number = parts[name][is_shared_N], int(is_shared_N.sum())
+                first = dict(zip(pictures[other][::-1].tolist(), parts[other][::-1].tolist(), strict=True))
+                pairs = [(row, first[picture]) for row, picture in zip(rows_N, pictures[name][is_shared_N].tolist(), strict=True)]
+                share = "all" if number == len(parts[name]) else f"{number:,} of the"
+                words = f"{share} {len(parts[name]):,} {name} images are {other} images too: duplicates with the same pixels"
+                effect = ", so that what was memorised counts as recognised" if other == "training" else ""
+                yield _finding(f"duplicates in {other} and {name}", words + effect, dataset, pairs)
+    for name in names:
+        groups = _equal_rows(pictures[name], parts[name])
+        if groups:
+            number = sum(len(rows) - 1 for rows in groups)
+            words = f"{number:,} of the {len(parts[name]):,} {name} images {'repeats' if number == 1 else 'repeat'} another one of them:"
+            yield _finding(f"duplicates in {name}", f"{words} duplicates with the same pixels", dataset, groups)
+
+
+def _equal_rows(picture_N: np.ndarray, rows_N: np.ndarray) -> list[tuple[int, ...]]:
+    """The rows whose pictures are equal, for each picture that occurs more than once."""
+    order_N = np.argsort(picture_N, kind="stable")
+    _, starts, counts = np.unique(picture_N[order_N], return_index=True, return_counts=True)
+    return [tuple(rows_N[order_N[start : start + count]].tolist()) for start, count in zip(starts, counts, strict=True) if count > 1]
+
+
+def _contradictions(dataset: Dataset, used_N: np.ndarray) -> Iterator[Finding]:
+    """The pictures that have more than one label."""
+    equal = _equal_rows(_pictures(dataset, used_N), used_N)
+    groups = [rows for rows in equal if len({int(dataset.labels_N[row]) for row in rows}) > 1]
+    if groups:
+        first = groups[0]
+        other = next(row for row in first if dataset.labels_N[row] != dataset.labels_N[first[0]])
+        labels = " and ".join(repr(dataset.classes[dataset.labels_N[row]]) for row in (first[0], other))
+        number = "1 picture has" if len(groups) == 1 else f"{len(groups):,} pictures have"
+        words = f"{number} contradictory labels, as {labels} in the first case: equal pixels, two classes"
+        yield _finding("contradictory labels", words, dataset, groups)
+
+
+def _absent_classes(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    for name, rows_N in parts.items():
+        present = set(np.unique(dataset.labels_N[rows_N]).tolist())
+        absent = [repr(label) for c, label in enumerate(dataset.classes) if c not in present]
+        if absent:
+            noun = "class has" if len(absent) == 1 else "classes have"
+            words = f"{len(absent)} {noun} no {name} images: {join_words(absent, len(absent))}; means over classes leave them out"
+            yield Finding(f"classes without {name} images", words)
+
+
+# --- odd images --------------------------------------------------------------------------------------------------------------
+
+
+def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Iterator[Finding]:
+    seen_N = dataset.inspections_N[used_N]
+    is_blank_N, is_wide_N = seen_N["low"] == seen_N["high"], seen_N["bits"] == 16
+    if is_blank_N.any():
+        yield _some("blank images", is_blank_N, used_N, dataset, "of one colour throughout")
+    is_dark_N = ~is_wide_N & ~is_blank_N & (seen_N["high"] <= NEARLY_BLACK)
+    if is_dark_N.any():
+        highest = int(seen_N["high"][is_dark_N].max())
+        words = f"nearly black: no value above {highest} of 255; images that hold class numbers, or values from 0 to 1, look so"
+        yield _some("dark images", is_dark_N, used_N, dataset, words)
+    if is_wide_N.any():
+        yield from _wide_values(dataset, used_N, is_wide_N, value_range)
+    if seen_N["is_reduced"].any():
+        words = "in colour with 16 bits a channel, of which the upper 8 are used"
+        yield _some("reduced images", seen_N["is_reduced"], used_N, dataset, words)
+    if seen_N["has_frames"].any():
+        yield _some("images of several frames", seen_N["has_frames"], used_N, dataset, "of several frames or pages; only the first is used")
+
+
+def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, value_range: Range) -> Iterator[Finding]:
+    """Grey images of 16 bits that use little of `value_range`, or more than it."""
+    seen_N, (low, high) = dataset.inspections_N[used_N], value_range
+    is_clipped_N = is_wide_N & ((seen_N["low"] < low) | (seen_N["high"] > high))
+    if is_clipped_N.any():
+        words = f"partly outside data.range, {low} to {high}: what is below it is black, what is above it white"
+        yield _some("clipped images", is_clipped_N, used_N, dataset, words)
+    highest = int(seen_N["high"][is_wide_N].max())
+    limit = high if highest - low < (high - low) * HALF_RANGE / FULL_RANGE[1] else low + (high - low) // 16
+    is_dark_N = is_wide_N & (seen_N["high"] <= limit) & (seen_N["low"] < seen_N["high"])
+    if is_dark_N.any():
+        top = int(seen_N["high"][is_dark_N].max())
+        expected = next(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16) if top < 2**bits)
+        words = f"of 16 bits but hold no value above {top:,}, where {low:,} to {high:,} is black to white, so that they are dark"
+        advice = f"; data.range: [0, {expected}] takes them as images of {expected.bit_length()} bits"
+        yield _some("range of 16-bit images", is_dark_N, used_N, dataset, words + advice)
+
+
+def _odd_sizes(dataset: Dataset, used_N: np.ndarray, fit: str) -> Iterator[Finding]:
+    seen_N, size = dataset.inspections_N[used_N], dataset.images_NHWC.shape[1]
+    shorter_N, longer_N = np.minimum(seen_N["width"], seen_N["height"]), np.maximum(seen_N["width"], seen_N["height"])
+    is_small_N = shorter_N * ENLARGED < size
+    if is_small_N.any():
+        yield _some("small images", is_small_N, used_N, dataset, f"enlarged more than {ENLARGED} times, to {size} x {size} pixels")
+    is_cropped_N = longer_N > MOST_LEFT_OUT * shorter_N
+    if fit == "crop" and is_cropped_N.any():
+        words = "more than twice as long as wide, so that the crop to a square leaves out over half; data.fit: pad keeps all"
+        yield _some("long images", is_cropped_N, used_N, dataset, words)
+
+
+def _sizes(dataset: Dataset, used_N: np.ndarray) -> str:
+    """`16 x 16 pixels`, or the smallest and the largest."""
+    seen_N = dataset.inspections_N[used_N]
+    area_N = seen_N["width"].astype(np.int64) * seen_N["height"]
+    smallest, largest = seen_N[area_N.argmin()], seen_N[area_N.argmax()]
+    words = [f"{seen['width']} x {seen['height']}" for seen in (smallest, largest)]
+    return " to ".join(dict.fromkeys(words)) + " pixels"
+
+
+# --- sentences ---------------------------------------------------------------------------------------------------------------
+
+
+def _some(kind: str, is_such_N: np.ndarray, used_N: np.ndarray, dataset: Dataset, words: str) -> Finding:
+    """A finding about single images: `3 of 24 images are ...`."""
+    number = int(is_such_N.sum())
+    sentence = f"{number:,} of {len(used_N):,} images {'is' if number == 1 else 'are'} {words}"
+    return _finding(kind, sentence, dataset, [(row,) for row in used_N[is_such_N].tolist()])
+
+
+def _finding(kind: str, sentence: str, dataset: Dataset, groups: Sequence[tuple[int, ...]]) -> Finding:
+    """A finding with the names of its images, the first of which are in the sentence."""
+    images = tuple(tuple(dataset.names[int(row)] for row in rows) for rows in groups)
+    examples = [" = ".join(printable(name) for name in names[:MOST_EXAMPLES]) for names in images[:MOST_EXAMPLES]]
+    return Finding(kind, f"{sentence} ({join_words(examples, len(images))})", images)

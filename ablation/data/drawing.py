@@ -1,0 +1,76 @@
+"""Drawing a part of the images at random: stratified by class, with groups and equal images kept together."""
+
+# N images, C classes
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ablation.data.source import TEST, TRAIN
+from ablation.system.randomness import numpy_generator
+
+
+def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fraction: float) -> np.ndarray:
+    """The splits after a stratified fraction of the training images became test images, the same for every seed."""
+    train_N = np.flatnonzero(split_N == TRAIN)
+    taken_N = stratified(labels_N[train_N], group_N[train_N], fraction, numpy_generator(0, "test"))
+    with_test_N = split_N.copy()
+    with_test_N[train_N[taken_N]] = TEST
+    return with_test_N
+
+
+def joined_groups(group_N: np.ndarray, inspections_N: np.ndarray) -> np.ndarray:
+    """The groups, joined where they hold the same picture, so that a draw puts equal pixels on one side only.
+
+    A joined group has the smallest of its numbers. Blank images (of one value) join nothing: they may be in every group.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    digests, picture_N, counts = np.unique(inspections_N["digest"], return_inverse=True, return_counts=True)
+    joins_N = (counts[picture_N] > 1) & (inspections_N["low"] < inspections_N["high"])
+    if not joins_N.any():
+        return group_N
+    num_groups = int(group_N.max()) + 1
+    edges = (np.ones(joins_N.sum(), dtype=bool), (group_N[joins_N], num_groups + picture_N[joins_N]))
+    num_nodes = num_groups + len(digests)
+    component_of_node = connected_components(coo_matrix(edges, shape=(num_nodes, num_nodes)), directed=False)[1]
+    smallest = np.full(num_nodes, num_nodes)
+    np.minimum.at(smallest, component_of_node[:num_groups], np.arange(num_groups))
+    joined_N: np.ndarray = smallest[component_of_node[group_N]]
+    return joined_N
+
+
+def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """A mask of about `fraction` of each class, whole groups only.
+
+    The target of each class is the rounded fraction, at least one image. Groups come in random order, so that large ones are not
+    preferred. A group is taken if it brings the classes closer to their targets (squared relative distance); without groups every
+    target is met exactly. The last images of a class are never taken.
+    """
+    total_C = np.bincount(labels_N)
+    targets = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
+    remaining = total_C.tolist()
+    taken = [0] * len(targets)
+    chosen_groups = set()
+    for group, class_counts in _shuffled_groups(labels_N, group_N, generator):
+        gain = sum(((taken[c] - targets[c]) ** 2 - (taken[c] + n - targets[c]) ** 2) / targets[c] ** 2 for c, n in class_counts)
+        if gain > 0 and all(remaining[c] > n for c, n in class_counts):
+            chosen_groups.add(group)
+            for c, n in class_counts:
+                taken[c] += n
+                remaining[c] -= n
+    return np.isin(group_N, list(chosen_groups))
+
+
+def _shuffled_groups(
+    labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Each group with its (class, images) pairs, in random order."""
+    groups, inverse_N = np.unique(group_N, return_inverse=True)
+    pairs, counts = np.unique(np.stack([inverse_N, labels_N], axis=1), axis=0, return_counts=True)
+    starts = np.searchsorted(pairs[:, 0], np.arange(len(groups) + 1)).tolist()
+    classes, pair_counts, ids = pairs[:, 1].tolist(), counts.tolist(), groups.tolist()
+    for g in generator.permutation(len(groups)).tolist():
+        span = slice(starts[g], starts[g + 1])
+        yield ids[g], list(zip(classes[span], pair_counts[span], strict=True))

@@ -1,0 +1,166 @@
+"""One image to RGB pixels of the size asked for, and what was noticed about it: `Inspection`."""
+
+# H height, W width, C channels. Nothing here imports torch: every decoding process would pay for it.
+
+import hashlib
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias, cast
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+# Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+WITH_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # the formats whose further frames are images of their own, and no preview
+DIGEST_BYTES = 16
+
+Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
+Range: TypeAlias = tuple[int, int]
+
+FULL_RANGE: Range = (0, 65535)  # of grey values in 16 bits
+
+INSPECTION = np.dtype(
+    [
+        ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are fitted to a size: in RGB, or as grey values of 16 bits
+        ("width", "<u4"),
+        ("height", "<u4"),
+        ("bits", "u1"),  # of a grey value, or of a channel: 8 or 16
+        ("low", "<u2"),  # the smallest grey value as it is stored, of colour the smallest in any channel of 8 bits
+        ("high", "<u2"),
+        ("is_reduced", "?"),  # whether it has more than one channel of 16 bits, of which only the upper 8 can be read
+        ("has_frames", "?"),  # whether it has more than the first frame
+    ]
+)
+"""What is kept of each image."""
+
+
+class Inspection(NamedTuple):
+    """What was noticed about one image, in the order of `INSPECTION`."""
+
+    digest: bytes
+    width: int
+    height: int
+    bits: int
+    low: int
+    high: int
+    is_reduced: bool
+    has_frames: bool
+
+
+class UnusableError(Exception):
+    """An image that cannot be used, or a file of images that cannot be opened; the message says why."""
+
+
+def crop(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square, resized: the shorter side is kept whole, the longer one is cropped."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def pad(image: Image.Image, size: int) -> Image.Image:
+    """The whole image with its longer side resized to `size`, centred on black."""
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    square = Image.new("RGB", (size, size))
+    square.paste(image.resize((width, height), Image.Resampling.BICUBIC), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def squash(image: Image.Image, size: int) -> Image.Image:
+    """The whole image resized to a square, without keeping its proportions."""
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def exact(image: Image.Image, size: int) -> Image.Image:
+    """The unchanged image; raises UnusableError if it has another size."""
+    if image.size != (size, size):
+        raise UnusableError(f"is {image.width} x {image.height} pixels; expected {size} x {size}")
+    return image
+
+
+FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = MappingProxyType(
+    {"crop": crop, "pad": pad, "squash": squash, "exact": exact}
+)
+
+
+def rgb(image: Image.Image, value_range: Range = FULL_RANGE) -> Image.Image:
+    """The image in 8-bit RGB: 16 bits scaled down, transparency over white, grey repeated in all channels.
+
+    The grey values of `value_range` in 16 bits become 0 to 255, those outside it 0 or 255. Pillow's own conversion clips 16-bit grey to
+    white and shows the arbitrary colours of transparent pixels.
+    """
+    if image.mode == "F":
+        raise UnusableError("has floating-point pixels; expected 8 or 16 bits per channel")
+    if image.mode.startswith("I"):
+        return _rgb_of_levels(_levels(image), image.info.get("transparency"), value_range)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    """The grey values of an image of 16 bits."""
+    levels_HW = np.asarray(image).astype(np.int64)
+    if levels_HW.min() < 0 or levels_HW.max() > FULL_RANGE[1]:
+        raise UnusableError("has grey values outside 0 ... 65535; expected 8 or 16 bits per channel")
+    return levels_HW
+
+
+def _rgb_of_levels(levels_HW: np.ndarray, transparent: object, value_range: Range) -> Image.Image:
+    """Grey values as 8-bit RGB; those that the file calls transparent are white."""
+    low, high = value_range
+    scaled_HW = ((np.clip(levels_HW, low, high) - low) * 255 + (high - low) // 2) // (high - low)
+    if isinstance(transparent, int):
+        scaled_HW[levels_HW == transparent] = 255
+    return Image.fromarray(scaled_HW.astype(np.uint8)).convert("RGB")
+
+
+def pixels(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_RANGE) -> np.ndarray:
+    """The first frame of an image file, upright by its EXIF orientation, or an array of pixels, as size x size x 3 uint8."""
+    return read_image(encoded, size, fit, value_range)[0]
+
+
+def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_RANGE) -> tuple[np.ndarray, Inspection]:
+    """The same pixels, and what was noticed about the image."""
+    if isinstance(encoded, np.ndarray):
+        return _fitted(Image.fromarray(encoded), size, fit, value_range)
+    with Image.open(encoded, formats=FORMATS) as image:
+        width, height, has_frames = image.width, image.height, image.format in WITH_FRAMES and getattr(image, "is_animated", False)
+        is_reduced = _is_reduced(image)
+        # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
+        image.draft(None, (2 * size, 2 * size))
+        pixels_HWC, inspection = _fitted(ImageOps.exif_transpose(image), size, fit, value_range)
+    return pixels_HWC, inspection._replace(width=width, height=height, is_reduced=is_reduced, has_frames=has_frames)
+
+
+def _is_reduced(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow reads only the upper 8 of 16 bits, as it does where there is more than one channel."""
+    raw_modes = [str(part) for tile in image.tile for part in np.atleast_1d(np.array(tile[3], dtype=object))]
+    return not image.mode.startswith("I") and any(";16" in mode for mode in raw_modes)
+
+
+def inspect_array(image_HWC: np.ndarray) -> Inspection:
+    """What is to be noticed about pixels in 8-bit RGB that need no decoding."""
+    height, width, _ = image_HWC.shape
+    digest = _digest(width, height, image_HWC.tobytes())
+    return Inspection(digest, width, height, 8, int(image_HWC.min()), int(image_HWC.max()), False, False)
+
+
+def _digest(width: int, height: int, pixels: bytes) -> bytes:
+    return hashlib.blake2b(f"{width} {height} ".encode() + pixels, digest_size=DIGEST_BYTES).digest()
+
+
+def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tuple[np.ndarray, Inspection]:
+    image_rgb = rgb(image, value_range)
+    stored = image_rgb.tobytes()
+    if image.mode.startswith("I"):
+        levels_HW = _levels(image)
+        bits, low, high, stored = 16, int(levels_HW.min()), int(levels_HW.max()), levels_HW.astype("<u2").tobytes()
+    else:
+        extrema = cast(tuple[tuple[int, int], ...], image_rgb.getextrema())  # of each channel
+        bits, low, high = 8, min(lowest for lowest, _ in extrema), max(highest for _, highest in extrema)
+    inspection = Inspection(_digest(*image_rgb.size, stored), *image.size, bits, low, high, False, False)
+    return np.asarray(FITS[fit](image_rgb, size)), inspection

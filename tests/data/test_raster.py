@@ -1,0 +1,140 @@
+"""What is noticed of an image while it is decoded, and how the range of 16-bit images is set."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablation.data.raster import FULL_RANGE, pixels, read_image, rgb
+from tests.data.image_sources import picture
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream
+
+
+def inspected(image, kind="PNG", size=16, **options):
+    return read_image(encoded(image, kind, **options), size, "crop")[1]
+
+
+def wide_png(levels_HWC, extra=b""):
+    """A PNG of 16 bits with one to four channels, written from the format's description (Pillow writes grey ones only)."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width, channels = levels_HWC.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels_HWC)
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def transparent_grey(level):
+    """The chunk that makes one grey value transparent."""
+    body = b"tRNS" + struct.pack(">H", level)
+    return struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("BMP", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True}), ("PNG", {"compress_level": 0}), ("PPM", {})],
+)
+def test_equal_pixels_have_one_digest_in_every_format(other):
+    """The digest is that of the pixels, not of the file."""
+    kind, options = other
+    assert inspected(picture(1)).digest == inspected(picture(1), kind, **options).digest
+    assert inspected(picture(1)).digest != inspected(picture(2)).digest
+
+
+def test_one_changed_value_is_another_digest():
+    """However small the image becomes in the end, all its pixels count."""
+    image = picture(1, 64, 64)
+    changed = image.copy()
+    changed.putpixel((63, 0), tuple((value + 1) % 256 for value in image.getpixel((63, 0))))
+    assert inspected(image, size=4).digest != inspected(changed, size=4).digest
+
+
+def test_the_shape_counts():
+    """4 x 9 pixels in one row after the other are not 9 x 4."""
+    flat = np.zeros((4, 9, 3), dtype=np.uint8)
+    flat[0, 0] = 1
+    assert inspected(Image.fromarray(flat)).digest != inspected(Image.fromarray(flat.reshape(9, 4, 3))).digest
+
+
+def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
+    """What counts is what training would see."""
+    grey = picture(1).convert("L")
+    assert inspected(grey).digest == inspected(grey.convert("RGB")).digest
+
+
+def test_what_is_noticed():
+    """Size before decoding, bits, and the range of values."""
+    inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
+    assert inspection[1:] == (20, 10, 8, 10, 209, False, False)
+    wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
+    assert inspected(wide)[1:] == (20, 10, 16, 7, 4095, False, False)
+
+
+def test_the_size_of_a_jpeg_is_its_own_and_not_that_of_the_draft():
+    """A large JPEG is decoded at a fraction of its size; it is still large."""
+    assert inspected(picture(0, 800, 600), "JPEG", 32)[1:3] == (800, 600)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_further_frames_are_noticed(kind):
+    """An animation or a stack of pages is one image here, and that is kept."""
+    more = {"save_all": True, "append_images": [picture(2), picture(3)]}
+    assert inspected(picture(1), kind, **more).has_frames
+    assert not inspected(picture(1), kind).has_frames
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_colour_of_16_bits_is_noticed(channels):
+    """Pillow reads the upper 8 bits of all but grey."""
+    levels_HWC = np.random.default_rng(0).integers(0, 65536, (8, 8, channels))
+    pixels_HWC, inspection = read_image(wide_png(levels_HWC), 8, "exact")
+    assert inspection.is_reduced == (channels > 1)
+    assert inspection.bits == (16 if channels == 1 else 8)
+    if channels == 3:
+        assert np.abs(pixels_HWC.astype(int) - levels_HWC // 256).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_range_makes_16_bit_images_use_all_of_8(bits):
+    """The values from black to white that the study's file names become 0 to 255, rounded to the nearest."""
+    top = 2**bits - 1
+    levels_HW = np.linspace(0, top, 256).round().astype(np.uint16).reshape(16, 16)
+    expected = np.rint(levels_HW.astype(float) * 255 / top)
+    assert np.array_equal(pixels(encoded(Image.fromarray(levels_HW)), 16, "exact", (0, top))[..., 0], expected)
+
+
+def test_the_whole_range_is_what_it_was():
+    """Without a range a value v becomes round(v / 257), for all 65,536 of them."""
+    levels_HW = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(np.asarray(rgb(Image.fromarray(levels_HW), FULL_RANGE))[..., 1], (levels_HW.astype(int) + 128) // 257)
+
+
+def test_values_outside_a_range_are_black_or_white():
+    """As in every viewer with a window."""
+    levels_HW = np.array([[0, 99, 100, 200, 300, 301, 65535]], dtype=np.uint16)
+    assert np.asarray(rgb(Image.fromarray(levels_HW), (100, 300)))[0, :, 0].tolist() == [0, 0, 0, 128, 255, 255, 255]
+
+
+def test_a_range_leaves_images_of_8_bits_alone():
+    """It is a matter of 16 bits."""
+    assert np.array_equal(np.asarray(rgb(picture(1), (0, 100))), np.asarray(picture(1)))
+
+
+@pytest.mark.parametrize("value_range", [FULL_RANGE, (0, 4095)])
+def test_a_transparent_grey_of_16_bits_is_white(value_range):
+    """As every other transparency lies over white; the value beside it is not touched."""
+    levels_HWC = np.full((8, 8, 1), 1000)
+    levels_HWC[:4] = 1001
+    stored = pixels(wide_png(levels_HWC, transparent_grey(1000)), 8, "exact", value_range)
+    assert (stored[4:] == 255).all()
+    assert (stored[:4] == round(1001 * 255 / value_range[1])).all()
