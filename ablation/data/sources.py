@@ -11,9 +11,12 @@ import numpy as np
 from pydantic import AfterValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
-from ablation.data.files import Columns, class_order, source_with_test, table_entries, take_test, tree_entries
-from ablation.data.lists import ListFile, class_names, list_entries
+from ablation.data.files import class_order, drawn, source_with_test, take_test
+from ablation.data.folders import find_tree
+from ablation.data.lists import ListFile, class_names, find_lists
+from ablation.data.naming import alike, difference
 from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
+from ablation.data.tables import Columns, find_table
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -26,6 +29,8 @@ ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("every class name once")
+    for first, second in alike(names):
+        raise ValueError(f"every class name once; {first!r} and {second!r} differ only in {difference(first, second)}")
     return names
 
 
@@ -50,7 +55,7 @@ class Digits(Source):
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """No files, and the digits at 8 x 8, whatever size the model asks for."""
-        return SourceFiles(8, (), partial(_read_digits, self.test))
+        return SourceFiles(8, (), partial(_read_digits, self.test), drawn(self.test, has_splits=False))
 
 
 def _read_digits(test: float) -> Contents:
@@ -107,8 +112,8 @@ class Folder(Source):
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The tree's image files, to be decoded at `image_size`."""
-        entries = tree_entries(_resolve(base, self.root), self.group)
-        return source_with_test(entries, class_order(entry.label for entry in entries), image_size, self.fit, self.test)
+        found = find_tree(_resolve(base, self.root), self.group)
+        return source_with_test(found, class_order(entry.label for entry in found.entries), image_size, self.fit, self.test)
 
 
 class Csv(Source):
@@ -134,9 +139,9 @@ class Csv(Source):
         file = _resolve(base, self.file)
         root = file.parent if self.root == "." else _resolve(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
-        entries = table_entries(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
-        classes = class_order(entry.label for entry in entries)
-        return source_with_test(entries, classes, image_size, self.fit, self.test, tables=((file.name, file),))
+        found = find_table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
+        classes = class_order(entry.label for entry in found.entries)
+        return source_with_test(found, classes, image_size, self.fit, self.test, tables=((file.name, file),))
 
 
 class Lists(Source):
@@ -168,9 +173,9 @@ class Lists(Source):
         class_files = {} if self.classes == "none" else {"classes": _resolve(base, self.classes)}
         names = tuple(name for file in class_files.values() for name in class_names(file))
         lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
-        entries, classes = list_entries(lists, root, self.strip, names)
+        found, classes = find_lists(lists, root, self.strip, names)
         tables = tuple((f"{field} {file.name}", file) for field, file in (files | class_files).items())
-        return source_with_test(entries, classes, image_size, self.fit, self.test, tables)
+        return source_with_test(found, classes, image_size, self.fit, self.test, tables)
 
 
 LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": TEST}
