@@ -52,6 +52,8 @@ def _text(file: Path) -> str:
     content = file.read_bytes()
     if content.startswith(EXCEL):
         raise DataError(f"{str(file)!r} is a workbook or an archive; expected a CSV file: save the sheet as CSV in UTF-8")
+    if b"\0" in content and not content.startswith(UTF_16):
+        raise DataError(f"{str(file)!r} cannot be read as CSV in UTF-8: it holds bytes that are 0; save it in UTF-8")
     try:
         return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:

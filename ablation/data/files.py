@@ -4,6 +4,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -236,3 +237,13 @@ def first_places(names: Iterable[str], places: Iterable[str]) -> Mapping[str, st
     for name, place in zip(names, places, strict=True):
         first.setdefault(name, place)
     return first
+
+
+def file_name(root: Path, written: str) -> str:
+    """The path as written if it is there; else without blanks around it, with Windows' strokes turned, or in another Unicode form."""
+    trimmed = written.strip()
+    turned = trimmed.replace("\\", "/")
+    forms = (written, trimmed, turned, *(unicodedata.normalize(form, turned) for form in ("NFC", "NFD")))
+    if written == turned and written.isascii():
+        return written
+    return next((form for form in forms if os.path.lexists(root / form)), turned)

@@ -161,7 +161,7 @@ def _check_no_strangers(root: Path, by_split: Mapping[int, Path], others: Sequen
     if strangers:
         near = next(filter(None, (nearest(name.casefold(), PLAIN_SPLITS) for name in strangers)), "")
         raise DataError(
-            f"{str(root)!r} has {_names(by_split)} and beside it the folder {quoted(strangers)}; expected only folders called train, "
+            f"{str(root)!r} has {_names(by_split)} and beside it {quoted(strangers)}; expected only folders called train, "
             f"val and test there, with class folders in them: move the others away, and rename a class that is called like a split.{near}"
         )
 
@@ -207,7 +207,7 @@ def _check_level(root: Path, folder: Path, group: str) -> None:
         raise DataError(
             f"each of the folders {quoted(one.name for one in classes)} in {place} holds the folders {quoted(min(names))}; expected the "
             f"folders of the classes there: write the path of one of them as root, or merge them; if the folders within are no classes, "
-            f"say what they group, as in group: '/([^/]+)/'"
+            f"say what they group, as in group: '/([^/]+)/', or '(.+)' if nothing"
         )
 
 
@@ -237,14 +237,14 @@ def _check_no_splits_inside(folder: Path, classes: Sequence[Path]) -> None:
         if splits and (len(splits) > 1 or all(split_of(name) is not None for name in names)):
             raise DataError(
                 f"the class folder {one.name!r} in {str(folder)!r} holds {quoted(names)}, which are called like splits; "
-                f"expected train/CLASS/, not CLASS/train/"
+                f"expected train/CLASS/, not CLASS/train/: write root: {one} if that holds the splits"
             )
 
 
 def _check_class_names(root: Path, folders: Sequence[Path]) -> None:
     """Raise DataError if two folders side by side are one class, or if one is called like a missing value."""
     where = repr(str(root))
-    check_present(where, "class", {clean(folder.name): f"folder {_below(root, folder)!r}" for folder in folders})
+    check_present(where, "class", [clean(folder.name) for folder in folders], [f"folder {_below(root, folder)!r}" for folder in folders])
     first: dict[str, str] = {}
     for folder in folders:
         other = first.setdefault(clean(folder.name), folder.name)

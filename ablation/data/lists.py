@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ablation.data.files import Entry, Found, first_places
+from ablation.data.files import Entry, Found, file_name, first_places
 from ablation.data.naming import check_alike, check_numbers, is_left_by_a_system, passed_over_remark
 from ablation.data.source import TRAIN, join_lines
 from ablation.errors import DataError
@@ -58,7 +58,7 @@ def class_names(file: Path) -> tuple[str, ...]:
 
 def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[Found, tuple[str, ...]]:
     """The images that the lists name, in their order, and the class names: `classes`, or the class numbers if it is empty."""
-    listed = [line for file in files for line in _read_lines(file, strip)]
+    listed = [replace(line, name=file_name(root, line.name)) for file in files for line in _read_lines(file, strip)]
     lines = [line for line in listed if not is_left_by_a_system(line.name)]
     train_labels = [line.label for line in lines if line.file.split == TRAIN]
     check_numbers(str(files[0].path), train_labels, len(classes))

@@ -87,14 +87,15 @@ def quoted(names: Iterable[str]) -> str:
     return join_words(map(repr, known), len(known))
 
 
-def check_present(where: str, what: str, places: Mapping[str, str]) -> None:
-    """Raise DataError if a name is how a tool writes a missing value; `places` are where each name occurs."""
-    for name, place in places.items():
-        if is_missing(name):
-            raise DataError(
-                f"{where} has the {what} {name!r} ({place}), which is how tools write that there is none; "
-                f"expected a name for every image: fill it in, leave the image out, or call it otherwise, such as 'missing'"
-            )
+def check_present(where: str, what: str, names: Iterable[str], places: Iterable[str]) -> None:
+    """Raise DataError if a name is how a tool writes a missing value; `places` are where each name is."""
+    missing = [(name, place) for name, place in zip(names, places, strict=True) if is_missing(name)]
+    if missing:
+        found = ", ".join(dict.fromkeys(repr(name) for name, _ in missing))
+        raise DataError(
+            f"{where} has the {what} {found} in {join_words((place for _, place in missing), len(missing))}, which is how tools write "
+            f"that there is none; expected a name for every image: fill it in, leave the image out, or call it otherwise, such as 'missing'"
+        )
 
 
 def check_alike(where: str, what: str, places: Mapping[str, str], *, separators: bool = True) -> None:

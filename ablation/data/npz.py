@@ -39,7 +39,7 @@ def find(file: Path, classes: tuple[str, ...], image_size: int, fit: str, test: 
     arrays = _arrays(file, available)
     splits = sorted({TRAIN, *(split for split, _ in arrays)})
     parts = [_checked_part(file, split, arrays, available) for split in splits]
-    _check_no_near_miss(file, set(available) - set(arrays.values()))
+    _check_no_near_miss(file, set(available) - set(arrays.values()), splits)
     height = parts[0].shape[1]
     is_kept = {part.shape[1:3] for part in parts} == {(height, height)} and height <= image_size
     size = height if is_kept else image_size
@@ -71,13 +71,18 @@ def _meaning(name: str) -> tuple[int, str] | None:
     return None
 
 
-def _check_no_near_miss(file: Path, unused: Iterable[str]) -> None:
-    """Raise DataError for an array that is nearly called like those of a split, such as tset_images."""
+def _check_no_near_miss(file: Path, unused: Iterable[str], splits: Sequence[int]) -> None:
+    """Raise DataError for an array that seems to be meant: nearly called like one of a split, or that of a split without others."""
     known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in (IMAGES, LABELS)]
     for name in sorted(unused):
+        words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
         near = get_close_matches(name.casefold(), known, 1, cutoff=0.8)
-        if near:
-            raise DataError(f"{str(file)!r} has the array {name!r}, which is not read; expected another name. Did you mean {near[0]!r}?")
+        is_lost = any(split_of(word) not in (None, *splits) for word in words)
+        if near or is_lost or (len(words) == 2 and IMAGES in map(KINDS.get, words)):
+            raise DataError(
+                f"{str(file)!r} has the array {name!r}, which is not read; expected train_images, val_images, test_images and "
+                f"their labels, and no others of the kind.{f' Did you mean {near[0]!r}?' if near else ''}"
+            )
 
 
 def _origin(parts: Sequence[Part]) -> str:

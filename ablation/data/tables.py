@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ablation.data.csvfile import Table, read_table
 from ablation.data.decoding import ENDINGS
-from ablation.data.files import Entry, Found, first_places
+from ablation.data.files import Entry, Found, file_name, first_places
 from ablation.data.naming import check_alike, check_present, clean, is_left_by_a_system, passed_over_remark, quoted, split_of, split_word
 from ablation.data.source import TRAIN, join_words
 from ablation.errors import DataError, nearest
@@ -61,13 +61,14 @@ def find_table(file: Path, root: Path, columns: Columns, defaults: Columns) -> F
 def _entries(table: Table, root: Path, places: tuple[int, int, int | None, int | None], remarks: Sequence[str]) -> Found:
     image, label, split, group = places
     where = repr(str(table.file))
-    names = [_file_name(root, name) for name in _full(table, image)]
+    names = [file_name(root, name) for name in _full(table, image)]
     labels = [clean(text) for text in _full(table, label)]
     lines = [f"line {line}" for line in table.lines]
-    _check_labels(where, table.header[label].strip(), first_places(labels, lines))
+    check_present(where, table.header[label].strip(), labels, lines)
+    check_alike(where, table.header[label].strip(), first_places(labels, lines))
     groups = names if group is None else [clean(text) for text in _full(table, group)]
     if group is not None:
-        check_present(where, table.header[group].strip(), first_places(groups, lines))
+        check_present(where, table.header[group].strip(), groups, lines)
     splits = [TRAIN] * len(names) if split is None else _splits(table, split)
     is_kept = [not is_left_by_a_system(name) for name in names]
     _check_unique_images(table, names)
@@ -78,7 +79,7 @@ def _entries(table: Table, root: Path, places: tuple[int, int, int | None, int |
 
 
 def _column(table: Table, place: int | None) -> str:
-    return "" if place is None else f"column {table.header[place]!r}"
+    return "" if place is None else f"column {table.header[place].strip()!r}"
 
 
 # --- columns
@@ -146,7 +147,7 @@ def _check_unused(table: Table, used: Sequence[str], columns: Columns, split: in
         if column in used or not column.strip():
             continue
         values = {clean(row[place]) for row in table.rows}
-        if split is None and columns.split != NONE:
+        if split is None and columns.split != NONE and len(values) > 1:
             yield from _unused_split(table, column, values)
         if group is None and columns.group != NONE and 1 < len(values) < len(table.rows):
             yield from _unused_group(table, column)
@@ -193,11 +194,6 @@ def _full(table: Table, place: int) -> list[str]:
     return values
 
 
-def _check_labels(where: str, column: str, places: Mapping[str, str]) -> None:
-    check_present(where, column, places)
-    check_alike(where, column, places)
-
-
 def _splits(table: Table, place: int) -> list[int]:
     """The split of each row. Two words for one split, such as dev and val, may be two data sets."""
     known: dict[str, int] = {}
@@ -215,16 +211,6 @@ def _splits(table: Table, place: int) -> list[int]:
         if len(same) > 1:
             raise DataError(f"{str(table.file)!r} has {quoted(same.values())}, names of one split; expected one name for each split")
     return [known[row[place]] for row in table.rows]
-
-
-def _file_name(root: Path, written: str) -> str:
-    """The path as written if it is there; else without blanks around it, with Windows' strokes turned, or in another Unicode form."""
-    trimmed = written.strip()
-    turned = trimmed.replace("\\", "/")
-    forms = (written, trimmed, turned, *(unicodedata.normalize(form, turned) for form in ("NFC", "NFD")))
-    if written == turned and written.isascii():
-        return written
-    return next((form for form in forms if os.path.lexists(root / form)), turned)
 
 
 def _check_unique_images(table: Table, names: Sequence[str]) -> None:

@@ -18,6 +18,11 @@ def opened(spec, base: Path, image_size: int = 16):
     return open_dataset(prepare(make("data", spec), image_size, base, base / "cache", silent))
 
 
+def found(spec, base: Path, image_size: int = 16):
+    """The files that a source finds, in the form that its YAML form gives."""
+    return make("data", spec)(base, image_size)
+
+
 def picture(seed: int, width: int = 20, height: int = 16) -> Image.Image:
     """A random RGB image."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
