@@ -98,10 +98,13 @@ class Cifar100(Source):
 class Folder(Source):
     """Images in class folders: root/train/CLASS, root/val/CLASS and root/test/CLASS, or just root/CLASS.
 
-    Without test folders the fraction `test` of the training images is the test, stratified and the same for every seed; a val folder
-    is optional. Classes are sorted, as numbers where all are numbers. `group` is a regular expression whose first group, found in a
-    file's path below root, names its group: images of one group stay in one split. Hidden files, and files whose ending no
-    image has, are passed over. Transparency is laid over white.
+    Split folders may have any case, and be called training, valid, validation, dev, testing or eval as well. Without one for the test the
+    fraction `test` of the training images is the test, stratified and the same for every seed; one for validation is optional. Any other
+    form is refused: a further folder with images beside them, images outside of class folders, an archive's folder around them all.
+    Classes are sorted, as numbers where all are numbers; two that differ only in case, blanks, underscores or the way of writing a number
+    are refused. `group` is a regular expression whose first group, found in a file's path below root, names its group: images of one
+    group stay in one split. Hidden files, what operating systems leave (__MACOSX, @eaDir) and files whose ending no image has are passed
+    over. Transparency is laid over white.
     """
 
     name: Literal["folder"] = "folder"
@@ -119,9 +122,12 @@ class Folder(Source):
 class Csv(Source):
     """Images that a CSV file names, one a line, with their labels.
 
-    Paths start at `root`, by default the file's own folder. The column `split` (train, val, validation or test) and the column `group`
-    (images of one group stay in one split) are used where the file has them. Without test images the fraction `test` of the training
-    images is the test, stratified and the same for every seed.
+    Paths start at `root`, by default the file's own folder. The column `split` (train, val or test, or what such folders may be called)
+    and the column `group` (images of one group stay in one split) are used where the file has them; `none` leaves one aside. Case and
+    blanks around the columns' names do not matter. A column that must be meant, such as `subset` or `patient_id`, is refused until the
+    study names it, as in `group: patient_id`, or says `group: none`. Labels and groups are stripped; two that differ only in case, blanks
+    or the way of writing a number are refused, and so is nan. Without test images the fraction `test` of the training images is the test,
+    stratified and the same for every seed. Semicolons and tabs may stand for the commas; letters are UTF-8, or UTF-16 with its mark.
     """
 
     name: Literal["csv"] = "csv"
@@ -151,7 +157,7 @@ class Lists(Source):
     on; the latter's validation list is what the field calls its test. Paths start at `root`, by default the training list's own
     folder, once `strip` is taken off where they begin with it. `classes` is a file with a class name in each line, class 0 first;
     with `none` classes are called by their numbers. Without a test list the fraction `test` of the training images is the test,
-    stratified and the same for every seed. An image in two lists is an error, not a leak.
+    stratified and the same for every seed. An image in two lists, by whatever path or link, is an error, not a leak.
     """
 
     name: Literal["lists"] = "lists"
@@ -184,11 +190,11 @@ LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": 
 class Npz(Source):
     """Images and labels as arrays in one .npz file: train_images, train_labels, val_images, ..., test_labels.
 
-    So is MedMNIST published (Yang et al. 2023, MedMNIST v2). Images are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are
-    whole numbers from 0, one for each image. Squares of one size that the model need not shrink stay as they are, others are fitted to
-    its size. Without test arrays the fraction `test` of the training images is the test, stratified and the same for every seed;
-    val arrays are optional. `classes` are the class names, class 0 first; without them classes are called by their numbers. Arrays of
-    pickled objects are refused unread: to read one is to run it.
+    So is MedMNIST published (Yang et al. 2023, MedMNIST v2); Keras' x_train, y_train, ... and other words for a split do as well. Images
+    are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are whole numbers from 0, one for each image. Squares of one size that
+    the model need not shrink stay as they are, others are fitted to its size. Without test arrays the fraction `test` of the training
+    images is the test, stratified and the same for every seed; val arrays are optional. `classes` are the class names, class 0 first;
+    without them classes are called by their numbers. Arrays of pickled objects are refused unread: to read one is to run it.
     """
 
     name: Literal["npz"] = "npz"
