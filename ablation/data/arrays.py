@@ -34,12 +34,14 @@ class Header:
 
 
 def array_names(file: Path) -> list[str]:
-    """The names of the arrays in the file."""
+    """The names of the arrays in the file, without what a Mac's archiver adds."""
+    if file.is_dir():
+        raise DataError(f"{str(file)!r} is a folder; expected an .npz file with the arrays train_images and train_labels")
     if not file.is_file():
         raise DataError(f"found no file {str(file)!r}; expected an .npz file with the arrays train_images and train_labels")
     try:
         with ZipFile(file) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy") and "__MACOSX" not in name]
     except READ_ERRORS as error:
         raise DataError(f"{str(file)!r} is not a complete .npz file: {error}") from None
 

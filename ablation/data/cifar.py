@@ -16,14 +16,15 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock
 
+from ablation.data.cifar_variants import CIFAR10, CIFAR100, Variant, check_no_near_miss, other_in
 from ablation.data.decoding import ShardRows
-from ablation.data.files import source_of_entries, tree_entries
+from ablation.data.files import source_of_entries
+from ablation.data.folders import find_tree, split_folder_names
 from ablation.data.source import TEST, TRAIN, Contents, SourceFiles
 from ablation.errors import DataError
 
@@ -31,71 +32,15 @@ SIZE = 32
 ROWS_PER_TASK = 2500
 NETWORK_TIMEOUT = 10.0  # seconds without an answer
 IMAGE_COLUMNS = ("img", "image")
-
-CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
-CIFAR100_CLASSES = (
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar "
-    "cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl "
-    "hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom "
-    "oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road "
-    "rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
-    "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
-)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What differs between CIFAR-10 and CIFAR-100."""
-
-    title: str
-    name: str
-    classes: tuple[str, ...]
-    folder: str
-    batches: Mapping[str, tuple[str, int]]  # the MD5 checksum and the split of each batch file, in the published order
-    batch_labels: str
-    shard_labels: tuple[str, ...]
-
-    @property
-    def archive(self) -> str:
-        """The name of the archive that the authors publish."""
-        return f"{self.title.lower()}-python.tar.gz"
-
-
-CIFAR10 = Variant(
-    title="CIFAR-10",
-    name="cifar10",
-    classes=tuple(CIFAR10_CLASSES.split()),
-    folder="cifar-10-batches-py",
-    batches=MappingProxyType(
-        {
-            "data_batch_1": ("c99cafc152244af753f735de768cd75f", TRAIN),
-            "data_batch_2": ("d4bba439e000b95fd0a9bffe97cbabec", TRAIN),
-            "data_batch_3": ("54ebc095f3ab1f0389bbae665268c751", TRAIN),
-            "data_batch_4": ("634d18415352ddfa80567beed471001a", TRAIN),
-            "data_batch_5": ("482c414d41f54cd18b22e5b47cb7c3cb", TRAIN),
-            "test_batch": ("40351d587109b95175f43aff81a1287e", TEST),
-        }
-    ),
-    batch_labels="labels",
-    shard_labels=("label",),
-)
-CIFAR100 = Variant(
-    title="CIFAR-100",
-    name="cifar100",
-    classes=tuple(CIFAR100_CLASSES.split()),
-    folder="cifar-100-python",
-    batches=MappingProxyType(
-        {"train": ("16019d7e3df5f24257cddd939b257f8d", TRAIN), "test": ("f0ef6b0ae62326f3e7ffdfab6717acfc", TEST)},
-    ),
-    batch_labels="fine_labels",
-    shard_labels=("fine_label", "label"),
-)
+PUBLISHED = "published training and test sets"
+__all__ = ["CIFAR10", "CIFAR100", "ArrayUnpickler", "Variant", "download", "find"]
 
 
 def find(variant: Variant, root: Path) -> SourceFiles:
     """The files of this data set in `root`, the original Python batches first; downloaded if there are none."""
     for files in _find_local(variant, root):
         return files
+    check_no_near_miss(variant, root)
     download(variant, root)
     return next(_find_local(variant, root))
 
@@ -116,7 +61,7 @@ def _find_batches(variant: Variant, root: Path) -> Iterator[SourceFiles]:
         files = {name: folder / name for name in names if (folder / name).is_file()}
         if files:
             _check_complete(folder, names, files)
-            yield SourceFiles(SIZE, tuple(files.items()), partial(_read_batches, variant, partial(_read_files, files)))
+            yield SourceFiles(SIZE, tuple(files.items()), partial(_read_batches, variant, partial(_read_files, files)), PUBLISHED)
             return
 
 
@@ -127,7 +72,7 @@ def _read_files(files: Mapping[str, Path]) -> dict[str, bytes]:
 def _find_archive(variant: Variant, root: Path) -> Iterator[SourceFiles]:
     path = root / variant.archive
     if path.is_file():
-        yield SourceFiles(SIZE, ((path.name, path),), partial(_read_batches, variant, partial(_read_archive, variant, path)))
+        yield SourceFiles(SIZE, ((path.name, path),), partial(_read_batches, variant, partial(_read_archive, variant, path)), PUBLISHED)
 
 
 def _read_archive(variant: Variant, path: Path) -> dict[str, bytes]:
@@ -210,9 +155,8 @@ def _find_shards(variant: Variant, root: Path) -> Iterator[SourceFiles]:
             if not (train and test):
                 raise DataError(f"{str(folder)!r} has {len(train)} training and {len(test)} test shards; expected some of both")
             shards = ((TRAIN, train), (TEST, test))
-            yield SourceFiles(
-                SIZE, tuple((path.name, path) for _, paths in shards for path in paths), partial(_read_shards, variant, shards)
-            )
+            files = tuple((path.name, path) for _, paths in shards for path in paths)
+            yield SourceFiles(SIZE, files, partial(_read_shards, variant, shards), PUBLISHED)
             return
 
 
@@ -313,17 +257,20 @@ def _shard_tasks(shards: Sequence[Shard]) -> Iterator[ShardRows]:
 
 
 def _find_class_folders(variant: Variant, root: Path) -> Iterator[SourceFiles]:
-    if not ((root / "train").is_dir() and (root / "test").is_dir()):
+    names = split_folder_names(root)
+    if not (len(names) > 1 or set(variant.classes) & {name for inner in names.values() for name in inner}):
         return
-    entries = tree_entries(root, "none")
-    classes = {entry.label for entry in entries}
+    found = find_tree(root, "none")
+    classes = {entry.label for entry in found.entries}
     if classes != set(variant.classes):
         missing, unknown = sorted(set(variant.classes) - classes), sorted(classes - set(variant.classes))
         problems = [f"lack {', '.join(missing)}"] * bool(missing) + [f"have the unknown {', '.join(unknown)}"] * bool(unknown)
         raise DataError(
             f"the class folders in {str(root)!r} {' and '.join(problems)}; expected {variant.title}'s {len(variant.classes)} classes"
         )
-    yield source_of_entries(entries, variant.classes, SIZE, "exact")
+    if not any(entry.split == TEST for entry in found.entries):
+        raise DataError(f"{str(root)!r} has {' and '.join(names)} and no folder of test images; expected test/CLASS/ beside it")
+    yield source_of_entries(found, variant.classes, SIZE, "exact")
 
 
 # --- download
@@ -351,7 +298,8 @@ def download(variant: Variant, root: Path) -> None:
 
 def _download_failure(variant: Variant, root: Path, url: str, reason: str) -> str:
     return (
-        f"found no {variant.title} in {str(root)!r}, and its archive could not be downloaded ({reason}). Expected there one of: "
+        f"found no {variant.title} in {str(root)!r}, and its archive could not be downloaded ({reason})."
+        f"{other_in(variant, root)} Expected there one of: "
         f"{variant.folder}/ or {variant.archive}, as its authors publish it ({url}); "
         f"parquet shards train-*.parquet and test-*.parquet, also in data/ or plain_text/; "
         f"class folders train/CLASS/ and test/CLASS/. A study whose quick profile uses the digits needs no data: --profile quick"

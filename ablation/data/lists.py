@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ablation.data.files import Entry
-from ablation.data.source import TRAIN, check_label_numbers, join_lines
+from ablation.data.files import Entry, Found, file_name, first_places
+from ablation.data.naming import check_alike, check_numbers, is_left_by_a_system, passed_over_remark
+from ablation.data.source import TRAIN, join_lines
 from ablation.errors import DataError
 
 LINE = re.compile(r"(.*\S)\s+(\d+)\s*", re.ASCII)  # the path may have spaces
@@ -51,18 +52,27 @@ def class_names(file: Path) -> tuple[str, ...]:
             raise DataError(f"{str(file)!r} has no class name in line {number}; expected one in each line")
         if names.index(name) != number - 1:
             raise DataError(f"{str(file)!r} has the class name {name!r} in lines {names.index(name) + 1} and {number}; expected each once")
+    check_alike(repr(str(file)), "class", first_places(names, (f"line {number}" for number in range(1, len(names) + 1))))
     return names
 
 
-def list_entries(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[list[Entry], tuple[str, ...]]:
+def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[Found, tuple[str, ...]]:
     """The images that the lists name, in their order, and the class names: `classes`, or the class numbers if it is empty."""
-    lines = [line for file in files for line in _read_lines(file, strip)]
+    listed = [replace(line, name=file_name(root, line.name)) for file in files for line in _read_lines(file, strip)]
+    lines = [line for line in listed if not is_left_by_a_system(line.name)]
     train_labels = [line.label for line in lines if line.file.split == TRAIN]
-    check_label_numbers(str(files[0].path), train_labels, len(classes))
+    check_numbers(str(files[0].path), train_labels, len(classes))
     names = classes or tuple(map(str, range(max(train_labels) + 1)))
     _check_labels(lines, len(names))
     _check_unique_images(lines)
-    return [Entry(line.name, root / line.name, names[line.label], line.file.split, line.name, f"{line.place}: ") for line in lines], names
+    entries = [Entry(line.name, root / line.name, names[line.label], line.file.split, line.name, f"{line.place}: ") for line in lines]
+    remarks = passed_over_remark({line.name for line in listed} - {line.name for line in lines})
+    return Found(repr(str(files[0].path)), entries, _origin(files), remarks=remarks), names
+
+
+def _origin(files: Sequence[ListFile]) -> str:
+    names = [file.name for file in files]
+    return f"lists {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else ""
 
 
 def _read_lines(file: ListFile, strip: str) -> list[Line]:

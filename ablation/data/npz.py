@@ -2,7 +2,10 @@
 
 # N images, H height, W width, C = 3 channels
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -10,34 +13,104 @@ import numpy as np
 
 from ablation.data.arrays import Header, array_names, read_array, read_header
 from ablation.data.decoding import ArrayRows
-from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, SourceFiles, check_label_numbers
+from ablation.data.files import drawn
+from ablation.data.naming import check_numbers, quoted, split_of
+from ablation.data.source import TEST, TRAIN, Contents, SourceFiles
 from ablation.errors import DataError, nearest
 
-PARTS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
+IMAGES, LABELS = "images", "labels"
+KINDS = {"images": IMAGES, "imgs": IMAGES, "x": IMAGES, "labels": LABELS, "targets": LABELS, "y": LABELS}
+FOREIGN_KINDS = re.compile(r"(groups?|patients?|subjects?)(ids?)?")  # what images have, and is not read
+
+
+@dataclass(frozen=True)
+class Part:
+    """The arrays of a split."""
+
+    split: int
+    images: str
+    labels: str
+    shape: tuple[int, ...]
 
 
 def find(file: Path, classes: tuple[str, ...], image_size: int, fit: str, test: float) -> SourceFiles:
     """The images of the file, unchanged if all are squares of one size up to `image_size`, else fitted to `image_size`."""
     available = array_names(file)
-    parts = [part for part in PARTS if part == "train" or f"{part}_images" in available or f"{part}_labels" in available]
-    shapes = [_checked_shape(file, part, available) for part in parts]
-    height = shapes[0][1]
-    is_kept = {shape[1:3] for shape in shapes} == {(height, height)} and height <= image_size
+    arrays = _arrays(file, available)
+    splits = sorted({TRAIN, *(split for split, _ in arrays)})
+    parts = [_checked_part(file, split, arrays, available) for split in splits]
+    _check_no_near_miss(file, set(available) - set(arrays.values()), splits)
+    height = parts[0].shape[1]
+    is_kept = {part.shape[1:3] for part in parts} == {(height, height)} and height <= image_size
     size = height if is_kept else image_size
-    counts = {part: shape[0] for part, shape in zip(parts, shapes, strict=True)}
-    return SourceFiles(size, ((file.name, file),), partial(_read_contents, file, counts, classes, size, fit, test))
+    fraction = 0.0 if TEST in splits else test
+    origin = "; ".join(filter(None, (_origin(parts), drawn(fraction, has_splits=len(parts) > 1))))
+    read = partial(_read_contents, file, parts, classes, size, fit, fraction)
+    return SourceFiles(size, ((file.name, file),), read, origin, tuple(_remarks(available)))
 
 
-def _checked_shape(file: Path, part: str, available: Sequence[str]) -> tuple[int, ...]:
-    """The shape of the images of a split; raises DataError if its arrays are missing or do not fit."""
-    for name in (f"{part}_images", f"{part}_labels"):
-        if name not in available:
-            listed = ", ".join(map(repr, available)) or "none"
-            raise DataError(f"{str(file)!r} has no array {name!r}; found {listed}.{nearest(name, available)}")
-    images = read_header(file, f"{part}_images")
-    _check_images(f"the array '{part}_images' in {str(file)!r}", images)
-    _check_labels(f"the array '{part}_labels' in {str(file)!r}", read_header(file, f"{part}_labels"), images.shape[0])
-    return images.shape
+def _arrays(file: Path, available: Sequence[str]) -> dict[tuple[int, str], str]:
+    """The array of each split and kind: train_images, X_train, valid-labels ..."""
+    arrays: dict[tuple[int, str], str] = {}
+    for name in available:
+        place = _meaning(name)
+        first = arrays.setdefault(place, name) if place else name
+        if first != name:
+            raise DataError(f"{str(file)!r} has the arrays {first!r} and {name!r}, which mean the same; expected one of them")
+    return arrays
+
+
+def _meaning(name: str) -> tuple[int, str] | None:
+    """The split and the kind that the name of an array has, in either order; None if it has not both."""
+    letters = re.sub(r"[\W_]", "", name).casefold()
+    for word, kind in KINDS.items():
+        for rest in {letters.removesuffix(word), letters.removeprefix(word)} - {letters}:
+            split = split_of(rest)
+            if split is not None:
+                return split, kind
+    return None
+
+
+def _check_no_near_miss(file: Path, unused: Iterable[str], splits: Sequence[int]) -> None:
+    """Raise DataError for an array that seems to be meant: nearly called like one of a split, or that of a split without others."""
+    known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in (IMAGES, LABELS)]
+    for name in sorted(unused):
+        words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+        near = get_close_matches(name.casefold(), known, 1, cutoff=0.8)
+        is_lost = any(split_of(word) not in (None, *splits) for word in words)
+        if near or is_lost or (len(words) == 2 and IMAGES in map(KINDS.get, words)):
+            raise DataError(
+                f"{str(file)!r} has the array {name!r}, which is not read; expected train_images, val_images, test_images and "
+                f"their labels, and no others of the kind.{f' Did you mean {near[0]!r}?' if near else ''}"
+            )
+
+
+def _origin(parts: Sequence[Part]) -> str:
+    names = [part.images for part in parts]
+    return f"arrays {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else ""
+
+
+def _remarks(available: Sequence[str]) -> Iterator[str]:
+    names = [name for name in available if any(FOREIGN_KINDS.fullmatch(word) for word in re.split(r"[\W\d]+|_", name.casefold()))]
+    if names:
+        yield f"the array {quoted(sorted(names))} is not read: a split that is drawn here may divide groups"
+
+
+def _checked_part(file: Path, split: int, arrays: Mapping[tuple[int, str], str], available: Sequence[str]) -> Part:
+    """The arrays of a split; raises DataError if they are missing or do not fit."""
+    images, labels = (_array(file, split, kind, arrays, available) for kind in (IMAGES, LABELS))
+    header = read_header(file, images)
+    _check_images(f"the array {images!r} in {str(file)!r}", header)
+    _check_labels(f"the array {labels!r} in {str(file)!r}", read_header(file, labels), header.shape[0])
+    return Part(split, images, labels, header.shape)
+
+
+def _array(file: Path, split: int, kind: str, arrays: Mapping[tuple[int, str], str], available: Sequence[str]) -> str:
+    if (split, kind) in arrays:
+        return arrays[split, kind]
+    name = f"{('train', 'val', 'test')[split]}_{kind}"
+    listed = ", ".join(map(repr, available)) or "none"
+    raise DataError(f"{str(file)!r} has no array {name!r}; found {listed}.{nearest(name, set(available) - set(arrays.values()))}")
 
 
 def _check_images(place: str, header: Header) -> None:
@@ -57,26 +130,26 @@ def _check_labels(place: str, header: Header, num_images: int) -> None:
         raise DataError(f"{place} has the shape {header.shape}; expected one label for each of {num_images} images")
 
 
-def _read_contents(file: Path, counts: Mapping[str, int], classes: tuple[str, ...], size: int, fit: str, test: float) -> Contents:
-    labels = {part: read_array(file, f"{part}_labels").reshape(-1).astype(np.int64) for part in counts}
+def _read_contents(file: Path, parts: Sequence[Part], classes: tuple[str, ...], size: int, fit: str, test: float) -> Contents:
+    labels = {part.split: read_array(file, part.labels).reshape(-1).astype(np.int64) for part in parts}
     labels_N = np.concatenate(list(labels.values()))
-    split_N = np.concatenate([np.full(count, PARTS[part], dtype=np.int8) for part, count in counts.items()])
+    split_N = np.concatenate([np.full(len(of_split), split, dtype=np.int8) for split, of_split in labels.items()])
     group_N = np.arange(len(labels_N))
-    check_label_numbers(str(file), labels["train"].tolist(), len(classes))
+    check_numbers(str(file), labels[TRAIN].tolist(), len(classes))
+    names = classes or tuple(map(str, range(int(labels[TRAIN].max()) + 1)))
     return Contents(
-        images=_tasks(file, counts, size, fit),
+        images=_tasks(file, parts, size, fit),
         labels_N=labels_N,
         split_N=split_N,
         group_N=group_N,
-        classes=classes or tuple(map(str, range(int(labels["train"].max()) + 1))),
-        names=[f"{part}_images[{i}]" for part, count in counts.items() for i in range(count)],
+        classes=names,
+        names=[f"{part.images}[{i}]" for part in parts for i in range(part.shape[0])],
         original_order=False,
-        test=0.0 if "test" in counts else test,
+        test=test,
     )
 
 
-def _tasks(file: Path, counts: Mapping[str, int], size: int, fit: str) -> tuple[ArrayRows, ...]:
+def _tasks(file: Path, parts: Sequence[Part], size: int, fit: str) -> tuple[ArrayRows, ...]:
     """One task per array: a compressed array can only be read from its beginning."""
-    starts = np.cumsum([0, *counts.values()]).tolist()
-    pairs = zip(starts, counts.items(), strict=False)
-    return tuple(ArrayRows(start, str(file), f"{part}_images", count, size, fit) for start, (part, count) in pairs)
+    starts = np.cumsum([0, *(part.shape[0] for part in parts)]).tolist()
+    return tuple(ArrayRows(start, str(file), part.images, part.shape[0], size, fit) for start, part in zip(starts, parts, strict=False))

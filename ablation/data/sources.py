@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
-from ablation.data.files import Columns, class_order, source_with_test, table_entries, tree_entries
-from ablation.data.lists import ListFile, class_names, list_entries
+from ablation.data.files import class_order, drawn, source_with_test
+from ablation.data.folders import find_tree
+from ablation.data.lists import ListFile, class_names, find_lists
+from ablation.data.naming import alike, difference
+from ablation.data.raster import FULL_RANGE
 from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
+from ablation.data.tables import Columns, find_table
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -26,7 +30,20 @@ ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 def _check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("every class name once")
+    for first, second in alike(names):
+        raise ValueError(f"every class name once; {first!r} and {second!r} differ only in {difference(first, second)}")
     return names
+
+
+def _check_range(value: object) -> tuple[int, int]:
+    """The values of 16-bit images that are black and white."""
+    match value:
+        case [int(low), int(high)] if 0 <= low < high <= FULL_RANGE[1]:
+            return low, high
+    raise ValueError(f"two whole numbers from 0 to {FULL_RANGE[1]}, the smaller one first, such as [0, 4095]")
+
+
+Range = Annotated[tuple[int, int], BeforeValidator(_check_range)]
 
 
 def _check_group_pattern(pattern: str) -> str:
@@ -50,7 +67,7 @@ class Digits(Source):
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """No files, and the digits at 8 x 8, whatever size the model asks for."""
-        return SourceFiles(8, (), partial(_read_digits, self.test))
+        return SourceFiles(8, (), partial(_read_digits, self.test), drawn(self.test, has_splits=False))
 
 
 def _read_digits(test: float) -> Contents:
@@ -95,10 +112,13 @@ class Cifar100(Source):
 class Folder(Source):
     """Images in class folders: root/train/CLASS, root/val/CLASS and root/test/CLASS, or just root/CLASS.
 
-    Without test folders the fraction `test` of the training images is the test, stratified and the same for every seed; a val folder
-    is optional. Classes are sorted, as numbers where all are numbers. `group` is a regular expression whose first group, found in a
-    file's path below root, names its group: images of one group stay in one split. Hidden files, and files whose ending no
-    image has, are passed over. Transparency is laid over white.
+    Split folders may have any case, and be called training, valid, validation, dev, testing or eval as well. Without one for the test the
+    fraction `test` of the training images is the test, stratified and the same for every seed; one for validation is optional. Any other
+    form is refused: a further folder with images beside them, images outside of class folders, an archive's folder around them all.
+    Classes are sorted, as numbers where all are numbers; two that differ only in case, blanks, underscores or the way of writing a number
+    are refused. `group` is a regular expression whose first group, found in a file's path below root, names its group: images of one
+    group stay in one split. Hidden files, what operating systems leave (__MACOSX, @eaDir) and files whose ending no image has are passed
+    over. Transparency is laid over white. `range` has the values of 16-bit grey images that are black and white: [0, 4095] for 12 bits.
     """
 
     name: Literal["folder"] = "folder"
@@ -106,19 +126,24 @@ class Folder(Source):
     test: TestFraction = 0.2
     group: Annotated[str, AfterValidator(_check_group_pattern)] = "none"
     fit: Fit = "crop"
+    range: Range = FULL_RANGE
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The tree's image files, to be decoded at `image_size`."""
-        entries = tree_entries(_resolve(base, self.root), self.group)
-        return source_with_test(entries, class_order(entry.label for entry in entries), image_size, self.fit, self.test)
+        found = find_tree(_resolve(base, self.root), self.group)
+        return source_with_test(found, class_order(entry.label for entry in found.entries), image_size, self.fit, self.range, self.test)
 
 
 class Csv(Source):
     """Images that a CSV file names, one a line, with their labels.
 
-    Paths start at `root`, by default the file's own folder. The column `split` (train, val, validation or test) and the column `group`
-    (images of one group stay in one split) are used where the file has them. Without test images the fraction `test` of the training
-    images is the test, stratified and the same for every seed.
+    Paths start at `root`, by default the file's own folder. The column `split` (train, val or test, or what such folders may be called)
+    and the column `group` (images of one group stay in one split) are used where the file has them; `none` leaves one aside. Case and
+    blanks around the columns' names do not matter. A column that must be meant, such as `subset` or `patient_id`, is refused until the
+    study names it, as in `group: patient_id`, or says `group: none`. Labels and groups are stripped; two that differ only in case, blanks
+    or the way of writing a number are refused, and so is nan. Without test images the fraction `test` of the training images is the test,
+    stratified and the same for every seed. Semicolons and tabs may stand for the commas; letters are UTF-8, or UTF-16 with its mark.
+    `range` has the values of 16-bit grey images that are black and white: [0, 4095] for 12 bits.
     """
 
     name: Literal["csv"] = "csv"
@@ -130,15 +155,16 @@ class Csv(Source):
     group: str = "group"
     test: TestFraction = 0.2
     fit: Fit = "crop"
+    range: Range = FULL_RANGE
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files named, to be decoded at `image_size`."""
         file = _resolve(base, self.file)
         root = file.parent if self.root == "." else _resolve(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
-        entries = table_entries(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
-        classes = class_order(entry.label for entry in entries)
-        return source_with_test(entries, classes, image_size, self.fit, self.test, tables=((file.name, file),))
+        found = find_table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
+        classes = class_order(entry.label for entry in found.entries)
+        return source_with_test(found, classes, image_size, self.fit, self.range, self.test, tables=((file.name, file),))
 
 
 class Lists(Source):
@@ -148,7 +174,7 @@ class Lists(Source):
     on; the latter's validation list is what the field calls its test. Paths start at `root`, by default the training list's own
     folder, once `strip` is taken off where they begin with it. `classes` is a file with a class name in each line, class 0 first;
     with `none` classes are called by their numbers. Without a test list the fraction `test` of the training images is the test,
-    stratified and the same for every seed. An image in two lists is an error, not a leak.
+    stratified and the same for every seed. An image in two lists, by whatever path or link, is an error, not a leak.
     """
 
     name: Literal["lists"] = "lists"
@@ -160,6 +186,7 @@ class Lists(Source):
     strip: str = ""
     test: TestFraction = 0.2
     fit: Fit = "crop"
+    range: Range = FULL_RANGE
     places: ClassVar[frozenset[str]] = frozenset({"root", "train_list", "validation_list", "test_list", "classes"})
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
@@ -170,9 +197,9 @@ class Lists(Source):
         class_files = {} if self.classes == "none" else {"classes": _resolve(base, self.classes)}
         names = tuple(name for file in class_files.values() for name in class_names(file))
         lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
-        entries, classes = list_entries(lists, root, self.strip, names)
+        found, classes = find_lists(lists, root, self.strip, names)
         tables = tuple((f"{field} {file.name}", file) for field, file in (files | class_files).items())
-        return source_with_test(entries, classes, image_size, self.fit, self.test, tables)
+        return source_with_test(found, classes, image_size, self.fit, self.range, self.test, tables)
 
 
 LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": TEST}
@@ -181,11 +208,11 @@ LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": 
 class Npz(Source):
     """Images and labels as arrays in one .npz file: train_images, train_labels, val_images, ..., test_labels.
 
-    So is MedMNIST published (Yang et al. 2023, MedMNIST v2). Images are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are
-    whole numbers from 0, one for each image. Squares of one size that the model need not shrink stay as they are, others are fitted to
-    its size. Without test arrays the fraction `test` of the training images is the test, stratified and the same for every seed;
-    val arrays are optional. `classes` are the class names, class 0 first; without them classes are called by their numbers. Arrays of
-    pickled objects are refused unread: to read one is to run it.
+    So is MedMNIST published (Yang et al. 2023, MedMNIST v2); Keras' x_train, y_train and other words for a split do as well. Images
+    are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are whole numbers from 0, one for each image. Squares of one size that
+    the model need not shrink stay as they are, others are fitted to its size. Without test arrays the fraction `test` of the training
+    images is the test, stratified and the same for every seed; val arrays are optional. `classes` are the class names, class 0 first;
+    without them classes are called by their numbers. Arrays of pickled objects are refused unread: to read one is to run it.
     """
 
     name: Literal["npz"] = "npz"

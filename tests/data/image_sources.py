@@ -27,6 +27,11 @@ def distinct_images(number: int) -> np.ndarray:
     return inspections_N
 
 
+def found(spec, base: Path, image_size: int = 16):
+    """The files that a source finds, in the form that its YAML form gives."""
+    return make("data", spec)(base, image_size)
+
+
 def picture(seed: int, width: int = 20, height: int = 16) -> Image.Image:
     """A random RGB image."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))

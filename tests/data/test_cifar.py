@@ -17,7 +17,7 @@ from PIL import Image
 from ablation.data import cifar, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.image_sources import opened, picture, save, silent
+from tests.data.image_sources import found, opened, picture, save, silent
 
 SHARDS = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -326,6 +326,24 @@ def test_class_folders_are_read(tmp_path):
     assert np.array_equal(dataset.images_NHWC[3], np.asarray(picture(3, 32, 32)))
 
 
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "TESTING"), ("train", "eval")])
+def test_class_folders_have_many_names(tmp_path, train, test):
+    """They are not passed by for a download because of a capital."""
+    class_folders(tmp_path / "data")
+    (tmp_path / "data" / "train").rename(tmp_path / "data" / train)
+    (tmp_path / "data" / "test").rename(tmp_path / "data" / test)
+    assert opened("cifar10", tmp_path).split_N.tolist() == [0] * 10 + [2] * 10
+    assert found("cifar10", tmp_path).split_origin == f"{train}/ and {test}/ folders"
+
+
+def test_class_folders_without_a_test_are_told(tmp_path):
+    """A test set drawn from CIFAR's training images is not CIFAR's."""
+    class_folders(tmp_path / "data")
+    (tmp_path / "data" / "test").rename(tmp_path / "data" / "val")
+    with pytest.raises(DataError, match="has train and val and no folder of test images; expected test/CLASS/ beside it"):
+        opened("cifar10", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("classes", "size", "words"),
     [
@@ -342,7 +360,7 @@ def test_class_folders_that_are_not_cifars_are_told(tmp_path, classes, size, wor
     assert words in str(error.value)
 
 
-# --- download
+# --- nearly
 
 
 @pytest.fixture
@@ -353,6 +371,64 @@ def no_network(monkeypatch):
         raise socket.gaierror("Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+BATCHES = tuple(cifar.CIFAR10.batches)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([f"cifar/cifar-10-batches-py/{name}" for name in BATCHES], "one folder too low; write root: ROOT/cifar"),
+        ([f"cifar10/{name}" for name in BATCHES], "one folder too low; write root: ROOT/cifar10"),
+        (["downloads/cifar-10-python.tar.gz"], "one folder too low; write root: ROOT/downloads"),
+        (["train", "test", "meta"], "'ROOT' holds CIFAR-100, not CIFAR-10; expected data: {name: cifar100}"),
+        (["cifar-10-python.tar"], "found 'cifar-10-python.tar' in 'ROOT', which is nearly CIFAR-10"),
+        (["cifar-10-python (1).tar.gz"], "which is nearly CIFAR-10"),
+        (["CIFAR-10-python.tar.gz"], "which is nearly CIFAR-10"),
+        (["cifar-10-batches-bin/data_batch_1.bin"], "found 'cifar-10-batches-bin' in"),
+        (["Train-00000-of-00001.parquet", "Test-00000-of-00001.parquet"], "expected cifar-10-batches-py/ or cifar-10-python.tar.gz"),
+        (["cifar10_train.parquet"], "which is nearly CIFAR-10"),
+    ],
+)
+def test_what_is_nearly_there_is_not_downloaded_beside_it(tmp_path, no_network, files, words):
+    """A folder too high, another form, another spelling or the other data set is told."""
+    root = tmp_path / "data"
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    with pytest.raises(DataError) as error:
+        opened("cifar10", tmp_path)
+    assert words.replace("ROOT", str(root)) in str(error.value)
+
+
+def test_a_root_that_is_a_file_is_told(tmp_path, no_network):
+    """It is not taken for a folder to download into."""
+    (tmp_path / "data").write_bytes(b"x")
+    with pytest.raises(DataError, match="is a file; expected a folder"):
+        opened("cifar10", tmp_path)
+
+
+def test_other_data_are_no_reason_not_to_download(tmp_path, no_network):
+    """CIFAR-100 beside it, CIFAR-10-C or whatever else a folder of data holds; the other of the two is named, though."""
+    for name in ("cifar-100-python/train", "cifar-100-python/test", "cifar-10-c.tar", "mnist/x", "notes.parquet"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"could not be downloaded .*\. CIFAR-100 is there, which data: cifar100 reads\."):
+        opened("cifar10", tmp_path)
+
+
+def test_the_published_sets_are_named(tmp_path, monkeypatch):
+    """Batches and shards have them."""
+    files, _, _ = fake_batches(cifar.CIFAR10)
+    trust(monkeypatch, cifar.CIFAR10, files)
+    write_batches(tmp_path / "data", files)
+    write_both(tmp_path / "shards")
+    for root in ("data", "shards"):
+        assert found({"name": "cifar10", "root": root}, tmp_path).split_origin == "published training and test sets"
+
+
+# --- download
 
 
 def test_without_files_and_network_one_message_names_the_ways_out(tmp_path, no_network):

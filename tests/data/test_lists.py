@@ -1,10 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 
 from ablation.data import open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.image_sources import opened, picture, save, silent
+from tests.data.image_sources import found, opened, picture, save, silent
 
 COUNTS = {"airfield": 4, "bus station/in door": 3, "zoo": 2}  # a folder whose name has a space
 SPEC = {
@@ -97,14 +99,16 @@ def test_lines_may_be_written_otherwise(places, written):
 
 
 def test_what_a_list_is_used_for_counts(places):
-    """The same two files as validation or as test are two decoded sources; their place and their time of reading are none."""
+    """The same two files as validation or as test are two decoded sources. Another place is decoded anew, and found equal."""
     first = {**SPEC, "test_list": "none"}
     second = {**SPEC, "validation_list": "none", "test_list": "lists/val.txt"}
     folders = [prepare(make("data", spec), 16, places, places / "cache", silent) for spec in (first, second, first)]
     assert folders[0] == folders[2] != folders[1]
     (places / "lists").rename(places / "elsewhere")
     moved = {**first, "train_list": "elsewhere/train.txt", "validation_list": str(places / "elsewhere" / "val.txt")}
-    assert prepare(make("data", moved), 16, places, places / "cache", silent) == folders[0]
+    elsewhere = prepare(make("data", moved), 16, places, places / "cache", silent)
+    assert elsewhere not in folders
+    assert open_dataset(elsewhere).digest == open_dataset(folders[0]).digest
 
 
 def test_other_class_names_are_other_data(places):
@@ -241,3 +245,73 @@ def test_a_long_tail_can_be_cut_from_lists(places):
     dataset = open_dataset(prepare(make("data", {**SPEC, "longtail": tail}), 16, places, places / "cache", silent))
     assert split(dataset, make("data", {**SPEC, "longtail": tail}), 0).counts_C.tolist() == [3, 2, 1]
     assert not dataset.original_order
+
+
+def message(spec, folder):
+    with pytest.raises(DataError) as error:
+        opened(spec, folder)
+    return str(error.value)
+
+
+def test_the_origin_names_the_lists(places):
+    """Where there is no test list, it says that the test is drawn."""
+    assert found(SPEC, places).split_origin == "lists train.txt, val.txt and test.txt"
+    assert found(SPEC, places).remarks == ()
+    drawn = found({**SPEC, "test_list": "none", "test": 0.25}, places)
+    assert drawn.split_origin == "lists train.txt and val.txt; test images drawn: 25 % of the training images"
+    assert found({**SPEC, "validation_list": "none", "test_list": "none"}, places).split_origin == "drawn: 20 % of the images"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["Zoo", "zoo", "bus"], "'Zoo' (line 1) and 'zoo' (line 2) differ only in case"),
+        (["bus stop", "zoo", "bus_stop"], "'bus stop' (line 1) and 'bus_stop' (line 3) differ only in"),
+        (["caf\u00e9", "cafe\u0301", "bus"], "differ only in their Unicode form"),
+        (["zoo", "zoo\u200b", "bus"], "differ only in letters that cannot be seen"),
+        (["1", "1.0", "2"], "differ only in how a number is written"),
+    ],
+)
+def test_class_names_that_are_one_in_two_spellings_are_told(places, names, words):
+    """They would be two classes that look alike in every table."""
+    write_list(places / "names.txt", names)
+    told = message({**SPEC, "classes": "names.txt"}, places)
+    assert "writes one class in two ways" in told
+    assert words in told
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b", "c"]])
+def test_labels_counted_from_1_are_told(places, names):
+    """With class names or without."""
+    for part in ("train", "val", "test"):
+        lines = (places / "lists" / f"{part}.txt").read_text(encoding="utf-8").splitlines()
+        write_list(places / "lists" / f"{part}.txt", [f"{line[:-1]}{int(line[-1]) + 1}" for line in lines])
+    write_list(places / "names.txt", names or [])
+    spec = {**SPEC, "classes": "names.txt"} if names else SPEC
+    assert message(spec, places).endswith("They look counted from 1; expected from 0: take 1 off each label")
+
+
+@pytest.mark.parametrize("written", ["train\\airfield\\0.png 0", "  train/airfield/0.png 0", "./train/airfield/0.png 0"])
+def test_paths_of_other_systems_are_the_same_paths(places, written):
+    """An image that is named again so is named twice."""
+    train_list(places, *(f"train/airfield/{i}.png {i % 3}" for i in range(1, 4)), written)
+    assert len(opened({**SPEC, "validation_list": "none", "test_list": "none", "test": 0.3}, places).labels_N) == 4
+    train_list(places, *(f"train/airfield/{i}.png {i % 3}" for i in range(4)), written)
+    assert "images that are named twice" in message(SPEC, places)
+
+
+def test_a_link_to_an_image_is_no_other_image(places):
+    """A test list that leads to training images by links leaks."""
+    os.symlink(places / "places" / "train", places / "places" / "eval")
+    write_list(places / "lists" / "test.txt", ["eval/zoo/0.png 2", "test/airfield/0.png 0"])
+    assert "'train.txt, line 8: train/zoo/0.png' and 'test.txt, line 1: eval/zoo/0.png'" in message(SPEC, places)
+
+
+def test_lines_of_what_systems_leave_are_passed_over(places):
+    """A list made by walking through folders has them, too."""
+    lines = (places / "lists" / "train.txt").read_text(encoding="utf-8").splitlines()
+    train_list(places, *lines, "train/airfield/._0.png 0", "__MACOSX/train/zoo/._1.png 2")
+    assert len(opened(SPEC, places).labels_N) == 15
+    assert found(SPEC, places).remarks == (
+        "passed over 2 hidden or system files and folders: '__MACOSX/train/zoo/._1.png', 'train/airfield/._0.png'",
+    )

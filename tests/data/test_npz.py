@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablation.data import arrays, prepare, split
+from ablation.data import arrays, open_dataset, prepare, split
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
-from tests.data.image_sources import opened, silent
+from tests.data.image_sources import found, opened, silent
 
 SPEC = {"name": "npz", "file": "tiny.npz"}
 LABELS = {"train": [0, 1, 2, 0, 1, 2, 0, 1], "val": [2, 1, 0], "test": [0, 1, 2, 1]}
@@ -131,13 +131,15 @@ def test_many_images_are_decoded_by_other_processes(tmp_path):
     assert np.array_equal(dataset.images_NHWC[:300, ..., 1], images_NHW)
 
 
-def test_another_place_shares_the_decoded_images(tmp_path):
-    """Moving the file, its time kept, changes nothing."""
+def test_another_place_is_decoded_anew_and_found_equal(tmp_path):
+    """Moving the file changes nothing that is trained on it."""
     write(tmp_path, parts())
     before = prepare(make("data", SPEC), 16, tmp_path, tmp_path / "cache", silent)
     (tmp_path / "far").mkdir()
     (tmp_path / "tiny.npz").rename(tmp_path / "far" / "tiny.npz")
-    assert prepare(make("data", {**SPEC, "file": "far/tiny.npz"}), 16, tmp_path, tmp_path / "cache", silent) == before
+    moved = prepare(make("data", {**SPEC, "file": "far/tiny.npz"}), 16, tmp_path, tmp_path / "cache", silent)
+    assert moved != before
+    assert open_dataset(moved).digest == open_dataset(before).digest
 
 
 class Malicious:
@@ -300,3 +302,83 @@ def test_a_header_with_a_flipped_bit_is_told(tmp_path):
     (tmp_path / "a.npz").write_bytes(whole.replace(b"(2, 4, 4)", b"(2, 4, 4("))
     with pytest.raises(DataError, match="cannot be read"):
         arrays.read_header(tmp_path / "a.npz", "train_images")
+
+
+# --- names
+
+
+def renamed(folder, **names):
+    """The file with its arrays under other names."""
+    content = parts()
+    return write(folder, {names.get(name, name): array for name, array in content.items() if names.get(name, name)})
+
+
+FORMS = ["{}_images {}_labels", "X_{} y_{}", "{}_x {}_y", "images_{} labels_{}", "{}-imgs {}-targets", "{}IMAGES {}LABELS"]
+SPLITS = [("train", "val", "test"), ("training", "valid", "testing"), ("TRAIN", "VALIDATION", "TEST"), ("Train", "dev", "Eval")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("words", SPLITS)
+def test_arrays_have_many_names(tmp_path, form, words):
+    """Keras' x_train and whatever else names a split and images or labels, in either order and any case."""
+    images, labels = form.split()
+    names = {}
+    for part, word in zip(LABELS, words, strict=True):
+        names |= {f"{part}_images": images.format(word), f"{part}_labels": labels.format(word)}
+    renamed(tmp_path, **names)
+    dataset = opened(SPEC, tmp_path)
+    assert dataset.split_N.tolist() == [0] * 8 + [1] * 3 + [2] * 4
+    assert dataset.names[0] == f"{images.format(words[0])}[0]"
+    first, second, third = (images.format(word) for word in words)
+    assert found(SPEC, tmp_path).split_origin == f"arrays {first}, {second} and {third}"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"test_images": "tset_images", "test_labels": "tset_labels"}, "has the array 'tset_images', which is not read"),
+        ({"val_images": "val_image", "val_labels": "val_label"}, "Did you mean 'val_images'?"),
+        ({"test_images": "test_data", "test_labels": "test_classes"}, "has the array 'test_classes', which is not read"),
+        ({"test_images": "holdout_images", "test_labels": "holdout_labels"}, "has the array 'holdout_images', which is not read"),
+        ({"test_images": "x_holdout", "test_labels": "y_holdout"}, "has the array 'x_holdout', which is not read"),
+        ({"val_images": "x_train", "val_labels": "y_train"}, "has the arrays 'train_images' and 'x_train', which mean the same"),
+        ({"val_images": "eval_images", "val_labels": "eval_labels"}, "has the arrays 'eval_images' and 'test_images', which mean the same"),
+        ({"train_images": "images", "train_labels": "labels"}, "has no array 'train_images'; found 'images'"),
+    ],
+)
+def test_arrays_nearly_called_like_a_split_are_refused(tmp_path, names, words):
+    """They would be left out without a word."""
+    renamed(tmp_path, **names)
+    with pytest.raises(DataError) as error:
+        opened(SPEC, tmp_path)
+    assert words in str(error.value)
+
+
+def test_groups_are_told(tmp_path):
+    """They are not read, so that a split that is drawn may divide them; the origin says what is drawn."""
+    write(tmp_path, parts(test_images=None, test_labels=None, train_patient_id=np.zeros(8, dtype=int)))
+    source = found({**SPEC, "test": 0.3}, tmp_path)
+    assert source.split_origin == "arrays train_images and val_images; test images drawn: 30 % of the training images"
+    assert source.remarks == ("the array 'train_patient_id' is not read: a split that is drawn here may divide groups",)
+
+
+def test_labels_counted_from_1_are_told(tmp_path):
+    """As MATLAB writes them."""
+    write(tmp_path, parts(train_labels=np.array([1, 2, 3, 1, 2, 3, 1, 2])))
+    with pytest.raises(DataError, match="They look counted from 1; expected from 0: take 1 off each label"):
+        opened(SPEC, tmp_path)
+
+
+def test_what_a_macs_archiver_adds_is_passed_over(tmp_path):
+    """It is no array."""
+    write(tmp_path, parts())
+    with zipfile.ZipFile(tmp_path / "tiny.npz", "a") as archive:
+        archive.writestr("__MACOSX/._test_images.npy", b"x")
+    assert len(opened(SPEC, tmp_path).labels_N) == 15
+
+
+@pytest.mark.parametrize("classes", [["Cat", "cat", "dog"], ["a b", "a_b", "c"], ["1", "01", "2"], ["caf\u00e9", "cafe\u0301", "x"]])
+def test_class_names_that_are_one_in_two_spellings_are_told(classes):
+    """Before any file is looked at."""
+    with pytest.raises(ConfigError, match=r"expected every class name once; .* differ only in"):
+        make("data", {**SPEC, "classes": classes}, "data")
