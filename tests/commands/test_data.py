@@ -90,6 +90,15 @@ def test_a_wrong_range_is_refused(ablate, value):
     assert "expected two whole numbers from 0 to 65535, the smaller one first, such as [0, 4095]" in result.err
 
 
+def test_a_range_without_effect_is_refused(ablate):
+    """It would be an arm of its own that trains the same."""
+    class_tree(ablate.folder / "images", {"cat": 8, "dog": 8})
+    data = {"name": "folder", "root": "images"}
+    result = ablate("plan", write(ablate.folder, base={"data": data, "batch_size": 4}, variants={"dark": {"data.range": [0, 4095]}}))
+    assert result.status == 2
+    assert "data.range: found [0, 4095], but no grey image has 16 bits, so that it changes nothing" in result.err
+
+
 def test_wrong_data_are_told_in_a_sentence(ablate):
     """As by every command."""
     result = ablate("data", write(ablate.folder, base={"data": {"name": "folder", "root": "nowhere"}}))

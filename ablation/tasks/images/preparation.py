@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablation.data import Split, open_dataset, split
+from ablation.data import Dataset, Split, open_dataset, split
 from ablation.data.account import Account, account_of
 from ablation.data.cache import find_files, prepare_files
+from ablation.data.raster import FULL_RANGE
 from ablation.data.source import SourceFiles
 from ablation.errors import ConfigError, DataError
 from ablation.study import groups
@@ -134,6 +135,7 @@ class ImagePreparation:
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
                     raise ConfigError("data", problem)
+                _check_range(arm.settings.data, open_dataset(source.dataset))
                 for stage in arm.stages:
                     _check_stage(arm, stage, source, self.device)
 
@@ -157,6 +159,12 @@ class ImagePreparation:
         if step.kind not in self._seconds_per_image:
             self._seconds_per_image[step.kind] = seconds_per_image(step.stage, self.device)
         return self._seconds_per_image[step.kind]
+
+
+def _check_range(data: Any, dataset: Dataset) -> None:
+    value_range = getattr(data, "range", FULL_RANGE)
+    if value_range != FULL_RANGE and not (dataset.inspections_N["bits"] == 16).any():
+        raise ConfigError("data.range", f"found {list(value_range)}, but no grey image has 16 bits, so that it changes nothing; leave it out")
 
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
