@@ -180,6 +180,7 @@ def _read_contents(found: Found, classes: tuple[str, ...], size: int, fit: str, 
     group_N = np.unique([entry.group for entry in entries], return_inverse=True)[1].astype(np.int64)
     if test:
         split_N = take_test(labels_N, split_N, group_N, test)
+        _check_some_taken(found, split_N, test)
     _check_groups(entries, split_N)
     names = [entry.name for entry in entries]
     return Contents(_tasks(entries, size, fit), labels_N, split_N, group_N, classes, names, original_order=False)
@@ -200,6 +201,15 @@ def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fr
     with_test_N = split_N.copy()
     with_test_N[train_N[taken_N]] = TEST
     return with_test_N
+
+
+def _check_some_taken(found: Found, split_N: np.ndarray, fraction: float) -> None:
+    if not (split_N == TEST).any():
+        groups = f", whole groups by {found.grouped_by}" if found.grouped_by else ""
+        raise DataError(
+            f"the test split has no images: {100 * fraction:g} % of {(split_N == TRAIN).sum():,} images{groups}; "
+            f"expected more of them{', or smaller groups' if groups else ''}, or a larger test"
+        )
 
 
 def _check_groups(entries: Sequence[Entry], split_N: np.ndarray) -> None:

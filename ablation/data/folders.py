@@ -39,7 +39,7 @@ def find_tree(root: Path, group: str) -> Found:
     for _, folder in parts:
         _check_class_names(root, _folders(folder))
     paths = [(split, label, path) for split, folder in parts for label, path in _labelled(root, folder)]
-    entries = [_entry(root, path, label, split, group) for split, label, path in paths if not is_passed_over(_below(root, path))]
+    entries = [_entry(root, path, label, split, group) for split, label, path in paths if _is_read(root, path)]
     check_alike(repr(str(root)), "class", _first_folders(root, [folder for _, folder in parts]))
     grouped_by = "" if group == "none" else f"the pattern {group!r}"
     return Found(repr(str(root)), entries, _origin(parts, root), grouped_by, tuple(_remarks(root, parts, [path for _, _, path in paths])))
@@ -68,14 +68,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _loose_images(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if ENDINGS.fullmatch(path.suffix) and not is_passed_over(path.name))
+    return sorted(path.name for path in folder.iterdir() if _is_image(path) and not is_passed_over(path.name))
 
 
 def _labelled(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """The class and path of each image in the class folders, and of whatever is passed over there."""
     for class_folder in _folders(folder):
-        paths = list(_images(class_folder, frozenset({_file_identity(root), _file_identity(folder)})))
-        if all(is_passed_over(_below(root, path)) for path in paths):
+        paths = list(_files(class_folder, frozenset({_file_identity(root), _file_identity(folder)})))
+        if not any(_is_read(root, path) for path in paths):
             raise DataError(f"class folder {_below(root, class_folder)!r} in {str(root)!r} has no images")
         for path in paths:
             yield clean(class_folder.name), path
@@ -86,16 +86,25 @@ def _file_identity(folder: Path) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
-def _images(folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """The image files in a folder and below, sorted, and folders to pass over; links to a folder above are not followed."""
+def _files(folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """The files in a folder and below, sorted, and folders to pass over; links to a folder above are not followed."""
     identity = _file_identity(folder)
     if identity in ancestors:
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            yield from [path] if is_passed_over(path.name) else _images(path, ancestors | {identity})
-        elif ENDINGS.fullmatch(path.suffix) and (path.is_file() or path.is_symlink()):  # a broken link is reported as unreadable
+            yield from [path] if is_passed_over(path.name) else _files(path, ancestors | {identity})
+        elif path.is_file() or path.is_symlink():  # a broken link is reported as unreadable
             yield path
+
+
+def _is_image(path: Path) -> bool:
+    return ENDINGS.fullmatch(path.suffix) is not None
+
+
+def _is_read(root: Path, path: Path) -> bool:
+    """Whether a file becomes an image of the source."""
+    return _is_image(path) and not is_passed_over(_below(root, path))
 
 
 # --- the form of the root
@@ -167,7 +176,7 @@ def _check_no_strangers(root: Path, by_split: Mapping[int, Path], others: Sequen
 
 
 def _has_images(folder: Path) -> bool:
-    return any(not is_passed_over(_below(folder, path)) for path in _images(folder, frozenset()))
+    return any(_is_read(folder, path) for path in _files(folder, frozenset()))
 
 
 def _names(by_split: Mapping[int, Path]) -> str:
@@ -272,6 +281,7 @@ def _origin(parts: Sequence[tuple[int, Path]], root: Path) -> str:
 def _remarks(root: Path, parts: Sequence[tuple[int, Path]], paths: Sequence[Path]) -> Iterator[str]:
     folders = [folder for _, folder in parts]
     yield from passed_over_remark(_passed_over(root, folders, paths))
+    yield from _other_files(root, paths)
     if folders != [root]:
         yield from _split_remarks(root, parts)
     else:
@@ -282,8 +292,18 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], paths: Sequence[Path
 
 
 def _passed_over(root: Path, folders: Sequence[Path], paths: Sequence[Path]) -> set[str]:
-    levels = [path for folder in {root, *folders} for path in folder.iterdir() if path.is_dir() or ENDINGS.fullmatch(path.suffix)]
-    return {name for name in (_below(root, path) for path in (*levels, *paths)) if is_passed_over(name)}
+    """The folders and images, in split and class folders and beside them, that are hidden or that a system left."""
+    levels = [path for folder in {root, *folders} for path in folder.iterdir()]
+    taken = [path for path in (*levels, *paths) if _is_image(path) or (is_passed_over(path.name) and path.is_dir())]
+    return {name for name in (_below(root, path) for path in taken) if is_passed_over(name)}
+
+
+def _other_files(root: Path, paths: Sequence[Path]) -> Iterator[str]:
+    """A sentence on files among the images that are none by their endings, such as .heic; or nothing."""
+    others = [path for path in paths if not _is_image(path) and not is_passed_over(_below(root, path)) and not path.is_dir()]
+    if others:
+        endings = quoted(sorted({path.suffix.lower() for path in others}))
+        yield f"passed over {len(others):,} files in class folders, whose ending no image has: {endings}"
 
 
 def _split_remarks(root: Path, parts: Sequence[tuple[int, Path]]) -> Iterator[str]:

@@ -30,7 +30,7 @@ SYSTEM = re.compile(
     r"(eh)?thumbs\.db|desktop\.ini|icon\r|__pycache__|\.ipynb_checkpoints|\._.*",
     re.IGNORECASE,
 )
-NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+(?:,0{1,2}))(?:e([+-]?\d{1,2}))?", re.IGNORECASE)
+NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})(?:e([+-]?\d{1,2}))?", re.IGNORECASE)
 MAX_DIGITS = 25  # of a number that is compared as one; Decimal rounds longer ones
 MIN_LETTER_PAIRS = 5  # from so many single letters in both cases on, they are an alphabet and not a slip
 

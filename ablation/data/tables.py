@@ -15,7 +15,7 @@ from ablation.data.csvfile import Table, read_table
 from ablation.data.decoding import ENDINGS
 from ablation.data.files import Entry, Found, file_name, first_places
 from ablation.data.naming import check_alike, check_present, clean, is_left_by_a_system, passed_over_remark, quoted, split_of, split_word
-from ablation.data.source import TRAIN, join_words
+from ablation.data.source import MAX_LISTED, TRAIN, join_words
 from ablation.errors import DataError, nearest
 
 NONE = "none"
@@ -55,6 +55,8 @@ def find_table(file: Path, root: Path, columns: Columns, defaults: Columns) -> F
     split, group = (_optional(table, setting, columns, defaults) for setting in ("split", "group"))
     used = [table.header[i] for i in (image, label, split, group) if i is not None]
     remarks = [*_check_unused(table, used, columns, split, group)]
+    if split is None and columns.split != NONE:
+        remarks += _split_paths(row[image] for row in table.rows)
     return _entries(table, root, (image, label, split, group), remarks)
 
 
@@ -76,6 +78,14 @@ def _entries(table: Table, root: Path, places: tuple[int, int, int | None, int |
     entries = [Entry(name, root / name, text, part, own) for name, text, part, own in rows]
     passed_over = passed_over_remark(name for name, kept in zip(names, is_kept, strict=True) if not kept)
     return Found(where, entries, _column(table, split), _column(table, group), (*passed_over, *remarks))
+
+
+def _split_paths(names: Iterable[str]) -> Iterator[str]:
+    """A sentence on paths that begin with several splits' names, where no column tells the splits apart; or nothing."""
+    folders = sorted({name.partition("/")[0].strip() for name in names if "/" in name})
+    known = [folder for folder in folders if split_of(folder) is not None]
+    if len(known) > 1 and len(folders) < MAX_LISTED:
+        yield f"no column tells the splits apart, though paths begin with {quoted(known)}"
 
 
 def _column(table: Table, place: int | None) -> str:

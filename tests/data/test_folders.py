@@ -409,6 +409,15 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     assert [remark.partition(":")[0] for remark in found(SPEC, tmp_path).remarks] == ["passed over 9 hidden or system files and folders"]
 
 
+def test_files_that_are_no_images_are_counted(tmp_path):
+    """Half of the photographs may have an ending that is not read."""
+    root = class_tree(tmp_path / "p", {"a": 5, "b": 5})
+    for name in ("a/1.heic", "a/2.HEIC", "b/raw", "b/x.txt", "b/.hidden", "b/@eaDir/x.bin"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert found(SPEC, tmp_path).remarks[1:] == ("passed over 4 files in class folders, whose ending no image has: '', '.heic', '.txt'",)
+
+
 def test_what_may_be_a_mistake_is_told(tmp_path):
     """What is not used is named, in the same words every time."""
     root = tmp_path / "p"
