@@ -21,7 +21,7 @@ from ablation.data.naming import (
     quoted,
     split_of,
 )
-from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION
+from ablation.data.source import SPLIT_NAMES, TRAIN
 from ablation.errors import DataError, nearest
 
 EXPECTED = "expected train/CLASS/ and test/CLASS/, or CLASS/ folders, with images"
@@ -327,9 +327,6 @@ def _split_remarks(root: Path, parts: Sequence[tuple[int, Path]]) -> Iterator[st
     others = [folder.name for folder in _folders(root) if folder not in splits.values()]
     if others:
         yield f"passed over the folder {quoted(others)}, which has no images"
-    if VALIDATION in splits and TEST not in splits:
-        name = splits[VALIDATION].name
-        yield f"no folder holds test images: if {name}/ holds the published test images, call it test"
 
 
 def _flat_remarks(root: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from types import MappingProxyType
 
 from ablation.data.source import MAX_LISTED, TEST, TRAIN, VALIDATION, check_label_numbers, join_words
@@ -40,6 +41,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+@lru_cache(maxsize=1024)
 def split_word(name: str) -> tuple[str, int] | None:
     """The plain word and the split that a name means, in any case and with its usual suffixes; None if it names no split."""
     letters = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name)).casefold()

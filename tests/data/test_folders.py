@@ -201,6 +201,11 @@ def test_each_fit_gives_other_pixels(tmp_path, fit):
     assert len({own.digest, *(other.digest for other in others)}) == 3
 
 
+def test_the_digits_say_what_is_drawn(tmp_path):
+    """They have no test set of their own."""
+    assert found({"name": "digits", "test": 0.125}, tmp_path).split_origin == "drawn: 12.5 % of the images"
+
+
 def test_sources_have_a_schema_and_survive_a_round_trip():
     """Every source's settings, its long tail included, can be written down and made again."""
     tail = {"name": "step", "imbalance": 10, "largest": 40}
@@ -430,8 +435,8 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     assert source.remarks == (
         "passed over images beside the split folders: 'overview.png'",
         "passed over the folder 'annotations', which has no images",
-        "no folder holds test images: if val/ holds the published test images, call it test",
         "images in folders within a class folder count for its class: so in 'a'",
+        "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )
     splits(root, "test")
     (remark,) = found({**SPEC, "root": "p/test"}, tmp_path).remarks

@@ -257,6 +257,8 @@ def test_the_origin_names_the_lists(places):
     assert found(SPEC, places).remarks == ()
     drawn = found({**SPEC, "test_list": "none", "test": 0.25}, places)
     assert drawn.split_origin == "lists train.txt and val.txt; test images drawn: 25 % of the training images"
+    (remark,) = drawn.remarks
+    assert remark.startswith("test images are drawn, though validation images are given: if these are the published test images")
     assert found({**SPEC, "validation_list": "none", "test_list": "none"}, places).split_origin == "drawn: 20 % of the images"
 
 
