@@ -245,7 +245,7 @@ def _check_not_too_high(root: Path, folder: Path) -> None:
     if len(outer) > 1 or not _only_folders(outer[0]):
         return
     deepest = outer[0]
-    while len(inner := _only_folders(deepest)) == 1 and _only_folders(inner[0]):
+    while len(inner := _only_folders(deepest)) == 1 and _only_folders(inner[0]) and split_of(inner[0].name) is None:
         deepest = inner[0]
     way = f"write root: {deepest}" if folder == root else f"move the folders in {_below(root, deepest)!r} up into {folder.name!r}"
     names = quoted(one.name for one in _only_folders(deepest))

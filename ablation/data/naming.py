@@ -149,6 +149,11 @@ def _visible(text: str) -> str:
     return "".join(letter for letter in text if unicodedata.category(letter) != "Cf").strip()
 
 
+def is_seen(first: str, second: str) -> bool:
+    """Whether what two spellings of one name differ in can be seen: it is case, a blank, an underscore or a hyphen."""
+    return difference(first, second).startswith("case")
+
+
 def difference(first: str, second: str) -> str:
     """What two spellings of one name differ in, in a word or two."""
     if NUMBER.fullmatch(_visible(first)) and NUMBER.fullmatch(_visible(second)):

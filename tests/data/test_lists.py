@@ -280,6 +280,17 @@ def test_class_names_that_are_one_in_two_spellings_are_told(places, names, words
     assert words in told
 
 
+def test_a_large_vocabulary_may_have_words_that_differ_in_case(places):
+    """ImageNet has Cardigan, a dog, and cardigan, a garment; what cannot be seen is refused there, too."""
+    names = [f"word {i}" for i in range(150)]
+    train_list(places, *(f"train/airfield/{i}.png {i}" for i in range(152)))
+    spec = {"name": "lists", "root": "places", "train_list": "lists/train.txt", "classes": "names.txt"}
+    write_list(places / "names.txt", [*names, "Cardigan", "cardigan"])
+    assert found(spec, places).remarks == ("the classes 'Cardigan' and 'cardigan' differ only in case",)
+    write_list(places / "names.txt", [*names, "caf\u00e9", "cafe\u0301"])
+    assert "differ only in their Unicode form" in message(spec, places)
+
+
 @pytest.mark.parametrize("names", [None, ["a", "b", "c"]])
 def test_labels_counted_from_1_are_told(places, names):
     """With class names or without."""
