@@ -70,11 +70,8 @@ def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple
     _check_unique_images(lines)
     entries = [Entry(line.name, root / line.name, names[line.label], line.file.split, line.name, f"{line.place}: ") for line in lines]
     passed_over = passed_over_remark({line.name for line in listed} - {line.name for line in lines})
-    remarks = (
-        *passed_over,
-        *(f"the classes {first!r} and {second!r} differ only in {difference(first, second)}" for first, second in alike(classes)),
-    )
-    return Found(repr(str(files[0].path)), entries, _origin(files), remarks=remarks), names
+    same = [f"the classes {first!r} and {second!r} differ only in {difference(first, second)}" for first, second in alike(classes)]
+    return Found(repr(str(files[0].path)), entries, _origin(files), remarks=(*passed_over, *same)), names
 
 
 def _origin(files: Sequence[ListFile]) -> str:
