@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ablation.data.source import TEST, TRAIN
+from ablation.errors import DataError
 from ablation.system.randomness import numpy_generator
 
 
@@ -14,6 +15,9 @@ def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fr
     """The splits after a stratified fraction of the training images became test images, the same for every seed."""
     train_N = np.flatnonzero(split_N == TRAIN)
     taken_N = stratified(labels_N[train_N], group_N[train_N], fraction, numpy_generator(0, "test"))
+    if not taken_N.any():
+        problem = f"the test split has no images: {100 * fraction:g} % of {len(train_N):,} images, groups and equal images kept together"
+        raise DataError(f"{problem}; expected more images, smaller groups, or a larger test")
     with_test_N = split_N.copy()
     with_test_N[train_N[taken_N]] = TEST
     return with_test_N

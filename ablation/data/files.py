@@ -5,7 +5,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from ablation.data.decoding import Files
 from ablation.data.naming import check_alike, is_missing
 from ablation.data.raster import FULL_RANGE, Range
-from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, Contents, SourceFiles, join_lines
+from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_lines
 from ablation.errors import DataError, nearest
 
 FILES_PER_TASK = 64
@@ -76,7 +76,7 @@ def source_with_test(
     fraction = 0.0 if any(entry.split == TEST for entry in found.entries) else test
     origin = "; ".join(part for part in (found.split_origin, drawn(fraction, bool(found.split_origin)), _groups(found)) if part)
     read = partial(_read_contents, found, classes, size, fit, value_range, fraction)
-    return SourceFiles(size, (*tables, *_named_paths(found.entries)), read, origin, (*found.remarks, *_group_remarks(found)))
+    return SourceFiles(size, (*tables, *_named_paths(found.entries)), read, origin, (*found.remarks, *_remarks(found)))
 
 
 def drawn(fraction: float, has_splits: bool) -> str:
@@ -86,12 +86,19 @@ def drawn(fraction: float, has_splits: bool) -> str:
     return f"{'test images drawn' if has_splits else 'drawn'}: {100 * fraction:g} % of the {'training ' if has_splits else ''}images"
 
 
+def drawn_remark(splits: Collection[int]) -> Iterator[str]:
+    """A sentence on validation images that are given where no test images are: many call their test so; or nothing."""
+    if VALIDATION in splits and TEST not in splits:
+        yield "test images are drawn, though validation images are given: if these are the published test images, call them test"
+
+
 def _groups(found: Found) -> str:
     return f"groups by {found.grouped_by}" if found.grouped_by else ""
 
 
-def _group_remarks(found: Found) -> Iterable[str]:
+def _remarks(found: Found) -> Iterator[str]:
     entries = found.entries
+    yield from drawn_remark({entry.split for entry in entries})
     if found.grouped_by and len({entry.group for entry in entries}) == len(entries):
         yield f"every image is a group of its own by {found.grouped_by}, so that nothing is kept together"
 

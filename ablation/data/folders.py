@@ -1,8 +1,10 @@
 """Images in class folders: root/SPLIT/CLASS/..., or root/CLASS/...; what has another form is refused."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +21,7 @@ from ablation.data.naming import (
     quoted,
     split_of,
 )
-from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION
+from ablation.data.source import SPLIT_NAMES, TRAIN
 from ablation.errors import DataError, nearest
 
 EXPECTED = "expected train/CLASS/ and test/CLASS/, or CLASS/ folders, with images"
@@ -38,11 +40,11 @@ def find_tree(root: Path, group: str) -> Found:
     parts = [(split, split_folders[split]) for split in sorted(split_folders)] or [(TRAIN, root)]
     for _, folder in parts:
         _check_class_names(root, _folders(folder))
-    paths = [(split, label, path) for split, folder in parts for label, path in _labelled(root, folder)]
-    entries = [_entry(root, path, label, split, group) for split, label, path in paths if not is_passed_over(_below(root, path))]
+    names = [(split, label, name) for split, folder in parts for label, name in _labelled(root, folder)]
+    entries = [_entry(root, name, label, split, group) for split, label, name in names if _is_read(name)]
     check_alike(repr(str(root)), "class", _first_folders(root, [folder for _, folder in parts]))
     grouped_by = "" if group == "none" else f"the pattern {group!r}"
-    return Found(repr(str(root)), entries, _origin(parts, root), grouped_by, tuple(_remarks(root, parts, [path for _, _, path in paths])))
+    return Found(repr(str(root)), entries, _origin(parts, root), grouped_by, tuple(_remarks(root, parts, [name for _, _, name in names])))
 
 
 def split_folder_names(root: Path) -> dict[str, list[str]]:
@@ -55,47 +57,68 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _entry(root: Path, path: Path, label: str, split: int, group: str) -> Entry:
-    name = _below(root, path)
-    return Entry(name, path, label, split, group_name(group, name))
+def _entry(root: Path, name: str, label: str, split: int, group: str) -> Entry:
+    return Entry(name, root / name, label, split, group_name(group, name))
 
 
 # --- what a folder holds
 
 
+def _children(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted, each known to be a file or a folder without being asked: on a network that would take minutes."""
+    with os.scandir(folder) as children:
+        return sorted(children, key=attrgetter("name"))
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none."""
+    return child.is_dir(follow_symlinks=False) or (child.is_symlink() and os.path.isdir(child.path))
+
+
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_passed_over(path.name)]
+    return [folder / child.name for child in _children(folder) if not is_passed_over(child.name) and _is_folder(child)]
 
 
 def _loose_images(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if ENDINGS.fullmatch(path.suffix) and not is_passed_over(path.name))
+    return [child.name for child in _children(folder) if _is_read(child.name)]
 
 
-def _labelled(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The class and path of each image in the class folders, and of whatever is passed over there."""
+def _is_image(name: str) -> bool:
+    return ENDINGS.fullmatch(os.path.splitext(name)[1]) is not None
+
+
+def _is_read(name: str) -> bool:
+    """Whether a file below root becomes an image of the source."""
+    return _is_image(name) and not is_passed_over(name)
+
+
+def _labelled(root: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """The class and the name below root of each file in the class folders."""
     for class_folder in _folders(folder):
-        paths = list(_images(class_folder, frozenset({_file_identity(root), _file_identity(folder)})))
-        if all(is_passed_over(_below(root, path)) for path in paths):
-            raise DataError(f"class folder {_below(root, class_folder)!r} in {str(root)!r} has no images")
-        for path in paths:
-            yield clean(class_folder.name), path
+        below = _below(root, class_folder)
+        names = list(_files(class_folder, below, frozenset({_file_identity(root), _file_identity(folder)})))
+        if not any(map(_is_read, names)):
+            raise DataError(f"class folder {below!r} in {str(root)!r} has no images")
+        for name in names:
+            yield clean(class_folder.name), name
 
 
-def _file_identity(folder: Path) -> tuple[int, int]:
-    state = folder.stat()
+def _file_identity(folder: str | Path) -> tuple[int, int]:
+    state = os.stat(folder)
     return state.st_dev, state.st_ino
 
 
-def _images(folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """The image files in a folder and below, sorted, and folders to pass over; links to a folder above are not followed."""
+def _files(folder: str | Path, name: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """The files in a folder and below, sorted, and folders to pass over, which end in a stroke; links to one above are not followed."""
     identity = _file_identity(folder)
     if identity in ancestors:
         return
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from [path] if is_passed_over(path.name) else _images(path, ancestors | {identity})
-        elif ENDINGS.fullmatch(path.suffix) and (path.is_file() or path.is_symlink()):  # a broken link is reported as unreadable
-            yield path
+    for child in _children(folder):
+        below = f"{name}/{child.name}"
+        if _is_folder(child):
+            yield from [f"{below}/"] if is_passed_over(child.name) else _files(child.path, below, ancestors | {identity})
+        elif child.is_symlink() or child.is_file():  # a broken link is reported as unreadable
+            yield below
 
 
 # --- the form of the root
@@ -167,7 +190,7 @@ def _check_no_strangers(root: Path, by_split: Mapping[int, Path], others: Sequen
 
 
 def _has_images(folder: Path) -> bool:
-    return any(not is_passed_over(_below(folder, path)) for path in _images(folder, frozenset()))
+    return any(map(_is_read, _files(folder, folder.name, frozenset())))
 
 
 def _names(by_split: Mapping[int, Path]) -> str:
@@ -222,7 +245,7 @@ def _check_not_too_high(root: Path, folder: Path) -> None:
     if len(outer) > 1 or not _only_folders(outer[0]):
         return
     deepest = outer[0]
-    while len(inner := _only_folders(deepest)) == 1 and _only_folders(inner[0]):
+    while len(inner := _only_folders(deepest)) == 1 and _only_folders(inner[0]) and split_of(inner[0].name) is None:
         deepest = inner[0]
     way = f"write root: {deepest}" if folder == root else f"move the folders in {_below(root, deepest)!r} up into {folder.name!r}"
     names = quoted(one.name for one in _only_folders(deepest))
@@ -269,9 +292,10 @@ def _origin(parts: Sequence[tuple[int, Path]], root: Path) -> str:
     return f"{', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} folders" if names else ""
 
 
-def _remarks(root: Path, parts: Sequence[tuple[int, Path]], paths: Sequence[Path]) -> Iterator[str]:
+def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]) -> Iterator[str]:
     folders = [folder for _, folder in parts]
-    yield from passed_over_remark(_passed_over(root, folders, paths))
+    yield from passed_over_remark(_passed_over(root, folders, names))
+    yield from _other_files(names)
     if folders != [root]:
         yield from _split_remarks(root, parts)
     else:
@@ -281,9 +305,19 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], paths: Sequence[Path
         yield f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}"
 
 
-def _passed_over(root: Path, folders: Sequence[Path], paths: Sequence[Path]) -> set[str]:
-    levels = [path for folder in {root, *folders} for path in folder.iterdir() if path.is_dir() or ENDINGS.fullmatch(path.suffix)]
-    return {name for name in (_below(root, path) for path in (*levels, *paths)) if is_passed_over(name)}
+def _passed_over(root: Path, folders: Sequence[Path], names: Iterable[str]) -> set[str]:
+    """The folders and images, in split and class folders and beside them, that are hidden or that a system left."""
+    levels = {folder: "" if folder == root else f"{_below(root, folder)}/" for folder in (root, *folders)}
+    beside = (f"{below}{child.name}{'/' * _is_folder(child)}" for folder, below in levels.items() for child in _children(folder))
+    return {name for name in (*beside, *names) if (_is_image(name) or name.endswith("/")) and is_passed_over(name)}
+
+
+def _other_files(names: Sequence[str]) -> Iterator[str]:
+    """A sentence on files among the images that are none by their endings, such as .heic; or nothing."""
+    others = [name for name in names if not _is_image(name) and not is_passed_over(name)]
+    if others:
+        endings = quoted(sorted({os.path.splitext(name)[1].lower() for name in others}))
+        yield f"passed over {len(others):,} files in class folders, whose ending no image has: {endings}"
 
 
 def _split_remarks(root: Path, parts: Sequence[tuple[int, Path]]) -> Iterator[str]:
@@ -293,9 +327,6 @@ def _split_remarks(root: Path, parts: Sequence[tuple[int, Path]]) -> Iterator[st
     others = [folder.name for folder in _folders(root) if folder not in splits.values()]
     if others:
         yield f"passed over the folder {quoted(others)}, which has no images"
-    if VALIDATION in splits and TEST not in splits:
-        name = splits[VALIDATION].name
-        yield f"no folder holds test images: if {name}/ holds the published test images, call it test"
 
 
 def _flat_remarks(root: Path) -> Iterator[str]:

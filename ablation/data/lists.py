@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ablation.data.files import Entry, Found, file_name, first_places
-from ablation.data.naming import check_alike, check_numbers, is_left_by_a_system, passed_over_remark
+from ablation.data.naming import alike, check_alike, check_numbers, difference, is_left_by_a_system, is_seen, passed_over_remark
 from ablation.data.source import TRAIN, join_lines
 from ablation.errors import DataError
 
 LINE = re.compile(r"(.*\S)\s+(\d+)\s*", re.ASCII)  # the path may have spaces
+VOCABULARY = 100  # classes, from which on words may differ in case: ImageNet has Cardigan, a dog, and cardigan, a garment
 MAX_SHOWN_LENGTH = 80  # characters of a line that a message shows
 
 
@@ -52,7 +53,9 @@ def class_names(file: Path) -> tuple[str, ...]:
             raise DataError(f"{str(file)!r} has no class name in line {number}; expected one in each line")
         if names.index(name) != number - 1:
             raise DataError(f"{str(file)!r} has the class name {name!r} in lines {names.index(name) + 1} and {number}; expected each once")
-    check_alike(repr(str(file)), "class", first_places(names, (f"line {number}" for number in range(1, len(names) + 1))))
+    places = first_places(names, (f"line {number}" for number in range(1, len(names) + 1)))
+    checked = names if len(names) <= VOCABULARY else [name for pair in alike(names) if not is_seen(*pair) for name in pair]
+    check_alike(repr(str(file)), "class", {name: places[name] for name in checked})
     return names
 
 
@@ -66,8 +69,9 @@ def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple
     _check_labels(lines, len(names))
     _check_unique_images(lines)
     entries = [Entry(line.name, root / line.name, names[line.label], line.file.split, line.name, f"{line.place}: ") for line in lines]
-    remarks = passed_over_remark({line.name for line in listed} - {line.name for line in lines})
-    return Found(repr(str(files[0].path)), entries, _origin(files), remarks=remarks), names
+    passed_over = passed_over_remark({line.name for line in listed} - {line.name for line in lines})
+    same = [f"the classes {first!r} and {second!r} differ only in {difference(first, second)}" for first, second in alike(classes)]
+    return Found(repr(str(files[0].path)), entries, _origin(files), remarks=(*passed_over, *same)), names
 
 
 def _origin(files: Sequence[ListFile]) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from pathlib import PurePosixPath
+from functools import lru_cache
 from types import MappingProxyType
 
 from ablation.data.source import MAX_LISTED, TEST, TRAIN, VALIDATION, check_label_numbers, join_words
@@ -25,12 +25,13 @@ PLAIN_SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test"
 SUFFIX = re.compile(r"(data)?(sets?|split|images|imgs|data)")  # train_set, TestData, val-images
 # pandas' list of what stands for no value, and the spellings of other tools; `none` is a class of real data sets (WM-811K).
 MISSING = re.compile(r"#?N/A|#N/A N/A|#?NA|#(NULL|VALUE|REF)!|-?(NaN|nan|NAN)|<(NA|na)>|NaT|None|NULL|Null|null|#?n/a")
-SYSTEM = re.compile(
+SYSTEM = (
     r"__macosx|@eadir|@tmp|@recycle|@__thumb|#recycle|\$recycle\.bin|recycler|lost\+found|system volume information|"
-    r"(eh)?thumbs\.db|desktop\.ini|icon\r|__pycache__|\.ipynb_checkpoints|\._.*",
-    re.IGNORECASE,
+    r"(?:eh)?thumbs\.db|desktop\.ini|icon\r|__pycache__|\.ipynb_checkpoints|\._[^/]*"
 )
-NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+(?:,0{1,2}))(?:e([+-]?\d{1,2}))?", re.IGNORECASE)
+LEFT_BY_A_SYSTEM = re.compile(rf"(?:^|/)(?:{SYSTEM})(?:/|$)", re.IGNORECASE)
+PASSED_OVER = re.compile(rf"(?:^|/)(?:{SYSTEM}|\.(?!\.?(?:/|$))[^/]*)(?:/|$)", re.IGNORECASE)
+NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})(?:e([+-]?\d{1,2}))?", re.IGNORECASE)
 MAX_DIGITS = 25  # of a number that is compared as one; Decimal rounds longer ones
 MIN_LETTER_PAIRS = 5  # from so many single letters in both cases on, they are an alphabet and not a slip
 
@@ -40,6 +41,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
+@lru_cache(maxsize=1024)
 def split_word(name: str) -> tuple[str, int] | None:
     """The plain word and the split that a name means, in any case and with its usual suffixes; None if it names no split."""
     letters = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name)).casefold()
@@ -67,12 +69,12 @@ def is_missing(label: str) -> bool:
 
 def is_left_by_a_system(name: str) -> bool:
     """Whether a path has a folder or a file that an operating system or a viewer made, such as `__MACOSX` or `._cat.jpg`."""
-    return any(SYSTEM.fullmatch(part) for part in PurePosixPath(name).parts)
+    return LEFT_BY_A_SYSTEM.search(name) is not None
 
 
 def is_passed_over(name: str) -> bool:
     """Whether a path below the source's root has a hidden part or one that a system left."""
-    return is_left_by_a_system(name) or any(part.startswith(".") for part in PurePosixPath(name).parts)
+    return PASSED_OVER.search(name) is not None
 
 
 def passed_over_remark(names: Iterable[str]) -> tuple[str, ...]:
@@ -145,6 +147,11 @@ def _without_inner_blanks(key: str) -> str:
 def _visible(text: str) -> str:
     """The text without blanks around it and without letters that cannot be seen, such as zero-width spaces."""
     return "".join(letter for letter in text if unicodedata.category(letter) != "Cf").strip()
+
+
+def is_seen(first: str, second: str) -> bool:
+    """Whether what two spellings of one name differ in can be seen: it is case, a blank, an underscore or a hyphen."""
+    return difference(first, second).startswith("case")
 
 
 def difference(first: str, second: str) -> str:

@@ -208,7 +208,7 @@ LIST_SPLITS = {"train_list": TRAIN, "validation_list": VALIDATION, "test_list": 
 class Npz(Source):
     """Images and labels as arrays in one .npz file: train_images, train_labels, val_images, ..., test_labels.
 
-    So is MedMNIST published (Yang et al. 2023, MedMNIST v2); Keras' x_train, y_train and other words for a split do as well. Images
+    So is MedMNIST published (Yang et al. 2023, MedMNIST v2); Keras' x_train and y_train, and other words for a split, do as well. Images
     are uint8, (N, H, W) or (N, H, W, 3), grey ones repeated; labels are whole numbers from 0, one for each image. Squares of one size that
     the model need not shrink stay as they are, others are fitted to its size. Without test arrays the fraction `test` of the training
     images is the test, stratified and the same for every seed; val arrays are optional. `classes` are the class names, class 0 first;

@@ -39,7 +39,7 @@ def split(dataset: Dataset, source: Technique, seed: int) -> Split:
     train_N, validation_N = _split_validation(dataset, kept_N, settings.validation, seed)
     test_N = np.flatnonzero(dataset.split_N == TEST)
     if len(test_N) == 0:
-        raise DataError("the test split has no images: there are none, or none can be drawn with groups and equal images kept together")
+        raise DataError("the test split has no images")
     counts_C = _class_counts(dataset, train_N)
     _check_no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
     return Split(train_N, validation_N, test_N, counts_C, _digest(dataset.digest, train_N, validation_N, test_N))

@@ -15,7 +15,7 @@ from ablation.data.csvfile import Table, read_table
 from ablation.data.decoding import ENDINGS
 from ablation.data.files import Entry, Found, file_name, first_places
 from ablation.data.naming import check_alike, check_present, clean, is_left_by_a_system, passed_over_remark, quoted, split_of, split_word
-from ablation.data.source import TRAIN, join_words
+from ablation.data.source import MAX_LISTED, TRAIN, join_words
 from ablation.errors import DataError, nearest
 
 NONE = "none"
@@ -55,6 +55,8 @@ def find_table(file: Path, root: Path, columns: Columns, defaults: Columns) -> F
     split, group = (_optional(table, setting, columns, defaults) for setting in ("split", "group"))
     used = [table.header[i] for i in (image, label, split, group) if i is not None]
     remarks = [*_check_unused(table, used, columns, split, group)]
+    if split is None and columns.split != NONE:
+        remarks += _split_paths(row[image] for row in table.rows)
     return _entries(table, root, (image, label, split, group), remarks)
 
 
@@ -76,6 +78,14 @@ def _entries(table: Table, root: Path, places: tuple[int, int, int | None, int |
     entries = [Entry(name, root / name, text, part, own) for name, text, part, own in rows]
     passed_over = passed_over_remark(name for name, kept in zip(names, is_kept, strict=True) if not kept)
     return Found(where, entries, _column(table, split), _column(table, group), (*passed_over, *remarks))
+
+
+def _split_paths(names: Iterable[str]) -> Iterator[str]:
+    """A sentence on paths that begin with several splits' names, where no column tells the splits apart; or nothing."""
+    folders = sorted({name.partition("/")[0].strip() for name in names if "/" in name})
+    known = [folder for folder in folders if split_of(folder) is not None]
+    if len(known) > 1 and len(folders) < MAX_LISTED:
+        yield f"no column tells the splits apart, though paths begin with {quoted(known)}"
 
 
 def _column(table: Table, place: int | None) -> str:
@@ -146,25 +156,33 @@ def _check_unused(table: Table, used: Sequence[str], columns: Columns, split: in
     for place, column in enumerate(table.header):
         if column in used or not column.strip():
             continue
-        values = {clean(row[place]) for row in table.rows}
-        if split is None and columns.split != NONE and len(values) > 1:
-            yield from _unused_split(table, column, values)
-        if group is None and columns.group != NONE and 1 < len(values) < len(table.rows):
-            yield from _unused_group(table, column)
+        if split is None and columns.split != NONE:
+            yield from _unused_split(table, place)
+        if group is None and columns.group != NONE:
+            yield from _unused_group(table, place)
 
 
-def _unused_split(table: Table, column: str, values: Iterable[str]) -> Iterator[str]:
-    if _is_like(column, "split") or all(split_of(value) is not None for value in values):
-        raise DataError(_unsaid(table, column, "split", "tells training, validation and test images apart"))
-    if MAYBE_SPLIT.fullmatch(_word(column)):
-        yield f"no column {'split'!r} tells the splits apart; {column!r} may: write split: {column.strip()} if so, or split: none"
+def _unused_split(table: Table, place: int) -> Iterator[str]:
+    column = table.header[place]
+    if _is_like(column, "split") or all(split_of(row[place]) is not None for row in table.rows):
+        if _num_values(table, place) > 1:
+            raise DataError(_unsaid(table, column, "split", "tells training, validation and test images apart"))
+    elif MAYBE_SPLIT.fullmatch(_word(column)):
+        yield f"no column 'split' tells the splits apart; {column!r} may: write split: {column.strip()} if so, or split: none"
 
 
-def _unused_group(table: Table, column: str) -> Iterator[str]:
-    if _is_like(column, "group"):
-        raise DataError(_unsaid(table, column, "group", "keeps the images of one patient, place or scene in one split"))
-    if MAYBE_GROUP.fullmatch(_word(column)):
-        yield f"no column {'group'!r} names a group; {column!r} may: write group: {column.strip()} if so, or group: none"
+def _unused_group(table: Table, place: int) -> Iterator[str]:
+    """As above, for columns that keep some images together and divide others."""
+    column = table.header[place]
+    is_meant, is_maybe = _is_like(column, "group"), MAYBE_GROUP.fullmatch(_word(column))
+    if (is_meant or is_maybe) and 1 < _num_values(table, place) < len(table.rows):
+        if is_meant:
+            raise DataError(_unsaid(table, column, "group", "keeps the images of one patient, place or scene in one split"))
+        yield f"no column 'group' names a group; {column!r} may: write group: {column.strip()} if so, or group: none"
+
+
+def _num_values(table: Table, place: int) -> int:
+    return len({clean(row[place]) for row in table.rows})
 
 
 def _is_like(column: str, name: str) -> bool:

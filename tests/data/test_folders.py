@@ -201,6 +201,11 @@ def test_each_fit_gives_other_pixels(tmp_path, fit):
     assert len({own.digest, *(other.digest for other in others)}) == 3
 
 
+def test_the_digits_say_what_is_drawn(tmp_path):
+    """They have no test set of their own."""
+    assert found({"name": "digits", "test": 0.125}, tmp_path).split_origin == "drawn: 12.5 % of the images"
+
+
 def test_sources_have_a_schema_and_survive_a_round_trip():
     """Every source's settings, its long tail included, can be written down and made again."""
     tail = {"name": "step", "imbalance": 10, "largest": 40}
@@ -286,6 +291,12 @@ def test_a_form_that_is_only_partly_known_is_refused(tmp_path, names, words):
     """It does not become another form: the folders are named, and what is expected."""
     splits(tmp_path / "p", *names)
     assert words in message(SPEC, tmp_path)
+
+
+def test_the_root_that_is_meant_holds_the_splits(tmp_path):
+    """However deep an archive put it, and if there is but one split."""
+    splits(tmp_path / "p", "zip/own/train")
+    assert message(SPEC, tmp_path).endswith(f"write root: {tmp_path / 'p' / 'zip' / 'own'}")
 
 
 @pytest.mark.parametrize("word", ["test", "val", "Dev", "eval", "Testing"])
@@ -409,6 +420,15 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     assert [remark.partition(":")[0] for remark in found(SPEC, tmp_path).remarks] == ["passed over 9 hidden or system files and folders"]
 
 
+def test_files_that_are_no_images_are_counted(tmp_path):
+    """Half of the photographs may have an ending that is not read."""
+    root = class_tree(tmp_path / "p", {"a": 5, "b": 5})
+    for name in ("a/1.heic", "a/2.HEIC", "b/raw", "b/x.txt", "b/.hidden", "b/@eaDir/x.bin"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert found(SPEC, tmp_path).remarks[1:] == ("passed over 4 files in class folders, whose ending no image has: '', '.heic', '.txt'",)
+
+
 def test_what_may_be_a_mistake_is_told(tmp_path):
     """What is not used is named, in the same words every time."""
     root = tmp_path / "p"
@@ -421,8 +441,8 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     assert source.remarks == (
         "passed over images beside the split folders: 'overview.png'",
         "passed over the folder 'annotations', which has no images",
-        "no folder holds test images: if val/ holds the published test images, call it test",
         "images in folders within a class folder count for its class: so in 'a'",
+        "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )
     splits(root, "test")
     (remark,) = found({**SPEC, "root": "p/test"}, tmp_path).remarks

@@ -259,6 +259,8 @@ def test_the_origin_names_the_lists(places):
     assert found(SPEC, places).remarks == ()
     drawn = found({**SPEC, "test_list": "none", "test": 0.25}, places)
     assert drawn.split_origin == "lists train.txt and val.txt; test images drawn: 25 % of the training images"
+    (remark,) = drawn.remarks
+    assert remark.startswith("test images are drawn, though validation images are given: if these are the published test images")
     assert found({**SPEC, "validation_list": "none", "test_list": "none"}, places).split_origin == "drawn: 20 % of the images"
 
 
@@ -278,6 +280,17 @@ def test_class_names_that_are_one_in_two_spellings_are_told(places, names, words
     told = message({**SPEC, "classes": "names.txt"}, places)
     assert "writes one class in two ways" in told
     assert words in told
+
+
+def test_a_large_vocabulary_may_have_words_that_differ_in_case(places):
+    """ImageNet has Cardigan, a dog, and cardigan, a garment; what cannot be seen is refused there, too."""
+    names = [f"word {i}" for i in range(150)]
+    train_list(places, *(f"train/airfield/{i}.png {i}" for i in range(152)))
+    spec = {"name": "lists", "root": "places", "train_list": "lists/train.txt", "classes": "names.txt"}
+    write_list(places / "names.txt", [*names, "Cardigan", "cardigan"])
+    assert found(spec, places).remarks == ("the classes 'Cardigan' and 'cardigan' differ only in case",)
+    write_list(places / "names.txt", [*names, "caf\u00e9", "cafe\u0301"])
+    assert "differ only in their Unicode form" in message(spec, places)
 
 
 @pytest.mark.parametrize("names", [None, ["a", "b", "c"]])

@@ -359,7 +359,10 @@ def test_groups_are_told(tmp_path):
     write(tmp_path, parts(test_images=None, test_labels=None, train_patient_id=np.zeros(8, dtype=int)))
     source = found({**SPEC, "test": 0.3}, tmp_path)
     assert source.split_origin == "arrays train_images and val_images; test images drawn: 30 % of the training images"
-    assert source.remarks == ("the array 'train_patient_id' is not read: a split that is drawn here may divide groups",)
+    assert source.remarks == (
+        "the array 'train_patient_id' is not read: a split that is drawn here may divide groups",
+        "test images are drawn, though validation images are given: if these are the published test images, call them test",
+    )
 
 
 def test_labels_counted_from_1_are_told(tmp_path):

@@ -174,6 +174,14 @@ def test_a_column_that_may_be_a_group_is_told(tmp_path, name):
     assert found({**spec, "group": "none"}, tmp_path).remarks == ()
 
 
+def test_paths_that_name_splits_are_told(tmp_path):
+    """A table without a column for the splits draws the test from all of its images, wherever they lie."""
+    spec = write_table(tmp_path, lines("image,label", *(f"{('train', 'test')[i > 3]}/{i}.png,{'ab'[i % 2]}" for i in range(6))))
+    (remark,) = found(spec, tmp_path).remarks
+    assert remark == "no column tells the splits apart, though paths begin with 'test', 'train'"
+    assert found({**spec, "split": "none"}, tmp_path).remarks == ()
+
+
 def test_folds_are_told_and_other_columns_are_not(tmp_path):
     """Numbers of folds are no splits to us; a note, or a patient who has one image alone, is not worth a word."""
     rows = [f"images/{i}.png,{'ab'[i % 2]},{i % 3},p{i},x" for i in range(6)]
@@ -299,7 +307,8 @@ def test_labels_are_stripped_and_composed_alone(tmp_path, labels, classes):
 
 
 SPELLINGS = [
-    ("0", "0.0"), ("0", "00"), ("1", "01"), ("1", "1e0"), ("1", "+1"), ("1", "1,0"), ("10", "1e1"), ("0", "-0"), ("0.5", ".50"),
+    ("0", "0.0"), ("0", "00"), ("1", "01"), ("1", "1e0"), ("1", "+1"), ("1", "1,0"),
+    ("0.5", "0,5"), ("10", "1e1"), ("0", "-0"), ("0.5", ".50"),
     ("Cat", "cat"), ("True", "TRUE"), ("hot dog", "hot  dog"), ("hot dog", "hotdog"), ("hot dog", "hot_dog"), ("hot dog", "hot\u00a0dog"),
     ("cat", "cat\u200b"), ("cat", "\ufeffcat"), ("cat", "ｃａｔ"), ("1", "１"), ("straße", "STRASSE"), ("file", "ﬁle"),
 ]  # fmt: skip
@@ -331,6 +340,12 @@ def test_a_group_with_a_blank_is_the_same_group(tmp_path):
     """And other groups may be called alike but for an underscore."""
     dataset = opened(write_table(tmp_path, labelled("p0", "a_bc", "p0 ", "ab_c", column="group")), tmp_path)
     assert np.bincount(dataset.group_N).tolist() == [2, 1, 3]
+
+
+def test_groups_too_large_for_a_test_are_told(tmp_path):
+    """No group can be taken without taking most of the images."""
+    told = message(write_table(tmp_path, labelled("p", "q", column="group")), tmp_path)
+    assert told.startswith("the test split has no images: 20 % of 6 images, groups and equal images kept together; expected")
 
 
 def test_one_group_for_all_is_refused(tmp_path):

@@ -164,7 +164,9 @@ class ImagePreparation:
 def _check_range(data: Any, dataset: Dataset) -> None:
     value_range = getattr(data, "range", FULL_RANGE)
     if value_range != FULL_RANGE and not (dataset.inspections_N["bits"] == 16).any():
-        raise ConfigError("data.range", f"found {list(value_range)}, but no grey image has 16 bits, so that it changes nothing; leave it out")
+        raise ConfigError(
+            "data.range", f"found {list(value_range)}, but no grey image has 16 bits, so that it changes nothing; leave it out"
+        )
 
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
