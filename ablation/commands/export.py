@@ -10,6 +10,7 @@ from ablation.commands.recorded import done_row, open_recorded, study_name
 from ablation.errors import AblateError, ConfigError, StoreError
 from ablation.formatting import size
 from ablation.planning.workspace import Workspace
+from ablation.system.paths import user_folder
 from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
     """Write one run's model into a folder, with everything that is needed to use it."""
     from ablation.training.export import write_model
 
+    user_folder(folder, "DIR")
     recorded = open_recorded(file, profile)
     result = _result(recorded, arm, seed)
     write_model(result, Workspace(Path("mlruns").resolve()).data, folder)
@@ -60,6 +62,7 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
+    user_folder(target.parent, "FILE.zip")
     if file is not None and file.suffix == ".zip":
         raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
     store = Store.open(make=False)

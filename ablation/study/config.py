@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ablation.errors import ConfigError
 from ablation.study import yamlfile
 from ablation.study.task import SettingsSchema
+from ablation.system.paths import user_path
 from ablation.techniques.technique import build
 
 
@@ -143,7 +144,7 @@ class StudyFile(BaseModel):
 
 def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
     """The file merged with those that it extends; raises ConfigError if its form is wrong."""
-    raw = _read_extended(Path(path), (), schema)
+    raw = _read_extended(user_path(path, "FILE").resolve(), (), schema)
     raw.setdefault("study", Path(path).stem)
     file = build(StudyFile, raw)
     for name, sweep in file.sweeps.items():
@@ -154,7 +155,6 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
 
 
 def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
-    path = _absolute(path)
     if path in extending:
         raise ConfigError("extends", f"{path.name} extends itself by way of {extending[-1].name}")
     raw = yamlfile.read(path)
@@ -163,7 +163,7 @@ def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSche
     extended_name = raw.pop("extends")
     if not isinstance(extended_name, str):
         raise ConfigError("extends", f"found {extended_name!r}; expected another study's file")
-    extended_path = _absolute(path.parent / extended_name)
+    extended_path = user_path(extended_name, "extends", path.parent).resolve()
     extended = _read_extended(extended_path, (*extending, path), schema)
     return extend(_relocate_paths(extended, extended_path.parent, path.parent, schema), raw)
 
@@ -179,19 +179,17 @@ def _relocate_paths(value: Any, folder: Path, extending_folder: Path, schema: Se
     relocated = {name: _relocate_paths(item, folder, extending_folder, schema) for name, item in value.items()}
     for family, name in schema.paths:
         settings = relocated.get(family)
-        if isinstance(settings, dict) and isinstance(settings.get(name), str) and settings[name] != "none":
+        if isinstance(settings, dict) and _is_relative(settings.get(name)):
             relocated[family] = {**settings, name: str(folder / settings[name])}
         path = relocated.get(f"{family}.{name}")
-        if isinstance(path, str) and path != "none":
+        if _is_relative(path):
             relocated[f"{family}.{name}"] = str(folder / path)
     return relocated
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a null byte, or links in a circle
-        raise ConfigError(ascii(str(path)), f"is not a file path: {error}") from None
+def _is_relative(path: object) -> bool:
+    """Whether a setting is a path that starts at the file's folder."""
+    return isinstance(path, str) and path != "none" and not path.startswith("~")
 
 
 def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any]:
