@@ -15,10 +15,8 @@ from ablation.system.paths import user_path
 FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
 
 
-class UserPath(click.ParamType):
+class UserPath(click.Path):
     """A path on the command line, its ~ expanded; one that nothing can be found under is a user's mistake."""
-
-    name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, _: click.Context | None) -> Path:
         """The path."""

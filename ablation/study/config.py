@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -79,6 +79,13 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def _checked_margin(margin: float) -> float:
+    if margin < SMALLEST_MARGIN:
+        raise ValueError(f"points, such as 0.5; as a fraction {margin:g} would be {100 * margin:g} points, and as points too few to tell")
+    return margin
+
+
+SMALLEST_MARGIN = 0.05  # points: one image among 2,000
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
 Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile; folders and files are named after it
 Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]
@@ -122,7 +129,9 @@ class StudyFile(BaseModel):
     study: Annotated[Name, Field(description="The study's name, by default the file's.")]
     seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
     groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
-    margin: Annotated[float, Field(gt=0, le=100, description="Points; the report calls smaller differences none.")] = 0.5
+    margin: Annotated[
+        float, Field(gt=0, le=100, description="Points; the report calls smaller differences none."), AfterValidator(_checked_margin)
+    ] = 0.5
     keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
     base: Annotated[Overrides, Field(description="The settings that all arms start from.")]
     ladder: Annotated[NamedOverrides, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}
@@ -187,7 +196,7 @@ def _relocate_paths(value: Any, folder: Path, extending_folder: Path, schema: Se
     return relocated
 
 
-def _is_relative(path: object) -> bool:
+def _is_relative(path: object) -> TypeGuard[str]:
     """Whether a setting is a path that starts at the file's folder."""
     return isinstance(path, str) and path != "none" and not path.startswith("~")
 

@@ -10,6 +10,7 @@ from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
+from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
 from ablation.study.task import Task, load_task
 from ablation.techniques.technique import build, dump
@@ -43,6 +44,7 @@ class _Resolver:
 
     def __init__(self, task: Task, sets: Sets) -> None:
         self.task, self.schema, self.sets = task, task.schema, sets
+        self.is_percent = task.metrics(0)[0].unit == "percent"  # the headline metric, of which figures are published
         self.used: set[str] = set()  # the paths of --set that at least one arm has
 
     def arms(
@@ -54,6 +56,8 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
+        if self.is_percent:
+            check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
         arms = {name: self._arm(spec, by_condition[spec.condition], self.sets) for name, spec in specs.items()} if self.sets else plain
         self._check_used(arms)
         for arm in arms.values():
@@ -105,19 +109,11 @@ class _Resolver:
             stages=self.task.resolve(partial, where, lambda number, settings: self._stage_with_sets(number, settings, sets)),
             label=spec.annotations.get("label", ""),
             note=spec.annotations.get("note", ""),
-            published=self._published(spec.annotations.get("published", {}), where),
+            published=checked_figures(spec.annotations.get("published", {}), where, is_percent=self.is_percent),
             cumulative=spec.cumulative,
             choice=self._with_direction(spec.choice),
             factors=spec.factors,
         )
-
-    def _published(self, figures: object, where: str) -> dict[str, float]:
-        """report -> its published figure of the headline metric, checked."""
-        is_percent = self.task.metrics(0)[0].unit == "percent"
-        if not isinstance(figures, Mapping) or not all(_is_figure(value, is_percent=is_percent) for value in figures.values()):
-            expected = f"expected figures{' in percent' if is_percent else ''} by their report, such as {{A: 84.22}}"
-            raise ConfigError(f"{where}.published", f"found {figures!r}; {expected}")
-        return {str(name): float(value) for name, value in figures.items()}
 
     def _with_direction(self, choice: Choice | None) -> Choice | None:
         """The choice, knowing whether a lower value of its metric is better."""
@@ -172,10 +168,6 @@ class _Resolver:
                 known = {name for _, settings in stages for name in settings}
                 known |= {f"stages.{i}.{name}" for i, settings in stages for name in settings}
                 raise ConfigError(f"--set.{path}", f"no arm has such a field.{nearest(path, known)}")
-
-
-def _is_figure(value: object, *, is_percent: bool) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and (not is_percent or 0 <= value <= 100)
 
 
 # --- how arms are related ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from torch.optim import Optimizer
 from ablation.errors import ConfigError
 from ablation.techniques.technique import Technique
 
-Rate = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]  # 0 trains nothing
+Decay = Annotated[float, Field(ge=0)]
+Epsilon = Annotated[float, Field(ge=0, lt=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 
@@ -24,8 +26,8 @@ class AdamW(Technique):
     name: Literal["adamw"] = "adamw"
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
-    eps: Rate = 1e-8
-    weight_decay: Rate = 0.01
+    eps: Epsilon = 1e-8
+    weight_decay: Decay = 0.01
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
         """torch's optimizer over these parameters."""
@@ -43,8 +45,8 @@ class Adam(Technique):
     name: Literal["adam"] = "adam"
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
-    eps: Rate = 1e-8
-    weight_decay: Rate = 0.0
+    eps: Epsilon = 1e-8
+    weight_decay: Decay = 0.0
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
         """torch's optimizer over these parameters."""
@@ -60,7 +62,7 @@ class SGD(Technique):
     lr: Rate = 0.1
     momentum: Momentum = 0.9
     nesterov: bool = False
-    weight_decay: Rate = 0.0
+    weight_decay: Decay = 0.0
 
     @model_validator(mode="after")
     def nesterov_has_momentum(self) -> "SGD":
