@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ablation.errors import ConfigError
 from ablation.study import yamlfile
 from ablation.study.task import SettingsSchema
+from ablation.system.digests import digest
 from ablation.system.paths import user_path
 from ablation.techniques.technique import build
 
@@ -60,6 +61,9 @@ class Study:
     keep: str
     arms: tuple[Arm, ...]
     task: str = "images"  # the kind of work, as `study.task.load_task` finds it
+    plain: tuple[Arm, ...] = ()  # the arms as the file has them, without what --set changes
+    sets: tuple[tuple[str, Any], ...] = ()  # what --set changes
+    text: str = ""  # a hash of all that is written in the file
 
     @property
     def folder(self) -> Path:
@@ -149,6 +153,11 @@ class StudyFile(BaseModel):
         if not ladder:
             raise ConfigError("ladder", "is empty; expected at least its first rung, such as baseline: {} (or leave ladder out)")
         return ladder
+
+
+def text_hash(file: StudyFile) -> str:
+    """A hash of all that is written in a file and in those that it extends, but for comments and layout."""
+    return digest(file.model_dump())
 
 
 def load(path: str | Path, schema: SettingsSchema) -> StudyFile:

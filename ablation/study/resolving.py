@@ -8,7 +8,7 @@ from typing import Any
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
-from ablation.study.config import Arm, Choice, Overrides, Study, load
+from ablation.study.config import Arm, Choice, Overrides, Study, load, text_hash
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
@@ -33,10 +33,13 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         selected_profile = file.profiles[profile]
         bases.append((f"profiles.{profile}.base", selected_profile.base))
         name, seeds, groups = f"{name}.{profile}", selected_profile.seeds or seeds, selected_profile.groups or groups
-    arms = _Resolver(task, sets).arms(arm_specs(file), bases, file.conditions)
+    resolver = _Resolver(task, sets)
+    arms = resolver.arms(arm_specs(file), bases, file.conditions)
     if any(name.partition(".")[0] == "data" for _, overrides in bases[1:] for name in overrides):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
-    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name)
+        resolver.plain = [replace(arm, published={}) for arm in resolver.plain]
+    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file))
+    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name, *about_file)
 
 
 class _Resolver:
@@ -45,6 +48,7 @@ class _Resolver:
     def __init__(self, task: Task, sets: Sets) -> None:
         self.task, self.schema, self.sets = task, task.schema, sets
         self.is_percent = task.metrics(0)[0].unit == "percent"  # the headline metric, of which figures are published
+        self.plain: Sequence[Arm] = ()  # the arms without any --set
         self.used: set[str] = set()  # the paths of --set that at least one arm has
 
     def arms(
@@ -58,6 +62,7 @@ class _Resolver:
         _check_changes(specs, plain, self.task)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
+        self.plain = list(plain.values())
         arms = {name: self._arm(spec, by_condition[spec.condition], self.sets) for name, spec in specs.items()} if self.sets else plain
         self._check_used(arms)
         for arm in arms.values():

@@ -38,7 +38,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     try:
         _draw(pages, output / "figures")
         content = with_figures(content, pages)
-        for name, body in csv_files(content.frames, content.plan).items():
+        for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
             (output / name).write_text(body, encoding="utf-8")
         document = text(content, format_name, _bytes(output, content))
         (output / f"report.{SUFFIXES[format_name]}").write_text(document, encoding="utf-8")
@@ -74,7 +74,7 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 
         return f"% {made_by(content)}\n{latex.document(content)}"
     if format_name == "csv":
-        return arms_text(content.frames)
+        return arms_text(content.frames, content.options.notes)
     from ablation.report.documents import json
 
     return json.document(content)
