@@ -46,9 +46,21 @@ def open_recorded(file: Path | None, profile: str | None) -> "tables.Recorded":
             raise ConfigError("--profile", f"found {profile} beside {file}; expected none, since a zip holds one study")
         return packed.read(file)
     store = Store.open(make=False)
-    recorded = of_file(file, profile, store) if file else store.recorded(study_name(file, profile, store))
+    recorded = of_file(file, profile, store) if file else of_name(study_name(None, profile, store), store)
     for note in recorded.notes:
         _tell(note)
+    return recorded
+
+
+def of_name(name: str, store: Store) -> Recorded:
+    """The newest record of that name, with what the file that it came from says now, if that lies here."""
+    recorded = store.recorded(name)
+    with contextlib.suppress(AblateError):
+        file = Path(recorded.plan.get("file", ""))
+        study = load(file, load_task().schema).study
+        profile = name.removeprefix(study).removeprefix(".") or None
+        if name in (study, f"{study}.{profile}") and not (named := of_file(file, profile, store)).content:
+            return named
     return recorded
 
 

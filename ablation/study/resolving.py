@@ -9,6 +9,7 @@ from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load, text_hash
+from ablation.study.effects import check_effects
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
@@ -34,6 +35,8 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         bases.append((f"profiles.{profile}.base", selected_profile.base))
         name, seeds, groups = f"{name}.{profile}", selected_profile.seeds or seeds, selected_profile.groups or groups
     resolver = _Resolver(task, sets)
+    if profile is not None and seeds == file.seeds and groups == file.groups:
+        resolver.check_profile(profile, bases)
     arms = resolver.arms(arm_specs(file), bases, file.conditions)
     if any(name.partition(".")[0] == "data" for _, overrides in bases[1:] for name in overrides):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
@@ -60,6 +63,7 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
+        check_effects(specs, plain)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
         self.plain = list(plain.values())
@@ -96,6 +100,14 @@ class _Resolver:
         for overrides_place, overrides in [(where, remaining), *profile_bases]:
             partial = self._apply(partial, overrides, overrides_place)
         return partial
+
+    def check_profile(self, profile: str, bases: Sequence[tuple[str, Overrides]]) -> None:
+        """Raise ConfigError for a profile that sets something, and all of it as the base has it."""
+        whole = all(setting in bases[0][1] for setting in self.schema.required)
+        if bases[1][1] and whole and self._base(bases) == self._base(bases[:1]):
+            raise ConfigError(
+                f"profiles.{profile}", "changes nothing against the base; expected a setting that differs, or no such profile"
+            )
 
     def _arm(self, spec: ArmSpec, base: PartialArm, sets: Sets) -> Arm:
         partial = base
@@ -185,6 +197,10 @@ def _check_changes(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], task: 
             raise ConfigError(
                 spec.overrides[-1][0], f"changes nothing against {spec.parent!r}; expected a setting that differs, or no such arm"
             )
+    for name, kind in dict.fromkeys((spec.name.partition("/")[0], spec.kind) for spec in specs.values() if spec.kind == "sweep"):
+        points = [spec for spec in specs.values() if spec.kind == kind and spec.name.startswith(f"{name}/") and spec.parent]
+        if not any(changes_between(arms[point.parent], arms[point.name], task) for point in points if point.parent):
+            raise ConfigError(f"sweeps.{name}", f"changes nothing against {points[0].parent!r} in any point; expected a value that differs")
     for condition in dict.fromkeys(spec.condition for spec in specs.values() if spec.condition):
         names = [spec.name for spec in specs.values() if spec.condition == condition]
         if not any(changes_between(arms[name.removeprefix(f"{condition}/")], arms[name], task) for name in names):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ablation.techniques.geometry import Degrees, source_matrices, warp
+from ablation.techniques.geometry import CheckedDegrees, source_matrices, warp
 from ablation.techniques.policies import AutoAugment, RandAugment, TrivialAugment
 from ablation.techniques.technique import Pair, Technique
 
@@ -102,10 +102,10 @@ class Affine(Technique):
     """
 
     name: Literal["affine"] = "affine"
-    degrees: Annotated[Degrees, Field(ge=0, le=180)] = 0.0
+    degrees: Annotated[float, Field(ge=0, le=180), CheckedDegrees] = 0.0
     translate: Shares = (0.0, 0.0)
     scale: Factors = (1.0, 1.0)
-    shear: Annotated[Degrees, Field(ge=0, lt=90)] = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90), CheckedDegrees] = 0.0
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     works_on: ClassVar[str] = "pixels"
 

@@ -5,7 +5,6 @@ distort images that are not square.
 """
 
 import math
-from typing import Annotated
 
 import torch
 from pydantic import AfterValidator
@@ -20,7 +19,7 @@ def checked_degrees(degrees: float) -> float:
     return degrees
 
 
-Degrees = Annotated[float, AfterValidator(checked_degrees)]
+CheckedDegrees = AfterValidator(checked_degrees)
 
 
 def source_matrices(angle_B: Tensor, shear_B: Tensor, shift_x_B: Tensor, shift_y_B: Tensor, scale_B: Tensor) -> Tensor:

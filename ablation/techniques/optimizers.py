@@ -10,9 +10,8 @@ from torch.optim import Optimizer
 from ablation.errors import ConfigError
 from ablation.techniques.technique import Technique
 
-Rate = Annotated[float, Field(gt=0)]  # 0 trains nothing
-Decay = Annotated[float, Field(ge=0)]
-Epsilon = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0)]
+Epsilon = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 
@@ -27,7 +26,7 @@ class AdamW(Technique):
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
-    weight_decay: Decay = 0.01
+    weight_decay: Rate = 0.01
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
         """torch's optimizer over these parameters."""
@@ -46,7 +45,7 @@ class Adam(Technique):
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
-    weight_decay: Decay = 0.0
+    weight_decay: Rate = 0.0
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
         """torch's optimizer over these parameters."""
@@ -62,7 +61,7 @@ class SGD(Technique):
     lr: Rate = 0.1
     momentum: Momentum = 0.9
     nesterov: bool = False
-    weight_decay: Decay = 0.0
+    weight_decay: Rate = 0.0
 
     @model_validator(mode="after")
     def nesterov_has_momentum(self) -> "SGD":

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from ablation.techniques.geometry import Degrees, source_matrices, warp
+from ablation.techniques.geometry import CheckedDegrees, source_matrices, warp
 from ablation.techniques.technique import Technique
 
 Average = Literal["logits", "probabilities", "vote"]
@@ -102,7 +102,7 @@ class Rotate(Technique):
     """The image, and it rotated by `degrees` both ways, bilinearly, with black corners."""
 
     name: Literal["rotate"] = "rotate"
-    degrees: Annotated[Degrees, Field(gt=0, le=180)] = 15.0
+    degrees: Annotated[float, Field(gt=0, le=180), CheckedDegrees] = 15.0
     average: Average = "logits"
 
     def views(self) -> tuple[View, ...]:

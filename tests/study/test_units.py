@@ -60,7 +60,7 @@ def test_percent_is_percent(tmp_path, published):
         ({"average": {"name": "ema", "decay": 99.99}}, "base.average.decay", "such as 0.9999 for 99.99 percent"),
         ({"optimizer": {"name": "sgd", "momentum": 90}}, "base.optimizer.momentum", "such as 0.9 for 90 percent"),
         ({"optimizer": {"name": "sgd", "lr": -0.1}}, "base.optimizer.lr", "found -0.1"),
-        ({"optimizer": {"name": "sgd", "lr": 0}}, "base.optimizer.lr", "greater than 0"),
+        ({"optimizer": {"name": "adamw", "eps": 1e8}}, "base.optimizer.eps", "less than or equal to 1"),
         ({"model": {**BASE["model"], "drop_path": 10}}, "base.model.drop_path", "such as 0.1 for 10 percent"),
         ({"augment": [{"name": "hflip", "probability": 50}]}, "base.augment.0.probability", "such as 0.5 for 50 percent"),
         ({"augment": [{"name": "affine", "degrees": 0.26}]}, "base.augment.0.degrees", "0.26 radians would be 14.9 degrees"),

@@ -99,6 +99,10 @@ class ImagePreparation:
         few = groups.resolve(self.study.groups, counts, classes)["few"]
         if not few:
             raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
+        if len(few) == len(classes):
+            raise ConfigError(
+                "groups.few", "every class is in it, so mix.only: tail is as all; expected a bound or a list that leaves some out"
+            )
         return few
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
