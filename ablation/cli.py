@@ -10,10 +10,21 @@ from typing import Any
 import click
 
 from ablation.running.executors import EXECUTORS
+from ablation.system.paths import user_path
 
 FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
 
-file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+class UserPath(click.Path):
+    """A path on the command line, its ~ expanded; one that nothing can be found under is a user's mistake."""
+
+    def convert(self, value: Any, param: click.Parameter | None, _: click.Context | None) -> Path:
+        """The path."""
+        assert param is not None, value
+        return user_path(value, param.opts[0] if param.param_type_name == "option" else param.metavar or str(param.name).upper())
+
+
+file_argument = click.argument("file", type=UserPath())
 profile_option = click.option(
     "--profile", metavar="NAME", help="A profile in the file: another base and other seeds, recorded as a study of its own."
 )
@@ -59,8 +70,7 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that name the study, for commands that train nothing."""
-    path = click.Path(path_type=Path)
-    file = click.option("--file", type=path, help="The study's file, or its zip; by default, the study last run here.")
+    file = click.option("--file", type=UserPath(), help="The study's file, or its zip; by default, the study last run here.")
     return file(profile_option(command))
 
 
@@ -173,7 +183,7 @@ def data(
 
 @cli.command()
 @click.argument("arm")
-@click.option("--file", type=click.Path(path_type=Path), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
+@click.option("--file", type=UserPath(), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
 @profile_option
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
 @code_option
@@ -222,12 +232,12 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=UserPath(), required=False)
 @profile_option
 @click.option("--format", "document_format", type=click.Choice(FORMATS), help="The format of the report; by default markdown.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     help="Write the report into this folder, with figures and CSV files; by default, print it.",
 )
@@ -235,12 +245,8 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 @click.option("--metric", default="", show_default="the study's main one", help="The metric whose differences are tested.")
 @click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
 @click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
-@click.option(
-    "--reference", type=click.Path(path_type=Path), metavar="FILE", help="A CSV file of published figures to show beside the measured ones."
-)
-@click.option(
-    "--check", type=click.Path(path_type=Path), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ."
-)
+@click.option("--reference", type=UserPath(), metavar="FILE", help="A CSV file of published figures to show beside the measured ones.")
+@click.option("--check", type=UserPath(), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ.")
 @click.option("--watch", is_flag=True, help="Show the table again whenever the store changes, until the run ends.")
 def report(file: Path | None, profile: str | None, check: Path | None, watch: bool, **values: Any) -> int:
     """Print or write the report of a study: comparison table, per-class tables, figures.
@@ -266,7 +272,7 @@ def compare(arm: str, other: str, file: Path | None, profile: str | None, metric
 
 @cli.command()
 @click.argument("arm")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=UserPath())
 @click.option("--seed", type=int, metavar="N", help="The seed of the run; by default, the first finished one.")
 @study_options
 def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
@@ -277,7 +283,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
 
 
 @cli.command()
-@click.argument("target", metavar="FILE.zip", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE.zip", type=UserPath())
 @study_options
 def pack(target: Path, file: Path | None, profile: str | None) -> int:
     """Write a whole study, without weights, into one zip that `ablate report FILE.zip` reads."""

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
-from ablation.commands.recorded import done_row, open_recorded, study_name
+from ablation.commands.recorded import done_row, open_recorded
 from ablation.errors import AblateError, ConfigError, StoreError
 from ablation.formatting import size
 from ablation.planning.workspace import Workspace
-from ablation.tracking.store import Store
+from ablation.system.paths import user_folder
+from ablation.tracking.recorded import Recorded, of_content
 
 if TYPE_CHECKING:
     from ablation.report.frames import tables
@@ -21,6 +22,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
     """Write one run's model into a folder, with everything that is needed to use it."""
     from ablation.training.export import write_model
 
+    user_folder(folder, "DIR")
     recorded = open_recorded(file, profile)
     result = _result(recorded, arm, seed)
     write_model(result, Workspace(Path("mlruns").resolve()).data, folder)
@@ -60,14 +62,14 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
+    user_folder(target.parent, "FILE.zip")
     if file is not None and file.suffix == ".zip":
         raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
-    store = Store.open(make=False)
-    name = study_name(file, profile, store)
-    known_runs = store.runs_of(name)
-    recorded = store.recorded(name, known_runs)
-    plan = next(run for run in known_runs if run["tags"].get("ablation.kind") == "plan")
-    packed.write(recorded, store.artifact(plan["run_id"], packed.WRITTEN), target)
+    recorded = open_recorded(file, profile)
+    assert isinstance(recorded, Recorded), recorded
+    name, store = recorded.study, recorded.store
+    plan = next(run for run in store.runs_of(name) if run["tags"].get("ablation.kind") == "plan")
+    packed.write(recorded, store.artifact(plan["run_id"], of_content(packed.WRITTEN, recorded.content)), target)
     zip_size = size(target.stat().st_size)
     message = f"{name}: {len(recorded.runs)} runs in {target} ({zip_size}), without weights; ablate report {target} reads it anywhere"
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)

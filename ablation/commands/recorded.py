@@ -1,11 +1,21 @@
 """The record of a study: in the store (under its file's name, or the study run last), or in a zip."""
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation.errors import AblateError, ConfigError, unknown_name
+from rich.console import Console
+
+from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
+from ablation.study.config import load, text_hash
+from ablation.study.resolving import load_study
+from ablation.study.task import load_task
+from ablation.study.written import about_sets, compared, written
 from ablation.tracking.messages import without_secrets
+from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -15,9 +25,6 @@ if TYPE_CHECKING:
 def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     """The name of the study of a file and profile, or of the study that was run last."""
     if file is not None:
-        from ablation.study.config import load
-        from ablation.study.task import load_task
-
         study_file = load(file, load_task().schema)
         if profile is not None and profile not in study_file.profiles:
             raise unknown_name("profiles", "profile", profile, study_file.profiles)
@@ -39,7 +46,53 @@ def open_recorded(file: Path | None, profile: str | None) -> "tables.Recorded":
             raise ConfigError("--profile", f"found {profile} beside {file}; expected none, since a zip holds one study")
         return packed.read(file)
     store = Store.open(make=False)
-    return store.recorded(study_name(file, profile, store))
+    recorded = of_file(file, profile, store) if file else of_name(study_name(None, profile, store), store)
+    for note in recorded.notes:
+        _tell(note)
+    return recorded
+
+
+def of_name(name: str, store: Store) -> Recorded:
+    """The newest record of that name, with what the file that it came from says now, if that lies here."""
+    recorded = store.recorded(name)
+    with contextlib.suppress(AblateError):
+        file = Path(recorded.plan.get("file", ""))
+        study = load(file, load_task().schema).study
+        profile = name.removeprefix(study).removeprefix(".") or None
+        if name in (study, f"{study}.{profile}") and not (named := of_file(file, profile, store)).content:
+            return named
+    return recorded
+
+
+def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
+    """The record of a file's study: the newest plan of what the file says, or the newest plan and what the file says now."""
+    name = study_name(file, profile, store)
+    known_runs = store.runs_of(name)
+    newest = store.recorded(name, known_runs)
+    if newest.plan.get("written", {}).get("text") == text_hash(load(file, load_task().schema)):
+        return _with_notes(newest)
+    try:
+        study = load_study(file, profile)
+    except ConfigError as error:
+        return _with_notes(newest, f"{file.name} cannot be compared with the recorded plan: {error}")
+    difference = compared(study, newest.plan)
+    if not difference:
+        return _with_notes(newest)
+    with contextlib.suppress(StoreError):
+        recorded = store.recorded(name, known_runs, written(study)["digest"])
+        when = f"the plan of {recorded.plan['created'][:16].replace('T', ' ')}, which {file.name} says"
+        return _with_notes(recorded, f"shown is {when}; the study {name} was run since from {newest.plan['file']}, which is another")
+    return _with_notes(newest, difference)
+
+
+def _with_notes(recorded: Recorded, *notes: str) -> Recorded:
+    return replace(recorded, notes=tuple(filter(None, [*notes, about_sets(recorded.plan)])))
+
+
+@cache
+def _tell(note: str) -> None:
+    """Print a note, once."""
+    Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def done_row(recorded: "tables.Recorded", arm: str, seed: int | None) -> Mapping[Any, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from ablation.commands.exit_codes import DONE, FAILED
 from ablation.commands.recorded import open_recorded
 from ablation.commands.report_watch import watch, write
 from ablation.errors import ConfigError
+from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
 
@@ -56,7 +57,13 @@ def _check_report(file: Path | None, profile: str | None, path: Path, options: R
         path, options.document_format, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference)
     )
     study_in_document = document.study if file is None and profile is None else None
-    recorded = Store.open(make=False).recorded(study_in_document) if study_in_document else open_recorded(file, profile)
+    recorded = (
+        Store.open(make=False).recorded(study_in_document, content=document.options.content)
+        if study_in_document
+        else open_recorded(file, profile)
+    )
+    if document.form == "csv" and isinstance(recorded, Recorded):  # which has no place for its options
+        document = replace(document, options=replace(document.options, notes=recorded.notes))
     num_differing, diff = check(recorded, path, document)
     if not num_differing:
         print(f"{path} matches the store", file=sys.stderr)

@@ -131,6 +131,8 @@ def write(recorded: "Recorded", options: Options) -> str:
         references=options.reference,
         sort=options.sort or "",
         only_changed=options.only_changed,
+        notes=recorded.notes if isinstance(recorded, StoredRecord) else (),
+        content=recorded.content if isinstance(recorded, StoredRecord) else "",
     )
 
 

@@ -18,6 +18,7 @@ from ablation.data.naming import alike, difference
 from ablation.data.raster import FULL_RANGE
 from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
 from ablation.data.tables import Columns, find_table
+from ablation.system.paths import user_path
 from ablation.techniques.technique import Technique
 
 TestFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -159,7 +160,7 @@ class Csv(Source):
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files named, to be decoded at `image_size`."""
-        file = _resolve(base, self.file)
+        file = _resolve(base, self.file, "file")
         root = file.parent if self.root == "." else _resolve(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
         found = find_table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
@@ -192,9 +193,9 @@ class Lists(Source):
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The files listed, to be decoded at `image_size`."""
         list_paths = {"train_list": self.train_list, "validation_list": self.validation_list, "test_list": self.test_list}
-        files = {field: _resolve(base, name) for field, name in list_paths.items() if name != "none"}
+        files = {field: _resolve(base, name, field) for field, name in list_paths.items() if name != "none"}
         root = files["train_list"].parent if self.root == "." else _resolve(base, self.root)
-        class_files = {} if self.classes == "none" else {"classes": _resolve(base, self.classes)}
+        class_files = {} if self.classes == "none" else {"classes": _resolve(base, self.classes, "classes")}
         names = tuple(name for file in class_files.values() for name in class_names(file))
         lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
         found, classes = find_lists(lists, root, self.strip, names)
@@ -223,11 +224,12 @@ class Npz(Source):
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The arrays, at their own size or at `image_size`."""
-        return npz.find(_resolve(base, self.file), self.classes, image_size, self.fit, self.test)
+        return npz.find(_resolve(base, self.file, "file"), self.classes, image_size, self.fit, self.test)
 
 
-def _resolve(base: Path, path: str) -> Path:
-    return base / Path(path).expanduser()
+def _resolve(base: Path, path: str, field: str = "root") -> Path:
+    """The path that a field of `data` names, which starts at `base`; raises ConfigError if nothing can be found under that name."""
+    return user_path(path, f"data.{field}", base)
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (Digits, Cifar10, Cifar100, Folder, Csv, Lists, Npz)

@@ -6,6 +6,7 @@ from typing import Any
 from ablation.planning.plan import Node, Plan
 from ablation.study.config import Arm
 from ablation.study.task import Planner, load_task, metric_rows
+from ablation.study.written import written
 
 MOST_IMAGES = 100  # named for each finding about the data
 
@@ -31,7 +32,8 @@ def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str,
 def for_the_record(plan: Plan, planner: Planner) -> dict[str, Any]:
     """The same with all that is recorded, and with what the report must know of the kind of work."""
     metrics = load_task(plan.study.task).metrics(plan.study.margin)
-    return describe(plan, planner, others=True) | {"task": plan.study.task, "metrics": metric_rows(metrics)}
+    about = {"task": plan.study.task, "metrics": metric_rows(metrics), "written": written(plan.study)}
+    return describe(plan, planner, others=True) | about
 
 
 def _arm_as_data(arm: Arm, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 pandas, seaborn and matplotlib are imported on first use only.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,14 @@ FORMATS = ("markdown", "html", "latex", "csv", "json")
 
 
 def load(study: "str | Study") -> "Frames":
-    """The frames of a study (or of a study's name) in the store that `run` writes to."""
+    """The frames of a study (or of a study's name) in the store that `run` writes to; warns if its file was edited since."""
+    from ablation.study.written import compared
     from ablation.tracking.store import Store
 
-    return tidy_frames(Store.open(make=False).recorded(study if isinstance(study, str) else study.name))
+    recorded = Store.open(make=False).recorded(study if isinstance(study, str) else study.name)
+    if not isinstance(study, str) and (difference := compared(study, recorded.plan)):
+        warnings.warn(difference, stacklevel=2)
+    return tidy_frames(recorded)
 
 
 def tidy_frames(recorded: "Recorded") -> "Frames":
@@ -47,16 +52,19 @@ def write(
     references: Path | None = None,
     sort: str = "",
     only_changed: bool = False,
+    notes: Sequence[str] = (),
+    content: str = "",
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
     Differences are taken of `metric`, one of the final metrics, with `test/` or without (none: the first headline of the study's kind
     of work, which is the accuracy of image classifiers). `arms` are globs that choose what is shown (none: everything), `references` is
     a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or `arm`; `only_changed` gives each setting
-    that differs between the arms a column.
+    that differs between the arms a column. `notes` are sentences about the plan for the beginning of the report, `content` says which
+    plan it is if it is not the newest one.
     """
     from ablation.report.documents import writing
     from ablation.report.sections import Shown
 
-    options = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "")
+    options = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "", tuple(notes), content)
     return writing.write(recorded, format, output, options)

@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from ablation.errors import ConfigError
 from ablation.study import yamlfile
 from ablation.study.task import SettingsSchema
+from ablation.system.digests import digest
+from ablation.system.paths import user_path
 from ablation.techniques.technique import build
 
 
@@ -59,6 +61,9 @@ class Study:
     keep: str
     arms: tuple[Arm, ...]
     task: str = "images"  # the kind of work, as `study.task.load_task` finds it
+    plain: tuple[Arm, ...] = ()  # the arms as the file has them, without what --set changes
+    sets: tuple[tuple[str, Any], ...] = ()  # what --set changes
+    text: str = ""  # a hash of all that is written in the file
 
     @property
     def folder(self) -> Path:
@@ -78,6 +83,13 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def _checked_margin(margin: float) -> float:
+    if margin < SMALLEST_MARGIN:
+        raise ValueError(f"points, such as 0.5; as a fraction {margin:g} would be {100 * margin:g} points, and as points too few to tell")
+    return margin
+
+
+SMALLEST_MARGIN = 0.05  # points: one image among 2,000
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
 Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile; folders and files are named after it
 Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]
@@ -121,7 +133,9 @@ class StudyFile(BaseModel):
     study: Annotated[Name, Field(description="The study's name, by default the file's.")]
     seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
     groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
-    margin: Annotated[float, Field(gt=0, le=100, description="Points; the report calls smaller differences none.")] = 0.5
+    margin: Annotated[
+        float, Field(gt=0, le=100, description="Points; the report calls smaller differences none."), AfterValidator(_checked_margin)
+    ] = 0.5
     keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
     base: Annotated[Overrides, Field(description="The settings that all arms start from.")]
     ladder: Annotated[NamedOverrides, Field(description="Arms of which each keeps what the arms above it set.")] = {"baseline": {}}
@@ -141,9 +155,14 @@ class StudyFile(BaseModel):
         return ladder
 
 
+def text_hash(file: StudyFile) -> str:
+    """A hash of all that is written in a file and in those that it extends, but for comments and layout."""
+    return digest(file.model_dump())
+
+
 def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
     """The file merged with those that it extends; raises ConfigError if its form is wrong."""
-    raw = _read_extended(Path(path), (), schema)
+    raw = _read_extended(user_path(path, "FILE").resolve(), (), schema)
     raw.setdefault("study", Path(path).stem)
     file = build(StudyFile, raw)
     for name, sweep in file.sweeps.items():
@@ -154,7 +173,6 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
 
 
 def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
-    path = _absolute(path)
     if path in extending:
         raise ConfigError("extends", f"{path.name} extends itself by way of {extending[-1].name}")
     raw = yamlfile.read(path)
@@ -163,7 +181,7 @@ def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSche
     extended_name = raw.pop("extends")
     if not isinstance(extended_name, str):
         raise ConfigError("extends", f"found {extended_name!r}; expected another study's file")
-    extended_path = _absolute(path.parent / extended_name)
+    extended_path = user_path(extended_name, "extends", path.parent).resolve()
     extended = _read_extended(extended_path, (*extending, path), schema)
     return extend(_relocate_paths(extended, extended_path.parent, path.parent, schema), raw)
 
@@ -179,19 +197,17 @@ def _relocate_paths(value: Any, folder: Path, extending_folder: Path, schema: Se
     relocated = {name: _relocate_paths(item, folder, extending_folder, schema) for name, item in value.items()}
     for family, name in schema.paths:
         settings = relocated.get(family)
-        if isinstance(settings, dict) and isinstance(settings.get(name), str) and settings[name] != "none":
+        if isinstance(settings, dict) and _is_relative(settings.get(name)):
             relocated[family] = {**settings, name: str(folder / settings[name])}
         path = relocated.get(f"{family}.{name}")
-        if isinstance(path, str) and path != "none":
+        if _is_relative(path):
             relocated[f"{family}.{name}"] = str(folder / path)
     return relocated
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a null byte, or links in a circle
-        raise ConfigError(ascii(str(path)), f"is not a file path: {error}") from None
+def _is_relative(path: object) -> TypeGuard[str]:
+    """Whether a setting is a path that starts at the file's folder."""
+    return isinstance(path, str) and path != "none" and not path.startswith("~")
 
 
 def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def _thirds(counts_C: Sequence[int]) -> Groups:
 
 
 def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: str) -> tuple[int, ...]:
+    if rule == []:
+        raise ConfigError(where, "found an empty list; expected at least one class, or no such group")
     if isinstance(rule, list):
         return tuple(_class_number(name, classes, where) for name in rule)
     bound = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\d+)\s*", rule) if isinstance(rule, str) else None

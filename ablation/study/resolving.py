@@ -8,8 +8,10 @@ from typing import Any
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
-from ablation.study.config import Arm, Choice, Overrides, Study, load
+from ablation.study.config import Arm, Choice, Overrides, Study, load, text_hash
+from ablation.study.effects import check_effects
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
+from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
 from ablation.study.task import Task, load_task
 from ablation.techniques.technique import build, dump
@@ -32,10 +34,15 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         selected_profile = file.profiles[profile]
         bases.append((f"profiles.{profile}.base", selected_profile.base))
         name, seeds, groups = f"{name}.{profile}", selected_profile.seeds or seeds, selected_profile.groups or groups
-    arms = _Resolver(task, sets).arms(arm_specs(file), bases, file.conditions)
+    resolver = _Resolver(task, sets)
+    if profile is not None and seeds == file.seeds and groups == file.groups:
+        resolver.check_profile(profile, bases)
+    arms = resolver.arms(arm_specs(file), bases, file.conditions)
     if any(name.partition(".")[0] == "data" for _, overrides in bases[1:] for name in overrides):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
-    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name)
+        resolver.plain = [replace(arm, published={}) for arm in resolver.plain]
+    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file))
+    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name, *about_file)
 
 
 class _Resolver:
@@ -43,6 +50,8 @@ class _Resolver:
 
     def __init__(self, task: Task, sets: Sets) -> None:
         self.task, self.schema, self.sets = task, task.schema, sets
+        self.is_percent = task.metrics(0)[0].unit == "percent"  # the headline metric, of which figures are published
+        self.plain: Sequence[Arm] = ()  # the arms without any --set
         self.used: set[str] = set()  # the paths of --set that at least one arm has
 
     def arms(
@@ -54,6 +63,10 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
+        check_effects(specs, plain)
+        if self.is_percent:
+            check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
+        self.plain = list(plain.values())
         arms = {name: self._arm(spec, by_condition[spec.condition], self.sets) for name, spec in specs.items()} if self.sets else plain
         self._check_used(arms)
         for arm in arms.values():
@@ -88,6 +101,14 @@ class _Resolver:
             partial = self._apply(partial, overrides, overrides_place)
         return partial
 
+    def check_profile(self, profile: str, bases: Sequence[tuple[str, Overrides]]) -> None:
+        """Raise ConfigError for a profile that sets something, and all of it as the base has it."""
+        whole = all(setting in bases[0][1] for setting in self.schema.required)
+        if bases[1][1] and whole and self._base(bases) == self._base(bases[:1]):
+            raise ConfigError(
+                f"profiles.{profile}", "changes nothing against the base; expected a setting that differs, or no such profile"
+            )
+
     def _arm(self, spec: ArmSpec, base: PartialArm, sets: Sets) -> Arm:
         partial = base
         for where, overrides in spec.overrides:
@@ -105,19 +126,11 @@ class _Resolver:
             stages=self.task.resolve(partial, where, lambda number, settings: self._stage_with_sets(number, settings, sets)),
             label=spec.annotations.get("label", ""),
             note=spec.annotations.get("note", ""),
-            published=self._published(spec.annotations.get("published", {}), where),
+            published=checked_figures(spec.annotations.get("published", {}), where, is_percent=self.is_percent),
             cumulative=spec.cumulative,
             choice=self._with_direction(spec.choice),
             factors=spec.factors,
         )
-
-    def _published(self, figures: object, where: str) -> dict[str, float]:
-        """report -> its published figure of the headline metric, checked."""
-        is_percent = self.task.metrics(0)[0].unit == "percent"
-        if not isinstance(figures, Mapping) or not all(_is_figure(value, is_percent=is_percent) for value in figures.values()):
-            expected = f"expected figures{' in percent' if is_percent else ''} by their report, such as {{A: 84.22}}"
-            raise ConfigError(f"{where}.published", f"found {figures!r}; {expected}")
-        return {str(name): float(value) for name, value in figures.items()}
 
     def _with_direction(self, choice: Choice | None) -> Choice | None:
         """The choice, knowing whether a lower value of its metric is better."""
@@ -174,10 +187,6 @@ class _Resolver:
                 raise ConfigError(f"--set.{path}", f"no arm has such a field.{nearest(path, known)}")
 
 
-def _is_figure(value: object, *, is_percent: bool) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and (not is_percent or 0 <= value <= 100)
-
-
 # --- how arms are related ----------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +197,10 @@ def _check_changes(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], task: 
             raise ConfigError(
                 spec.overrides[-1][0], f"changes nothing against {spec.parent!r}; expected a setting that differs, or no such arm"
             )
+    for name, kind in dict.fromkeys((spec.name.partition("/")[0], spec.kind) for spec in specs.values() if spec.kind == "sweep"):
+        points = [spec for spec in specs.values() if spec.kind == kind and spec.name.startswith(f"{name}/") and spec.parent]
+        if not any(changes_between(arms[point.parent], arms[point.name], task) for point in points if point.parent):
+            raise ConfigError(f"sweeps.{name}", f"changes nothing against {points[0].parent!r} in any point; expected a value that differs")
     for condition in dict.fromkeys(spec.condition for spec in specs.values() if spec.condition):
         names = [spec.name for spec in specs.values() if spec.condition == condition]
         if not any(changes_between(arms[name.removeprefix(f"{condition}/")], arms[name], task) for name in names):

@@ -13,13 +13,13 @@ from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ablation.techniques.geometry import source_matrices, warp
+from ablation.techniques.geometry import CheckedDegrees, source_matrices, warp
 from ablation.techniques.policies import AutoAugment, RandAugment, TrivialAugment
 from ablation.techniques.technique import Pair, Technique
 
 Draws = Mapping[str, Tensor]  # one batch's rows of what `draw` returned
 Probability = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0)]
+Strength = Annotated[float, Field(ge=0, le=10)]
 Numbers = tuple[float, float]
 
 
@@ -36,7 +36,7 @@ def check_pair(condition: Callable[[float, float], bool], expected: str) -> Afte
 
 Shares = Annotated[Pair, check_pair(lambda x, y: 0 <= x <= 1 and 0 <= y <= 1, "two shares between 0 and 1, of the width and the height")]
 Areas = Annotated[Pair, check_pair(lambda low, high: 0 <= low <= high <= 1, "two areas with 0 <= low <= high <= 1")]
-Factors = Annotated[Pair, check_pair(lambda low, high: 0 < low <= high, "two factors with 0 < low <= high")]
+Factors = Annotated[Pair, check_pair(lambda low, high: 0 < low <= high <= 10, "two factors with 0 < low <= high <= 10, such as [0.8, 1.2]")]
 
 
 class HFlip(Technique):
@@ -102,10 +102,10 @@ class Affine(Technique):
     """
 
     name: Literal["affine"] = "affine"
-    degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    degrees: Annotated[float, Field(ge=0, le=180), CheckedDegrees] = 0.0
     translate: Shares = (0.0, 0.0)
     scale: Factors = (1.0, 1.0)
-    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90), CheckedDegrees] = 0.0
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     works_on: ClassVar[str] = "pixels"
 

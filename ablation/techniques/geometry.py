@@ -4,9 +4,22 @@ A matrix acts on pixels counted from the middle of the image. Applied to coordin
 distort images that are not square.
 """
 
+import math
+
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional
+
+
+def checked_degrees(degrees: float) -> float:
+    """The same angle, which must not be so small that it moves no pixel, as one in radians is."""
+    if 0 < degrees < 1:
+        raise ValueError(f"degrees, such as 15; {degrees:g} radians would be {math.degrees(degrees):.3g} degrees")
+    return degrees
+
+
+CheckedDegrees = AfterValidator(checked_degrees)
 
 
 def source_matrices(angle_B: Tensor, shear_B: Tensor, shift_x_B: Tensor, shift_y_B: Tensor, scale_B: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class TimmModel(Technique):
                 _check_names(model, weights_file)
             else:  # made with timm's own number of classes, so that the backbone's draws do not depend on ours
                 model.reset_classifier(num_classes)  # type: ignore[operator]
-            return trim(model)
+            model = trim(model)
         except Exception as error:
             if weights_file is not None:
                 problem = f"{weights_file} does not fit {self.name} ({_first_line(error)})"
@@ -93,6 +93,9 @@ class TimmModel(Technique):
                     "connect once so that they are cached, or name a file by model.weights, or set model.pretrained=false"
                 ) from error
             raise ConfigError("model", f"{self.name} could not be made: {_first_line(error)}") from error
+        if self.drop_path and not _drops_paths(model):
+            raise ConfigError("model.drop_path", f"found {self.drop_path:g}, but {self.name} has no paths that it drops; expected 0")
+        return model
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -100,6 +103,12 @@ class TimmModel(Technique):
         timm = registry()
         config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         return tuple(config.mean), tuple(config.std)
+
+
+def _drops_paths(model: nn.Module) -> bool:
+    """Whether a part of the model, such as timm's DropPath, has a rate above 0 at which it drops paths."""
+    rates = (getattr(module, name, 0) for module in model.modules() for name in ("drop_prob", "drop_path_rate", "drop_path"))
+    return any(isinstance(rate, int | float) and rate > 0 for rate in rates)
 
 
 def initialise_classifier(model: nn.Module, seed: int, purpose: str) -> None:

@@ -11,6 +11,7 @@ from ablation.errors import ConfigError
 from ablation.techniques.technique import Technique
 
 Rate = Annotated[float, Field(ge=0)]
+Epsilon = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 
@@ -24,7 +25,7 @@ class AdamW(Technique):
     name: Literal["adamw"] = "adamw"
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
-    eps: Rate = 1e-8
+    eps: Epsilon = 1e-8
     weight_decay: Rate = 0.01
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
@@ -43,7 +44,7 @@ class Adam(Technique):
     name: Literal["adam"] = "adam"
     lr: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
-    eps: Rate = 1e-8
+    eps: Epsilon = 1e-8
     weight_decay: Rate = 0.0
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:

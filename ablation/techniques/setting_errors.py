@@ -1,6 +1,7 @@
 """What pydantic finds wrong with a setting, as one of our errors."""
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ablation.errors import ConfigError, nearest
 
@@ -26,7 +27,17 @@ def to_config_error(error: ValidationError, model: type[BaseModel], path: str) -
     if first["type"] == "missing":
         return ConfigError(where, "is missing; expected a value")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(where, f"found {shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}")
+    return ConfigError(where, f"found {shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}{_meant(first)}")
+
+
+def _meant(problem: ErrorDetails) -> str:
+    """What may be meant by a number in another unit: a percentage where a fraction is expected, or a fraction where a ratio is."""
+    limits, value = problem.get("ctx", {}), problem["input"]
+    if not isinstance(value, int | float):
+        return ""
+    if limits.get("lt", limits.get("le")) == 1 and 1 < value <= 100:
+        return f", such as {value / 100:.10g} for {value:g} percent"
+    return f", such as {1 / value:g} for 1 / {value:g}" if limits.get("ge") == 1 and 0 < value < 1 else ""
 
 
 def shorten(value: object) -> str:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from ablation.techniques.geometry import source_matrices, warp
+from ablation.techniques.geometry import CheckedDegrees, source_matrices, warp
 from ablation.techniques.technique import Technique
 
 Average = Literal["logits", "probabilities", "vote"]
@@ -102,7 +102,7 @@ class Rotate(Technique):
     """The image, and it rotated by `degrees` both ways, bilinearly, with black corners."""
 
     name: Literal["rotate"] = "rotate"
-    degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
+    degrees: Annotated[float, Field(gt=0, le=180), CheckedDegrees] = 15.0
     average: Average = "logits"
 
     def views(self) -> tuple[View, ...]:
@@ -116,8 +116,8 @@ class Rotate(Technique):
 
 def checked_factors(factors: tuple[float, ...]) -> tuple[float, ...]:
     """The same factors, which must be above 0, different, and other than 1."""
-    if not factors or min(factors) <= 0 or 1 in factors or len(set(factors)) < len(factors):
-        raise ValueError("different factors above 0 without 1, since the image itself always takes part")
+    if not factors or not 0 < min(factors) <= max(factors) <= 10 or 1 in factors or len(set(factors)) < len(factors):
+        raise ValueError("different factors above 0 and up to 10 without 1, since the image itself always takes part")
     return factors
 
 

@@ -14,7 +14,7 @@ from ablation.tracking.messages import first_line
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
 
-PLAN = "plan.json"
+PLAN, FILE = "plan.json", "experiments.yaml"  # the artifacts with the newest plan, and with the file that it came from
 VERSION_TAG = "ablation.version."  # the tag of a package's version, before the name of the package
 TAG_OF_COLUMN = {  # columns of the frame of runs that come from a tag
     "commit": "mlflow.source.git.commit",
@@ -47,6 +47,8 @@ class Recorded:
     runs: pd.DataFrame
     superseded: list[str]
     store: "Store" = field(repr=False)
+    content: str = ""  # what the file said that the plan came from, if it is not the newest plan
+    notes: tuple[str, ...] = ()  # what its reader must know of the file and the plan, a sentence each
 
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The run's predictions: index, label, predicted, logits."""
@@ -68,6 +70,12 @@ class Recorded:
     def artifact(self, run_id: str, name: str) -> Path:
         """A file among the run's artifacts; raises StoreError if there is none of that name."""
         return self.store.artifact(run_id, name)
+
+
+def of_content(name: str, content: str) -> str:
+    """The artifact PLAN or FILE of the newest plan from a file with that content: `plan-1f2e3d.json`."""
+    stem, _, suffix = name.partition(".")
+    return f"{stem}-{content}.{suffix}" if content else name
 
 
 def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:

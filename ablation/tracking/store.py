@@ -26,7 +26,7 @@ from ablation.errors import StoreError, nearest
 from ablation.system.files import to_disk
 from ablation.tracking.database import make_database, repoint
 from ablation.tracking.messages import unusable, without_secrets
-from ablation.tracking.recorded import PLAN, Point, Recorded, select_runs
+from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
@@ -275,10 +275,10 @@ class Store:
         return [Point(name, point.value, point.timestamp, step) for (name, step), point in sorted(latest.items())]
 
     @raises_store_errors
-    def recorded(self, study: str, known_runs: Sequence[Mapping[str, Any]] = ()) -> Recorded:
+    def recorded(self, study: str, known_runs: Sequence[Mapping[str, Any]] = (), content: str = "") -> Recorded:
         """The recorded study of that name; raises StoreError if there is none.
 
-        `known_runs` are its runs, if the caller has just looked them up.
+        `known_runs` are its runs, if the caller has just looked them up. With `content`, the newest plan from a file that said this.
         """
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None or "ablation.changed" not in experiment.tags:
@@ -289,9 +289,9 @@ class Store:
         plan_run = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
         if plan_run is None:
             raise StoreError(f"the study {study!r} has no recorded plan; run it again")
-        plan = json.loads(self.artifact(plan_run["run_id"], PLAN).read_text(encoding="utf-8"))
+        plan = json.loads(self.artifact(plan_run["run_id"], of_content(PLAN, content)).read_text(encoding="utf-8"))
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
-        return Recorded(study, plan, frame, superseded, self)
+        return Recorded(study, plan, frame, superseded, self, content)
 
 
 def _make_tables(uri: str) -> None:

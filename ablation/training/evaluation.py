@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_recall_fscore_support
 
+from ablation.formatting import DASH
 from ablation.study.groups import Groups
 
 MAX_LOGIT_COLUMNS = 100  # with more classes than that, all logits are in one column of lists
 MAX_SLUG_LENGTH = 100  # MLflow allows 250 characters, and the slug is only a part of a metric's name
 NUM_BINS = 15  # of the confidence, as in the paper on calibration
+CELL = 10  # characters of a number in scikit-learn's report, the blank before it included
 CHUNK_SIZE = 2**22  # scores exponentiated at once; all scores of 1,000 classes and 50,000 images would take 400 MB in float64
 
 
@@ -38,8 +40,8 @@ def predictions(index_N: np.ndarray, labels_N: np.ndarray, logits_NC: np.ndarray
 def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str], groups: Groups, prefix: str = "test") -> dict[str, float]:
     """All final metrics by their names in the store, which begin with `prefix`; all are fractions but `nll`, which is in nats.
 
-    A group's metric is the mean recall of its classes; an empty group has none. Classes without images in the split are left out of
-    means of recalls; a class that is never predicted has precision 0.
+    A class without images in the split has no recall, precision and F1, and is left out of every mean; a class that has images and is
+    never predicted has precision 0. A group's metric is the mean recall of its classes; a group without images has none.
     """
     predicted_N = scores_NC.argmax(1)
     is_present = np.bincount(labels_N, minlength=len(classes)) > 0
@@ -48,7 +50,7 @@ def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str],
     values = {
         "accuracy": accuracy_score(labels_N, predicted_N),
         "balanced_accuracy": recall_C[is_present].mean(),
-        "macro_f1": f1_C.mean(),
+        "macro_f1": f1_C[is_present].mean(),
         "g_mean": geometric_mean(recall_C[is_present]),
         "worst": recall_C[is_present].min(),
         "nll": nll_N.mean(),
@@ -59,7 +61,7 @@ def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str],
         if present_members:
             values[name] = recall_C[present_members].mean()
     for name, values_C in (("recall", recall_C), ("precision", precision_C), ("f1", f1_C)):
-        values |= {f"{name}/{slug}": values_C[c] for c, slug in enumerate(slugs(classes))}
+        values |= {f"{name}/{slug}": values_C[c] for c, slug in enumerate(slugs(classes)) if is_present[c]}
     return {f"{prefix}/{name}": float(value) for name, value in values.items()}
 
 
@@ -98,9 +100,23 @@ def geometric_mean(recalls: np.ndarray) -> float:
 
 
 def report_text(labels_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> str:
-    """scikit-learn's classification report."""
-    text = classification_report(labels_N, predicted_N, labels=range(len(classes)), target_names=list(classes), digits=4, zero_division=0)
-    return str(text)
+    """scikit-learn's classification report; a class without images has dashes, and is not in the macro average."""
+    every = range(len(classes))
+    text = str(classification_report(labels_N, predicted_N, labels=every, target_names=list(classes), digits=4, zero_division=0))
+    is_present = np.bincount(labels_N, minlength=len(classes)) > 0
+    if is_present.all():
+        return text
+    figures_3C = precision_recall_fscore_support(labels_N, predicted_N, labels=every, zero_division=0)[:3]
+    rows = text.splitlines()  # a header, an empty line, the classes, an empty line, accuracy, macro and weighted average
+    for c in np.flatnonzero(~is_present):
+        rows[2 + c] = _with_cells(rows[2 + c], [DASH] * 3)
+    rows[-2] = _with_cells(rows[-2], [f"{values_C[is_present].mean():.4f}" for values_C in figures_3C])
+    return "\n".join([*rows, ""])
+
+
+def _with_cells(row: str, cells: Sequence[str]) -> str:
+    """A row of the report with these cells before its support."""
+    return row[: -4 * CELL] + "".join(f"{cell:>{CELL}}" for cell in cells) + row[-CELL:]
 
 
 def confusion(labels_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

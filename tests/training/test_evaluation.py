@@ -36,13 +36,40 @@ def test_metrics_are_those_of_sklearn(seed, absent, never):
     """Accuracy, balanced accuracy, macro-F1 and the metrics of each class equal scikit-learn's, also with absent classes."""
     labels_N, predicted_N = drawn(seed, absent, never)
     metrics = evaluation.metrics(labels_N, scored(predicted_N), CLASSES, GROUPS)
-    options = {"labels": range(5), "zero_division": 0}
+    present = np.unique(labels_N).tolist()
+    options = {"labels": present, "zero_division": 0}
     assert metrics["test/accuracy"] == pytest.approx(sk.accuracy_score(labels_N, predicted_N))
     assert metrics["test/balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels_N, predicted_N))
     assert metrics["test/macro_f1"] == pytest.approx(sk.f1_score(labels_N, predicted_N, average="macro", **options))
     for name, score in (("recall", sk.recall_score), ("precision", sk.precision_score), ("f1", sk.f1_score)):
         values_C = score(labels_N, predicted_N, average=None, **options)
-        np.testing.assert_allclose([metrics[f"test/{name}/{c}"] for c in CLASSES], values_C)
+        np.testing.assert_allclose([metrics[f"test/{name}/{CLASSES[c]}"] for c in present], values_C)
+
+
+@pytest.mark.parametrize("prefix", ["test", "validation"])
+@pytest.mark.parametrize("absent", [(0,), (2,), (1, 4), (0, 1, 2)])
+def test_a_class_without_images_has_no_value_and_is_in_no_mean(absent, prefix):
+    """Predicted all right, every mean is 1, whichever classes have no images; none of these has a value of its own."""
+    labels_N = np.array([c for c in range(5) if c not in absent for _ in range(3)])
+    metrics = evaluation.metrics(labels_N, scored(labels_N) * 10, CLASSES, GROUPS, prefix)
+    assert {metrics[f"{prefix}/{name}"] for name in ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", "worst")} == {1.0}
+    named = {name.split("/")[2] for name in metrics if name.count("/") == 2}
+    assert named == {name for c, name in enumerate(CLASSES) if c not in absent}
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize(("predicted", "macro_f1"), [([0, 0, 1, 1], 1.0), ([0, 2, 1, 1], (2 / 3 + 1) / 2), ([2, 2, 1, 1], 0.5)])
+def test_the_standard_report_has_the_same_convention(predicted, macro_f1):
+    """Its macro average is the macro-F1, its accuracy the accuracy, and a class without images has dashes."""
+    labels_N, predicted_N = np.array([0, 0, 1, 1]), np.array(predicted)
+    metrics = evaluation.metrics(labels_N, scored(predicted_N, 3), CLASSES[:3], {})
+    text = evaluation.report_text(labels_N, predicted_N, ["cat", "dog", "lynx"])
+    rows = {line.strip().partition("  ")[0]: line.split() for line in text.splitlines() if line.strip()}
+    assert metrics["test/macro_f1"] == pytest.approx(macro_f1)
+    assert float(rows["macro avg"][-2]) == pytest.approx(macro_f1, abs=1e-4)
+    assert [float(number) for number in rows["accuracy"][1:]] == [pytest.approx(metrics["test/accuracy"], abs=1e-4), 4]
+    assert rows["lynx"] == ["lynx", "–", "–", "–", "0"]
+    assert len({len(line) for line in text.splitlines()[2:5]}) == 1
 
 
 @pytest.mark.parametrize("absent", [(), (4,), (2,)])
@@ -158,7 +185,7 @@ def test_one_image():
     expected = {
         "accuracy": 1,
         "balanced_accuracy": 1,
-        "macro_f1": 0.5,
+        "macro_f1": 1,
         "g_mean": 1,
         "worst": 1,
         "few": 1,

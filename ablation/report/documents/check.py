@@ -89,14 +89,15 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
     kinds = {"study": str, "metric": str, "arms": list, "sort": str, "only_changed": bool, "reference": str, "figures": bool}
     if not isinstance(made_by, Mapping) or not all(isinstance(made_by.get(name), kind) for name, kind in kinds.items()):
         raise ConfigError(OPTION, f"{path} does not say how it was made; {EXPECTED}")
-    options = Shown(made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
+    common = (made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
+    options = Shown(*common, notes=tuple(map(str, made_by.get("notes", ()))), content=str(made_by.get("content", "")))
     return Document(form, text, made_by["study"], options, made_by["figures"])
 
 
 def _rendered(content: Content, document: Document, path: Path) -> str:
     """The same document made from the store, with pictures named but not drawn."""
     if document.form == "csv":
-        files = csv_files(content.frames, content.plan)
+        files = csv_files(content.frames, content.plan, content.options.notes)
         return files.get(path.name, files["report.csv"])
     if not document.has_figures:
         return writing.text(content, document.form, {})

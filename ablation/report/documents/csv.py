@@ -1,6 +1,6 @@
 """The report's frames as CSV files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,16 @@ FRAMES = (
 FILES = {"report": "arms", **dict(zip(FRAMES, FRAMES, strict=True))}  # file -> frame
 
 
-def arms_text(frames: Frames) -> str:
-    """The file with one row per arm."""
-    return frames.arms.to_csv(index=False)
+def arms_text(frames: Frames, notes: Sequence[str] = ()) -> str:
+    """The file with one row per arm; what its reader must know is in a column of its own."""
+    return frames.arms.assign(**({"notes": "; ".join(notes)} if notes else {})).to_csv(index=False)
 
 
-def csv_files(frames: Frames, plan: Mapping[str, Any]) -> dict[str, str]:
+def csv_files(frames: Frames, plan: Mapping[str, Any], notes: Sequence[str] = ()) -> dict[str, str]:
     """File name -> its text, for every frame that the study has; `report.csv` has one row per arm."""
     facts = facts_of(plan, frames.runs, frames.curves)
     texts = {f"{file}.csv": getattr(frames, frame).to_csv(index=False) for file, frame in FILES.items() if has_frame(facts, frame)}
+    texts["report.csv"] = arms_text(frames, notes)
     return texts | ({"confusion.csv": _confusion_text(frames.confusion, classes_of(plan))} if has_frame(facts, "confusion") else {})
 
 

@@ -11,7 +11,15 @@ from ablation.report.frames.tables import has_frame
 from ablation.report.metrics import PERCENT, MetricTable
 from ablation.report.sections.content import MADE_BY, Content, made_by
 
-VOLATILE = ("runs", "stages", "created", "command", "file", "provenance")  # the parts of the plan that change if the same study runs again
+VOLATILE = (
+    "runs",
+    "stages",
+    "created",
+    "command",
+    "file",
+    "provenance",
+    "written",
+)  # the parts of the plan that change if the same study runs again
 # frame -> the columns that are differences, in the metric's unit
 DIFFERENCES = {
     "differences": ("mean", "sd", "low", "high"),
@@ -31,6 +39,7 @@ def document(content: Content) -> str:
         "made_by": json.loads(made_by(content).removeprefix(MADE_BY)),
         "study": content.study,
         "metric": content.metric,
+        **({"notes": list(content.options.notes)} if content.options.notes else {}),
         "plan": {name: value for name, value in plan.items() if name not in VOLATILE},
         "arms": _unscaled(frames.arms),
         "runs": _unscaled(frames.runs),
@@ -42,7 +51,7 @@ def document(content: Content) -> str:
         "curves": _unscaled(frames.curves),
         "unmatched": list(content.references.unmatched),
         "superseded": list(content.superseded),
-        "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages")},
+        "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages", "written")},
     }
     present = {name: _without_nan(value) for name, value in parts.items() if has_frame(content.facts, name)}
     return "{\n" + ",\n".join(f"{_dumped(name)}: {_laid_out(value)}" for name, value in present.items()) + "\n}\n"

@@ -39,6 +39,7 @@ def _header(content: Content) -> str:
     metrics, name = content.metrics, content.name
     unit = with_unit("", comment(metrics.unit(name).differences), "{} ({})")
     lines = [
+        *(f"note: {comment(note)}" for note in content.options.notes),
         f"needs \\usepackage{{{PACKAGES}}}; letters that pdflatex lacks need lualatex or xelatex",
         f"compile with (twice): pdflatex -jobname=tables '{USE}'",
         f"In the body, \\input prints all tables; in the preamble it prints none: \\{PREFIX}Tables, or one of \\{PREFIX}Table..., does.",

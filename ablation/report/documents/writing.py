@@ -18,6 +18,7 @@ from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
+from ablation.system.paths import user_file, user_folder
 
 if TYPE_CHECKING:
     from ablation.report.figures import Page
@@ -34,12 +35,15 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
         return _printed(content, format_name)
     make_folder(output)
     pages = pages_of(content)
-    _draw(pages, output / "figures")
-    content = with_figures(content, pages)
-    for name, body in csv_files(content.frames, content.plan).items():
-        (output / name).write_text(body, encoding="utf-8")
-    document = text(content, format_name, _bytes(output, content))
-    (output / f"report.{SUFFIXES[format_name]}").write_text(document, encoding="utf-8")
+    try:
+        _draw(pages, output / "figures")
+        content = with_figures(content, pages)
+        for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
+            (output / name).write_text(body, encoding="utf-8")
+        document = text(content, format_name, _bytes(output, content))
+        (output / f"report.{SUFFIXES[format_name]}").write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("--output", f"cannot write {error.filename or output} ({error.strerror}); expected files that can be") from None
     return document
 
 
@@ -70,7 +74,7 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 
         return f"% {made_by(content)}\n{latex.document(content)}"
     if format_name == "csv":
-        return arms_text(content.frames)
+        return arms_text(content.frames, content.options.notes)
     from ablation.report.documents import json
 
     return json.document(content)
@@ -82,7 +86,9 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 def gather(recorded: Recorded, options: Shown) -> Content:
     """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric."""
     plan, metrics = recorded.plan, metrics_of(recorded.plan)
-    references = read(Path(options.reference), plan) if options.reference else References()
+    references = (
+        read(user_file(options.reference, "--reference", "a CSV file of published figures"), plan) if options.reference else References()
+    )
     metric = known_metric("--metric", options.metric, recorded)
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, recorded)]
     names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
@@ -138,6 +144,7 @@ def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:
 
 def make_folder(output: Path) -> None:
     """Make the folder and its `figures`; raises ConfigError if that fails."""
+    user_folder(output, "--output")
     try:
         (output / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
 """The figures of a report, in one style and without pyplot's state. Their places in a document are in `sections`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ from ablation.report.figures.classes import class_distribution_png, distribution
 from ablation.report.figures.cost import cost_pages
 from ablation.report.figures.curves import curve_pages
 from ablation.report.figures.differences import forest_pages
+from ablation.report.figures.fonts import drawable
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
 from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.style import save
 from ablation.report.figures.waterfall import waterfall_pages
-from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, train_counts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 
@@ -98,6 +99,11 @@ PAGES = (
 
 def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     """All pages for these frames, with differences of that metric. They are drawn later."""
+    names = dict(zip(classes_of(plan), drawable(classes_of(plan)), strict=True))
+    if any(name != drawn for name, drawn in names.items()):
+        groups = {group: [names.get(name, name) for name in members] for group, members in groups_of(plan).items()}
+        plan = {**plan, "classes": list(names.values()), "groups": groups}
+        frames = replace(frames, per_class=frames.per_class.assign(**{"class": frames.per_class["class"].replace(names)}))
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
     facts = facts_of(plan, frames.runs, frames.curves)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]

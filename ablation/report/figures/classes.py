@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ablation.report.figures import style
+from ablation.report.figures.fonts import drawable
 from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 
 ARMS_PER_PAGE = 12
@@ -165,6 +166,7 @@ def _group_legend(figure: Figure, groups: Sequence[str], order: Sequence[str], h
 
 def class_distribution_png(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], path: Path) -> Path:
     """Write a figure of one run's images per class and split, the first split filled and the others outlined."""
+    classes = drawable(classes)
     with style.styled():
         figure = Figure(figsize=(6, 3.2), dpi=100)
         axes = figure.add_axes((0.12, 0.3, 0.85, 0.58))

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ablation.report.figures import style
+from ablation.report.figures.fonts import drawable
 from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 from ablation.report.statistics.descriptive import normalised
 
@@ -73,6 +74,7 @@ def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], cl
 
 def confusion_matrix_png(counts_CC: npt.ArrayLike, classes: Sequence[str], path: Path, title: str) -> Path:
     """Write a small figure of one run's row-normalised matrix; there is one for every run."""
+    classes = drawable(classes)
     with style.styled():
         sheet = style.Sheet(1, 1, width=3.4, height=3.4, left=style.room_for(classes), right=0.6, top=0.3, bottom=style.room_for(classes))
         figure = sheet.blank()

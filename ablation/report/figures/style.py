@@ -23,6 +23,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, IdentityTransform
 from scipy.optimize import isotonic_regression
 
+from ablation.report.figures.fonts import wide_families
+
 GREY = "0.55"
 INK = "0.15"
 UP, DOWN = "#0173b2", "#de8f05"  # blue and orange: told apart by every kind of colour-blind eye
@@ -234,6 +236,6 @@ def save(figure: Figure, path: Path) -> Path:
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply our style, without warnings about letters that the font lacks: a box is drawn, and the tables have the name."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE | {"font.family": ["sans-serif", *wide_families()]}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -99,18 +99,27 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             rows = list(reader)
             return list(reader.fieldnames or []), rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(str(path), f"cannot be read ({error}); expected a CSV file of published figures") from None
+        raise ConfigError(
+            str(path), f"cannot be read ({getattr(error, 'strerror', None) or error}); expected a CSV file of published figures"
+        ) from None
 
 
 def _number(path: Path, line: int, row: Mapping[str, str], column: str, *, is_fraction: bool) -> float:
+    text = row[column].strip()
+    value = _parsed(text.removesuffix("%"))
+    if math.isfinite(value) and not text.endswith("%") and (not is_fraction or 0 <= value <= 1):
+        return value
+    near = f", such as {value / 100:.10g} for {value:g} percent" if 1 < value <= 100 or text.endswith("%") else ""
+    expected = f"a fraction between 0 and 1{near}" if is_fraction else "a number"
+    raise ConfigError(f"{path}:{line}", f"found {column} {row[column]!r}; expected {expected}")
+
+
+def _parsed(text: str) -> float:
+    """The number; NaN for what is none."""
     try:
-        value = float(row[column])
+        return float(text)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or (is_fraction and not 0 <= value <= 1):
-        expected = "a fraction between 0 and 1" if is_fraction else "a number"
-        raise ConfigError(f"{path}:{line}", f"found {column} {row[column]!r}; expected {expected}")
-    return value
+        return math.nan
 
 
 def _plain(text: str) -> str:

@@ -21,13 +21,18 @@ RECORDED = ("commit", "dirty", "versions", "hardware", "device", "precision", "s
 
 @dataclass(frozen=True)
 class Shown:
-    """The options of a report: the metric (none: the study's main one), globs of arms, the order, and a file of published figures."""
+    """The options of a report: the metric (none: the study's main one), globs of arms, the order, and a file of published figures.
+
+    `notes` are sentences about the plan and the file that was named, `content` says which plan is shown if it is not the newest one.
+    """
 
     metric: str = ""
     arms: tuple[str, ...] = ()
     sort: str = ""
     only_changed: bool = False
     reference: str = ""
+    notes: tuple[str, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,9 @@ def made_by(content: Content) -> str:
 
     The line is JSON, with escapes for everything that could end the comment.
     """
-    options = {"study": content.study, **asdict(content.options), "figures": bool(content.figures)}
+    rare = {name: value for name in ("notes", "content") if (value := getattr(content.options, name))}
+    common = {name: value for name, value in asdict(content.options).items() if name not in ("notes", "content")}
+    options = {"study": content.study, **common, "figures": bool(content.figures), **rare}
     line = json.dumps(options, ensure_ascii=True)
     for mark in ("<", ">", "--"):
         line = line.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.formatting import duration, escaped, listed, percent, setting, shortened, table
+from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened, table
 from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
 from ablation.report.frames.references import References
 from ablation.report.sections.claims import CHANCE
@@ -120,7 +120,7 @@ def _matrix(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
     shares_CC = descriptive.normalised(counts_CC)
     names = [escaped(name) for name in classes]
     rows = [
-        [name, *(f"{100 * share:.1f}" if np.isfinite(share) else "" for share in row)] for name, row in zip(names, shares_CC, strict=True)
+        [name, *(f"{100 * share:.1f}" if np.isfinite(share) else DASH for share in row)] for name, row in zip(names, shares_CC, strict=True)
     ]
     return table(["true / predicted", *names], rows)
 

@@ -23,7 +23,8 @@ def opening(content: Content) -> list[Section]:
     groups = groups_of(plan)
     members = [f"*{escaped(group)}*: {_classes(names)}" for group, names in groups.items()]
     words = f"Groups of classes: {'; '.join(members)}." if any(groups.values()) else ""
-    return [Section(escaped(content.study), paragraphs(" · ".join(facts), words))]
+    notes = bullets([f"**Note:** {escaped(note)}." for note in content.options.notes])
+    return [Section(escaped(content.study), paragraphs(notes, " · ".join(facts), words))]
 
 
 def _data(content: Content) -> str:

@@ -71,13 +71,13 @@ def normalised(counts_CC: npt.ArrayLike) -> Floats:
 def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
     """precision, recall, f1 and support of every run and class, each of shape RC.
 
-    A class that is never predicted has precision 0. The recall and f1 of a class without images are NaN.
+    A class that has images and is never predicted has precision 0. All three are NaN for a class without images.
     """
     counts = np.asarray(counts_RCC, dtype=np.float64)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     predicted, support = counts.sum(axis=1), counts.sum(axis=2)
     return {
-        "precision": _ratio(hits, predicted),
+        "precision": np.where(support > 0, _ratio(hits, predicted), np.nan),
         "recall": np.where(support > 0, _ratio(hits, support), np.nan),
         "f1": np.where(support > 0, _ratio(2 * hits, predicted + support), np.nan),
         "support": support,
@@ -102,8 +102,9 @@ def average_figures(figures: dict[str, Floats]) -> dict[str, dict[str, Floats]]:
 
 
 def spread(values_R: Floats) -> tuple[float, float]:
-    """The mean and the sample's standard deviation, which is NaN for one value."""
-    return float(values_R.mean()), float(values_R.std(ddof=1)) if len(values_R) > 1 else float("nan")
+    """The mean and the sample's standard deviation of the values that exist; NaN for the mean of none, and for the deviation of one."""
+    known = values_R[~np.isnan(values_R)]
+    return float(known.mean()) if len(known) else float("nan"), float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -20,7 +20,7 @@ from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
 from ablation.study.task import Planner, load_task
 from ablation.system import sealed
-from ablation.tracking.recorded import PLAN, Point
+from ablation.tracking.recorded import FILE, PLAN, Point, of_content
 from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
@@ -133,8 +133,9 @@ class Recorder:
         }
         self.summaries.classes = about.get("classes", ())
         folder = self.pictures.new_folder()
-        (folder / PLAN).write_text(json.dumps(about, indent=1), encoding="utf-8")
-        (folder / "experiments.yaml").write_bytes(self._file)
+        for name, content in ((PLAN, json.dumps(about, indent=1).encode()), (FILE, self._file)):
+            (folder / name).write_bytes(content)
+            (folder / of_content(name, about["written"]["digest"])).write_bytes(content)  # which a plan of another content leaves
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | context_tags(self.command, self.plan.study.folder)
         ids = self.registry.ids
         if ("plan", "") not in ids:

@@ -19,6 +19,7 @@ from ablation.study import groups
 from ablation.study.config import Arm, Study
 from ablation.study.task import Folders
 from ablation.system.digests import file_digest
+from ablation.system.paths import user_file
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import seconds_per_image
@@ -110,9 +111,7 @@ class ImagePreparation:
     def _find_weights(self, model: Any) -> tuple[str, Path | None]:
         if model.weights == "none":
             return (f"hub:{model.name}" if model.pretrained else "random"), None
-        path = (self.study.folder / model.weights).resolve()
-        if not path.is_file():
-            raise ConfigError("model.weights", f"found {model.weights!r}, but there is no file {path}; expected a .safetensors file")
+        path = user_file(model.weights, "model.weights", "a .safetensors file", self.study.folder).resolve()
         return file_digest(path), path
 
     def tail(self, counts: Sequence[int], classes: Sequence[str]) -> tuple[int, ...]:
@@ -120,6 +119,10 @@ class ImagePreparation:
         few = groups.resolve(self.study.groups, counts, classes)["few"]
         if not few:
             raise ConfigError("groups.few", "no class is in it, but mix.only is tail; expected a bound or a list that names at least one")
+        if len(few) == len(classes):
+            raise ConfigError(
+                "groups.few", "every class is in it, so mix.only: tail is as all; expected a bound or a list that leaves some out"
+            )
         return few
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:

@@ -46,8 +46,8 @@ def test_class_figures_equal_sklearn(never):
     figures = descriptive.class_figures(descriptive.confusion_matrix(labels, predicted, 6)[None])
     averages = descriptive.average_figures(figures)
     if never == "label":
-        assert np.isnan([figures[name][0, 3] for name in ("recall", "f1")]).all()
-        for name in ("recall", "f1-score"):
+        assert np.isnan([figures[name][0, 3] for name in ("precision", "recall", "f1")]).all()
+        for name in ("precision", "recall", "f1-score"):
             expected["3"][name] = math.nan
     for figure, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"), ("support", "support")):
         assert figures[figure][0] == pytest.approx([expected[str(c)][name] for c in range(6)], nan_ok=True)

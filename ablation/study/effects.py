@@ -1,0 +1,64 @@
+"""Refuses what is written in a file and changes nothing: an arm that differs in its settings alone would be read as a finding."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ablation.errors import ConfigError
+from ablation.study.config import Arm
+from ablation.study.specs import ArmSpec
+from ablation.techniques.effects import of_stage, techniques_in, why_nothing
+
+
+def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm]) -> None:
+    """Raise ConfigError for a technique without effect.
+
+    A neutral value is allowed where it is a control: where another arm has the technique with effect, beside the points of a sweep or
+    above in the base, and where it switches off what the parent has.
+    """
+    acting = {(setting, name) for arm in arms.values() for _, setting, name, why in _techniques(arm) if not why}
+    for spec in specs.values():
+        if spec.kind in ("drop_one", "add_one", "grid"):
+            continue  # made of rungs, which are looked at themselves
+        parent = _compared_with(spec, arms)
+        for path, setting, name, why in _techniques(arms[spec.name]):
+            known = acting if parent is None else {(s, n) for _, s, n, reason in _techniques(parent) if not reason}
+            if why and (setting, name) not in known and not (parent and _has(parent, path, name, why)):
+                raise ConfigError(_place(spec, path), f"{name} changes nothing: {why}")
+
+
+def _compared_with(spec: ArmSpec, arms: Mapping[str, Arm]) -> Arm | None:
+    """The arm that a written arm was written on top of; None for the base and the points of a sweep."""
+    if spec.condition:
+        return arms[spec.name.removeprefix(f"{spec.condition}/")]
+    return arms[spec.parent] if spec.written and spec.parent else None
+
+
+def _techniques(arm: Arm) -> Iterator[tuple[str, str, str, str]]:
+    """(path, setting, name, why it changes nothing) of every technique of every stage."""
+    for stage in arm.stages:
+        whys = dict(of_stage(stage, is_last=stage is arm.stages[-1]))
+        for path, setting, technique in techniques_in(stage.settings):
+            yield path, setting, getattr(technique, "name", ""), why_nothing(setting, technique) or whys.pop(setting, "")
+        yield from ((setting, setting, str(getattr(stage.settings, setting)), why) for setting, why in whys.items())
+
+
+def _has(parent: Arm, path: str, name: str, why: str) -> bool:
+    """Whether the parent has the same without effect, so that it is told there or allowed there."""
+    return any((path, name, why) == (p, n, w) for p, _, n, w in _techniques(parent))
+
+
+def _place(spec: ArmSpec, path: str) -> str:
+    """Where the file sets it: in the arm's own settings, or in the base."""
+    setting = path.partition(".")[0]
+    for where, overrides in reversed(spec.overrides):
+        if any(setting in (name.partition(".")[0], *_in_stage(name)) for name in overrides):
+            return f"{where}.{path}"
+        if "stages" in overrides and any(setting == name.partition(".")[0] for stage in overrides["stages"] for name in stage):
+            return f"{where}.stages"
+    return f"base.{path}"
+
+
+def _in_stage(name: str) -> list[Any]:
+    """The setting of a path such as stages.1.loss."""
+    parts = name.split(".")
+    return parts[2:3] if parts[0] == "stages" else []

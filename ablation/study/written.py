@@ -1,0 +1,126 @@
+"""What a study's file says, as plain data: recorded with each plan, so that a report can tell when the file has changed since."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ablation.formatting import counted, shortened, worded
+from ablation.study.changes import flatten
+from ablation.study.config import Arm, Study
+from ablation.study.task import SettingsSchema, load_task
+from ablation.system.digests import digest
+from ablation.techniques.technique import dump
+
+MOST_NAMED = 4  # differences that a sentence lists
+STAGE = "stage"  # the key of a stage's length and options
+WHOLE = ("seeds", "groups", "margin", "keep")  # what a file says besides its arms
+ANNOTATIONS = ("label", "note", "published")
+
+Written = Mapping[str, Any]
+
+
+def written(study: Study) -> dict[str, Any]:
+    """The file's seeds, groups, margin and arms, without what --set changed.
+
+    The settings of an arm are those that differ from the first arm's. `digest` tells two contents apart.
+    """
+    schema = load_task(study.task).schema
+    settings = {arm.name: _settings(arm, study, schema) for arm in study.plain}
+    first = next(iter(settings.values()))
+    arms = {arm.name: _about(arm) | {"settings": _differing(settings[arm.name], first)} for arm in study.plain}
+    about = {"seeds": list(study.seeds), "groups": study.groups, "margin": study.margin, "keep": study.keep}
+    content: dict[str, Any] = json.loads(json.dumps(about | {"first": first, "arms": arms}, default=str))  # as it is read again
+    return content | {"digest": digest(content), "text": study.text, "sets": [list(pair) for pair in study.sets]}
+
+
+def _settings(arm: Arm, study: Study, schema: SettingsSchema) -> dict[str, Any]:
+    """dotted setting -> value, of the last stage and of what differs in the stages before; paths as from the file's folder."""
+    stages = [flatten(dump(stage.settings)) | _length(stage) for stage in arm.stages]
+    settings = dict(stages[-1])
+    for i, stage in enumerate(stages[:-1]):
+        settings |= {f"stages.{i}.{name}": value for name, value in stage.items() if value != stages[-1].get(name)}
+    for family, name in schema.paths:
+        path = settings.get(f"{family}.{name}")
+        if isinstance(path, str) and os.path.isabs(path):
+            settings[f"{family}.{name}"] = os.path.relpath(path, study.folder)
+    return settings
+
+
+def _length(stage: Any) -> dict[str, Any]:
+    """The stage's own length and its options."""
+    options = ("train", "head", "backbone", "start", "restart")
+    return {STAGE: [stage.first_epoch, stage.epochs, *(getattr(stage, name, None) for name in options)]}
+
+
+def _about(arm: Arm) -> dict[str, Any]:
+    choice = [arm.choice.metric, *arm.choice.among] if arm.choice else None
+    return {"parent": arm.parent, "label": arm.label, "note": arm.note, "published": dict(arm.published), "choice": choice}
+
+
+def _differing(settings: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the first arm's; null for those that the first arm alone has."""
+    names = dict.fromkeys([*first, *settings])
+    return {name: settings.get(name) for name in names if settings.get(name) != first.get(name)}
+
+
+def compared(study: Study, plan: Mapping[str, Any]) -> str:
+    """A sentence about what the study's file says now and did not when this plan was recorded; empty if there is nothing."""
+    file, recorded_file, then = study.file.name, plan.get("file", ""), plan.get("written")
+    if then is None:
+        return f"whether {file} was edited since cannot be told, since the plan was recorded by an earlier version"
+    words = differences(written(study), then)
+    if not words:
+        return ""
+    since = f"{file} was edited since" if file == recorded_file else f"{file} differs from the file {recorded_file} that was run"
+    return f"{since}: {'; '.join(words)}; the numbers are those of the recorded plan"
+
+
+def about_sets(plan: Mapping[str, Any]) -> str:
+    """A sentence about the settings that --set changed when this plan was recorded; empty if it changed none."""
+    sets = plan.get("written", {}).get("sets", ())
+    return (
+        f"run with --set {' --set '.join(f'{path}={worded(value)}' for path, value in sets)}, which the file does not say" if sets else ""
+    )
+
+
+# --- in words ------------------------------------------------------------------------------------------------------------------
+
+
+def differences(now: Written, then: Written) -> list[str]:
+    """What a file says now and did not then, each in a few words: `epochs 9 was 1 in 2 arms`, `arm wce is new`."""
+    changes: dict[str, list[str]] = {}
+    shared = [name for name in now["arms"] if name in then["arms"]]
+    for name in shared:
+        for change in _of_arm(now, then, name):
+            changes.setdefault(change, []).append(name)
+    words = [f"{change} in {_arms(names, len(shared))}" for change, names in changes.items()]
+    for verb, these, others in (("new", now, then), ("gone", then, now)):
+        names = [name for name in these["arms"] if name not in others["arms"]]
+        words += [f"{'arm' if len(names) == 1 else 'arms'} {shortened(names)} {'is' if len(names) == 1 else 'are'} {verb}"] if names else []
+    words += [f"{name} {worded(now[name])} was {worded(then[name])}" for name in WHOLE if now[name] != then[name]]
+    more = len(words) - MOST_NAMED
+    return words if more <= 0 else [*words[:MOST_NAMED], f"and {counted(more, 'other change')}"]
+
+
+def _of_arm(now: Written, then: Written, name: str) -> Iterator[str]:
+    """What differs in one arm."""
+    new, old = (file["first"] | file["arms"][name]["settings"] for file in (now, then))
+    changed = [setting for setting in dict.fromkeys([*new, *old]) if new.get(setting) != old.get(setting)]
+    replaced = {setting.removesuffix("name") for setting in changed if setting.endswith(".name")}  # techniques, whose fields go with them
+    for setting in changed:
+        is_field = any(setting.startswith(technique) and setting != f"{technique}name" for technique in replaced)
+        if not is_field and not setting.endswith(STAGE):
+            yield f"{setting.removesuffix('.name')} {worded(new.get(setting))} was {worded(old.get(setting))}"
+    if "epochs" not in changed and any(setting.endswith(STAGE) for setting in changed):
+        yield "other stages"
+    before, after = then["arms"][name], now["arms"][name]
+    for annotation in ANNOTATIONS:
+        if after[annotation] != before[annotation]:
+            yield f"{annotation} {worded(after[annotation] or None)} was {worded(before[annotation] or None)}"
+    if (after["parent"], after["choice"]) != (before["parent"], before["choice"]):
+        yield f"of {worded(after['parent'])} was {worded(before['parent'])}"
+
+
+def _arms(names: list[str], total: int) -> str:
+    return names[0] if len(names) == 1 else "every arm" if len(names) == total > 2 else counted(len(names), "arm")

@@ -1,0 +1,29 @@
+"""A report belongs to the file that is named: other contents are told, and another file's arms are never shown as its own."""
+
+from tests.tiny import write
+
+CB, MIX = {"cb": {"sampler": "class_balanced"}}, {"mixed": {"mix": "mixup"}}
+
+
+def test_the_report_of_a_file_is_its_own(ablate):
+    """Two files with one study's name each show their arms; an edit is told on stderr and in every format; --check still matches."""
+    first = write(ablate.folder, variants=CB)
+    second = first.with_name("second.yaml")
+    second.write_text(first.read_text().replace("cb:", "root:").replace("class_balanced", "square_root"))
+    for file in (first, second):
+        assert ablate("run", file).status == 0
+    own, others = ablate("report", first), ablate("report", second)
+    assert ("| cb " in own.out, "| root " in own.out) == (True, False)
+    assert ("| cb " in others.out, "| root " in others.out) == (False, True)
+    assert f"the study tiny was run since from {second.name}" in own.err
+    assert others.err == ""
+    document = ablate.folder / "report.md"
+    document.write_text(own.out)
+    assert ablate("report", "--check", document).status == 0
+    second.write_text(second.read_text().replace("square_root", "progressive"))
+    for form in ("markdown", "html", "latex", "csv", "json"):
+        edited = ablate("report", second, "--format", form)
+        assert edited.status == 0
+        assert "second.yaml was edited since: sampler progressive was square_root in root" in edited.out
+    document.write_text(ablate("report", second).out)
+    assert ablate("report", "--check", document).status == 0
