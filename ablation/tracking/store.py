@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -24,7 +24,8 @@ from mlflow.tracking import MlflowClient
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import to_disk
-from ablation.tracking.database import make_database, repoint
+from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path
+from ablation.tracking.database import make_database, moved, repoint
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, select_runs
 
@@ -51,34 +52,35 @@ def raises_store_errors(method: Callable[Concatenate["Store", P], R]) -> Callabl
 class Store:
     """An open tracking store."""
 
-    def __init__(self, uri: str, root: Path) -> None:
+    def __init__(self, uri: str, root: Path, moved_to: Mapping[str, str]) -> None:
         self.uri = uri
         self.root = root
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
-        self.is_shared = uri != f"sqlite:///{root}/mlflow.db"  # with other machines, which none of our locks keeps from writing
+        self.is_shared = uri != database_address(root / "mlflow.db")  # with other machines, which none of our locks keeps from writing
         self.client = MlflowClient(uri)
         self._artifact_uris: dict[str, str] = {}  # by run id; they never change
+        self._moved_to = moved_to  # artifact locations that are elsewhere by now
 
     @classmethod
     def open(cls, root: Path | None = None, *, make: bool = True) -> "Store":
         """The store that MLFLOW_TRACKING_URI names, else the one in `root` (mlruns/), whose database is made under a lock.
 
-        With `make` false no store is made. Raises StoreError if there is none, or if it cannot be reached.
+        With `make` false nothing is made, locked or written. Raises StoreError if there is none, or if it cannot be reached.
         """
         root = (root or Path("mlruns")).resolve()
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root}/mlflow.db"
+        uri = _address(root)
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
-        is_ours = uri == f"sqlite:///{root}/mlflow.db"
+        is_ours = uri == database_address(root / "mlflow.db")
         try:
             if make:
                 root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / "store.lock") if make or is_ours else contextlib.nullcontext():
-                if is_ours:
-                    make_database(root / "mlflow.db", _make_tables)
-                    repoint(root)
-                store = cls(uri, root)
-                store.client.search_experiments(max_results=1)
+                with FileLock(root / "store.lock"):
+                    if is_ours:
+                        make_database(root / "mlflow.db", _make_tables)
+                        repoint(root)
+            store = cls(uri, root, {} if make or not is_ours else moved(root))
+            store.client.search_experiments(max_results=1)
         except (MlflowException, OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
         return store
@@ -86,7 +88,7 @@ class Store:
     @staticmethod
     def is_there(root: Path | None = None) -> bool:
         """Whether MLFLOW_TRACKING_URI is set, or there is a database in `root` (mlruns/)."""
-        return bool(os.environ.get("MLFLOW_TRACKING_URI")) or ((root or Path("mlruns")) / "mlflow.db").exists()
+        return bool(_named_address()) or ((root or Path("mlruns")) / "mlflow.db").exists()
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 
@@ -95,7 +97,7 @@ class Store:
         """The id of the study's experiment, which is made or restored if necessary."""
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None:
-            location = None if self.is_remote else str(self.root / "artifacts" / study)
+            location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
             identifier = self.client.create_experiment(study, artifact_location=location)
         else:
             identifier = experiment.experiment_id
@@ -167,7 +169,8 @@ class Store:
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
         run_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
         while metrics or run_params or run_tags:
-            self.client.log_batch(run_id, metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE])
+            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
+            self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
             metrics = metrics[METRICS_AT_ONCE - 200 :]
             run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
 
@@ -202,7 +205,7 @@ class Store:
         for old in folder.glob(f"images/{key}[+%]*") if folder else ():
             old.unlink()
         with Image.open(path) as image:
-            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0)
+            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0, synchronous=True)
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
@@ -238,9 +241,7 @@ class Store:
         if run_id not in self._artifact_uris:
             self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
         uri = self._artifact_uris[run_id]
-        if uri.startswith("/"):  # a path, in which no character is quoted
-            return Path(uri)
-        return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else None
+        return folder_path(next((new + uri[len(old) :] for old, new in self._moved_to.items() if uri.startswith(f"{old}/")), uri))
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -292,6 +293,18 @@ class Store:
         plan = json.loads(self.artifact(plan_run["run_id"], PLAN).read_text(encoding="utf-8"))
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self)
+
+
+def _named_address() -> str:
+    """What MLFLOW_TRACKING_URI names, "" if nothing."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+
+
+def _address(root: Path) -> str:
+    """The address of the store: what MLFLOW_TRACKING_URI names, an SQLite file by its absolute path, else the database in `root`."""
+    named = _named_address()
+    path = database_path(named) if named else root / "mlflow.db"
+    return named if path is None or "?" in named else database_address(path)
 
 
 def _make_tables(uri: str) -> None:
