@@ -26,7 +26,7 @@ from ablation.running.progress import ProgressState, Results, Values, View, prog
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, Failure, Outcome, execute
 from ablation.study.task import CheckpointInterval
-from ablation.system import signals
+from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
@@ -130,9 +130,11 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
     if seconds > 3:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
     for problem in dict.fromkeys(recorder.problems):
-        session.console.print(
-            f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
-        )
+        where = f"the results lie in {session.workspace.results}, and the same command records them"
+        session.console.print(f"not recorded yet: {problem}; {where}", markup=False, highlight=False, soft_wrap=True)
+    if recorder.undrawn:
+        told = f"a picture could not be drawn, and the record is complete without it ({recorder.undrawn})"
+        session.console.print(told, markup=False, highlight=False, soft_wrap=True)
     return not recorder.problems
 
 
@@ -158,6 +160,7 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     """Print the table and what is left to do; return the exit status."""
     failed_before = [Failure(planned_run, "", planned_run.reason) for planned_run in plan.runs if planned_run.state == "failed"]
     if len(outcome.left) < len(plan.runs):
+        streams.spare_output()  # what is recorded is recorded, whoever reads the table
         print(report.brief(recorded, list(plan.selected)))
     name = plan.study.name
 
@@ -244,7 +247,8 @@ def _stop_on_signal(console: Console, display: View) -> Iterator[Any]:
             display.close()
             raise KeyboardInterrupt
         received.append(number)
-        console.print("stopping after this epoch; once more to stop at once", highlight=False)
+        with contextlib.suppress(RuntimeError):  # the signal came while something was being written
+            console.print("stopping after this epoch; once more to stop at once", highlight=False)
 
     with signals.handled(handle):
         yield lambda: bool(received)

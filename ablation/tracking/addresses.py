@@ -24,7 +24,7 @@ def database_address(path: Path) -> str:
             return encoded
     except UnicodeEncodeError:
         pass
-    raise StoreError(f"no database can be made in {ascii(str(path.parent))}; expected a folder whose name is UTF-8 and can be an address")
+    raise StoreError(f"no database can be made in {str(path.parent)!a}; expected a folder whose name is UTF-8 and can be an address")
 
 
 def database_path(address: str) -> Path | None:

@@ -47,7 +47,7 @@ def repoint(root: Path) -> None:
 def moved(root: Path) -> dict[str, str]:
     """The artifact locations that are no longer where the database says, since its folder moved, each with what it is now."""
     locations = [location for (location,) in rows(root, "SELECT DISTINCT artifact_location FROM experiments") if location]
-    changed = {}
+    changed: dict[str, str] = {}
     for old in locations:
         folder = folder_path(old)
         if folder is not None and folder.parent.name == "artifacts":  # as this store has them: .../artifacts/STUDY

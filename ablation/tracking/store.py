@@ -197,6 +197,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(path, folder / name)
 
+    @raises_store_errors
     def show_picture(self, run_id: str, key: str, path: Path) -> None:
         """Show a picture in the run's page and in MLflow's grid of images; it replaces the one before."""
         from PIL import Image

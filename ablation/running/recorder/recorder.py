@@ -83,6 +83,11 @@ class Recorder:
         """Why something could not be written."""
         return self._writer.problems
 
+    @property
+    def undrawn(self) -> str:
+        """Why a picture is missing from the record, "" if none is."""
+        return self.pictures.problem
+
     # --- the beginning and the end ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:

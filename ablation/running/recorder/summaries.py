@@ -176,10 +176,10 @@ class Summaries:
         shown = digest([summed(tables).tolist(), list(self.classes)])
         if self._pictured.get(arm) != shown:
             title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
-            picture = self.pictures.confusion(tables, self.classes, title)
-            self.store.show_picture(self.run_id(self.arms[arm]), CONFUSION, picture)
-            self.store.write(self.run_id(self.arms[arm]), tags={PICTURED: shown})
-            self._pictured[arm] = shown
+            run_id, picture = self.run_id(self.arms[arm]), self.pictures.confusion(tables, self.classes, title)
+            if picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture)):
+                self.store.write(run_id, tags={PICTURED: shown})
+                self._pictured[arm] = shown
 
 
 def columns(metrics: Sequence[Metric]) -> list[str]:
