@@ -56,6 +56,14 @@ def moved(root: Path) -> dict[str, str]:
     return changed
 
 
+def is_deleted(root: Path, study: str) -> bool:
+    """Whether the study in a folder's own database was deleted in MLflow; False where that cannot be read."""
+    try:
+        return ("deleted",) in rows(root.resolve(), "SELECT lifecycle_stage FROM experiments WHERE name = ?", study)
+    except sqlite3.Error:
+        return False
+
+
 def rows(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     """What the database answers, without writing or locking anything; nothing where it has no such table yet."""
     database = root / "mlflow.db"

@@ -29,6 +29,10 @@ from ablation.tracking.database import make_database, moved, repoint
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, select_runs
 
+STUDY, CHANGED = (
+    "ablation.study",
+    "ablation.changed",
+)  # tags of an experiment: the study, whatever MLflow calls it by now, and when it changed
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
 
@@ -95,47 +99,92 @@ class Store:
     @raises_store_errors
     def experiment(self, study: str, note: str = "") -> str:
         """The id of the study's experiment, which is made or restored if necessary."""
-        experiment = self.client.get_experiment_by_name(study)
+        experiment = self._find(study)
         if experiment is None:
             location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
-            identifier = self.client.create_experiment(study, artifact_location=location)
+            identifier = self.client.create_experiment(study, artifact_location=location, tags={STUDY: study})
         else:
             identifier = experiment.experiment_id
             if experiment.lifecycle_stage != "active":
                 self.client.restore_experiment(identifier)
+            if STUDY not in experiment.tags:  # recorded by an earlier version
+                self.client.set_experiment_tag(identifier, STUDY, study)
         if note and (experiment is None or experiment.tags.get("mlflow.note.content") != note):
             self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
         return str(identifier)
 
     @raises_store_errors
+    def restore(self, study: str) -> str:
+        """Restore the study if it was deleted in MLflow, so that its runs count; what was changed there, in words, "" if nothing."""
+        experiment = self._find(study)
+        if experiment is None:
+            return ""
+        if experiment.lifecycle_stage != "active":
+            self.client.restore_experiment(experiment.experiment_id)
+            return f"the study {study!r} was deleted in MLflow and is restored, with its runs"
+        return f"the study {study!r} is called {experiment.name!r} in MLflow by now and goes on there" if experiment.name != study else ""
+
+    def _find(self, study: str) -> Experiment | None:
+        """The study's experiment, active or deleted: the one of its name, else the one that was renamed in MLflow."""
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment is not None:
+            if experiment.tags.get(STUDY, study) != study:
+                reason = f"the name {study!r} is taken in MLflow by the study {experiment.tags[STUDY]!r}, which was renamed there"
+                raise StoreError(f"{reason}; expected another name for either")
+            return experiment
+        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
+        for other in self._experiments(ViewType.ALL):
+            recorded = other.tags.get(STUDY) or (study if other.artifact_location == location else "")
+            if recorded == study:
+                return other
+        return None
+
+    @raises_store_errors
     def studies(self) -> list[tuple[str, int]]:
         """Every study that has a recorded plan, with the time of its last change; the last changed first."""
-        experiments = [experiment for experiment in self._experiments() if "ablation.changed" in experiment.tags]
-        studies = [(experiment.name, int(experiment.tags["ablation.changed"])) for experiment in experiments]
-        return sorted(studies, key=lambda name_and_time: -name_and_time[1])
+        return [(name, changed) for name, changed, is_active in self._studies() if is_active]
+
+    @raises_store_errors
+    def deleted(self) -> list[str]:
+        """The studies that were deleted in MLflow, and that `experiment` would restore."""
+        return [name for name, _, is_active in self._studies() if not is_active]
+
+    def _studies(self) -> list[tuple[str, int, bool]]:
+        experiments = [experiment for experiment in self._experiments(ViewType.ALL) if CHANGED in experiment.tags]
+        studies = [
+            (experiment.tags.get(STUDY, experiment.name), int(experiment.tags[CHANGED]), experiment.lifecycle_stage == "active")
+            for experiment in experiments
+        ]
+        return sorted(studies, key=lambda study: -study[1])
 
     @raises_store_errors
     def changed(self, study: str) -> int:
         """The time of the study's last change, in milliseconds; 0 if there is no such study."""
-        experiment = self.client.get_experiment_by_name(study)
-        return int(experiment.tags.get("ablation.changed", 0)) if experiment else 0
+        experiment = self._find(study)
+        return int(experiment.tags.get(CHANGED, 0)) if experiment else 0
 
-    def _experiments(self) -> list[Experiment]:
-        return list(self.client.search_experiments(max_results=1000))
+    def _experiments(self, view: int = ViewType.ACTIVE_ONLY) -> list[Experiment]:
+        experiments, token = [], None
+        while True:
+            page = self.client.search_experiments(view, max_results=1000, page_token=token)
+            experiments += list(page)
+            token = page.token
+            if not token:
+                return experiments
 
     def touch(self, experiment: str) -> None:
         """Set the time of the study's last change to now."""
-        self.client.set_experiment_tag(experiment, "ablation.changed", str(int(time.time() * 1000)))
+        self.client.set_experiment_tag(experiment, CHANGED, str(int(time.time() * 1000)))
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     @raises_store_errors
-    def runs(self, experiment: str) -> list[dict[str, Any]]:
+    def runs(self, experiment: str, view: int = ViewType.ACTIVE_ONLY) -> list[dict[str, Any]]:
         """Every run of a study: its id, status, start, end, tags, params, metrics and the digest of its data; the newest first."""
         runs, token = [], None
         while True:
             page = self.client.search_runs(
-                [experiment], "", ViewType.ACTIVE_ONLY, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+                [experiment], "", view, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
             )
             runs += [_as_dict(run) for run in page]
             self._artifact_uris |= {run.info.run_id: run.info.artifact_uri for run in page}
@@ -145,9 +194,11 @@ class Store:
 
     @raises_store_errors
     def runs_of(self, study: str) -> list[dict[str, Any]]:
-        """The same for the study of that name; none if it has no experiment yet."""
-        experiment = self.client.get_experiment_by_name(study)
-        return self.runs(experiment.experiment_id) if experiment else []
+        """The same for the study of that name; none if it has no experiment yet. Of a deleted one, those that would be restored."""
+        experiment = self._find(study)
+        if experiment is None:
+            return []
+        return self.runs(experiment.experiment_id, ViewType.ACTIVE_ONLY if experiment.lifecycle_stage == "active" else ViewType.ALL)
 
     @raises_store_errors
     def find(self, experiment: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -207,6 +258,11 @@ class Store:
             old.unlink()
         with Image.open(path) as image:
             self.client.log_image(run_id, image.convert("RGB"), key=key, step=0, synchronous=True)
+
+    def has_lost_files(self, run_id: str, name: str) -> bool:
+        """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine."""
+        folder = self._local_folder(run_id)
+        return folder is not None and not (folder / name).exists()
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
@@ -282,16 +338,23 @@ class Store:
 
         `known_runs` are its runs, if the caller has just looked them up.
         """
-        experiment = self.client.get_experiment_by_name(study)
-        if experiment is None or "ablation.changed" not in experiment.tags:
+        experiment = self._find(study)
+        if experiment is None or CHANGED not in experiment.tags:
             names = [name for name, _ in self.studies()]
             expected = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
             raise StoreError(f"the store at {without_secrets(self.uri)} has no study {study!r}; {expected}.{nearest(study, names)}")
+        if experiment.lifecycle_stage != "active":
+            raise StoreError(f"the study {study!r} was deleted in MLflow; ablate run FILE restores it, with its runs")
         runs = list(known_runs) or self.runs(experiment.experiment_id)
         plan_run = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
         if plan_run is None:
-            raise StoreError(f"the study {study!r} has no recorded plan; run it again")
-        plan = json.loads(self.artifact(plan_run["run_id"], PLAN).read_text(encoding="utf-8"))
+            raise StoreError(
+                f"the study {study!r} has no recorded plan, which may have been deleted in MLflow; ablate run FILE records it again"
+            )
+        try:
+            plan = json.loads(self.artifact(plan_run["run_id"], PLAN).read_text(encoding="utf-8"))
+        except StoreError as error:
+            raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self)
 

@@ -48,6 +48,9 @@ class Summaries:
             is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
             if is_first and run["status"] != "FINISHED":
                 self.registry.unfinished[run["run_id"]] = run["params"]
+            if not is_first:
+                self.registry.drop_double(run)
+                return
             self._starts.setdefault(arm.name, run["start"])
             self._pictured[arm.name] = run["tags"].get(PICTURED, "")
         elif arm is not None and arm.name in self.plan.selected:
