@@ -353,11 +353,30 @@ def ui(host: str, port: int) -> int:
 
 def main() -> None:
     """Run the command line."""
+    from ablation.system import environment, streams
+
+    streams.settle()
+    environment.settle()
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = 2
-    sys.stdout.flush()
+    except click.Abort:
+        status = 130
+    except OSError as error:  # of help that cannot be written
+        click.echo(f"error: {error}", err=True)
+        status = 2
+    os._exit(_flushed(status if isinstance(status, int) else 0))  # an ordinary exit takes two seconds with torch and MLflow loaded
+
+
+def _flushed(status: int) -> int:
+    """Write what is left of the output; the exit status, which is not 0 where a document could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not status and error.errno != errno.EPIPE:
+            click.echo(f"error: the output could not be written: {error.strerror}", err=True)
+        status = status or (1 if error.errno == errno.EPIPE else 2)
     sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 0)  # an ordinary exit takes two seconds with torch and MLflow loaded
+    return status

@@ -32,6 +32,8 @@ def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     if profile is not None:
         raise ConfigError("--profile", "needs the study's file beside it")
     studies = store.studies()
+    if not studies and (deleted := store.deleted()):
+        raise AblateError(f"{', '.join(deleted)} was deleted in MLflow, and no other study is here; ablate run FILE restores it")
     if not studies:
         raise AblateError(f"the store at {without_secrets(store.uri)} holds no study yet; ablate run FILE records one")
     return studies[0][0]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ablation import report
 from ablation.errors import AblateError, ConfigError
+from ablation.running.progress import is_drawable
 from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
     If nothing is recorded yet, wait as long as something runs here. Ctrl-C ends the watching and nothing else.
     """
     console = Console()
-    view = _RedrawnTable(console) if console.is_terminal else _PrintedTable(console)
+    view = _RedrawnTable(console) if is_drawable(console) else _PrintedTable(console)
     with contextlib.suppress(KeyboardInterrupt), view:
         recorded = _wait_for_record(open_recorded)
         shown_change: int | None = None
@@ -99,7 +100,7 @@ def _wait_for_record(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock."""
+    """Whether a process holds this lock. Where the folder is read-only, nothing is: nobody could run a study there."""
     if not path.exists():
         return False
     try:
@@ -107,6 +108,8 @@ def is_locked(path: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:
+        return False
 
 
 def _last_change(recorded: "Recorded") -> int:

@@ -26,12 +26,13 @@ from ablation.running.progress import ProgressState, Results, Values, View, prog
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, Failure, Outcome, execute
 from ablation.study.task import CheckpointInterval
-from ablation.system import signals
+from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
 DAY = 24 * 3600
+CONFIG = "config.yaml"  # the artifact that each finished run has
 
 
 def run(options: Options) -> int:
@@ -42,7 +43,9 @@ def run(options: Options) -> int:
     with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
-            known_runs = store.runs_of(session.study.name)
+            if changed := store.restore(session.study.name):
+                console.print(changed, markup=False, highlight=False, soft_wrap=True)
+            known_runs = _known_runs(store, session)
             plan, executor = session.plan(known_runs, probe=False), None
             _stop_if_stale(plan)
             if plan.waiting:
@@ -67,7 +70,9 @@ def run(options: Options) -> int:
         outcome, stopped = _execute_plan(plan, session, executor, recorder, state) if executor else (Outcome(), False)
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
-        is_unchanged = all(planned_run.state == "done" for planned_run in plan.runs)
+        is_unchanged = all(planned_run.state == "done" for planned_run in plan.runs) and any(
+            run["tags"].get("ablation.kind") == "plan" for run in known_runs
+        )
         try:
             status = _print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, known_runs if is_unchanged else ()))
         except StoreError:
@@ -75,6 +80,23 @@ def run(options: Options) -> int:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
         return status if is_written else max(status, FAILED)
+
+
+def _known_runs(store: Store, session: Session) -> list[dict[str, Any]]:
+    """The study's runs in the store, each recorded once; one whose files are gone counts as unfinished, and is recorded again."""
+    known_runs = store.runs_of(session.study.name)
+    doubled = session.doubled(known_runs) if not store.is_shared else []
+    for run in doubled:
+        store.delete(run["run_id"])
+    lost = [run for run in known_runs if run not in doubled and _is_done(run) and store.has_lost_files(run["run_id"], CONFIG)]
+    if lost:
+        told = f"the files of {len(lost)} recorded runs are gone from {store.root / 'artifacts'}: they are recorded again"
+        session.console.print(told, markup=False, highlight=False, soft_wrap=True)
+    return [{**run, "status": "KILLED"} if run in lost else run for run in known_runs if run not in doubled]
+
+
+def _is_done(run: Mapping[str, Any]) -> bool:
+    return bool(run["tags"].get("ablation.kind") == "run" and run["status"] == "FINISHED")
 
 
 def _with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
@@ -130,9 +152,11 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
     if seconds > 3:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
     for problem in dict.fromkeys(recorder.problems):
-        session.console.print(
-            f"not recorded yet: {problem}; the results lie in {session.workspace.results}, and the same command records them", markup=False
-        )
+        where = f"the results lie in {session.workspace.results}, and the same command records them"
+        session.console.print(f"not recorded yet: {problem}; {where}", markup=False, highlight=False, soft_wrap=True)
+    if recorder.undrawn:
+        told = f"a picture could not be drawn, and the record is complete without it ({recorder.undrawn})"
+        session.console.print(told, markup=False, highlight=False, soft_wrap=True)
     return not recorder.problems
 
 
@@ -158,6 +182,7 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     """Print the table and what is left to do; return the exit status."""
     failed_before = [Failure(planned_run, "", planned_run.reason) for planned_run in plan.runs if planned_run.state == "failed"]
     if len(outcome.left) < len(plan.runs):
+        streams.spare_output()  # what is recorded is recorded, whoever reads the table
         print(report.brief(recorded, list(plan.selected)))
     name = plan.study.name
 
@@ -244,7 +269,8 @@ def _stop_on_signal(console: Console, display: View) -> Iterator[Any]:
             display.close()
             raise KeyboardInterrupt
         received.append(number)
-        console.print("stopping after this epoch; once more to stop at once", highlight=False)
+        with contextlib.suppress(RuntimeError):  # the signal came while something was being written
+            console.print("stopping after this epoch; once more to stop at once", highlight=False)
 
     with signals.handled(handle):
         yield lambda: bool(received)

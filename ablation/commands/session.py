@@ -107,6 +107,17 @@ class Session:
         arm, seed, _ = _run_identity(run)
         return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < forced_at
 
+    def doubled(self, known_runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The records, newest first, of a run that has a newer one and was not forced since: what was restored in MLflow."""
+        forced_at, seen, doubled = _read_forced(self.forced), set(), []
+        for run in known_runs:
+            if run["tags"].get("ablation.kind") == "run" and run["status"] == "FINISHED":
+                identity = (*_run_identity(run), run["tags"].get("ablation.key"))
+                if identity in seen and int(run["end"]) >= forced_at.get(_forced_key(*_run_identity(run)), 0):
+                    doubled.append(run)
+                seen.add(identity)
+        return doubled
+
     @property
     def forced(self) -> Path:
         """The file with the runs to be run again, and when that was asked for."""

@@ -14,6 +14,7 @@ from ablation.commands.recorded import open_recorded
 from ablation.commands.report_watch import is_locked
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.running.progress import curve_words, epoch_words
+from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
 if TYPE_CHECKING:
@@ -29,19 +30,23 @@ def status(*, follow: bool) -> int:
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
         running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock")]
         for path in running_files or status_files[:1]:
-            console.print(_status_text(path, is_running=path in running_files), markup=False, highlight=False)
+            console.print(_status_text(path, is_running=path in running_files), markup=False, highlight=False, emoji=False, soft_wrap=True)
         if not (follow and running_files):
             return DONE
         time.sleep(2)
 
 
 def _status_text(path: Path, *, is_running: bool) -> str:
-    status = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise AblateError(f"{path} was damaged; expected JSON, as the next ablate run writes it") from None
     state = "running" if is_running else "not running"
     lines = [f"{path.stem}: {state} (pid {status['pid']}) · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
+    lines += ["  deleted in MLflow; ablate run FILE restores it"] if is_deleted(Path("mlruns"), path.stem) else []
     return "\n".join(lines)
 
 

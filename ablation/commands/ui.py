@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
 from ablation.errors import AblateError
+from ablation.tracking.addresses import folder_address
 from ablation.tracking.messages import without_secrets
 from ablation.tracking.store import Store
 
@@ -43,7 +44,7 @@ def ui(host: str, port: int) -> int:
             console.print(f"  {name}: {view:<9} {url}", highlight=False, soft_wrap=True)
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--workers", "1"]
-    command += ["--host", host, "--port", str(port), "--default-artifact-root", str(store.root / "artifacts")]
+    command += ["--host", host, "--port", str(port), "--default-artifact-root", folder_address(store.root / "artifacts")]
     with subprocess.Popen(command, env=environment) as server:
         previous_handler = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:

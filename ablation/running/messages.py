@@ -21,7 +21,6 @@ class RunMessages:
     def __init__(self, plan: Plan, workspace: Workspace, packing: Packing | None, state: ProgressState, console: Console) -> None:
         self.plan, self.workspace, self.packing, self.state, self.console = plan, workspace, packing, state, console
         self.path = workspace.root / "status" / f"{plan.study.name}.json"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.written = 0.0
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
 
@@ -41,7 +40,8 @@ class RunMessages:
             self.write("running")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(Exception):  # of a display: the work goes on
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _shrink(self, event: Mapping[str, Any]) -> None:
         """Take note that fewer jobs run at once; the user is told the first time that it happens on a device."""
@@ -61,8 +61,8 @@ class RunMessages:
     def write(self, state: str) -> None:
         """The state of the matrix in a file, whole."""
         self.written = time.monotonic()
-        about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.state.snapshot()}
-        with contextlib.suppress(OSError):  # a full disk must not end the training
+        with contextlib.suppress(Exception):  # neither a full disk nor the display's state may end the training
+            about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.state.snapshot()}
             write_json(self.path, about, is_kept=False)
 
     def close(self) -> None:

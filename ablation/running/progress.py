@@ -3,8 +3,9 @@
 import contextlib
 import json
 import math
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
@@ -236,6 +237,50 @@ class PlainView:
         """Nothing to leave."""
 
 
+class LastingView:
+    """Another view, for as long as it can be shown: when it fails, that is said once, and only the state is kept up."""
+
+    def __init__(self, state: ProgressState, console: Console, make: Callable[[ProgressState, Console], View]) -> None:
+        self.state, self.console = state, console
+        self.view: View | None = None
+        with self._given_up_if_it_fails():
+            self.view = make(state, console)
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        with self._given_up_if_it_fails():
+            (self.view or self.state.see)(event)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        with self._given_up_if_it_fails():
+            if self.view:
+                self.view.close()
+
+    @contextlib.contextmanager
+    def _given_up_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a display does, the work goes on
+            view, self.view = self.view, None
+            with contextlib.suppress(Exception):
+                if view:
+                    view.close()
+            with contextlib.suppress(Exception):
+                self.console.print(
+                    f"the display ends here, the work goes on ({type(error).__name__}: {error})", markup=False, soft_wrap=True
+                )
+
+
 def progress_display(state: ProgressState, console: Console) -> View:
-    """The live table where stderr is a terminal, plain lines elsewhere."""
-    return LiveView(state, console) if console.is_terminal else PlainView(state, console)
+    """The live table where stderr is a terminal that can be drawn on, plain lines elsewhere."""
+    return LastingView(state, console, LiveView if is_drawable(console) else PlainView)
+
+
+def is_drawable(console: Console) -> bool:
+    """Whether the console is a terminal that can move its cursor, whatever FORCE_COLOR says."""
+    return console.is_terminal and not console.is_dumb_terminal and (not _is_forced() or console.file.isatty())
+
+
+def _is_forced() -> bool:
+    return any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"))

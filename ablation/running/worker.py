@@ -8,7 +8,7 @@ from typing import Any
 
 from ablation.planning.jobs import Job
 from ablation.study.task import CodeChanged, Interrupted, load_task
-from ablation.system import signals
+from ablation.system import signals, streams
 from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
 
@@ -19,6 +19,7 @@ def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> No
     """Take jobs of one kind of work from the pipe and carry them out on a device; `stop.value` asks to end at the next epoch."""
     for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
+    streams.output_to_error()  # what a technique prints is no part of the document, and nobody may read it any more
     signals.die_with_parent(parent)
     keep_freed_memory()
     load_task(task).start(device)

@@ -1,4 +1,4 @@
-"""The signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they take a machine back."""
+"""The signals that ask a command to stop: Ctrl-C, SIGTERM, SIGHUP of a terminal that closes, and SIGUSR1, which clusters send first."""
 
 import contextlib
 import ctypes
@@ -7,18 +7,23 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-NUMBERS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__)
+NUMBERS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if name in signal.Signals.__members__)
 
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Handle all of these signals with `handler` meanwhile; the previous handlers return afterwards."""
-    previous = {number: signal.signal(number, handler) for number in NUMBERS}
+    """Handle all of these signals with `handler` meanwhile, but SIGHUP not under nohup; the previous handlers return afterwards."""
+    previous = {number: signal.signal(number, handler) for number in NUMBERS if not _is_nohup(number)}
     try:
         yield
     finally:
         for number, old_handler in previous.items():
             signal.signal(number, old_handler)
+
+
+def _is_nohup(number: signal.Signals) -> bool:
+    """Whether it is SIGHUP, and ignored: the work shall outlive its terminal."""
+    return number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
 
 
 @contextlib.contextmanager

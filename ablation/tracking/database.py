@@ -1,12 +1,14 @@
 """The SQLite database in mlruns/: how it is made, and how it finds its artifacts again after its folder was moved."""
 
 import contextlib
-import re
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from ablation.tracking.addresses import database_address, folder_address, folder_path
 
 
 def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
@@ -20,7 +22,7 @@ def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=database.parent, prefix="making-") as folder_name:
         original, copy = Path(folder_name) / "making.db", Path(folder_name) / "whole.db"
-        make_tables(f"sqlite:///{original}")
+        make_tables(database_address(original))
         with contextlib.closing(sqlite3.connect(original)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
             source.backup(target)  # a complete copy, even if MLflow still has the original open
         copy.replace(database)
@@ -28,18 +30,11 @@ def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
 
 def repoint(root: Path) -> None:
     """Change the artifact locations in the database of a folder that has moved, so that they are in the folder again."""
-    database = root / "mlflow.db"
-    if not database.exists():
+    locations = moved(root)
+    if not locations:
         return
-    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection:
-        try:
-            locations = [location for (location,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments") if location]
-        except sqlite3.OperationalError:
-            return  # a database without tables yet
-        for old in locations:
-            new = f"{root}/artifacts/{Path(old).name}"
-            if old == new or not _is_ours(old) or not Path(new).exists():
-                continue
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db", timeout=20)) as connection:
+        for old, new in locations.items():
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                 with contextlib.suppress(sqlite3.OperationalError):  # older databases have no table logged_models
                     connection.execute(
@@ -49,6 +44,35 @@ def repoint(root: Path) -> None:
         connection.commit()
 
 
-def _is_ours(location: str) -> bool:
-    """Whether a location has the form that this store uses: .../artifacts/STUDY."""
-    return re.fullmatch(r"/.*/artifacts/[^/]+", location) is not None
+def moved(root: Path) -> dict[str, str]:
+    """The artifact locations that are no longer where the database says, since its folder moved, each with what it is now."""
+    locations = [location for (location,) in rows(root, "SELECT DISTINCT artifact_location FROM experiments") if location]
+    changed: dict[str, str] = {}
+    for old in locations:
+        folder = folder_path(old)
+        if folder is not None and folder.parent.name == "artifacts":  # as this store has them: .../artifacts/STUDY
+            new = root / "artifacts" / folder.name
+            changed |= {old: folder_address(new)} if new != folder and new.exists() else {}
+    return changed
+
+
+def is_deleted(root: Path, study: str) -> bool:
+    """Whether the study in a folder's own database was deleted in MLflow; False where that cannot be read."""
+    try:
+        return ("deleted",) in rows(root.resolve(), "SELECT lifecycle_stage FROM experiments WHERE name = ?", study)
+    except sqlite3.Error:
+        return False
+
+
+def rows(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+    """What the database answers, without writing or locking anything; nothing where it has no such table yet."""
+    database = root / "mlflow.db"
+    if not database.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+        try:
+            return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return []

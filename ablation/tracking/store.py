@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -24,10 +24,15 @@ from mlflow.tracking import MlflowClient
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import to_disk
-from ablation.tracking.database import make_database, repoint
+from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path
+from ablation.tracking.database import make_database, moved, repoint
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 
+STUDY, CHANGED = (
+    "ablation.study",
+    "ablation.changed",
+)  # tags of an experiment: the study, whatever MLflow calls it by now, and when it changed
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
 
@@ -51,34 +56,35 @@ def raises_store_errors(method: Callable[Concatenate["Store", P], R]) -> Callabl
 class Store:
     """An open tracking store."""
 
-    def __init__(self, uri: str, root: Path) -> None:
+    def __init__(self, uri: str, root: Path, moved_to: Mapping[str, str]) -> None:
         self.uri = uri
         self.root = root
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
-        self.is_shared = uri != f"sqlite:///{root}/mlflow.db"  # with other machines, which none of our locks keeps from writing
+        self.is_shared = uri != database_address(root / "mlflow.db")  # with other machines, which none of our locks keeps from writing
         self.client = MlflowClient(uri)
         self._artifact_uris: dict[str, str] = {}  # by run id; they never change
+        self._moved_to = moved_to  # artifact locations that are elsewhere by now
 
     @classmethod
     def open(cls, root: Path | None = None, *, make: bool = True) -> "Store":
         """The store that MLFLOW_TRACKING_URI names, else the one in `root` (mlruns/), whose database is made under a lock.
 
-        With `make` false no store is made. Raises StoreError if there is none, or if it cannot be reached.
+        With `make` false nothing is made, locked or written. Raises StoreError if there is none, or if it cannot be reached.
         """
         root = (root or Path("mlruns")).resolve()
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root}/mlflow.db"
+        uri = _address(root)
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
-        is_ours = uri == f"sqlite:///{root}/mlflow.db"
+        is_ours = uri == database_address(root / "mlflow.db")
         try:
             if make:
                 root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / "store.lock") if make or is_ours else contextlib.nullcontext():
-                if is_ours:
-                    make_database(root / "mlflow.db", _make_tables)
-                    repoint(root)
-                store = cls(uri, root)
-                store.client.search_experiments(max_results=1)
+                with FileLock(root / "store.lock"):
+                    if is_ours:
+                        make_database(root / "mlflow.db", _make_tables)
+                        repoint(root)
+            store = cls(uri, root, {} if make or not is_ours else moved(root))
+            store.client.search_experiments(max_results=1)
         except (MlflowException, OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
         return store
@@ -86,54 +92,99 @@ class Store:
     @staticmethod
     def is_there(root: Path | None = None) -> bool:
         """Whether MLFLOW_TRACKING_URI is set, or there is a database in `root` (mlruns/)."""
-        return bool(os.environ.get("MLFLOW_TRACKING_URI")) or ((root or Path("mlruns")) / "mlflow.db").exists()
+        return bool(_named_address()) or ((root or Path("mlruns")) / "mlflow.db").exists()
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 
     @raises_store_errors
     def experiment(self, study: str, note: str = "") -> str:
         """The id of the study's experiment, which is made or restored if necessary."""
-        experiment = self.client.get_experiment_by_name(study)
+        experiment = self._find(study)
         if experiment is None:
-            location = None if self.is_remote else str(self.root / "artifacts" / study)
-            identifier = self.client.create_experiment(study, artifact_location=location)
+            location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
+            identifier = self.client.create_experiment(study, artifact_location=location, tags={STUDY: study})
         else:
             identifier = experiment.experiment_id
             if experiment.lifecycle_stage != "active":
                 self.client.restore_experiment(identifier)
+            if STUDY not in experiment.tags:  # recorded by an earlier version
+                self.client.set_experiment_tag(identifier, STUDY, study)
         if note and (experiment is None or experiment.tags.get("mlflow.note.content") != note):
             self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
         return str(identifier)
 
     @raises_store_errors
+    def restore(self, study: str) -> str:
+        """Restore the study if it was deleted in MLflow, so that its runs count; what was changed there, in words, "" if nothing."""
+        experiment = self._find(study)
+        if experiment is None:
+            return ""
+        if experiment.lifecycle_stage != "active":
+            self.client.restore_experiment(experiment.experiment_id)
+            return f"the study {study!r} was deleted in MLflow and is restored, with its runs"
+        return f"the study {study!r} is called {experiment.name!r} in MLflow by now and goes on there" if experiment.name != study else ""
+
+    def _find(self, study: str) -> Experiment | None:
+        """The study's experiment, active or deleted: the one of its name, else the one that was renamed in MLflow."""
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment is not None:
+            if experiment.tags.get(STUDY, study) != study:
+                reason = f"the name {study!r} is taken in MLflow by the study {experiment.tags[STUDY]!r}, which was renamed there"
+                raise StoreError(f"{reason}; expected another name for either")
+            return experiment
+        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
+        for other in self._experiments(ViewType.ALL):
+            recorded = other.tags.get(STUDY) or (study if other.artifact_location == location else "")
+            if recorded == study:
+                return other
+        return None
+
+    @raises_store_errors
     def studies(self) -> list[tuple[str, int]]:
         """Every study that has a recorded plan, with the time of its last change; the last changed first."""
-        experiments = [experiment for experiment in self._experiments() if "ablation.changed" in experiment.tags]
-        studies = [(experiment.name, int(experiment.tags["ablation.changed"])) for experiment in experiments]
-        return sorted(studies, key=lambda name_and_time: -name_and_time[1])
+        return [(name, changed) for name, changed, is_active in self._studies() if is_active]
+
+    @raises_store_errors
+    def deleted(self) -> list[str]:
+        """The studies that were deleted in MLflow, and that `experiment` would restore."""
+        return [name for name, _, is_active in self._studies() if not is_active]
+
+    def _studies(self) -> list[tuple[str, int, bool]]:
+        experiments = [experiment for experiment in self._experiments(ViewType.ALL) if CHANGED in experiment.tags]
+        studies = [
+            (experiment.tags.get(STUDY, experiment.name), int(experiment.tags[CHANGED]), experiment.lifecycle_stage == "active")
+            for experiment in experiments
+        ]
+        return sorted(studies, key=lambda study: -study[1])
 
     @raises_store_errors
     def changed(self, study: str) -> int:
         """The time of the study's last change, in milliseconds; 0 if there is no such study."""
-        experiment = self.client.get_experiment_by_name(study)
-        return int(experiment.tags.get("ablation.changed", 0)) if experiment else 0
+        experiment = self._find(study)
+        return int(experiment.tags.get(CHANGED, 0)) if experiment else 0
 
-    def _experiments(self) -> list[Experiment]:
-        return list(self.client.search_experiments(max_results=1000))
+    def _experiments(self, view: int = ViewType.ACTIVE_ONLY) -> list[Experiment]:
+        experiments, token = [], None
+        while True:
+            page = self.client.search_experiments(view, max_results=1000, page_token=token)
+            experiments += list(page)
+            token = page.token
+            if not token:
+                return experiments
 
     def touch(self, experiment: str) -> None:
         """Set the time of the study's last change to now."""
-        self.client.set_experiment_tag(experiment, "ablation.changed", str(int(time.time() * 1000)))
+        self.client.set_experiment_tag(experiment, CHANGED, str(int(time.time() * 1000)))
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     @raises_store_errors
-    def runs(self, experiment: str) -> list[dict[str, Any]]:
+    def runs(self, experiment: str, view: int = ViewType.ACTIVE_ONLY) -> list[dict[str, Any]]:
         """Every run of a study: its id, status, start, end, tags, params, metrics and the digest of its data; the newest first."""
         runs, token = [], None
         while True:
             page = self.client.search_runs(
-                [experiment], "", ViewType.ACTIVE_ONLY, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+                [experiment], "", view, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
             )
             runs += [_as_dict(run) for run in page]
             self._artifact_uris |= {run.info.run_id: run.info.artifact_uri for run in page}
@@ -143,9 +194,11 @@ class Store:
 
     @raises_store_errors
     def runs_of(self, study: str) -> list[dict[str, Any]]:
-        """The same for the study of that name; none if it has no experiment yet."""
-        experiment = self.client.get_experiment_by_name(study)
-        return self.runs(experiment.experiment_id) if experiment else []
+        """The same for the study of that name; none if it has no experiment yet. Of a deleted one, those that would be restored."""
+        experiment = self._find(study)
+        if experiment is None:
+            return []
+        return self.runs(experiment.experiment_id, ViewType.ACTIVE_ONLY if experiment.lifecycle_stage == "active" else ViewType.ALL)
 
     @raises_store_errors
     def find(self, experiment: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -167,7 +220,8 @@ class Store:
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
         run_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
         while metrics or run_params or run_tags:
-            self.client.log_batch(run_id, metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE])
+            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
+            self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
             metrics = metrics[METRICS_AT_ONCE - 200 :]
             run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
 
@@ -194,6 +248,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(path, folder / name)
 
+    @raises_store_errors
     def show_picture(self, run_id: str, key: str, path: Path) -> None:
         """Show a picture in the run's page and in MLflow's grid of images; it replaces the one before."""
         from PIL import Image
@@ -202,7 +257,12 @@ class Store:
         for old in folder.glob(f"images/{key}[+%]*") if folder else ():
             old.unlink()
         with Image.open(path) as image:
-            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0)
+            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0, synchronous=True)
+
+    def has_lost_files(self, run_id: str, name: str) -> bool:
+        """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine."""
+        folder = self._local_folder(run_id)
+        return folder is not None and not (folder / name).exists()
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
@@ -238,9 +298,7 @@ class Store:
         if run_id not in self._artifact_uris:
             self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
         uri = self._artifact_uris[run_id]
-        if uri.startswith("/"):  # a path, in which no character is quoted
-            return Path(uri)
-        return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else None
+        return folder_path(next((new + uri[len(old) :] for old, new in self._moved_to.items() if uri.startswith(f"{old}/")), uri))
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -280,18 +338,37 @@ class Store:
 
         `known_runs` are its runs, if the caller has just looked them up. With `content`, the newest plan from a file that said this.
         """
-        experiment = self.client.get_experiment_by_name(study)
-        if experiment is None or "ablation.changed" not in experiment.tags:
+        experiment = self._find(study)
+        if experiment is None or CHANGED not in experiment.tags:
             names = [name for name, _ in self.studies()]
             expected = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
             raise StoreError(f"the store at {without_secrets(self.uri)} has no study {study!r}; {expected}.{nearest(study, names)}")
+        if experiment.lifecycle_stage != "active":
+            raise StoreError(f"the study {study!r} was deleted in MLflow; ablate run FILE restores it, with its runs")
         runs = list(known_runs) or self.runs(experiment.experiment_id)
         plan_run = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
         if plan_run is None:
-            raise StoreError(f"the study {study!r} has no recorded plan; run it again")
-        plan = json.loads(self.artifact(plan_run["run_id"], of_content(PLAN, content)).read_text(encoding="utf-8"))
+            raise StoreError(
+                f"the study {study!r} has no recorded plan, which may have been deleted in MLflow; ablate run FILE records it again"
+            )
+        try:
+            plan = json.loads(self.artifact(plan_run["run_id"], of_content(PLAN, content)).read_text(encoding="utf-8"))
+        except StoreError as error:
+            raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
+
+
+def _named_address() -> str:
+    """What MLFLOW_TRACKING_URI names, "" if nothing."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+
+
+def _address(root: Path) -> str:
+    """The address of the store: what MLFLOW_TRACKING_URI names, an SQLite file by its absolute path, else the database in `root`."""
+    named = _named_address()
+    path = database_path(named) if named else root / "mlflow.db"
+    return named if path is None or "?" in named else database_address(path)
 
 
 def _make_tables(uri: str) -> None:

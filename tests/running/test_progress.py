@@ -183,8 +183,49 @@ def shown(kind, is_terminal, folder=None, runs=()):
 def test_a_terminal_has_a_table_and_a_file_has_lines(is_terminal, kind):
     """The live table is drawn in a terminal only."""
     display, _ = shown(progress_display, is_terminal)
+    assert isinstance(display.view, kind)
     display.close()
-    assert isinstance(display, kind)
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_log_has_lines_whatever_the_environment_says(monkeypatch, variable):
+    """Colours may be forced, as by a build server, but a file cannot be drawn on."""
+    monkeypatch.setenv(variable, "1")
+    display, _ = shown(progress_display, None)
+    assert isinstance(display.view, PlainView)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "I/O"), BrokenPipeError(), UnicodeEncodeError("ascii", "x", 0, 1, "no"), KeyError("x"), ValueError()]
+)
+@pytest.mark.parametrize("when", ["begin", "event", "close"])
+def test_a_display_that_fails_ends_itself_alone(monkeypatch, error, when):
+    """It is said once, and the state of the matrix is kept up without it."""
+
+    class Failing(PlainView):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.fail("begin")
+
+        def __call__(self, event):
+            self.fail("event")
+            super().__call__(event)
+
+        def close(self):
+            self.fail("close")
+
+        def fail(self, now):
+            if now == when:
+                raise error
+
+    monkeypatch.setattr(progress, "PlainView", Failing)
+    display, out = shown(progress_display, False)
+    for epoch in (1, 2):
+        display({"kind": "epoch", "stage": "a", "epoch": epoch, "row": {"epoch": epoch, "seconds": 1.0, "values": {}}})
+    display.close()
+    display.close()
+    assert display.state.running["a"]["epoch"] == 2
+    assert out.getvalue().count("the display ends here, the work goes on") == 1
 
 
 def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Writes the report as a text, or into a folder with its figures and CSV files."""
 
 import fnmatch
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
 from ablation.system.paths import user_file, user_folder
+from ablation.tracking.messages import first_line
 
 if TYPE_CHECKING:
     from ablation.report.figures import Page
@@ -34,9 +36,8 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     if output is None:
         return _printed(content, format_name)
     make_folder(output)
-    pages = pages_of(content)
     try:
-        _draw(pages, output / "figures")
+        pages = _drawn(content, output / "figures")
         content = with_figures(content, pages)
         for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
             (output / name).write_text(body, encoding="utf-8")
@@ -52,9 +53,8 @@ def _printed(content: Content, format_name: str) -> str:
     if format_name != "html":
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
-        pages = pages_of(content)
         (Path(folder) / "figures").mkdir()
-        _draw(pages, Path(folder) / "figures")
+        pages = _drawn(content, Path(folder) / "figures")
         content = with_figures(content, pages)
         return text(content, format_name, _bytes(Path(folder), content))
 
@@ -168,11 +168,16 @@ def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
     return replace(content, figures=links)
 
 
-def _draw(pages: "Sequence[Page]", folder: Path) -> None:
-    """Write the pages' files into that folder."""
-    from ablation.report import figures
+def _drawn(content: Content, folder: Path) -> "list[Page]":
+    """Write the pages' files into that folder; the pages that are there then. Without a matplotlib that works there are none."""
+    try:
+        from ablation.report import figures
 
-    figures.write(pages, folder)
+        pages = pages_of(content)
+    except Exception as error:  # numbers are shown without figures
+        print(f"no figure could be drawn, and the report goes without ({first_line(error)})", file=sys.stderr)
+        return []
+    return figures.write(pages, folder)
 
 
 def _bytes(folder: Path, content: Content) -> dict[str, bytes]:

@@ -1,9 +1,13 @@
 """The figures of a report, in one style and without pyplot's state. Their places in a document are in `sections`."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+os.environ.pop("MPLBACKEND", None)  # of a notebook, say: our figures need none, and matplotlib refuses one that it lacks
 
 from ablation.report.figures.classes import class_distribution_png, distribution_pages, slope_pages
 from ablation.report.figures.cost import cost_pages
@@ -109,9 +113,22 @@ def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]
 
 
-def write(pages: Sequence[Page], folder: Path) -> None:
-    """NAME.png and NAME.svg of every page, in that folder."""
+def write(pages: Sequence[Page], folder: Path) -> list[Page]:
+    """Write NAME.png and NAME.svg of every page into that folder; the pages that could be drawn. What could not is told once."""
+    drawn, problems = [], []
     for page in pages:
-        figure = page.draw()
-        save(figure, folder / f"{page.name}.png")
-        save(figure, folder / f"{page.name}.svg")
+        files = [folder / f"{page.name}.{suffix}" for suffix in ("png", "svg")]
+        try:
+            figure = page.draw()
+            for file in files:
+                save(figure, file)
+        except Exception as error:  # a figure is decoration: the numbers are written without it
+            problems.append(f"{page.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            for file in files:
+                file.unlink(missing_ok=True)
+        else:
+            drawn.append(page)
+    if problems:
+        count = f"{len(problems)} of {len(pages)} figures"
+        print(f"{count} could not be drawn, and the report goes without ({problems[0]})", file=sys.stderr)
+    return drawn

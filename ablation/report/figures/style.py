@@ -34,6 +34,7 @@ SMALLEST = 6  # points: the smallest size that is readable in print
 MOST_NAMED_CLASSES = 30
 MOST_ANNOTATED_CLASSES = 15
 LONGEST_CLASS = 14
+BACKENDS = ("backend", "backend_fallback")  # settings of pyplot, which looks for a display when they are read
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -235,7 +236,9 @@ def save(figure: Figure, path: Path) -> Path:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Apply our style, without warnings about letters that the font lacks: a box is drawn, and the tables have the name."""
-    with mpl.rc_context(STYLE | {"font.family": ["sans-serif", *wide_families()]}), warnings.catch_warnings():
+    """Apply our style alone, whatever a matplotlibrc says, without warnings about letters that the font lacks: the tables have them."""
+    theirs = {name: value for name, value in mpl.rcParamsDefault.items() if name not in BACKENDS and mpl.rcParams[name] != value}
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+        with mpl.rc_context({**theirs, **STYLE, "font.family": ["sans-serif", *wide_families()]}):
+            yield

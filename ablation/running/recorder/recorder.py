@@ -83,6 +83,11 @@ class Recorder:
         """Why something could not be written."""
         return self._writer.problems
 
+    @property
+    def undrawn(self) -> str:
+        """Why a picture is missing from the record, "" if none is."""
+        return self.pictures.problem
+
     # --- the beginning and the end ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -98,6 +103,8 @@ class Recorder:
                 if registry.ids.setdefault(("plan", ""), run["run_id"]) == run["run_id"]:
                     self.summaries.take_told(run["tags"].get(SUMMARISED, ""))
                     registry.unfinished |= {} if run["status"] == "FINISHED" else {run["run_id"]: {}}
+                else:
+                    registry.drop_double(run)
             elif kind == "summary":
                 self.summaries.take_known(run)
         self._record_plan()

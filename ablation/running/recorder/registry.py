@@ -1,12 +1,17 @@
 """Which run in the store is whose: found again by its identity, or created, once, however often a command is given and by how many."""
 
+import contextlib
+import json
 import platform
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from ablation.planning.plan import Run
+from ablation.system.files import write_json
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
@@ -14,7 +19,18 @@ IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "a
 
 
 def place(root: Path) -> str:
-    """This machine and folder, by which a command knows what was begun here."""
+    """The id of this folder, by which a command knows what was begun here, on whichever machine or in whichever container."""
+    path = root / "place.json"
+    with FileLock(root / "store.lock"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+        identifier = uuid.uuid4().hex
+        write_json(path, {"id": identifier})
+        return identifier
+
+
+def earlier_place(root: Path) -> str:
+    """How earlier versions named this machine and folder."""
     return f"{platform.node()}:{root.resolve()}"
 
 
@@ -37,11 +53,17 @@ class Registry:
         self.unfinished: dict[str, Mapping[str, str]] = {}
         self.before: set[str] = set()  # the ids of the runs that were finished when this command began
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
-        self._place = place(root)
+        root.mkdir(parents=True, exist_ok=True)
+        self._place, self._earlier_place = place(root), earlier_place(root)
 
     def is_ours(self, run: Mapping[str, Any]) -> bool:
         """Whether no other machine can be at the run: in a store of our own the lock says so, elsewhere it was begun here."""
-        return not self.store.is_shared or run["tags"].get(PLACE, self._place) == self._place
+        return not self.store.is_shared or run["tags"].get(PLACE, self._place) in (self._place, self._earlier_place)
+
+    def drop_double(self, run: Mapping[str, Any]) -> None:
+        """Delete a second record of a plan or an arm, as it is there after one was restored in MLflow; not in a store of others."""
+        if not self.store.is_shared:
+            self.store.delete(run["run_id"])
 
     def create(self, title: str, tags: Mapping[str, str], start: int) -> str:
         """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""

@@ -48,6 +48,9 @@ class Summaries:
             is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
             if is_first and run["status"] != "FINISHED":
                 self.registry.unfinished[run["run_id"]] = run["params"]
+            if not is_first:
+                self.registry.drop_double(run)
+                return
             self._starts.setdefault(arm.name, run["start"])
             self._pictured[arm.name] = run["tags"].get(PICTURED, "")
         elif arm is not None and arm.name in self.plan.selected:
@@ -176,10 +179,10 @@ class Summaries:
         shown = digest([summed(tables).tolist(), list(self.classes)])
         if self._pictured.get(arm) != shown:
             title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
-            picture = self.pictures.confusion(tables, self.classes, title)
-            self.store.show_picture(self.run_id(self.arms[arm]), CONFUSION, picture)
-            self.store.write(self.run_id(self.arms[arm]), tags={PICTURED: shown})
-            self._pictured[arm] = shown
+            run_id, picture = self.run_id(self.arms[arm]), self.pictures.confusion(tables, self.classes, title)
+            if picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture)):
+                self.store.write(run_id, tags={PICTURED: shown})
+                self._pictured[arm] = shown
 
 
 def columns(metrics: Sequence[Metric]) -> list[str]:

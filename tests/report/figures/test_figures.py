@@ -2,7 +2,11 @@
 
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -128,7 +132,7 @@ def test_two_files_a_page_and_equal_bytes(tmp_path):
     """Each page is a PNG and an SVG, and the same frames make the same files, whatever letters the font lacks."""
     written = list(pages_of(classes=tuple(NAMES)).values())
     for folder in ("a", "b"):
-        figures.write(written, tmp_path / folder)
+        assert figures.write(written, tmp_path / folder) == written
     assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{shown.name}.{end}" for shown in written for end in ("png", "svg")}
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
@@ -146,7 +150,8 @@ def test_hundred_classes_stay_small(tmp_path):
 @pytest.mark.parametrize("options", [{"classes": ("a", "b")}, {"classes": tuple(map(str, range(150))), "images": 2}, {"seeds": (0,)}])
 def test_any_number_of_classes_and_seeds(tmp_path, options):
     """Two or 150 classes and a single seed are drawn without a warning."""
-    figures.write(list(pages_of(**options).values()), tmp_path)
+    pages = list(pages_of(**options).values())
+    assert figures.write(pages, tmp_path) == pages
     assert (tmp_path / "reliability-1.svg").exists()
 
 
@@ -532,3 +537,47 @@ def test_margin_of_the_plan_is_drawn():
         axes = pages[0].draw().axes[0]
         band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
         assert band.x1 == pytest.approx(margin)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"text.usetex": True},
+        {"font.family": ["no such font"]},
+        {"figure.dpi": 2000, "savefig.dpi": 9},
+        {"axes.grid": True, "image.cmap": "hot"},
+    ],
+)
+def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path, theirs):
+    """Whatever a matplotlibrc sets, the files are the same: nothing of it is trusted."""
+    written = list(pages_of().values())[:4]
+    figures.write(written, tmp_path / "plain")
+    with mpl.rc_context(theirs):
+        assert figures.write(written, tmp_path / "theirs") == written
+    for path in (tmp_path / "plain").iterdir():
+        assert path.read_bytes() == (tmp_path / "theirs" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("error", [ValueError("no font"), OSError("no space"), RuntimeError("latex was not found"), MemoryError()])
+def test_a_figure_that_cannot_be_drawn_is_left_out_and_told_once(tmp_path, capsys, error):
+    """The others are written, nothing is left of it, and one line says so."""
+    first, second, *others = list(pages_of().values())[:4]
+
+    def fail():
+        raise error
+
+    broken = [replace(first, draw=fail), replace(second, draw=fail), *others]
+    assert figures.write(broken, tmp_path) == others
+    assert {path.stem for path in tmp_path.iterdir()} == {page.name for page in others}
+    assert capsys.readouterr().err.count("2 of 4 figures could not be drawn") == 1
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg", ""])
+def test_no_backend_is_needed(tmp_path, backend):
+    """A backend that a notebook's environment names, and that is not there, is none of our business."""
+    script = "from pathlib import Path; from ablation.report import figures\n"
+    script += "figures.confusion_matrix_png([[1, 2], [3, 4]], ['a', 'b'], Path('x.png'), 't')"
+    environment = os.environ | {"MPLBACKEND": backend, "PYTHONPATH": str(Path(figures.__file__).parents[3])}
+    environment.pop("DISPLAY", None)
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "x.png").stat().st_size > 1000
