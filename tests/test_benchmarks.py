@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import ablation
 from ablation.study.resolving import load_study
@@ -308,38 +309,54 @@ def test_tests_are_counted_by_their_names():
     assert [problem.split(":")[0] for problem in found.failed] == ["c ended with status -11", "d ended with status 1"]
 
 
-def predictions(num_right, num_images=359):
-    """A run of that many right answers."""
+def predictions(wrong, num_images=359):
+    """A run that is wrong on these images."""
     labels_N = np.arange(num_images) % 10
-    return pd.DataFrame({"label": labels_N, "predicted": np.where(np.arange(num_images) < num_right, labels_N, (labels_N + 1) % 10)})
+    return pd.DataFrame(
+        {"label": labels_N, "predicted": np.where(np.isin(np.arange(num_images), list(wrong)), (labels_N + 1) % 10, labels_N)}
+    )
 
 
 @pytest.mark.parametrize(
-    ("right", "other", "agrees"), [(340, 340, True), (340, 335, True), (340, 310, False), (310, 340, False), (359, 359, True)]
+    ("cpu", "cuda", "agrees"),
+    [
+        (range(10), range(10), True),
+        (range(10), range(20, 30), True),
+        (range(10), range(5, 20), True),
+        (range(10), range(40), False),
+        (range(40), range(10), False),
+        (range(20), range(20, 46), True),  # many differ both ways
+        (range(0), range(323), False),
+        (range(0), range(0), True),
+    ],
 )
-def test_accuracies_of_two_devices_are_compared_by_arm(right, other, agrees):
+def test_accuracies_of_two_devices_are_compared_by_arm(cpu, cuda, agrees):
     """Both seeds together, in percent."""
-    sides = [{("a", seed): predictions(count) for seed in (0, 1)} for count in (right, other)]
+    sides = [{("a", seed): predictions(wrong) for seed in (0, 1)} for wrong in (cpu, cuda)]
     (row,) = compared_arms(*sides)
     assert row["agrees"] == agrees
-    assert row["points"] == pytest.approx(100 * (other - right) / 359)
-    assert row["same_predictions"] == pytest.approx(1 - abs(right - other) / 359)
+    assert row["points"] == pytest.approx(100 * (len(cpu) - len(cuda)) / 359)
+    assert row["cpu"] - row["cuda"] == pytest.approx(-row["points"])
+    assert row["right_on_one_only"] == 2 * len(set(cpu) ^ set(cuda))
+    assert row["same_predictions"] == pytest.approx(1 - len(set(cpu) ^ set(cuda)) / 359)
 
 
 def test_a_run_that_one_device_lacks_disagrees():
     """Also a whole arm."""
-    cpu = {("a", 0): predictions(340), ("a", 1): predictions(340), ("b", 0): predictions(340)}
-    rows = compared_arms(cpu, {("a", 0): predictions(340)})
+    cpu = {("a", 0): predictions([]), ("a", 1): predictions([]), ("b", 0): predictions([])}
+    rows = compared_arms(cpu, {("a", 0): predictions([])})
     assert [(row["arm"], row["agrees"]) for row in rows] == [("a", False), ("b", False)]
 
 
-def test_equal_devices_seldom_disagree_and_unequal_ones_do():
-    """Of 2,000 simulated comparisons of nine arms, about 1 % call any arm different; eight points of difference are found."""
-    rng = np.random.default_rng(0)
-    right_RA, other_RA = (rng.binomial(718, 0.93, (2000, 9)) for _ in range(2))
-    allowed_RA = np.vectorize(lambda right, other: tolerance(right, other, 718, 9))(right_RA, other_RA)
-    assert 0.002 < (100 * abs(right_RA - other_RA) / 718 > allowed_RA).any(1).mean() < 0.012
-    assert tolerance(668, 668 - 57, 718, 9) < 100 * 57 / 718
+def test_the_tolerance_is_that_of_an_exact_test():
+    """A difference that is called one has by the exact sign test a chance of under 1 % for all arms; one of twice that size is one."""
+    for num_differing in (5, 20, 60, 200):
+        allowed = tolerance(num_differing, 718, 9) * 718 / 100
+        found = [lost for lost in range(num_differing + 1) if num_differing - 2 * lost > allowed]
+        chances = [stats.binomtest(lost, num_differing).pvalue for lost in range(num_differing + 1)]
+        assert all(chances[lost] < 0.01 / 9 for lost in found)
+        assert all(chances[lost] > 1e-5 for lost in range(num_differing // 2) if lost not in found)
+    assert tolerance(20, 718, 9) < tolerance(20, 718, 70) < tolerance(40, 718, 70)
 
 
 def test_packing_counts_from_the_first_epoch_to_the_last_result():
