@@ -183,8 +183,8 @@ def tolerance(num_differing: int, num_images: int, num_arms: int) -> float:
     """By how many points the accuracies of two devices may differ before one arm of so many is called different.
 
     Of the images that are right on one device alone, each is as likely to be right on either (McNemar's test, corrected): 1 % false alarms
-    for all arms together, 3.3 standard errors for nine. Measured on a CPU: other seeds, 45 comparisons of these arms, differ by 0.98 standard
-    errors (2.3 at most), bf16 from fp32 with the same seeds by 2.3 at most; a fifth of the learning rate is found, in four of the arms.
+    for all arms together, 3.3 standard errors for nine. Measured on a CPU: other seeds, in 45 comparisons of these arms, differ by 0.98
+    standard errors (2.3 at most), bf16 from fp32 by 2.3 at most; a fifth of the learning rate is found, in four of the arms.
     """
     z = statistics.NormalDist().inv_cdf(1 - 0.01 / (2 * num_arms))
     return 100 * (z * math.sqrt(num_differing) + 1) / num_images
