@@ -215,7 +215,7 @@ def step(place: Place) -> Iterator[Outcome]:
 
     rows: list[Row] = []
     done: list[Ended] = []
-    for ways in (("plain", "captured"), ("compiled",)):
+    for ways in (("plain", "captured"), ("compiled",))[: 2 if place.has_numbers else 1]:  # the stand-in cannot load what is compiled
         words = roofline_words(*ways, batch=None if place.has_numbers else 8)
         done += all_ended([Command(f"step, {' and '.join(ways)}", words, place.folder / ways[0])], place.deadline)
         rows += json_lines(done[-1].output)
@@ -342,7 +342,7 @@ def resumed(whole: Path, stopped: Path, begun: int) -> Row:
 
 
 PARTS = (
-    Part("tests", "the tests that are marked gpu", 120, tests),
+    Part("tests", "the tests that are marked gpu", 150, tests),
     Part("matrix", "accuracies of the quick profile's arms, against the CPU's", 50, matrix),
     Part("step", "the plain, captured and compiled step against the roofline", 80, step),
     Part("packing", "runs per minute with one, two, four and a measured number of jobs", 80, packing),
