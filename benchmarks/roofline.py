@@ -131,7 +131,7 @@ def seconds_of(call: Callable[[], object], repeats: int = STEPS) -> float:
 
 
 def attainable(device: torch.device) -> Peaks:
-    """The best of three products of 8,192 by 8,192 random numbers in bf16 (equal ones take less power), and of three copies of a gibibyte."""
+    """The best of three products of 8,192 by 8,192 random numbers in bf16 (equal ones take less power) and of three copies of 1 GiB."""
     left, right, product = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(3))
     source, target = (torch.ones(2**29, device=device, dtype=torch.bfloat16) for _ in range(2))
     multiplying = min(seconds_of(lambda: torch.mm(left, right, out=product), 20) for _ in range(3))
