@@ -1,6 +1,10 @@
-"""The same comparison on a CUDA device: the step, the plain script, and 16 arms with 5 seeds at 32 pixels; each part under ten minutes.
+"""What is measured on a CUDA device: first light, which needs no data, and the comparison with the plain script.
 
-python benchmarks/gpu.py --data-root DIR --only step      (CIFAR-10 in DIR; the plain script takes what workers it can have)
+    python benchmarks/gpu.py --first-light                    (everything that only a GPU can show, in under eight minutes: first_light.py)
+    python benchmarks/gpu.py --data-root DIR --only step      (CIFAR-10 in DIR; the plain script takes what workers it can have)
+
+The parts of the comparison are the step, training with its data, and 16 arms with 5 seeds at 32 pixels. Each figure is kept as soon as it
+is known: `timeout 7m` before the command loses only what was not measured yet.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +24,21 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 SIZES = (32, 224)
-STEPS = 60  # measured of each way, after as many that are not
 ARMS = 16
 Row = dict[str, Any]
 
 
 def step_rates(size: int) -> dict[str, float]:
     """Images per second of a training step of 128 images, plain, captured and compiled: forward, loss, backward, update; nothing else."""
-    import timm
+    from benchmarks.roofline import BATCH, WAYS, timed_ways
 
-    import ablation
-    from ablation.techniques.convolutions import trim
-    from ablation.training.accelerated import choose_step
-    from ablation.training.step import PlainStep, resolve_precision
-
-    device = torch.device("cuda")
-    torch.manual_seed(0)
-    net = trim(timm.create_model("efficientnet_b0", num_classes=10, drop_path_rate=0.1)).to(device)
-    net = net.to(memory_format=torch.channels_last).train()
-    optimizer = ablation.make("optimizers", "adamw")(list(net.parameters()))
-    scaler, counts_C = torch.amp.GradScaler("cuda", enabled=False), torch.ones(10, device=device)
-    plain = PlainStep(net, optimizer, scaler, resolve_precision("auto", device), ablation.make("losses", "cross_entropy"), counts_C, {})
-    images_BCHW = torch.randn(128, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    batch = (images_BCHW, torch.eye(10, device=device)[torch.arange(128, device=device) % 10], counts_C)
-    rates = {"plain": _rate(plain, batch)}
-    for kind, is_compiled in (("captured", False), ("compiled, captured", True)):
-        began = time.perf_counter()
-        step = choose_step(plain, 2 * STEPS, deterministic=False, is_compiled=is_compiled)
-        rate = _rate(step, batch)
-        if step.kind == kind:
-            rates[kind] = rate
-        print(f"{size} pixels, {step.kind}: {rate:.0f} images/s, {time.perf_counter() - began:.0f} s in all", file=sys.stderr)
+    rates = {}
+    for row in timed_ways(size, list(WAYS), torch.device("cuda")):
+        rate, ready = BATCH / row["seconds"], row["seconds_until_ready"]
+        if row["step"] == WAYS[row["way"]]:
+            rates[row["step"]] = rate
+        print(f"{size} pixels, {row['step']}: {rate:.0f} images/s, ready after {ready:.0f} s", file=sys.stderr)
     return rates
-
-
-def _rate(step: Any, batch: Sequence[Any]) -> float:
-    for _ in range(STEPS):
-        step(*batch)
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(STEPS):
-        step(*batch)
-    torch.cuda.synchronize()
-    return STEPS * len(batch[0]) / (time.perf_counter() - began)
 
 
 def trained_rates(size: int, root: Path) -> dict[str, float]:
@@ -121,30 +98,65 @@ def matrix(root: Path, jobs: int) -> Row:
     return {"what": f"{ARMS} arms x 5 seeds at 32 pixels, 4 epochs, {how}", "ablate": done["seconds"], "unit": "s"}
 
 
+def options() -> argparse.ArgumentParser:
+    """What the command understands."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--first-light", action="store_true", help="check everything that only a GPU can show; needs no data")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of --first-light, when it ends at the latest; 450 if not said")
+    parser.add_argument("--part", action="append", default=[], help="of --first-light, one part; may be repeated")
+    parser.add_argument("--data-root", type=Path, help="the folder in which CIFAR-10 lies")
+    parser.add_argument("--only", action="append", default=[], choices=("step", "training", "matrix"), help="one part; may be repeated")
+    parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT") or HERE / "results"), help="$OUT if it is set")
+    return parser
+
+
+def checked(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; a combination that would do nothing ends the command with a sentence."""
+    from benchmarks.device_checks import PARTS
+
+    args = parser.parse_args(argv)
+    if args.first_light and (args.only or args.data_root):
+        parser.error("--first-light takes no --only and no --data-root; expected --part NAME, or nothing")
+    if not args.first_light and (args.part or args.budget is not None or not args.data_root):
+        parser.error("expected --first-light, which --part and --budget belong to, or --data-root DIR")
+    if args.budget is not None and not args.budget > 0:
+        parser.error(f"--budget: found {args.budget:g}; expected seconds, such as 450")
+    if unknown := sorted(set(args.part) - {part.name for part in PARTS}):
+        parser.error(f"--part: found {unknown[0]}; expected one of {', '.join(part.name for part in PARTS)}")
+    return args
+
+
+def comparison(only: Sequence[str], root: Path, output: Path) -> Path:
+    """The parts of the comparison, kept row by row; the file."""
+    from benchmarks.run import keep, plot, table
+
+    parts: dict[str, list[Callable[[], Row]]] = {
+        "step": [partial(step, size) for size in SIZES],
+        "training": [partial(training, size, root) for size in SIZES],
+        "matrix": [partial(matrix, root, jobs) for jobs in (1, 4, 0)],
+    }
+    command = " ".join(["python benchmarks/gpu.py --data-root DIR", *(f"--only {name}" for name in only)])
+    rows: list[Row] = []
+    for measure in (measure for name in only or parts for measure in parts[name]):
+        rows.append(measure())
+        target = keep("-".join(["gpu", *only]), command, rows, output, torch.cuda.get_device_name())
+    plot(rows, target.with_suffix(".png"))
+    print(table(rows))
+    return target
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table and keep the figures; 2 where there is no CUDA device."""
     sys.path.insert(0, str(HERE.parent))
-    from benchmarks.run import keep, plot, table
+    from benchmarks import first_light
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data-root", type=Path, required=True, help="the folder in which CIFAR-10 lies")
-    parser.add_argument("--only", action="append", default=[], choices=("step", "training", "matrix"), help="one part; may be repeated")
-    parser.add_argument("--output", type=Path, default=HERE / "results")
-    args = parser.parse_args(argv)
+    args = checked(options(), argv)
     if not torch.cuda.is_available():
         print("benchmarks/gpu.py needs a CUDA device; benchmarks/run.py measures on the CPU", file=sys.stderr)
         return 2
-    root = args.data_root.resolve()
-    parts: dict[str, Callable[[], list[Row]]] = {
-        "step": lambda: [step(size) for size in SIZES],
-        "training": lambda: [training(size, root) for size in SIZES],
-        "matrix": lambda: [matrix(root, jobs) for jobs in (1, 4, 0)],
-    }
-    rows = [row for name in args.only or parts for row in parts[name]()]
-    command = " ".join(["python benchmarks/gpu.py --data-root DIR", *(f"--only {name}" for name in args.only)])
-    target = keep("-".join(["gpu", *args.only]), command, rows, args.output, torch.cuda.get_device_name())
-    plot(rows, target.with_suffix(".png"))
-    print(f"{table(rows)}\n\nwritten to {target}")
+    if args.first_light:
+        return first_light.run(args.part, args.budget or first_light.BUDGET, args.output)
+    print(f"\nwritten to {comparison(args.only, args.data_root.resolve(), args.output)}")
     return 0
 
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from ablation.study.config import Arm, Study
 from ablation.study.resolving import load_study
@@ -139,6 +138,8 @@ def ours(folder: Path, *options: str) -> Row:
 
 def _watch(process: "subprocess.Popen[bytes]") -> Row:
     """The largest resident memory, in MB, of the coordinator and of a worker, looked at five times a second; the coordinator's work."""
+    import psutil  # which a GPU host may lack: benchmarks/gpu.py needs other parts of this file
+
     peak = {"coordinator_mb": 0.0, "worker_mb": 0.0, "coordinator_cpu_seconds": 0.0}
     ended = threading.Event()
 

@@ -14,7 +14,11 @@ from ablation.data import open_dataset
 from ablation.tracking.store import Store
 from ablation.training import pixels
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    pytest.mark.usefixtures("empty_database"),  # whose first use warns
+]
 
 STUDY = """
 study: gpu
@@ -60,7 +64,7 @@ def test_a_captured_training_comes_out_as_a_plain_one(tmp_path: Path, precision:
     """A training with drop path says that it was captured, and decides mostly as the plain one, which `deterministic: true` keeps."""
     options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
     predicted, plain = _predictions(tmp_path / "a", *options), _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
-    steps = [json.loads(next((tmp_path / name).rglob("result.json")).read_text())["step"] for name in ("a", "b")]
+    steps = [json.loads(next((tmp_path / name).rglob("result.json")).read_text())["tags"]["step"] for name in ("a", "b")]
     assert steps == [step, "plain"]
     assert (predicted["predicted"] == plain["predicted"]).mean() > 0.8
 
@@ -71,7 +75,7 @@ def test_a_compiled_training_comes_out_as_a_plain_one(tmp_path: Path, precision:
     options = ("--device", "cuda", "--set", f"precision={precision}", "--set", "model.drop_path=0.1", "--set", "epochs=8")
     predicted = _predictions(tmp_path / "a", *options, "--set", "compile=true")
     plain = _predictions(tmp_path / "b", *options, "--set", "deterministic=true")
-    assert json.loads(next((tmp_path / "a").rglob("result.json")).read_text())["step"] == "compiled, captured"
+    assert json.loads(next((tmp_path / "a").rglob("result.json")).read_text())["tags"]["step"] == "compiled, captured"
     assert (predicted["predicted"] == plain["predicted"]).mean() > 0.8
 
 
@@ -94,7 +98,7 @@ def test_what_cannot_be_recorded_trains_plainly_and_spoils_nothing(tmp_path: Pat
     subprocess.run([*command, "--arm", "waiting", "--arm", "after"], cwd=tmp_path, check=True, capture_output=True)
     runs = Store.open(tmp_path / "mlruns").recorded("gpu").runs
     steps = {arm: Path(tmp_path / "mlruns" / "results" / key / "result.json") for arm, key in zip(runs["arm"], runs["key"], strict=True)}
-    predicted = {arm: json.loads(path.read_text())["step"] for arm, path in steps.items()}
+    predicted = {arm: json.loads(path.read_text())["tags"]["step"] for arm, path in steps.items()}
     assert predicted["waiting"].startswith("plain: ")
     assert predicted["after"] == "captured"
 
