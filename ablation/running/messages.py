@@ -24,11 +24,13 @@ class RunMessages:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.written = 0.0
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
+        self.told: set[str] = set()  # what was said
 
     def __call__(self, event: dict[str, Any], display: View) -> None:
         """Pass an event on to the display, and take note of it."""
         display(event)
-        if event["kind"] == "damaged":
+        if event["kind"] == "damaged" or (event["kind"] == "told" and event["message"] not in self.told):
+            self.told.add(event["message"])
             self._say(event["message"])
         if event["kind"] == "epoch" and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from ablation.system.memory import keep_freed_memory
 from ablation.tasks.images.probing import batch_of, plain_step
 from ablation.training.accelerated import MIN_STEPS, AcceleratedStep, choose_step
 from ablation.training.compiled import COMPILED
-from ablation.training.devices import THREADS
+from ablation.training.devices import set_up_process
 from ablation.training.images import image_pipeline
 from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, resolve_precision
@@ -96,10 +96,8 @@ def measure_compiling(stage: Stage, device: torch.device, timeout: float = TIMEO
 def _measure(pipe: Connection, stage: Stage, device: torch.device, parent: int) -> None:
     signals.die_with_parent(parent)
     try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         keep_freed_memory()
-        torch.set_num_threads(THREADS)
+        set_up_process(device)
         pipe.send(measure_here(stage, device))
     except Exception as error:  # of any kind: the plain step works without the compiler
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
