@@ -6,7 +6,7 @@ PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def num_oom_kills(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
-    """How many processes were killed so far for lack of memory: in this process's control group, or else on the machine; None if unknown."""
+    """How many processes were killed so far for lack of memory in this control group, or else on the machine; None if unknown."""
     for path in _counters(proc, cgroup):
         try:
             numbers = dict(line.split() for line in path.read_text(encoding="utf-8").splitlines())
