@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from ablation.training import devices
+from ablation.tasks.images import run
+from ablation.training import accelerated, devices
 from ablation.training.datasets import images_on_device
 from ablation.training.devices import cuda_build, num_sharers, set_up_process
 from ablation.training.pixels import MEMORY_SHARE, ImagesInFile, ImagesInMemory, memory_limit
 from ablation.training.step import resolve_precision
-from tests.tiny import CPU, Planned, write
+from tests.tiny import CPU, Planned, run_job, write
 
 CUDA = torch.device("cuda", 1)
 
@@ -110,3 +111,40 @@ def test_images_of_earlier_seeds_make_room(tmp_path, monkeypatch):
     monkeypatch.setattr("ablation.training.pixels.memory_limit", lambda _device: 0)
     assert isinstance(images_on_device(works[0].dataset, works[0].stage.settings.data, 0, "train", CUDA), ImagesInFile)
     images_on_device.cache_clear()
+
+
+# --- the peak that packing goes by -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peaks(monkeypatch):
+    """The calls of torch.cuda with which a peak is forgotten, on a simulated device."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(str(device)))
+    return calls
+
+
+def test_a_peak_is_measured_anew(peaks):
+    """What torch keeps is given back first, or it would be the peak again; on the CPU there is nothing to forget."""
+    devices.forget_peak(CPU)
+    assert peaks == []
+    devices.forget_peak(CUDA)
+    assert peaks == ["empty", "cuda:1"]
+
+
+def test_the_peak_leaves_out_verification_and_earlier_jobs(tmp_path, monkeypatch):
+    """It is forgotten when a job begins, and once the step has been verified, whose copies are gone by then."""
+    told = []
+
+    def first_verified(*_):
+        told.append("verified")
+        return None, "plain: no"
+
+    monkeypatch.setattr(accelerated, "can_capture", lambda *_, **__: True)
+    monkeypatch.setattr(accelerated, "first_verified", first_verified)
+    monkeypatch.setattr(accelerated, "forget_peak", lambda _device: told.append("forgotten after"))
+    monkeypatch.setattr(run, "forget_peak", lambda _device: told.append("forgotten before"))
+    for job in Planned(write(tmp_path, seeds=[0, 1]), tmp_path / "mlruns").jobs():
+        run_job(job, CPU, lambda _event: None, lambda: False)
+    assert told == ["forgotten before", "verified", "forgotten after"] * 2

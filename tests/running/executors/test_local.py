@@ -240,7 +240,7 @@ def test_a_bug_on_a_gpu_ends_its_process(monkeypatch, device, is_alive):
 
 
 def test_a_process_ends_in_order_or_else_is_killed(tmp_path, monkeypatch):
-    """A worker that is ended within a job leaves Python as any program does, which lets go of a device; one that hears nothing is killed."""
+    """A worker that is ended within a job leaves Python as any program does; one that hears nothing is killed."""
     jobs = [
         Planned(write(tmp_path, name, base=LONG | {"batch_size": size}), tmp_path / name).jobs()[0] for name, size in (("a", 32), ("b", 16))
     ]
