@@ -1,7 +1,12 @@
 """What a plan costs."""
 
-from ablation.planning.plan import Plan
+from ablation.planning.plan import Node, Plan
 from ablation.study.task import Planner
+
+
+def is_unknown(node: Node) -> bool:
+    """Whether something is left to do of a node, and nothing is known of how long it takes."""
+    return not node.seconds and bool(node.remaining_epochs or node.job.requests)
 
 
 def wall_seconds(plan: Plan, num_slots: int) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
 from ablation.study.config import Arm
 from ablation.study.task import Planner, load_task, metric_rows
@@ -62,5 +63,5 @@ def _node_as_data(key: str, node: Node) -> dict[str, Any]:
         "owner": node.owner,
         "epochs": node.epochs,
         "state": node.state,
-        "seconds": node.seconds,
+        "seconds": None if is_unknown(node) else node.seconds,
     }

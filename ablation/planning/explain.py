@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablation.formatting import duration, size, table, worded
-from ablation.planning.cost import disk, wall_seconds
+from ablation.planning.cost import disk, is_unknown, wall_seconds
 from ablation.planning.plan import Plan
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
@@ -32,7 +32,7 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
         lines += planner.remarks([node.job.work for node in todo])
         reasons = Counter(run.reason for run in waiting)
         lines.append("because: " + "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(4)))
-        lines.append(f"about {duration(wall_seconds(plan, num_slots))} with {num_slots} at once, {size(disk(plan, planner))} of disk")
+        lines.append(f"{_time(plan, num_slots)} with {num_slots} at once, {size(disk(plan, planner))} of disk")
     return "\n".join(lines)
 
 
@@ -43,6 +43,12 @@ def _data(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
         arms = f" ({_few(account['arms'])})" if len(accounts) > 1 else ""
         lines += [f"data{arms}: {account['summary']}", *(f"  note: {finding['sentence']}" for finding in account["findings"])]
     return lines
+
+
+def _time(plan: Plan, num_slots: int) -> str:
+    """How long the plan takes, as far as that is known."""
+    known, is_known = wall_seconds(plan, num_slots), not any(is_unknown(node) for node in plan.nodes.values())
+    return f"about {duration(known)}" if is_known else f"more than {duration(known)}" if known else "for an unknown time"
 
 
 def full(plan: Plan, planner: Planner, num_slots: int) -> str:
@@ -84,7 +90,7 @@ def _stages(plan: Plan) -> str:
     rows = []
     for key, node in plan.nodes.items():
         parent = node.job.parent[:8] if node.job.parent else ""
-        time = duration(node.seconds) if node.state != "done" else ""
+        time = "unknown" if is_unknown(node) else duration(node.seconds) if node.state != "done" else ""
         rows.append([key[:8], parent, str(node.seed), _few(node.arms), node.state, str(node.epochs), time])
     return "Stages (arms in one row share it)\n\n" + table(["stage", "after", "seed", "arms", "state", "epochs", "about"], rows, left=5)
 

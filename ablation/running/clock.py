@@ -13,7 +13,7 @@ class Clock:
         self.nodes, self.num_slots = plan.nodes, num_slots
         self.epochs: dict[str, int] = {}
         self.spent: dict[str, float] = {}
-        self.ended = {key for key, node in plan.nodes.items() if not node.seconds}
+        self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
         self._took, self._estimated = 0.0, 0.0  # of all epochs so far
 
     def see(self, event: Mapping[str, Any]) -> None:
@@ -22,8 +22,9 @@ class Clock:
             key, seconds = event["stage"], event["row"]["seconds"]
             self.epochs[key] = self.epochs.get(key, 0) + 1
             self.spent[key] = self.spent.get(key, 0.0) + seconds
-            self._took += seconds
-            self._estimated += _per_epoch(self.nodes[key])
+            if expected := _per_epoch(self.nodes[key]):
+                self._took += seconds
+                self._estimated += expected
         elif event["kind"] in ("done", "failed"):
             self.ended.add(event["stage"])
 

@@ -23,11 +23,13 @@ class RunMessages:
         self.path = workspace.root / "status" / f"{plan.study.name}.json"
         self.written = 0.0
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
+        self.told: set[str] = set()  # what was said
 
     def __call__(self, event: dict[str, Any], display: View) -> None:
         """Pass an event on to the display, and take note of it."""
         display(event)
-        if event["kind"] == "damaged":
+        if event["kind"] == "damaged" or (event["kind"] == "told" and event["message"] not in self.told):
+            self.told.add(event["message"])
             self._say(event["message"])
         if event["kind"] == "epoch" and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
             with contextlib.suppress(OSError):
@@ -50,7 +52,9 @@ class RunMessages:
             self.shrunk.add(event["device"])
             again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
             why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
-            self._say(f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was")
+            retried = f"{event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was"
+            nowhere = "its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"
+            self._say(f"{why}: {retried}" if event["jobs"] else f"{event['device']}: {nowhere}")
 
     def _packed(self, event: Mapping[str, Any]) -> None:
         """Tell how many runs share a GPU from now on."""

@@ -4,7 +4,6 @@ Stages begin in the plan's order, all arms of the first seed first, so that what
 """
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from ablation.running.packing import Packing
 from ablation.study.task import load_task
 
 ATTEMPTS = 2  # how often a job is tried whose process ended, unless it ended for lack of memory
-KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out
 
 
 class Executor(Protocol):
@@ -26,8 +24,10 @@ class Executor(Protocol):
     Every event is a mapping with `kind`, `stage` (the job's key) and `device`. A job sends `started`; `epoch` with its number and a
     `row` (epoch, time, seconds, rate, values by name), on CUDA also `memory`; `damaged` with a `message`; `result` or `untested` for each
     `run` (the key of what was asked for); and in the end `done`, `stopped` (with `why`, where it was not the user), or `failed`.
-    `failed` and `untested` have `failure` (memory, nan, data, store, killed, bug), `message`, `log` and `jobs`, the number at once on the
-    device; `failed` has `exit` where a process ended.
+    `failed` and `untested` have `failure` (memory, nan, data, store, killed, bug), `message`, `log`, `jobs`, the number at once on the
+    device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended, `may_lack_memory` where
+    nothing tells whether that was for lack of memory, and else `has_begun`, false if the process could not begin on the device. `told` has
+    a `message` that is said once.
     """
 
     @property
@@ -48,8 +48,11 @@ class Executor(Protocol):
     def resize(self, device: str, num_jobs: int) -> int:
         """Run so many jobs at once on a device, as soon as can be; the number as it is now."""
 
-    def shrink(self, device: str) -> int:
-        """Run one job fewer at once on a device, on which one must just have ended; the number that is left."""
+    def shrink(self, device: str, *, is_full: bool = False) -> int:
+        """Run one job fewer at once on a device, on which one must just have ended; the number that is left.
+
+        Where no process can begin since the device `is_full`, none may be left, if there are other devices.
+        """
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call, after at most `timeout` seconds."""
@@ -122,7 +125,7 @@ class _Scheduler:
         self.running: dict[str, Node] = {}
         self.attempts: dict[str, int] = {}
         self.alone: set[str] = set()  # what is tried with nothing beside it on its device
-        self.untested: dict[str, str] = {}  # trainings whose tests did not fit into memory, and the device
+        self.untested: dict[str, dict[str, Any]] = {}  # trainings whose tests did not fit into memory, and what told that
         self.history: dict[str, list[Mapping[str, Any]]] = {}
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
         self.outcome = Outcome(left=list(plan.waiting))
@@ -186,7 +189,7 @@ class _Scheduler:
             for run in self.runs.get(event["run"], []):
                 self._finish(run)
         elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
-            self.untested[key] = event["device"]
+            self.untested[key] = event
         elif kind == "untested":
             self._fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
         elif kind in ("done", "stopped"):
@@ -208,7 +211,7 @@ class _Scheduler:
         if kind == "done":
             self.done.add(key)
             if key in self.untested:
-                self._shrink(self.untested.pop(key))
+                self._make_room(self.untested.pop(key))
                 self.waiting = {key: node, **self.waiting}
 
     def _finish(self, run: Run) -> None:
@@ -225,9 +228,11 @@ class _Scheduler:
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
         """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
         self.attempts[key] = self.attempts.get(key, 0) + 1
-        if _is_memory(event) and self._goes_alone(key, event):
-            self._shrink(event["device"])
-        elif event["failure"] != "killed" or self.attempts[key] >= ATTEMPTS:
+        if _is_memory(event) and not event.get("has_begun", True) and self.executor.num_slots > 1:
+            self._shrink(event["device"], is_full=True)
+        elif _is_memory(event) and self._goes_alone(key, event):
+            self._make_room(event)
+        elif not (event["failure"] == "killed" or "exit" in event) or self.attempts[key] >= ATTEMPTS:
             return False
         self.untested.pop(key, None)
         self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
@@ -235,22 +240,36 @@ class _Scheduler:
         return True
 
     def _goes_alone(self, key: str, event: dict[str, Any]) -> bool:
-        """Whether what did not fit is tried again with nothing beside it, as it was not yet."""
-        if key not in self.untested and (key in self.alone or event.get("jobs", 1) == 1):
+        """Whether what did not fit is tried again in a new process with nothing beside it, as it was not yet."""
+        was_alone = event.get("jobs", 1) == 1 and event.get("is_fresh", True) and event.get("has_begun", True)
+        if key not in self.untested and (key in self.alone or was_alone):
             return False
         self.alone.add(key)
         return True
 
-    def _shrink(self, device: str) -> None:
-        """Run one job fewer at once on a device where memory did not suffice."""
-        left = self.sizes[device] = self.executor.shrink(device)
+    def _make_room(self, event: dict[str, Any]) -> None:
+        """Run one job fewer at once on a device where memory did not suffice; where only one ran, it is told that it begins anew."""
+        device = event["device"]
+        if event.get("jobs", 1) > 1:
+            self._shrink(device)
+        else:
+            why = (
+                "since earlier jobs of its process may still hold some" if event.get("has_begun", True) else "which other programs may hold"
+            )
+            self.view({"kind": "told", "message": f"out of memory on {device}, {why}: what did not fit is tried again in a new process"})
+
+    def _shrink(self, device: str, *, is_full: bool = False) -> None:
+        """Run one job fewer at once on a device where memory did not suffice, and none where not even a process could begin."""
+        left = self.sizes[device] = self.executor.shrink(device, is_full=True) if is_full else self.executor.shrink(device)
         if self.packing is not None:
-            self.packing.fewer(left)
+            self.packing.fewer(max(1, left))
         self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
 
     def _resize(self, device: str, packing: Packing) -> None:
         """Let as many jobs share a device as is worth while, but no more than before where none would have a job."""
         before = self.sizes.get(device, 1)
+        if not before:  # a full device
+            return
         ready = [node for node in self.waiting.values() if not node.job.parent or node.job.parent in self.done]
         is_more = len(self.running) + len(ready) > self.executor.num_slots
         wanted = packing.jobs if is_more else min(packing.jobs, before)
@@ -287,14 +306,16 @@ class _Scheduler:
 
 def _is_memory(event: dict[str, Any]) -> bool:
     """Whether memory did not suffice: an error said so, or the system killed the process, as it does then."""
-    return event["failure"] == "memory" or event.get("exit") == -KILLED
+    return event["failure"] == "memory" or bool(event.get("may_lack_memory"))
 
 
 def _as_out_of_memory(event: dict[str, Any], task: str) -> dict[str, Any]:
     """The failure of a job that was alone and did not fit, told as such; any other as it is."""
     if not _is_memory(event):
         return event
-    problem = "out of memory even with no other job beside it"
-    if event["failure"] != "memory":
-        problem = "its process was killed (SIGKILL), as the system does where memory runs out, with no other job beside it too"
-    return event | {"failure": "memory", "message": f"{problem}; {load_task(task).memory_advice} may help"}
+    problem = (
+        f"{event['message']}, with no other job beside it too" if "exit" in event else "out of memory even with no other job beside it"
+    )
+    if not event.get("has_begun", True):
+        problem = f"no process can begin on {event['device']}, since its memory is full: other programs may hold it"
+    return event | {"message": f"{problem}; {load_task(task).memory_advice} may help"}

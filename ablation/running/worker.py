@@ -12,6 +12,7 @@ from ablation.system import signals, streams
 from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
 
+END = getattr(signal, "SIGUSR2", signal.SIGTERM)  # asks a worker to end at once, in order; those that ask the command to stop it ignores
 OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 
@@ -20,24 +21,33 @@ def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> No
     for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # where it could not be blocked
     streams.output_to_error()  # what a technique prints is no part of the document, and nobody may read it any more
+    signal.signal(END, _end)
     signals.die_with_parent(parent)
     keep_freed_memory()
-    load_task(task).start(device)
+    with contextlib.suppress(Exception):  # what fails here, as on a device that is full, fails again with the first job, which tells of it
+        load_task(task).start(device)
+    job: Job
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
             try:
-                job: Job = pipe.recv()
+                job, num_jobs = pipe.recv()
             except (EOFError, ConnectionError):
                 raise
             except Exception:  # its classes are imported now, by a worker that began after their file was edited
                 pipe.send(OTHER_CODE)
                 continue
             pipe.send({"kind": "started"})
-            pipe.send(carry_out(job, device, pipe, stop))
+            pipe.send(carry_out(job, device, pipe, stop, num_jobs))
 
 
-def carry_out(job: Job, device: str, pipe: Any, stop: Any) -> dict[str, Any]:
-    """Do a job, sending its events; the last event, which tells how it ended."""
+def _end(_number: int, _frame: object) -> None:
+    """End in order, so that a device is let go of as its driver wants it."""
+    signal.signal(END, signal.SIG_IGN)
+    sys.exit(1)
+
+
+def carry_out(job: Job, device: str, pipe: Any, stop: Any, num_jobs: int = 1) -> dict[str, Any]:
+    """Do a job on a device that so many share, sending its events; the last event, which tells how it ended."""
 
     def emit(event: dict[str, Any]) -> None:
         try:
@@ -45,8 +55,11 @@ def carry_out(job: Job, device: str, pipe: Any, stop: Any) -> dict[str, Any]:
         except OSError:
             sys.exit(1)  # the coordinator is gone
 
+    task, has_begun = load_task(job.task), False
     try:
-        load_task(job.task).run(job.work, device, emit, lambda: bool(stop.value), job.checkpoint_interval)
+        task.start(device, num_jobs)
+        has_begun = True
+        task.run(job.work, device, emit, lambda: bool(stop.value), job.checkpoint_interval)
     except Interrupted:
         return {"kind": "stopped"}
     except CodeChanged:
@@ -54,5 +67,5 @@ def carry_out(job: Job, device: str, pipe: Any, stop: Any) -> dict[str, Any]:
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # whatever it is, the others go on
-        return {"kind": "failed"} | failure(error, load_task(job.task).memory_advice)
+        return {"kind": "failed", "has_begun": has_begun} | failure(error, task.memory_advice)
     return {"kind": "done"}

@@ -374,8 +374,11 @@ class Task(Protocol):
     def saved_stages(self, folder: Path) -> SavedStages:
         """The stages that are saved in this folder."""
 
-    def start(self, device: str) -> None:
-        """Prepare a process for its jobs on a device: do slow imports, and set what the bits of results depend on."""
+    def start(self, device: str, num_jobs: int = 1) -> None:
+        """Prepare a process for its jobs on a device: do slow imports, and set what the bits of results depend on.
+
+        So many jobs share the device; it is called again before each job.
+        """
 
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Do the work. Results appear in their folders only when complete; events hold only names and numbers.

@@ -7,8 +7,17 @@ import traceback
 
 from ablation.errors import AblateError, TrainingError
 
-# What the message of a RuntimeError says when memory ran out.
-NO_MEMORY = re.compile(r"an't allocate memory|annot allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED")
+# What the message of a RuntimeError says when memory ran out: of torch, of CUDA and of the libraries on it.
+NO_MEMORY = re.compile(
+    r"an't allocate memory|annot allocate memory|not enough memory|bad_alloc|out of memory|cudaErrorMemoryAllocation"
+    r"|_ALLOC_FAILED|unable to find an engine to execute|find a valid cuDNN algorithm",
+    re.IGNORECASE,
+)
+# What these libraries say where they cannot begin: for lack of memory, if there is little left, or else for another reason.
+PERHAPS_NO_MEMORY = re.compile(
+    r"(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_(NOT_INITIALIZED|INTERNAL_ERROR)|CUFFT_(SETUP_FAILED|INTERNAL_ERROR)"
+)
+LITTLE = 2**29  # bytes of a device; a library's handle, kernels and workspace take some hundred MiB
 
 
 def failure(error: Exception, memory_advice: str) -> dict[str, str]:
@@ -30,14 +39,27 @@ def _kind_of(error: Exception, memory_advice: str) -> tuple[str, str]:
 
 
 def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out, also if another exception was raised from that error."""
+    """Whether memory ran out, also if another exception was raised from that error, or while it was handled."""
     while error is not None:
         if isinstance(error, MemoryError) or _is_from_torch(error) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        if isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)):
+        if isinstance(error, RuntimeError) and _tells_of_memory(str(error)):
             return True
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
+
+
+def _tells_of_memory(message: str) -> bool:
+    return bool(NO_MEMORY.search(message)) or (bool(PERHAPS_NO_MEMORY.search(message)) and _has_little_left())
+
+
+def _has_little_left() -> bool:
+    """Whether the CUDA device of this process is almost full."""
+    torch = sys.modules.get("torch")
+    try:
+        return torch is not None and torch.cuda.is_initialized() and torch.cuda.mem_get_info()[0] < LITTLE
+    except RuntimeError:  # a device that is broken tells nothing
+        return False
 
 
 def _is_from_torch(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ from torch.optim import SGD, Adam, AdamW
 from ablation.errors import TrainingError
 from ablation.training.captured import CAPTURED, Capture, CapturedStep, capture_on_cuda
 from ablation.training.compiled import COMPILED, CompiledStep, Compiler, compile_model
+from ablation.training.devices import forget_peak
 from ablation.training.step import PlainStep
 from ablation.training.verified import TOLERANCES, Candidate, first_verified
 
@@ -42,6 +43,7 @@ class AcceleratedStep:
         batch = (images_BCHW, targets_BC, sampled_C)
         if not self.kind:
             self._step, self.kind = first_verified(self.plain, self._candidates, batch)
+            forget_peak(self.plain.device)  # the copies that the verification took
             if self._step is None and self._is_required:
                 raise TrainingError("bug", f"compile is true, but the compiled step cannot be used ({self.kind}); expected compile: false")
         if self._step is None or not self._step.fits(batch):  # such as a shorter last batch

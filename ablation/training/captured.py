@@ -50,12 +50,14 @@ def capture_on_cuda(step: Callable[[], Tensor], optimizer: Optimizer) -> Callabl
     """Warm the step up, capture it as torch documents it for whole networks, and return its replay; this moves the weights."""
     main_stream, side_stream = torch.cuda.current_stream(), _capture_stream(torch.cuda.current_device())
     side_stream.wait_stream(main_stream)
-    with torch.cuda.stream(side_stream):
-        step()
-        with _synchronization_forbidden():
-            for _ in range(NUM_WARM_UP_STEPS - 1):
-                step()
-    torch.cuda.current_stream().wait_stream(side_stream)
+    try:
+        with torch.cuda.stream(side_stream):
+            step()
+            with _synchronization_forbidden():
+                for _ in range(NUM_WARM_UP_STEPS - 1):
+                    step()
+    finally:
+        main_stream.wait_stream(side_stream)  # also after a failure: the weights are restored on the main stream
     graph = torch.cuda.CUDAGraph()
     optimizer.zero_grad(set_to_none=True)  # so that the gradients are allocated in the graph's own memory
     gc.collect()  # freeing memory or graphs during the capture would break it

@@ -7,7 +7,7 @@ import torch
 
 from ablation.data import Dataset, Split, open_dataset, split
 from ablation.techniques.technique import Technique
-from ablation.training.pixels import SplitImages, images_of_rows
+from ablation.training.pixels import SplitImages, fit_into_memory, images_of_rows
 
 
 @lru_cache(maxsize=4)
@@ -21,4 +21,7 @@ def dataset_and_split(folder: Path, source: Technique, seed: int) -> tuple[Datas
 def images_on_device(folder: Path, source: Technique, seed: int, split_name: str, device: torch.device) -> SplitImages:
     """The images of `train`, `validation` or `test` on the device; cached for the next job."""
     dataset, parts = dataset_and_split(folder, source, seed)
-    return images_of_rows(dataset, getattr(parts, f"{split_name}_N"), device)
+    rows_N = getattr(parts, f"{split_name}_N")
+    if device.type == "cuda" and not fit_into_memory(dataset, rows_N, device):
+        images_on_device.cache_clear()  # those of earlier jobs make room
+    return images_of_rows(dataset, rows_N, device)

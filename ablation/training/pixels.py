@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ablation.data import Dataset
 from ablation.errors import DataError
+from ablation.training.devices import num_sharers
 
 MEMORY_SHARE = 0.4  # of a CUDA device's free memory, else of the machine's memory; larger splits are read from the file during training
 BATCHES_AHEAD = 4  # that are being read, or are ready, while the device works on one
@@ -65,6 +66,11 @@ class ImagesInFile:
     rows_N: np.ndarray
     labels_N: Tensor
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of the images."""
+        return len(self.rows_N) * math.prod(self.shape_HWC)
+
     def batches(self, slices: Sequence[slice], order_N: Tensor | None = None) -> PixelBatches:
         """See SplitImages."""
         rows_N = self.rows_N if order_N is None else self.rows_N[order_N.cpu().numpy()]
@@ -105,7 +111,7 @@ def images_of_rows(dataset: Dataset, rows_N: np.ndarray, device: torch.device) -
     """
     stored_NHWC = cast(np.memmap, dataset.images_NHWC)
     labels_N = torch.from_numpy(np.asarray(dataset.labels_N[rows_N])).long().to(device)
-    if len(rows_N) * math.prod(stored_NHWC.shape[1:]) > memory_limit(device):
+    if not fit_into_memory(dataset, rows_N, device):
         return ImagesInFile(Path(str(stored_NHWC.filename)), stored_NHWC.offset, stored_NHWC.shape[1:], rows_N, labels_N)
     images_NHWC = _as_tensor(stored_NHWC)
     if device.type == "cpu":  # measured: gathering from the map is as fast as from a copy
@@ -113,10 +119,16 @@ def images_of_rows(dataset: Dataset, rows_N: np.ndarray, device: torch.device) -
     return ImagesInMemory(copy_rows(images_NHWC, torch.from_numpy(rows_N), device).permute(0, 3, 1, 2), labels_N)
 
 
+def fit_into_memory(dataset: Dataset, rows_N: np.ndarray, device: torch.device) -> bool:
+    """Whether the images of these rows may be kept in the device's memory."""
+    return len(rows_N) * math.prod(dataset.images_NHWC.shape[1:]) <= memory_limit(device)
+
+
 def memory_limit(device: torch.device) -> float:
-    """How many bytes of images are kept in memory."""
+    """How many bytes of images are kept in memory: on a CUDA device this job's part of what is free, or what torch only keeps for later."""
     if device.type == "cuda":
-        return MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return MEMORY_SHARE * (torch.cuda.mem_get_info(device)[0] + unused) / num_sharers()
     return MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -13,7 +13,7 @@ from ablation.techniques.models import classifier_names, initialise_classifier, 
 from ablation.techniques.technique import Technique
 from ablation.training import checkpoints
 from ablation.training.datasets import dataset_and_split, images_on_device
-from ablation.training.devices import device_name, to_device
+from ablation.training.devices import cuda_build, device_name, to_device
 from ablation.training.frozen import FeatureCache
 from ablation.training.images import image_pipeline
 from ablation.training.loop import BestEpoch, Setup, State, copy_into, prepare_model
@@ -188,6 +188,7 @@ def tensors_and_record(work: TrainingWork, setup: Setup, state: State) -> tuple[
         "history": state.history,
         "precision": setup.precision.name,
         "device": device_name(setup.device),
+        **({"build": cuda_build()} if setup.device.type == "cuda" else {}),
         "step": state.step,
     }
     return tensors, record

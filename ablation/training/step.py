@@ -36,7 +36,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name == "auto":
         if device.type != "cuda":
             return Precision("fp32")
-        return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
+        has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)  # of this device; no context is made on it
+        return Precision("bf16" if has_bf16 else "fp16")
     if name == "fp16" and device.type != "cuda":
         raise ConfigError("precision", f"found fp16, which needs a CUDA device (this is {device.type}); expected auto, fp32 or bf16")
     return Precision(name)

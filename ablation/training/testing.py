@@ -64,6 +64,7 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
             "precision": saved.record["precision"],
             "step": saved.record["step"],
             "statistical": "yes" if is_statistical else "no",
+            **({"build": saved.record["build"]} if saved.record.get("build") else {}),
         },
         "finished": int(time.time() * 1000),
         "seconds": time.time() - began,

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ablation.planning import explain
 from ablation.planning.describe import describe
 from ablation.planning.plan import make_plan
 from ablation.planning.states import RecordedRun, RecordedState
@@ -400,6 +401,17 @@ def test_describe(tmp_path):
     assert {"key", "parent", "arms", "epochs", "state", "seconds"} <= set(data["stages"][0])
     assert [stage["parent"] for stage in data["stages"]] == [None, data["stages"][0]["key"], data["stages"][0]["key"]]
     assert [stage["arms"] for stage in data["stages"]] == [["baseline", "v", "avg/baseline"], ["baseline", "avg/baseline"], ["v"]]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, None), (0.5, True)])
+def test_an_unknown_speed_is_no_time(tmp_path, seconds, expected):
+    """What nothing is known of is told as unknown, and not as no time at all; what is known is a number."""
+    plan = planned(tmp_path, seconds=seconds)
+    (stage,) = described(plan)["stages"]
+    assert stage["seconds"] is None if expected is None else stage["seconds"] > 0
+    words = explain.full(plan, planner(plan.study), 1)
+    assert ("for an unknown time with 1 at once" in words) == (expected is None)
+    assert ("unknown" in words.rstrip().splitlines()[-1]) == (expected is None)
 
 
 def test_describe_tells_factors(tmp_path):

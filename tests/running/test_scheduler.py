@@ -183,7 +183,8 @@ def test_a_budget_ends_the_beginning():
 class Crowded(Executor):
     """One device on which a job needs so much room as `needs` says (else 1) of `room`; what does not fit beside the others fails at once.
 
-    `how` says what that looks like: `memory`, an error; `killed`, SIGKILL; `untested`, a training that is done and cannot be tested.
+    `how` says what that looks like: `memory`, an error; `killed`, SIGKILL for which the system's counter tells the reason, and `perhaps`,
+    without such a counter; `untested`, a training that is done and cannot be tested.
     """
 
     def __init__(self, num_slots, room, needs=None, how="memory", results=RESULTS):
@@ -217,10 +218,11 @@ class Crowded(Executor):
         if self.how == "untested":
             untested = [{"kind": "untested", "failure": "memory", "run": one, **about} for one in self.results[key]]
             return [*untested, {"kind": "done", "stage": key}]
-        return [{"kind": "failed", "failure": self.how, **({"exit": -9} if self.how == "killed" else {}), **about}]
+        ended = {"memory": {}, "killed": {"exit": -9}, "perhaps": {"exit": -9, "may_lack_memory": True}}[self.how]
+        return [{"kind": "failed", "failure": "killed" if self.how == "perhaps" else "memory", **ended, **about}]
 
 
-@pytest.mark.parametrize("how", ["memory", "killed", "untested"])
+@pytest.mark.parametrize("how", ["memory", "killed", "perhaps", "untested"])
 def test_what_does_not_fit_is_tried_alone_and_fewer_run(how):
     """What ran out of memory beside others is done alone, everything finishes, and the view is told of each job fewer and of no failure."""
     executor = Crowded(3, room=1, how=how)
@@ -235,19 +237,112 @@ def test_what_does_not_fit_is_tried_alone_and_fewer_run(how):
     assert not [event for event in seen if event["kind"] in ("failed", "untested") and how != "untested"]
 
 
-@pytest.mark.parametrize(
-    ("how", "num_slots"), [("memory", 3), ("memory", 1), ("killed", 3), ("killed", 1), ("untested", 3), ("untested", 1)]
-)
+@pytest.mark.parametrize("how", ["memory", "killed", "perhaps", "untested"])
+@pytest.mark.parametrize("num_slots", [1, 3])
 def test_what_does_not_fit_alone_fails(how, num_slots):
     """A job that is too large even by itself fails as `memory` with a sentence of its own; what does not depend on it finishes."""
     executor = Crowded(num_slots, room=4, needs={"other": 9}, how=how)
     outcome, _, _ = carried_out(executor)
     assert {one.run.arm for one in outcome.failed} == {"arm-other"}
     assert {one.arm for one in outcome.finished} == {"arm-first", "arm-middle", "arm-last", "arm-alone"}
-    assert outcome.failed[0].kind == "memory"
+    assert outcome.failed[0].kind == ("killed" if how == "perhaps" else "memory")
     assert "with no other job beside it" in outcome.failed[0].reason
     assert executor.num_slots == max(1, num_slots - 1)
-    assert executor.log.count("other") == (1 if num_slots == 1 and how != "killed" else 2)
+    assert executor.log.count("other") == (1 if num_slots == 1 and how in ("memory", "untested") else 2)
+
+
+class Full(Crowded):
+    """Devices with one slot each; no process can begin on those in `full`."""
+
+    def __init__(self, full, devices=("cuda:0", "cuda:1")):
+        super().__init__(len(devices), room=9)
+        self.full, self.devices, self.at = full, list(devices), {}
+
+    @property
+    def num_idle(self):
+        return len(set(self.devices) - set(self.at.values()))
+
+    def submit(self, job, *, alone=False):
+        super().submit(job, alone=alone)
+        self.at[job.key] = next(device for device in self.devices if device not in self.at.values())
+
+    def shrink(self, device, *, is_full=False):
+        if is_full and len(self.devices) > 1:
+            self.devices.remove(device)
+        self.num_slots = len(self.devices)
+        return self.devices.count(device)
+
+    def events(self, timeout):
+        key = self.running[0]
+        device = self.at.pop(key)
+        if device not in self.full:
+            return Executor.events(self, timeout)
+        self.running.remove(key)
+        about = {"stage": key, "message": "?", "log": "", "device": device, "jobs": 1, "is_fresh": True, "has_begun": False}
+        return [{"kind": "failed", "failure": "memory", **about}]
+
+
+def test_a_full_device_leaves_the_work_to_the_others():
+    """Everything is done on the other device; the view is told that nothing runs on the full one."""
+    executor = Full({"cuda:0"})
+    outcome, _, seen = carried_out(executor)
+    assert len(outcome.finished) == len(RUNS)
+    assert [(event["device"], event["jobs"], event["slots"]) for event in seen if event["kind"] == "memory"] == [("cuda:0", 0, 1)]
+
+
+def test_where_no_process_can_begin_it_is_tried_once_more():
+    """With the only device full, a job is tried a second time, alone, and then fails with the reason."""
+    executor = Full({"cuda:0"}, ["cuda:0"])
+    outcome, _, seen = carried_out(executor)
+    assert len(outcome.failed) == len(RUNS)
+    assert executor.log.count("first") == executor.log.count("alone") == 2
+    assert outcome.failed[0].kind == "memory"
+    assert outcome.failed[0].reason.startswith("no process can begin on cuda:0, since its memory is full: other programs may hold it;")
+    told = {event["message"] for event in seen if event["kind"] == "told"}
+    assert told == {"out of memory on cuda:0, which other programs may hold: what did not fit is tried again in a new process"}
+
+
+class Leaking(Executor):
+    """A device with one slot whose process never lets go of memory: every job but the first of a process runs out of it."""
+
+    num_idle = 1
+
+    def __init__(self, how, results=RESULTS):
+        super().__init__(results=results)
+        self.how, self.begun = how, 0
+
+    def submit(self, job, *, alone=False):
+        super().submit(job)
+        self.begun = 1 if alone else self.begun + 1
+
+    def events(self, timeout):
+        if self.begun == 1 or self.running == []:
+            return super().events(timeout)
+        key, self.begun = self.running.pop(), 0
+        about = {"failure": "memory", "stage": key, "message": "?", "log": "", "device": "cuda:0", "jobs": 1, "is_fresh": False}
+        if self.how == "failed":
+            return [{"kind": "failed", **about}]
+        return [{"kind": "untested", "run": one, **about} for one in self.results[key]] + [{"kind": "done", "stage": key}]
+
+
+@pytest.mark.parametrize("how", ["failed", "untested"])
+def test_memory_that_earlier_jobs_hold_fails_nothing(how):
+    """With one slot, what does not fit after other jobs of its process is done in a new one; the number of slots stays."""
+    outcome, _, seen = carried_out(Leaking(how), [node(key) for key in RESULTS])
+    assert len(outcome.finished) == len(RUNS)
+    assert not [event for event in seen if event["kind"] == "memory"]
+    assert "earlier jobs of its process" in next(event["message"] for event in seen if event["kind"] == "told")
+
+
+def test_a_kill_from_outside_is_no_lack_of_memory():
+    """A job that scancel or a preemption killed is tried again beside the others as before; killed again it fails as killed."""
+    for times, failed in ((1, []), (ATTEMPTS, ["arm-alone"])):
+        executor = Executor(2, ends={"alone": ["killed"] * times}, results=RESULTS)
+        outcome, _, seen = carried_out(executor)
+        assert [one.run.arm for one in outcome.failed] == failed
+        assert {one.kind for one in outcome.failed} <= {"killed"}
+        assert (executor.num_slots, executor.most) == (2, 2)
+        assert not [event for event in seen if event["kind"] == "memory"]
 
 
 def test_another_end_than_sigkill_is_no_lack_of_memory():

@@ -128,6 +128,21 @@ def test_a_failed_capture_leaves_the_optimizer_as_it_was(events):
     assert optimizer.param_groups[0]["capturable"] is False
 
 
+def test_after_a_failed_warm_up_the_main_stream_waits(events):
+    """If a step of the warm-up fails, what it began on the side stream ends before the main one restores the weights."""
+    for num_steps in range(3):
+        events.clear()
+
+        def step(last=num_steps):
+            if events.count("step") == last:
+                raise RuntimeError("no")
+            events.append("step")
+
+        with pytest.raises(RuntimeError, match="no"):
+            capture_on_cuda(step, FUSED_ADAM([nn.Parameter(torch.ones(2))], lr=LR))
+        assert events[-2:] == ["leave side", "main waits for side"]
+
+
 # --- on a CUDA device --------------------------------------------------------------------------------------------------------
 
 

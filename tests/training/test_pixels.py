@@ -13,8 +13,9 @@ from ablation.errors import DataError
 from ablation.system.failures import failure
 from ablation.tasks.images.schema import MEMORY_ADVICE
 from ablation.training import loop, pixels, step
+from ablation.training.datasets import images_on_device
 from ablation.training.pixels import BATCHES_AHEAD, ImagesInFile, ImagesInMemory, copy_rows, images_of_rows
-from tests.tiny import CPU, Planned, write
+from tests.tiny import CPU, Planned, run_job, write
 from tests.training.test_loop import differing, trained
 
 SLICES = [slice(0, 8), slice(8, 16), slice(16, 20)]
@@ -83,6 +84,21 @@ def test_the_place_of_images_changes_no_bit(tmp_path, monkeypatch, layers):
     assert next(calls) > 1
     assert differing(in_memory.tensors, in_file.tensors) == set()
     assert readers() == []
+
+
+def test_reading_from_the_disk_is_told(tmp_path, monkeypatch):
+    """A training whose images do not fit into memory says so, in a sentence for each split, and one whose images fit says nothing."""
+    planned = Planned(write(tmp_path, base={"select": "best_on_test"}, seeds=[0, 1]), tmp_path / "mlruns")
+    told = []
+    for job, limit in zip(planned.jobs(), (10**9, NO_MEMORY), strict=True):
+        monkeypatch.setattr(pixels, "memory_limit", lambda _device, limit=limit: limit)
+        images_on_device.cache_clear()
+        run_job(job, CPU, lambda event: told.append(event) if event["kind"] == "told" else None, lambda: False)
+        assert len(told) == (2 if limit == NO_MEMORY else 0)
+    images_on_device.cache_clear()
+    sentences = [event["message"] for event in told]
+    assert [sentence.partition(" (")[0] for sentence in sentences] == ["the training images", "the test images"]
+    assert "(0.0 GB) are read from the disk in each epoch: they do not fit into the part of cpu's free memory" in sentences[0]
 
 
 def test_a_batch_is_read_in_the_order_of_the_file(monkeypatch, dataset, rows_N):

@@ -3,6 +3,8 @@
 import contextlib
 import multiprocessing
 import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -11,9 +13,13 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ablation.planning.jobs import Job
-from ablation.running.worker import work
+from ablation.running.worker import END, work
 from ablation.study.task import DEFAULT
 from ablation.system import signals
+from ablation.system.oom_kills import num_oom_kills
+
+KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out, and others at any time
+GRACE = 10.0  # seconds that a process has to let go of a device in order
 
 
 @dataclass
@@ -26,12 +32,28 @@ class _Slot:
     busy: str = ""
     is_alone: bool = False  # whether nothing else may run on its device while it is busy
     must_be_replaced: bool = False  # an error of CUDA stays with its process: it may have no other job
+    num_begun: int = 0  # jobs
+    num_oom_kills: int | None = None  # of the system, when its job began
 
-    def kill(self) -> None:
-        """End the process, whatever it does; what it held of the device's memory is free then."""
+    def ask_to_end(self) -> None:
+        """Ask the process to end at once and in order: one that is killed on a device may disturb others there (under MPS)."""
         with contextlib.suppress(OSError, ValueError):
-            self.process.kill()
-        self.process.join(5)
+            if self.process.is_alive() and self.process.pid:
+                os.kill(self.process.pid, END)
+        self.pipe.close()
+
+    def end(self) -> None:
+        """End the process, in order or else whatever it does; what it held of the device's memory is free then."""
+        self.ask_to_end()
+        self.await_end(time.monotonic() + _grace(self.device))
+
+    def await_end(self, deadline: float) -> None:
+        """Wait for the end of the process until then, and kill it if it goes on."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            with contextlib.suppress(OSError, ValueError):
+                self.process.kill()
+            self.process.join(5)
 
 
 class LocalExecutor:
@@ -43,6 +65,7 @@ class LocalExecutor:
         self._stop: Any = self._context.RawValue("b", 0)  # not an Event, whose lock would outlive a worker that is killed in it
         with signals.blocked(), _tracker_is_quiet():  # Python's helper must not end before the others do
             resource_tracker.ensure_running()  # begun with a worker, it would unblock the signals
+        self._num_lacking: dict[str, int] = {}  # how often memory did not suffice, by device
         self._slots = [self._start(device) for device in devices for _ in range(num_jobs)]
 
     def _start(self, device: str) -> _Slot:
@@ -78,38 +101,44 @@ class LocalExecutor:
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """Start a job in a free slot; `alone`, on an idle device that holds nothing else until the job ends, not even an idle process."""
-        slot = next(slot for slot in self._free() if not alone or slot.device in self._idle())
+        free = [slot for slot in self._free() if not alone or slot.device in self._idle()]
+        slot = min(free, key=lambda slot: self._num_lacking.get(slot.device, 0) if alone else 0)
         if alone:
             for neighbour in [neighbour for neighbour in self._slots if neighbour.device == slot.device]:
-                neighbour.kill()
+                neighbour.end()
         if not slot.process.is_alive():
             number = self._slots.index(slot)
             slot = self._slots[number] = self._start(slot.device)
+        message = (job, 1 if alone else self._num_on(slot.device))
         try:
-            slot.pipe.send(job)
+            slot.pipe.send(message)
         except OSError:  # it ended just now
             number = self._slots.index(slot)
-            slot.kill()
+            slot.end()
             slot = self._slots[number] = self._start(slot.device)
-            slot.pipe.send(job)
-        slot.busy, slot.is_alone = job.key, alone
+            slot.pipe.send(message)
+        slot.busy, slot.is_alone, slot.num_oom_kills = job.key, alone, num_oom_kills()
+        slot.num_begun += 1
 
     def resize(self, device: str, num_jobs: int) -> int:
         """Run so many jobs at once on a device, more only as those that are too many end; the number as it is now."""
         while self._num_on(device) < num_jobs:
             self._slots.append(self._start(device))
         for slot in [slot for slot in self._slots if slot.device == device and not slot.busy][: max(0, self._num_on(device) - num_jobs)]:
-            slot.kill()
+            slot.end()
             self._slots.remove(slot)
         return self._num_on(device)
 
-    def shrink(self, device: str) -> int:
-        """Run one job fewer at once on a device, on which one must just have ended; the number that is left, at least one."""
+    def shrink(self, device: str, *, is_full: bool = False) -> int:
+        """Run one job fewer at once on a device, on which one must just have ended; the number that is left, at least one.
+
+        Where no process can begin since the device `is_full`, none may be left, if there are other devices.
+        """
         slot = next((slot for slot in self._slots if slot.device == device and not slot.busy), None)
         if slot is None:  # `resize` has just taken it
             return self._num_on(device)
-        slot.kill()
-        if self._num_on(device) > 1:
+        slot.end()
+        if self._num_on(device) > 1 or (is_full and self.num_slots > 1):
             self._slots.remove(slot)
         return self._num_on(device)
 
@@ -130,18 +159,20 @@ class LocalExecutor:
         except (EOFError, OSError):  # also in the middle of a message
             slot.process.join(5)
             code = slot.process.exitcode
-            event = {"kind": "failed", "stage": slot.busy, "failure": "killed", "message": f"its process ended with {code}", "log": ""}
-            event |= {"exit": code, "device": slot.device}
+            event = {"kind": "failed", "stage": slot.busy, "device": slot.device, "exit": code, "log": ""}
+            event |= _why_it_ended(code, slot.num_oom_kills)
         if event["kind"] in ("failed", "untested"):
-            event["jobs"] = self._num_on(slot.device)
+            event |= {"jobs": self._num_on(slot.device), "is_fresh": slot.num_begun == 1}
+            if event["failure"] == "memory":
+                self._num_lacking[slot.device] = self._num_lacking.get(slot.device, 0) + 1
         if event["kind"] in ("done", "failed", "stopped"):
             slot.busy = ""
         if event["kind"] in ("failed", "untested"):
             slot.must_be_replaced |= event["failure"] == "bug" and slot.device.startswith("cuda")  # an error of CUDA stays with its process
         if event["kind"] == "failed" and event["failure"] == "memory":
-            slot.kill()  # what it still holds is in the way of the others
+            slot.end()  # what it still holds is in the way of the others
         elif not slot.busy and slot.must_be_replaced:
-            slot.kill()
+            slot.end()
         return event
 
     def ask_to_stop(self) -> None:
@@ -149,12 +180,30 @@ class LocalExecutor:
         self._stop.value = 1
 
     def close(self) -> None:
-        """End all processes, whatever they do."""
+        """End all processes, in order or else whatever they do."""
         for slot in self._slots:
-            with contextlib.suppress(OSError, ValueError):
-                slot.process.kill()  # they block anything milder
+            slot.ask_to_end()
+        began = time.monotonic()
         for slot in self._slots:
-            slot.process.join(5)
+            slot.await_end(began + _grace(slot.device))
+
+
+def _why_it_ended(code: int | None, kills_before: int | None) -> dict[str, Any]:
+    """The failure of a job whose process ended with that code, by whether the system has killed for lack of memory since it began."""
+    if code != -KILLED:
+        return {"failure": "killed", "message": f"its process ended with {code}"}
+    kills = num_oom_kills()
+    if kills is None or kills_before is None:
+        either = "for lack of memory or from outside, which this system does not tell"
+        return {"failure": "killed", "may_lack_memory": True, "message": f"its process was killed (SIGKILL), {either}"}
+    if kills > kills_before:
+        return {"failure": "memory", "message": "its process was killed by the system for lack of memory"}
+    return {"failure": "killed", "message": "its process was killed from outside (SIGKILL), not for lack of memory"}
+
+
+def _grace(device: str) -> float:
+    """The seconds that a process on this device has to end in order; on a CPU there is nothing to let go of."""
+    return 0.0 if device == "cpu" else GRACE
 
 
 @contextlib.contextmanager

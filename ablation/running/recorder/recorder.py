@@ -25,7 +25,7 @@ from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 VIEW = "arms"  # the name of the prepared view of MLflow's page
-RESULT_TAGS = ("device", "precision", "step", "statistical")  # what a result says of how it was computed, each a tag `ablation.NAME`
+RESULT_TAGS = ("device", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
 
 
 class Recorder:

@@ -1,23 +1,20 @@
 """Measures, in a separate process, whether torch.compile would save time in a study's trainings."""
 
 import math
-import multiprocessing
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
 import torch
 
 from ablation.errors import TrainingError
 from ablation.formatting import duration
-from ablation.system import signals
+from ablation.system.child import ChildError, call_in_child
 from ablation.system.memory import keep_freed_memory
 from ablation.tasks.images.probing import batch_of, plain_step
 from ablation.training.accelerated import MIN_STEPS, AcceleratedStep, choose_step
 from ablation.training.compiled import COMPILED
-from ablation.training.devices import THREADS
+from ablation.training.devices import set_up_process
 from ablation.training.images import image_pipeline
 from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, resolve_precision
@@ -73,36 +70,17 @@ def describe_compiling(stage: Stage, timing: CompileTiming | str, images: Sequen
 
 def measure_compiling(stage: Stage, device: torch.device, timeout: float = TIMEOUT) -> CompileTiming | str:
     """The timing of a stage's step on this machine, or why there is none; a compiler that hangs or crashes ends only its own process."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe()
-    process = context.Process(target=_measure, args=(sender, stage, device, os.getpid()), daemon=True)
-    with signals.blocked():
-        process.start()
-    sender.close()
     try:
-        if not receiver.poll(timeout):
-            return f"it was not compiled after {timeout:.0f} s"
-        timing: CompileTiming | str = receiver.recv()
-        process.join(30)  # the compiler removes its temporary files
+        timing: CompileTiming | str = call_in_child(_measure, stage, device, timeout=timeout)
         return timing
-    except EOFError:
-        process.join(5)
-        return f"its process ended with {process.exitcode}"
-    finally:
-        process.kill()
-        process.join(5)
+    except ChildError as error:
+        return str(error)
 
 
-def _measure(pipe: Connection, stage: Stage, device: torch.device, parent: int) -> None:
-    signals.die_with_parent(parent)
-    try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        keep_freed_memory()
-        torch.set_num_threads(THREADS)
-        pipe.send(measure_here(stage, device))
-    except Exception as error:  # of any kind: the plain step works without the compiler
-        pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+def _measure(stage: Stage, device: torch.device) -> CompileTiming | str:
+    keep_freed_memory()
+    set_up_process(device)
+    return measure_here(stage, device)
 
 
 def measure_here(stage: Stage, device: torch.device, seconds: float = TIMED_SECONDS) -> CompileTiming | str:

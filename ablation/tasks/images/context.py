@@ -34,3 +34,4 @@ class PlanContext:
     stages: Path  # the folder of trained stages
     results: Path  # the folder of computed results
     features: Path  # the folder of features that several trainings share
+    remarks: Callable[[], Sequence[str]] = tuple  # what could not be looked up, in sentences

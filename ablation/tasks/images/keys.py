@@ -10,6 +10,7 @@ from ablation.techniques.augmentations import Resize
 from ablation.techniques.mixing import NoMix
 from ablation.techniques.technique import Technique
 from ablation.techniques.tta import View
+from ablation.training.devices import cuda_build
 from ablation.training.settings import WATCHERS, Settings, Stage
 
 # The modules that compute a step. Techniques count class by class: those in the settings, and STEP_TECHNIQUES, which any step may use.
@@ -136,12 +137,13 @@ def versions() -> Mapping[str, str]:
 
 
 def environment(techniques: Iterable[Technique], device_class: str) -> str:
-    """The identity of the code of the step and of these techniques, of the libraries' versions, and of the device."""
+    """The identity of the code of the step and of these techniques, of the libraries' versions, and of the device and its libraries."""
     return digest(
         {
             "code": code_digest(frozenset(type(technique) for technique in techniques)),
             "versions": versions(),
             "device": device_class,
+            **({"build": cuda_build()} if device_class.startswith("cuda") else {}),
         }
     )
 

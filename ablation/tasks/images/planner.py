@@ -245,9 +245,10 @@ class ImagePlanner:
         return data.name, getattr(data, "root", data.name)
 
     def remarks(self, works: Sequence[TrainingWork]) -> list[str]:
-        """How many of these trainings share a frozen backbone, in a sentence."""
+        """How many of these trainings share a frozen backbone, in a sentence, and what could not be looked up."""
         num_shared = sum(work.features is not None for work in works)
-        return [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
+        shared = [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
+        return [*shared, *self.context.remarks()]
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """A sentence if equal runs may give different bits."""

@@ -1,5 +1,6 @@
 """Prepares trainings on images: decodes data, finds weights, and measures how fast a stage trains."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ from ablation.system.digests import file_digest
 from ablation.system.paths import user_file
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
-from ablation.tasks.images.probing import seconds_per_image
+from ablation.tasks.images.probing import measured_speed
 from ablation.techniques.models import classifier_of
 from ablation.training.devices import device_name
 from ablation.training.loop import batch_slices
@@ -44,7 +45,7 @@ class ImagePreparation:
     _splits: dict[Any, Split] = field(default_factory=dict)
     _accounts: dict[Any, Account] = field(default_factory=dict)
     _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
-    _seconds_per_image: dict[str, float] = field(default_factory=dict)
+    _speeds: dict[str, float | str] = field(default_factory=dict)
 
     @cached_property
     def planner(self) -> ImagePlanner:
@@ -59,6 +60,7 @@ class ImagePreparation:
             stages=self.folders.stages,
             results=self.folders.results,
             features=self.folders.features(self.study.name),
+            remarks=self._unknown_speeds,
         )
         return ImagePlanner(self.study, context)
 
@@ -158,10 +160,19 @@ class ImagePreparation:
                 posthoc.classifier(classifier_of(network), None, None, num_classes)
 
     def seconds_per_item(self, step: TrainingStep) -> float:
-        """Seconds per training image of a stage on one worker, measured with a few steps."""
-        if step.kind not in self._seconds_per_image:
-            self._seconds_per_image[step.kind] = seconds_per_image(step.stage, self.device)
-        return self._seconds_per_image[step.kind]
+        """Seconds per training image of a stage on one worker, measured with a few steps; 0 if that failed."""
+        if step.kind not in self._speeds:
+            self._speeds[step.kind] = measured_speed(step.stage, self.device)
+        speed = self._speeds[step.kind]
+        return 0.0 if isinstance(speed, str) else speed
+
+    def _unknown_speeds(self) -> list[str]:
+        """A sentence for each reason why a speed could not be measured."""
+        reasons = Counter(speed for speed in self._speeds.values() if isinstance(speed, str))
+        return [
+            f"the speed of {count} of its kinds of training is unknown, as measuring it failed: {reason}"
+            for reason, count in reasons.items()
+        ]
 
 
 def _check_range(data: Any, dataset: Dataset) -> None:

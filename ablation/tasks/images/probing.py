@@ -6,15 +6,41 @@ from collections.abc import Iterator
 
 import torch
 
+from ablation.errors import AblateError
+from ablation.system.child import ChildError, call_in_child, one_line
 from ablation.system.randomness import generator
-from ablation.training.devices import THREADS, to_device
+from ablation.training.devices import THREADS, set_up_process, to_device
 from ablation.training.images import image_pipeline
 from ablation.training.loop import prepare_model
 from ablation.training.settings import Stage
 from ablation.training.step import Batch, PlainStep, resolve_precision
 
 PROBE_SECONDS = 3.0
+PROBE_TIMEOUT = 300.0  # seconds after which the process that probes a CUDA device is given up
 NUM_CLASSES = 10
+
+
+def measured_speed(stage: Stage, device: torch.device) -> float | str:
+    """Seconds per training image on one worker, or why they are unknown; what is measured on CUDA is measured in a process of its own.
+
+    An error of CUDA stays with the process that met it, and so does the device's memory that a process takes to use it at all.
+    """
+    try:
+        if device.type != "cuda":
+            return seconds_per_image(stage, device)
+        seconds: float = call_in_child(_probe, stage, device, timeout=PROBE_TIMEOUT)
+        return seconds
+    except AblateError:
+        raise
+    except ChildError as error:
+        return str(error)
+    except Exception as error:  # of any kind: the training tells of it, or does without
+        return one_line(error)
+
+
+def _probe(stage: Stage, device: torch.device) -> float:
+    set_up_process(device)
+    return seconds_per_image(stage, device)
 
 
 def seconds_per_image(stage: Stage, device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from ablation.system.failures import failure
 from ablation.tasks.images.keys import code_of
 from ablation.tasks.images.schema import MEMORY_ADVICE
 from ablation.training import checkpoints, testing
+from ablation.training.devices import forget_peak
 from ablation.training.loop import State, train_epochs
+from ablation.training.pixels import ImagesInFile, SplitImages
 from ablation.training.states import initial_state, make_setup, resumed_state, tensors_and_record
 from ablation.training.work import TestRequest, TrainingWork, products
 
@@ -32,6 +34,7 @@ def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Calla
     folder = work.stages / work.key
     folder.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(work.stage.settings.deterministic)
+    forget_peak(device)  # that of earlier jobs
     with FileLock(folder / "lock"):
         saved = _read_or_report(folder / checkpoints.FINAL, emit)
         needed = products(work.tracked, keep_optimizer=work.keep_optimizer)
@@ -76,6 +79,8 @@ def _train(
     interval: CheckpointInterval,
 ) -> None:
     setup = make_setup(work, device)
+    for message in _read_from_disk({"training": setup.train, **setup.watched}, device):
+        emit({"kind": "told", "message": message})
     state = resumed_state(work, setup, _read_or_report(folder / checkpoints.CHECKPOINT, emit)) or initial_state(work, setup)
     saved_at = time.monotonic()
 
@@ -102,6 +107,16 @@ def _train(
             path.unlink()
 
 
+def _read_from_disk(splits: Mapping[str, SplitImages], device: torch.device) -> list[str]:
+    """A sentence for each split whose images do not fit into memory."""
+    return [
+        f"the {name} images ({images.num_bytes / 1e9:.1f} GB) are read from the disk in each epoch: they do not fit into the part of "
+        f"{device}'s free memory that they may take; the numbers are the same, perhaps later"
+        for name, images in splits.items()
+        if isinstance(images, ImagesInFile)
+    ]
+
+
 @contextlib.contextmanager
 def _explained_single_image() -> Iterator[None]:
     """A context that replaces torch's error for a batch of a single image by one that says what to do."""
@@ -115,7 +130,7 @@ def _explained_single_image() -> Iterator[None]:
 
 
 def _memory(device: torch.device) -> dict[str, dict[str, int]]:
-    """The peak of the CUDA memory that this process reserved, and the free memory of the device, in bytes."""
+    """The peak of the CUDA memory that this process reserved for the job, without verification, and the device's free memory, in bytes."""
     if device.type != "cuda":
         return {}
     return {"memory": {"taken": torch.cuda.max_memory_reserved(device), "free": torch.cuda.mem_get_info(device)[0]}}

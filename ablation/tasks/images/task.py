@@ -110,8 +110,8 @@ class ImageClassification:
 
     # --- running -------------------------------------------------------------------------------------------------------------
 
-    def start(self, device: str) -> None:
-        """Import torch, timm and scikit-learn, and set the threads and the device."""
+    def start(self, device: str, num_jobs: int = 1) -> None:
+        """Import torch, timm and scikit-learn, and set the threads, the device, and how many jobs share it."""
         import torch
 
         from ablation.tasks.images import run  # noqa: F401  imported now, while the coordinator still plans
@@ -119,7 +119,7 @@ class ImageClassification:
         from ablation.training.devices import set_up_process
 
         registry()
-        set_up_process(torch.device(device))
+        set_up_process(torch.device(device), num_jobs)
 
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Train and test; see `run.run`."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from ablation.running import worker
 from ablation.running.executors import local
 from ablation.running.executors.local import LocalExecutor
 from ablation.techniques import technique
@@ -122,7 +123,8 @@ def test_a_killed_worker_is_told_and_replaced(executor, tmp_path):
     killed = executor._slots[0].process.pid
     os.kill(killed, signal.SIGKILL)
     event = events_until(executor, ("done", "failed"))[-1]
-    assert (event["kind"], event["failure"], event["message"]) == ("failed", "killed", "its process ended with -9")
+    assert (event["kind"], event["failure"], event["exit"], event["is_fresh"]) == ("failed", "killed", -9, False)
+    assert event["message"].startswith("its process was killed")
     executor.submit(job)
     assert executor._slots[0].process.pid != killed
     first = events_until(executor, ("epoch",))[-1]
@@ -134,8 +136,13 @@ def test_a_killed_worker_is_told_and_replaced(executor, tmp_path):
 class NoProcess:
     """A worker's process that does nothing, and the pipe to it."""
 
+    pid = None
+
     def __init__(self):
         self.alive, self.sent = True, []
+
+    def close(self):
+        self.alive = False  # it ends when its pipe is closed
 
     def is_alive(self):
         return self.alive
@@ -146,8 +153,8 @@ class NoProcess:
     def join(self, _seconds):
         assert not self.alive
 
-    def send(self, job):
-        self.sent.append(job.key)
+    def send(self, message):
+        self.sent.append((message[0].key, message[1]))
 
 
 def idle_executor(monkeypatch, devices, num_jobs):
@@ -207,7 +214,7 @@ def test_what_ran_out_of_memory_lets_go_of_it(executor, tmp_path, monkeypatch):
     """The event says on which device and how many jobs that takes; the process that holds on to memory is gone afterwards."""
     slot = executor._slots[0]
     event = {"kind": "failed", "failure": "memory", "message": "", "log": ""}
-    monkeypatch.setattr(slot, "pipe", SimpleNamespace(recv=lambda: event))
+    monkeypatch.setattr(slot, "pipe", SimpleNamespace(recv=lambda: event, close=lambda: None))
     found = executor._receive(slot)
     assert (found["device"], found["jobs"]) == ("cpu", 1)
     assert not slot.process.is_alive()
@@ -226,6 +233,112 @@ def test_a_bug_on_a_gpu_ends_its_process(monkeypatch, device, is_alive):
         assert slot.process.alive == alive
     pool.submit(SimpleNamespace(key="c"))
     assert (pool._slots[0] is slot) == is_alive
+    pool.close()
+
+
+# --- how processes end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_ends_in_order_or_else_is_killed(tmp_path, monkeypatch):
+    """A worker that is ended within a job leaves Python as any program does; one that hears nothing is killed."""
+    jobs = [
+        Planned(write(tmp_path, name, base=LONG | {"batch_size": size}), tmp_path / name).jobs()[0] for name, size in (("a", 32), ("b", 16))
+    ]
+    pool = LocalExecutor(["cpu"], 2)
+    for job in jobs:
+        pool.submit(job)
+    begun = set()
+    while len(begun) < 2:
+        begun |= {event["stage"] for event in events_until(pool, ("epoch",))}
+    ordered, deaf = pool._slots
+    monkeypatch.setattr(local, "_grace", lambda _device: 60.0)
+    ordered.end()
+    assert ordered.process.exitcode == 1
+    os.kill(deaf.process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(local, "_grace", lambda _device: 0.1)
+    pool.close()
+    assert deaf.process.exitcode == -signal.SIGKILL
+
+
+def test_only_a_device_needs_order():
+    """Where nothing is to be let go of, processes end at once."""
+    assert local._grace("cpu") == 0
+    assert local._grace("cuda:1") == local._grace("mps") > 1
+
+
+class Cramped:
+    """A kind of work that cannot begin on its device, or runs out of memory in its job."""
+
+    memory_advice = "less"
+
+    def __init__(self, begins):
+        self.begins, self.asked = begins, []
+
+    def start(self, device, num_jobs=1):
+        self.asked.append((device, num_jobs))
+        if not self.begins:
+            raise RuntimeError("CUDA error: out of memory")
+
+    def run(self, *_):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_device_that_is_full_is_a_lack_of_memory(monkeypatch, begins):
+    """The worker tells of it with its first job, and whether it had begun; it knows how many share its device."""
+    cramped = Cramped(begins)
+    monkeypatch.setattr(worker, "load_task", lambda _name: cramped)
+    job = SimpleNamespace(task="cramped", work=None, checkpoint_interval=None)
+    event = worker.carry_out(job, "cuda:1", None, SimpleNamespace(value=0), 3)
+    assert (event["kind"], event["failure"], event["has_begun"]) == ("failed", "memory", begins)
+    assert cramped.asked == [("cuda:1", 3)]
+
+
+def test_a_full_device_is_given_up_where_there_are_others(monkeypatch):
+    """None is left there; the last device of all keeps one."""
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 1)
+    assert pool.shrink("cuda:0", is_full=True) == 0
+    assert [slot.device for slot in pool._slots] == ["cuda:1"]
+    assert pool.shrink("cuda:1", is_full=True) == 1
+    pool.close()
+
+
+def test_what_did_not_fit_prefers_another_device(monkeypatch):
+    """Alone, it goes where memory was lacking least often, as another program may fill the first device."""
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 1)
+    pool.submit(SimpleNamespace(key="a"))
+    pool._slots[0].process.recv = lambda: {"kind": "failed", "failure": "memory", "message": "", "log": ""}
+    event = pool._receive(pool._slots[0])
+    assert (event["jobs"], event["is_fresh"]) == (1, True)
+    pool.submit(SimpleNamespace(key="a"), alone=True)
+    assert [slot.device for slot in pool._slots if slot.busy] == ["cuda:1"]
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kills", "failure", "may_lack", "words"),
+    [
+        (-9, (0, 1), "memory", False, "killed by the system for lack of memory"),
+        (-9, (3, 3), "killed", False, "killed from outside (SIGKILL), not for lack of memory"),
+        (-9, (None, None), "killed", True, "for lack of memory or from outside, which this system does not tell"),
+        (-9, (2, None), "killed", True, "for lack of memory or from outside, which this system does not tell"),
+        (-11, (0, 1), "killed", False, "its process ended with -11"),
+        (1, (0, 0), "killed", False, "its process ended with 1"),
+        (-15, (None, None), "killed", False, "its process ended with -15"),
+    ],
+)
+def test_a_kill_is_told_by_what_is_known_of_it(monkeypatch, code, kills, failure, may_lack, words):
+    """SIGKILL is lack of memory where the system counts such an end since the job began, and else a kill from outside."""
+    counted = iter(kills)
+    monkeypatch.setattr(local, "num_oom_kills", lambda: next(counted))
+    pool = idle_executor(monkeypatch, ["cpu"], 1)
+    pool.submit(SimpleNamespace(key="a"))
+    slot = pool._slots[0]
+    slot.process.alive, slot.process.exitcode = False, code
+    slot.process.recv = lambda: (_ for _ in ()).throw(EOFError())
+    event = pool._receive(slot)
+    assert (event["failure"], event.get("may_lack_memory", False), event["exit"]) == (failure, may_lack, code)
+    assert words in event["message"]
     pool.close()
 
 
@@ -256,7 +369,7 @@ def test_a_worker_that_ends_before_it_is_sent_a_job_is_replaced(monkeypatch):
     first.send = broken
     pool.submit(SimpleNamespace(key="c"))
     assert pool._slots[0].process is not first
-    assert pool._slots[0].process.sent == ["c"]
+    assert pool._slots[0].process.sent == [("c", 1)]
     pool.close()
 
 

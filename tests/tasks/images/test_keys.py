@@ -50,6 +50,24 @@ def baseline(folder, plan_context=None, **base):
     return runs(folder, plan_context, base={**BASE, **base})["baseline", 0]
 
 
+# --- the device's libraries -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("device", "counts"), [("cuda Fake H100", True), ("cpu AVX2", False), ("mps", False)])
+def test_the_build_of_cuda_counts_on_cuda_alone(tmp_path, monkeypatch, device, counts):
+    """Another CUDA, another cuDNN or another meaning of fp32 is another key there, and the same one on a CPU."""
+    found = set()
+    for build in (
+        "CUDA 13.2, cuDNN 92600, TF32 off in fp32",
+        "CUDA 13.2, cuDNN 92600, TF32 on in fp32",
+        "CUDA 12.9, cuDNN 91900, TF32 off in fp32",
+    ):
+        monkeypatch.setattr(keys, "cuda_build", lambda build=build: build)
+        run = baseline(tmp_path, context(device=device))
+        found.add((run.key, *run.chain))
+    assert len(found) == (3 if counts else 1)
+
+
 # --- settings ------------------------------------------------------------------------------------------------------------------
 
 

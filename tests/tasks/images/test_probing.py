@@ -7,8 +7,10 @@ import torch
 
 from ablation.errors import ConfigError
 from ablation.study.resolving import load_study
+from ablation.system.child import ChildError
+from ablation.tasks.images import probing
 from ablation.tasks.images.compiling import CompileTiming, describe_compiling, measure_compiling, measure_here
-from ablation.tasks.images.probing import seconds_per_image
+from ablation.tasks.images.probing import measured_speed, seconds_per_image
 from ablation.training import accelerated
 from ablation.training.settings import Stage
 from tests.tiny import CPU, Planned, write
@@ -25,6 +27,32 @@ def test_a_stage_is_timed(tmp_path):
     threads = torch.get_num_threads()
     assert 1e-6 < seconds_per_image(first_stage(tmp_path), CPU) < 1
     assert torch.get_num_threads() == threads
+
+
+def test_what_cannot_be_timed_is_unknown(tmp_path, monkeypatch):
+    """An error while a stage is timed is a reason in words, a mistake of the user's is raised, and the plan goes on without a time."""
+    planned, failing = Planned(write(tmp_path), tmp_path / "mlruns"), [RuntimeError("no\nkernel"), ConfigError("model", "found nothing")]
+    (step,) = planned.planner.steps(planned.study.arms[0], 0)
+    monkeypatch.setattr(probing, "seconds_per_image", lambda *_: (_ for _ in ()).throw(failing.pop(0)))
+    assert planned.preparation.seconds_per_item(step) == planned.preparation.seconds_per_item(step) == 0
+    remarks = planned.planner.remarks([])
+    assert remarks == ["the speed of 1 of its kinds of training is unknown, as measuring it failed: RuntimeError: no kernel"]
+    with pytest.raises(ConfigError):
+        measured_speed(step.stage, CPU)
+
+
+def test_a_cuda_device_is_timed_elsewhere(tmp_path, monkeypatch):
+    """This process makes nothing on the device; that of the probe tells what went wrong with it."""
+    asked = []
+
+    def failing(function, *arguments, timeout):
+        asked.append((function, arguments))
+        raise ChildError("AcceleratorError: CUDA error: out of memory")
+
+    monkeypatch.setattr(probing, "call_in_child", failing)
+    stage, device = first_stage(tmp_path), torch.device("cuda", 0)
+    assert measured_speed(stage, device) == "AcceleratorError: CUDA error: out of memory"
+    assert asked == [(probing._probe, (stage, device))]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +101,7 @@ def test_a_failed_measurement_is_a_message(tmp_path):
     message = measure_compiling(stage, torch.device("meta"))
     assert isinstance(message, str)
     assert "Error: " in message
-    assert measure_compiling(stage, CPU, timeout=0.01) == "it was not compiled after 0 s"
+    assert measure_compiling(stage, CPU, timeout=0.01) == "it was not done after 0 s"
     assert not multiprocessing.active_children()
 
 
