@@ -101,7 +101,7 @@ def _recorded_study(recorded: Recorded, run: RecordedRun, folder: Path) -> Study
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "experiments.yaml"
         path.write_text(yaml.safe_dump(study_file, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        study = load_study(path)
+        study = load_study(path, is_recorded=True)
     return replace(study, file=folder / "experiments.yaml")
 
 

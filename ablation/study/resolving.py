@@ -19,9 +19,10 @@ from ablation.techniques.technique import build, dump
 Sets = Sequence[tuple[str, Any]]  # --set PATH=VALUE
 
 
-def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) -> Study:
+def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *, is_recorded: bool = False) -> Study:
     """The study in a file, its arms resolved; `sets` are pairs (dotted path, value) that override everything.
 
+    Settings without effect are refused, but for those of an arm that `is_recorded`: it may have been the control of others.
     Raises ConfigError, with the dotted path in the file, if anything in it is wrong.
     """
     task = load_task()
@@ -34,7 +35,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
         selected_profile = file.profiles[profile]
         bases.append((f"profiles.{profile}.base", selected_profile.base))
         name, seeds, groups = f"{name}.{profile}", selected_profile.seeds or seeds, selected_profile.groups or groups
-    resolver = _Resolver(task, sets)
+    resolver = _Resolver(task, sets, is_recorded=is_recorded)
     if profile is not None and seeds == file.seeds and groups == file.groups:
         resolver.check_profile(profile, bases)
     arms = resolver.arms(arm_specs(file), bases, file.conditions)
@@ -48,7 +49,8 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = ()) ->
 class _Resolver:
     """Resolves arms with the schema of a task, and applies every --set to them."""
 
-    def __init__(self, task: Task, sets: Sets) -> None:
+    def __init__(self, task: Task, sets: Sets, *, is_recorded: bool) -> None:
+        self.is_recorded = is_recorded
         self.task, self.schema, self.sets = task, task.schema, sets
         self.is_percent = task.metrics(0)[0].unit == "percent"  # the headline metric, of which figures are published
         self.plain: Sequence[Arm] = ()  # the arms without any --set
@@ -63,7 +65,8 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
-        check_effects(specs, plain)
+        if not self.is_recorded:
+            check_effects(specs, plain)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
         self.plain = list(plain.values())

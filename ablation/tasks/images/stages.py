@@ -122,8 +122,6 @@ def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], 
                 raise ConfigError(
                     f"{where}.{name}", f"found {value!r} in the first stage, before which there is none; expected {default!r}"
                 )
-        if option.restart:
-            raise ConfigError(f"{where}.restart", "restarts nothing in the first stage, where all begins; expected it in a later stage")
         return
     if option.start == "average" and not settings[i - 1].average.averages:
         raise ConfigError(
