@@ -357,3 +357,20 @@ def test_an_existing_store_is_opened_for_reading(tmp_path, empty_database):
     shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
     assert Store.is_there(tmp_path / "mlruns")
     assert Store.open(tmp_path / "mlruns", make=False).studies() == []
+
+
+def test_looking_needs_no_lock_and_no_writing(store, monkeypatch, tmp_path):
+    """A folder that is read-only, moved or not, is read as any other: nothing is locked or written."""
+    recorded_study(store, runs=[({}, "FINISHED")])
+    there = tmp_path / "copy"
+    shutil.copytree(store.root, there / "mlruns")
+    before = {path: path.stat().st_mtime_ns for path in there.rglob("*")}
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("ablation.tracking.store.FileLock", refuse)
+    read = Store.open(there / "mlruns", make=False).recorded("demo")
+    assert len(read.runs) == 1
+    assert read.store.artifact(read.store.runs_of("demo")[-1]["run_id"], PLAN).is_relative_to(there)
+    assert {path: path.stat().st_mtime_ns for path in there.rglob("*")} == before

@@ -1,5 +1,6 @@
 """The pictures and tables that are made of a run's result for its page, where the result has classes."""
 
+import errno
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ class Pictures:
         except StoreError:  # the store is away: tried again later
             raise
         except Exception as error:  # decoration: nothing that counts waits for it
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # the rest of the record has no room either: tried again later
             self.problem = self.problem or first_line(f"{type(error).__name__}: {error}")
             return False
         return True

@@ -1,0 +1,54 @@
+"""Who began a run: known by the folder, not by the machine, which containers and nodes of a cluster share or change."""
+
+import platform
+import shutil
+
+import pytest
+
+from ablation.running.recorder import registry
+from ablation.running.recorder.registry import PLACE, Registry
+from ablation.tracking.store import Store
+
+
+@pytest.fixture
+def shared(folder, monkeypatch):
+    """A store that others may write into too, and the folder from which we do."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/other.db")
+    shutil.copyfile("mlruns/mlflow.db", "other.db")
+    return Store.open(), folder / "mlruns"
+
+
+def begun(place):
+    return {"tags": {PLACE: place} if place else {}}
+
+
+def test_a_folder_keeps_its_id_whatever_its_machine_is_called(shared, monkeypatch):
+    """A container that is started again has another name, and what it left RUNNING is still its own."""
+    store, root = shared
+    before = registry.place(root)
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    assert registry.place(root) == before
+    assert Registry(store, root).is_ours(begun(before))
+
+
+def test_equal_names_of_machines_are_no_proof(shared, tmp_path):
+    """Two nodes may be called alike and have the same path, as containers do: their folders differ all the same."""
+    store, root = shared
+    assert not Registry(store, tmp_path / "other").is_ours(begun(registry.place(root)))
+
+
+def test_what_earlier_versions_began_here_is_ours(shared):
+    """They named the machine and the folder; of others' runs, and of those without a tag, all is as before."""
+    store, root = shared
+    known = Registry(store, root)
+    assert known.is_ours(begun(f"{platform.node()}:{root.resolve()}"))
+    assert known.is_ours(begun(""))
+    assert not known.is_ours(begun("another:/mlruns"))
+
+
+def test_an_id_that_was_damaged_is_made_anew(shared):
+    """An empty file, as a power failure leaves it, ends nothing."""
+    _, root = shared
+    registry.place(root)
+    (root / "place.json").write_text("")
+    assert registry.place(root) == registry.place(root)
