@@ -12,7 +12,8 @@ from ablation.system import signals, streams
 from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
 
-END = getattr(signal, "SIGUSR2", signal.SIGTERM)  # asks a worker to end at once, in order; those that ask the command to stop it ignores
+# Asks a worker to end at once, in order. No cluster sends it; what clusters send asks the command to stop, and workers ignore it.
+END = int(getattr(signal, "SIGRTMIN", getattr(signal, "SIGUSR2", signal.SIGTERM)))
 OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 

@@ -57,16 +57,16 @@ def test_a_full_device_leaves_the_work_to_the_others(study, python, tmp_path):
 
 
 def test_a_device_that_is_too_small_is_a_lack_of_memory(study, python):
-    """Each run fails in one sentence, tried no more often than makes sense, and the command says what may help."""
-    done = python(*RUN, "cuda", "--jobs", "1", bytes=6 * 2**20)
+    """The run fails in one sentence, and the command says what may help."""
+    done = python(*RUN, "cuda", "--jobs", "1", "--seed", "0", bytes=6 * 2**20)
     assert done.status == 1
     assert_no_traceback(done)
     assert "out of memory even with no other job beside it; a smaller" in done.err
 
 
 def test_a_full_device_is_said_to_be_full(study, python):
-    """With no room for a process, the time is unknown and the runs fail for lack of memory; there is no traceback."""
-    done = python(*RUN, "cuda", full="0")
+    """With no room for a process, the time is unknown and the run fails for lack of memory; there is no traceback."""
+    done = python(*RUN, "cuda", "--seed", "0", full="0")
     assert done.status == 1
     assert_no_traceback(done)
     assert done.err.count("the speed of 1 of its kinds of training is unknown, as measuring it failed: ") == 1
@@ -75,12 +75,10 @@ def test_a_full_device_is_said_to_be_full(study, python):
 
 
 def test_a_broken_device_fails_one_run(study, python, tmp_path):
-    """An illegal address fails the run that met it as a bug; the next has another process, and --rerun retry does the first again."""
+    """An illegal address fails the run that met it as a bug; the next has another process, and is done."""
     (tmp_path / "break").touch()
     done = python(*RUN, "cuda", "--jobs", "1", **{"break": tmp_path / "break", "break_at": 5000})
     assert done.status == 1
     assert not (tmp_path / "break").exists()
     assert "illegal memory access" in done.err
     assert len(results(tmp_path)) == 1
-    assert python(*RUN, "cuda", "--jobs", "1", "--rerun", "retry").status == 0
-    assert len(results(tmp_path)) == 2
