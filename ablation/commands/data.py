@@ -17,7 +17,7 @@ def data(options: Options, *, as_json: bool) -> int:
     session = Session(options, Console(stderr=True))
     accounts = session.preparation.planner.data(session.arms, session.seeds[0])
     if as_json:
-        print(json.dumps({"study": session.study.name, "seed": session.seeds[0], "data": accounts}, indent=1))
+        print(json.dumps({"study": session.study.name, "data": accounts}, indent=1))
     else:
         print("\n\n".join(_text(account, len(accounts)) for account in accounts))
     return DONE

@@ -43,8 +43,11 @@ class Account:
     findings: tuple[Finding, ...]
 
     def as_data(self, most_images: int | None = None) -> dict[str, Any]:
-        """The account as plain data; of each finding at most so many images."""
-        findings = [{**asdict(finding), "images": [list(names) for names in finding.images[:most_images]]} for finding in self.findings]
+        """The account as plain data; of each finding at most so many images, and of their equals."""
+        findings = [
+            {**asdict(finding), "images": [list(names[:most_images]) for names in finding.images[:most_images]]}
+            for finding in self.findings
+        ]
         counts = {name: list(per_class) for name, per_class in self.counts.items()}
         return {**asdict(self), "summary": self.summary, "classes": list(self.classes), "counts": counts, "findings": findings}
 

@@ -9,7 +9,7 @@ from ablation.study.config import Arm
 from ablation.study.task import Planner, load_task, metric_rows
 from ablation.study.written import written
 
-MOST_IMAGES = 100  # named for each finding about the data
+MOST_IMAGES = 20  # named for each finding about the data
 
 
 def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str,
         "study": plan.study.name,
         "seeds": seeds,
         **planner.facts(plan.first_arm, seeds),
-        "data": planner.data(arms, seeds[0], MOST_IMAGES),
+        "data": planner.data(arms, plan.study.seeds[0], MOST_IMAGES),
         "margin": plan.study.margin,
         "arms": [_arm_as_data(arm, plan.labels[arm.name]) | planner.arm_facts(arm) for arm in arms],
         "runs": [{"arm": run.arm, "seed": run.seed, "key": run.used_key, "state": run.state, "reason": run.reason} for run in runs],

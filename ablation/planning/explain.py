@@ -21,7 +21,7 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
     words = {"done": "recorded", "evaluated": "computed, to be recorded", "missing": "to do", "failed": "failed before", "stale": "stale"}
     runs = ", ".join(f"{states[state]} {word}" for state, word in words.items() if states[state])
     lines = [f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})"]
-    lines += _data(planner.data([arm for arm in plan.study.arms if arm.name in plan.selected], plan.seeds[0]))
+    lines += _data(planner.data([arm for arm in plan.study.arms if arm.name in plan.selected], plan.study.seeds[0]))
     if waiting:
         todo = [node for node in plan.nodes.values() if node.state != "done"]
         lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}

@@ -25,7 +25,7 @@ def _account(account: Mapping[str, Any], num_accounts: int) -> str:
 
 def _title(account: Mapping[str, Any], num_accounts: int) -> str:
     which = f" of {escaped(account['data'])}" if num_accounts > 1 else ""
-    return f"Images of the {counted(len(account['classes']), 'class', 'classes')}{which}"
+    return f"Images of the {counted(len(account['classes']), 'class', 'classes')}{which}, seed {account['seed']}"
 
 
 def _class_table(account: Mapping[str, Any]) -> str:

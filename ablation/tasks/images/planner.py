@@ -233,7 +233,7 @@ class ImagePlanner:
                 accounts.append((account, [arm.name]))
             else:
                 names.append(arm.name)
-        return [account.as_data(most_images) | {"arms": names} for account, names in accounts]
+        return [account.as_data(most_images) | {"seed": seed, "arms": names} for account, names in accounts]
 
     def arm_facts(self, arm: Arm) -> dict[str, Any]:
         """The arm's post-hoc technique."""
