@@ -16,7 +16,7 @@ from ablation.formatting import counted
 
 MOST_EXAMPLES = 3  # in a sentence
 NEARLY_BLACK = 15  # of 255: the greatest value of an image that hardly anything can be seen of
-HALF_RANGE = 32768  # 16-bit images that all stay below it hold fewer bits
+LEAST_USED = 0.5  # of the range from black to white, by 16-bit images, markers and hot pixels left out
 ENLARGED = 2  # times: an image that is enlarged by more is told
 MOST_LEFT_OUT = 2  # the ratio of its sides from which on cropping to a square leaves out more than half of an image
 
@@ -163,6 +163,8 @@ def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Ite
         highest = int(seen_N["high"][is_dark_N].max())
         words = f"nearly black: no value above {highest} of 255; images that hold class numbers, or values from 0 to 1, look so"
         yield _some("dark images", is_dark_N, used_N, dataset, words)
+    if value_range != FULL_RANGE and not is_wide_N.any():
+        yield Finding("range", f"data.range, {value_range[0]} to {value_range[1]}, changes nothing: no grey image has 16 bits")
     if is_wide_N.any():
         yield from _wide_values(dataset, used_N, is_wide_N, value_range)
     if seen_N["is_reduced"].any():
@@ -175,19 +177,26 @@ def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Ite
 def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, value_range: Range) -> Iterator[Finding]:
     """Grey images of 16 bits that use little of `value_range`, or more than it."""
     seen_N, (low, high) = dataset.inspections_N[used_N], value_range
-    is_clipped_N = is_wide_N & ((seen_N["low"] < low) | (seen_N["high"] > high))
+    is_clipped_N = is_wide_N & ((seen_N["dark"] < low) | (seen_N["bright"] > high))
     if is_clipped_N.any():
         words = f"partly outside data.range, {low} to {high}: what is below it is black, what is above it white"
         yield _some("clipped images", is_clipped_N, used_N, dataset, words)
-    highest = int(seen_N["high"][is_wide_N].max())
-    limit = high if highest - low < (high - low) * HALF_RANGE / FULL_RANGE[1] else low + (high - low) // 16
-    is_dark_N = is_wide_N & (seen_N["high"] <= limit) & (seen_N["low"] < seen_N["high"])
-    if is_dark_N.any():
-        top = int(seen_N["high"][is_dark_N].max())
-        expected = next(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16) if top < 2**bits)
-        words = f"of 16 bits but hold no value above {top:,}, where {low:,} to {high:,} is black to white, so that they are dark"
-        advice = f"; data.range: [0, {expected}] takes them as images of {expected.bit_length()} bits"
-        yield _some("range of 16-bit images", is_dark_N, used_N, dataset, words + advice)
+    darkest, brightest = int(seen_N["dark"][is_wide_N].min()), int(seen_N["bright"][is_wide_N].max())
+    is_narrow_N = (brightest - darkest < LEAST_USED * (high - low)) | (seen_N["bright"] < low + (high - low) / 16)
+    uses_little_N = is_wide_N & is_narrow_N & (seen_N["low"] < seen_N["high"])
+    if uses_little_N.any():
+        darkest, brightest = int(seen_N["dark"][uses_little_N].min()), int(seen_N["bright"][uses_little_N].max())
+        words = f"of 16 bits with values from {darkest:,} to {brightest:,}, where {low:,} to {high:,} is black to white"
+        advice = f"so that little is left of them; {_range_advice(darkest, brightest)}"
+        yield _some("range of 16-bit images", uses_little_N, used_N, dataset, f"{words}, {advice}")
+
+
+def _range_advice(darkest: int, brightest: int) -> str:
+    """The setting that makes these values use all from black to white: so many bits, or their own interval if it begins far above 0."""
+    bits = next(bits for bits in (8, 10, 12, 14, 15, 16) if brightest < 2**bits)
+    if darkest > brightest / 4:
+        return f"data.range: [{darkest}, {brightest}] takes these as black and white"
+    return f"data.range: [0, {2**bits - 1}] takes them as images of {bits} bits"
 
 
 def _odd_sizes(dataset: Dataset, used_N: np.ndarray, fit: str) -> Iterator[Finding]:

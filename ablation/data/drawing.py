@@ -2,13 +2,17 @@
 
 # N images, C classes
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from ablation.data.source import TEST, TRAIN
 from ablation.errors import DataError
 from ablation.system.randomness import numpy_generator
+
+Counts: TypeAlias = list[tuple[int, int]]  # the images of a group: (class, number) pairs
+Group: TypeAlias = tuple[int, Counts]
 
 
 def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fraction: float) -> np.ndarray:
@@ -50,26 +54,45 @@ def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, gener
 
     The target of each class is the rounded fraction, at least one image. Groups come in random order, so that large ones are not
     preferred. A group is taken if it brings the classes closer to their targets (squared relative distance); without groups every
-    target is met exactly. The last images of a class are never taken.
+    target is met exactly. If that takes nothing at all, each class gets the group that comes nearest. The last images of a class are never
+    taken.
     """
+    groups = list(_shuffled_groups(labels_N, group_N, generator))
+    chosen = _chosen(labels_N, groups, fraction, nearest=False) or _chosen(labels_N, groups, fraction, nearest=True)
+    return np.isin(group_N, chosen)
+
+
+def _chosen(labels_N: np.ndarray, groups: Sequence[Group], fraction: float, *, nearest: bool) -> list[int]:
+    """The groups that are taken; with `nearest`, for each class without images the one that brings it nearest to its target."""
     total_C = np.bincount(labels_N)
     targets = np.maximum(1, np.floor(fraction * total_C + 0.5)).tolist()
     remaining = total_C.tolist()
     taken = [0] * len(targets)
-    chosen_groups = set()
-    for group, class_counts in _shuffled_groups(labels_N, group_N, generator):
-        gain = sum(((taken[c] - targets[c]) ** 2 - (taken[c] + n - targets[c]) ** 2) / targets[c] ** 2 for c, n in class_counts)
-        if gain > 0 and all(remaining[c] > n for c, n in class_counts):
-            chosen_groups.add(group)
-            for c, n in class_counts:
-                taken[c] += n
-                remaining[c] -= n
-    return np.isin(group_N, list(chosen_groups))
+    chosen: list[int] = []
+
+    def gain(counts: Counts) -> float:
+        return float(sum(((taken[c] - targets[c]) ** 2 - (taken[c] + n - targets[c]) ** 2) / targets[c] ** 2 for c, n in counts))
+
+    def can_take(counts: Counts) -> bool:
+        return all(remaining[c] > n for c, n in counts)
+
+    def take(group: int, counts: Counts) -> None:
+        chosen.append(group)
+        for c, n in counts:
+            taken[c] += n
+            remaining[c] -= n
+
+    for group, counts in [] if nearest else groups:
+        if gain(counts) > 0 and can_take(counts):
+            take(group, counts)
+    for c in range(len(targets)) if nearest else ():
+        candidates = [(group, counts) for group, counts in groups if c in dict(counts) and can_take(counts)]
+        if not taken[c] and candidates:
+            take(*max(candidates, key=lambda candidate: gain(candidate[1])))
+    return chosen
 
 
-def _shuffled_groups(
-    labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator
-) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _shuffled_groups(labels_N: np.ndarray, group_N: np.ndarray, generator: np.random.Generator) -> Iterator[Group]:
     """Each group with its (class, images) pairs, in random order."""
     groups, inverse_N = np.unique(group_N, return_inverse=True)
     pairs, counts = np.unique(np.stack([inverse_N, labels_N], axis=1), axis=0, return_counts=True)

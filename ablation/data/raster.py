@@ -30,6 +30,8 @@ INSPECTION = np.dtype(
         ("bits", "u1"),  # of a grey value, or of a channel: 8 or 16
         ("low", "<u2"),  # the smallest grey value as it is stored, of colour the smallest in any channel of 8 bits
         ("high", "<u2"),
+        ("dark", "<u2"),  # the values that 1 % of a 16-bit image lie below and 1 % above: so without markers
+        ("bright", "<u2"),
         ("is_reduced", "?"),  # whether it has more than one channel of 16 bits, of which only the upper 8 can be read
         ("has_frames", "?"),  # whether it has more than the first frame
     ]
@@ -46,8 +48,10 @@ class Inspection(NamedTuple):
     bits: int
     low: int
     high: int
-    is_reduced: bool
-    has_frames: bool
+    dark: int
+    bright: int
+    is_reduced: bool = False
+    has_frames: bool = False
 
 
 class UnusableError(Exception):
@@ -146,7 +150,8 @@ def inspect_array(image_HWC: np.ndarray) -> Inspection:
     """What is to be noticed about pixels in 8-bit RGB that need no decoding."""
     height, width, _ = image_HWC.shape
     digest = _digest(width, height, image_HWC.tobytes())
-    return Inspection(digest, width, height, 8, int(image_HWC.min()), int(image_HWC.max()), False, False)
+    low, high = int(image_HWC.min()), int(image_HWC.max())
+    return Inspection(digest, width, height, 8, low, high, low, high)
 
 
 def _digest(width: int, height: int, pixels: bytes) -> bytes:
@@ -158,9 +163,11 @@ def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tupl
     stored = image_rgb.tobytes()
     if image.mode.startswith("I"):
         levels_HW = _levels(image)
-        bits, low, high, stored = 16, int(levels_HW.min()), int(levels_HW.max()), levels_HW.astype("<u2").tobytes()
+        bits, stored = 16, levels_HW.astype("<u2").tobytes()
+        low, dark, bright, high = np.percentile(levels_HW, [0, 1, 99, 100], method="nearest").astype(int).tolist()
     else:
         extrema = cast(tuple[tuple[int, int], ...], image_rgb.getextrema())  # of each channel
         bits, low, high = 8, min(lowest for lowest, _ in extrema), max(highest for _, highest in extrema)
-    inspection = Inspection(_digest(*image_rgb.size, stored), *image.size, bits, low, high, False, False)
+        dark, bright = low, high
+    inspection = Inspection(_digest(*image_rgb.size, stored), *image.size, bits, low, high, dark, bright)
     return np.asarray(FITS[fit](image_rgb, size)), inspection

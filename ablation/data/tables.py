@@ -36,6 +36,8 @@ MAYBE_SPLIT = re.compile(r"set|(cv|k)?folds?|phase|usage|part|purpose")
 MAYBE_GROUP = re.compile(
     r"(slide|scan|series|video|scene|session|user|site|hospital|camera|location|plot|plant|tree|speaker|burst|sequence|identity)(id)?"
 )
+FLAG = re.compile(r"[0-2](\.0)?|true|false|yes|no|[tfyn]", re.IGNORECASE)
+IDENTITY = re.compile(r"(?i:[\W_](id|uid|uuid))$|[a-z](ID|Id|UID)$|(?i:^(donor|mouse|owner)$)")
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,11 @@ def _check_unused(table: Table, used: Sequence[str], columns: Columns, split: in
 
 def _unused_split(table: Table, place: int) -> Iterator[str]:
     column = table.header[place]
+    if _is_flag(column, (row[place] for row in table.rows)) and _num_values(table, place) > 1:
+        raise DataError(
+            f"{str(table.file)!r} has no column 'split', but {column!r} looks as if it told the splits apart by numbers; expected a column "
+            f"of the words train, val and test: write one, or split: {NONE} under data if {column.strip()} means something else"
+        )
     if _is_like(column, "split") or all(split_of(row[place]) is not None for row in table.rows):
         if _num_values(table, place) > 1:
             raise DataError(_unsaid(table, column, "split", "tells training, validation and test images apart"))
@@ -174,7 +181,7 @@ def _unused_split(table: Table, place: int) -> Iterator[str]:
 def _unused_group(table: Table, place: int) -> Iterator[str]:
     """As above, for columns that keep some images together and divide others."""
     column = table.header[place]
-    is_meant, is_maybe = _is_like(column, "group"), MAYBE_GROUP.fullmatch(_word(column))
+    is_meant, is_maybe = _is_like(column, "group"), MAYBE_GROUP.fullmatch(_word(column)) or _is_identity(column)
     if (is_meant or is_maybe) and 1 < _num_values(table, place) < len(table.rows):
         if is_meant:
             raise DataError(_unsaid(table, column, "group", "keeps the images of one patient, place or scene in one split"))
@@ -183,6 +190,19 @@ def _unused_group(table: Table, place: int) -> Iterator[str]:
 
 def _num_values(table: Table, place: int) -> int:
     return len({clean(row[place]) for row in table.rows})
+
+
+def _is_flag(column: str, values: Iterable[str]) -> bool:
+    """Whether a column is called like a split, as is_test or evaluation_partition, and has flags such as 0 and 1."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)
+    is_split = any(split_of(word) is not None or word.casefold() == "partition" for word in words)
+    return is_split and all(FLAG.fullmatch(value.strip()) for value in values)
+
+
+def _is_identity(column: str) -> bool:
+    """Whether a column numbers things that are neither images nor classes, such as mouse_id or StudyInstanceUID."""
+    is_own = any(WORDS[name].fullmatch(_word(column)) for name in ("image", "label"))
+    return not is_own and IDENTITY.search(column.strip()) is not None
 
 
 def _is_like(column: str, name: str) -> bool:

@@ -1,5 +1,6 @@
 """What is said of people's data before they are trusted: counted here by hand, and against a count of the files themselves."""
 
+import re
 import shutil
 from collections import Counter
 
@@ -125,22 +126,38 @@ def test_a_class_without_test_images_is_told(tmp_path):
 
 
 def grey_tree(tmp_path, top, dtype=np.uint16, count=6):
-    """Grey images with values from 0 to `top`, no two of them equal."""
+    """Grey images with values from 0 to `top`, no two of them equal; those of 16 bits have a marker of full brightness."""
+    marker = 65535 if dtype == np.uint16 else top
     rng = np.random.default_rng(0)
     for c in "ab":
         for i in range(count):
             levels_HW = rng.integers(0, top + 1, (16, 16))
-            levels_HW[0, :2] = 0, top
+            levels_HW[0, :3] = 0, top, marker
             save(tmp_path / "p" / c / f"{i}.png", Image.fromarray(levels_HW.astype(dtype)))
 
 
 @pytest.mark.parametrize(("top", "advice"), [(200, 255), (1023, 1023), (4000, 4095), (16383, 16383), (20000, 32767)])
 def test_16_bit_files_that_hold_fewer_bits_are_told_with_the_setting(tmp_path, top, advice):
-    """They would be all but black without a word."""
+    """They would be all but black without a word; markers of full brightness in a corner do not hide it."""
     grey_tree(tmp_path, top)
     sentence = findings(tmp_path)["range of 16-bit images"]
-    assert f"12 of 12 images are of 16 bits but hold no value above {top:,}" in sentence
+    assert "12 of 12 images are of 16 bits with values from " in sentence
     assert f"data.range: [0, {advice}] takes them as images of {advice.bit_length()} bits" in sentence
+
+
+def test_a_narrow_band_far_from_black_is_told_with_its_ends(tmp_path):
+    """As a scanner with an offset writes it: three grey values would be left."""
+    rng = np.random.default_rng(0)
+    for c in "ab":
+        for i in range(6):
+            levels_HW = rng.integers(40_000, 40_701, (16, 16))
+            levels_HW[0, :4] = 40_000, 40_000, 40_700, 40_700
+            save(tmp_path / "p" / c / f"{i}.png", Image.fromarray(levels_HW.astype(np.uint16)))
+    sentence = findings(tmp_path)["range of 16-bit images"]
+    low, high = (int(word) for word in re.search(r"data\.range: \[(\d+), (\d+)\] takes these", sentence).groups())
+    assert 40_000 <= low < 40_030
+    assert 40_670 < high <= 40_700
+    assert "range of 16-bit images" not in findings(tmp_path, range=[low, high])
 
 
 def test_a_few_dark_files_of_16_bits_among_full_ones_are_told(tmp_path):
@@ -148,7 +165,13 @@ def test_a_few_dark_files_of_16_bits_among_full_ones_are_told(tmp_path):
     grey_tree(tmp_path, 65535)
     rng = np.random.default_rng(1)
     save(tmp_path / "p" / "a" / "dark.png", Image.fromarray(rng.integers(0, 4096, (16, 16)).astype(np.uint16)))
-    assert findings(tmp_path)["range of 16-bit images"].startswith("1 of 13 images is of 16 bits but hold no value above 4,0")
+    assert findings(tmp_path)["range of 16-bit images"].startswith("1 of 13 images is of 16 bits with values from ")
+
+
+def test_a_range_that_acts_on_no_image_is_told(tmp_path):
+    """A study with it is refused before it trains."""
+    trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})
+    assert findings(tmp_path, range=[0, 4095]) == {"range": "data.range, 0 to 4095, changes nothing: no grey image has 16 bits"}
 
 
 def test_full_16_bit_images_need_no_word(tmp_path):

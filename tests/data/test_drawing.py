@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ablation.data import split
 from ablation.data.drawing import joined_groups, take_test
+from ablation.errors import DataError
 from ablation.techniques.technique import make
 from tests.data.image_sources import class_tree, distinct_images, opened
 
@@ -84,3 +85,19 @@ def test_a_copy_with_another_label_goes_along(tmp_path):
     side = dict(zip(dataset.names, dataset.split_N.tolist(), strict=True))
     assert all(side[f"a/{i}.png"] == side[f"b/copy{i}.png"] for i in range(10))
     assert set(side.values()) == {0, 2}
+
+
+@pytest.mark.parametrize(("num_groups", "size"), [(3, 4), (2, 50), (6, 7)])
+def test_large_groups_leave_each_class_some_test_images(num_groups, size):
+    """Where no group brings a class closer to its few images, the one that comes nearest is taken, and never the last of a class."""
+    labels_N = np.repeat([0, 1], num_groups * size)
+    group_N = np.repeat(np.arange(2 * num_groups), size)
+    split_N = take_test(labels_N, np.zeros(len(labels_N), dtype=np.int8), group_N, 0.05)
+    assert np.bincount(labels_N[split_N == 2]).tolist() == [size, size]
+    assert len(set(group_N[split_N == 2])) == 2
+
+
+def test_what_cannot_be_divided_is_told():
+    """All images of a class in one group."""
+    with pytest.raises(DataError, match="the test split has no images: 20 % of 8 images, groups and equal images kept together"):
+        take_test(np.repeat([0, 1], 4), np.zeros(8, dtype=np.int8), np.repeat([0, 1], 4), 0.2)

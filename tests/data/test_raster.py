@@ -75,9 +75,10 @@ def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
 def test_what_is_noticed():
     """Size before decoding, bits, and the range of values."""
     inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
-    assert inspection[1:] == (20, 10, 8, 10, 209, False, False)
+    assert inspection[1:] == (20, 10, 8, 10, 209, 10, 209, False, False)
     wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
-    assert inspected(wide)[1:] == (20, 10, 16, 7, 4095, False, False)
+    assert inspected(wide)[1:6] == (20, 10, 16, 7, 4095)
+    assert inspected(wide)[6:8] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
 
 
 def test_the_size_of_a_jpeg_is_its_own_and_not_that_of_the_draft():

@@ -378,6 +378,34 @@ def test_split_values_that_are_none_are_refused(tmp_path, values, words):
     assert words in message(write_table(tmp_path, labelled(*values, column="split")), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("is_test", "01"), ("is_train", ("False", "True")), ("isTest", "01"), ("is_valid", ("no", "yes")), ("is_training_image", "01"),
+        ("train_flag", "tf"), ("test_set", ("0.0", "1.0")), ("Train", "01"), ("test", "10"), ("evaluation_partition", "012"),
+    ],
+)  # fmt: skip
+def test_flags_that_tell_splits_apart_are_refused(tmp_path, column, values):
+    """CUB's and CelebA's way: numbers that nobody can read as words; `split: none` goes without."""
+    spec = write_table(tmp_path, labelled(*values, column=column))
+    assert f"{column!r} looks as if it told the splits apart by numbers" in message(spec, tmp_path)
+    assert found({**spec, "split": "none"}, tmp_path).split_origin.startswith("drawn")
+
+
+@pytest.mark.parametrize("column", ["cow_id", "mouse_id", "donor", "acquisition_id", "StudyInstanceUID", "donorId"])
+def test_numbers_of_things_that_have_several_images_are_told(tmp_path, column):
+    """They may be groups; `group: none` says that they are not."""
+    spec = write_table(tmp_path, labelled("s0", "s1", "s2", "s3", column=column))
+    assert any(f"{column!r} may" in remark for remark in found(spec, tmp_path).remarks)
+    assert found({**spec, "group": "none"}, tmp_path).remarks == ()
+
+
+@pytest.mark.parametrize("column", ["humid", "grid", "valid_until", "class_id", "age", "test_result"])
+def test_words_that_only_end_alike_are_nothing(tmp_path, column):
+    """Whatever else a table says of its images."""
+    assert found(write_table(tmp_path, labelled("3", "4", "5", column=column)), tmp_path).remarks == ()
+
+
 # --- paths
 
 
