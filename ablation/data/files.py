@@ -139,12 +139,14 @@ def _check_group_names(found: Found) -> None:
 
 
 def check_same_files(place: str, entries: Sequence[Entry]) -> None:
-    """Raise DataError if two names lead to one file, by links, by another case or by another way to write a path.
+    """Raise DataError if one file is named in two spellings (./a.png, A.png, by a linked folder), or is in two splits or classes by links.
 
+    Links to one file within a split and a class are equal images: stores by content keep one file for those, and the account counts them.
     Each folder is read once, and no file is asked for its state: on a network that would take minutes.
     """
     folders: dict[str, tuple[str, frozenset[str]]] = {}
     first_of_path: dict[str, Entry] = {}
+    first_of_file: dict[str, Entry] = {}
     problems = []
     for entry in entries:
         folder, name = os.path.split(entry.path)
@@ -152,8 +154,10 @@ def check_same_files(place: str, entries: Sequence[Entry]) -> None:
             folders[folder] = os.path.realpath(folder), _links(folder)
         real_folder, links = folders[folder]
         path = os.path.join(real_folder, name)
-        path = os.path.realpath(path) if name in links else path
-        first = first_of_path.setdefault(path.casefold(), entry)
+        file = os.path.realpath(path) if name in links else path
+        first, linked = first_of_path.setdefault(path.casefold(), entry), first_of_file.setdefault(file.casefold(), entry)
+        if first is entry and (linked.split, linked.label) != (entry.split, entry.label):
+            first = linked
         if first is not entry and _is_same_file(first.path, entry.path):
             problems.append(f"{first.display_name!r} and {entry.display_name!r}")
     if problems:

@@ -483,7 +483,8 @@ def test_folders_within_classes_may_be_groups(tmp_path):
     """The same patients in every class are no classes where the study says what they group."""
     for c in "ab":
         for patient in range(6):
-            tree(tmp_path / "p" / c / f"site{patient}", **{"x": 2})
+            for i in range(2):
+                save(tmp_path / "p" / c / f"site{patient}" / "x" / f"{i}.png", picture(ord(c) * 100 + 2 * patient + i))
     assert "say what they group" in message(SPEC, tmp_path)
     assert opened({**SPEC, "group": "(site.)"}, tmp_path).classes == ("a", "b")
 
@@ -497,3 +498,15 @@ def test_one_file_under_two_names_is_refused(tmp_path, is_folder):
     else:
         os.symlink(tmp_path / "p" / "train" / "a" / "0.png", tmp_path / "p" / "test" / "a" / "9.png")
     assert "has images under two names each; expected every image once:\n  'train/a/0.png' and 'test/a/" in message(SPEC, tmp_path)
+
+
+def test_links_into_a_store_by_content_are_images(tmp_path):
+    """git-annex, DVC and a Hugging Face cache keep one file for equal images: within a class they are counted, in two they are refused."""
+    stored = save(tmp_path / "objects" / "ab12", picture(9), format="PNG")
+    root = class_tree(tmp_path / "p" / "train", {"a": 3, "b": 3})
+    class_tree(tmp_path / "p" / "test", {"a": 2, "b": 2})
+    for name in ("a/x.png", "a/y.png"):
+        os.symlink(stored, root / name)
+    assert len(opened(SPEC, tmp_path).labels_N) == 12
+    os.symlink(stored, root / "b" / "z.png")
+    assert message(SPEC, tmp_path).endswith("expected every image once:\n  'train/a/x.png' and 'train/b/z.png'")
