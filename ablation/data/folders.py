@@ -13,10 +13,10 @@ from ablation.data.files import Entry, Found, first_places, group_name
 from ablation.data.naming import (
     PLAIN_SPLITS,
     check_alike,
-    check_present,
     clean,
     is_nearly_split,
     is_passed_over,
+    is_unseen,
     passed_over_remark,
     quoted,
     split_of,
@@ -265,11 +265,14 @@ def _check_no_splits_inside(folder: Path, classes: Sequence[Path]) -> None:
 
 
 def _check_class_names(root: Path, folders: Sequence[Path]) -> None:
-    """Raise DataError if two folders side by side are one class, or if one is called like a missing value."""
+    """Raise DataError if two folders side by side are one class, or if nothing of a name can be seen."""
     where = repr(str(root))
-    check_present(where, "class", [clean(folder.name) for folder in folders], [f"folder {_below(root, folder)!r}" for folder in folders])
     first: dict[str, str] = {}
     for folder in folders:
+        if is_unseen(folder.name):
+            raise DataError(
+                f"{where} has the class folder {_below(root, folder)!a}, of whose name nothing is seen; expected one: rename it"
+            )
         other = first.setdefault(clean(folder.name), folder.name)
         if other != folder.name:
             raise DataError(

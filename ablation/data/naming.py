@@ -62,9 +62,16 @@ def is_nearly_split(name: str) -> bool:
     return bool(get_close_matches(name.casefold(), PLAIN_SPLITS, 1, cutoff=0.75))
 
 
-def is_missing(label: str) -> bool:
-    """Whether a label is how a tool writes that there is none."""
-    return MISSING.fullmatch(_visible(label)) is not None or not _visible(label)
+def is_unseen(name: str) -> bool:
+    """Whether nothing of a name can be seen."""
+    return not _visible(name)
+
+
+def missing_names(names: Iterable[str]) -> set[str]:
+    """Those that are how a tool writes that there is none; among codes of two capitals, such as ZA and DE, NA is a code (Namibia)."""
+    known = set(names)
+    codes = {"NA"} if all(re.fullmatch("[A-Z]{2}", name) for name in known) and len(known) > 1 else set()
+    return {name for name in known - codes if is_unseen(name) or MISSING.fullmatch(_visible(name))}
 
 
 def is_left_by_a_system(name: str) -> bool:
@@ -91,7 +98,9 @@ def quoted(names: Iterable[str]) -> str:
 
 def check_present(where: str, what: str, names: Iterable[str], places: Iterable[str]) -> None:
     """Raise DataError if a name is how a tool writes a missing value; `places` are where each name is."""
-    missing = [(name, place) for name, place in zip(names, places, strict=True) if is_missing(name)]
+    named = list(zip(names, places, strict=True))
+    none = missing_names(name for name, _ in named)
+    missing = [(name, place) for name, place in named if name in none]
     if missing:
         found = ", ".join(dict.fromkeys(repr(name) for name, _ in missing))
         raise DataError(

@@ -387,11 +387,18 @@ def test_letters_in_both_cases_are_an_alphabet(tmp_path):
     assert "differ only in case" in message({**SPEC, "root": "q"}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nan", "NaN", "null", "None", "<NA>"])
-def test_a_class_called_like_a_missing_value_is_refused(tmp_path, name):
-    """It is where a script put images without a label."""
+@pytest.mark.parametrize("name", ["NA", "nan", "null", "None"])
+def test_a_folder_is_no_empty_cell(tmp_path, name):
+    """Namibia beside ZA and DE, or a grandmother: somebody called the folder so."""
+    tree(tmp_path / "p", ZA=3, DE=3, **{name: 3})
+    assert name in opened(SPEC, tmp_path).classes
+
+
+@pytest.mark.parametrize("name", ["\u200b", " "])
+def test_a_class_whose_name_cannot_be_seen_is_refused(tmp_path, name):
+    """It would be an empty row in every table."""
     tree(tmp_path / "p", cat=3, **{name: 3})
-    assert f"has the class {name!r} in folder {name!r}, which is how tools write that there is none" in message(SPEC, tmp_path)
+    assert f"has the class folder {name!a}, of whose name nothing is seen" in message(SPEC, tmp_path)
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
