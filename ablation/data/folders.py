@@ -14,7 +14,6 @@ from ablation.data.naming import (
     PLAIN_SPLITS,
     check_alike,
     clean,
-    is_nearly_split,
     is_passed_over,
     is_unseen,
     passed_over_remark,
@@ -179,8 +178,8 @@ def _check_no_other_splits(root: Path, folders: Sequence[Path]) -> None:
 
 
 def _check_no_strangers(root: Path, by_split: Mapping[int, Path], others: Sequence[Path]) -> None:
-    """Raise DataError for a folder with images beside the split folders, or one that is nearly called like a split."""
-    strangers = [folder.name for folder in others if _has_images(folder) or is_nearly_split(folder.name)]
+    """Raise DataError for a folder with images beside the split folders."""
+    strangers = [folder.name for folder in others if _has_images(folder)]
     if strangers:
         near = next(filter(None, (nearest(name.casefold(), PLAIN_SPLITS) for name in strangers)), "")
         raise DataError(

@@ -440,14 +440,15 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     """What is not used is named, in the same words every time."""
     root = tmp_path / "p"
     splits(root, "train", "val")
-    (root / "annotations").mkdir()
+    for name in ("annotations", "text"):
+        (root / name).mkdir()
     save(root / "overview.png")
     save(root / "train" / "a" / "deep" / "x.png", picture(7))
     source = found(SPEC, tmp_path)
     assert source.split_origin == "train/ and val/ folders; test images drawn: 20 % of the training images"
     assert source.remarks == (
         "passed over images beside the split folders: 'overview.png'",
-        "passed over the folder 'annotations', which has no images",
+        "passed over the folder 'annotations', 'text', which has no images",
         "images in folders within a class folder count for its class: so in 'a'",
         "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )

@@ -35,6 +35,8 @@ def test_synonyms_have_one_word(name, word):
         ("C", "C#"),
         ("T1", "T-1"),
         ("x1", "x01"),
+        ("100", "1e2"),
+        ("Masse", "Maße"),
     ],
 )
 def test_other_names_are_other_names(first, second):
@@ -49,7 +51,7 @@ def test_long_numbers_are_compared_as_text():
     assert alike([first, second]) == []
 
 
-@pytest.mark.parametrize("number", ["1e99", "9" * 24, "1e-99", ".5", "5.", "0e0"])
+@pytest.mark.parametrize("number", ["9" * 24, ".5", "5.", "0"])
 def test_any_number_has_a_key(number):
     """However large it is."""
     assert name_key(number) == name_key(f"+{number}".replace("+.", "+0."))

@@ -297,6 +297,8 @@ def labelled(*labels, column="label"):
         (("-1", "1"), ("-1", "1")),
         (("A+", "A-"), ("A+", "A-")),
         (("1 2", "12"), ("1 2", "12")),
+        (("100", "1e2"), ("100", "1e2")),
+        (("Masse", "Maße"), ("Masse", "Maße")),
         (("none", "some"), ("none", "some")),
         (("C", "C++", "C#"), ("C", "C#", "C++")),
     ],
@@ -307,10 +309,10 @@ def test_labels_are_stripped_and_composed_alone(tmp_path, labels, classes):
 
 
 SPELLINGS = [
-    ("0", "0.0"), ("0", "00"), ("1", "01"), ("1", "1e0"), ("1", "+1"), ("1", "1,0"),
-    ("0.5", "0,5"), ("10", "1e1"), ("0", "-0"), ("0.5", ".50"),
+    ("0", "0.0"), ("0", "00"), ("1", "01"), ("1", "+1"), ("1", "1,0"),
+    ("0.5", "0,5"), ("0", "-0"), ("0.5", ".50"),
     ("Cat", "cat"), ("True", "TRUE"), ("hot dog", "hot  dog"), ("hot dog", "hotdog"), ("hot dog", "hot_dog"), ("hot dog", "hot\u00a0dog"),
-    ("cat", "cat\u200b"), ("cat", "\ufeffcat"), ("cat", "ｃａｔ"), ("1", "１"), ("straße", "STRASSE"), ("file", "ﬁle"),
+    ("cat", "cat\u200b"), ("cat", "\ufeffcat"), ("cat", "ｃａｔ"), ("1", "１"), ("Straße", "straße"), ("file", "ﬁle"),
 ]  # fmt: skip
 
 
