@@ -232,6 +232,8 @@ def test_a_column_may_be_chosen_by_its_very_case(tmp_path):
         ("image,label\r", "{},{}\r", ""),
         ("sep=;\nimage;label\n", "{};{}\n", ""),
         ("image;label;size\n", "{};{};0,5\n", ""),
+        ("image,label,note\n", '{},{},"big" dog\n', ""),
+        ("image,label,note\n", "{},{}\n", ""),
     ],
 )
 def test_tables_are_written_in_many_ways(tmp_path, header, row, end):
@@ -256,7 +258,9 @@ def test_utf_16_with_its_mark_is_read(tmp_path):
     ("content", "words"),
     [
         (b"PK\x03\x04", "is a workbook or an archive; expected a CSV file: save the sheet as CSV in UTF-8"),
-        (b"image,label,split\nimages/0.png,a\n", "cannot be read as CSV: line 2 has 2 cells; expected 3"),
+        (b"image,label,split\nimages/0.png,a\n", "has no split in line 2"),
+        (b"image,label\nimages/0.png,a,b\n", "cannot be read as CSV: line 2 has 3 cells; expected 2"),
+        (b'image,label,note\nimages/0.png,a,"big\nimages/1.png,b,"small" dog\n', "cannot be read as CSV: ',' expected after '\"'"),
         (b'image,label\nimages/0.png,"a\n', "cannot be read as CSV: unexpected end of data"),
         (b"image,label\n\nimages/0.png,\n", "has no label in line 3"),
     ],
