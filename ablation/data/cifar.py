@@ -258,8 +258,8 @@ def _shard_tasks(shards: Sequence[Shard]) -> Iterator[ShardRows]:
 
 def _find_class_folders(variant: Variant, root: Path) -> Iterator[SourceFiles]:
     names = split_folder_names(root)
-    if not (len(names) > 1 or set(variant.classes) & {name for inner in names.values() for name in inner}):
-        return
+    if 2 * len(set(variant.classes) & {name for inner in names.values() for name in inner}) < len(variant.classes):
+        return  # another data set's
     found = find_tree(root, "none")
     classes = {entry.label for entry in found.entries}
     if classes != set(variant.classes):

@@ -97,11 +97,13 @@ def _holds(variant: Variant, folder: Path) -> bool:
 
 def _nearly_named(variant: Variant, root: Path) -> Iterator[str]:
     start = variant.title.lower().replace("-", "")
+    other = "100" if variant.name == CIFAR10.name else "10"
     for path in root.iterdir():
         letters = re.sub(r"[\W_]", "", path.name.casefold())
         words = re.split(r"[\W_\d]+", path.stem)
         is_shard = path.suffix.casefold() == ".parquet" and any(split_of(word) is not None for word in words if word)
-        if is_shard or (letters.startswith(tuple(start + word for word in ("python", "batches", "binary", "matlab")))):
+        is_meant = re.search(rf"cifar(?![\W_]?{other}(?!\d))", path.name, re.IGNORECASE) is not None
+        if (is_shard and is_meant) or (letters.startswith(tuple(start + word for word in ("python", "batches", "binary", "matlab")))):
             yield path.name
 
 

@@ -71,9 +71,19 @@ def _separator(text: str, columns: Sequence[str]) -> str:
     return max(SEPARATORS, key=header.count) if "," not in header else ","
 
 
-def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the line in which it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+def _rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Each row with the line in which it begins; quotes within a cell, as in `"big" dog`, are read where no row is swallowed by one."""
+    try:
+        return list(_parsed(text, separator, strict=True))
+    except csv.Error:
+        rows = list(_parsed(text, separator, strict=False))
+        if any("\n" in cell or "\r" in cell for _, row in rows for cell in row):
+            raise
+        return rows
+
+
+def _parsed(text: str, separator: str, *, strict: bool) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
     begin = 1
     for row in reader:
         yield begin, row
@@ -89,6 +99,7 @@ def _without_empty_end(header: Sequence[str]) -> tuple[str, ...]:
 
 
 def _cells(file: Path, line: int, row: Sequence[str], num_columns: int) -> tuple[str, ...]:
-    if len(row) < num_columns or any(cell.strip() for cell in row[num_columns:]):
+    """The row's cells, empty ones for those that it lacks at its end: a column that is used says so itself."""
+    if any(cell.strip() for cell in row[num_columns:]):
         raise DataError(f"{str(file)!r} cannot be read as CSV: line {line} has {len(row)} cells; expected {num_columns}")
-    return tuple(row[:num_columns])
+    return (*row[:num_columns], *[""] * (num_columns - len(row)))

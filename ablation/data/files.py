@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ablation.data.decoding import Files
-from ablation.data.naming import check_alike, is_missing
+from ablation.data.naming import check_alike, missing_names
 from ablation.data.raster import FULL_RANGE, Range
 from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_lines
 from ablation.errors import DataError, nearest
@@ -123,8 +123,9 @@ def check_entries(found: Found) -> None:
 
 def _check_group_names(found: Found) -> None:
     first_image: dict[str, str] = {}
+    missing = missing_names(entry.group for entry in found.entries)
     for entry in found.entries:
-        if is_missing(entry.group):
+        if entry.group in missing:
             raise DataError(
                 f"{found.place} has the group {entry.group!r} by {found.grouped_by} for the image {entry.name!r}; "
                 f"expected a name: images without a known group need one each"
@@ -139,12 +140,14 @@ def _check_group_names(found: Found) -> None:
 
 
 def check_same_files(place: str, entries: Sequence[Entry]) -> None:
-    """Raise DataError if two names lead to one file, by links, by another case or by another way to write a path.
+    """Raise DataError if one file is named in two spellings (./a.png, A.png, by a linked folder), or is in two splits or classes by links.
 
+    Links to one file within a split and a class are equal images: stores by content keep one file for those, and the account counts them.
     Each folder is read once, and no file is asked for its state: on a network that would take minutes.
     """
     folders: dict[str, tuple[str, frozenset[str]]] = {}
     first_of_path: dict[str, Entry] = {}
+    first_of_file: dict[str, Entry] = {}
     problems = []
     for entry in entries:
         folder, name = os.path.split(entry.path)
@@ -152,8 +155,10 @@ def check_same_files(place: str, entries: Sequence[Entry]) -> None:
             folders[folder] = os.path.realpath(folder), _links(folder)
         real_folder, links = folders[folder]
         path = os.path.join(real_folder, name)
-        path = os.path.realpath(path) if name in links else path
-        first = first_of_path.setdefault(path.casefold(), entry)
+        file = os.path.realpath(path) if name in links else path
+        first, linked = first_of_path.setdefault(path.casefold(), entry), first_of_file.setdefault(file.casefold(), entry)
+        if first is entry and (linked.split, linked.label) != (entry.split, entry.label):
+            first = linked
         if first is not entry and _is_same_file(first.path, entry.path):
             problems.append(f"{first.display_name!r} and {entry.display_name!r}")
     if problems:

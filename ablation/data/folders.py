@@ -13,10 +13,9 @@ from ablation.data.files import Entry, Found, first_places, group_name
 from ablation.data.naming import (
     PLAIN_SPLITS,
     check_alike,
-    check_present,
     clean,
-    is_nearly_split,
     is_passed_over,
+    is_unseen,
     passed_over_remark,
     quoted,
     split_of,
@@ -179,8 +178,8 @@ def _check_no_other_splits(root: Path, folders: Sequence[Path]) -> None:
 
 
 def _check_no_strangers(root: Path, by_split: Mapping[int, Path], others: Sequence[Path]) -> None:
-    """Raise DataError for a folder with images beside the split folders, or one that is nearly called like a split."""
-    strangers = [folder.name for folder in others if _has_images(folder) or is_nearly_split(folder.name)]
+    """Raise DataError for a folder with images beside the split folders."""
+    strangers = [folder.name for folder in others if _has_images(folder)]
     if strangers:
         near = next(filter(None, (nearest(name.casefold(), PLAIN_SPLITS) for name in strangers)), "")
         raise DataError(
@@ -265,11 +264,14 @@ def _check_no_splits_inside(folder: Path, classes: Sequence[Path]) -> None:
 
 
 def _check_class_names(root: Path, folders: Sequence[Path]) -> None:
-    """Raise DataError if two folders side by side are one class, or if one is called like a missing value."""
+    """Raise DataError if two folders side by side are one class, or if nothing of a name can be seen."""
     where = repr(str(root))
-    check_present(where, "class", [clean(folder.name) for folder in folders], [f"folder {_below(root, folder)!r}" for folder in folders])
     first: dict[str, str] = {}
     for folder in folders:
+        if is_unseen(folder.name):
+            raise DataError(
+                f"{where} has the class folder {_below(root, folder)!a}, of whose name nothing is seen; expected one: rename it"
+            )
         other = first.setdefault(clean(folder.name), folder.name)
         if other != folder.name:
             raise DataError(

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -31,7 +30,7 @@ SYSTEM = (
 )
 LEFT_BY_A_SYSTEM = re.compile(rf"(?:^|/)(?:{SYSTEM})(?:/|$)", re.IGNORECASE)
 PASSED_OVER = re.compile(rf"(?:^|/)(?:{SYSTEM}|\.(?!\.?(?:/|$))[^/]*)(?:/|$)", re.IGNORECASE)
-NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})(?:e([+-]?\d{1,2}))?", re.IGNORECASE)
+NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})")
 MAX_DIGITS = 25  # of a number that is compared as one; Decimal rounds longer ones
 MIN_LETTER_PAIRS = 5  # from so many single letters in both cases on, they are an alphabet and not a slip
 
@@ -57,14 +56,16 @@ def split_of(name: str) -> int | None:
     return meaning[1] if meaning else None
 
 
-def is_nearly_split(name: str) -> bool:
-    """Whether a name is a slip away from that of a split, such as `tset`."""
-    return bool(get_close_matches(name.casefold(), PLAIN_SPLITS, 1, cutoff=0.75))
+def is_unseen(name: str) -> bool:
+    """Whether nothing of a name can be seen."""
+    return not _visible(name)
 
 
-def is_missing(label: str) -> bool:
-    """Whether a label is how a tool writes that there is none."""
-    return MISSING.fullmatch(_visible(label)) is not None or not _visible(label)
+def missing_names(names: Iterable[str]) -> set[str]:
+    """Those that are how a tool writes that there is none; among codes of two capitals, such as ZA and DE, NA is a code (Namibia)."""
+    known = set(names)
+    codes = {"NA"} if all(re.fullmatch("[A-Z]{2}", name) for name in known) and len(known) > 1 else set()
+    return {name for name in known - codes if is_unseen(name) or MISSING.fullmatch(_visible(name))}
 
 
 def is_left_by_a_system(name: str) -> bool:
@@ -91,7 +92,9 @@ def quoted(names: Iterable[str]) -> str:
 
 def check_present(where: str, what: str, names: Iterable[str], places: Iterable[str]) -> None:
     """Raise DataError if a name is how a tool writes a missing value; `places` are where each name is."""
-    missing = [(name, place) for name, place in zip(names, places, strict=True) if is_missing(name)]
+    named = list(zip(names, places, strict=True))
+    none = missing_names(name for name, _ in named)
+    missing = [(name, place) for name, place in named if name in none]
     if missing:
         found = ", ".join(dict.fromkeys(repr(name) for name, _ in missing))
         raise DataError(
@@ -128,12 +131,12 @@ def name_key(name: str, *, separators: bool = True) -> str:
 
     With `separators`, blanks and underscores between words do not count either, nor hyphens between letters.
     """
-    key = _visible(unicodedata.normalize("NFKC", name)).casefold()
+    key = _visible(unicodedata.normalize("NFKC", name)).lower()
     key = re.sub(r"\s+", " ", key.strip())
     number = NUMBER.fullmatch(key.replace("\u2212", "-"))
     if number and len(key) <= MAX_DIGITS:
-        sign, digits, exponent = number.groups()
-        return f"number {Decimal(sign + digits.replace(',', '.') + 'e' + (exponent or '0')).normalize() + 0}"
+        sign, digits = number.groups()
+        return f"number {Decimal(sign + digits.replace(',', '.')).normalize() + 0}"
     if not separators:
         return _without_inner_blanks(key)
     return re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", "", _without_inner_blanks(key.replace("_", " ")))
@@ -159,7 +162,7 @@ def difference(first: str, second: str) -> str:
     if NUMBER.fullmatch(_visible(first)) and NUMBER.fullmatch(_visible(second)):
         return "how a number is written"
     for words, change in (
-        ("case", str.casefold),
+        ("case", str.lower),
         ("letters that cannot be seen", _visible),
         ("their Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
     ):

@@ -39,7 +39,7 @@ def find(file: Path, classes: tuple[str, ...], image_size: int, fit: str, test: 
     arrays = _arrays(file, available)
     splits = sorted({TRAIN, *(split for split, _ in arrays)})
     parts = [_checked_part(file, split, arrays, available) for split in splits]
-    _check_no_near_miss(file, set(available) - set(arrays.values()), splits)
+    _check_no_near_miss(file, set(available) - set(arrays.values()), parts)
     height = parts[0].shape[1]
     is_kept = {part.shape[1:3] for part in parts} == {(height, height)} and height <= image_size
     size = height if is_kept else image_size
@@ -71,18 +71,29 @@ def _meaning(name: str) -> tuple[int, str] | None:
     return None
 
 
-def _check_no_near_miss(file: Path, unused: Iterable[str], splits: Sequence[int]) -> None:
-    """Raise DataError for an array that seems to be meant: nearly called like one of a split, or that of a split without others."""
+def _check_no_near_miss(file: Path, unused: Iterable[str], parts: Sequence[Part]) -> None:
+    """Raise DataError for an array of the form of images or labels, called nearly like one of a split or after a split without others."""
+    splits = [part.split for part in parts]
     known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in (IMAGES, LABELS)]
     for name in sorted(unused):
         words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
         near = get_close_matches(name.casefold(), known, 1, cutoff=0.8)
         is_lost = any(split_of(word) not in (None, *splits) for word in words)
-        if near or is_lost or (len(words) == 2 and IMAGES in map(KINDS.get, words)):
+        if (near or is_lost or (len(words) == 2 and IMAGES in map(KINDS.get, words))) and _has_their_form(file, name, parts):
             raise DataError(
                 f"{str(file)!r} has the array {name!r}, which is not read; expected train_images, val_images, test_images and "
                 f"their labels, and no others of the kind.{f' Did you mean {near[0]!r}?' if near else ''}"
             )
+
+
+def _has_their_form(file: Path, name: str, parts: Sequence[Part]) -> bool:
+    """Whether an array has as many dimensions as the images, unlike a mean, or one value for each image of a split."""
+    try:
+        shape = read_header(file, name).shape
+    except DataError:  # of objects, or damaged: no image is lost
+        return False
+    is_images = len(shape) == len(parts[0].shape) and shape[0] != 1
+    return is_images or any(shape in ((part.shape[0],), (part.shape[0], 1)) for part in parts)
 
 
 def _origin(parts: Sequence[Part]) -> str:

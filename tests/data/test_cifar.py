@@ -387,8 +387,8 @@ BATCHES = tuple(cifar.CIFAR10.batches)
         (["cifar-10-python (1).tar.gz"], "which is nearly CIFAR-10"),
         (["CIFAR-10-python.tar.gz"], "which is nearly CIFAR-10"),
         (["cifar-10-batches-bin/data_batch_1.bin"], "found 'cifar-10-batches-bin' in"),
-        (["Train-00000-of-00001.parquet", "Test-00000-of-00001.parquet"], "expected cifar-10-batches-py/ or cifar-10-python.tar.gz"),
-        (["cifar10_train.parquet"], "which is nearly CIFAR-10"),
+        (["cifar10_train.parquet"], "expected cifar-10-batches-py/ or cifar-10-python.tar.gz"),
+        (["cifar-test.parquet"], "which is nearly CIFAR-10"),
     ],
 )
 def test_what_is_nearly_there_is_not_downloaded_beside_it(tmp_path, no_network, files, words):
@@ -411,7 +411,9 @@ def test_a_root_that_is_a_file_is_told(tmp_path, no_network):
 
 def test_other_data_are_no_reason_not_to_download(tmp_path, no_network):
     """CIFAR-100 beside it, CIFAR-10-C or whatever else a folder of data holds; the other of the two is named, though."""
-    for name in ("cifar-100-python/train", "cifar-100-python/test", "cifar-10-c.tar", "mnist/x", "notes.parquet"):
+    shards = ("notes.parquet", "housing_train.parquet", "cifar100_train.parquet")
+    folders = ("mnist/x", "train/a/notes.txt", "train/cat/0.jpg", "train/dog/0.jpg", "val/a/notes.txt")
+    for name in ("cifar-100-python/train", "cifar-100-python/test", "cifar-10-c.tar", *shards, *folders):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(b"x")
     with pytest.raises(DataError, match=r"could not be downloaded .*\. CIFAR-100 is there, which data: cifar100 reads\."):

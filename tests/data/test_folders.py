@@ -387,11 +387,18 @@ def test_letters_in_both_cases_are_an_alphabet(tmp_path):
     assert "differ only in case" in message({**SPEC, "root": "q"}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nan", "NaN", "null", "None", "<NA>"])
-def test_a_class_called_like_a_missing_value_is_refused(tmp_path, name):
-    """It is where a script put images without a label."""
+@pytest.mark.parametrize("name", ["NA", "nan", "null", "None"])
+def test_a_folder_is_no_empty_cell(tmp_path, name):
+    """Namibia beside ZA and DE, or a grandmother: somebody called the folder so."""
+    tree(tmp_path / "p", ZA=3, DE=3, **{name: 3})
+    assert name in opened(SPEC, tmp_path).classes
+
+
+@pytest.mark.parametrize("name", ["\u200b", " "])
+def test_a_class_whose_name_cannot_be_seen_is_refused(tmp_path, name):
+    """It would be an empty row in every table."""
     tree(tmp_path / "p", cat=3, **{name: 3})
-    assert f"has the class {name!r} in folder {name!r}, which is how tools write that there is none" in message(SPEC, tmp_path)
+    assert f"has the class folder {name!a}, of whose name nothing is seen" in message(SPEC, tmp_path)
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
@@ -433,14 +440,15 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     """What is not used is named, in the same words every time."""
     root = tmp_path / "p"
     splits(root, "train", "val")
-    (root / "annotations").mkdir()
+    for name in ("annotations", "text"):
+        (root / name).mkdir()
     save(root / "overview.png")
     save(root / "train" / "a" / "deep" / "x.png", picture(7))
     source = found(SPEC, tmp_path)
     assert source.split_origin == "train/ and val/ folders; test images drawn: 20 % of the training images"
     assert source.remarks == (
         "passed over images beside the split folders: 'overview.png'",
-        "passed over the folder 'annotations', which has no images",
+        "passed over the folder 'annotations', 'text', which has no images",
         "images in folders within a class folder count for its class: so in 'a'",
         "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )
@@ -483,7 +491,8 @@ def test_folders_within_classes_may_be_groups(tmp_path):
     """The same patients in every class are no classes where the study says what they group."""
     for c in "ab":
         for patient in range(6):
-            tree(tmp_path / "p" / c / f"site{patient}", **{"x": 2})
+            for i in range(2):
+                save(tmp_path / "p" / c / f"site{patient}" / "x" / f"{i}.png", picture(ord(c) * 100 + 2 * patient + i))
     assert "say what they group" in message(SPEC, tmp_path)
     assert opened({**SPEC, "group": "(site.)"}, tmp_path).classes == ("a", "b")
 
@@ -497,3 +506,15 @@ def test_one_file_under_two_names_is_refused(tmp_path, is_folder):
     else:
         os.symlink(tmp_path / "p" / "train" / "a" / "0.png", tmp_path / "p" / "test" / "a" / "9.png")
     assert "has images under two names each; expected every image once:\n  'train/a/0.png' and 'test/a/" in message(SPEC, tmp_path)
+
+
+def test_links_into_a_store_by_content_are_images(tmp_path):
+    """git-annex, DVC and a Hugging Face cache keep one file for equal images: within a class they are counted, in two they are refused."""
+    stored = save(tmp_path / "objects" / "ab12", picture(9), format="PNG")
+    root = class_tree(tmp_path / "p" / "train", {"a": 3, "b": 3})
+    class_tree(tmp_path / "p" / "test", {"a": 2, "b": 2})
+    for name in ("a/x.png", "a/y.png"):
+        os.symlink(stored, root / name)
+    assert len(opened(SPEC, tmp_path).labels_N) == 12
+    os.symlink(stored, root / "b" / "z.png")
+    assert message(SPEC, tmp_path).endswith("expected every image once:\n  'train/a/x.png' and 'train/b/z.png'")

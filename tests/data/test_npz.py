@@ -338,7 +338,7 @@ def test_arrays_have_many_names(tmp_path, form, words):
     [
         ({"test_images": "tset_images", "test_labels": "tset_labels"}, "has the array 'tset_images', which is not read"),
         ({"val_images": "val_image", "val_labels": "val_label"}, "Did you mean 'val_images'?"),
-        ({"test_images": "test_data", "test_labels": "test_classes"}, "has the array 'test_classes', which is not read"),
+        ({"test_images": "test_data", "test_labels": "test_classes"}, "has the array 'test_data', which is not read"),
         ({"test_images": "holdout_images", "test_labels": "holdout_labels"}, "has the array 'holdout_images', which is not read"),
         ({"test_images": "x_holdout", "test_labels": "y_holdout"}, "has the array 'x_holdout', which is not read"),
         ({"val_images": "x_train", "val_labels": "y_train"}, "has the arrays 'train_images' and 'x_train', which mean the same"),
@@ -352,6 +352,24 @@ def test_arrays_nearly_called_like_a_split_are_refused(tmp_path, names, words):
     with pytest.raises(DataError) as error:
         opened(SPEC, tmp_path)
     assert words in str(error.value)
+
+
+def test_labels_nearly_called_like_those_of_a_split_are_refused(tmp_path):
+    """They have one value for each image."""
+    write(tmp_path, parts(train_label=np.zeros((8, 1), dtype=int)))
+    with pytest.raises(DataError, match="has the array 'train_label', which is not read"):
+        opened(SPEC, tmp_path)
+
+
+def test_arrays_of_another_form_are_no_near_misses(tmp_path):
+    """Means, times, notes and weights lie beside the training arrays, whatever split they are called after."""
+    others = {
+        **dict.fromkeys(("x_mean", "x_center", "images_std"), np.zeros(3)),
+        **{"images_mean": np.zeros((12, 12, 3)), "x_scale": np.ones((1, 1, 1, 3)), "test_time": np.float64(7.0)},
+        **{"eval_date": np.array("today"), "dev_notes": np.array([{"a": 1}], dtype=object), "y_valid_weights": np.ones(3)},
+    }
+    write(tmp_path, parts((12, 12, 3), **dict.fromkeys(("val_images", "val_labels", "test_images", "test_labels")), **others))
+    assert len(opened(SPEC, tmp_path).labels_N) == 8
 
 
 def test_groups_are_told(tmp_path):
