@@ -25,8 +25,9 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")
 
 def settle() -> None:
     """Do without what other programs left for themselves; what would have changed results is told."""
-    dropped = [name for name in NUMERIC if os.environ.get(name, "") not in ("", OURS.get(name))]
-    for name in (*dropped, *OF_MLFLOW, *OF_PYTHON, *OF_GIT):
+    foreign = [name for name in NUMERIC if os.environ.get(name, "") != OURS.get(name)]
+    dropped = [name for name in foreign if os.environ.pop(name, "")]
+    for name in (*OF_MLFLOW, *OF_PYTHON, *OF_GIT):
         os.environ.pop(name, None)
     if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():  # a store of our own, which needs none of the settings of others'
         for name in [name for name in os.environ if name.startswith(OF_DATABASES)]:
