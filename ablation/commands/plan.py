@@ -19,7 +19,7 @@ def plan(options: Options, *, as_json: bool, measure_compile: bool) -> int:
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    known_runs = Store.open(make=False).runs_of(session.study.name) if Store.is_there() else []
+    known_runs = session.known_runs(Store.open(make=False))[0] if Store.is_there() else []
     study_plan = session.plan(known_runs, probe=True)
     planner = session.preparation.planner
     print(json.dumps(describe(study_plan, planner), indent=1) if as_json else explain.full(study_plan, planner, session.num_slots))

@@ -57,13 +57,17 @@ def open_recorded(file: Path | None, profile: str | None) -> "tables.Recorded":
 def of_name(name: str, store: Store) -> Recorded:
     """The newest record of that name, with what the file that it came from says now, if that lies here."""
     recorded = store.recorded(name)
-    with contextlib.suppress(AblateError):
-        file = Path(recorded.plan.get("file", ""))
+    file = Path(recorded.plan.get("file", ""))
+    if not file.is_file():
+        return _with_notes(recorded)
+    try:
         study = load(file, load_task().schema).study
         profile = name.removeprefix(study).removeprefix(".") or None
         if name in (study, f"{study}.{profile}") and not (named := of_file(file, profile, store)).content:
             return named
-    return recorded
+    except AblateError as error:
+        return _with_notes(recorded, f"{file.name} cannot be compared with the recorded plan: {error}")
+    return _with_notes(recorded)
 
 
 def of_file(file: Path, profile: str | None, store: Store) -> Recorded:

@@ -19,6 +19,7 @@ from ablation.formatting import ranges
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
+from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
@@ -32,7 +33,6 @@ from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
 DAY = 24 * 3600
-CONFIG = "config.yaml"  # the artifact that each finished run has
 
 
 def run(options: Options) -> int:
@@ -43,9 +43,8 @@ def run(options: Options) -> int:
     with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
-            if changed := store.restore(session.study.name):
-                console.print(changed, markup=False, highlight=False, soft_wrap=True)
-            known_runs = _known_runs(store, session)
+            known_runs, doubled = session.known_runs(store)
+            _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
             _stop_if_stale(plan)
             if plan.waiting:
@@ -60,6 +59,7 @@ def run(options: Options) -> int:
         _stop_if_long(plan, session)
         if options.rerun == "force":
             session.force(plan)
+        _tidy_store(store, doubled, session)
         plan = _with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, planner, session.workspace, command_line())
         recorder.begin(known_runs)
@@ -82,21 +82,19 @@ def run(options: Options) -> int:
         return status if is_written else max(status, FAILED)
 
 
-def _known_runs(store: Store, session: Session) -> list[dict[str, Any]]:
-    """The study's runs in the store, each recorded once; one whose files are gone counts as unfinished, and is recorded again."""
-    known_runs = store.runs_of(session.study.name)
-    doubled = session.doubled(known_runs) if not store.is_shared else []
-    for run in doubled:
-        store.delete(run["run_id"])
-    lost = [run for run in known_runs if run not in doubled and _is_done(run) and store.has_lost_files(run["run_id"], CONFIG)]
-    if lost:
-        told = f"the files of {len(lost)} recorded runs are gone from {store.root / 'artifacts'}: they are recorded again"
+def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> None:
+    if num_lost := sum(run["status"] == LOST for run in known_runs):
+        folders = session.workspace.root / "artifacts", session.workspace.results
+        told = f"the files of {num_lost} recorded runs are gone from {folders[0]}: what still lies in {folders[1]} is recorded again"
         session.console.print(told, markup=False, highlight=False, soft_wrap=True)
-    return [{**run, "status": "KILLED"} if run in lost else run for run in known_runs if run not in doubled]
 
 
-def _is_done(run: Mapping[str, Any]) -> bool:
-    return bool(run["tags"].get("ablation.kind") == "run" and run["status"] == "FINISHED")
+def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
+    """Restore the study if it was deleted in MLflow, and delete what is recorded twice; by now nothing refuses to begin."""
+    if changed := store.restore(session.study.name):
+        session.console.print(changed, markup=False, highlight=False, soft_wrap=True)
+    for run_id in doubled:
+        store.delete(run_id)
 
 
 def _with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:

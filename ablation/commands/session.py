@@ -5,13 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ablation.commands.options import Options
 from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
+from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace, read_speeds
 from ablation.running.packing import Packing
 from ablation.study.config import Arm
@@ -22,6 +23,11 @@ from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
 from ablation.training.devices import device_name
+
+if TYPE_CHECKING:
+    from ablation.tracking.store import Store
+
+CONFIG = "config.yaml"  # the artifact that each finished run has
 
 
 class Session:
@@ -107,14 +113,27 @@ class Session:
         arm, seed, _ = _run_identity(run)
         return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < forced_at
 
-    def doubled(self, known_runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The records, newest first, of a run that has a newer one and was not forced since: what was restored in MLflow."""
-        forced_at, seen, doubled = _read_forced(self.forced), set(), []
+    def known_runs(self, store: "Store") -> tuple[list[dict[str, Any]], list[str]]:
+        """The study's runs in the store, and the ids of those left out: a run that is recorded twice is there once.
+
+        A finished run whose files are gone is LOST. A shared store is taken as it is: files on another machine are not gone.
+        """
+        runs = store.runs_of(self.study.name)
+        if store.is_shared:
+            return runs, []
+        doubled = self._doubled(runs)
+        runs = [run for run in runs if run["run_id"] not in doubled]
+        lost = {run["run_id"] for run in runs if _is_done(run) and store.has_lost_files(run["run_id"], CONFIG)}
+        return [{**run, "status": LOST} if run["run_id"] in lost else run for run in runs], list(doubled)
+
+    def _doubled(self, known_runs: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+        """The ids, newest first, of records of a run that has a newer one and was not forced since: what was restored in MLflow."""
+        forced_at, seen, doubled = _read_forced(self.forced), set(), dict[str, None]()
         for run in known_runs:
-            if run["tags"].get("ablation.kind") == "run" and run["status"] == "FINISHED":
+            if _is_done(run):
                 identity = (*_run_identity(run), run["tags"].get("ablation.key"))
                 if identity in seen and int(run["end"]) >= forced_at.get(_forced_key(*_run_identity(run)), 0):
-                    doubled.append(run)
+                    doubled[run["run_id"]] = None
                 seen.add(identity)
         return doubled
 
@@ -145,6 +164,10 @@ class Session:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
+
+
+def _is_done(run: Mapping[str, Any]) -> bool:
+    return bool(run["tags"].get("ablation.kind") == "run" and run["status"] == "FINISHED")
 
 
 def _run_identity(run: Mapping[str, Any]) -> tuple[str, int, str]:

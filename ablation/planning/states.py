@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
+
 
 @dataclass(frozen=True)
 class RecordedRun:
@@ -45,6 +47,8 @@ def run_state(key: str, content: str, recorded: Sequence[RecordedRun], has_resul
         return "done", "kept, though code, versions or device have changed since", stale.key
     if stale and rerun in ("", "retry"):
         return "stale", "code, versions or device have changed since it was recorded", key
+    if exact and exact[0].status == LOST:
+        return "missing", "was recorded, and its files are gone", key
     if exact:
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
     if stale:

@@ -26,8 +26,8 @@ class Executor(Protocol):
     `run` (the key of what was asked for); and in the end `done`, `stopped` (with `why`, where it was not the user), or `failed`.
     `failed` and `untested` have `failure` (memory, nan, data, store, killed, bug), `message`, `log`, `jobs`, the number at once on the
     device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended, `may_lack_memory` where
-    nothing tells whether that was for lack of memory, and else `has_begun`, false if the process could not begin on the device. `told` has
-    a `message` that is said once.
+    it was killed (true if nothing tells whether that was for lack of memory), and else `has_begun`, false if the process could not begin
+    on the device. `told` has a `message` that is said once.
     """
 
     @property
@@ -232,6 +232,8 @@ class _Scheduler:
             self._shrink(event["device"], is_full=True)
         elif _is_memory(event) and self._goes_alone(key, event):
             self._make_room(event)
+        elif self.attempts[key] >= ATTEMPTS and "may_lack_memory" in event and self._goes_alone(key, event):
+            pass  # killed once more: a daemon may do so before the kernel finds that memory is lacking
         elif not (event["failure"] == "killed" or "exit" in event) or self.attempts[key] >= ATTEMPTS:
             return False
         self.untested.pop(key, None)

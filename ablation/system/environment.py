@@ -10,6 +10,7 @@ Names = tuple[str, ...]
 NUMERIC: Names = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "MKL_CBWR")
 NUMERIC += ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 NUMERIC += ("MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
+OURS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # as `training.devices` sets it, which a process that we start inherits
 # Which run, experiment or server others are at, and how they write to it.
 OF_MLFLOW: Names = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ENABLE_ASYNC_LOGGING")
 OF_MLFLOW += ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_STATIC_PREFIX")
@@ -24,7 +25,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")
 
 def settle() -> None:
     """Do without what other programs left for themselves; what would have changed results is told."""
-    dropped = [name for name in NUMERIC if os.environ.pop(name, None)]
+    foreign = [name for name in NUMERIC if os.environ.get(name, "") != OURS.get(name)]
+    dropped = [name for name in foreign if os.environ.pop(name, "")]
     for name in (*OF_MLFLOW, *OF_PYTHON, *OF_GIT):
         os.environ.pop(name, None)
     if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():  # a store of our own, which needs none of the settings of others'

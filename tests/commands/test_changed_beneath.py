@@ -166,3 +166,47 @@ def test_forced_runs_keep_their_earlier_records(ablate):
     assert ablate("run", file, "--rerun", "force").status == 0
     assert ablate("run", file).status == 0
     assert len(runs("run")) == 2
+
+
+def test_files_on_another_machine_are_not_gone(ablate, empty_database, monkeypatch):
+    """In a shared store a run whose artifacts lie elsewhere is recorded, and nothing is trained again."""
+    shutil.copyfile(empty_database, "shared.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{ablate.folder}/shared.db")
+    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
+    assert ablate("run", file).status == 0
+    Path("mlruns").rename("of another machine")
+    again = ablate("run", file)
+    assert (again.status, again.epochs) == (0, 0), again.err
+    assert "are gone" not in again.err
+    assert recorded() == ONCE
+
+
+def test_runs_that_are_lost_altogether_are_trained_again(ablate):
+    """Where the results are gone too, `plan` says the same as `run`, and why."""
+    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
+    assert ablate("run", file).status == 0
+    for folder in ("artifacts", "results", "stages"):
+        shutil.rmtree(f"mlruns/{folder}")
+    why = "because: was recorded, and its files are gone (2)"
+    assert why in ablate("plan", file).out
+    again = ablate("run", file)
+    assert (again.status, again.epochs) == (0, 2)
+    assert why in again.err
+    assert "the files of 2 recorded runs are gone" in again.err
+    assert recorded() == ONCE
+
+
+def test_a_run_that_refuses_changes_nothing_in_the_store(ablate, monkeypatch):
+    """A study that was deleted stays so, and a run that is recorded twice too, until something is started."""
+    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
+    assert ablate("run", file).status == 0
+    run_restored_after_it_was_done_again(ablate)
+    client, experiment = client_and_experiment()
+    client.delete_experiment(experiment)
+    before = recorded()
+    monkeypatch.setattr("ablation.commands.run.wall_seconds", lambda *_: 1e9)
+    assert ablate("run", file, "--device", "cpu").status == 2
+    assert (recorded(), is_deleted(Path("mlruns"), "tiny")) == (before, True)
+    monkeypatch.undo()
+    assert ablate("run", file, "--yes").status == 0
+    assert recorded() == ONCE

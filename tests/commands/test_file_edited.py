@@ -1,5 +1,6 @@
 """A report belongs to the file that is named: other contents are told, and another file's arms are never shown as its own."""
 
+from ablation.commands.recorded import open_recorded
 from tests.tiny import write
 
 CB, MIX = {"cb": {"sampler": "class_balanced"}}, {"mixed": {"mix": "mixup"}}
@@ -27,3 +28,16 @@ def test_the_report_of_a_file_is_its_own(ablate):
         assert "second.yaml was edited since: sampler progressive was square_root in root" in edited.out
     document.write_text(ablate("report", second).out)
     assert ablate("report", "--check", document).status == 0
+
+
+def test_what_set_changed_is_told_wherever_the_file_is(ablate):
+    """Without FILE the note about --set is there too where the file is gone, is another study's, or no longer parses, which is told."""
+    file = write(ablate.folder, base={"epochs": 2})
+    assert ablate("run", file, "--set", "epochs=1").status == 0
+    text = file.read_text()
+    note = "run with --set epochs=1, which the file does not say"
+    for changed, problem in ((text, ""), (text.replace("study: tiny", "study: other"), ""), ("study: [", "cannot be compared"), (None, "")):
+        file.unlink() if changed is None else file.write_text(changed)
+        recorded = open_recorded(None, None)
+        assert note in recorded.notes
+        assert any("cannot be compared" in note for note in recorded.notes) == bool(problem)

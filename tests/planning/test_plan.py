@@ -229,6 +229,7 @@ STATES = [
     ([(SAME, "FAILED", "memory")], False, "", "missing", "was failed (memory)"),
     ([(SAME, "FAILED", "killed")], False, "", "missing", "was failed (killed)"),
     ([(SAME, "KILLED")], False, "", "missing", "was killed"),
+    ([(SAME, "LOST")], False, "", "missing", "was recorded, and its files are gone"),
     ([(SAME, "RUNNING")], False, "", "missing", "was running"),
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "", "stale", "code, versions or device have changed since it was recorded"),
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "keep", "done", "kept, though code, versions or device have changed since"),

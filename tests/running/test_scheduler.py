@@ -183,8 +183,8 @@ def test_a_budget_ends_the_beginning():
 class Crowded(Executor):
     """One device on which a job needs so much room as `needs` says (else 1) of `room`; what does not fit beside the others fails at once.
 
-    `how` says what that looks like: `memory`, an error; `killed`, SIGKILL for which the system's counter tells the reason, and `perhaps`,
-    without such a counter; `untested`, a training that is done and cannot be tested.
+    `how` says what that looks like: `memory`, an error; `killed`, SIGKILL for which the system's counter tells the reason, `perhaps`,
+    without such a counter, and `outside`, which it does not count; `untested`, a training that is done and cannot be tested.
     """
 
     def __init__(self, num_slots, room, needs=None, how="memory", results=RESULTS):
@@ -218,8 +218,9 @@ class Crowded(Executor):
         if self.how == "untested":
             untested = [{"kind": "untested", "failure": "memory", "run": one, **about} for one in self.results[key]]
             return [*untested, {"kind": "done", "stage": key}]
-        ended = {"memory": {}, "killed": {"exit": -9}, "perhaps": {"exit": -9, "may_lack_memory": True}}[self.how]
-        return [{"kind": "failed", "failure": "killed" if self.how == "perhaps" else "memory", **ended, **about}]
+        ended = {"memory": {}, "killed": {"exit": -9}, "perhaps": {"exit": -9, "may_lack_memory": True}}
+        ended = {**ended, "outside": {"exit": -9, "may_lack_memory": False}}[self.how]
+        return [{"kind": "failed", "failure": "killed" if self.how in ("perhaps", "outside") else "memory", **ended, **about}]
 
 
 @pytest.mark.parametrize("how", ["memory", "killed", "perhaps", "untested"])
@@ -235,6 +236,17 @@ def test_what_does_not_fit_is_tried_alone_and_fewer_run(how):
     events = [event for event in seen if event["kind"] == "memory"]
     assert [(event["device"], event["jobs"], event["slots"]) for event in events] == [("cuda:0", 2, 2), ("cuda:0", 1, 1)]
     assert not [event for event in seen if event["kind"] in ("failed", "untested") and how != "untested"]
+
+
+def test_what_is_killed_twice_is_tried_alone():
+    """Also where the kernel counts no lack of memory, as a daemon may kill before it does; as many jobs as before run at once."""
+    executor = Crowded(3, room=1, how="outside")
+    outcome, _, _ = carried_out(executor, [node(key) for key in RESULTS])
+    assert not outcome.failed
+    assert len(outcome.finished) == len(RUNS)
+    assert executor.shrunk == []
+    alone, _, _ = carried_out(Crowded(3, room=4, needs={"other": 9}, how="outside"))
+    assert {one.run.arm for one in alone.failed} == {"arm-other"}
 
 
 @pytest.mark.parametrize("how", ["memory", "killed", "perhaps", "untested"])

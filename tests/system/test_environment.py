@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from ablation.system import environment
+from ablation.training.devices import set_up_process
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -32,6 +34,17 @@ def test_what_would_change_bits_is_dropped_and_told(settled, capsys, name):
     """One line names it."""
     assert name not in settled(**{name: "1"})
     assert capsys.readouterr().err.count(name) == 1
+
+
+def test_what_this_tool_sets_itself_is_left_alone(settled, capsys, monkeypatch):
+    """A process that a command or a test of ours starts has it from there, and nothing is told."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", {})
+        set_up_process(torch.device("cpu"))
+        ours = {name: os.environ[name] for name in environment.NUMERIC if name in os.environ}
+    assert ours
+    assert settled(**ours).items() >= ours.items()
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [*environment.OF_MLFLOW, *environment.OF_PYTHON, *environment.OF_GIT, "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"])

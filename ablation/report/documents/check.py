@@ -14,6 +14,7 @@ from ablation.report.documents.csv import csv_files
 from ablation.report.frames.tables import Recorded
 from ablation.report.sections import Content, Shown
 from ablation.report.sections.content import MADE_BY
+from ablation.tracking.messages import first_line
 
 OPTION = "--check"
 MOST_LINES = 40
@@ -90,7 +91,8 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
     if not isinstance(made_by, Mapping) or not all(isinstance(made_by.get(name), kind) for name, kind in kinds.items()):
         raise ConfigError(OPTION, f"{path} does not say how it was made; {EXPECTED}")
     common = (made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
-    options = Shown(*common, notes=tuple(map(str, made_by.get("notes", ()))), content=str(made_by.get("content", "")))
+    notes, undrawn = (tuple(map(str, made_by.get(name, ()))) for name in ("notes", "undrawn"))
+    options = Shown(*common, notes=notes, content=str(made_by.get("content", "")), undrawn=undrawn)
     return Document(form, text, made_by["study"], options, made_by["figures"])
 
 
@@ -101,7 +103,11 @@ def _rendered(content: Content, document: Document, path: Path) -> str:
         return files.get(path.name, files["report.csv"])
     if not document.has_figures:
         return writing.text(content, document.form, {})
-    content = writing.with_figures(content, writing.pages_of(content))
+    try:
+        pages = writing.pages_of(content)
+    except Exception as error:  # whatever a matplotlib that does not work raises
+        raise ConfigError(OPTION, f"cannot name the figures of {path} ({first_line(error)}); expected a matplotlib that works") from None
+    content = writing.with_figures(content, [page for page in pages if page.name not in document.options.undrawn])
     images = {picture: b"" for pages in content.figures.values() for picture, _ in pages}
     return writing.text(content, document.form, images)
 

@@ -37,8 +37,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
         return _printed(content, format_name)
     make_folder(output)
     try:
-        pages = _drawn(content, output / "figures")
-        content = with_figures(content, pages)
+        content = _with_drawn(content, output / "figures")
         for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
             (output / name).write_text(body, encoding="utf-8")
         document = text(content, format_name, _bytes(output, content))
@@ -54,8 +53,7 @@ def _printed(content: Content, format_name: str) -> str:
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "figures").mkdir()
-        pages = _drawn(content, Path(folder) / "figures")
-        content = with_figures(content, pages)
+        content = _with_drawn(content, Path(folder) / "figures")
         return text(content, format_name, _bytes(Path(folder), content))
 
 
@@ -168,16 +166,19 @@ def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
     return replace(content, figures=links)
 
 
-def _drawn(content: Content, folder: Path) -> "list[Page]":
-    """Write the pages' files into that folder; the pages that are there then. Without a matplotlib that works there are none."""
+def _with_drawn(content: Content, folder: Path) -> Content:
+    """The content with the pages that could be written into that folder. Without a matplotlib that works there are none."""
     try:
         from ablation.report import figures
 
         pages = pages_of(content)
     except Exception as error:  # numbers are shown without figures
         print(f"no figure could be drawn, and the report goes without ({first_line(error)})", file=sys.stderr)
-        return []
-    return figures.write(pages, folder)
+        return content
+    drawn = figures.write(pages, folder)
+    names = {page.name for page in drawn}
+    undrawn = tuple(page.name for page in pages if page.name not in names)
+    return with_figures(replace(content, options=replace(content.options, undrawn=undrawn)), drawn)
 
 
 def _bytes(folder: Path, content: Content) -> dict[str, bytes]:

@@ -23,7 +23,8 @@ RECORDED = ("commit", "dirty", "versions", "hardware", "device", "precision", "s
 class Shown:
     """The options of a report: the metric (none: the study's main one), globs of arms, the order, and a file of published figures.
 
-    `notes` are sentences about the plan and the file that was named, `content` says which plan is shown if it is not the newest one.
+    `notes` are sentences about the plan and the file that was named, `content` says which plan is shown if it is not the newest one,
+    `undrawn` names the figures that could not be drawn.
     """
 
     metric: str = ""
@@ -33,6 +34,10 @@ class Shown:
     reference: str = ""
     notes: tuple[str, ...] = ()
     content: str = ""
+    undrawn: tuple[str, ...] = ()
+
+
+RARE = ("notes", "content", "undrawn")  # the options that a document names only if they are there
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,8 @@ def made_by(content: Content) -> str:
 
     The line is JSON, with escapes for everything that could end the comment.
     """
-    rare = {name: value for name in ("notes", "content") if (value := getattr(content.options, name))}
-    common = {name: value for name, value in asdict(content.options).items() if name not in ("notes", "content")}
+    rare = {name: value for name in RARE if (value := getattr(content.options, name))}
+    common = {name: value for name, value in asdict(content.options).items() if name not in RARE}
     options = {"study": content.study, **common, "figures": bool(content.figures), **rare}
     line = json.dumps(options, ensure_ascii=True)
     for mark in ("<", ">", "--"):

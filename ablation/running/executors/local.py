@@ -198,7 +198,8 @@ def _why_it_ended(code: int | None, kills_before: int | None) -> dict[str, Any]:
         return {"failure": "killed", "may_lack_memory": True, "message": f"its process was killed (SIGKILL), {either}"}
     if kills > kills_before:
         return {"failure": "memory", "message": "its process was killed by the system for lack of memory"}
-    return {"failure": "killed", "message": "its process was killed from outside (SIGKILL), not for lack of memory"}
+    why = "killed from outside (SIGKILL); the kernel's counter says it was not for lack of memory"  # systemd-oomd's kills are not in it
+    return {"failure": "killed", "may_lack_memory": False, "message": f"its process was {why}"}
 
 
 def _grace(device: str) -> float:

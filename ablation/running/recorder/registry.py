@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from ablation.planning.plan import Run
-from ablation.system.files import write_json
+from ablation.system.files import to_disk
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
@@ -19,13 +19,21 @@ IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "a
 
 
 def place(root: Path) -> str:
-    """The id of this folder, by which a command knows what was begun here, on whichever machine or in whichever container."""
+    """The id of this folder, by which a command knows what was begun here, on whichever machine or in whichever container.
+
+    It is that of the file that holds it, by its inode: a folder that is moved keeps it, a copy gets another one. The device's number is
+    none of it, which a restart may change, and which differs between nodes that share the folder.
+    """
     path = root / "place.json"
     with FileLock(root / "store.lock"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["inode"] == path.stat().st_ino:
+                return str(known["id"])
         identifier = uuid.uuid4().hex
-        write_json(path, {"id": identifier})
+        path.touch()
+        path.write_text(json.dumps({"id": identifier, "inode": path.stat().st_ino}), encoding="utf-8")
+        to_disk(path)
         return identifier
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,28 @@ def test_a_report_with_figures_matches(tmp_path, form):
     """Figures are named, and need not be drawn again."""
     report.write(study(), form, tmp_path)
     assert check(study(), tmp_path / f"report.{SUFFIXES[form]}", None, Shown())[0] == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_report_matches_without_the_figures_that_could_not_be_drawn(tmp_path, monkeypatch, form):
+    """It says which; where no figure can even be named any more, one sentence does."""
+    from ablation.report import figures
+
+    pages = figures.pages
+
+    def broken_pages(*args):
+        first, *others = pages(*args)
+        return [replace(first, draw=lambda: 1 / 0), *others]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "pages", broken_pages)
+        report.write(study(), form, tmp_path)
+    path = tmp_path / f"report.{SUFFIXES[form]}"
+    assert '"undrawn": [' in path.read_text()
+    assert check(study(), path, None, Shown()) == (0, "")
+    monkeypatch.setattr(figures, "pages", lambda *_: 1 / 0)
+    with pytest.raises(ConfigError, match=r"--check: cannot name the figures of .*division by zero"):
+        check(study(), path, None, Shown())
 
 
 def test_the_csv_files_beside_it_match_too(tmp_path):

@@ -319,7 +319,7 @@ def test_what_did_not_fit_prefers_another_device(monkeypatch):
     ("code", "kills", "failure", "may_lack", "words"),
     [
         (-9, (0, 1), "memory", False, "killed by the system for lack of memory"),
-        (-9, (3, 3), "killed", False, "killed from outside (SIGKILL), not for lack of memory"),
+        (-9, (3, 3), "killed", False, "killed from outside (SIGKILL); the kernel's counter says it was not for lack of memory"),
         (-9, (None, None), "killed", True, "for lack of memory or from outside, which this system does not tell"),
         (-9, (2, None), "killed", True, "for lack of memory or from outside, which this system does not tell"),
         (-11, (0, 1), "killed", False, "its process ended with -11"),

@@ -52,3 +52,15 @@ def test_an_id_that_was_damaged_is_made_anew(shared):
     registry.place(root)
     (root / "place.json").write_text("")
     assert registry.place(root) == registry.place(root)
+
+
+def test_a_copy_is_another_place_and_a_folder_that_moved_is_not(shared):
+    """What a copy begins on a second machine is its own, and neither closes the runs of the other."""
+    store, root = shared
+    before = registry.place(root)
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    assert (copy / "place.json").read_text() == (root / "place.json").read_text()
+    assert not Registry(store, copy).is_ours(begun(before))
+    assert registry.place(copy) == registry.place(copy) != before
+    assert registry.place(root.rename(root.with_name("moved"))) == before
