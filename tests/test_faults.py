@@ -145,7 +145,7 @@ def artifacts(store, run_id):
             recorded[file.path] = sorted(one.path.partition("+")[0] for one in store.client.list_artifacts(run_id, file.path))
         else:
             content = store.artifact(run_id, file.path).read_bytes()
-            recorded[file.path] = "" if file.path == "plan.json" else hashlib.sha256(content).hexdigest()
+            recorded[file.path] = "" if file.path.startswith("plan") else hashlib.sha256(content).hexdigest()
     return recorded
 
 
