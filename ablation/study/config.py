@@ -85,11 +85,11 @@ def _checked_name(name: str) -> str:
 
 def _checked_margin(margin: float) -> float:
     if margin < SMALLEST_MARGIN:
-        raise ValueError(f"points, such as 0.5; as a fraction {margin:g} would be {100 * margin:g} points, and as points too few to tell")
+        raise ValueError(f"points, such as 0.5; as a fraction {margin:g} would be {100 * margin:g} points")
     return margin
 
 
-SMALLEST_MARGIN = 0.05  # points: one image among 2,000
+SMALLEST_MARGIN = 0.01  # points: what is less is likely a fraction, as 0.005 for half a point
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}"
 Name = Annotated[str, AfterValidator(_checked_name)]  # of a study or profile; folders and files are named after it
 Seeds = Annotated[list[int], AfterValidator(_checked_seeds)]

@@ -1,29 +1,40 @@
 """Refuses what is written in a file and changes nothing: an arm that differs in its settings alone would be read as a finding."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ablation.errors import ConfigError
-from ablation.study.config import Arm
+from ablation.study.config import Arm, Overrides
 from ablation.study.specs import ArmSpec
-from ablation.techniques.effects import of_stage, techniques_in, why_nothing
+from ablation.techniques.effects import of_schedules, of_stage, techniques_in
+
+Layers = Sequence[tuple[str, Overrides]]  # overrides in order, each with its place in the file
 
 
-def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm]) -> None:
-    """Raise ConfigError for a technique without effect.
+def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: Layers, conditions: Mapping[str, Overrides | None]) -> None:
+    """Raise ConfigError for a technique without effect, or a schedule of which a part never acts.
 
     A neutral value is allowed where it is a control: where another arm has the technique with effect, beside the points of a sweep or
-    above in the base, and where it switches off what the parent has.
+    above in the base, and where it switches off what the parent has. What depends on the length is not looked at with a profile's base,
+    which is there to shorten.
     """
     acting = {(setting, name) for arm in arms.values() for _, setting, name, why in _techniques(arm) if not why}
+    is_whole = not any(overrides for _, overrides in bases[1:])
     for spec in specs.values():
+        above = [*bases, *((f"conditions.{name}", overrides or {}) for name, overrides in conditions.items() if name == spec.condition)]
+        layers, arm = [*above, *spec.overrides], arms[spec.name]
+        other, problem = of_schedules(arm.stages, arm.settings.schedule) if is_whole else ("", "")
+        if problem:
+            raise ConfigError(_place(layers, "schedule", other), problem)
         if spec.kind in ("drop_one", "add_one", "grid"):
             continue  # made of rungs, which are looked at themselves
         parent = _compared_with(spec, arms)
-        for path, setting, name, why in _techniques(arms[spec.name]):
+        for path, setting, name, why in _techniques(arm):
             known = acting if parent is None else {(s, n) for _, s, n, reason in _techniques(parent) if not reason}
+            if setting == "select" and not is_whole:
+                continue
             if why and (setting, name) not in known and not (parent and _has(parent, path, name, why)):
-                raise ConfigError(_place(spec, path), f"{name} changes nothing: {why}")
+                raise ConfigError(_place(layers, path), f"{name} changes nothing: {why}")
 
 
 def _compared_with(spec: ArmSpec, arms: Mapping[str, Arm]) -> Arm | None:
@@ -38,7 +49,7 @@ def _techniques(arm: Arm) -> Iterator[tuple[str, str, str, str]]:
     for stage in arm.stages:
         whys = dict(of_stage(stage, is_last=stage is arm.stages[-1]))
         for path, setting, technique in techniques_in(stage.settings):
-            yield path, setting, getattr(technique, "name", ""), why_nothing(setting, technique) or whys.pop(setting, "")
+            yield path, setting, getattr(technique, "name", ""), technique.why_neutral or whys.pop(setting, "")
         yield from ((setting, setting, str(getattr(stage.settings, setting)), why) for setting, why in whys.items())
 
 
@@ -47,15 +58,16 @@ def _has(parent: Arm, path: str, name: str, why: str) -> bool:
     return any((path, name, why) == (p, n, w) for p, _, n, w in _techniques(parent))
 
 
-def _place(spec: ArmSpec, path: str) -> str:
-    """Where the file sets it: in the arm's own settings, or in the base."""
-    setting = path.partition(".")[0]
-    for where, overrides in reversed(spec.overrides):
-        if any(setting in (name.partition(".")[0], *_in_stage(name)) for name in overrides):
-            return f"{where}.{path}"
-        if "stages" in overrides and any(setting == name.partition(".")[0] for stage in overrides["stages"] for name in stage):
-            return f"{where}.stages"
-    return f"base.{path}"
+def _place(layers: Layers, *paths: str) -> str:
+    """Where the file sets one of these last."""
+    settings = {path.partition(".")[0]: path for path in paths}
+    for where, overrides in reversed(layers):
+        for setting, path in settings.items():
+            if any(setting in (name.partition(".")[0], *_in_stage(name)) for name in overrides):
+                return f"{where}.{path}"
+            if "stages" in overrides and any(setting == name.partition(".")[0] for stage in overrides["stages"] for name in stage):
+                return f"{where}.stages"
+    return f"base.{paths[0]}"
 
 
 def _in_stage(name: str) -> list[Any]:

@@ -66,7 +66,7 @@ class _Resolver:
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
         if not self.is_recorded:
-            check_effects(specs, plain)
+            check_effects(specs, plain, bases, conditions)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
         self.plain = list(plain.values())

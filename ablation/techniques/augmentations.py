@@ -54,6 +54,11 @@ class HFlip(Technique):
         """The images, some mirrored."""
         return torch.where(draws["flipped"][:, None, None, None], images_BCHW.flip(3), images_BCHW)
 
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        return "probability 0 mirrors no image; expected more, or no hflip" if self.probability == 0 else ""
+
 
 class VFlip(Technique):
     """The image turned upside down, with a chance."""
@@ -69,6 +74,11 @@ class VFlip(Technique):
     def __call__(self, images_BCHW: Tensor, draws: Draws) -> Tensor:
         """The images, some upside down."""
         return torch.where(draws["flipped"][:, None, None, None], images_BCHW.flip(2), images_BCHW)
+
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        return "probability 0 turns no image; expected more, or no vflip" if self.probability == 0 else ""
 
 
 class Crop(Technique):
@@ -92,6 +102,11 @@ class Crop(Technique):
         image_B = torch.arange(num_images, device=device)[:, None, None, None]
         channel_C = torch.arange(num_channels, device=device)[:, None, None]
         return functional.pad(images_BCHW, [self.padding] * 4)[image_B, channel_C, rows_BH[:, None, :, None], columns_BW[:, None, None, :]]
+
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        return "padding 0 leaves one window, the image itself; expected more, or no crop" if self.padding == 0 else ""
 
 
 class Affine(Technique):
@@ -128,6 +143,12 @@ class Affine(Technique):
         matrix_B23 = source_matrices(draws["angle"], draws["shear"], shift_x_B, shift_y_B, draws["scale"])
         return warp(images_BCHW, matrix_B23, self.interpolation)
 
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        why = "degrees, translate and shear are 0 and scale is [1, 1], so every image stays; expected one of them, such as degrees: 15"
+        return why if self.degrees == self.shear == 0 and self.translate == (0, 0) and self.scale == (1, 1) else ""
+
 
 class ColorJitter(Technique):
     """Brightness, contrast and saturation multiplied by factors from 1 - x to 1 + x, but not below 0, one after the other in any order.
@@ -155,6 +176,12 @@ class ColorJitter(Technique):
             factor_B = draws["factor"].gather(1, adjustment_B[:, None])[:, 0]
             images_BCHW = adjust_colors(images_BCHW, adjustment_B[:, None, None, None], factor_B[:, None, None, None])
         return images_BCHW
+
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        why = "brightness, contrast and saturation are 0, so every image stays; expected one of them above 0"
+        return why if self.brightness == self.contrast == self.saturation == 0 else ""
 
 
 class Resize(Technique):
@@ -220,6 +247,12 @@ class Erase(Technique):
         if self.values == "zero":
             return images_BCHW.masked_fill(box_B1HW, 0.0)
         return fill_with_noise(images_BCHW, box_B1HW, draws["seed"])
+
+    @property
+    def why_neutral(self) -> str:
+        """Where every image stays."""
+        why = "probability or area 0 erases nothing; expected both above 0, or no erase"
+        return why if self.probability == 0 or self.area[1] == 0 else ""
 
 
 class Cutout(Technique):

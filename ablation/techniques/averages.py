@@ -63,6 +63,11 @@ class Ema(Technique):
         """Moves `averaged` in place towards `weights`."""
         update_average(averaged, weights, self.decay_at(update))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where nothing is averaged."""
+        return "decay 0 keeps the last weights alone; expected more, such as 0.99, or average: none" if self.decay == 0 else ""
+
 
 @torch.no_grad()
 def update_average(averaged: list[Tensor], weights: list[Tensor], decay: float) -> None:

@@ -48,6 +48,11 @@ class EffectiveNumber(Technique):
         log_beta = math.log(self.beta) if self.beta else -math.inf
         return scale_to_num_classes(1 / -torch.expm1(positive_counts(counts_C) * log_beta))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where all weights are equal."""
+        return "beta 0 weighs every class alike; expected more, or weights: none" if self.beta == 0 else ""
+
 
 def positive_counts(counts_C: Tensor) -> Tensor:
     """The counts, which must all be above 0, in float64."""

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 
 def checked_degrees(degrees: float) -> float:
-    """The same angle, which must not be so small that it moves no pixel, as one in radians is."""
-    if 0 < degrees < 1:
+    """The same angle, which must not be as small as one in radians is likely to be: 0.26, 0.52."""
+    if 0 < degrees < 0.6:
         raise ValueError(f"degrees, such as 15; {degrees:g} radians would be {math.degrees(degrees):.3g} degrees")
     return degrees
 

@@ -122,6 +122,11 @@ class LogitAdjusted(PriorLoss):
         logits_BC = precise(logits_BC)
         return cross_entropies(logits_BC + self.tau * log_shares(prior_C).to(logits_BC.dtype))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "tau 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.tau == 0 else ""
+
 
 class VectorScaling(PriorLoss):
     """-ln p_c with p = softmax((n / n_max) ** gamma * z + tau * ln pi): a class's factor on top of its added term.
@@ -142,6 +147,11 @@ class VectorScaling(PriorLoss):
         log_shares_C = log_shares(prior_C)
         factors_C = (self.gamma * (log_shares_C - log_shares_C.max())).exp()
         return cross_entropies(logits_BC * factors_C.to(logits_BC.dtype) + self.tau * log_shares_C.to(logits_BC.dtype))
+
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "gamma and tau 0 are the cross-entropy; expected one above 0, or loss: cross_entropy" if self.gamma == self.tau == 0 else ""
 
 
 class LDAM(Loss):
@@ -172,6 +182,11 @@ class LDAM(Loss):
         counts_C = positive_counts(prior_C)
         margins_C = (self.max_margin * (counts_C.min() / counts_C) ** 0.25).to(logits_BC.dtype)
         return functional.softplus(log_sum_of_others(logits_BC) - logits_BC + self.scale * margins_C)
+
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "max_margin 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.max_margin == 0 else ""
 
 
 class Equalization(Loss):
@@ -216,6 +231,11 @@ class Equalization(Loss):
         seed = hash_bits(hash_bits(state["step"]) ^ state["seed"]) if state else torch.zeros_like(positions_BC[0, 0])
         return ((hash_bits(hash_bits(positions_BC) ^ seed) >> 9) & 0x7FFFFF) < round(self.gamma * 2**23)
 
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "gamma 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.gamma == 0 else ""
+
 
 class Seesaw(Loss):
     """-ln p_i with p = exp(z_i) / (exp(z_i) + sum over j other than i of M_ij * C_ij * exp(z_j)): rare classes are pushed down less.
@@ -258,6 +278,11 @@ class Seesaw(Loss):
         # Both are 0 for the label itself.
         return (logits_BC[:, None, :] + mitigation_LC + compensation_BLC).logsumexp(2) - logits_BC[:, labels]
 
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "p and q 0 are the cross-entropy; expected one above 0, or loss: cross_entropy" if self.p == self.q == 0 else ""
+
 
 class Focal(Loss):
     """-(1 - p_c) ** gamma * ln p_c, which lowers the cost of what is already predicted well.
@@ -277,6 +302,11 @@ class Focal(Loss):
         """The focal loss of each sample for each label."""
         form = {"softmax": softmax_focal, "sigmoid": sigmoid_focal}[self.form]
         return form(precise(logits_BC), self.gamma)
+
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        return "gamma 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.gamma == 0 and self.form == "softmax" else ""
 
 
 def cross_entropies(logits_BC: Tensor) -> Tensor:

@@ -108,6 +108,11 @@ class MixUp(Mixing):
         assert self.alpha is not None
         return beta_draws(self.alpha, num_batches, generator)
 
+    @property
+    def why_neutral(self) -> str:
+        """Where it mixes nothing."""
+        return "lambda 0 or 1 leaves every image whole; expected a lambda between them, or mix: none" if self.fixed_lambda in (0, 1) else ""
+
 
 class Remix(Mixing):
     """MixUp whose targets lean towards the rarer class: x = m * x1 + (1 - m) * x2, y = l * y1 + (1 - l) * y2.
@@ -231,6 +236,11 @@ class CMO(Mixing):
         box_HW = box_mask(draws["lambda"], draws["center"], images_BCHW)
         return paste_box((images_BCHW, targets_BC), second, box_HW, draws["mixed"].expand(len(images_BCHW)))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where it mixes nothing."""
+        return "probability 0 mixes nothing; expected more, or mix: none" if self.probability == 0 else ""
+
 
 class Switch(Mixing):
     """One of two mixings for each batch: `other` with its probability, else `one`.
@@ -290,6 +300,12 @@ class Switch(Mixing):
             mixed.append(mixing(images_BCHW, targets_BC, member_draws, classes, second if mixing.second is not None else None))
         (one_BCHW, one_BC), (other_BCHW, other_BC) = mixed
         return torch.where(draws["other"], other_BCHW, one_BCHW), torch.where(draws["other"], other_BC, one_BC)
+
+    @property
+    def why_neutral(self) -> str:
+        """Where one of its mixings is always taken."""
+        why = "one of its two mixings is always taken; expected two that differ and a probability between 0 and 1, or that mixing alone"
+        return why if self.probability in (0, 1) or self.one == self.other else ""
 
 
 def paste_box(background: Batch, foreground: Batch, box_HW: Tensor, mixed_B: Tensor) -> Batch:

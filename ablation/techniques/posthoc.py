@@ -64,6 +64,11 @@ class LogitAdjustment(Posthoc):
         log_prior_C = (counts_C / counts_C.sum()).log()
         return scores_BC - self.tau * log_prior_C.to(torch.promote_types(scores_BC.dtype, torch.float32))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where the scores stay."""
+        return "tau 0 adjusts nothing; expected more, or posthoc: none" if self.tau == 0 else ""
+
 
 class TauNorm(Posthoc):
     """w_c / ||w_c|| ** tau instead of w_c, and no bias: the frequent classes' longer vectors lose their advantage.
@@ -185,6 +190,11 @@ class Temperature(Posthoc):
         """The scores over the temperature."""
         assert isinstance(self.temperature, float), self.temperature
         return scores_BC / self.temperature
+
+    @property
+    def why_neutral(self) -> str:
+        """Where the scores stay."""
+        return "temperature 1 leaves every score; expected another, or posthoc: none" if self.temperature == 1 else ""
 
 
 def fit_temperature(scores_NC: Tensor, labels_N: Tensor) -> float:

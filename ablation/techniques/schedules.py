@@ -89,6 +89,11 @@ class Exponential(Technique):
             return warm_up_lr(epoch, self.warmup_epochs, lr)
         return float(lr * self.gamma ** min(epoch, span))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where the rate stays."""
+        return "gamma 1 never lowers the rate; expected less, or schedule: constant" if self.gamma == 1 else ""
+
 
 class MultiStep(Technique):
     """lr * gamma ** (milestones that are reached): a milestone m acts from the epoch m on, counted from 0, as in torch.
@@ -109,6 +114,12 @@ class MultiStep(Technique):
             return warm_up_lr(epoch, self.warmup_epochs, lr)
         starts = [m if isinstance(m, int) else exact_fraction(m) * span for m in self.milestones]
         return float(lr * self.gamma ** sum(start <= min(epoch, span) for start in starts))
+
+    @property
+    def why_neutral(self) -> str:
+        """Where the rate stays."""
+        why = "gamma 1 or no milestones never lower the rate; expected both, or schedule: constant"
+        return why if self.gamma == 1 or not self.milestones else ""
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (Cosine, Exponential, MultiStep, Constant)

@@ -15,6 +15,9 @@ PLAIN_WORDS = {  # pydantic's words for a type: ours
     "a valid dictionary": "a mapping",
 }
 
+# Settings below 1 that people also say in percent; eps, gamma and their like they do not.
+SHARES = {"probability", "validation", "test", "epsilon", "head", "tail", "drop", "drop_path", "lambda", "momentum", "decay"}
+
 
 def to_config_error(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
     """The first problem of a ValidationError as a ConfigError in our words."""
@@ -35,7 +38,7 @@ def _meant(problem: ErrorDetails) -> str:
     limits, value = problem.get("ctx", {}), problem["input"]
     if not isinstance(value, int | float):
         return ""
-    if limits.get("lt", limits.get("le")) == 1 and 1 < value <= 100:
+    if limits.get("lt", limits.get("le")) == 1 and 1 < value <= 100 and SHARES & set(problem["loc"]):
         return f", such as {value / 100:.10g} for {value:g} percent"
     return f", such as {1 / value:g} for 1 / {value:g}" if limits.get("ge") == 1 and 0 < value < 1 else ""
 

@@ -46,6 +46,11 @@ class LabelSmoothing(Technique):
         assert num_classes > 1, num_classes
         return targets_BC * (1 - self.epsilon) + (1 - targets_BC) * (self.epsilon / (num_classes - 1))
 
+    @property
+    def why_neutral(self) -> str:
+        """Where the targets stay."""
+        return "epsilon 0 smooths nothing; expected more, or smoothing: none" if self.epsilon == 0 else ""
+
 
 class LabelAware(Technique):
     """Targets smoothed the more, the more images their class has: e_c = tail + (head - tail) * rise((n_c - n_min) / (n_max - n_min)).

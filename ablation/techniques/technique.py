@@ -65,6 +65,11 @@ class Technique(BaseModel):
     def check(self, settings: Any) -> None:
         """Raise ConfigError if other settings of the arm do not fit this technique; the error's path starts here."""
 
+    @property
+    def why_neutral(self) -> str:
+        """Why it changes nothing with its settings, and what is expected: `tau 0 adjusts nothing; expected more`; "" if it acts."""
+        return ""
+
     @field_serializer("name", check_fields=False)
     def _keep_name(self, name: str) -> str:
         # A class that the file names as module:Class keeps that name, so that dumped and recorded settings can be resolved again.

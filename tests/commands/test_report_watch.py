@@ -123,7 +123,7 @@ def test_the_report_is_written_at_each_change(recorded, tmp_path, monkeypatch):
     held = lock()
     meanwhile(monkeypatch, nothing, recorded.touch, held.release)
     assert watching.watch(recorded, options(document_format="html", output=tmp_path, arms=("c*",), sort="arm", only_changed=True)) == 0
-    more = {"references": None, "sort": "arm", "only_changed": True}
+    more = {"references": None, "sort": "arm", "only_changed": True, "notes": (), "content": ""}
     assert calls == [("demo", "html", tmp_path, "test/accuracy", ("c*",), more)] * 2
 
 

@@ -1,12 +1,15 @@
 """What is written and changes nothing is refused; a neutral value is allowed where it is a control."""
 
+from typing import Literal
+
 import pytest
 
 from ablation.errors import ConfigError
 from ablation.study.groups import resolve
 from ablation.study.resolving import load_study
-from ablation.techniques.effects import RULES
-from ablation.techniques.technique import family, technique_name
+from ablation.techniques import technique
+from ablation.techniques.losses import CrossEntropy
+from ablation.techniques.technique import FAMILIES, Technique, family
 from tests.studies import BASE, study, write
 
 
@@ -30,7 +33,6 @@ WITHOUT_EFFECT = [
     variant(mix={"name": "cmo", "probability": 0, "off_first": 0, "off_last": 0}),
     variant(mix={"name": "switch", "probability": 1}),
     variant(smoothing={"epsilon": 0}),
-    variant(smoothing={"name": "label_aware", "head": 0.1, "tail": 0.1}),
     variant(loss={"name": "focal", "gamma": 0}),
     variant(loss={"name": "ldam", "max_margin": 0}, classifier="cosine"),
     variant(loss={"name": "logit_adjusted", "tau": 0}),
@@ -38,11 +40,8 @@ WITHOUT_EFFECT = [
     variant(loss={"name": "equalization", "gamma": 0}),
     variant(loss={"name": "seesaw", "p": 0, "q": 0}),
     variant(loss={"name": "class_balanced", "beta": 0}),
-    variant(sampler={"name": "effective_number", "beta": 0}),
-    variant(sampler={"name": "power", "power": 1}),
     variant(average={"name": "ema", "decay": 0}),
     variant(posthoc={"name": "logit_adjustment", "tau": 0}),
-    variant(posthoc={"name": "tau_norm", "tau": 0}),
     variant(posthoc={"name": "temperature", "temperature": 1.0}),
     variant(schedule={"name": "exponential", "gamma": 1}),
     variant(schedule={"name": "multi_step", "milestones": []}),
@@ -61,9 +60,13 @@ WITHOUT_EFFECT = [
     {"conditions": {"c": {"average": {"name": "ema", "decay": 0}}}},
     {**with_base(epochs=1, data={"name": "digits", "validation": 0.1}, select="best_on_validation")},
     {"ladder": {"b": {}, "r": {"posthoc": {"name": "logit_adjustment", "tau": 0}}}},
-    with_base(epochs=1, sampler="progressive"),
 ]
 WITH_EFFECT = [
+    with_base(epochs=1, sampler="progressive"),
+    variant(posthoc={"name": "tau_norm", "tau": 0}),
+    variant(sampler={"name": "power", "power": 1}),
+    variant(sampler={"name": "effective_number", "beta": 0}),
+    variant(smoothing={"name": "label_aware", "head": 0.1, "tail": 0.1}),
     {**with_base(schedule={"name": "multi_step", "milestones": [4]}), **variant(stages=[{"epochs": 3}, {"epochs": 3, "train": "head"}])},
     {"variants": {"m": {"smoothing": {"epsilon": 0.1}}}, "sweeps": {"s": {"of": "m", "over": {"smoothing.epsilon": [0, 0.2, 0.4]}}}},
     {"variants": {"m": {"posthoc": "logit_adjustment"}}, "sweeps": {"s": {"of": "m", "over": {"posthoc.tau": [0, 0.5, 1]}}}},
@@ -129,14 +132,67 @@ def test_what_is_recorded_is_not_looked_at(tmp_path):
     assert load_study(path, is_recorded=True).arms[0].name == "baseline"
 
 
-@pytest.mark.parametrize(("setting", "name"), RULES)
-def test_every_rule_is_of_a_technique(setting, name):
-    """Its setting's family has it, and its defaults act, but for affine's, which are all at rest."""
-    families = {"augment": "augmentations", "mix": "mixing", "loss": "losses", "loss.weights": "class_weights", "sampler": "samplers"}
-    families |= {"average": "averages", "schedule": "schedules"}
-    technique = family(families.get(setting, setting)).techniques[name]
-    assert technique_name(technique) == name
-    assert RULES[setting, name][0](technique()) == (name == "affine")
+NEUTRAL = [one for name in FAMILIES for one in family(name).techniques.values() if "why_neutral" in vars(one)]
+
+
+@pytest.mark.parametrize("one", NEUTRAL)
+def test_defaults_act(one):
+    """But for affine's, which are all at rest."""
+    assert bool(one().why_neutral) == (one.__name__ == "Affine")
+
+
+class Mine(CrossEntropy):
+    """A loss of the user's own, under the name of a built-in and without its settings."""
+
+    name: Literal["focal"] = "focal"
+    strength: float = 1.0
+
+    @property
+    def why_neutral(self) -> str:
+        """Where it has no strength."""
+        return "strength 0 is no loss; expected more" if self.strength == 0 else ""
+
+
+def test_a_class_of_the_users_own_is_asked_itself(tmp_path, monkeypatch):
+    """Nothing is known by its name, whatever it is called; without a word of its own it acts."""
+    monkeypatch.setattr(technique._PERMISSION, "is_given", True)
+    loss = f"{__name__}:Mine"
+    assert study(tmp_path, **variant(loss=loss)).arms[1].name == "x"
+    with pytest.raises(ConfigError, match="strength 0 is no loss"):
+        study(tmp_path, **variant(loss={"name": loss, "strength": 0.0}))
+    assert Technique().why_neutral == ""
+
+
+LATE = {"schedule": {"name": "multi_step", "milestones": [2, 4]}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "place"),
+    [
+        ({"conditions": {"c": {"loss": {"name": "focal", "gamma": 0}}}}, "conditions.c.loss"),
+        ({"conditions": {"c": {"epochs": 3}}, **with_base(**LATE)}, "conditions.c.epochs"),
+        (with_base(**LATE, epochs=3), "base.schedule"),
+        ({**with_base(**LATE), **variant(epochs=3)}, "variants.x.epochs"),
+        ({**with_base(schedule={"name": "cosine", "final_lr": 1e-3}), **variant(**{"optimizer.lr": 1e-4})}, "variants.x.optimizer"),
+        ({**with_base(loss={"name": "focal", "gamma": 0}), "ladder": {"b": {}, "r": {"epochs": 7}}}, "base.loss"),
+    ],
+)
+def test_the_place_is_where_it_is_set(tmp_path, sections, place):
+    """In a condition, an arm or the base, whichever sets it last."""
+    with pytest.raises(ConfigError) as error:
+        study(tmp_path, **sections)
+    assert error.value.path == place
+
+
+@pytest.mark.parametrize(
+    "base", [LATE, {"schedule": {"name": "cosine", "warmup_epochs": 4}}, {"data": VALIDATED, "select": "best_on_validation"}]
+)
+def test_a_profile_or_set_may_shorten(tmp_path, base):
+    """What then never acts is for the whole study."""
+    shortened = {**with_base(**base), "profiles": {"quick": {"base": {"epochs": 1}}, "short": {"base": {"epochs": 2}}}}
+    for profile in ("quick", "short"):
+        assert study(tmp_path, profile, **shortened).arms
+    assert load_study(write(tmp_path, **shortened), sets=(("epochs", 2),)).arms
 
 
 @pytest.mark.parametrize("base", [{"epochs": 6}, {"optimizer.lr": 1e-3}, {"sampler": "shuffle", "batch_size": 128}])

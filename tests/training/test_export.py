@@ -254,7 +254,7 @@ def test_loading_downloads_no_weights(exported, tmp_path, monkeypatch):
     [
         (("basline", "out"), "'baseline'"),
         (("baseline", "out", "--seed", 7), "0, 1"),
-        (("baseline", "tiny.yaml/out"), "cannot be written"),
+        (("baseline", "tiny.yaml/out"), "is a file; expected a folder that can be written"),
     ],
 )
 def test_mistakes_end_in_one_message(ablate_in_study, arguments, problem):

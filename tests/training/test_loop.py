@@ -118,8 +118,9 @@ def test_watchers_change_no_weight(tmp_path, watcher):
 def test_mixing_does_not_change_order_and_augmentation(tmp_path):
     """MixUp with the fixed weight 1, which mixes nothing, gives the bits of no mixing; with another weight it acts."""
     plain = model_of(trained(tmp_path, "plain"))
-    assert differing(plain, model_of(trained(tmp_path, "one", base={"mix": {"name": "mixup", "lambda": 1.0}}))) == set()
-    assert differing(plain, model_of(trained(tmp_path, "half", base={"mix": {"name": "mixup", "lambda": 0.5}})))
+    mixed = {"base": {"mix": {"name": "mixup", "lambda": 0.5}}, "variants": {"one": {"mix.lambda": 1.0}}}
+    assert differing(plain, model_of(trained(tmp_path, "mixed", "one", **mixed))) == set()
+    assert differing(plain, model_of(trained(tmp_path, "mixed", **mixed)))
 
 
 @pytest.mark.parametrize(

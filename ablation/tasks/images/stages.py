@@ -8,8 +8,7 @@ from ablation.errors import ConfigError
 from ablation.study.config import Overrides
 from ablation.study.overrides import PartialArm, apply_overrides, split_stage
 from ablation.study.task import SettingsSchema
-from ablation.techniques.schedules import exact_fraction
-from ablation.techniques.technique import Technique, build, dump
+from ablation.techniques.technique import Technique, build
 from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions
 
 
@@ -50,38 +49,7 @@ def resolve_stages(
             )
         )
     _check_mixing(stages, where)
-    _check_schedules(stages, partial.settings["schedule"], where)
     return tuple(stages)
-
-
-def _check_schedules(stages: Sequence[Stage], inherited: Any, where: str) -> None:
-    """Raise if a part of a schedule lies beyond all epochs that it is set for: a stage's own, or the whole arm's where it is the arm's."""
-    total = sum(stage.epochs for stage in stages)
-    for stage in stages:
-        schedule, rate = stage.settings.schedule, stage.settings.optimizer.lr
-        followed = [other for other in stages if other.settings.schedule == schedule]
-        own_end = max(other.schedule_epoch + other.epochs for other in followed)
-        end = total if dump(schedule) == inherited else own_end
-        problem = schedule_problem(schedule, rate, end, max(other.schedule_span for other in followed))
-        if problem:
-            raise ConfigError(f"{where}.schedule", problem)
-
-
-def schedule_problem(schedule: Any, rate: float, end: int, span: int) -> str:
-    """What of a schedule never acts in its epochs, which end before `end`, and what is expected; empty if all of it does."""
-    warm_up, epochs = getattr(schedule, "warmup_epochs", 0), "1 epoch" if end == 1 else f"{end} epochs"
-    if warm_up > max(1, end - (schedule.name != "constant")):
-        lasting = (
-            f"the warm-up of {warm_up} epochs does not end" if warm_up > end else f"after the warm-up of {warm_up} epochs none is left"
-        )
-        return f"{lasting} in a training of {epochs}, so that {schedule.name} never acts; expected fewer warmup_epochs, or more epochs"
-    late = [m for m in getattr(schedule, "milestones", ()) if (m if isinstance(m, int) else exact_fraction(m) * span) >= end]
-    if late and end > 1:
-        known = "expected milestones below the number of epochs, or fractions such as 0.8"
-        return f"the milestone {late[0]} is never reached in a training of {epochs}; {known}"
-    if getattr(schedule, "final_lr", 0.0) > rate:
-        return f"final_lr {schedule.final_lr:g} is above the optimizer's lr {rate:g}, so that the rate would rise; expected less"
-    return ""
 
 
 def _check_mixing(stages: Sequence[Stage], where: str) -> None:
