@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator
 
 from ablation.techniques.technique import Technique
 
@@ -32,6 +32,13 @@ def checked_milestone(value: object) -> object:
 def exact_fraction(fraction: float | str) -> Fraction:
     """The fraction as it is written: 0.8 is 4/5, and not the float beside it, which times 200 is more than 160."""
     return Fraction(str(fraction))
+
+
+def checked_milestones(milestones: tuple[int | float | str, ...]) -> tuple[int | float | str, ...]:
+    """The same milestones, none of which may be 0: no epoch comes before the first."""
+    if any(exact_fraction(milestone) == 0 for milestone in milestones):
+        raise ValueError("milestones above 0: one at 0 lowers the rate of every epoch, which is another lr of the optimizer")
+    return milestones
 
 
 Epochs = Annotated[int, Field(ge=0)]
@@ -103,7 +110,7 @@ class MultiStep(Technique):
     """
 
     name: Literal["multi_step"] = "multi_step"
-    milestones: Annotated[tuple[Milestone, ...], Field(strict=False)] = ("4/5", "9/10")
+    milestones: Annotated[tuple[Milestone, ...], Field(strict=False), AfterValidator(checked_milestones)] = ("4/5", "9/10")
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Epochs = 0
     epochs: Span = "stage"

@@ -4,7 +4,9 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
+from ablation.errors import ConfigError
 from ablation.techniques.schedules import Constant, Cosine, Exponential, MultiStep
+from ablation.techniques.technique import make
 
 
 def torch_rates(build, span, lr=0.1):
@@ -84,3 +86,10 @@ def test_each_schedule_acts():
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("milestones", [[0], [0, 5], [0.0], ["0/5"]])
+def test_a_milestone_at_0_is_refused(milestones):
+    """No epoch comes before it."""
+    with pytest.raises(ConfigError, match="milestones above 0"):
+        make("schedules", {"name": "multi_step", "milestones": milestones})
