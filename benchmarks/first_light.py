@@ -96,7 +96,7 @@ def measured(parts: Sequence[Part], budget: float, known: Row, target: Path, *, 
     for part in parts:
         elapsed = time.monotonic() - began
         if not fits(part.expected, elapsed, budget):
-            record["left_out"][part.name] = f"expected to take {part.expected:.0f} s; {budget - elapsed:.0f} s were left"
+            record["left_out"][part.name] = f"expected to take {part.expected:.0f} s; {max(0.0, budget - elapsed):.0f} s were left"
             say(f"{part.name}: left out, {record['left_out'][part.name]}")
             kept(record, began, target)
             continue
