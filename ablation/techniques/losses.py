@@ -7,7 +7,7 @@ targets. Mixing and smoothing of targets therefore work with every loss.
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -41,7 +41,17 @@ def average(losses_BC: Tensor, targets_BC: Tensor, weights_C: Tensor) -> Tensor:
 class Loss(Technique):
     """What all losses share: class weights, the mean under soft targets, and what is carried from step to step."""
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ()  # the settings that make it the cross-entropy if all of them are 0
     weights: Annotated[Any, Nested("class_weights")] = "none"
+
+    @property
+    def why_neutral(self) -> str:
+        """Where its settings make it the cross-entropy."""
+        names = self._cross_entropy_at_0
+        if not names or any(getattr(self, name) for name in names):
+            return ""
+        verb, more = ("is", "more") if len(names) == 1 else ("are", "one above 0")
+        return f"{' and '.join(names)} 0 {verb} the cross-entropy; expected {more}, or loss: cross_entropy"
 
     def state(self, num_classes: int, generator: torch.Generator) -> State:
         """What the loss carries from step to step within a training, on the CPU; most carry nothing."""
@@ -114,6 +124,7 @@ class LogitAdjusted(PriorLoss):
     For training only: the same correction after training (`posthoc: logit_adjustment`) on top would correct twice.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("tau",)
     name: Literal["logit_adjusted"] = "logit_adjusted"
     tau: Annotated[float, Field(ge=0)] = 1.0
 
@@ -121,11 +132,6 @@ class LogitAdjusted(PriorLoss):
         """The cross-entropy of each sample for each label, tau times the log prior added to the logits."""
         logits_BC = precise(logits_BC)
         return cross_entropies(logits_BC + self.tau * log_shares(prior_C).to(logits_BC.dtype))
-
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "tau 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.tau == 0 else ""
 
 
 class VectorScaling(PriorLoss):
@@ -137,6 +143,7 @@ class VectorScaling(PriorLoss):
     has gamma = 0.3 and tau = 1 where nothing is given. For training only: the prediction is the plain argmax of z.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("gamma", "tau")
     name: Literal["vs"] = "vs"
     gamma: Annotated[float, Field(ge=0)] = 0.15
     tau: Annotated[float, Field(ge=0)] = 1.25
@@ -148,11 +155,6 @@ class VectorScaling(PriorLoss):
         factors_C = (self.gamma * (log_shares_C - log_shares_C.max())).exp()
         return cross_entropies(logits_BC * factors_C.to(logits_BC.dtype) + self.tau * log_shares_C.to(logits_BC.dtype))
 
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "gamma and tau 0 are the cross-entropy; expected one above 0, or loss: cross_entropy" if self.gamma == self.tau == 0 else ""
-
 
 class LDAM(Loss):
     """-ln p_c with p = softmax(z - scale * m_c * e_c), e_c the unit vector of the label and m_c = max_margin * (n_min / n_c) ** (1/4).
@@ -163,6 +165,7 @@ class LDAM(Loss):
     effective-number weights.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("max_margin",)
     name: Literal["ldam"] = "ldam"
     max_margin: Annotated[float, Field(ge=0)] = 0.5
     scale: Annotated[float, Field(gt=0)] = 30.0
@@ -183,11 +186,6 @@ class LDAM(Loss):
         margins_C = (self.max_margin * (counts_C.min() / counts_C) ** 0.25).to(logits_BC.dtype)
         return functional.softplus(log_sum_of_others(logits_BC) - logits_BC + self.scale * margins_C)
 
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "max_margin 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.max_margin == 0 else ""
-
 
 class Equalization(Loss):
     """-ln of exp(z_c) / sum over k of w_k * exp(z_k), w_k = 1 - beta_k * T(f_k) * (1 - [k = c]): rare classes are not pushed down.
@@ -200,6 +198,7 @@ class Equalization(Loss):
     a state.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("gamma",)
     name: Literal["equalization"] = "equalization"
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.9
     rarity: Annotated[float, Field(gt=0)] = 0.5
@@ -231,11 +230,6 @@ class Equalization(Loss):
         seed = hash_bits(hash_bits(state["step"]) ^ state["seed"]) if state else torch.zeros_like(positions_BC[0, 0])
         return ((hash_bits(hash_bits(positions_BC) ^ seed) >> 9) & 0x7FFFFF) < round(self.gamma * 2**23)
 
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "gamma 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.gamma == 0 else ""
-
 
 class Seesaw(Loss):
     """-ln p_i with p = exp(z_i) / (exp(z_i) + sum over j other than i of M_ij * C_ij * exp(z_j)): rare classes are pushed down less.
@@ -247,6 +241,7 @@ class Seesaw(Loss):
     its factors depend on sample, label and other class; in memory 2 ** 24 numbers at a time, computed again for the gradient.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("p", "q")
     name: Literal["seesaw"] = "seesaw"
     p: Annotated[float, Field(ge=0)] = 0.8
     q: Annotated[float, Field(ge=0)] = 2.0
@@ -278,11 +273,6 @@ class Seesaw(Loss):
         # Both are 0 for the label itself.
         return (logits_BC[:, None, :] + mitigation_LC + compensation_BLC).logsumexp(2) - logits_BC[:, labels]
 
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "p and q 0 are the cross-entropy; expected one above 0, or loss: cross_entropy" if self.p == self.q == 0 else ""
-
 
 class Focal(Loss):
     """-(1 - p_c) ** gamma * ln p_c, which lowers the cost of what is already predicted well.
@@ -294,19 +284,20 @@ class Focal(Loss):
     probability.
     """
 
+    _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("gamma",)
     name: Literal["focal"] = "focal"
     gamma: Annotated[float, Field(ge=0)] = 2.0
     form: Literal["softmax", "sigmoid"] = "softmax"
+
+    @property
+    def why_neutral(self) -> str:
+        """As of every loss, but for the sigmoid form, which gamma 0 leaves another loss."""
+        return super().why_neutral if self.form == "softmax" else ""
 
     def losses_BC(self, logits_BC: Tensor, prior_C: Tensor, state: State | None = None) -> Tensor:
         """The focal loss of each sample for each label."""
         form = {"softmax": softmax_focal, "sigmoid": sigmoid_focal}[self.form]
         return form(precise(logits_BC), self.gamma)
-
-    @property
-    def why_neutral(self) -> str:
-        """Where its settings make it the cross-entropy."""
-        return "gamma 0 is the cross-entropy; expected more, or loss: cross_entropy" if self.gamma == 0 and self.form == "softmax" else ""
 
 
 def cross_entropies(logits_BC: Tensor) -> Tensor:
