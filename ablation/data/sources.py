@@ -176,6 +176,7 @@ class Lists(Source):
     folder, once `strip` is taken off where they begin with it. `classes` is a file with a class name in each line, class 0 first;
     with `none` classes are called by their numbers. Without a test list the fraction `test` of the training images is the test,
     stratified and the same for every seed. An image in two lists, by whatever path or link, is an error, not a leak.
+    `range` has the values of 16-bit grey images that are black and white: [0, 4095] for 12 bits.
     """
 
     name: Literal["lists"] = "lists"
