@@ -150,15 +150,16 @@ def run(**values: Any) -> int:
 
 @cli.command()
 @matrix_options
+@click.option("--stages", "with_stages", is_flag=True, help="Also list every arm's change, every run and every stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option(
     "--compile", "measure_compile", is_flag=True, help="Also measure whether `compile: true` would save time; takes minutes per model."
 )
-def plan(as_json: bool, measure_compile: bool, **values: Any) -> int:
+def plan(as_json: bool, with_stages: bool, measure_compile: bool, **values: Any) -> int:
     """Show what would run, why, how long it would take, and what is shared or already done."""
     from ablation.commands import plan as command
 
-    return command.plan(_options(values), as_json=as_json, measure_compile=measure_compile)
+    return command.plan(_options(values), as_json=as_json, with_stages=with_stages, measure_compile=measure_compile)
 
 
 @cli.command()
