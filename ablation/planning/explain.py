@@ -56,10 +56,9 @@ def _head(plan: Plan, planner: Planner) -> list[str]:
     runs = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
     lines = wrapped(f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})", 2)
     facts = planner.facts(plan.first_arm, plan.seeds)
-    titles = {metric.name: metric.title for metric in load_task(plan.study.task).metrics(plan.study.margin)}
     if metric := facts.get("metric"):
         reason = f" ({facts['metric_reason']})" if facts.get("metric_reason") else ""
-        lines += wrapped(f"metric: {titles.get(metric, metric)}{reason}", 2)
+        lines += wrapped(f"metric: {str(metric).rpartition('/')[2].replace('_', ' ')}{reason}", 2)
     return lines
 
 

@@ -34,7 +34,15 @@ def changed_params(old: Mapping[str, str], new: Mapping[str, str], schema: Setti
     paths = {f"{setting}.{field}" for setting, field in schema.paths}
     names = [name for name in dict.fromkeys([*old, *new]) if name not in NO_SETTINGS and name not in paths]
     changed = [name for name in names if _recorded(old.get(name)) != _recorded(new.get(name))]
-    return list(_words(changed, old, new))
+    before, now = _num_stages(old), _num_stages(new)
+    if before == now:
+        return list(_words(changed, old, new))
+    return [*_words([name for name in changed if not name.startswith("stages.")], old, new), f"stages {before} -> {now}"]
+
+
+def _num_stages(run_params: Mapping[str, str]) -> int:
+    """How many stages a run has; those of a single one have no params of their own."""
+    return max(1, len({name.split(".")[1] for name in run_params if name.startswith("stages.")}))
 
 
 def _words(changed: list[str], old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

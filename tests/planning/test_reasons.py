@@ -35,7 +35,7 @@ def record(plan, known=None, **inputs):
         ({"epochs": 7, "batch_size": 64}, "epochs 6 -> 7; batch_size 128 -> 64"),
         ({"augment": ["hflip"]}, "augment.0 none -> hflip"),
         ({"model": {"name": "test_efficientnet", "image_size": 16}}, "model.image_size 32 -> 16"),
-        ({"stages": [{"epochs": 2}, {"epochs": 4, "loss": "focal"}]}, "stages.1.loss none -> focal"),
+        ({"stages": [{"epochs": 2}, {"epochs": 4, "loss": "focal"}]}, "has changed: stages 1 -> 2"),
     ],
 )
 def test_settings_are_named_with_both_values(tmp_path, now, words):
