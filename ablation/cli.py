@@ -184,17 +184,17 @@ def data(
 
 @cli.command()
 @click.argument("arm")
-@click.option("--file", type=UserPath(), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
-@profile_option
+@study_options
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
 @code_option
-def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
+def show(arm: str, file: Path | None, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
     """Show one ARM in full: its parent, its changes, its labels, its settings and its stages."""
     from ablation.commands import show as command
+    from ablation.commands.last_run import study_file
     from ablation.commands.options import Options, parse_set
 
     parsed = tuple(parse_set(text) for text in sets)
-    return command.show(Options(file, profile, sets=parsed, allow_code=allow_code), arm)
+    return command.show(Options(*study_file(file, profile), sets=parsed, allow_code=allow_code), arm)
 
 
 @cli.command()
@@ -294,12 +294,15 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
 
 @cli.command()
-@click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and decoded data.")
-def clean(everything: bool) -> int:
-    """Delete checkpoints and results that are already recorded in the store."""
+@click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and, of all studies, decoded data.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--file", type=UserPath(), help="Only the study of this file; by default, all studies here.")
+@profile_option
+def clean(file: Path | None, profile: str | None, everything: bool, yes: bool) -> int:
+    """Delete checkpoints and results that are already recorded in the store; says which, and asks."""
     from ablation.commands import clean as command
 
-    return command.clean(everything=everything)
+    return command.clean(file, profile, everything=everything, yes=yes)
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ablation import report
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
+from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.errors import AblateError, StoreError
@@ -43,6 +44,7 @@ def run(options: Options) -> int:
     with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
+            note_last_run(session.workspace.root, options.file, options.profile)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None

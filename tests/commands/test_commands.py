@@ -475,7 +475,7 @@ def test_a_second_command_waits_for_the_first(ablate):
     (ablate.folder / "mlruns" / "locks").mkdir()
     threading.Thread(target=other_command).start()
     held.wait(60)
-    refused = ablate("clean")
+    refused = ablate("clean", "--yes")
     assert (refused.status, "error: tiny is being run; nothing was deleted" in refused.err) == (2, True)
     threading.Timer(0.5, free.set).start()
     result = ablate("run", study(ablate))
@@ -684,16 +684,16 @@ def test_clean_deletes_only_what_is_recorded(ablate):
     file = study(ablate, **layers)
     assert ablate("run", file, stop_after=3).status == 130
     before = accuracies()
-    assert ablate("clean").status == 0
+    assert ablate("clean", "--yes").status == 0
     again = ablate("run", file)
     assert (again.status, again.epochs) == (0, 1)
     assert accuracies()[before.index].equals(before)
-    ablate("clean")
+    ablate("clean", "--yes")
     assert not list((ablate.folder / "mlruns" / "stages").glob("*/*.safetensors"))
     assert ablate("run", file).epochs == 0  # the record is enough
     assert list((ablate.folder / "mlruns").rglob("predictions.parquet"))
     assert list((ablate.folder / "mlruns" / "data").iterdir())
-    ablate("clean", "--all")
+    ablate("clean", "--all", "--yes")
     assert not (ablate.folder / "mlruns" / "data").exists()
 
 
@@ -701,7 +701,7 @@ def test_what_is_cleaned_is_still_recorded(ablate):
     """Artifacts do not depend on the folders that `clean` deletes."""
     file = study(ablate)
     ablate("run", file)
-    ablate("clean", "--all")
+    ablate("clean", "--all", "--yes")
     recorded = Store.open().recorded("tiny")
     for run_id in recorded.runs["run_id"]:
         assert isinstance(recorded.predictions(run_id), pd.DataFrame)

@@ -50,7 +50,7 @@ def test_a_study_is_found_by_its_file_its_zip_or_its_date(looked, study):
         ("nowhere.zip", None, "there is no file nowhere.zip"),
         ("tiny.yaml", "shrt", "Did you mean 'short'"),
         ("tiny.yaml", "short", "has no study 'tiny.short'"),
-        (None, "short", "needs the study's file"),
+        (None, "short", "has no study 'tiny.short'"),
     ],
 )
 def test_a_study_that_is_not_there_is_told(looked, study, file, profile, problem):
@@ -76,6 +76,7 @@ def test_an_empty_store_is_told(ablate):
         ["report", "--check", "report.md"],
         ["status"],
         ["log", "a", 0],
+        ["show", "a"],
         ["compare", "a", "b"],
         ["verify", "a", 0],
         ["export", "a", "out"],
