@@ -265,7 +265,7 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @study_options
 @click.option("--metric", default="", show_default="the study's main one", help="The metric that the verdict is about.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
-    """Compare ARM with OTHER: settings that differ, paired differences, classes that gained and lost."""
+    """Compare ARM with OTHER: settings that differ, paired differences (OTHER minus ARM), classes that gained and lost."""
     from ablation.commands import show as command
 
     return command.compare(arm, other, file, profile, metric)
