@@ -129,6 +129,22 @@ def cli() -> None:
 
 
 @cli.command()
+@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt]")
+@click.option(
+    "--output", type=UserPath(), default=Path("experiments.yaml"), show_default=True, metavar="FILE", help="The file that is written."
+)
+def init(name: str, output: Path) -> int:
+    """Write a commented study to start from, by default one of your own images; no file is overwritten.
+
+    own-images is a ladder over images in folders or a CSV, reports the matrix of two course reports on class imbalance (its profile quick
+    needs no data), cifar10-lt the field's long-tail table.
+    """
+    from ablation.commands import init as command
+
+    return command.init(name, output)
+
+
+@cli.command()
 @matrix_options
 @click.option(
     "--save-every",

@@ -54,7 +54,8 @@ def _head(plan: Plan, planner: Planner) -> list[str]:
     """How many runs there are, by state, and the metric that verdicts go by."""
     states = Counter(run.state for run in plan.runs)
     runs = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
-    lines = wrapped(f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})", 2)
+    counts = f"{counted(len(plan.selected), 'arm')} x {counted(len(plan.seeds), 'seed')} = {counted(len(plan.runs), 'run')}"
+    lines = wrapped(f"{plan.study.name}: {counts} ({runs})", 2)
     facts = planner.facts(plan.first_arm, plan.seeds)
     if metric := facts.get("metric"):
         reason = f" ({facts['metric_reason']})" if facts.get("metric_reason") else ""

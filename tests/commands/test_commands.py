@@ -547,16 +547,16 @@ def test_only_what_changed_is_trained(ablate):
 
 
 def test_plan_trains_and_records_nothing(ablate):
-    """The plan is told in words on stdout: arms, labels, runs with states and reasons, and stages."""
-    result = ablate("plan", study(ablate, variants={"same": {"sampler": "class_balanced"}, "cb": {"sampler": "class_balanced"}}))
-    assert (result.status, result.epochs) == (0, 0)
-    for words in (
-        "3 arms x 1 seeds = 3 runs (3 to do)",
-        "same training as same",
-        "sampler class_balanced",
-        "Stages (arms in one row share it)",
-    ):
+    """The plan is told in words on stdout: on a screen what, how much and why, and with --stages every arm, run and stage."""
+    file = study(ablate, variants={"same": {"sampler": "class_balanced"}, "cb": {"sampler": "class_balanced"}})
+    result, at_length = ablate("plan", file), ablate("plan", file, "--stages")
+    assert (result.status, result.epochs, at_length.status) == (0, 0, 0)
+    for words in ("3 arms x 1 seed = 3 runs (3 to do)", "one training under two names: cb = same", "  3 runs  new"):
         assert words in result.out
+    listed = at_length.out.removeprefix(result.out)
+    assert len(listed) < len(at_length.out)
+    for words in ("same training as same", "sampler class_balanced", "Stages (arms in one line share it)"):
+        assert words in listed
     assert statuses() == {}
 
 
