@@ -80,6 +80,8 @@ def test_a_setting_over_everything(ablate):
     assert ablate("run", file, "--arm", "baseline", "--set", "optimizer.lr=1e-3").epochs == 2
     assert Store.open().client.get_run(Store.open().recorded("tiny").runs["run_id"][0]).data.params["optimizer.lr"] == "0.001"
     assert ablate("run", file, "--arm", "baseline").out == plain.out
+    (run,) = json.loads(ablate("plan", file, "--arm", "baseline", "--set", "optimizer.lr=1e-2", "--json").out)["runs"]
+    assert (run["state"], run["reason"]) == ("missing", "has changed: optimizer.lr 0.001 -> 0.01")
 
 
 def test_one_failure_stops_nothing_else(ablate):
@@ -493,11 +495,14 @@ def test_results_of_other_code_stop_the_run(ablate, monkeypatch):
     monkeypatch.setattr("ablation.tasks.images.keys.versions", lambda: {"torch": "99"})
     stale = ablate("run", file)
     assert (stale.status, stale.epochs) == (2, 0)
-    assert "error: 2 of 2 results were made by other code, versions or on another device, and nothing was started" in stale.err
+    assert "error: 2 of 2 results were made by other code, versions or on another device (torch " in stale.err
+    assert " -> 99), and nothing was started; --rerun keep uses them" in stale.err
     kept = ablate("run", file, "--rerun", "keep")
     assert (kept.status, kept.epochs, kept.out) == (0, 0, before.out)
     (note,) = Store.open().recorded("tiny").plan["notes"]
     assert note.startswith("kept, though code, versions or device have changed")
+    (reason,) = {run["reason"] for run in Store.open().recorded("tiny").plan["runs"]}
+    assert reason.startswith("kept, though this has changed since it was recorded: torch ")
     assert note.endswith("baseline seed 0, cb seed 0")
     again = ablate("run", file, "--rerun", "cached")
     assert (again.status, again.epochs, again.out) == (0, 4, before.out)
@@ -553,8 +558,8 @@ def test_plan_trains_and_records_nothing(ablate):
     assert (result.status, result.epochs, at_length.status) == (0, 0, 0)
     for words in ("3 arms x 1 seed = 3 runs (3 to do)", "one training under two names: cb = same", "  3 runs  new"):
         assert words in result.out
-    listed = at_length.out.removeprefix(result.out)
-    assert len(listed) < len(at_length.out)
+    assert "\nArms\n" not in result.out
+    listed = at_length.out.partition("\nArms\n")[2]
     for words in ("same training as same", "sampler class_balanced", "Stages (arms in one line share it)"):
         assert words in listed
     assert statuses() == {}
