@@ -73,7 +73,7 @@ class Two:
 
 
 def compare(recorded: Recorded, arm: str, other: str, metric: str = "") -> list[Part]:
-    """The comparison's tables, with a verdict on the metric (none: the study's main one).
+    """The comparison's tables, with a verdict on the metric (none: the study's).
 
     Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
