@@ -40,6 +40,7 @@ class Account:
     split: str  # how training, validation and test images were told apart
     classes: tuple[str, ...]
     counts: Mapping[str, tuple[int, ...]]  # split -> images per class
+    num_groups: int  # of images that must stay in one split; 0 if there are none
     sizes: str
     findings: tuple[Finding, ...]
     clusters: Mapping[str, Any] = field(default_factory=dict)  # what images that stay in one split have in common, and how many there are
@@ -78,14 +79,16 @@ def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str,
     ]
     counts = {name: tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist()) for name, rows_N in parts.items()}
     drawn = f"; validation drawn: {settings.validation:.0%} of the training images" if settings.validation else ""
+    clusters = clusters_of(dataset, split, settings)
     return Account(
         data=data,
         split=split_origin + drawn,
         classes=dataset.classes,
         counts=counts,
+        num_groups=sum(clusters[name] for name in ("train", "validation", "test")) - clusters["shared"] if clusters else 0,
         sizes=_sizes(dataset, used_N),
         findings=tuple(findings),
-        clusters=clusters_of(dataset, split, settings),
+        clusters=clusters,
     )
 
 

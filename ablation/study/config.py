@@ -172,11 +172,9 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
     raw = _read_extended(user_path(path, "FILE").resolve(), (), schema)
     raw.setdefault("study", Path(path).stem)
     file = build(StudyFile, raw)
-    for place, metric in (
-        ("metric", file.metric),
-        *((f"profiles.{name}.metric", profile.metric) for name, profile in file.profiles.items()),
-    ):
-        _check_metric(place, metric or AUTO, schema)
+    profiles = {f"profiles.{name}.metric": profile.metric or AUTO for name, profile in file.profiles.items()}
+    for place, metric in {"metric": file.metric, **profiles}.items():
+        _check_metric(place, metric, schema)
     for name, sweep in file.sweeps.items():
         if sweep.choose not in ("none", *schema.choices):
             expected = f"expected one of {', '.join(schema.choices)}, or none: a test metric would choose on the test images"

@@ -37,7 +37,10 @@ def claims(content: Content) -> list[Section]:
     can, cannot = list(_findings(content, rows)), list(_limits(content, rows))
     reason = content.metrics.reason if content.name == content.metrics.default else ""
     why = f" ({escaped(reason)})" if reason else ""
-    start = f"Verdicts are of {escaped(content.metrics.words(content.name))}{why}, at 0.05 after Holm's correction within each family of comparisons."
+    start = (
+        f"Verdicts are of {escaped(content.metrics.words(content.name))}{why}, at 0.05 after Holm's correction within each family of "
+        "comparisons."
+    )
     legend = f"(T): {label_meaning(content, 'selected on test')}." if content.on_test & {*content.shown, *rows["against"]} else ""
     limits = ("What cannot:", bullets(cannot)) if cannot else ()
     return [Section("What can be claimed", paragraphs(start if len(rows) else "", legend, bullets(can), *limits))]
