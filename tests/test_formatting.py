@@ -59,7 +59,8 @@ def test_interval(mean, low, high, expected):
 @pytest.mark.parametrize(
     ("count", "name", "expected"),
     [(301, "patient", "301 patients"), (1, "patient", "1 patient"), (1301, "study", "1,301 studies"), (2, "day", "2 days"),
-     (2, "box", "2 boxes"), (2, "patients", "2 patients"), (2, "FOV", "2 FOVs"), (301, "患者", "301 values of 患者"), (1, "grid 2", "1 value of grid 2")],
+     (2, "box", "2 boxes"), (2, "patients", "2 patients"), (2, "FOV", "2 FOVs"), (301, "患者", "301 values of 患者"),
+     (1, "grid 2", "1 value of grid 2")],
 )  # fmt: skip
 def test_counted_groups(count, name, expected):
     """The plural of an English word, and what is true of any other name."""
