@@ -259,7 +259,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
     help="Write the report into this folder, with figures and CSV files; by default, print it.",
 )
 @click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the arms that match.")
-@click.option("--metric", default="", show_default="the study's main one", help="The metric whose differences are tested.")
+@click.option("--metric", default="", show_default="the study's", help="The metric whose differences are tested.")
 @click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
 @click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
 @click.option("--reference", type=UserPath(), metavar="FILE", help="A CSV file of published figures to show beside the measured ones.")
@@ -279,7 +279,7 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @click.argument("arm")
 @click.argument("other")
 @study_options
-@click.option("--metric", default="", show_default="the study's main one", help="The metric that the verdict is about.")
+@click.option("--metric", default="", show_default="the study's", help="The metric that the verdict is about.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
     """Compare ARM with OTHER: settings that differ, paired differences (OTHER minus ARM), classes that gained and lost."""
     from ablation.commands import show as command

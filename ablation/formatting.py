@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 DASH = "–"
 
@@ -47,6 +47,22 @@ def p_value(p: float) -> str:
 def counted(count: int, noun: str, nouns: str = "") -> str:
     """`1 arm`, `2 arms`."""
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def counted_groups(count: int, name: str) -> str:
+    """So many of what a column or pattern names: `301 patients`, `1 patient`, or `301 values of 患者` of a name without a plural here."""
+    if not re.fullmatch(r"[A-Za-z]+", name):
+        return f"{count:,} {'value' if count == 1 else 'values'} of {name}"
+    plural = re.sub(r"(?<=[^aeiou])y$", "ie", name) + ("es" if name.endswith(("x", "ch", "sh")) else "s")
+    return f"{count:,} {name if count == 1 or name.endswith('s') else plural}"
+
+
+def cluster_words(clusters: Mapping[str, object]) -> str:
+    """`301 patients, none in two splits`: the groups of images that a plan or an account has; empty if there are none."""
+    if not clusters:
+        return ""
+    number, shared = (sum(int(str(clusters[split])) for split in ("train", "validation", "test")), int(str(clusters["shared"])))
+    return f"{counted_groups(number - shared, str(clusters['name']))}, {shared or 'none'} in two splits"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -56,6 +56,25 @@ def test_interval(mean, low, high, expected):
     assert formatting.interval(mean, low, high) == expected
 
 
+@pytest.mark.parametrize(
+    ("count", "name", "expected"),
+    [(301, "patient", "301 patients"), (1, "patient", "1 patient"), (1301, "study", "1,301 studies"), (2, "day", "2 days"),
+     (2, "box", "2 boxes"), (2, "patients", "2 patients"), (2, "FOV", "2 FOVs"), (301, "患者", "301 values of 患者"),
+     (1, "grid 2", "1 value of grid 2")],
+)  # fmt: skip
+def test_counted_groups(count, name, expected):
+    """The plural of an English word, and what is true of any other name."""
+    assert formatting.counted_groups(count, name) == expected
+
+
+def test_cluster_words():
+    """All groups of all splits, and how many are in more than one."""
+    clusters = {"name": "patient", "train": 210, "validation": 31, "test": 60, "shared": 0}
+    assert formatting.cluster_words(clusters) == "301 patients, none in two splits"
+    assert formatting.cluster_words({**clusters, "shared": 2}) == "299 patients, 2 in two splits"
+    assert formatting.cluster_words({}) == ""
+
+
 @pytest.mark.parametrize(("p", "expected"), [(0.03125, "0.031"), (0.0004, "<0.001"), (1.0, "1.000"), (math.nan, "–")])
 def test_p_value(p, expected):
     """Three decimals, never a zero."""

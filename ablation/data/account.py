@@ -2,17 +2,19 @@
 
 # N images, C classes
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ablation.data.cache import Dataset
+from ablation.data.drawing import has_groups
 from ablation.data.raster import FULL_RANGE, Range
 from ablation.data.source import join_words, printable
 from ablation.data.splits import Split
-from ablation.formatting import counted
+from ablation.formatting import cluster_words, counted
 
 MOST_EXAMPLES = 3  # in a sentence
 NEARLY_BLACK = 15  # of 255: the greatest value of an image that hardly anything can be seen of
@@ -41,6 +43,7 @@ class Account:
     num_groups: int  # of images that must stay in one split; 0 if there are none
     sizes: str
     findings: tuple[Finding, ...]
+    clusters: Mapping[str, Any] = field(default_factory=dict)  # what images that stay in one split have in common, and how many there are
 
     def as_data(self, most_images: int | None = None) -> dict[str, Any]:
         """The account as plain data; of each finding at most so many images, and of their equals."""
@@ -49,13 +52,14 @@ class Account:
             for finding in self.findings
         ]
         counts = {name: list(per_class) for name, per_class in self.counts.items()}
-        return {**asdict(self), "summary": self.summary, "classes": list(self.classes), "counts": counts, "findings": findings}
+        about = {**asdict(self), "summary": self.summary, "classes": list(self.classes), "counts": counts, "findings": findings}
+        return {name: value for name, value in about.items() if name != "clusters" or value}
 
     @property
     def summary(self) -> str:
         """The data in one line."""
         counts = ", ".join(f"{sum(per_class):,} {name}" for name, per_class in self.counts.items())
-        groups = f" in {self.num_groups:,} groups" if self.num_groups else ""
+        groups = f" of {cluster_words(self.clusters)}" if self.clusters else ""
         return f"{self.data}: {counted(len(self.classes), 'class', 'classes')}; {counts} images{groups}; {self.split}; {self.sizes}"
 
 
@@ -74,17 +78,45 @@ def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str,
         *(Finding("remark", remark) for remark in remarks),
     ]
     counts = {name: tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist()) for name, rows_N in parts.items()}
-    num_groups = len(np.unique(dataset.group_N[used_N]))
     drawn = f"; validation drawn: {settings.validation:.0%} of the training images" if settings.validation else ""
+    clusters = clusters_of(dataset, split, settings)
     return Account(
         data=data,
         split=split_origin + drawn,
         classes=dataset.classes,
         counts=counts,
-        num_groups=num_groups if num_groups < len(used_N) else 0,
+        num_groups=sum(clusters[name] for name in ("train", "validation", "test")) - clusters["shared"] if clusters else 0,
         sizes=_sizes(dataset, used_N),
         findings=tuple(findings),
+        clusters=clusters,
     )
+
+
+def clusters_of(dataset: Dataset, split: Split, settings: Any) -> dict[str, Any]:
+    """What images of one group have in common (`name`), the number of groups in each split, and how many are in more than one.
+
+    Empty where every image is a group of its own.
+    """
+    if not has_groups(dataset.group_N):
+        return {}
+    parts = [np.unique(dataset.group_N[rows_N]) for rows_N in (split.train_N, split.validation_N, split.test_N)]
+    counts = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
+    shared = int((np.bincount(np.concatenate(parts)) > 1).sum())
+    return {"name": _group_name(str(getattr(settings, "group", "group"))), **counts, "shared": shared}
+
+
+def _group_name(setting: str) -> str:
+    """What the images of one group have in common: the column, or the name of the pattern's first group, `(?P<patient>...)`.
+
+    `patient_id` and `PatientID` are a patient.
+    """
+    try:
+        pattern = re.compile(setting)
+    except re.error:  # a column's name, and no pattern
+        return setting
+    name = setting if not pattern.groups else next((name for name, place in pattern.groupindex.items() if place == 1), "group")
+    word = re.sub(r"[ _.-](id|ID|Id|no|nr|number)$|(?<=[a-z])I[Dd]$", "", name)
+    return word.lower() if re.fullmatch(r"[A-Z]?[a-z]+", word) else word
 
 
 # --- duplicates --------------------------------------------------------------------------------------------------------------

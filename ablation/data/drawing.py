@@ -27,6 +27,11 @@ def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fr
     return with_test_N
 
 
+def has_groups(group_N: np.ndarray) -> bool:
+    """Whether any two images are of one group."""
+    return int(np.bincount(group_N).max()) > 1
+
+
 def joined_groups(group_N: np.ndarray, inspections_N: np.ndarray) -> np.ndarray:
     """The groups, joined where they hold the same picture, so that a draw puts equal pixels on one side only.
 

@@ -71,6 +71,8 @@ class Plan:
     runs: tuple[Run, ...]
     others: tuple[Run, ...]  # runs of other arms and seeds of the study that are recorded as they would come out now
     nodes: Mapping[str, Node]  # by key, parents first
+    metric: str = ""  # what the study goes by, by its name in the store
+    metric_reason: str = ""  # why, in a clause
 
     @property
     def first_arm(self) -> Arm:
@@ -128,7 +130,8 @@ def make_plan(
     arms = {arm.name: arm for arm in study.arms}
     labelled = {*selected, *(run.arm for run in others)}
     labels = {name: planner.labels(arm, arms, seeds[0]) for name, arm in arms.items() if name in labelled}
-    return Plan(study, tuple(seeds), tuple(selected), labels, tuple(runs), tuple(others), nodes)
+    metric = planner.metric(next(arm for arm in study.arms if arm.name in selected), seeds[0])
+    return Plan(study, tuple(seeds), tuple(selected), labels, tuple(runs), tuple(others), nodes, *metric)
 
 
 def with_choices(study: Study, selected: Sequence[str]) -> tuple[str, ...]:

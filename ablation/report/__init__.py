@@ -57,8 +57,8 @@ def write(
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
-    Differences are taken of `metric`, one of the final metrics, with `test/` or without (none: the first headline of the study's kind
-    of work, which is the accuracy of image classifiers). `arms` are globs that choose what is shown (none: everything), `references` is
+    Differences are taken of `metric`, one of the final metrics, with `test/` or without (none: the study's metric, as its plan was
+    recorded). `arms` are globs that choose what is shown (none: everything), `references` is
     a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or `arm`; `only_changed` gives each setting
     that differs between the arms a column. `notes` are sentences about the plan for the beginning of the report, `content` says which
     plan it is if it is not the newest one.

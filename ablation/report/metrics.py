@@ -3,15 +3,18 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablation.errors import StoreError
 from ablation.formatting import DASH, change, interval, listed, number
 from ablation.study.task import DEFAULT, TASKS, Metric, load_task
 
+if TYPE_CHECKING:
+    from ablation.planning.plan import Plan
+
 MARGIN = 0.5  # points; for plans that were recorded before it could be set
 PREFIX = "test/"  # of the names of final metrics in the store
-COMPARISON, QUALITY = "comparison", "quality"  # the tables of the report that have a column per metric
+COMPARISON, QUALITY, RANKING = "comparison", "quality", "ranking"  # the tables of the report that have a column per metric
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,18 @@ def with_unit(text: str, unit: str, pattern: str = "{}, {}") -> str:
 class MetricTable:
     """The metrics of a study. Every method takes a metric's name with or without the prefix.
 
-    A name that is not in the table, such as recall/cat, is treated as a fraction where higher is better.
+    A name that is not in the table, such as recall/cat, is treated as a fraction where higher is better. `main` is the metric that the
+    study goes by (none: the first headline), which is in the table from then on, and `reason` says why.
     """
 
-    def __init__(self, metrics: Iterable[Metric], margin: float = MARGIN) -> None:
+    def __init__(self, metrics: Iterable[Metric], margin: float = MARGIN, main: str = "", reason: str = "") -> None:
         self._metrics = {short_name(metric.name): metric for metric in metrics}
         self._margin = margin  # of the study, in points
+        self.reason = reason
+        self.published = next((name for name, metric in self._metrics.items() if metric.is_headline), next(iter(self._metrics), ""))
+        self.default = short_name(main) or self.published
+        if main:
+            self._metrics.setdefault(self.default, Metric(self.full_name(main), self.default, margin=margin))
 
     # --- which there are -----------------------------------------------------------------------------------------------------
 
@@ -67,13 +76,13 @@ class MetricTable:
 
     @property
     def headlines(self) -> list[str]:
-        """The short names of the few metrics that stand for an arm where space is short."""
-        return [name for name, metric in self._metrics.items() if metric.is_headline]
+        """The short names of the few metrics that stand for an arm where space is short, that of the study first."""
+        return [name for name in dict.fromkeys([self.default, *self._metrics]) if name == self.default or self._metrics[name].is_headline]
 
     @property
-    def default(self) -> str:
-        """The short name of the metric whose differences are shown unless another is asked for."""
-        return (self.headlines or self.names)[0]
+    def summarised(self) -> list[Metric]:
+        """The headline metrics themselves, in the same order."""
+        return [self._metrics[name] for name in self.headlines]
 
     def columns(self, table: str) -> list[str]:
         """The short names of the metrics with a column in that table of the report."""
@@ -93,6 +102,11 @@ class MetricTable:
         """The metric's name in the header of a table."""
         metric = self._metrics.get(short_name(name))
         return metric.title if metric else short_name(name)
+
+    def words(self, name: str) -> str:
+        """The metric's name in a sentence."""
+        metric = self._metrics.get(short_name(name))
+        return metric.words or metric.title if metric else short_name(name)
 
     def unit(self, name: str) -> Unit:
         """The unit in which the metric is shown."""
@@ -136,7 +150,7 @@ class MetricTable:
 
     def gap_column(self, report: str) -> str:
         """The column with the measured minus the published figures of a report."""
-        return f"gap/{report}{self.unit(self.default).suffix}"
+        return f"gap/{report}{self.unit(self.published).suffix}"
 
     # --- in words ------------------------------------------------------------------------------------------------------------
 
@@ -155,11 +169,15 @@ class MetricTable:
 
     def _units(self, words: Mapping[str, str], usual: str) -> str:
         """The usual unit, if any metric has it, and the exceptions by title; empty if no unit has a name."""
-        others = {self.title(name): word for name, word in words.items() if word != usual}
-        if len(others) < len(words):
-            exceptions = "; ".join(f"{title}: {word or 'as it is'}" for title, word in others.items())
+        others: dict[str, list[str]] = {}
+        for name, word in words.items():
+            if word != usual:
+                others.setdefault(word, []).append(self.title(name))
+        if sum(map(len, others.values())) < len(words):
+            as_is = {True: "as they are", False: "as it is"}
+            exceptions = "; ".join(f"{listed(titles)}: {word or as_is[len(titles) > 1]}" for word, titles in others.items())
             return with_unit(usual, exceptions, "{} ({})")
-        return listed([f"{title} in {word}" for title, word in others.items() if word])
+        return listed([f"{listed(titles)} in {word}" for word, titles in others.items() if word])
 
     def lower_words(self, names: Iterable[str]) -> str:
         """`For NLL and ECE lower is better.`; empty if higher is better for all of them."""
@@ -174,9 +192,16 @@ def metrics_of(plan: Mapping[str, Any]) -> MetricTable:
     """
     margin, known = float(plan.get("margin", MARGIN)), {field.name for field in fields(Metric)}
     recorded = [Metric(**{name: value for name, value in row.items() if name in known}) for row in plan.get("metrics") or ()]
+    main = (str(plan.get("metric", "")), str(plan.get("metric_reason", "")))
     if recorded:
-        return MetricTable(recorded, margin)
+        return MetricTable(recorded, margin, *main)
     task = plan.get("task", DEFAULT)
     if task not in TASKS:
         raise StoreError(f"found a study of the kind {task!r} without its metrics; expected one of {', '.join(TASKS)}")
-    return MetricTable(load_task(task).metrics(margin), margin)
+    return MetricTable(load_task(task).metrics(margin), margin, *main)
+
+
+def planned_metrics(plan: "Plan") -> MetricTable:
+    """The metrics of a plan that is not recorded yet."""
+    margin = plan.study.margin
+    return MetricTable(load_task(plan.study.task).metrics(margin), margin, plan.metric, plan.metric_reason)

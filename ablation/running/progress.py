@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ablation.formatting import duration
 from ablation.planning.plan import Plan
-from ablation.report.metrics import PERCENT, MetricTable, with_unit
+from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
 from ablation.study.task import Curve, load_task
 from ablation.system import sealed
@@ -44,7 +44,7 @@ class Results:
     """What came out so far: the metrics of the runs that are recorded, and of those that finish."""
 
     def __init__(self, plan: Plan, folder: Path, recorded: Values) -> None:
-        self.metrics = MetricTable(load_task(plan.study.task).metrics(plan.study.margin), plan.study.margin)
+        self.metrics = planned_metrics(plan)
         self.runs = {(run.arm, run.seed): run for run in plan.runs}
         self.baselines = {arm.name: arm.baseline for arm in plan.study.arms}
         self.folder, self.values = folder, {run: dict(values) for run, values in recorded.items() if run in self.runs}
@@ -67,11 +67,11 @@ class Results:
 
     @property
     def title(self) -> str:
-        """What the metric that is shown is called: the first headline."""
+        """What the metric that is shown is called: that of the study."""
         return self.metrics.title(self.metrics.default)
 
     def scores(self, arm: str) -> dict[int, float]:
-        """The headline metric of an arm's runs by seed, as the store has it."""
+        """The study's metric of an arm's runs by seed, as the store has it."""
         name = self.metrics.full_name(self.metrics.default)
         return {seed: values[name] for (run, seed), values in self.values.items() if run == arm and name in values}
 

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from ablation.errors import ConfigError
+from ablation.errors import ConfigError, unknown_name
 from ablation.study import yamlfile
 from ablation.study.task import SettingsSchema
 from ablation.system.digests import digest
 from ablation.system.paths import user_path
 from ablation.techniques.technique import build
+
+AUTO = "auto"  # the metric that fits the data
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Study:
     plain: tuple[Arm, ...] = ()  # the arms as the file has them, without what --set changes
     sets: tuple[tuple[str, Any], ...] = ()  # what --set changes
     text: str = ""  # a hash of all that is written in the file
+    metric: str = AUTO  # as the file names it; what it stands for depends on the data
 
     @property
     def folder(self) -> Path:
@@ -120,6 +123,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     seeds: Seeds | None = None
     groups: Any = None
+    metric: str | None = None
     base: Overrides = {}
 
 
@@ -133,6 +137,9 @@ class StudyFile(BaseModel):
     study: Annotated[Name, Field(description="The study's name, by default the file's.")]
     seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
     groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
+    metric: Annotated[
+        str, Field(description="The test metric that verdicts go by; auto is accuracy where all classes have equally many test images.")
+    ] = AUTO
     margin: Annotated[
         float, Field(gt=0, le=100, description="Points; the report calls smaller differences none."), AfterValidator(_checked_margin)
     ] = 0.5
@@ -165,11 +172,21 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
     raw = _read_extended(user_path(path, "FILE").resolve(), (), schema)
     raw.setdefault("study", Path(path).stem)
     file = build(StudyFile, raw)
+    profiles = {f"profiles.{name}.metric": profile.metric or AUTO for name, profile in file.profiles.items()}
+    for place, metric in {"metric": file.metric, **profiles}.items():
+        _check_metric(place, metric, schema)
     for name, sweep in file.sweeps.items():
         if sweep.choose not in ("none", *schema.choices):
             expected = f"expected one of {', '.join(schema.choices)}, or none: a test metric would choose on the test images"
             raise ConfigError(f"sweeps.{name}.choose", f"found {sweep.choose!r}; {expected}")
     return file
+
+
+def _check_metric(place: str, metric: str, schema: SettingsSchema) -> None:
+    """Raise ConfigError for a metric that no run has; which classes there are is not known yet."""
+    name, (kind, _, of_class) = metric.removeprefix("test/"), metric.removeprefix("test/").partition("/")
+    if name not in (AUTO, *schema.metrics) and not (kind in schema.class_metrics and of_class):
+        raise unknown_name(place, "metric", metric, (AUTO, *schema.metrics, *(f"{kind}/CLASS" for kind in schema.class_metrics)))
 
 
 def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:

@@ -29,21 +29,22 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *,
     task = load_task()
     file = load(path, task.schema)
     bases = [("base", file.base)]
-    name, seeds, groups = file.study, file.seeds, file.groups
+    name, seeds, groups, metric = file.study, file.seeds, file.groups, file.metric
     if profile is not None:
         if profile not in file.profiles:
             raise unknown_name("profiles", "profile", profile, file.profiles)
         selected_profile = file.profiles[profile]
         bases.append((f"profiles.{profile}.base", selected_profile.base))
         name, seeds, groups = f"{name}.{profile}", selected_profile.seeds or seeds, selected_profile.groups or groups
+        metric = selected_profile.metric or metric
     resolver = _Resolver(task, sets, is_recorded=is_recorded)
-    if profile is not None and seeds == file.seeds and groups == file.groups:
+    if profile is not None and (seeds, groups, metric) == (file.seeds, file.groups, file.metric):
         resolver.check_profile(profile, bases)
     arms = resolver.arms(arm_specs(file), bases, file.conditions)
     if any(name.partition(".")[0] == "data" for _, overrides in bases[1:] for name in overrides):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
         resolver.plain = [replace(arm, published={}) for arm in resolver.plain]
-    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file))
+    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file), metric)
     return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name, *about_file)
 
 

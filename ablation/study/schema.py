@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from ablation.study.config import NAME, NAMED_SECTIONS, Grid, Profile, StudyFile, Sweep
+from ablation.study.config import AUTO, NAME, NAMED_SECTIONS, Grid, Profile, StudyFile, Sweep
 from ablation.study.task import SettingsSchema
 from ablation.techniques.technique import FAMILIES, Nested
 
@@ -68,6 +68,7 @@ def _section_schemas(settings_schema: SettingsSchema) -> dict[str, Schema]:
         "study": {**STRING_SCHEMA, "pattern": f"^{NAME}$"},
         "seeds": SEEDS_SCHEMA,
         "groups": GROUPS_SCHEMA,
+        "metric": _metric_schema(settings_schema),
         **{name: StudyFile.model_json_schema()["properties"][name] for name in ("margin", "keep")},
         "base": _overrides_schema(settings_schema, {}),
         **{
@@ -79,6 +80,12 @@ def _section_schemas(settings_schema: SettingsSchema) -> dict[str, Schema]:
         "add_one": {"type": "array", "items": STRING_SCHEMA},
         "grid": Grid.model_json_schema(),
     }
+
+
+def _metric_schema(settings_schema: SettingsSchema) -> Schema:
+    """A metric by its name, with or without `test/`, or that of a class."""
+    names = [AUTO, *settings_schema.metrics, *(f"test/{name}" for name in settings_schema.metrics)]
+    return {"anyOf": [{"enum": names}, {"type": "string", "pattern": f"^(test/)?({'|'.join(settings_schema.class_metrics)})/."}]}
 
 
 def _definition_schemas(settings_schema: SettingsSchema) -> dict[str, Schema]:
@@ -107,7 +114,12 @@ def _definition_schemas(settings_schema: SettingsSchema) -> dict[str, Schema]:
         "condition": _or_null(_overrides_schema(settings_schema, {"arms": ARMS_SCHEMA})),
         "profile": {
             "type": "object",
-            "properties": {"seeds": SEEDS_SCHEMA, "groups": GROUPS_SCHEMA, "base": _overrides_schema(settings_schema, {})},
+            "properties": {
+                "seeds": SEEDS_SCHEMA,
+                "groups": GROUPS_SCHEMA,
+                "metric": _metric_schema(settings_schema),
+                "base": _overrides_schema(settings_schema, {}),
+            },
             "additionalProperties": False,
             "description": Profile.__doc__,
         },

@@ -30,12 +30,13 @@ class Metric:
     """
 
     name: str  # its name in the store
-    title: str
+    title: str  # in the header of a table
     better: Literal["higher", "lower"] = "higher"
     unit: str = "percent"
     margin: float | None = None
     table: str = "comparison"  # the table of the report that has a column for it
-    is_headline: bool = False  # whether summaries of arms show it; verdicts go by the first headline metric
+    is_headline: bool = False  # whether summaries of arms show it; published figures are of the first headline metric
+    words: str = ""  # its name in a sentence, where the title is too short for one
 
 
 def metric_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
@@ -65,6 +66,8 @@ class SettingsSchema:
     required: Mapping[str, str]  # setting that a base must have -> what is expected there
     paths: tuple[tuple[str, str], ...]  # (setting, field) of file paths, which are relative to the file
     choices: tuple[str, ...]  # the metrics by which a sweep may choose a point, as the file's `choose` names them
+    metrics: tuple[str, ...] = ()  # the test metrics by which a study may go, as the file's `metric` names them
+    class_metrics: tuple[str, ...] = ()  # those that each class has: recall, as in recall/cat
     inner_families: Mapping[str, str] = field(default_factory=dict)  # path of a technique within a technique -> its family
 
     @property
@@ -258,6 +261,9 @@ class Planner(Protocol):
 
     def labels(self, arm: Any, arms: Mapping[str, Any], seed: int) -> dict[str, str]:
         """label -> its reason in words, for the labels of the arm that a reader must know: bundle, budget, lag ..."""
+
+    def metric(self, arm: Any, seed: int) -> tuple[str, str]:
+        """The name in the store of the metric that the study goes by, and why, in a clause; raises ConfigError if no run will have it."""
 
     def facts(self, arm: Any, seeds: Sequence[int]) -> dict[str, Any]:
         """What the plan records, for the report, about the data that all arms share."""

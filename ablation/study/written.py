@@ -7,21 +7,21 @@ from typing import Any
 
 from ablation.formatting import counted, shortened, worded
 from ablation.study.changes import flatten
-from ablation.study.config import Arm, Study
+from ablation.study.config import AUTO, Arm, Study
 from ablation.study.task import SettingsSchema, load_task
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 
 MOST_NAMED = 4  # differences that a sentence lists
 STAGE = "stage"  # the key of a stage's length and options
-WHOLE = ("seeds", "groups", "margin", "keep")  # what a file says besides its arms
+WHOLE = ("seeds", "groups", "metric", "margin", "keep")  # what a file says besides its arms
 ANNOTATIONS = ("label", "note", "published")
 
 Written = Mapping[str, Any]
 
 
 def written(study: Study) -> dict[str, Any]:
-    """The file's seeds, groups, margin and arms, without what --set changed.
+    """The file's seeds, groups, metric, margin and arms, without what --set changed.
 
     The settings of an arm are those that differ from the first arm's. `digest` tells two contents apart.
     """
@@ -30,6 +30,7 @@ def written(study: Study) -> dict[str, Any]:
     first = next(iter(settings.values()))
     arms = {arm.name: _about(arm) | {"settings": _differing(settings[arm.name], first)} for arm in study.plain}
     about = {"seeds": list(study.seeds), "groups": study.groups, "margin": study.margin, "keep": study.keep}
+    about |= {"metric": study.metric} if study.metric != AUTO else {}  # which plans that were recorded before it could be set lack
     content: dict[str, Any] = json.loads(json.dumps(about | {"first": first, "arms": arms}, default=str))  # as it is read again
     return content | {"digest": digest(content), "text": study.text, "sets": [list(pair) for pair in study.sets]}
 
@@ -98,7 +99,8 @@ def differences(now: Written, then: Written) -> list[str]:
     for verb, these, others in (("new", now, then), ("gone", then, now)):
         names = [name for name in these["arms"] if name not in others["arms"]]
         words += [f"{'arm' if len(names) == 1 else 'arms'} {shortened(names)} {'is' if len(names) == 1 else 'are'} {verb}"] if names else []
-    words += [f"{name} {worded(now[name])} was {worded(then[name])}" for name in WHOLE if now[name] != then[name]]
+    new, old = ({"metric": AUTO} | dict(file) for file in (now, then))
+    words += [f"{name} {worded(new[name])} was {worded(old[name])}" for name in WHOLE if new[name] != old[name]]
     more = len(words) - MOST_NAMED
     return words if more <= 0 else [*words[:MOST_NAMED], f"and {counted(more, 'other change')}"]
 

@@ -38,6 +38,9 @@ class Point:
     step: int = 0
 
 
+GROUP = "group"  # the column with the number of each image's group
+
+
 @dataclass(frozen=True)
 class Recorded:
     """A study in the store: the newest plan, its runs, and the names of runs that the plan no longer has."""
@@ -51,7 +54,7 @@ class Recorded:
     notes: tuple[str, ...] = ()  # what its reader must know of the file and the plan, a sentence each
 
     def predictions(self, run_id: str) -> pd.DataFrame:
-        """The run's predictions: index, label, predicted, logits."""
+        """The run's predictions: index, label, predicted, logits, and the group where images are of groups."""
         path = self.store.artifact(run_id, "predictions.parquet")
         try:
             table = pd.read_parquet(path, page_checksum_verification=True)
@@ -109,5 +112,5 @@ def _row_without_metrics(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_columns(names: Sequence[str]) -> None:
     has_first_columns = list(names[:3]) == ["index", "label", "predicted"] and len(set(names)) == len(names)
-    if not has_first_columns or not all(name.startswith("logit") for name in names[3:]):
+    if not has_first_columns or not all(name.startswith("logit") or name == GROUP for name in names[3:]):
         raise ValueError(f"its columns are {', '.join(names)}")

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 
 from ablation.formatting import DASH
 from ablation.study.groups import Groups
+from ablation.training.ranking import auroc_and_average_precision
 
 MAX_LOGIT_COLUMNS = 100  # with more classes than that, all logits are in one column of lists
 MAX_SLUG_LENGTH = 100  # MLflow allows 250 characters, and the slug is only a part of a metric's name
@@ -40,8 +41,9 @@ def predictions(index_N: np.ndarray, labels_N: np.ndarray, logits_NC: np.ndarray
 def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str], groups: Groups, prefix: str = "test") -> dict[str, float]:
     """All final metrics by their names in the store, which begin with `prefix`; all are fractions but `nll`, which is in nats.
 
-    A class without images in the split has no recall, precision and F1, and is left out of every mean; a class that has images and is
-    never predicted has precision 0. A group's metric is the mean recall of its classes; a group without images has none.
+    A class without images in the split has no recall, precision, F1 and specificity, and is left out of every mean; a class that has
+    images and is never predicted has precision 0. A group's metric is the mean recall of its classes; a group without images has none.
+    Where all images are of one class, there is no specificity, and nothing to rank or to agree on by chance.
     """
     predicted_N = scores_NC.argmax(1)
     is_present = np.bincount(labels_N, minlength=len(classes)) > 0
@@ -56,11 +58,17 @@ def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str],
         "nll": nll_N.mean(),
         "ece": calibration_error(confidence_N, predicted_N == labels_N),
     }
+    has_others = is_present.sum() > 1
+    if has_others:
+        values["auroc"], values["average_precision"] = auroc_and_average_precision(labels_N, scores_NC)
+        values["kappa"], values["mcc"] = agreement(labels_N, predicted_N, len(classes))
     for name, members in groups.items():
         present_members = [c for c in members if is_present[c]]
         if present_members:
             values[name] = recall_C[present_members].mean()
-    for name, values_C in (("recall", recall_C), ("precision", precision_C), ("f1", f1_C)):
+    of_classes = {"recall": recall_C, "precision": precision_C, "f1": f1_C}
+    of_classes |= {"specificity": specificity(labels_N, predicted_N, len(classes))} if has_others else {}
+    for name, values_C in of_classes.items():
         values |= {f"{name}/{slug}": values_C[c] for c, slug in enumerate(slugs(classes)) if is_present[c]}
     return {f"{prefix}/{name}": float(value) for name, value in values.items()}
 
@@ -92,6 +100,27 @@ def calibration_error(confidence_N: np.ndarray, is_correct_N: np.ndarray) -> flo
     bin_N = np.searchsorted(edges, confidence_N, side="left") - 1
     excess = np.bincount(bin_N, weights=is_correct_N - confidence_N, minlength=NUM_BINS)
     return float(np.abs(excess).sum() / len(confidence_N))
+
+
+def agreement(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> tuple[float, float]:
+    """Cohen's kappa and Matthews' correlation coefficient, both 0 for what is right by chance; for labels of two classes at least.
+
+    Cohen 1960, A coefficient of agreement for nominal scales; Gorodkin 2004, Comparing two K-category assignments by a K-category
+    correlation coefficient. Where one class alone is predicted, the latter has no value, and is 0 as in scikit-learn.
+    """
+    true_C, called_C = (np.bincount(values_N, minlength=num_classes) / len(labels_N) for values_N in (labels_N, predicted_N))
+    by_chance = float(true_C @ called_C)
+    excess = float((labels_N == predicted_N).mean()) - by_chance
+    spread = math.sqrt(max(0.0, (1 - float(true_C @ true_C)) * (1 - float(called_C @ called_C))))
+    return excess / (1 - by_chance), excess / spread if called_C.max() < 1 else 0.0
+
+
+def specificity(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """For each class the share of the other classes' images that are not taken for it; for images of two classes at least."""
+    true_C, called_C, right_C = (
+        np.bincount(values_N, minlength=num_classes) for values_N in (labels_N, predicted_N, labels_N[labels_N == predicted_N])
+    )
+    return np.asarray(1 - (called_C - right_C) / (len(labels_N) - true_C))
 
 
 def geometric_mean(recalls: np.ndarray) -> float:

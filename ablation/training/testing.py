@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ablation.data.drawing import has_groups
 from ablation.errors import DataError, TrainingError
 from ablation.study import groups
 from ablation.system import sealed
@@ -40,6 +41,7 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
     scores, fitted = _scores(work, settings, _TestedWeights(work, prefix, saved), device)
     labels_N = np.asarray(dataset.labels_N[parts.test_N])
     table = evaluation.predictions(parts.test_N, labels_N, scores["test"].numpy(), dataset.classes)
+    table = table.assign(group=dataset.group_N[parts.test_N]) if has_groups(dataset.group_N) else table
     predicted_N = table["predicted"].to_numpy()
     classes_by_group = groups.resolve(request.groups, parts.counts_C.tolist(), dataset.classes)
     metrics = evaluation.metrics(labels_N, scores["test"].numpy(), dataset.classes, classes_by_group) | fitted

@@ -225,7 +225,27 @@ def test_groups_are_counted(tmp_path):
     class_tree(tmp_path / "p", {"a": 12, "b": 12}, "p{i:02}.png")
     found = account(tmp_path, group=r"(p\d)", test=0.5)
     assert found.num_groups == 2
-    assert " in 2 groups; " in found.summary
+    assert found.clusters == {"name": "group", "train": 1, "validation": 0, "test": 1, "shared": 0}
+    assert " test images of 2 groups, none in two splits; " in found.summary
+    assert found.as_data()["clusters"] == found.clusters
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [(r"(?P<patient>p\d)", "patient"), (r"(p\d)", "group"), (r"(?P<PatientID>p\d)", "patient"), (r"(?P<FOV>p\d)", "FOV")],
+)
+def test_groups_are_called_as_the_pattern_calls_them(tmp_path, pattern, name):
+    """By the name of its group, without what says that it is a number."""
+    class_tree(tmp_path / "p", {"a": 12, "b": 12}, "p{i:02}.png")
+    assert account(tmp_path, group=pattern, test=0.5).clusters["name"] == name
+
+
+def test_images_that_are_groups_of_their_own_are_no_clusters(tmp_path):
+    """Nothing is said of groups then."""
+    trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})
+    found = account(tmp_path)
+    assert (found.clusters, found.num_groups) == ({}, 0)
+    assert "clusters" not in found.as_data()
 
 
 def test_digits_have_nothing_odd(tmp_path):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ablation.errors import ConfigError
 from ablation.planning import explain
 from ablation.planning.describe import describe
 from ablation.planning.listing import listing
@@ -436,6 +437,21 @@ def test_the_margin_is_the_reports_alone(tmp_path):
     assert (described(half)["margin"], described(two)["margin"]) == (0.5, 2.0)
     assert [(run.key, run.chain) for run in half.runs] == [(run.key, run.chain) for run in two.runs]
     assert list(half.nodes) == list(two.nodes)
+
+
+def test_the_metric_is_the_reports_alone(tmp_path):
+    """Another metric is told with its reason, and neither a run nor a stage is another one for it."""
+    fitting, kappa = (planned(tmp_path, metric=metric, **SHARED) for metric in ("auto", "kappa"))
+    assert (described(kappa)["metric"], described(kappa)["metric_reason"]) == ("test/kappa", "set in the file")
+    assert (described(fitting)["metric"], described(fitting)["metric_reason"]) == ("test/accuracy", "all 10 classes have 36 test images")
+    assert [(run.key, run.chain) for run in fitting.runs] == [(run.key, run.chain) for run in kappa.runs]
+    assert list(fitting.nodes) == list(kappa.nodes)
+
+
+def test_a_metric_of_an_unknown_class_is_found_before_training(tmp_path):
+    """The plan is not made."""
+    with pytest.raises(ConfigError, match="metric: unknown class 'heron'; expected one of"):
+        planned(tmp_path, metric="recall/heron", **SHARED)
 
 
 def test_describe_tells_of_selected_arms(tmp_path):

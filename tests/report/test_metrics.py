@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablation.errors import StoreError
-from ablation.report.metrics import COMPARISON, PERCENT, QUALITY, MetricTable, metrics_of, short_name, with_unit
+from ablation.report.metrics import COMPARISON, PERCENT, QUALITY, RANKING, MetricTable, metrics_of, short_name, with_unit
 from ablation.study.task import Metric, metric_rows
 from ablation.training import evaluation
 
@@ -54,12 +54,26 @@ def test_the_report_knows_the_metrics_that_are_computed():
     labels, scores = [0, 1, 2], [[3.0, 0, 0], [0, 3.0, 0], [3.0, 0, 0]]
     groups = {"many": (0,), "medium": (1,), "few": (2,)}
     computed = evaluation.metrics(*map(np.array, (labels, scores)), ["a", "b", "c"], groups)
-    in_tables = [*IMAGES.columns(COMPARISON), *IMAGES.columns(QUALITY)]
+    in_tables = [*IMAGES.columns(COMPARISON), *IMAGES.columns(QUALITY), *IMAGES.columns(RANKING)]
     assert in_tables == IMAGES.names == [short_name(name) for name in IMAGES.full_names]
     assert set(IMAGES.full_names) == {name for name in computed if name.count("/") == 1}
     assert len(in_tables) == len(set(in_tables))
     assert [name for name in in_tables if IMAGES.is_lower_better(name)] == ["nll", "ece"]
     assert (IMAGES.default, IMAGES.headlines) == ("accuracy", ["accuracy", "balanced_accuracy", "macro_f1"])
+
+
+def test_the_plans_metric_leads():
+    """It is the default and the first headline, whether or not it is in a table; published figures are still of the accuracy."""
+    by_plan = metrics_of({"metric": "test/kappa", "metric_reason": "set in the file"})
+    assert (by_plan.default, by_plan.reason, by_plan.published) == ("kappa", "set in the file", "accuracy")
+    assert by_plan.headlines == ["kappa", "accuracy", "balanced_accuracy", "macro_f1"]
+    assert [metric.name for metric in by_plan.summarised] == [by_plan.full_name(name) for name in by_plan.headlines]
+    assert (by_plan.value("kappa", 0.5), by_plan.margin_words("kappa"), by_plan.gap_column("A")) == ("0.500", "0.005", "gap/A_points")
+    of_class = metrics_of({"metric": "test/recall/cat", "margin": 0.7})
+    assert (of_class.default, of_class.headlines[0], of_class.columns(COMPARISON)[-1]) == ("recall/cat",) * 3
+    assert (of_class.title("recall/cat"), of_class.unit("recall/cat"), of_class.margin("recall/cat")) == ("recall/cat", PERCENT, 0.7)
+    assert of_class.full_names[-1] == "test/recall/cat"
+    assert (IMAGES.reason, IMAGES.words("balanced_accuracy"), IMAGES.words("recall/cat")) == ("", "balanced accuracy", "recall/cat")
 
 
 def test_a_class_or_group_called_like_a_metric_is_a_fraction():
@@ -106,8 +120,9 @@ def test_any_other_unit_is_told_as_it_is():
 
 def test_units_of_several_metrics():
     """The usual one and the exceptions, or each that has a word; which way is better is said of those where it is down."""
-    assert IMAGES.value_units(IMAGES.names) == "percent (NLL: nats)"
-    assert IMAGES.difference_units(IMAGES.names) == "points (NLL: nats)"
+    assert IMAGES.value_units(IMAGES.names) == "percent (NLL: nats; kappa and MCC: as they are)"
+    assert IMAGES.difference_units(IMAGES.names) == "points (NLL: nats; kappa and MCC: as they are)"
+    assert IMAGES.value_units(["accuracy", "kappa"]) == "percent (kappa: as it is)"
     assert IMAGES.value_units(["accuracy", "recall/cat"]) == "percent"
     assert (OTHERS.value_units(["mae", "r2"]), OTHERS.value_units(["mae", "rmse"])) == ("", "RMSE in m")
     assert OTHERS.value_units(["mae", "recall/cat"]) == "percent (MAE: as it is)"

@@ -29,7 +29,11 @@ def run(arm, seed=0, state="missing", choice=None):
 def plan(*nodes, runs=()):
     arms = [SimpleNamespace(name=arm, baseline="baseline" if arm != "baseline" else None) for arm in dict.fromkeys(one.arm for one in runs)]
     return SimpleNamespace(
-        nodes={one.job.key: one for one in nodes}, runs=list(runs), study=SimpleNamespace(arms=arms, task="images", margin=0.5)
+        metric="",
+        metric_reason="",
+        nodes={one.job.key: one for one in nodes},
+        runs=list(runs),
+        study=SimpleNamespace(arms=arms, task="images", margin=0.5),
     )
 
 

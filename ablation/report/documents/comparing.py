@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.errors import AblateError, unknown_name
-from ablation.formatting import DASH, capitalised, interval, p_value, setting
+from ablation.formatting import DASH, capitalised, counted_groups, interval, p_value, setting
 from ablation.report.frames.classes import recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
 from ablation.report.frames.posthoc import DISTANCES
@@ -75,9 +75,7 @@ class Two:
 def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> list[Part]:
     """The comparison's tables, the first arm before the second and differences second minus first, with a verdict on the metric.
 
-    Without a metric it is the study's main one.
-
-    Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
+    Without a metric it is the study's. Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
     two = _two(recorded, second, first)
     known = _known_metrics(two.metrics, recorded.runs)
@@ -291,11 +289,15 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
         resampled = tuple(
             (two.metrics.title(row["metric"]), interval(row["mean"], row["low"], row["high"])) for row in boot.to_dict("records")
         )
-        note = f"Points; the {boot['images'].iloc[0]} test images drawn again {images.RESAMPLES:,} times, these trained models as they are."
+        clusters = two.recorded.plan.get("clusters")
+        whole = f", whole {counted_groups(clusters['test'], clusters['name']).partition(' ')[2]} at a time" if clusters else ""
+        drawn = f"the {boot['images'].iloc[0]} test images drawn again {images.RESAMPLES:,} times{whole}"
+        note = f"Points; {drawn}, these trained models as they are."
         yield Part(title, ("metric", "difference [95 % interval, bootstrap over images]"), resampled, (note,))
     rows = tuple((str(row["seed"]), str(row["gained"]), str(row["lost"]), p_value(row["p"])) for row in exact.to_dict("records"))
-    note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. McNemar compares two trained models, not two settings."
-    yield Part("Test images gained and lost", ("seed", "gained", "lost", "p (McNemar, exact)"), rows, (note,))
+    note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. The test compares two trained models, not two settings."
+    test = "p (signs of groups)" if two.recorded.plan.get("clusters") else "p (McNemar, exact)"
+    yield Part("Test images gained and lost", ("seed", "gained", "lost", test), rows, (note,))
 
 
 def _runs(two: Two) -> Part:

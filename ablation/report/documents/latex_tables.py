@@ -200,7 +200,7 @@ def _value(metrics: MetricTable, row: Mapping[Any, Any], name: str, *, is_best: 
 def _published(content: Content) -> Iterator[Table]:
     """The reports' figures and ours, for the arms that have any."""
     arms, metrics, rows = content.frames.arms, content.metrics, []
-    reports, name = reports_of(arms), metrics.default
+    reports, name = reports_of(arms), metrics.published
     for row in arms.to_dict("records"):
         cells = [cell for report in reports for cell in published(metrics, row, report)]
         if any(cell != DASH for cell in cells):

@@ -15,7 +15,7 @@ from ablation.report.statistics.inference import LEVEL, seeds_needed_to_flip, sm
 
 
 def brief(recorded: Recorded, arms: Sequence[str]) -> str:
-    """One row per arm: n, the headline metrics (mean and sd), the main metric's difference to the parent, and the verdict.
+    """One row per arm: n, the headline metrics (mean and sd), the study's metric's difference to the parent, and the verdict.
 
     The interval in brackets is the 95 % t interval over seeds; the verdict is after Holm's correction. A line below says if there are
     too few seeds for a claim.
@@ -35,8 +35,7 @@ def brief(recorded: Recorded, arms: Sequence[str]) -> str:
 def columns(metrics: MetricTable, plan: Mapping[str, Any]) -> list[str]:
     """The short names of the metrics that fit: the headlines, and the last group of classes, for which methods are made."""
     last_group = list(groups_of(plan))[-1:]
-    names = [name for name in metrics.names if name in (*metrics.headlines, *last_group)]
-    return names or [metrics.default]
+    return list(dict.fromkeys([*metrics.headlines, *(name for name in metrics.names if name in last_group)]))
 
 
 def too_few_seeds(compared: pd.DataFrame) -> str:

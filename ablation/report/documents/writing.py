@@ -97,7 +97,7 @@ def gather(recorded: Recorded, options: Shown) -> Content:
 
 
 def known_metric(option: str, metric: str, recorded: Recorded) -> str:
-    """The metric's name in the store, given with or without `test/`; the study's main metric if none is given."""
+    """The metric's name in the store, given with or without `test/`; the study's metric if none is given."""
     metrics = metrics_of(recorded.plan)
     columns = (str(column) for column in recorded.runs.columns)
     known = dict.fromkeys([*metrics.full_names, *(column for column in columns if column.startswith(PREFIX))])

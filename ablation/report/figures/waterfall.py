@@ -56,7 +56,7 @@ def ladders(
         return []
     steps = differences[(differences["metric"] == name) & (differences["role"] == "parent")].set_index("arm")
     ends = steps.reindex(names[1:])[["mean", "low", "high"]].astype(float).to_dict("records")
-    reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if name == metrics.default else []
+    reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if name == metrics.published else []
     published = {column.partition("/")[2]: [scale * float(value) for value in rows[column]] for column in reports}
     kept = {report: values for report, values in published.items() if np.isfinite(values).any()}
     return [Ladder(condition, rungs, levels, [{str(end): float(value) for end, value in step.items()} for step in ends], kept)]

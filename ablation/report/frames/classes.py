@@ -1,4 +1,4 @@
-"""Frames for a study with classes: precision, recall and F1, their averages, and recalls by seed.
+"""Frames for a study with classes: precision, recall, F1 and specificity, their averages, and recalls by seed.
 
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
@@ -15,23 +15,24 @@ from ablation.report.statistics import descriptive
 from ablation.report.statistics.images import Results
 
 FIGURES = ("precision", "recall", "f1")
-COLUMNS = [f"{figure}{part}" for figure in FIGURES for part in ("", "_sd")]
+OF_CLASS = (*FIGURES, "specificity")  # which has no average
+COLUMNS, CLASS_COLUMNS = ([f"{figure}{part}" for figure in figures for part in ("", "_sd")] for figures in (FIGURES, OF_CLASS))
 Counts = Mapping[str, npt.NDArray[np.int64]]  # arm -> counts_RCC
 
 
 def class_rows(counts: Counts, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """arm, class, group, then mean and sd over seeds of precision, recall and f1, and the support."""
+    """arm, class, group, then mean and sd over seeds of precision, recall, f1 and specificity, and the support."""
     groups = class_groups(plan)
     rows = []
     for arm, counts_RCC in counts.items():
         figures = descriptive.class_figures(counts_RCC)
         for index, name in enumerate(classes_of(plan)):
-            values = {figure: figures[figure][:, index] for figure in FIGURES}
+            values = {figure: figures[figure][:, index] for figure in OF_CLASS}
             support = float(figures["support"][:, index].mean())
             rows.append(
                 {"arm": arm, "class": name, "group": groups.get(name, ""), **_spreads(values), "support": support, "n": len(counts_RCC)}
             )
-    return pd.DataFrame(rows, columns=["arm", "class", "group", *COLUMNS, "support", "n"])
+    return pd.DataFrame(rows, columns=["arm", "class", "group", *CLASS_COLUMNS, "support", "n"])
 
 
 def average_rows(counts: Counts) -> pd.DataFrame:

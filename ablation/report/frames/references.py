@@ -16,7 +16,7 @@ PER_CLASS = ("arm", "class", "precision", "recall", "f1", "support")
 
 @dataclass(frozen=True)
 class References:
-    """Published figures by arm: the main metric per report, figures per class, and the rows that match no arm."""
+    """Published figures by arm: one metric per report, figures per class, and the rows that match no arm."""
 
     headlines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     per_class: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class References:
 def read(path: Path, plan: Mapping[str, Any]) -> References:
     """The figures in the file. A row names an arm by its name, its label, or its chain of rungs (cb+mixup)."""
     columns, rows = _rows(path)
-    headline, has_classes = ("report", "arm", metrics_of(plan).default), bool(classes_of(plan))
+    headline, has_classes = ("report", "arm", metrics_of(plan).published), bool(classes_of(plan))
     if set(headline) <= set(columns):
         return _headlines(path, rows, plan)
     if has_classes and set(PER_CLASS) <= set(columns):
@@ -60,9 +60,9 @@ def find_arm(text: str, arms: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _headlines(path: Path, rows: list[dict[str, str]], plan: Mapping[str, Any]) -> References:
-    """Figures of the study's main metric."""
+    """Figures of the metric that reports publish."""
     metrics = metrics_of(plan)
-    name = metrics.default
+    name = metrics.published
     by_arm: dict[str, dict[str, float]] = {}
     unmatched = []
     for line, row in enumerate(rows, start=2):

@@ -117,7 +117,7 @@ def tidy_frames(
     """The frames of the arms `shown` (None: all arms). Arms that are not shown still count as partners and in corrections.
 
     `metrics` are the full names of the metrics to compare (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
-    is one of them (none: the plan's first headline).
+    is one of them (none: the plan's).
     """
     plan, runs = recorded.plan, run_rows(recorded)
     known_metrics = metrics_of(plan)
@@ -282,11 +282,11 @@ def _arm_row(plan: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFrame) -> pd.DataFrame:
-    """Per report, a column with published figures of the main metric and one with gaps (measured minus published)."""
+    """Per report, a column with its published figures and one with gaps (measured minus published)."""
     metrics = metrics_of(plan)
-    unit, names = metrics.unit(metrics.default), [arm["name"] for arm in plan["arms"]]
+    unit, names = metrics.unit(metrics.published), [arm["name"] for arm in plan["arms"]]
     figures = published_figures(plan, references)
-    measured = descriptive.by_seed(runs, names, metrics.full_name(metrics.default)).mean().to_numpy()
+    measured = descriptive.by_seed(runs, names, metrics.full_name(metrics.published)).mean().to_numpy()
     columns = {}
     for report in sorted({report for by_report in figures.values() for report in by_report}):
         values = np.array([figures[name].get(report, np.nan) for name in names], dtype=float)
@@ -298,7 +298,7 @@ def _published(plan: Mapping[str, Any], references: References, runs: pd.DataFra
 def published_figures(plan: Mapping[str, Any], references: References) -> dict[str, dict[str, float]]:
     """arm -> report -> published figure in the store's unit. Figures from the reference file replace those from the study's file."""
     metrics = metrics_of(plan)
-    scale = metrics.unit(metrics.default).scale
+    scale = metrics.unit(metrics.published).scale
     return {
         arm["name"]: {
             **{report: value / scale for report, value in (arm.get("published") or {}).items()},

@@ -35,8 +35,12 @@ def claims(content: Content) -> list[Section]:
     """Two lists: what can be claimed, and what cannot."""
     rows = of_metric(content.frames.differences, content.name)
     can, cannot = list(_findings(content, rows)), list(_limits(content, rows))
-    title = escaped(content.metrics.title(content.name))
-    start = f"Verdicts are of {title}, at 0.05 after Holm's correction within each family of comparisons."
+    reason = content.metrics.reason if content.name == content.metrics.default else ""
+    why = f" ({escaped(reason)})" if reason else ""
+    start = (
+        f"Verdicts are of {escaped(content.metrics.words(content.name))}{why}, at 0.05 after Holm's correction within each family of "
+        "comparisons."
+    )
     legend = f"(T): {label_meaning(content, 'selected on test')}." if content.on_test & {*content.shown, *rows["against"]} else ""
     limits = ("What cannot:", bullets(cannot)) if cannot else ()
     return [Section("What can be claimed", paragraphs(start if len(rows) else "", legend, bullets(can), *limits))]
@@ -176,10 +180,10 @@ def _marked(content: Content) -> Iterator[str]:
 
 
 def near_chance(content: Content) -> list[str]:
-    """The arms whose main metric (the accuracy) is hardly better than guessing, or than always naming the largest test class."""
+    """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class."""
     if not content.facts >= CHANCE:
         return []
-    share, column = chance(content.plan), f"{content.metrics.default}_mean"
+    share, column = chance(content.plan), f"{content.metrics.published}_mean"
     bound = share + min(share / 2, (1 - share) / 10)
     rows: Sequence[Mapping[Any, Any]] = content.frames.arms.to_dict("records")
     return [row["arm"] for row in rows if math.isfinite(row[column]) and row[column] <= bound]

@@ -103,7 +103,7 @@ def reports_of(arms: pd.DataFrame) -> list[str]:
 
 def published(metrics: MetricTable, row: Mapping[Any, Any], report: str) -> tuple[str, str]:
     """A report's published figure of an arm, and the gap (measured minus published)."""
-    name = metrics.default
+    name = metrics.published
     return metrics.value(name, row[f"published/{report}"]), metrics.difference(name, row[metrics.gap_column(report)])
 
 
@@ -202,8 +202,8 @@ def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
     records = arms.to_dict("records")
     notes = [f"{named(content, row['arm'])}: {escaped(row['note'])}" for row in records if row["note"]]
     chosen = [f"Chosen for {named(content, row['arm'])}: {escaped(row['chosen'])}" for row in records if row["chosen"]]
-    gap = with_unit("ours minus theirs", metrics.unit(metrics.default).differences, "{}, in {}")
-    theirs = [f"Published: the reports' {escaped(metrics.title(metrics.default))}; gap: {gap}."] if reports_of(arms) else []
+    gap = with_unit("ours minus theirs", metrics.unit(metrics.published).differences, "{}, in {}")
+    theirs = [f"Published: the reports' {escaped(metrics.title(metrics.published))}; gap: {gap}."] if reports_of(arms) else []
     short = ["n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."]
     return [
         f"{mean_and_sd(metrics.value_units(columns(content)))}; the best of a column is bold.",
@@ -219,7 +219,7 @@ def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
 
 def _legend(content: Content, arms: pd.DataFrame) -> str:
     """Each label in the table: its mark, its meaning, and the reasons of the arms that have it."""
-    near, name = near_chance(content), content.metrics.default
+    near, name = near_chance(content), content.metrics.published
     means = dict(zip(arms["arm"], arms[f"{name}_mean"], strict=True))
     labels = {
         arm: {

@@ -21,7 +21,7 @@ RECORDED = ("commit", "dirty", "versions", "hardware", "device", "precision", "s
 
 @dataclass(frozen=True)
 class Shown:
-    """The options of a report: the metric (none: the study's main one), globs of arms, the order, and a file of published figures.
+    """The options of a report: the metric (none: the study's), globs of arms, the order, and a file of published figures.
 
     `notes` are sentences about the plan and the file that was named, `content` says which plan is shown if it is not the newest one,
     `undrawn` names the figures that could not be drawn.

@@ -78,16 +78,18 @@ def per_class(content: Content) -> list[Section]:
 
 
 def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, references: References) -> str:
-    figures = ("precision", "recall", "f1")
+    figures, shown = ("precision", "recall", "f1"), ("precision", "recall", "f1", "specificity")
     published = references.per_class.get(arm, {})
     stated = [f"published {name}" for name in ("precision", "recall", "F1") if published]
     rows = []
     for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
         # an undefined average is blank; a class without test images has a dash
-        values = [percent(row[name], row[f"{name}_sd"]) if np.isfinite(row[name]) or "average" not in row else "" for name in figures]
+        values = [
+            percent(row[name], row[f"{name}_sd"]) if "average" not in row or np.isfinite(row.get(name, np.nan)) else "" for name in shown
+        ]
         cells = [percent(published.get(row["class"], {}).get(figure, np.nan)) for figure in figures if published]
         rows.append([escaped(row["class"]), escaped(row["group"]), *values, f"{row['support']:.10g}", *cells])
-    return table(["class", "group", "precision", "recall", "F1", "support", *stated], rows, left=2)
+    return table(["class", "group", "precision", "recall", "F1", "specificity", "support", *stated], rows, left=2)
 
 
 def distribution(content: Content) -> list[Section]:
@@ -269,6 +271,7 @@ def reading(content: Content) -> list[Section]:
         ("Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.", NOTHING),
         ("Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.", NOTHING),
         ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
+        ("*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' images not taken for it.", CLASSIFIED),
         ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
         ("A chosen arm trains nothing and has no time.", NOTHING),
         ("*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, change, escaped, interval, number, p_value, table
+from ablation.formatting import DASH, capitalised, change, counted_groups, escaped, interval, number, p_value, table
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
 from ablation.report.sections.common import ROLES, bullets, mark, named, of_metric, paragraphs, seeds_needed
@@ -121,11 +121,18 @@ def image_doubt(content: Content) -> list[Section]:
     frame = content.frames.image_differences
     if frame.empty:
         return []
+    clusters = content.plan.get("clusters")
+    whole = (
+        f" The {escaped(counted_groups(clusters['test'], clusters['name']))} of the test images are drawn whole, since the images of one "
+        "are alike; p: the signs of whole ones are flipped, which is McNemar's test where each has one image."
+        if clusters
+        else ""
+    )
     legend = (
         "Another question than the one above: would these very models differ on other test images? It says nothing about training again, "
         "and must not be added to the doubt from seeds. Interval: paired bootstrap over test images, 95 %. "
         "Gained and lost: images right in the arm only, and in the other only, per seed. "
-        "Intervals and p values are not adjusted for the number of comparisons."
+        "Intervals and p values are not adjusted for the number of comparisons." + whole
     )
     mcnemar = content.frames.mcnemar
     by_pair = dict(list(mcnemar.groupby(["arm", "role"], sort=False)))
@@ -138,7 +145,7 @@ def image_doubt(content: Content) -> list[Section]:
         cells = [_bootstrap(by_metric.get(name)) for name in ("accuracy", "balanced_accuracy")]
         moved = [number(row[column], decimals=1) for column in ("gained", "lost")]
         rows.append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, p_values])
-    header = ["arm", "against", "accuracy", "balanced", "gained", "lost", "McNemar's p, seed by seed"]
+    header = ["arm", "against", "accuracy", "balanced", "gained", "lost", "p, seed by seed" if clusters else "McNemar's p, seed by seed"]
     return [Section("Doubt from the test images", paragraphs(legend, table(header, rows, left=2)))]
 
 

@@ -69,17 +69,20 @@ def normalised(counts_CC: npt.ArrayLike) -> Floats:
 
 
 def class_figures(counts_RCC: npt.ArrayLike) -> dict[str, Floats]:
-    """precision, recall, f1 and support of every run and class, each of shape RC.
+    """precision, recall, f1, specificity and support of every run and class, each of shape RC.
 
-    A class that has images and is never predicted has precision 0. All three are NaN for a class without images.
+    A class that has images and is never predicted has precision 0. All four are NaN for a class without images, and the specificity
+    for a class without images of others.
     """
     counts = np.asarray(counts_RCC, dtype=np.float64)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     predicted, support = counts.sum(axis=1), counts.sum(axis=2)
+    others = support.sum(axis=1, keepdims=True) - support
     return {
         "precision": np.where(support > 0, _ratio(hits, predicted), np.nan),
         "recall": np.where(support > 0, _ratio(hits, support), np.nan),
         "f1": np.where(support > 0, _ratio(2 * hits, predicted + support), np.nan),
+        "specificity": np.where((support > 0) & (others > 0), 1 - _ratio(predicted - hits, others), np.nan),
         "support": support,
     }
 

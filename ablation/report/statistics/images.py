@@ -1,16 +1,18 @@
 """What is kept of the runs' predictions, and the uncertainty from the test images.
 
-Shapes: N test images, C true and C predicted classes, B bins of confidence, R resamples.
+Shapes: N test images, G groups of them (patients, or the images themselves), C true and C predicted classes, B bins of confidence,
+R resamples.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import sparse, stats
 
 from ablation.report.statistics.descriptive import Counts, confusion_matrix
 from ablation.report.statistics.inference import LEVEL, Floats
@@ -29,7 +31,7 @@ class Predictions:
     """One run's predictions without their scores; images are in the order of their index.
 
     `test_set` is equal for runs with the same images and labels. `bins_3B` has, per bin of confidence, the number of images, the sum of
-    their confidences, and the number that were right.
+    their confidences, and the number that were right. `group_N` numbers the groups (patients) that the images are of, if there are any.
     """
 
     test_set: str
@@ -37,6 +39,7 @@ class Predictions:
     is_right_N: npt.NDArray[np.bool_]
     counts_CC: Counts
     bins_3B: Floats
+    group_N: npt.NDArray[np.int32] | None = None
 
 
 Results = Mapping[str, Mapping[int, Predictions]]  # arm -> seed -> predictions
@@ -49,7 +52,8 @@ def read(table: pd.DataFrame, num_classes: int) -> Predictions:
     labels, predicted = (table[name].to_numpy(dtype=np.int64) for name in ("label", "predicted"))
     known = hashlib.sha256(table["index"].to_numpy(dtype=np.int64).tobytes() + labels.tobytes())
     counts_CC, is_right = confusion_matrix(labels, predicted, num_classes), labels == predicted
-    return Predictions(known.hexdigest(), labels.astype(np.int32), is_right, counts_CC, bins(scores(table), labels, is_right))
+    group_N = np.unique(table["group"], return_inverse=True)[1].astype(np.int32) if "group" in table else None
+    return Predictions(known.hexdigest(), labels.astype(np.int32), is_right, counts_CC, bins(scores(table), labels, is_right), group_N)
 
 
 def scores(table: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -85,9 +89,10 @@ def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
     """Per comparison the difference in points with an interval over test images, and the images gained and lost per seed.
 
     It answers another question than the seeds: would these trained models differ on other images of the same kind? The difference of an
-    image is the mean over seeds. Images are resampled 2,000 times (balanced accuracy: within each class), and the interval has the
-    middle 95 % of the means. If the seeds were not all tested on the same images, mean and interval are NaN, and the counts are of the
-    seeds in which both arms had the same images. Without such a seed there is no row.
+    image is the mean over seeds. Images are resampled 2,000 times (balanced accuracy: within each class), whole groups of them where the
+    data have any, such as patients; and the interval has the middle 95 % of the means. If the seeds were not all tested on the same
+    images, mean and interval are NaN, and the counts are of the seeds in which both arms had the same images. Without such a seed there
+    is no row.
     """
     rows = []
     for comparison, by_seed in _both_done(pairs, results):
@@ -105,12 +110,12 @@ def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 def _intervals(changes: Sequence[Ints], by_seed: Mapping[int, Both]) -> dict[str, tuple[float, float, float]]:
     """Each metric's mean difference in points and its interval over test images; NaN unless all runs had the same test images."""
-    labels_N = next(iter(by_seed.values()))[0].labels_N
-    strata = {"accuracy": np.zeros_like(labels_N), "balanced_accuracy": labels_N}
+    first = next(iter(by_seed.values()))[0]
+    strata = {"accuracy": np.zeros_like(first.labels_N), "balanced_accuracy": first.labels_N}
     if len({predictions.test_set for both in by_seed.values() for predictions in both}) > 1:
         return dict.fromkeys(strata, (np.nan, np.nan, np.nan))
     total_N = np.sum(changes, axis=0)
-    return {metric: bootstrap(total_N, strata_N, 100 / len(by_seed)) for metric, strata_N in strata.items()}
+    return {metric: bootstrap(total_N, strata_N, 100 / len(by_seed), first.group_N) for metric, strata_N in strata.items()}
 
 
 def _changes(ours: Predictions, theirs: Predictions) -> Ints:
@@ -125,7 +130,8 @@ def _is_alike(ours: Predictions, theirs: Predictions) -> bool:
 def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
     """Per comparison and seed the images that only one of the arms got right, and McNemar's exact p (a sign test on them).
 
-    It compares two trained models, not two settings: another seed of the same arm may differ as significantly.
+    It compares two trained models, not two settings: another seed of the same arm may differ as significantly. Where images are of
+    groups, the signs of whole groups are flipped.
     """
     rows = []
     for comparison, by_seed in _both_done(pairs, results):
@@ -133,9 +139,11 @@ def mcnemar_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
             if _is_alike(ours, theirs):
                 changes_N = _changes(ours, theirs)
                 gained, lost = int((changes_N > 0).sum()), int((changes_N < 0).sum())
-                rows.append({**comparison, "seed": seed, "gained": gained, "lost": lost})
-    counts = pd.DataFrame(rows, columns=MCNEMAR_COLUMNS)
-    return counts.assign(p=mcnemar_p(counts["gained"].to_numpy(dtype=np.int64), counts["lost"].to_numpy(dtype=np.int64)))
+                p = np.nan if ours.group_N is None else group_flip_p(changes_N, ours.group_N)
+                rows.append({**comparison, "seed": seed, "gained": gained, "lost": lost, "p": p})
+    counts = pd.DataFrame(rows, columns=MCNEMAR_COLUMNS).astype({"p": float})
+    exact = mcnemar_p(counts["gained"].to_numpy(dtype=np.int64), counts["lost"].to_numpy(dtype=np.int64))
+    return counts.assign(p=counts["p"].where(counts["p"].notna(), exact))
 
 
 def mcnemar_p(gained: Ints, lost: Ints) -> Floats:
@@ -147,23 +155,81 @@ def mcnemar_p(gained: Ints, lost: Ints) -> Floats:
     return p
 
 
-def bootstrap(values_N: Ints, strata_N: npt.NDArray[np.int32], scale: float) -> tuple[float, float, float]:
+def group_flip_p(changes_N: Ints, group_N: npt.NDArray[np.int32]) -> float:
+    """The two-sided p of the sum of changes when the sign of each group's sum is flipped at random; exact.
+
+    It asks only that a group's images might as well have spoken for the other arm, whatever they share. With one image in each group it
+    is McNemar's exact p. Winkler et al., "Multi-level block permutation", NeuroImage 2015: signs are flipped by whole blocks.
+    """
+    sums_G = np.bincount(group_N, weights=changes_N).astype(np.int64)
+    chances = np.ones(1)  # of the sums from -(len - 1) / 2 to (len - 1) / 2
+    for size, count in zip(*np.unique(np.abs(sums_G[sums_G != 0]), return_counts=True), strict=True):
+        flips = np.zeros(2 * size * count + 1)
+        flips[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, flips)
+    distance = np.abs(np.arange(len(chances)) - len(chances) // 2)
+    return min(1.0, float(chances[distance >= abs(sums_G.sum())].sum()))
+
+
+def bootstrap(
+    values_N: Ints, strata_N: npt.NDArray[np.int32], scale: float, group_N: npt.NDArray[np.int32] | None = None
+) -> tuple[float, float, float]:
     """The mean over strata of their mean values, and its 95 % percentile interval when each stratum's images are resampled.
 
-    There are only a few different values, so the number of images with each value is resampled: that is the same distribution, without
-    drawing single images. All results are multiplied by `scale`.
+    With `group_N`, whole groups of images are resampled, which keeps what the images of a group share: those of each stratum, or, if a
+    group has images of several strata, all together. A group of one image is an image. All results are multiplied by `scale`. Field and
+    Welsh, "Bootstrapping clustered data", JRSS B 2007.
     """
-    generator = np.random.default_rng(0)
     strata, place_N = np.unique(strata_N, return_inverse=True)
-    levels, level_N = np.unique(values_N, return_inverse=True)
-    counts_TL = np.bincount(place_N * len(levels) + level_N, minlength=len(strata) * len(levels)).reshape(len(strata), len(levels))
-    means_R = np.zeros(RESAMPLES)
-    for counts_L in counts_TL:
-        num_images = counts_L.sum()
-        means_R += generator.multinomial(num_images, counts_L / num_images, RESAMPLES) @ levels / num_images
-    low, high = np.quantile(means_R / len(strata), [LEVEL / 2, 1 - LEVEL / 2])
-    mean = (counts_TL @ levels / counts_TL.sum(axis=1)).mean()
+    sums_G, sizes_G, place_G = values_N, np.ones_like(values_N), place_N
+    if group_N is not None:
+        first_G = np.unique(group_N, return_index=True)[1]
+        sums_G, sizes_G, place_G = np.bincount(group_N, weights=values_N).astype(np.int64), np.bincount(group_N), place_N[first_G]
+    if group_N is None or (place_N == place_G[group_N]).all():
+        sums_RT, sizes_RT = _drawn_within(sums_G, sizes_G, place_G, len(strata))
+    else:
+        shape = len(strata), len(sizes_G)
+        sums_RT, sizes_RT = (_drawn_together(values, place_N, group_N, shape) for values in (values_N, np.ones_like(values_N)))
+    low, high = np.quantile(_mean_of_strata(sums_RT, sizes_RT), [LEVEL / 2, 1 - LEVEL / 2])
+    mean = (np.bincount(place_N, weights=values_N) / np.bincount(place_N)).mean()
     return scale * float(mean), scale * float(low), scale * float(high)
+
+
+def _mean_of_strata(sums_RT: Floats, sizes_RT: Floats) -> Floats:
+    """The mean of the strata's means; a stratum that no image was drawn of is left out."""
+    is_there_RT = sizes_RT > 0
+    means_RT = np.divide(sums_RT, sizes_RT, out=np.zeros(sums_RT.shape), where=is_there_RT)
+    return np.asarray(means_RT.sum(axis=1) / is_there_RT.sum(axis=1))
+
+
+def _drawn_within(sums_G: Ints, sizes_G: Ints, place_G: Ints, num_strata: int) -> tuple[Floats, Floats]:
+    """The sums and sizes of each stratum, its groups resampled.
+
+    Only a few sums and sizes are different, so the number of groups with each is drawn: that is the same distribution, without drawing
+    single groups.
+    """
+    generator, drawn_2RT, base = np.random.default_rng(0), np.zeros((2, RESAMPLES, num_strata)), int(sizes_G.max()) + 1
+    levels, level_G = np.unique(sums_G * base + sizes_G, return_inverse=True)
+    counts_TL = np.bincount(place_G * len(levels) + level_G, minlength=num_strata * len(levels)).reshape(num_strata, len(levels))
+    for stratum, counts_L in enumerate(counts_TL):
+        draws_RL = generator.multinomial(counts_L.sum(), counts_L / counts_L.sum(), RESAMPLES)
+        drawn_2RT[:, :, stratum] = draws_RL @ (levels // base), draws_RL @ (levels % base)
+    return drawn_2RT[0], drawn_2RT[1]
+
+
+def _drawn_together(values_N: Ints, place_N: Ints, group_N: npt.NDArray[np.int32], shape: tuple[int, int]) -> Floats:
+    """The sum of the values in each stratum when all groups are resampled; the same groups for any values."""
+    sums_TG = sparse.csr_array((values_N.astype(float), (place_N, group_N)), shape=shape)
+    blocks = np.array_split(_draws(shape[1]), RESAMPLES // 100)
+    return np.concatenate([(sums_TG @ draws_RG.T.astype(float)).T for draws_RG in blocks])
+
+
+@lru_cache(maxsize=1)
+def _draws(num_groups: int) -> npt.NDArray[np.uint8]:
+    """How often each group is in each resample."""
+    generator = np.random.default_rng(0)
+    draws = (np.bincount(generator.integers(0, num_groups, num_groups), minlength=num_groups) for _ in range(RESAMPLES))
+    return np.stack([counts_G.astype(np.uint8) for counts_G in draws])
 
 
 def _both_done(pairs: pd.DataFrame, results: Results) -> Iterator[tuple[dict[str, str], dict[int, Both]]]:

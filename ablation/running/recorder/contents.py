@@ -8,10 +8,10 @@ import yaml
 
 from ablation.formatting import escaped
 from ablation.planning.plan import Plan, Run
-from ablation.report.metrics import MetricTable
+from ablation.report.metrics import planned_metrics
 from ablation.study.config import Arm
 from ablation.study.params import params
-from ablation.study.task import Task, load_task
+from ablation.study.task import Task
 from ablation.study.wording import change_words
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
@@ -52,25 +52,32 @@ def settings_digest(arm: Arm, task: Task) -> str:
     return digest([SUMMARY_FORM, params(arm, 0, task), arm.parent, {name: list(values) for name, values in arm.change.items()}])
 
 
-def arm_note(arm: Arm, labels: Mapping[str, str], task: Task, num_done: int = 0, num_planned: int = 0, verdict: str = "") -> str:
-    """What MLflow's page says of an arm: its one change, how many seeds there are, the verdict, and its labels in words."""
+def arm_note(
+    arm: Arm, labels: Mapping[str, str], task: Task, num_done: int = 0, num_planned: int = 0, judged: tuple[str, str] | tuple[()] = ()
+) -> str:
+    """What MLflow's page says of an arm: its one change, how many seeds there are, the verdict, and its labels in words.
+
+    `judged` is what the verdict is about, and the verdict.
+    """
     changes = escaped("; ".join(change_words(arm.change, task.schema))) or "the arm that others are compared with"
     against = f" (against {escaped(arm.parent)})" if arm.parent else ""
     seeds = f"Seeds: {num_done}" + (f" of {num_planned}" if num_done < num_planned else "") if num_planned else ""
-    judged = f"{task.metrics(0)[0].title} against {escaped(arm.parent)}: **{verdict}**" if verdict else ""
-    stands = "; ".join(filter(None, [seeds, judged]))  # MLflow's page folds away all but the first lines
+    verdict = f"{escaped(judged[0])}: **{judged[1]}**" if judged else ""
+    stands = "; ".join(filter(None, [seeds, verdict]))  # MLflow's page folds away all but the first lines
     reasons = [f"**{label}**: {words}" for label, words in labels.items()]
     return "\n\n".join(filter(None, [escaped(arm.label), f"Change{against}: {changes}", stands, escaped(arm.note), *reasons]))
 
 
 def study_note(plan: Plan, command: str) -> str:
     """What MLflow's page says of the study."""
-    metrics = MetricTable(load_task(plan.study.task).metrics(plan.study.margin), plan.study.margin)
+    metrics = planned_metrics(plan)
     unit = metrics.unit(metrics.default)
     units = f", {unit.values}; differences in {unit.differences}" if unit.values else ""
+    why = f" ({metrics.reason})" if metrics.reason else ""
     return (
         f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
-        f"One row per arm (mean over seeds{units}); open a row for its runs.\n\n`{command}`"
+        f"One row per arm (mean over seeds{units}); open a row for its runs. "
+        f"Verdicts go by {escaped(metrics.words(metrics.default))}{why}.\n\n`{command}`"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ablation.errors import StoreError
 from ablation.planning.plan import Plan
-from ablation.report.metrics import PERCENT, short_name, unit_called
+from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_called
 from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
@@ -30,7 +30,8 @@ class Summaries:
         self.registry, self.store, self.plan, self.task = registry, registry.store, plan, task
         self.pictures, self.command = pictures, command
         self.arms = {arm.name: arm for arm in plan.study.arms}
-        self.metrics = [metric for metric in task.metrics(plan.study.margin) if metric.is_headline]
+        self.table = planned_metrics(plan)
+        self.metrics = self.table.summarised
         self.values: dict[tuple[str, int], Mapping[str, float]] = {}  # of the runs that are done, by arm and seed
         self.done: dict[tuple[str, int], str] = {}  # their ids
         self.classes: Sequence[str] = ()  # where the study has any
@@ -113,7 +114,7 @@ class Summaries:
 
     def end(self) -> None:
         """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of these runs already."""
-        arms_done, runs = {name for name, _ in self.values}, digest(sorted(self.done.values()))
+        arms_done, runs = {name for name, _ in self.values}, digest([self.table.default, sorted(self.done.values())])
         if arms_done and (self._changed or self._told != runs):
             self.summarise([name for name in self.arms if name in arms_done])
             for arm in self.plan.selected:
@@ -124,7 +125,7 @@ class Summaries:
     def summarise(self, arms: Sequence[str]) -> None:
         """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points.
 
-        An arm's verdict is that of the report: of the headline metric against the parent's, corrected for the arm's family.
+        An arm's verdict is that of the report: of the study's metric against the parent's, corrected for the arm's family.
         """
         import pandas as pd
 
@@ -146,8 +147,7 @@ class Summaries:
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
-            headline = short_name(self.metrics[0].name)
-            self._write(arm, points, by_role.get((arm, headline, "parent"), {}).get("verdict", ""))
+            self._write(arm, points, by_role.get((arm, self.table.default, "parent"), {}).get("verdict", ""))
         self._changed -= set(arms)
         self._summarised = time.monotonic()
 
@@ -156,7 +156,8 @@ class Summaries:
         known, run_id = self.arms[arm], self.run_id(self.arms[arm])
         done = [values for (name, _), values in self.values.items() if name == arm]
         planned = sum(run.arm == arm for run in self.plan.runs)
-        note = arm_note(known, self.plan.labels[arm], self.task, num_done=len(done), num_planned=max(planned, len(done)), verdict=verdict)
+        judged = f"{self.table.words(self.table.default)} against {known.parent}", verdict
+        note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
         self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
         spent = sum(values.get("time/own", 0.0) for values in done)
         self.store.finish(run_id, "FINISHED", self._starts[arm] + round(1000 * spent))
@@ -166,7 +167,8 @@ class Summaries:
         known = {*self.plan.selected, *(run.arm for run in (*self.plan.runs, *self.plan.others))}
         names = ("name", "kind", "parent", "baseline", "same_as")
         arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
-        return {"arms": arms, "margin": self.plan.study.margin, "task": self.plan.study.task}
+        about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task}
+        return {"arms": arms, **about}
 
     def _show_picture(self, arm: str) -> None:
         """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""

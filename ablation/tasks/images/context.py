@@ -1,7 +1,7 @@
 """The facts that a plan needs to identify trainings on images: data, weights, device and tail classes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ class Source:
     test_counts: tuple[int, ...]
     num_validation: int
     classes: tuple[str, ...]
+    validation_counts: tuple[int, ...] = ()  # none without validation images
+    clusters: Mapping[str, Any] = field(default_factory=dict)  # of images that are one patient's or the like; see data/account.py
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ STEP_MODULES = (
     "ablation.training.states",
 )
 # The modules that compute a run's numbers from trained weights.
-TEST_MODULES = ("ablation.training.testing", "ablation.training.evaluation", "ablation.study.groups")
+TEST_MODULES = ("ablation.training.testing", "ablation.training.evaluation", "ablation.training.ranking", "ablation.study.groups")
 STEP_TECHNIQUES = (Resize, NoMix, View)
 PACKAGES = ("torch", "torchvision", "timm")
 

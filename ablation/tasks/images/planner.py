@@ -16,6 +16,7 @@ from ablation.system.digests import digest
 from ablation.tasks.images import keys
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import images_per_epoch, labels, labels_of_choice
+from ablation.tasks.images.metrics import metric_of
 from ablation.techniques.models import num_parameters
 from ablation.training.frozen import has_frozen_backbone, settings_before_backbone
 from ablation.training.settings import Stage
@@ -228,8 +229,14 @@ class ImagePlanner:
         parent_source = self.context.source(parent, seed) if parent else source
         return labels(arm, parent, sum(source.counts), sum(parent_source.counts), len(source.classes))
 
+    def metric(self, arm: Arm, seed: int) -> tuple[str, str]:
+        """The full name of the metric that the study goes by on an arm's data, and why, in a clause."""
+        source = self.context.source(arm, seed)
+        classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
+        return metric_of(self.study.metric, source.classes, source.test_counts, classes_by_group)
+
     def facts(self, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
-        """The classes of an arm's data, their groups, and their numbers of images."""
+        """The classes of an arm's data, their groups, and their numbers of images; and of groups of images, where there are any."""
         source = self.context.source(arm, seeds[0])
         classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
         return {
@@ -237,6 +244,8 @@ class ImagePlanner:
             "groups": {name: [source.classes[c] for c in classes] for name, classes in classes_by_group.items()},
             "counts": {str(seed): list(self.context.source(arm, seed).counts) for seed in seeds},
             "test_counts": list(source.test_counts),
+            "validation_counts": list(source.validation_counts),
+            **({"clusters": dict(source.clusters)} if source.clusters else {}),
         }
 
     def data(self, arms: Iterable[Arm], seed: int, most_images: int | None = None) -> list[dict[str, Any]]:

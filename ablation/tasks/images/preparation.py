@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ablation.data import Dataset, Split, open_dataset, split
-from ablation.data.account import Account, account_of
+from ablation.data.account import Account, account_of, clusters_of
 from ablation.data.cache import find_files, prepare_files
 from ablation.data.raster import FULL_RANGE
 from ablation.data.source import SourceFiles
@@ -82,9 +82,20 @@ class ImagePreparation:
             self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
         parts = self._splits[folder, settings.data, seed]
         dataset = open_dataset(folder)
-        test_counts_C = np.bincount(dataset.labels_N[parts.test_N], minlength=len(dataset.classes))
-        counts, test_counts = tuple(parts.counts_C.tolist()), tuple(test_counts_C.tolist())
-        return Source(folder, parts.digest, counts, test_counts, len(parts.validation_N), tuple(dataset.classes))
+        test_counts, validation_counts = (
+            tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist())
+            for rows_N in (parts.test_N, parts.validation_N)
+        )
+        return Source(
+            dataset=folder,
+            digest=parts.digest,
+            counts=tuple(parts.counts_C.tolist()),
+            test_counts=test_counts,
+            num_validation=len(parts.validation_N),
+            classes=tuple(dataset.classes),
+            validation_counts=validation_counts if len(parts.validation_N) else (),
+            clusters=clusters_of(dataset, parts, settings.data),
+        )
 
     def _dataset(self, arm: Arm) -> tuple[SourceFiles, Path]:
         """The files of the arm's data, and the folder in which they lie decoded."""

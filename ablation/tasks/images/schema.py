@@ -1,7 +1,7 @@
 """The settings that a study's file may have for image classification."""
 
 from ablation.study.task import SettingsSchema
-from ablation.tasks.images.metrics import CHOICES
+from ablation.tasks.images.metrics import CHOICES, CLASS_METRICS, NAMES
 from ablation.training.settings import Settings, StageOptions
 
 MEMORY_ADVICE = "a smaller batch_size or model.image_size"
@@ -15,5 +15,7 @@ SCHEMA = SettingsSchema(
         ("model", "weights"),
     ),
     choices=CHOICES,
+    metrics=NAMES,
+    class_metrics=CLASS_METRICS,
     inner_families={"loss.weights": "class_weights", "data.longtail": "longtail"},
 )

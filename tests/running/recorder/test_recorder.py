@@ -270,7 +270,7 @@ def test_a_summary_has_a_note_and_a_picture(study, runs):
         run = runs["summary", arm, None]
         note, verdict = run["tags"]["mlflow.note.content"], run["tags"]["ablation.verdict"]
         assert "Seeds: 2" in note
-        assert verdict == "" or f"Seeds: 2; accuracy against baseline: **{verdict}**" in note
+        assert verdict == "" or f"Seeds: 2; balanced accuracy against baseline: **{verdict}**" in note
         pictures = {file.path for file in study.client.list_artifacts(run["run_id"], "images")}
         assert sorted(name.rpartition(".")[2] for name in pictures) == ["png", "webp"]
         assert run["tags"]["mlflow.loggedImages"] == "True"
@@ -325,6 +325,29 @@ def test_what_is_recorded_is_not_recorded_again(folder):
     before = repr(by_name(Store.open()))  # in which a metric that is no number equals itself
     assert run_study(file) == (0, 0)
     assert repr(by_name(Store.open())) == before
+
+
+def test_another_metric_trains_nothing_and_leads_from_then_on(folder):
+    """Columns, differences, verdicts and notes of the arms go by it, and the plan says which it is and why."""
+    assert run_study(one_arm(folder, seeds=SEEDS))[0] == 0
+    _, trained = run_study(one_arm(folder, seeds=SEEDS, metric="kappa"))
+    store = Store.open()
+    runs_by_name = by_name(store)
+    (summary,) = runs_by_name["summary", "cb", None]
+    kappa = {arm: [runs_by_name["run", arm, str(seed)][0]["metrics"]["test/kappa"] for seed in SEEDS] for arm in ("baseline", "cb")}
+    view = json.loads(store.client.get_experiment_by_name("tiny").tags[f"mlflow.sharedViewState.{recorder.VIEW}"])
+    columns = [name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics.")]
+    plan = store.recorded("tiny").plan
+    verdict = report.tidy_frames(store.recorded("tiny")).arms.set_index("arm").loc["cb", "verdict_vs_parent"]
+    assert trained == 0
+    assert (plan["metric"], plan["metric_reason"]) == ("test/kappa", "set in the file")
+    assert columns[:3] == ["summary/kappa", "delta/parent_kappa", "delta/baseline_kappa"]
+    assert set(columns) <= summary["metrics"].keys()
+    assert summary["metrics"]["summary/kappa"] == pytest.approx(np.mean(kappa["cb"]))
+    assert summary["metrics"]["delta/parent_kappa"] == pytest.approx(np.mean(np.subtract(kappa["cb"], kappa["baseline"])))
+    assert summary["tags"]["ablation.verdict"] == verdict
+    assert "Cohen's kappa against baseline: **" in summary["tags"]["mlflow.note.content"]
+    assert "Verdicts go by Cohen's kappa (set in the file)." in store.client.get_experiment_by_name("tiny").tags["mlflow.note.content"]
 
 
 def test_the_file_as_it_was_stays(folder):
