@@ -3,9 +3,11 @@
 import json
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 DASH = "–"
+WIDTH = 100  # letters of a line in the terminal, at most
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------------------
@@ -132,6 +134,15 @@ def escaped(text: object) -> str:
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", line)
+
+
+# --- lines -------------------------------------------------------------------------------------------------------------------
+
+
+def wrapped(text: str, indent: int = 0, most: int = 0) -> list[str]:
+    """The text in lines of at most WIDTH letters, those after the first indented; at most so many, if a number is given."""
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return lines if not most or len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][: WIDTH - 6]} [...]"]
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------------

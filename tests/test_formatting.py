@@ -90,3 +90,13 @@ def test_counted_and_shortened():
     )
     assert formatting.shortened(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
     assert formatting.shortened(["a", "b"], most=2) == "a and b"
+
+
+def test_lines_are_wrapped_and_cut():
+    """No line is longer than 100 letters; those after the first are indented, and more than are wanted end in [...]."""
+    lines = formatting.wrapped("word " * 60 + "x" * 130, 4)
+    assert [len(line) <= formatting.WIDTH for line in lines] == [True] * len(lines)
+    assert [line.startswith("    ") for line in lines] == [False] + [True] * (len(lines) - 1)
+    cut = formatting.wrapped("word " * 60, 4, most=2)
+    assert (len(cut), cut[-1].endswith(" [...]"), len(cut[-1]) <= formatting.WIDTH) == (2, True, True)
+    assert formatting.wrapped("word " * 3, most=2) == ["word word word"]

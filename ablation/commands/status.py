@@ -13,12 +13,15 @@ from ablation.commands.exit_codes import DONE
 from ablation.commands.recorded import open_recorded
 from ablation.commands.report_watch import is_locked
 from ablation.errors import AblateError, ConfigError, unknown_name
+from ablation.formatting import wrapped
 from ablation.running.progress import curve_words, epoch_words
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
 if TYPE_CHECKING:
     from ablation.report.frames import tables
+
+TIED = "\u00a0"  # between a name and its number, which stay on one line
 
 
 def status(*, follow: bool) -> int:
@@ -47,7 +50,7 @@ def _status_text(path: Path, *, is_running: bool) -> str:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
     lines += ["  deleted in MLflow; ablate run FILE restores it"] if is_deleted(Path("mlruns"), path.stem) else []
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in wrapped(line, 4))
 
 
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
@@ -69,7 +72,7 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     if not points:
         print("no epoch is recorded yet (ablate status shows what is under way)")
     if run_rows and run_rows[0]["reason"]:
-        print(f"reason: {run_rows[0]['reason']}")
+        print("\n".join(wrapped(f"reason: {run_rows[0]['reason']}", 2)))
         with contextlib.suppress(AblateError):
             print(recorded.artifact(run_rows[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
     return DONE
@@ -87,7 +90,7 @@ def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
 
 
 def _epoch_text(points: Mapping[str, Point], step: int) -> str:
-    """One epoch as a line: when it ended, its loss, its learning rate, and its other curves."""
+    """One epoch as a line, or more if it has many curves: when it ended, its loss, its learning rate, and its other curves."""
     ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
-    values = "".join(f"  {name.removeprefix('train/')} {point.value:.4g}" for name, point in sorted(points.items()))
-    return f"{ended}  epoch {step + 1:>3}{values}"
+    values = "".join(f"  {name.removeprefix('train/')}{TIED}{point.value:.4g}" for name, point in sorted(points.items()))
+    return "\n".join(wrapped(f"{ended}  epoch {step + 1:>3}{values}", 32)).replace(TIED, " ")

@@ -1,11 +1,10 @@
 """A plan in words, on one screen: what would run, how much, how long and why; and one arm in full."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ablation.formatting import counted, duration, shortened, size, worded
+from ablation.formatting import WIDTH, counted, duration, shortened, size, worded, wrapped
 from ablation.planning.cost import disk, is_unknown, wall_seconds
 from ablation.planning.families import families
 from ablation.planning.plan import Plan
@@ -14,7 +13,6 @@ from ablation.study.config import Arm
 from ablation.study.task import Planner, Task, load_task
 from ablation.techniques.technique import dump
 
-WIDTH = 100  # columns of a line, at most
 MOST_REASONS, MOST_DATA, MOST_CLASSES = 6, 3, 20  # that are listed; of more there is a summary
 LONGEST_NAME = 10  # letters of a class above its numbers
 STATES = {"done": "recorded", "evaluated": "computed, to be recorded", "missing": "to do", "failed": "failed before", "stale": "stale"}
@@ -32,12 +30,6 @@ def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
     more = "ablate plan --stages lists every arm's change, every run and stage; ablate show ARM one arm"
     parts = [_head(plan), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
     return "\n\n".join("\n".join(part) for part in parts)
-
-
-def wrapped(text: str, indent: int = 0, most: int = 0) -> list[str]:
-    """The text in lines of WIDTH, those after the first indented; at most so many, if a number is given."""
-    lines = textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=True)
-    return lines if not most or len(lines) <= most else [*lines[: most - 1], textwrap.shorten(lines[most - 1] + " " + "x" * WIDTH, WIDTH)]
 
 
 def columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -1,8 +1,7 @@
 """A plan at length: every arm with its change, every run with its state, every stage."""
 
-from ablation.formatting import duration, ranges, shortened
+from ablation.formatting import duration, ranges, shortened, wrapped
 from ablation.planning.cost import is_unknown
-from ablation.planning.explain import wrapped
 from ablation.planning.plan import Plan
 from ablation.study.task import load_task
 from ablation.study.wording import change_words
