@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from filelock import FileLock, Timeout
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -15,6 +14,7 @@ from rich.text import Text
 from ablation import report
 from ablation.errors import AblateError, ConfigError
 from ablation.running.progress import is_drawable
+from ablation.system.locks import is_locked
 from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
@@ -97,19 +97,6 @@ def _wait_for_record(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
                 Console(stderr=True).print(f"waiting: {error}", markup=False, highlight=False, soft_wrap=True)
                 is_announced = True
         time.sleep(POLL_SECONDS)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock. Where the folder is read-only, nothing is: nobody could run a study there."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
 
 
 def _last_change(recorded: "Recorded") -> int:

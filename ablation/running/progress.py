@@ -19,6 +19,7 @@ from ablation.formatting import duration
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
+from ablation.running.words import curve_words, epoch_words
 from ablation.study.task import Curve, load_task
 from ablation.system import sealed
 
@@ -196,18 +197,6 @@ class LiveView:
 def shown_values(values: Mapping[str, float], curves: Sequence[Curve]) -> dict[str, str]:
     """An epoch's numbers that are shown, by their titles: `loss 0.512`, `images/s 431`."""
     return {curve.title: f"{values[curve.name]:.{curve.decimals}f}" for curve in curves if curve.name in values}
-
-
-def epoch_words(row: Mapping[str, Any]) -> str:
-    """How far a stage is."""
-    if not row["epoch"]:
-        return "starting"
-    return "testing" if row["epoch"] >= row["epochs"] else f"{row['epoch']}/{row['epochs']}"
-
-
-def curve_words(shown: Mapping[str, str]) -> str:
-    """`, loss 0.512, 431 images/s`: a number per second stands before its unit, any other behind its title."""
-    return "".join(f", {value} {title}" if title.endswith("/s") else f", {title} {value}" for title, value in shown.items())
 
 
 class PlainView:
