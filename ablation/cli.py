@@ -142,6 +142,22 @@ def cli() -> None:
 
 
 @cli.command()
+@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt]")
+@click.option(
+    "--output", type=UserPath(), default=Path("experiments.yaml"), show_default=True, metavar="FILE", help="The file that is written."
+)
+def init(name: str, output: Path) -> int:
+    """Write a commented study to start from, by default one of your own images; no file is overwritten.
+
+    own-images is a ladder over images in folders or a CSV, reports the matrix of two course reports on class imbalance (its profile quick
+    needs no data), cifar10-lt the field's long-tail table.
+    """
+    from ablation.commands import init as command
+
+    return command.init(name, output)
+
+
+@cli.command()
 @matrix_options
 @click.option(
     "--save-every",
@@ -163,15 +179,16 @@ def run(**values: Any) -> int:
 
 @cli.command()
 @matrix_options
+@click.option("--stages", "with_stages", is_flag=True, help="Also list every arm's change, every run and every stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option(
     "--compile", "measure_compile", is_flag=True, help="Also measure whether `compile: true` would save time; takes minutes per model."
 )
-def plan(as_json: bool, measure_compile: bool, **values: Any) -> int:
+def plan(as_json: bool, with_stages: bool, measure_compile: bool, **values: Any) -> int:
     """Show what would run, why, how long it would take, and what is shared or already done."""
     from ablation.commands import plan as command
 
-    return command.plan(_options(values), as_json=as_json, measure_compile=measure_compile)
+    return command.plan(_options(values), as_json=as_json, with_stages=with_stages, measure_compile=measure_compile)
 
 
 @cli.command()
@@ -196,17 +213,17 @@ def data(
 
 @cli.command()
 @click.argument("arm")
-@click.option("--file", type=UserPath(), default=Path("experiments.yaml"), show_default=True, help="The study's file.")
-@profile_option
+@study_options
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
 @code_option
-def show(arm: str, file: Path, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
+def show(arm: str, file: Path | None, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
     """Show one ARM in full: its parent, its changes, its labels, its settings and its stages."""
     from ablation.commands import show as command
+    from ablation.commands.last_run import study_file
     from ablation.commands.options import Options, parse_set
 
     parsed = tuple(parse_set(text) for text in sets)
-    return command.show(Options(file, profile, sets=parsed, allow_code=allow_code), arm)
+    return command.show(Options(*study_file(file, profile), sets=parsed, allow_code=allow_code), arm)
 
 
 @cli.command()
@@ -277,7 +294,7 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
 @study_options
 @click.option("--metric", default="", show_default="the study's", help="The metric that the verdict is about.")
 def compare(arm: str, other: str, file: Path | None, profile: str | None, metric: str) -> int:
-    """Compare ARM with OTHER: settings that differ, paired differences, classes that gained and lost."""
+    """Compare ARM with OTHER: settings that differ, paired differences (OTHER minus ARM), classes that gained and lost."""
     from ablation.commands import show as command
 
     return command.compare(arm, other, file, profile, metric)
@@ -306,12 +323,15 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
 
 
 @cli.command()
-@click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and decoded data.")
-def clean(everything: bool) -> int:
-    """Delete checkpoints and results that are already recorded in the store."""
+@click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and, of all studies, decoded data.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--file", type=UserPath(), help="Only the study of this file; by default, all studies here.")
+@profile_option
+def clean(file: Path | None, profile: str | None, everything: bool, yes: bool) -> int:
+    """Delete checkpoints and results that are already recorded in the store; says which, and asks."""
     from ablation.commands import clean as command
 
-    return command.clean(everything=everything)
+    return command.clean(file, profile, everything=everything, yes=yes)
 
 
 @cli.command()

@@ -1,42 +1,146 @@
-"""`ablate clean`: delete files whose contents are recorded in the store."""
+"""`ablate clean`: delete files whose contents are recorded in the store, after saying which and asking."""
 
+import contextlib
 import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.prompt import Confirm
 
 from ablation.commands.exit_codes import DONE
-from ablation.errors import AblateError
-from ablation.formatting import size
+from ablation.commands.recorded import study_name
+from ablation.errors import AblateError, ConfigError
+from ablation.formatting import counted, listed, size
 from ablation.planning.workspace import Workspace
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
+NO_PLAN, DATA = "of no study's newest plan", "decoded data, which all studies share"
 
-def clean(*, everything: bool) -> int:
-    """Delete stages and results that are recorded; with `everything`, also unfinished work and decoded data."""
-    workspace = Workspace(Path("mlruns").resolve())
-    with workspace.held_off() as running_studies:  # until all is deleted, so that no run starts from what is being deleted
+
+@dataclass(frozen=True)
+class Deletable:
+    """Folders that may be deleted, by the study that they belong to."""
+
+    results: Mapping[str, Sequence[Path]]
+    stages: Mapping[str, Sequence[Path]]
+    data: Sequence[Path]
+
+    @property
+    def folders(self) -> list[Path]:
+        """All of them."""
+        return [*(path for by_study in (self.results, self.stages) for paths in by_study.values() for path in paths), *self.data]
+
+    def lines(self) -> list[str]:
+        """What would be deleted, a line for each study."""
+        rows = []
+        for name in dict.fromkeys([*self.results, *self.stages]):
+            results, stages = self.results.get(name, ()), self.stages.get(name, ())
+            kinds = [(len(stages), "trained stage"), (len(results), "computed result")]
+            what = listed([counted(number, kind) for number, kind in kinds if number])
+            rows.append(f"  {name}: {what}, {size(_bytes([*results, *stages]))}")
+        return [*rows, *([f"  {DATA}: {size(_bytes(self.data))}"] if self.data else [])]
+
+
+def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool) -> int:
+    """Say what would be deleted, ask, and delete it: stages and results that are recorded; with `everything`, all work and decoded data.
+
+    With a file or a profile, only of that study; what another study shares and has not finished stays, and so do decoded data.
+    """
+    workspace, console = Workspace(Path("mlruns").resolve()), Console(stderr=True, highlight=False, soft_wrap=True)
+    only = _chosen_study(file, profile)
+    with _nothing_running(workspace):
+        found = _deletable(workspace, only, everything=everything)
+    if not found.folders:
+        console.print("nothing to delete")
+        return DONE
+    console.print(
+        f"to delete in {workspace.root}, {size(_bytes(found.folders))} in all; what is recorded in the store stays:", markup=False
+    )
+    for line in found.lines():
+        console.print(line, markup=False)
+    if not (yes or _is_confirmed(console)):
+        console.print("nothing was deleted")
+        return DONE
+    with _nothing_running(workspace):  # until all is deleted, so that no run starts from what is being deleted
+        folders = _deletable(workspace, only, everything=everything).folders  # a run may have ended while the question stood
+        freed = _bytes(folders)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    console.print(f"deleted {counted(len(folders), 'folder')}, {size(freed)}; what is recorded stays", markup=False)
+    return DONE
+
+
+def _chosen_study(file: Path | None, profile: str | None) -> str:
+    """The name of the study that was named, "" if none was."""
+    if file is None and profile is None:
+        return ""
+    if file is not None and file.suffix == ".zip":
+        raise ConfigError("--file", f"found {file}; expected the study's file, since a zip has no folders to clean")
+    store = Store.open(make=False)
+    return store.recorded(study_name(file, profile, store)).study
+
+
+@contextlib.contextmanager
+def _nothing_running(workspace: Workspace) -> Iterator[None]:
+    """Keep studies from beginning to run for a while; raises AblateError if one runs already."""
+    with workspace.held_off() as running_studies:
         if running_studies:
             raise AblateError(f"{', '.join(running_studies)} is being run; nothing was deleted")
-        return _delete(workspace, everything=everything)
+        yield
 
 
-def _delete(workspace: Workspace, *, everything: bool) -> int:
-    recorded_studies = _recorded_studies()
-    runs = [run for recorded in recorded_studies for run in recorded.store.runs_of(recorded.study)]
-    recorded_keys = {run["tags"].get("ablation.key") for run in runs if run["status"] == "FINISHED"}
-    folders = [path for path in workspace.results.glob("*") if everything or path.name in recorded_keys or path.suffix == ".part"]
-    unfinished = {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}.union(
-        *map(_unfinished_stages, recorded_studies)
+def _is_confirmed(console: Console) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise AblateError("nothing was deleted, since there is no terminal to ask at; the same command with --yes deletes it")
+    return Confirm.ask("delete it?", default=False, console=console)
+
+
+# --- what may go ---------------------------------------------------------------------------------------------------------------
+
+
+def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletable:
+    """What may be deleted of the study named `only`, or of all; with `everything`, also what is not recorded, and decoded data."""
+    studies = _recorded_studies()
+    own = [recorded for recorded in studies if only in ("", recorded.study)]
+    others = [recorded for recorded in studies if recorded not in own]
+    unfinished = set().union(*map(_unfinished_stages, others if everything else studies))
+    if not everything:
+        unfinished |= {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}
+    runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in own}
+    finished = {name: {run["tags"].get("ablation.key") for run in known if run["status"] == "FINISHED"} for name, known in runs.items()}
+    planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
+    results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
+    stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
+    stray = [path for path in workspace.results.glob("*") if everything or path.suffix == ".part"]
+    unplanned = [path for path in workspace.stages.glob("*") if path.name not in unfinished]
+    return Deletable(
+        results=_by_study(workspace.results.glob("*"), results, () if only else stray),
+        stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
+        data=[workspace.data] if everything and not only and workspace.data.exists() else [],
     )
-    folders += [path for path in workspace.stages.glob("*") if everything or path.name not in unfinished]
-    folders += [workspace.data] if everything and workspace.data.exists() else []
-    freed = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    Console(stderr=True).print(f"deleted {len(folders)} folders, {size(freed)}; what is recorded stays", highlight=False)
-    return DONE
+
+
+def _by_study(folders: Iterable[Path], keys: Mapping[str, set[str]], others: Iterable[Path]) -> dict[str, list[Path]]:
+    """study -> its folders, each under the first study that has its key; the `others` that none has under NO_PLAN."""
+    by_study: dict[str, list[Path]] = {}
+    taken = set()
+    for folder in sorted(folders):
+        name = next((study for study, known in keys.items() if folder.name in known), "")
+        if name:
+            by_study.setdefault(name, []).append(folder)
+            taken.add(folder)
+    rest = [folder for folder in sorted(others) if folder not in taken]
+    return by_study | ({NO_PLAN: rest} if rest else {})
+
+
+def _bytes(folders: Iterable[Path]) -> int:
+    """What deleting them frees; a file that the store links to is freed by none."""
+    files = (file.stat() for folder in folders for file in folder.rglob("*") if file.is_file())
+    return sum(about.st_size for about in files if about.st_nlink == 1)
 
 
 def _recorded_studies() -> list[Recorded]:

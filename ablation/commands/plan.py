@@ -9,20 +9,26 @@ from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.planning import explain
 from ablation.planning.describe import describe
+from ablation.planning.listing import listing
 from ablation.planning.plan import Plan
 from ablation.tasks.images.compiling import compilable_models, describe_compiling, measure_compiling
 from ablation.tracking.store import Store
 
 
-def plan(options: Options, *, as_json: bool, measure_compile: bool) -> int:
-    """Print the plan; with `measure_compile`, also measure for which models torch.compile would save time."""
+def plan(options: Options, *, as_json: bool, with_stages: bool, measure_compile: bool) -> int:
+    """Print the plan, on a screen or `with_stages` at length; with `measure_compile`, also for which models torch.compile would pay."""
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
     known_runs = session.known_runs(Store.open(make=False))[0] if Store.is_there() else []
     study_plan = session.plan(known_runs, probe=True)
     planner = session.preparation.planner
-    print(json.dumps(describe(study_plan, planner), indent=1) if as_json else explain.full(study_plan, planner, session.num_slots))
+    if as_json:
+        print(json.dumps(describe(study_plan, planner), indent=1))
+    else:
+        print(explain.screen(study_plan, planner, session.num_slots))
+        if with_stages:
+            print(f"\n{listing(study_plan)}")
     if measure_compile:
         _measure_compiling(study_plan, session, console)
     return DONE

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ablation.commands.last_run import last_run
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.study.config import load, text_hash
 from ablation.study.resolving import load_study
@@ -30,7 +31,10 @@ def study_name(file: Path | None, profile: str | None, store: Store) -> str:
             raise unknown_name("profiles", "profile", profile, study_file.profiles)
         return f"{study_file.study}.{profile}" if profile else study_file.study
     if profile is not None:
-        raise ConfigError("--profile", "needs the study's file beside it")
+        noted = last_run()
+        if noted is None:
+            raise ConfigError("--profile", "needs the study's file beside it")
+        return study_name(noted[0], profile, store)
     studies = store.studies()
     if not studies and (deleted := store.deleted()):
         raise AblateError(f"{', '.join(deleted)} was deleted in MLflow, and no other study is here; ablate run FILE restores it")

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from ablation import report
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
+from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.errors import AblateError, StoreError
-from ablation.formatting import ranges
+from ablation.formatting import ranges, shortened
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
@@ -43,6 +44,7 @@ def run(options: Options) -> int:
     with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
+            note_last_run(session.workspace.root, options.file, options.profile)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
@@ -161,9 +163,11 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
 def _stop_if_stale(plan: Plan) -> None:
     stale = [planned_run for planned_run in plan.runs if planned_run.state == "stale"]
     if stale:
+        reasons = [run.reason.rpartition("recorded: ")[2] for run in stale if run.choice is None]
+        changed = shortened(list(dict.fromkeys(reasons)), 3)
         raise AblateError(
-            f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device, and nothing was started; "
-            "--rerun keep uses them (the report says so), --rerun cached runs them again"
+            f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device ({changed}), and nothing was "
+            "started; --rerun keep uses them (the report says so), --rerun cached runs them again"
         )
 
 

@@ -36,7 +36,7 @@ def compare(arm: str, other_arm: str, file: Path | None, profile: str | None, me
     recorded = open_recorded(file, profile)
     parts = comparing.compare(recorded, arm, other_arm, metric)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{recorded.study}: {arm} against {other_arm}", style="bold")
+    console.print(f"{recorded.study}: from {arm} to {other_arm}; each difference is {other_arm} minus {arm}", style="bold")
     for part in parts:
         console.print(f"\n{part.title}", style="bold")
         if part.rows:

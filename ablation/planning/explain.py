@@ -1,48 +1,169 @@
-"""A plan in words: what would run, why, what is shared, what it costs; and one arm in full."""
+"""A plan in words, on one screen: what would run, how much, how long and why; and one arm in full."""
 
+import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ablation.formatting import duration, size, table, worded
+from ablation.formatting import counted, duration, shortened, size, worded
 from ablation.planning.cost import disk, is_unknown, wall_seconds
+from ablation.planning.families import families
 from ablation.planning.plan import Plan
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
 from ablation.study.task import Planner, Task, load_task
-from ablation.study.wording import change_words
 from ablation.techniques.technique import dump
+
+WIDTH = 100  # columns of a line, at most
+MOST_REASONS, MOST_DATA, MOST_CLASSES = 6, 3, 20  # that are listed; of more there is a summary
+LONGEST_NAME = 10  # letters of a class above its numbers
+STATES = {"done": "recorded", "evaluated": "computed, to be recorded", "missing": "to do", "failed": "failed before", "stale": "stale"}
+STALE_ADVICE = "  a run stops at stale results: --rerun keep uses them, --rerun cached runs them again"
+UNREMARKABLE = ("recorded", "computed already; only its record is missing")  # reasons that the states already tell
 
 
 def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
-    """A few lines: runs, trainings, what sharing saves, time and disk."""
+    """A few lines: runs, metric, data, trainings, what sharing saves, why, time and disk."""
+    return "\n".join([*_head(plan, planner), *_data(plan, planner, with_classes=False), *_work(plan, planner, num_slots)])
+
+
+def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
+    """The plan as `ablate plan` prints it: the arms by family, the labels, the images of each class, and what it costs."""
+    more = "ablate plan --stages lists every arm's change, every run and stage; ablate show ARM one arm"
+    parts = [_head(plan, planner), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def wrapped(text: str, indent: int = 0, most: int = 0) -> list[str]:
+    """The text in lines of WIDTH, those after the first indented; at most so many, if a number is given."""
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=True)
+    return lines if not most or len(lines) <= most else [*lines[: most - 1], textwrap.shorten(lines[most - 1] + " " + "x" * WIDTH, WIDTH)]
+
+
+def columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Rows of a name, a count and a text, the names and counts aligned and the texts wrapped beside them."""
+    left = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    indent = sum(left) + 6
+    return [line for name, count, text in rows for line in wrapped(f"  {name:<{left[0]}}  {count:>{left[1]}}  {text}", indent)]
+
+
+# --- what ----------------------------------------------------------------------------------------------------------------------
+
+
+def _head(plan: Plan, planner: Planner) -> list[str]:
+    """How many runs there are, by state, and the metric that verdicts go by."""
     states = Counter(run.state for run in plan.runs)
-    waiting = plan.waiting
-    words = {"done": "recorded", "evaluated": "computed, to be recorded", "missing": "to do", "failed": "failed before", "stale": "stale"}
-    runs = ", ".join(f"{states[state]} {word}" for state, word in words.items() if states[state])
-    lines = [f"{plan.study.name}: {len(plan.selected)} arms x {len(plan.seeds)} seeds = {len(plan.runs)} runs ({runs})"]
-    lines += _data(planner.data([arm for arm in plan.study.arms if arm.name in plan.selected], plan.study.seeds[0]))
-    if waiting:
+    runs = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
+    counts = f"{counted(len(plan.selected), 'arm')} x {counted(len(plan.seeds), 'seed')} = {counted(len(plan.runs), 'run')}"
+    lines = wrapped(f"{plan.study.name}: {counts} ({runs})", 2)
+    facts = planner.facts(plan.first_arm, plan.seeds)
+    if metric := facts.get("metric"):
+        reason = f" ({facts['metric_reason']})" if facts.get("metric_reason") else ""
+        lines += wrapped(f"metric: {str(metric).rpartition('/')[2].replace('_', ' ')}{reason}", 2)
+    return lines
+
+
+def _arms(plan: Plan) -> list[str]:
+    """A line for each family of arms, one for arms that are one training, and one for each label."""
+    arms = [arm for arm in plan.study.arms if arm.name in plan.selected]
+    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, load_task(plan.study.task).schema)]
+    alike = [f"{arm.name} = {arm.same_as}" for arm in arms if arm.same_as]
+    lines = columns(rows)
+    lines += wrapped(f"one training under two names: {shortened(alike, 4)}", 2) if alike else []
+    return [*lines, *_labels(plan)]
+
+
+def _labels(plan: Plan) -> Iterator[str]:
+    """Each label with the arms that have it, and its reason where they have one in common."""
+    reasons: dict[str, dict[str, str]] = {}
+    for arm in plan.selected:
+        for label, reason in plan.labels[arm].items():
+            reasons.setdefault(label, {})[arm] = reason
+    for label, by_arm in reasons.items():
+        distinct = set(by_arm.values())
+        why = f": {distinct.pop()}" if len(distinct) == 1 else ""
+        yield from wrapped(f"{label} ({shortened(list(by_arm), 3)}){why}", 2, most=2)
+
+
+# --- the data ------------------------------------------------------------------------------------------------------------------
+
+
+def _data(plan: Plan, planner: Planner, *, with_classes: bool) -> list[str]:
+    """What was found in the data: a line for each data set and each finding and, if wanted, the images of each class."""
+    accounts = planner.data([arm for arm in plan.study.arms if arm.name in plan.selected], plan.study.seeds[0])
+    lines: list[str] = []
+    for account in accounts[:MOST_DATA]:
+        arms = f" ({shortened(account['arms'], 4)})" if len(accounts) > 1 else ""
+        lines += wrapped(f"data{arms}: {account['summary']}", 2)
+        lines += _classes(account) if with_classes else []
+        lines += [line for finding in account["findings"] for line in wrapped(f"  note: {finding['sentence']}", 4)]
+    rest = len(accounts) - MOST_DATA
+    return [*lines, *([f"and {counted(rest, 'other data set')}, which ablate data FILE shows"] if rest > 0 else [])]
+
+
+def _classes(account: Mapping[str, Any]) -> list[str]:
+    """The images of each class in each split, classes side by side; of many classes the range."""
+    counts: Mapping[str, Sequence[int]] = account.get("counts", {})
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in map(str, account.get("classes", ()))]
+    if len(names) > MOST_CLASSES:
+        return [line for split, per_class in counts.items() for line in wrapped(_range(split, per_class, account["classes"]), 4)]
+    cells = [[name, *(f"{per_class[c]:,}" for per_class in counts.values())] for c, name in enumerate(names)]
+    heads = ["images", *counts]
+    widest, lines, first = max(map(len, heads)), list[str](), 0
+    while first < len(cells):
+        block = _fitting(cells[first:], WIDTH - widest - 2)
+        lines += [f"  {head:<{widest}}" + "".join(f"  {cell[i]:>{max(map(len, cell))}}" for cell in block) for i, head in enumerate(heads)]
+        first += len(block)
+    return lines
+
+
+def _fitting(cells: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[str]]:
+    """The first of these columns that fit beside each other, at least one."""
+    used, number = 0, 0
+    while number < len(cells) and (used := used + 2 + max(map(len, cells[number]))) <= width:
+        number += 1
+    return cells[: max(1, number)]
+
+
+def _range(split: str, per_class: Sequence[int], classes: Sequence[str]) -> str:
+    """`training: 5 to 500 images per class (fewest: 'lion', most: 'bed')`."""
+    low, high = min(per_class), max(per_class)
+    if low == high:
+        return f"  {split}: {low:,} images per class"
+    fewest, most = (classes[list(per_class).index(value)] for value in (low, high))
+    return f"  {split}: {low:,} to {high:,} images per class (fewest: {fewest}, most: {most})"
+
+
+# --- how much, how long, why -----------------------------------------------------------------------------------------------------
+
+
+def _work(plan: Plan, planner: Planner, num_slots: int) -> list[str]:
+    """What is to be trained, why, how long it takes, and the disk that it needs."""
+    lines = _reasons(plan)
+    if plan.waiting:
         todo = [node for node in plan.nodes.values() if node.state != "done"]
         lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}
-        alone = sum(lengths[run.arm] for run in waiting if run.choice is None)
+        alone = sum(lengths[run.arm] for run in plan.waiting if run.choice is None)
         epochs = sum(node.remaining_epochs for node in todo)
         saved = f", instead of {alone:,} were each run trained alone" if alone > epochs else ""
-        lines.append(f"to train: {len(todo)} stages, {epochs:,} epochs{saved}")
-        lines += planner.remarks([node.job.work for node in todo])
-        reasons = Counter(run.reason for run in waiting)
-        lines.append("because: " + "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(4)))
+        lines += wrapped(f"to train: {counted(len(todo), 'stage')}, {counted(epochs, 'epoch')}{saved}", 2)
+        lines += [line for remark in planner.remarks([node.job.work for node in todo]) for line in wrapped(f"  {remark}", 4)]
         lines.append(f"{_time(plan, num_slots)} with {num_slots} at once, {size(disk(plan, planner))} of disk")
-    return "\n".join(lines)
-
-
-def _data(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was found in the data: a line for each data set, and one for whatever may make a result worth less."""
-    lines = []
-    for account in accounts:
-        arms = f" ({_few(account['arms'])})" if len(accounts) > 1 else ""
-        lines += [f"data{arms}: {account['summary']}", *(f"  note: {finding['sentence']}" for finding in account["findings"])]
     return lines
+
+
+def _reasons(plan: Plan) -> list[str]:
+    """Why runs are to be done, or cannot be: a line for each reason, the commonest first."""
+    reasons = Counter(run.reason for run in plan.runs if run.reason not in UNREMARKABLE).most_common()
+    if not reasons:
+        return []
+    rows = [(counted(count, "run"), reason) for reason, count in reasons[:MOST_REASONS]]
+    rest = reasons[MOST_REASONS:]
+    rows += [(counted(sum(count for _, count in rest), "run"), f"for {counted(len(rest), 'other reason')}")] if rest else []
+    left = max(len(count) for count, _ in rows)
+    stale = [STALE_ADVICE] if any(run.state == "stale" for run in plan.runs) else []
+    lines = [line for count, reason in rows for line in wrapped(f"  {count:>{left}}  {reason}", left + 4, most=3)]
+    return ["why:", *lines, *stale]
 
 
 def _time(plan: Plan, num_slots: int) -> str:
@@ -51,52 +172,7 @@ def _time(plan: Plan, num_slots: int) -> str:
     return f"about {duration(known)}" if is_known else f"more than {duration(known)}" if known else "for an unknown time"
 
 
-def full(plan: Plan, planner: Planner, num_slots: int) -> str:
-    """The plan as `ablate plan` prints it: arms, runs, stages, and what it costs."""
-    return "\n\n".join([summary(plan, planner, num_slots), _arms(plan), _labels(plan), _runs(plan), _stages(plan)])
-
-
-def _arms(plan: Plan) -> str:
-    rows = []
-    for arm in plan.study.arms:
-        if arm.name in plan.selected:
-            words = change_words(arm.change, load_task(plan.study.task).schema)
-            change = "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
-            alike = f"same training as {arm.same_as}" if arm.same_as else ""
-            rows.append([arm.name, arm.parent or "", change, ", ".join(filter(None, [*plan.labels[arm.name], alike]))])
-    return "Arms\n\n" + table(["arm", "against", "change", "labels"], rows, left=4)
-
-
-def _labels(plan: Plan) -> str:
-    """Each label's reasons, alike ones together."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for arm in plan.selected:
-        for label, reason in plan.labels[arm].items():
-            reasons.setdefault((label, reason), []).append(arm)
-    lines = [f"- {label}: {reason} ({_few(arms)})" for (label, reason), arms in reasons.items()]
-    return "\n".join(["Labels", "", *(lines or ["none"])])
-
-
-def _runs(plan: Plan) -> str:
-    """Runs by state and reason; alike ones of an arm in one row."""
-    grouped: dict[tuple[str, str, str], list[int]] = {}
-    for run in plan.runs:
-        grouped.setdefault((run.arm, run.state, run.reason), []).append(run.seed)
-    rows = [[arm, ", ".join(map(str, seeds)), state, reason] for (arm, state, reason), seeds in grouped.items()]
-    return "Runs\n\n" + table(["arm", "seeds", "state", "reason"], rows, left=4)
-
-
-def _stages(plan: Plan) -> str:
-    rows = []
-    for key, node in plan.nodes.items():
-        parent = node.job.parent[:8] if node.job.parent else ""
-        time = "unknown" if is_unknown(node) else duration(node.seconds) if node.state != "done" else ""
-        rows.append([key[:8], parent, str(node.seed), _few(node.arms), node.state, str(node.epochs), time])
-    return "Stages (arms in one row share it)\n\n" + table(["stage", "after", "seed", "arms", "state", "epochs", "about"], rows, left=5)
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+# --- one arm -------------------------------------------------------------------------------------------------------------------
 
 
 def arm_text(arm: Arm, labels: Mapping[str, str], task: Task) -> str:

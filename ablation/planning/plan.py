@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from ablation.errors import AblateError
 from ablation.planning.jobs import Job
-from ablation.planning.states import RecordedState, branch_state, run_state
+from ablation.planning.states import Changes, RecordedState, branch_state, run_state
 from ablation.planning.tree import Branch, Chains, WantedRun, build_tree, mark_wanted
 from ablation.study.config import Arm, Choice, Study
-from ablation.study.task import Planner, Request, Step
+from ablation.study.params import changed_params, params
+from ablation.study.task import Planner, Request, Step, Task, load_task
 from ablation.system.digests import digest
 
 
@@ -165,7 +166,7 @@ def _runs(study: Study, chains: Chains, planner: Planner, recorded: RecordedStat
     arms, runs = {arm.name: arm for arm in study.arms}, dict[tuple[str, int], Run]()
     for (name, seed), chain in chains.items():
         if arms[name].choice is None:
-            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, rerun)
+            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, rerun, load_task(study.task))
     for (name, seed), chain in chains.items():
         choice = arms[name].choice
         if choice is not None and all((point, seed) in runs for point in choice.among):
@@ -174,12 +175,21 @@ def _runs(study: Study, chains: Chains, planner: Planner, recorded: RecordedStat
     return [runs[name] for name in chains if name in runs]
 
 
-def _run(arm: Arm, seed: int, chain: tuple[Step, ...], planner: Planner, recorded: RecordedState, rerun: str) -> Run:
+def _run(arm: Arm, seed: int, chain: tuple[Step, ...], planner: Planner, recorded: RecordedState, rerun: str, task: Task) -> Run:
     request = planner.request(arm, seed, chain)
     known = recorded.runs.get((arm.name, seed), ())
-    state, reason, used = run_state(request.key, request.content, known, request.key in recorded.results, rerun)
+    changes = _changes_of(arm, seed, planner, task)
+    state, reason, used = run_state(request.key, request.content, known, request.key in recorded.results, rerun, changes)
     stage_keys = tuple(step.key(step.epochs) for step in chain)
     return Run(arm.name, seed, request.key, request.content, stage_keys, state, reason, request, used)
+
+
+def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
+    """What has changed of a run since it was recorded."""
+    return Changes(
+        settings=lambda known: changed_params(known.params, params(arm, seed, task), task.schema) if known.params else (),
+        inputs=lambda: planner.inputs(arm, seed),
+    )
 
 
 def _choosing_run(

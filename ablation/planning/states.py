@@ -1,20 +1,26 @@
 """The state of a run or of a stretch of work, and the reason in words, by what is recorded and what lies in the folders."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from ablation.formatting import counted
+
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
+MOST_NAMED = 4  # changes that a reason names
+CONTENT = {"data": "other images or another split", "weights": "other weights to start from"}  # inputs whose values are digests
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run in the store."""
+    """A run in the store, with its params and with what its results depend on besides, as far as it is recorded."""
 
     key: str
     content: str
     status: str
     kind: str  # of its failure
     reason: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,40 @@ class RecordedState:
     partial: Mapping[str, int] = field(default_factory=dict)  # epochs of the stage that a checkpoint has, by key
 
 
-def run_state(key: str, content: str, recorded: Sequence[RecordedRun], has_result: bool, rerun: str) -> tuple[str, str, str]:
+@dataclass(frozen=True)
+class Changes:
+    """What has changed since a run was recorded, looked up only where a reason names it."""
+
+    settings: Callable[[RecordedRun], Sequence[str]]  # each in words: `mix.alpha 0.4 -> 0.3`
+    inputs: Callable[[], Mapping[str, str]]  # what the results would depend on now
+
+    def of_content(self, recorded: RecordedRun) -> str:
+        """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
+        words = [*self.settings(recorded), *self._of_inputs(recorded, ("data", "weights", "groups", "precision"))]
+        return _some(words) or ("how runs are told apart" if "weights" in recorded.inputs else "its groups, its weights or ablate itself")
+
+    def of_environment(self, recorded: RecordedRun) -> str:
+        """`torch 2.14.0 -> 2.15.0`: what makes it a run of other bits; the code, if it is nothing else that is recorded."""
+        words = self._of_inputs(recorded, ("torch", "torchvision", "timm", "device"))
+        return _some(words) or ("the code" if "device" in recorded.inputs else "the code, a version or the device")
+
+    def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
+        now = self.inputs() if recorded.inputs else {}
+        return [
+            CONTENT.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            for name in names
+            if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
+        ]
+
+
+def _some(words: Sequence[str]) -> str:
+    rest = len(words) - MOST_NAMED
+    return "; ".join([*words[:MOST_NAMED], *([f"and {counted(rest, 'other change')}"] if rest > 0 else [])])
+
+
+def run_state(
+    key: str, content: str, recorded: Sequence[RecordedRun], has_result: bool, rerun: str, changes: Changes
+) -> tuple[str, str, str]:
     """A run's state (done, evaluated, stale, failed, missing), the reason in words, and the key under which its numbers are.
 
     A run is stale where only code, versions or device differ from what is recorded: `content` is equal and `key` is not.
@@ -43,20 +82,23 @@ def run_state(key: str, content: str, recorded: Sequence[RecordedRun], has_resul
     if failed and rerun != "retry":
         return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
     stale = next((run for run in recorded if run.content == content and run.status == "FINISHED"), None)
-    if stale and rerun == "keep":
-        return "done", "kept, though code, versions or device have changed since", stale.key
-    if stale and rerun in ("", "retry"):
-        return "stale", "code, versions or device have changed since it was recorded", key
+    if stale:
+        has_changed = f"has changed since it was recorded: {changes.of_environment(stale)}"
+        if rerun == "keep":
+            return "done", f"kept, though this has changed since it was recorded: {changes.of_environment(stale)}", stale.key
+        if rerun in ("", "retry"):
+            return "stale", has_changed, key
     if exact and exact[0].status == LOST:
         return "missing", "was recorded, and its files are gone", key
     if exact:
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
     if stale:
-        return "missing", "code, versions or device have changed", key
-    if any(run.content == content for run in recorded):
-        return "missing", "was not finished, and code, versions or device have changed since", key
+        return "missing", has_changed, key
+    if unfinished := next((run for run in recorded if run.content == content), None):
+        return "missing", f"was not finished, and has changed since: {changes.of_environment(unfinished)}", key
     if recorded:
-        return "missing", "its settings, data or groups have changed since it was recorded", key
+        newest = next((run for run in recorded if run.status == "FINISHED"), recorded[0])
+        return "missing", f"has changed: {changes.of_content(newest)}", key
     return "missing", "new", key
 
 

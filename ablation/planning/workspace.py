@@ -15,6 +15,8 @@ from ablation.study.task import Task
 from ablation.system import sealed
 from ablation.system.files import write_json
 
+INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -84,6 +86,8 @@ class Workspace:
                     run["status"],
                     tags.get("ablation.failure", ""),
                     tags.get("ablation.reason", ""),
+                    run.get("params", {}),
+                    _inputs(run),
                 )
                 by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(recorded)
         finished = {run.key for runs in by_run.values() for run in runs if run.status == "FINISHED"}  # these are not looked at again
@@ -91,6 +95,17 @@ class Workspace:
         results = frozenset(key for key in computed if key in finished or sealed.is_whole(self.results / key))
         saved = task.saved_stages(self.stages)
         return RecordedState(by_run, results, saved.finished, saved.partial)
+
+
+def _inputs(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a recorded run's results depended on besides its settings, as far as it was recorded."""
+    from ablation.tracking.recorded import VERSION_TAG
+
+    tags = run["tags"]
+    versions = {name.removeprefix(VERSION_TAG): value for name, value in tags.items() if name.startswith(VERSION_TAG)}
+    others = {"data": run.get("digest", ""), **{name: tags.get(f"ablation.{name}", "") for name in ("device", "precision")}}
+    known = {name: value for name, value in {**versions, **others}.items() if value}
+    return {**known, **json.loads(tags.get(INPUTS, "{}"))}
 
 
 def read_speeds(path: Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.study.config import Overrides
+from ablation.study.implied import having, is_unset, no_field
 from ablation.study.task import SettingsSchema
 from ablation.techniques.technique import build, dump
 
@@ -41,6 +42,9 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
     if fields:
         settings = copy.deepcopy(settings)
         for name, value in fields.items():
+            owner, _, field = name.rpartition(".")
+            if is_unset(settings, owner, schema) and having(owner, [field], schema):
+                raise ConfigError(f"{where}.{name}".lstrip("."), no_field(owner, field, schema))
             _set_dotted(settings, name, value, where)
         settings = canonical(settings, where, schema)
     return PartialArm(settings, tuple(stages), stages_at)

@@ -10,6 +10,7 @@ from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load, text_hash
 from ablation.study.effects import check_effects
+from ablation.study.implied import with_techniques
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
@@ -55,6 +56,7 @@ class _Resolver:
         self.task, self.schema, self.sets = task, task.schema, sets
         self.is_percent = task.metrics(0)[0].unit == "percent"  # the headline metric, of which figures are published
         self.plain: Sequence[Arm] = ()  # the arms without any --set
+        self.completed: set[tuple[str, int]] = set()  # layers of arms, of which a field stands for a technique
         self.used: set[str] = set()  # the paths of --set that at least one arm has
 
     def arms(
@@ -115,8 +117,8 @@ class _Resolver:
 
     def _arm(self, spec: ArmSpec, base: PartialArm, sets: Sets) -> Arm:
         partial = base
-        for where, overrides in spec.overrides:
-            partial = self._apply(partial, overrides, where)
+        for i, (where, _) in enumerate(spec.overrides):
+            partial = self._apply(partial, self._completed(spec, i, partial), where)
         for path, value in sets:
             partial = self._with_set(partial, path, value)
         where = spec.overrides[-1][0] if spec.overrides else "base"
@@ -135,6 +137,21 @@ class _Resolver:
             choice=self._with_direction(spec.choice),
             factors=spec.factors,
         )
+
+    def _completed(self, spec: ArmSpec, number: int, partial: PartialArm) -> Overrides:
+        """One of the arm's layers; in a sweep, a field of a technique that is none stands for that technique.
+
+        Under a condition it does where it does for the plain arm, so that a condition that unsets a technique is still an error.
+        """
+        where, overrides = spec.overrides[number]
+        layer = spec.name.removeprefix(f"{spec.condition}/"), number
+        if not where.startswith("sweeps.") or (spec.condition and layer not in self.completed):
+            return overrides
+        named = [path for place, others in spec.overrides if place.startswith("sweeps.") for path in others]
+        completed = with_techniques(partial.settings, overrides, named, where, self.schema)
+        if completed != overrides:
+            self.completed.add(layer)
+        return completed
 
     def _with_direction(self, choice: Choice | None) -> Choice | None:
         """The choice, knowing whether a lower value of its metric is better."""

@@ -36,6 +36,10 @@ ARM_DETAILS: dict[str, Schema] = {
     },
 }
 OF_SCHEMA: Schema = {**STRING_SCHEMA, "description": "The arm that it differs from."}
+OVER_WORDS = (
+    "The axes, which are crossed: a setting or a dotted field with its values. A field of a technique that is none, such as "
+    "smoothing.epsilon over smoothing: none, stands for the one technique that has it, otherwise at its defaults."
+)
 ARMS_SCHEMA: Schema = {"type": "array", "items": STRING_SCHEMA, "minItems": 1, "description": "Names or globs of the arms that are meant."}
 
 
@@ -87,7 +91,7 @@ def _metric_schema(settings_schema: SettingsSchema) -> Schema:
 def _definition_schemas(settings_schema: SettingsSchema) -> dict[str, Schema]:
     point = _or_null(_overrides_schema(settings_schema, ARM_DETAILS))
     axis = {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object", "additionalProperties": point, "minProperties": 1}]}
-    over = {"type": "object", "additionalProperties": axis, "minProperties": 1}
+    over = {"type": "object", "additionalProperties": axis, "minProperties": 1, "description": OVER_WORDS}
     choose = {
         "enum": ["none", *settings_schema.choices],
         "description": "The metric by which the arm NAME/best takes, for each seed, one of the points.",

@@ -250,6 +250,9 @@ class Planner(Protocol):
     def request(self, arm: Any, seed: int, steps: Sequence[Any]) -> Request:
         """The results that the arm's run needs after the last of its steps."""
 
+    def inputs(self, arm: Any, seed: int) -> dict[str, str]:
+        """What the results of a run depend on besides its settings, each by its name: data, weights, device, versions ..."""
+
     def works(self, branches: Mapping[str, Any]) -> dict[str, Any]:
         """key -> what a worker needs for that branch; only the task looks into it."""
 

@@ -80,6 +80,8 @@ def test_a_setting_over_everything(ablate):
     assert ablate("run", file, "--arm", "baseline", "--set", "optimizer.lr=1e-3").epochs == 2
     assert Store.open().client.get_run(Store.open().recorded("tiny").runs["run_id"][0]).data.params["optimizer.lr"] == "0.001"
     assert ablate("run", file, "--arm", "baseline").out == plain.out
+    (run,) = json.loads(ablate("plan", file, "--arm", "baseline", "--set", "optimizer.lr=1e-2", "--json").out)["runs"]
+    assert (run["state"], run["reason"]) == ("missing", "has changed: optimizer.lr 0.001 -> 0.01")
 
 
 def test_one_failure_stops_nothing_else(ablate):
@@ -475,7 +477,7 @@ def test_a_second_command_waits_for_the_first(ablate):
     (ablate.folder / "mlruns" / "locks").mkdir()
     threading.Thread(target=other_command).start()
     held.wait(60)
-    refused = ablate("clean")
+    refused = ablate("clean", "--yes")
     assert (refused.status, "error: tiny is being run; nothing was deleted" in refused.err) == (2, True)
     threading.Timer(0.5, free.set).start()
     result = ablate("run", study(ablate))
@@ -493,11 +495,14 @@ def test_results_of_other_code_stop_the_run(ablate, monkeypatch):
     monkeypatch.setattr("ablation.tasks.images.keys.versions", lambda: {"torch": "99"})
     stale = ablate("run", file)
     assert (stale.status, stale.epochs) == (2, 0)
-    assert "error: 2 of 2 results were made by other code, versions or on another device, and nothing was started" in stale.err
+    assert "error: 2 of 2 results were made by other code, versions or on another device (torch " in stale.err
+    assert " -> 99), and nothing was started; --rerun keep uses them" in stale.err
     kept = ablate("run", file, "--rerun", "keep")
     assert (kept.status, kept.epochs, kept.out) == (0, 0, before.out)
     (note,) = Store.open().recorded("tiny").plan["notes"]
     assert note.startswith("kept, though code, versions or device have changed")
+    (reason,) = {run["reason"] for run in Store.open().recorded("tiny").plan["runs"]}
+    assert reason.startswith("kept, though this has changed since it was recorded: torch ")
     assert note.endswith("baseline seed 0, cb seed 0")
     again = ablate("run", file, "--rerun", "cached")
     assert (again.status, again.epochs, again.out) == (0, 4, before.out)
@@ -547,16 +552,16 @@ def test_only_what_changed_is_trained(ablate):
 
 
 def test_plan_trains_and_records_nothing(ablate):
-    """The plan is told in words on stdout: arms, labels, runs with states and reasons, and stages."""
-    result = ablate("plan", study(ablate, variants={"same": {"sampler": "class_balanced"}, "cb": {"sampler": "class_balanced"}}))
-    assert (result.status, result.epochs) == (0, 0)
-    for words in (
-        "3 arms x 1 seeds = 3 runs (3 to do)",
-        "same training as same",
-        "sampler class_balanced",
-        "Stages (arms in one row share it)",
-    ):
+    """The plan is told in words on stdout: on a screen what, how much and why, and with --stages every arm, run and stage."""
+    file = study(ablate, variants={"same": {"sampler": "class_balanced"}, "cb": {"sampler": "class_balanced"}})
+    result, at_length = ablate("plan", file), ablate("plan", file, "--stages")
+    assert (result.status, result.epochs, at_length.status) == (0, 0, 0)
+    for words in ("3 arms x 1 seed = 3 runs (3 to do)", "one training under two names: cb = same", "  3 runs  new"):
         assert words in result.out
+    assert "\nArms\n" not in result.out
+    listed = at_length.out.partition("\nArms\n")[2]
+    for words in ("same training as same", "sampler class_balanced", "Stages (arms in one line share it)"):
+        assert words in listed
     assert statuses() == {}
 
 
@@ -684,16 +689,16 @@ def test_clean_deletes_only_what_is_recorded(ablate):
     file = study(ablate, **layers)
     assert ablate("run", file, stop_after=3).status == 130
     before = accuracies()
-    assert ablate("clean").status == 0
+    assert ablate("clean", "--yes").status == 0
     again = ablate("run", file)
     assert (again.status, again.epochs) == (0, 1)
     assert accuracies()[before.index].equals(before)
-    ablate("clean")
+    ablate("clean", "--yes")
     assert not list((ablate.folder / "mlruns" / "stages").glob("*/*.safetensors"))
     assert ablate("run", file).epochs == 0  # the record is enough
     assert list((ablate.folder / "mlruns").rglob("predictions.parquet"))
     assert list((ablate.folder / "mlruns" / "data").iterdir())
-    ablate("clean", "--all")
+    ablate("clean", "--all", "--yes")
     assert not (ablate.folder / "mlruns" / "data").exists()
 
 
@@ -701,7 +706,7 @@ def test_what_is_cleaned_is_still_recorded(ablate):
     """Artifacts do not depend on the folders that `clean` deletes."""
     file = study(ablate)
     ablate("run", file)
-    ablate("clean", "--all")
+    ablate("clean", "--all", "--yes")
     recorded = Store.open().recorded("tiny")
     for run_id in recorded.runs["run_id"]:
         assert isinstance(recorded.predictions(run_id), pd.DataFrame)

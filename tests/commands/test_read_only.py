@@ -50,7 +50,7 @@ def test_a_study_is_found_by_its_file_its_zip_or_its_date(looked, study):
         ("nowhere.zip", None, "there is no file nowhere.zip"),
         ("tiny.yaml", "shrt", "Did you mean 'short'"),
         ("tiny.yaml", "short", "has no study 'tiny.short'"),
-        (None, "short", "needs the study's file"),
+        (None, "short", "has no study 'tiny.short'"),
     ],
 )
 def test_a_study_that_is_not_there_is_told(looked, study, file, profile, problem):
@@ -76,6 +76,7 @@ def test_an_empty_store_is_told(ablate):
         ["report", "--check", "report.md"],
         ["status"],
         ["log", "a", 0],
+        ["show", "a"],
         ["compare", "a", "b"],
         ["verify", "a", 0],
         ["export", "a", "out"],
@@ -102,15 +103,16 @@ def test_a_folder_without_a_store_is_clean(ablate, tmp_path, monkeypatch):
 
 def test_compare_prints_every_part(looked, study):
     """Settings, results, classes, images and runs are printed as plain tables, from the store as from the zip."""
-    done = looked("compare", "cb", "baseline")
+    done = looked("compare", "baseline", "cb")
     assert done.status == 0, done.err
     titles = ["Settings that differ", "Results, paired by seed", "Recall by class, paired by seed", "Test images gained and lost", "Runs"]
-    places = [done.out.index(title) for title in ("tiny: cb against baseline", *titles)]
+    places = [done.out.index(title) for title in ("tiny: from baseline to cb; each difference is cb minus baseline", *titles)]
     assert places == sorted(places)
+    assert ["setting", "baseline", "cb"] in [line.split() for line in done.out.splitlines()]
     assert ["sampler.name", "shuffle", "class_balanced"] in [line.split() for line in done.out.splitlines()]
     assert "\x1b" not in done.out
     assert all(run_id in done.out for run_id in open_recorded(None, None).runs["run_id"])
-    assert looked("compare", "cb", "baseline", "--file", study / "study.zip").out == done.out
+    assert looked("compare", "baseline", "cb", "--file", study / "study.zip").out == done.out
     assert "Verdict on few" in looked("compare", "cb", "baseline", "--metric", "few").out
 
 

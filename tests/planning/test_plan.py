@@ -8,6 +8,7 @@ import pytest
 from ablation.errors import ConfigError
 from ablation.planning import explain
 from ablation.planning.describe import describe
+from ablation.planning.listing import listing
 from ablation.planning.plan import make_plan
 from ablation.planning.states import RecordedRun, RecordedState
 from ablation.tasks.images.planner import average_id, averages_since
@@ -206,6 +207,7 @@ def test_lineage(tmp_path):
 
 
 SAME, OTHER_ENVIRONMENT, OTHER = "same", "other environment", "other"
+KEPT = "kept, though this has changed since it was recorded: the code, a version or the device"
 
 
 def recorded(run, which, status, kind="", reason=""):
@@ -232,19 +234,25 @@ STATES = [
     ([(SAME, "KILLED")], False, "", "missing", "was killed"),
     ([(SAME, "LOST")], False, "", "missing", "was recorded, and its files are gone"),
     ([(SAME, "RUNNING")], False, "", "missing", "was running"),
-    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "", "stale", "code, versions or device have changed since it was recorded"),
-    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "keep", "done", "kept, though code, versions or device have changed since"),
-    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "cached", "missing", "code, versions or device have changed"),
+    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "", "stale", "has changed since it was recorded: the code, a version or the device"),
+    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "keep", "done", KEPT),
+    ([(OTHER_ENVIRONMENT, "FINISHED")], False, "cached", "missing", "has changed since it was recorded: the code, a version or the device"),
     ([(OTHER_ENVIRONMENT, "FINISHED")], True, "", "evaluated", "computed already; only its record is missing"),
-    ([(OTHER_ENVIRONMENT, "FAILED", "nan")], False, "", "missing", "was not finished, and code, versions or device have changed since"),
-    ([(OTHER, "FINISHED")], False, "", "missing", "its settings, data or groups have changed since it was recorded"),
+    (
+        [(OTHER_ENVIRONMENT, "FAILED", "nan")],
+        False,
+        "",
+        "missing",
+        "was not finished, and has changed since: the code, a version or the device",
+    ),
+    ([(OTHER, "FINISHED")], False, "", "missing", "has changed: its groups, its weights or ablate itself"),
     ([(OTHER, "FINISHED"), (SAME, "FINISHED")], False, "", "done", "recorded"),
     (
         [(OTHER, "FINISHED"), (OTHER_ENVIRONMENT, "FINISHED")],
         False,
         "",
         "stale",
-        "code, versions or device have changed since it was recorded",
+        "has changed since it was recorded: the code, a version or the device",
     ),
 ]
 
@@ -411,9 +419,9 @@ def test_an_unknown_speed_is_no_time(tmp_path, seconds, expected):
     plan = planned(tmp_path, seconds=seconds)
     (stage,) = described(plan)["stages"]
     assert stage["seconds"] is None if expected is None else stage["seconds"] > 0
-    words = explain.full(plan, planner(plan.study), 1)
+    words = explain.screen(plan, planner(plan.study), 1)
     assert ("for an unknown time with 1 at once" in words) == (expected is None)
-    assert ("unknown" in words.rstrip().splitlines()[-1]) == (expected is None)
+    assert ("unknown" in listing(plan).splitlines()[-1]) == (expected is None)
 
 
 def test_describe_tells_factors(tmp_path):

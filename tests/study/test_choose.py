@@ -57,7 +57,7 @@ def test_a_choice_added_later_needs_no_local_files(ablate):
     """The numbers and files of a choice come from the store: nothing is trained or tested for it, even after `clean`."""
     points = {name: value for name, value in TAU.items() if name != "choose"}
     assert ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"tau": points})).status == 0
-    assert ablate("clean").status == 0
+    assert ablate("clean", "--yes").status == 0
     done = ablate("run", write(ablate.folder, base=VALIDATED, sweeps={"tau": TAU}))
     assert (done.status, done.epochs) == (0, 0), done.err
     assert runs()["tau/best", 0]["status"] == "FINISHED"

@@ -72,18 +72,20 @@ class Two:
         return metrics_of(self.recorded.plan)
 
 
-def compare(recorded: Recorded, arm: str, other: str, metric: str = "") -> list[Part]:
-    """The comparison's tables, with a verdict on the metric (none: the study's).
+def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> list[Part]:
+    """The comparison's tables, the first arm before the second and differences second minus first, with a verdict on the metric.
+
+    Without a metric it is the study's.
 
     Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
-    two = _two(recorded, arm, other)
+    two = _two(recorded, second, first)
     known = _known_metrics(two.metrics, recorded.runs)
     chosen = two.metrics.full_name(metric or two.metrics.default)
     if chosen not in known:
         raise unknown_name("--metric", "metric", metric, known)
     if not any(math.isfinite(float(row.get(chosen, math.nan))) for row in (*two.ours.values(), *two.theirs.values())):
-        raise AblateError(f"neither {arm} nor {other} has recorded {chosen}; expected another --metric")
+        raise AblateError(f"neither {first} nor {second} has recorded {chosen}; expected another --metric")
     parts = [_settings(two), _values(two, chosen)]
     if two.common and planned_facts(recorded.plan) >= CLASSIFIED:
         results = _results(two)
@@ -99,7 +101,7 @@ def _known_metrics(metrics: MetricTable, runs: pd.DataFrame) -> list[str]:
 
 def _two(recorded: Recorded, arm: str, other: str) -> Two:
     names = [planned["name"] for planned in recorded.plan["arms"]]
-    for name in (arm, other):
+    for name in (other, arm):
         if name not in names:
             raise unknown_name("ARM", "arm", name, names)
     if arm == other:

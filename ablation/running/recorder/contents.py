@@ -1,4 +1,4 @@
-"""What is written of a run: its params, its curves, what it cost, its note."""
+"""What is written of a run: its curves, what it cost, its note."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import yaml
 from ablation.formatting import escaped
 from ablation.planning.plan import Plan, Run
 from ablation.report.metrics import planned_metrics
-from ablation.study.changes import flatten
 from ablation.study.config import Arm
+from ablation.study.params import params
 from ablation.study.task import Task
 from ablation.study.wording import change_words
 from ablation.system.digests import digest
@@ -38,20 +38,6 @@ def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict
         spent[f"time/{whose}"] += sum(seconds.get(epoch, 0.0) for epoch in node.span)
         spent[f"epochs/{whose}"] += node.epochs
     return spent
-
-
-def params(arm: Arm, seed: int, task: Task) -> dict[str, str]:
-    """The resolved settings as the file names them, dotted, and what the stages set otherwise."""
-    plain = flatten(dump(arm.settings))
-    values = {"arm": arm.name, "seed": seed, "condition": arm.condition or "", **plain}
-    if len(arm.stages) > 1:
-        for i, stage in enumerate(arm.stages):
-            settings = flatten(dump(stage.settings))
-            values |= {f"stages.{i}.{name}": value for name, value in settings.items() if plain.get(name) != value}
-            values |= {f"stages.{i}.{name}": value for name, value in task.stage_options(stage).items()}
-    return {
-        name.replace("[", "").replace("]", ""): value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
-    }
 
 
 def config_text(arm: Arm, seed: int, task: Task) -> str:

@@ -10,14 +10,15 @@ from typing import Any
 
 from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
-from ablation.planning.workspace import Workspace
-from ablation.running.recorder.contents import arm_note, config_text, curve_points, kept_note, params, spending, study_note
+from ablation.planning.workspace import INPUTS, Workspace
+from ablation.running.recorder.contents import arm_note, config_text, curve_points, kept_note, spending, study_note
 from ablation.running.recorder.pictures import Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
 from ablation.running.recorder.registry import Registry, identity
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
+from ablation.study.params import params
 from ablation.study.task import Planner, load_task
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
@@ -185,6 +186,7 @@ class Recorder:
         return identity(run) | {
             "ablation.study": self.plan.study.name,
             "ablation.content": run.content,
+            INPUTS: json.dumps(self.planner.inputs(arm, run.seed), ensure_ascii=False),
             "ablation.parent_arm": arm.parent or "",
             "ablation.change": json.dumps(arm.change, ensure_ascii=False),
             "mlflow.parentRunId": self.summaries.run_id(arm),

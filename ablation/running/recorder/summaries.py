@@ -8,10 +8,11 @@ from typing import Any
 from ablation.errors import StoreError
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_called
-from ablation.running.recorder.contents import arm_note, params, settings_digest
+from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
 from ablation.study.config import Arm
+from ablation.study.params import params
 from ablation.study.task import Metric, Task
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point

@@ -1,6 +1,7 @@
 """Plans the trainings of arms: the identity of each stage, what it must save, what it costs, and the work of each job."""
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ablation.training.work import TestRequest, TrackedAverage, TrainingWork, pr
 
 FORWARD_SHARE = 0.35  # of a training step's time, roughly
 BYTES_PER_NUMBER = 4  # in float32
+DIGEST_SHOWN = 36  # letters, as many as the store keeps of the digest of a data set
+LONGEST_GROUPS = 200  # letters of the groups as they are written; of longer ones, a digest
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,19 @@ class ImagePlanner:
         environment = digest([last.environment, keys.test_environment(watchers, self.context.device_class)])
         key = keys.with_environment(content, environment)
         return TestRequest(key, content, settings, last.tracked.id, self.study.groups, self.study.keep != "none")
+
+    def inputs(self, arm: Arm, seed: int) -> dict[str, str]:
+        """Of the data and the weights their digests; the groups, the precision, the device and the libraries' versions as they are."""
+        context, stage = self.context, arm.stages[-1]
+        groups_text = json.dumps(self.study.groups, ensure_ascii=False)
+        return {
+            "data": context.source(arm, seed).digest[:DIGEST_SHOWN],
+            "weights": context.weights(stage.settings.model)[0][:DIGEST_SHOWN],
+            "groups": groups_text if len(groups_text) <= LONGEST_GROUPS else digest(groups_text),
+            "precision": context.precision(stage.settings.precision),
+            "device": context.device_class,
+            **keys.versions(),
+        }
 
     # --- work ------------------------------------------------------------------------------------------------------------------
 

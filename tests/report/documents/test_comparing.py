@@ -59,7 +59,7 @@ class Written:
 def compared(tmp_path):
     """The comparison of two arms of a hand-made study, by title."""
 
-    def compare(first="cb", second="baseline", metric="accuracy", configs=None, recorded=None, **how):
+    def compare(first="baseline", second="cb", metric="accuracy", configs=None, recorded=None, **how):
         whole = Written(tmp_path, recorded or study(**how), CB if configs is None else configs)
         parts = comparing.compare(whole, first, second, metric)
         return SimpleNamespace(**{part.title.split(",")[0].split(":")[0].replace(" ", "_"): part for part in parts}, parts=parts, of=whole)
@@ -192,7 +192,7 @@ def test_without_common_seeds_nothing_is_paired(compared):
 def test_one_training_under_two_names_is_said(compared):
     """Arms that resolve alike have no test and no image between them."""
     ladder = [*LADDER, arm("again", "baseline", kind="variant", same_as="cb")]
-    comparison = compared("again", "cb", arms=ladder, configs={})
+    comparison = compared("cb", "again", arms=ladder, configs={})
     assert "one training under two names" in comparison.Settings_that_differ.notes[0]
     assert "same training" in " ".join(comparison.Results.notes)
     assert all(row[4:] == ("–", "–") for row in comparison.Results.rows)

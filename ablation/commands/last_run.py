@@ -1,0 +1,40 @@
+"""The file of the study that was last run here, for commands that need the file and are given none."""
+
+import json
+import sys
+from pathlib import Path
+
+from ablation.errors import AblateError, ConfigError
+from ablation.system.files import write_json
+
+DEFAULT_FILE = Path("experiments.yaml")
+
+
+def note_last_run(root: Path, file: Path, profile: str | None) -> None:
+    """Note in the folder of the store which file, and which profile, a run begins with."""
+    write_json(root / "last-run.json", {"file": str(file.resolve()), "profile": profile}, is_kept=False)
+
+
+def last_run(root: Path = Path("mlruns")) -> tuple[Path, str | None] | None:
+    """The file and the profile that were last run here, if the file is still there."""
+    try:
+        noted = json.loads((root / "last-run.json").read_text(encoding="utf-8"))
+        file, profile = Path(noted["file"]), noted["profile"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (file, profile) if file.is_file() else None
+
+
+def study_file(file: Path | None, profile: str | None) -> tuple[Path, str | None]:
+    """The file and the profile that are given, else those of the study last run here, else experiments.yaml; says which it takes."""
+    if file is not None:
+        if file.suffix == ".zip":
+            raise ConfigError("--file", f"found {file}; expected the study's file, since a zip has only what was recorded")
+        return file, profile
+    noted = last_run()
+    if noted is None and not DEFAULT_FILE.is_file():
+        raise AblateError(f"no study was run here, and there is no {DEFAULT_FILE}; --file names the study's file, ablate init writes one")
+    found, last_profile = noted or (DEFAULT_FILE, None)
+    taken = profile or last_profile
+    print(f"the study of {found.name}{f' with --profile {taken}' if taken else ''}; --file names another", file=sys.stderr)
+    return found, taken

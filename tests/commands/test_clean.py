@@ -1,0 +1,79 @@
+"""`ablate clean`: what it would delete is told, asked for, and then deleted."""
+
+import pytest
+
+from ablation.commands import clean as command
+from tests.tiny import write
+
+
+@pytest.fixture
+def two_studies(ablate):
+    """A folder with a finished study and an unfinished one."""
+    file = write(ablate.folder, seeds=[0])
+    assert ablate("run", file).status == 0
+    other = write(ablate.folder, "other", base={"epochs": 3, "batch_size": 16}, variants={"cb": {"sampler": "class_balanced"}})
+    assert ablate("run", other, stop_after=4).status == 130
+    return ablate
+
+
+def folders(ablate, kind):
+    return {path.name for path in (ablate.folder / "mlruns" / kind).glob("*")}
+
+
+def test_it_says_what_it_would_delete_and_leaves_it_without_a_terminal(two_studies):
+    """Where nobody can be asked it is told, with how much, of which study, and how to do it; status 2, and all stays."""
+    before = folders(two_studies, "stages"), folders(two_studies, "results")
+    told = two_studies("clean")
+    assert told.status == 2
+    lines = told.err.splitlines()
+    assert lines[0].startswith(f"to delete in {two_studies.folder / 'mlruns'}, ")
+    assert [line.split(",")[0] for line in lines[1:-1]] == [
+        "  other: 1 trained stage and 1 computed result",
+        "  tiny: 1 trained stage and 1 computed result",
+    ]
+    assert lines[-1] == "error: nothing was deleted, since there is no terminal to ask at; the same command with --yes deletes it"
+    assert (folders(two_studies, "stages"), folders(two_studies, "results")) == before
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_it_asks_at_a_terminal(two_studies, monkeypatch, answer):
+    """The answer decides; what is unfinished stays in either case."""
+    monkeypatch.setattr(command, "_is_confirmed", lambda console: answer)
+    done = two_studies("clean")
+    assert done.status == 0
+    assert ("nothing was deleted" in done.err) == (not answer)
+    assert len(folders(two_studies, "stages")) == (1 if answer else 3)
+    assert two_studies("run", two_studies.folder / "other.yaml").epochs == 2
+
+
+def test_only_one_study(two_studies):
+    """With a file only that study's folders go, and with --all its unfinished ones too; another's and the decoded data stay."""
+    stages = folders(two_studies, "stages")
+    assert two_studies("clean", "--file", "other.yaml", "--yes").status == 0
+    assert len(stages - folders(two_studies, "stages")) == 1
+    assert two_studies("clean", "--file", "other.yaml", "--all", "--yes").status == 0
+    assert len(folders(two_studies, "stages")) == 1
+    assert folders(two_studies, "data")
+    assert two_studies("clean", "--file", "other.yaml", "--all", "--yes").err == "nothing to delete\n"
+    assert len(folders(two_studies, "results")) == 1
+
+
+def test_all_of_all_studies(two_studies):
+    """Without a file --all deletes unfinished work and decoded data, and names them."""
+    done = two_studies("clean", "--all", "--yes")
+    assert "  decoded data, which all studies share: " in done.err
+    assert [folders(two_studies, kind) for kind in ("stages", "results", "data")] == [set(), set(), set()]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--file", "s.zip"], "--file: found s.zip; expected the study's file, since a zip has no folders to clean"),
+        (["--file", "nowhere.yaml"], "nowhere.yaml"),
+        (["--file", "tiny.yaml", "--profile", "x"], "unknown profile 'x'"),
+    ],
+)
+def test_a_study_that_is_not_there(two_studies, words, problem):
+    """Which study is meant is told as by every command."""
+    refused = two_studies("clean", *words)
+    assert (refused.status, problem in refused.err) == (2, True)

@@ -1,0 +1,54 @@
+"""Which file is meant where a command needs one and is given none."""
+
+from pathlib import Path
+
+import pytest
+
+from ablation.commands.last_run import last_run, note_last_run, study_file
+from ablation.commands.recorded import study_name
+from ablation.errors import AblateError, ConfigError
+from ablation.tracking.store import Store
+from tests.tiny import write
+
+
+def test_the_study_last_run_here(folder):
+    """The file and the profile that a run noted; a given file or profile comes first."""
+    file = write(folder / "mlruns", "tiny")
+    note_last_run(folder / "mlruns", file, "quick")
+    assert last_run() == (file, "quick")
+    assert study_file(None, None) == (file, "quick")
+    assert study_file(None, "other") == (file, "other")
+    assert study_file(Path("x.yaml"), None) == (Path("x.yaml"), None)
+
+
+def test_a_file_that_is_gone_is_not_meant(folder):
+    """Where the file is gone, or the note was damaged, experiments.yaml is meant; without one it is told how to name one."""
+    note_last_run(folder / "mlruns", folder / "gone.yaml", None)
+    assert last_run() is None
+    (folder / "mlruns" / "last-run.json").write_text("[1]")
+    assert last_run() is None
+    with pytest.raises(AblateError, match=r"no study was run here, and there is no experiments.yaml; --file names .* ablate init"):
+        study_file(None, None)
+    write(folder, "experiments")
+    assert study_file(None, None) == (Path("experiments.yaml"), None)
+
+
+def test_a_profile_alone_is_of_the_file_last_run(folder):
+    """Commands that read the record take it as those do that read the file; where nothing was run it needs its file."""
+    store = Store.open()
+    with pytest.raises(ConfigError, match="--profile: needs the study's file beside it"):
+        study_name(None, "quick", store)
+    note_last_run(folder / "mlruns", write(folder, "tiny", profiles={"quick": {"base": {"epochs": 1}}}), None)
+    assert study_name(None, "quick", store) == "tiny.quick"
+
+
+def test_show_takes_the_study_last_run(ablate):
+    """Without a file `show` shows an arm of the study last run, in the profile that was run, and says so."""
+    file = write(ablate.folder, profiles={"quick": {"base": {"epochs": 1}}}, variants={"cb": {"sampler": "class_balanced"}})
+    note_last_run(ablate.folder / "mlruns", file, "quick")
+    done = ablate("show", "cb")
+    assert (done.status, done.err.splitlines()[0]) == (0, "the study of tiny.yaml with --profile quick; --file names another")
+    assert "\nepochs: 1\n" in done.out.replace("  epochs", "epochs")
+    assert ablate("show", "cb", "--file", file).err == ""
+    refused = ablate("show", "cb", "--file", "s.zip")
+    assert (refused.status, "--file: found s.zip; expected the study's file" in refused.err) == (2, True)
