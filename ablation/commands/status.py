@@ -40,8 +40,8 @@ def _status_text(path: Path, *, is_running: bool) -> str:
         status = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise AblateError(f"{path} was damaged; expected JSON, as the next ablate run writes it") from None
-    state = "running" if is_running else "not running"
-    lines = [f"{path.stem}: {state} (pid {status['pid']}) · {status.get('headline', 'starting')}"]
+    state = f"running (pid {status['pid']})" if is_running else "not running"
+    lines = [f"{path.stem}: {state} · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]

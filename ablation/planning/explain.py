@@ -24,13 +24,13 @@ UNREMARKABLE = ("recorded", "computed already; only its record is missing")  # r
 
 def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
     """A few lines: runs, metric, data, trainings, what sharing saves, why, time and disk."""
-    return "\n".join([*_head(plan, planner), *_data(plan, planner, with_classes=False), *_work(plan, planner, num_slots)])
+    return "\n".join([*_head(plan), *_data(plan, planner, with_classes=False), *_work(plan, planner, num_slots)])
 
 
 def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
     """The plan as `ablate plan` prints it: the arms by family, the labels, the images of each class, and what it costs."""
     more = "ablate plan --stages lists every arm's change, every run and stage; ablate show ARM one arm"
-    parts = [_head(plan, planner), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
+    parts = [_head(plan), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -50,16 +50,15 @@ def columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
 # --- what ----------------------------------------------------------------------------------------------------------------------
 
 
-def _head(plan: Plan, planner: Planner) -> list[str]:
+def _head(plan: Plan) -> list[str]:
     """How many runs there are, by state, and the metric that verdicts go by."""
     states = Counter(run.state for run in plan.runs)
     runs = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
     counts = f"{counted(len(plan.selected), 'arm')} x {counted(len(plan.seeds), 'seed')} = {counted(len(plan.runs), 'run')}"
     lines = wrapped(f"{plan.study.name}: {counts} ({runs})", 2)
-    facts = planner.facts(plan.first_arm, plan.seeds)
-    if metric := facts.get("metric"):
-        reason = f" ({facts['metric_reason']})" if facts.get("metric_reason") else ""
-        lines += wrapped(f"metric: {str(metric).rpartition('/')[2].replace('_', ' ')}{reason}", 2)
+    if plan.metric:
+        reason = f" ({plan.metric_reason})" if plan.metric_reason else ""
+        lines += wrapped(f"metric: {plan.metric.removeprefix('test/').replace('_', ' ')}{reason}", 2)
     return lines
 
 

@@ -144,11 +144,11 @@ class ProgressState:
         return {"headline": self.headline(), "running": rows, "failed": self.failed}
 
     def headline(self) -> str:
-        """Runs done, time spent, time left."""
-        left = self.clock.seconds_left
+        """Runs done, time spent and, unless all are done, time left."""
+        num_done, num_runs = len(self.results.values), len(self.results.runs)
+        left = f" · about {duration(self.clock.seconds_left)} left" if num_done < num_runs else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        runs = f"{len(self.results.values)}/{len(self.results.runs)} runs"
-        return f"{runs}{failed} · {duration(time.monotonic() - self.began)} · about {duration(left)} left"
+        return f"{num_done}/{num_runs} runs{failed} · {duration(time.monotonic() - self.began)}{left}"
 
 
 class LiveView:

@@ -647,7 +647,7 @@ def test_status_tells_how_it_stands(ablate):
     ablate("run", study(ablate))
     result = ablate("status")
     assert result.status == 0
-    assert result.out.startswith("tiny: not running (pid ")
+    assert result.out.startswith("tiny: not running · ")
     assert "2/2 runs" in result.out
     with FileLock(ablate.folder / "mlruns" / "locks" / "tiny.lock"):
         assert ablate("status").out.startswith("tiny: running (pid ")

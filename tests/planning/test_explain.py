@@ -26,18 +26,16 @@ def plan_of(folder, **sections):
     return make_plan(resolved, resolved.seeds, [arm.name for arm in resolved.arms], planner(resolved), RecordedState())
 
 
-def screen(plan, **facts):
-    """The screen, with further facts about the data."""
-    known = planner(plan.study)
-    known.facts = lambda arm, seeds, before=known.facts: before(arm, seeds) | facts
-    return explain.screen(plan, known, 2)
+def screen(plan):
+    """What `ablate plan` prints."""
+    return explain.screen(plan, planner(plan.study), 2)
 
 
 def test_the_arms_are_a_line_for_each_family(tmp_path):
     """The ladder, the variants, each sweep with its axes, what is dropped, each condition with its change."""
     lines = screen(plan_of(tmp_path, **SECTIONS)).splitlines()
     assert lines[0] == "s: 26 arms x 2 seeds = 52 runs (52 to do)"
-    rows = [" ".join(line.split()) for line in lines[2:9]]
+    rows = [" ".join(line.split()) for line in lines[3:10]]
     assert rows == [
         "ladder 3 baseline, cb and mixup",
         "variants 2 focal and reweight",
@@ -67,11 +65,9 @@ def test_many_classes_are_a_range():
 
 
 def test_the_metric_and_its_reason(tmp_path):
-    """What verdicts go by is told where the planner knows it, and nothing is where it does not."""
-    plan = plan_of(tmp_path)
-    told = screen(plan, metric="test/balanced_accuracy", metric_reason="the classes have 35 to 37 test images")
-    assert "\nmetric: balanced accuracy (the classes have 35 to 37 test images)\n" in told
-    assert "metric:" not in explain.screen(plan, planner(plan.study), 2) or "metric" in planner(plan.study).facts(plan.first_arm, (0,))
+    """What verdicts go by is told with the reason, or that the file says so."""
+    assert "\nmetric: accuracy (all 10 classes have 36 test images)\n" in screen(plan_of(tmp_path))
+    assert "\nmetric: macro f1 (set in the file)\n" in screen(plan_of(tmp_path, metric="macro_f1"))
 
 
 @pytest.mark.parametrize("sections", [SECTIONS, {"variants": LONG}])
