@@ -16,7 +16,9 @@ HEIGHT = 500.0  # of a page's text, less some space around the float
 GAP, LINE, CAPTION_LINE, NOTE_LINE, FRAME = 6.0, 9.6, 12.0, 8.4, 45.0
 SIZE, SMALL_SIZE, CAPTION_SIZE = 8.0, 7.0, 10.0
 LEAST = 60.0  # the width of a column of words that is broken into lines, unless all its words are short
-NARROW, MEDIUM, WIDE = re.compile(r"[ijl.,:;'!|()\[\] ]"), re.compile(r"[frstcez-]"), re.compile(r"[A-Zmw%&@±]")
+WIDTHS = (("ijl.,:;'!|()[] ", 0.34), ("frstcez-", 0.48), ("0123456789", 0.54), ("ABCDEFGHIJKLMNOPQRSTUVWXYZmw%&@±", 0.85))  # of the size
+WIDTH_OF = {letter: share for letters, share in WIDTHS for letter in letters}
+OTHER, BOLD = 0.6, 1.12  # the share of any other letter, and how much wider bold letters are
 OVER = rf"\providecommand{{\{PREFIX}Over}}[2]{{\begin{{tabular}}[t]{{@{{}}r@{{}}}}#1\\{{\scriptsize$#2$}}\end{{tabular}}}}"
 BESIDE, BELOW = r"%s\,{\scriptsize$%s$}", rf"\{PREFIX}Over{{%s}}{{%s}}"
 
@@ -81,7 +83,7 @@ class Float:
             [
                 f"\\begin{{{layout.environment}}}[htbp]",
                 "\\centering",
-                f"\\caption[{{{table.title}}}]{{{table.title} {table.caption}}}\\label{{tab:{label}}}",
+                f"\\caption[{{{table.title}}}]{{{table.title} {table.caption}}}\\label{{tab:{label}}}\\smallskip",
                 "\\footnotesize\\setlength{\\tabcolsep}{3pt}",
                 f"\\begin{{tabular}}{{@{{}}{''.join(layout.specs)}@{{}}}}",
                 f"\\toprule\n{_line(heads)}\n\\midrule",
@@ -194,7 +196,7 @@ def width(text: str, size: float = SIZE) -> float:
     plain = re.sub(rf"\\{PREFIX}Letter\{{(.)\}}\{{\w*\}}", "U+MM\\1", text)  # wider where the code point is printed
     plain = re.sub(rf"\\{PREFIX}Yes\{{\}}", "MM", plain)
     plain = re.sub(r"\\text(superscript|bf|it)|\\(allowbreak|ensuremath|scriptsize)|[{}\\$]|\\,", "", re.sub(r"\$[-+]\$|\\pm", "±", plain))
-    return size * sum(0.34 if NARROW.match(x) else 0.48 if MEDIUM.match(x) else 0.85 if WIDE.match(x) else 0.59 for x in plain)
+    return size * (BOLD if "\\textbf" in text else 1.0) * sum(WIDTH_OF.get(letter, OTHER) for letter in plain)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------------------

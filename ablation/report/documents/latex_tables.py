@@ -133,18 +133,23 @@ def _notes(content: Content, arms: pd.DataFrame, names: Mapping[str, str], shown
     legend = [f"{_superscript([label])}\\,{escaped(label)}: {label_meaning(content, label)}." for label in used]
     is_short = bool((arms["n"] < arms["planned"]).any())
     short = ["$1/2$: not every planned run or pair of seeds is done; such arms are never the best."] if is_short else []
-    return [*legend, *short, *(_parents(arms, names) if "parent" in shown or "verdict" in shown else [])]
+    return [*legend, *short, *(_parents(content, arms, names) if "parent" in shown or "verdict" in shown else [])]
 
 
-def _parents(arms: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
-    """Which arm is the parent of which."""
-    order, parents = list(arms["arm"]), list(arms["parent"])
+def _parents(content: Content, arms: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
+    """Which arm is the parent of which; under a condition it is as among the plain arms, but for the first."""
+    conditions = condition_of(content)
+    if arms["condition"].iloc[0]:
+        first = [names[arm] for arm, parent in zip(arms["arm"], arms["parent"], strict=True) if parent and not conditions[parent]]
+        return [f"Parents are those of the plain arms{f'; of {listed(first)}, the plain arm' if first else ''}."]
+    above = dict(zip(arms["arm"], ["", *arms["arm"]], strict=False)) if not content.options.sort else {}
     children: dict[str, list[str]] = {}
-    for arm, parent, above, condition in zip(order, parents, ["", *order], arms["condition"], strict=False):
-        if parent not in ("", above):
-            plain = parent.removeprefix(f"{condition}/") if condition else parent
-            children.setdefault(names.get(parent, escaped(plain)), []).append(names[arm])
-    if any(parent and parent == above for parent, above in zip(parents, ["", *order], strict=False)):
+    is_above = False
+    for arm, parent in zip(arms["arm"], arms["parent"], strict=True):
+        is_above |= bool(parent) and above.get(arm) == parent
+        if parent and above.get(arm) != parent:
+            children.setdefault(names.get(parent, escaped(parent)), []).append(names[arm])
+    if is_above:
         others = "".join(f"; of {listed(of_parent)} it is {parent}" for parent, of_parent in children.items())
         return [f"An arm's parent is the row above it{others}."]
     if len(children) == 1:
@@ -162,7 +167,7 @@ def _caption(content: Content, arms: pd.DataFrame, shown: Sequence[str]) -> str:
         [
             *([_values_words(content, arms, metrics)] if metrics else []),
             *([_differences_words(content)] if {"parent", "baseline"} & {*shown} else []),
-            *([_verdict_words(content)] if "verdict" in shown else []),
+            *([_verdict_words(content, arms)] if "verdict" in shown else []),
             *([_published_words(content)] if "published" in shown and reports_of(arms) else []),
         ]
     )
@@ -186,14 +191,17 @@ def _paired(content: Content) -> str:
     return f"{unit or 'Differences'} of {escaped(content.metrics.title(content.name))}, paired by seed"
 
 
-def _verdict_words(content: Content) -> str:
+def _verdict_words(content: Content, arms: pd.DataFrame) -> str:
+    """By which tests, and what the words mean that are not plain."""
+    verdicts = " ".join(arms["verdict_vs_parent"])
     margin, unit = content.metrics.margin(content.name), escaped(content.metrics.unit(content.name).differences)
     as_much = f"that many {unit}" if unit else "that much"
-    equal = "." if margin is None else f"; \\emph{{no difference beyond {margin:g}}}: two one-sided tests against {as_much}."
-    return (
-        "Verdict, on the difference to the parent: paired $t$ test and exact sign-flip test, both at 0.05 after Holm's correction "
-        f"within the family; \\emph{{t only}}: the sign-flip test does not confirm it{equal}"
-    )
+    explained = {
+        "t only": "\\emph{t only}: the sign-flip test does not confirm it",
+        "no difference beyond": f"\\emph{{no difference beyond {margin or 0:g}}}: two one-sided tests against {as_much}",
+    }
+    tests = "Verdict, on the difference to the parent: paired $t$ test and exact sign-flip test, both at 0.05 after Holm's correction"
+    return "; ".join([f"{tests} within the family", *(words for start, words in explained.items() if start in verdicts)]) + "."
 
 
 def _published_words(content: Content) -> str:
