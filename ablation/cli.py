@@ -354,6 +354,9 @@ def ui(host: str, port: int) -> int:
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform == "win32":  # whose signals, links between files and page sizes are others
+        click.echo("error: found Windows; expected Linux or macOS, or Linux within Windows (WSL), where ablate runs as on Linux", err=True)
+        sys.exit(2)
     from ablation.system import environment, streams
 
     streams.settle()
