@@ -276,6 +276,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 @click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
 @click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
 @click.option("--reference", type=UserPath(), metavar="FILE", help="A CSV file of published figures to show beside the measured ones.")
+@click.option("--columns", metavar="A,B", help="LaTeX's columns: arm, change, n, a metric, parent, baseline, verdict, published.")
 @click.option("--check", type=UserPath(), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ.")
 @click.option("--watch", is_flag=True, help="Show the table again whenever the store changes, until the run ends.")
 def report(file: Path | None, profile: str | None, check: Path | None, watch: bool, **values: Any) -> int:
@@ -386,6 +387,9 @@ def ui(host: str, port: int) -> int:
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform == "win32":  # whose signals, links between files and page sizes are others
+        click.echo("error: found Windows; expected Linux or macOS, or Linux within Windows (WSL), where ablate runs as on Linux", err=True)
+        sys.exit(2)
     from ablation.system import environment, streams
 
     streams.settle()

@@ -55,6 +55,10 @@ class Options(Protocol):
     def reference(self) -> Path | None:
         """A CSV file of published figures."""
 
+    @property
+    def columns(self) -> str | None:
+        """The columns of LaTeX's tables, with commas between them."""
+
 
 def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
     """Show the table whenever the study changes, and write the report if there is an output folder; the exit status when the run has ended.
@@ -123,6 +127,7 @@ def write(recorded: "Recorded", options: Options) -> str:
         only_changed=options.only_changed,
         notes=recorded.notes if isinstance(recorded, StoredRecord) else (),
         content=recorded.content if isinstance(recorded, StoredRecord) else "",
+        columns=options.columns.split(",") if options.columns else (),
     )
 
 
