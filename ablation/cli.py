@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from ablation.running.executors import EXECUTORS
+from ablation.system.invocation import command_line, first_words
 from ablation.system.paths import user_path
+from ablation.system.version import version
 
 FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
 
@@ -95,13 +97,24 @@ def _options(values: dict[str, Any]) -> Any:
     )
 
 
+class Told(click.Command):
+    """A command that says at once what it reads: the libraries that it needs take seconds to import."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Say it on stderr, and run the command."""
+        if words := first_words(str(ctx.info_name), ctx.params, is_terminal=sys.stderr.isatty()):
+            click.echo(words, err=True)
+        return super().invoke(ctx)
+
+
 class Ablate(click.Group):
     """The group of all commands: a command returns its exit status; a user's mistake ends in one message and status 2."""
+
+    command_class = Told
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the selected command and exit with its status."""
         from ablation.errors import AblateError
-        from ablation.system.invocation import command_line
 
         try:
             status = super().invoke(ctx)
@@ -120,7 +133,7 @@ class Ablate(click.Group):
 
 
 @click.group(cls=Ablate, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="longtail-ablation", message="%(version)s")
+@click.version_option(version(), message="%(version)s")
 def cli() -> None:
     """One YAML file in, one defended ablation table out.
 
@@ -263,6 +276,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
 @click.option("--sort", metavar="COLUMN", help="Sort the arms by a metric (best first) or by arm, instead of in the file's order.")
 @click.option("--only-changed", is_flag=True, help="Show a column for each setting that differs between the arms.")
 @click.option("--reference", type=UserPath(), metavar="FILE", help="A CSV file of published figures to show beside the measured ones.")
+@click.option("--columns", metavar="A,B", help="LaTeX's columns: arm, change, n, a metric, parent, baseline, verdict, published.")
 @click.option("--check", type=UserPath(), metavar="FILE", help="Compare this report with the store; exits with 1 if they differ.")
 @click.option("--watch", is_flag=True, help="Show the table again whenever the store changes, until the run ends.")
 def report(file: Path | None, profile: str | None, check: Path | None, watch: bool, **values: Any) -> int:
@@ -373,6 +387,9 @@ def ui(host: str, port: int) -> int:
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform == "win32":  # whose signals, links between files and page sizes are others
+        click.echo("error: found Windows; expected Linux or macOS, or Linux within Windows (WSL), where ablate runs as on Linux", err=True)
+        sys.exit(2)
     from ablation.system import environment, streams
 
     streams.settle()

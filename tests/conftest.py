@@ -19,6 +19,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """No test reads or writes what commands keep in the user's cache."""
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def own_store(monkeypatch):
     """No test writes into the store that the shell names."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -38,7 +38,7 @@ FIGURES = {
 }
 # Where an outside library may be imported.
 PLACES = {
-    "mlflow": {"tracking.store"},
+    "mlflow": {"tracking.store", "tracking.api"},
     "click": {"cli"},
     "seaborn": {"report.figures.style", "report.figures.matrices"},
     "matplotlib": FIGURES,

@@ -26,12 +26,16 @@ class ReportOptions:
     sort: str | None
     only_changed: bool
     reference: Path | None
+    columns: str | None = None
 
 
 def report_on(file: Path | None, profile: str | None, options: ReportOptions, *, check: Path | None, watching: bool) -> int:
     """Print a study's report, write it into a folder, compare an earlier one with the store, or show the table as it fills."""
     if check is not None and (watching or options.output is not None):
         raise ConfigError("--check", f"found it beside {'--watch' if watching else '--output'}; expected it alone, since it writes nothing")
+    if options.columns is not None and (check is not None or options.document_format != "latex"):
+        where = "beside --check, which reads them in the file" if check is not None else f"with {options.document_format or 'markdown'}"
+        raise ConfigError("--columns", f"found it {where}; expected it with --format latex, whose tables have columns to choose")
     if watching:
         return watch(lambda: open_recorded(file, profile), options)
     if check is not None:

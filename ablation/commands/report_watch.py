@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from filelock import FileLock, Timeout
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -15,6 +14,7 @@ from rich.text import Text
 from ablation import report
 from ablation.errors import AblateError, ConfigError
 from ablation.running.progress import is_drawable
+from ablation.system.locks import is_locked
 from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Options(Protocol):
     @property
     def reference(self) -> Path | None:
         """A CSV file of published figures."""
+
+    @property
+    def columns(self) -> str | None:
+        """The columns of LaTeX's tables, with commas between them."""
 
 
 def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
@@ -99,19 +103,6 @@ def _wait_for_record(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
         time.sleep(POLL_SECONDS)
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock. Where the folder is read-only, nothing is: nobody could run a study there."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
-
-
 def _last_change(recorded: "Recorded") -> int:
     """When the record last changed; 0 for one that is not in a store, which never changes."""
     return recorded.store.changed(recorded.study) if isinstance(recorded, StoredRecord) else 0
@@ -136,6 +127,7 @@ def write(recorded: "Recorded", options: Options) -> str:
         only_changed=options.only_changed,
         notes=recorded.notes if isinstance(recorded, StoredRecord) else (),
         content=recorded.content if isinstance(recorded, StoredRecord) else "",
+        columns=options.columns.split(",") if options.columns else (),
     )
 
 

@@ -6,23 +6,20 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
 from ablation.commands.options import Options
-from ablation.commands.recorded import open_recorded
-from ablation.commands.session import Session
 from ablation.errors import DataError, unknown_name
-from ablation.planning import explain
-from ablation.planning.plan import make_plan
-from ablation.planning.states import RecordedState
 
 
 def show(options: Options, name: str) -> int:
     """Print one arm in full."""
+    from ablation.commands.session import Session  # late, since it imports torch, which `compare` does without
+    from ablation.planning import explain
+
     session = Session(options, Console(stderr=True))
     arms = {arm.name: arm for arm in session.study.arms}
     if name not in arms:
         raise unknown_name("ARM", "arm", name, arms)
     try:
-        plan = make_plan(session.study, session.study.seeds[:1], (name,), session.preparation.planner, RecordedState())
-        labels = plan.labels[name]
+        labels = session.preparation.planner.labels(arms[name], arms, session.study.seeds[0])
     except DataError as error:
         labels = {"unknown": f"labels that depend on the data cannot be computed: {error}"}
     print(explain.arm_text(arms[name], labels, session.task))
@@ -33,6 +30,7 @@ def compare(arm: str, other_arm: str, file: Path | None, profile: str | None, me
     """Print two arms side by side: settings, results, classes, test images and runs."""
     from tabulate import tabulate
 
+    from ablation.commands.recorded import open_recorded
     from ablation.report.documents import comparing
 
     recorded = open_recorded(file, profile)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
-from ablation.commands.recorded import open_recorded
-from ablation.commands.report_watch import is_locked
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.formatting import wrapped
-from ablation.running.progress import curve_words, epoch_words
+from ablation.running.words import curve_words, epoch_words
+from ablation.system.locks import is_locked
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
@@ -44,8 +43,8 @@ def _status_text(path: Path, *, is_running: bool) -> str:
         status = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise AblateError(f"{path} was damaged; expected JSON, as the next ablate run writes it") from None
-    state = "running" if is_running else "not running"
-    lines = [f"{path.stem}: {state} (pid {status['pid']}) · {status.get('headline', 'starting')}"]
+    state = f"running (pid {status['pid']})" if is_running else "not running"
+    lines = [f"{path.stem}: {state} · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
@@ -55,6 +54,8 @@ def _status_text(path: Path, *, is_running: bool) -> str:
 
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     """Print one run's state, its epochs, and why it failed."""
+    from ablation.commands.recorded import open_recorded  # not for `status`, which looks at no store and answers at once
+
     recorded = open_recorded(file, profile)
     name = recorded.study
     planned = next((run for run in recorded.plan["runs"] if (run["arm"], run["seed"]) == (arm, seed)), None)

@@ -8,13 +8,23 @@ from ablation.study import catalogue
 from ablation.study.schema import study_schema
 from ablation.study.task import load_task
 from ablation.study.yamlfile import parse
-from ablation.techniques.technique import allow_code
+from ablation.system.kept import kept
+from ablation.techniques.technique import FAMILIES, allow_code, plugins
 
 
 def techniques(name: str | None, *, as_page: bool) -> int:
     """Print the description of a technique or of a family, or a list of all of them."""
-    sys.stdout.write(catalogue.markdown_page() if as_page else catalogue.terminal_text(name) if name else catalogue.overview())
+    sys.stdout.write(catalogue.markdown_page() if as_page else _terminal_text(name or ""))
     return DONE
+
+
+def _terminal_text(name: str) -> str:
+    """What a terminal shows; it is kept unless other packages have a part in it, since the families import torch."""
+
+    def text() -> str:
+        return catalogue.terminal_text(name) if name else catalogue.overview()
+
+    return text() if any(plugins(family) for family in FAMILIES) else kept("catalogue", name, text)
 
 
 def check_technique(family: str, technique: str, *, with_code: bool) -> int:

@@ -22,6 +22,7 @@ from ablation.data.raster import inspect_array
 from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
 from ablation.errors import DataError
 from ablation.system.code import class_code
+from ablation.system.files import to_disk
 from ablation.techniques.technique import Technique, technique_name
 
 FORMAT = 2
@@ -244,7 +245,7 @@ def _write(contents: Contents, shape: tuple[int, int, int, int], folder: Path, p
         np.save(folder / f"{name}.npy", values)
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     for name in files:
-        _sync_to_disk(folder / name)
+        to_disk(folder / name)
     meta = {"format": FORMAT, "classes": contents.classes, "original_order": contents.original_order, "files": files}
     _write_meta(folder, {**meta, "digest": _digest(contents, folder / "images.npy")})
 
@@ -270,15 +271,10 @@ def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, p
         raise DataError(f"{len(problems)} of {shape[0]} images cannot be read:\n  {join_lines(problems)}")
 
 
-def _sync_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
     partial = folder / f"{META}.partial"
     partial.write_text(json.dumps(meta), encoding="utf-8")
-    _sync_to_disk(partial)
+    to_disk(partial)
     partial.replace(folder / META)
 
 

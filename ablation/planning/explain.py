@@ -48,8 +48,10 @@ def _head(plan: Plan) -> list[str]:
     runs = ", ".join(f"{states[state]} {words}" for state, words in STATES.items() if states[state])
     counts = f"{counted(len(plan.selected), 'arm')} x {counted(len(plan.seeds), 'seed')} = {counted(len(plan.runs), 'run')}"
     lines = wrapped(f"{plan.study.name}: {counts} ({runs})", 2)
-    reason = f" ({plan.metric_reason})" if plan.metric_reason else ""
-    return lines + wrapped(f"metric: {plan.metric.partition('/')[2].replace('_', ' ')}{reason}", 2)
+    if plan.metric:
+        reason = f" ({plan.metric_reason})" if plan.metric_reason else ""
+        lines += wrapped(f"metric: {plan.metric.removeprefix('test/').replace('_', ' ')}{reason}", 2)
+    return lines
 
 
 def _arms(plan: Plan) -> list[str]:

@@ -54,6 +54,7 @@ def write(
     only_changed: bool = False,
     notes: Sequence[str] = (),
     content: str = "",
+    columns: Sequence[str] = (),
 ) -> str:
     """The report's text in one of FORMATS; with `output`, that folder also holds it, the figures and the CSV files.
 
@@ -61,10 +62,11 @@ def write(
     recorded). `arms` are globs that choose what is shown (none: everything), `references` is
     a CSV file of published figures to compare with. `sort` is a metric, the best arm first, or `arm`; `only_changed` gives each setting
     that differs between the arms a column. `notes` are sentences about the plan for the beginning of the report, `content` says which
-    plan it is if it is not the newest one.
+    plan it is if it is not the newest one. `columns` names those of LaTeX's tables (none: the usual ones).
     """
     from ablation.report.documents import writing
     from ablation.report.sections import Shown
 
-    options = Shown(metric, tuple(arms), sort, only_changed, str(references) if references else "", tuple(notes), content)
+    published = str(references) if references else ""
+    options = Shown(metric, tuple(arms), sort, only_changed, published, tuple(notes), content, columns=tuple(columns))
     return writing.write(recorded, format, output, options)

@@ -19,6 +19,7 @@ from ablation.formatting import duration
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
+from ablation.running.words import curve_words, epoch_words
 from ablation.study.task import Curve, load_task
 from ablation.system import sealed
 
@@ -86,7 +87,7 @@ class Results:
         name = self.metrics.default
         unit, difference = self.metrics.unit(name), self.difference(arm)
         value = self.metrics.value(name, self.scores(arm).get(seed, math.nan))
-        words = f"{self.title} {with_unit(value, '%' if unit is PERCENT else unit.values, '{} {}')}"
+        words = f"{self.metrics.words(name)} {with_unit(value, '%' if unit is PERCENT else unit.values, '{} {}')}"
         if math.isnan(difference):
             return words
         return f"{words}, {with_unit(self.metrics.difference(name, difference), unit.differences, '{} {}')} to {self.baselines[arm]} so far"
@@ -143,11 +144,11 @@ class ProgressState:
         return {"headline": self.headline(), "running": rows, "failed": self.failed}
 
     def headline(self) -> str:
-        """Runs done, time spent, time left."""
-        left = self.clock.seconds_left
+        """Runs done, time spent and, unless all are done, time left."""
+        num_done, num_runs = len(self.results.values), len(self.results.runs)
+        left = f" · about {duration(self.clock.seconds_left)} left" if num_done < num_runs else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        runs = f"{len(self.results.values)}/{len(self.results.runs)} runs"
-        return f"{runs}{failed} · {duration(time.monotonic() - self.began)} · about {duration(left)} left"
+        return f"{num_done}/{num_runs} runs{failed} · {duration(time.monotonic() - self.began)}{left}"
 
 
 class LiveView:
@@ -196,18 +197,6 @@ class LiveView:
 def shown_values(values: Mapping[str, float], curves: Sequence[Curve]) -> dict[str, str]:
     """An epoch's numbers that are shown, by their titles: `loss 0.512`, `images/s 431`."""
     return {curve.title: f"{values[curve.name]:.{curve.decimals}f}" for curve in curves if curve.name in values}
-
-
-def epoch_words(row: Mapping[str, Any]) -> str:
-    """How far a stage is."""
-    if not row["epoch"]:
-        return "starting"
-    return "testing" if row["epoch"] >= row["epochs"] else f"{row['epoch']}/{row['epochs']}"
-
-
-def curve_words(shown: Mapping[str, str]) -> str:
-    """`, loss 0.512, 431 images/s`: a number per second stands before its unit, any other behind its title."""
-    return "".join(f", {value} {title}" if title.endswith("/s") else f", {title} {value}" for title, value in shown.items())
 
 
 class PlainView:

@@ -13,7 +13,7 @@ from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
 
 # Asks a worker to end at once, in order. No cluster sends it; what clusters send asks the command to stop, and workers ignore it.
-END = int(getattr(signal, "SIGRTMIN", getattr(signal, "SIGUSR2", signal.SIGTERM)))
+END = int(getattr(signal, "SIGRTMIN", signal.SIGUSR2))  # macOS has no signals of one's own
 OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ablation.formatting import setting
 from ablation.study.task import SettingsSchema
-from ablation.techniques.technique import family
+from ablation.techniques.defaults import field_defaults
 
 
 def change_words(change: Mapping[str, Sequence[Any]], schema: SettingsSchema) -> list[str]:
@@ -112,17 +112,7 @@ def defaults(path: str, name: object, schema: SettingsSchema) -> dict[str, Any]:
     """field -> default of the technique of that name at that path of the settings; empty if it is not a built-in one."""
     keys = [key for key in re.sub(r"^stages\.\d+\.", "", path).split(".") if not key.isdigit()]
     family_name = schema.families.get(".".join(keys), "")
-    if not family_name:
-        return {}
-    technique_family = family(family_name)
-    technique = technique_family.techniques.get(str(name), technique_family.any_name)
-    fields = technique.model_fields if technique else {}
-    value_by_name = {
-        alias: field.get_default(call_default_factory=True, validated_data={})
-        for field_name, field in fields.items()
-        for alias in {field_name, field.alias or field_name}
-    }
-    return {field_name: list(value) if isinstance(value, tuple) else value for field_name, value in value_by_name.items()}
+    return field_defaults(family_name, str(name)) if family_name else {}
 
 
 def _setting_phrase(path: str, value: object) -> str:

@@ -118,14 +118,20 @@ def _is_package(module: str) -> bool:
 @cache
 def _counts(module: str, importer: str) -> bool:
     """Whether a module's code counts when `importer` uses it: ours always does, a user's only in code by the same user."""
-    spec, top = _find_spec(module), module.partition(".")[0]
+    if not _is_by_the_author_of(importer, module.partition(".")[0]):  # asked first: to look a module up imports its package
+        return False
+    spec = _find_spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return False
-    if top == "ablation":
-        return "." in module and module not in UNCOUNTED
-    return top == importer.partition(".")[0] or (
-        _import_folder(top) == _import_folder(importer.partition(".")[0]) and not _is_installed(_import_folder(top))
-    )
+    return module.partition(".")[0] != "ablation" or ("." in module and module not in UNCOUNTED)
+
+
+def _is_by_the_author_of(importer: str, top: str) -> bool:
+    """Whether a top-level module is ours, or by the author of `importer`."""
+    if top in ("ablation", importer.partition(".")[0]):
+        return True
+    folder = _import_folder(top)
+    return folder == _import_folder(importer.partition(".")[0]) and not _is_installed(folder)
 
 
 def _import_folder(top: str) -> str:

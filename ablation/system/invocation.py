@@ -3,7 +3,11 @@
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+AT_ONCE = ("status", "clean")  # commands that answer before anyone wonders
 
 
 def command_line() -> str:
@@ -16,3 +20,11 @@ def command_line() -> str:
 def command_to_go_on() -> str:
     """The command that continues after a stop, without `--rerun=force`, so that finished runs are not repeated."""
     return command_line().replace(" --rerun=force", "").replace(" --rerun force", "")
+
+
+def first_words(command: str, options: Mapping[str, Any], *, is_terminal: bool) -> str:
+    """What a command says while it imports what it needs: `run` to everyone, the others to a terminal; a pipe gets none of theirs."""
+    if command in AT_ONCE or not (is_terminal or command == "run"):
+        return ""
+    profile = f" (profile {options['profile']})" if options.get("profile") else ""
+    return f"reading {options.get('file') or 'what is here'}{profile} ..."

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-NUMBERS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if name in signal.Signals.__members__)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -48,9 +48,6 @@ def interruptible() -> Iterator[None]:
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Block them meanwhile, and for good in processes that start meanwhile: the coordinator decides when to stop."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     try:
         yield

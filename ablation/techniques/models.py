@@ -17,9 +17,11 @@ from safetensors import safe_open
 from torch import nn
 
 from ablation.errors import ConfigError, DataError, nearest
+from ablation.system.digests import digest
+from ablation.system.kept import kept
 from ablation.system.randomness import key
 from ablation.techniques.convolutions import trim
-from ablation.techniques.technique import Technique
+from ablation.techniques.technique import Technique, dump
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 CIFAR_RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56")  # what cifar_resnet adds to timm's models
@@ -156,11 +158,28 @@ def _check_names(model: nn.Module, weights_file: Path) -> None:
 
 
 @cache
-def num_parameters(model: TimmModel, classifier: Any, num_classes: int) -> int:
-    """The number of trainable parameters of the model."""
+def num_parameters(model: TimmModel, classifier: Technique, num_classes: int) -> int:
+    """The number of trainable parameters of the model; of those that ship with timm and with us it is kept, since counting imports timm."""
+    if not _is_shipped(model, classifier):
+        return _count_parameters(model, classifier, num_classes)
+    identity = digest([dump(_untrained(model)), dump(classifier), num_classes])
+    return kept("parameters", identity, lambda: _count_parameters(model, classifier, num_classes))
+
+
+def _count_parameters(model: TimmModel, classifier: Technique, num_classes: int) -> int:
     with torch.device("meta"):
-        meta_model = model.model_copy(update={"pretrained": False, "weights": "none"})(num_classes, 0, classifier=classifier)
+        meta_model = _untrained(model)(num_classes, 0, classifier=classifier)
     return sum(parameter.numel() for parameter in meta_model.parameters())
+
+
+def _untrained(model: TimmModel) -> TimmModel:
+    return model.model_copy(update={"pretrained": False, "weights": "none"})
+
+
+def _is_shipped(model: TimmModel, classifier: Technique) -> bool:
+    """Whether both are what their names say in every process: no class of the user, and no model that other code registered."""
+    is_ours = type(classifier).__module__.startswith("ablation.")
+    return is_ours and type(model) is TimmModel and model.name.partition(".")[0] in shipped_names()
 
 
 def registry() -> ModuleType:

@@ -1,10 +1,25 @@
 """Addresses of databases and folders, made and read by percent-encoding: a path may hold a ?, % or # like any other letter."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ablation.errors import StoreError
+
+PLAIN = re.compile(r"[A-Za-z0-9_/.-]+")  # paths that stand in an address as they are, without asking SQLAlchemy, which takes long to import
+
+
+def named_address() -> str:
+    """What MLFLOW_TRACKING_URI names, "" if nothing."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+
+
+def store_address(root: Path) -> str:
+    """The address of the store: what MLFLOW_TRACKING_URI names, an SQLite file by its absolute path, else the database in `root`."""
+    named = named_address()
+    path = database_path(named) if named else root / "mlflow.db"
+    return named if path is None or "?" in named else database_address(path)
 
 
 def database_address(path: Path) -> str:
@@ -12,6 +27,8 @@ def database_address(path: Path) -> str:
 
     MLflow makes the folder that a plain `sqlite:///` names without decoding it, and leaves it alone where the driver is named.
     """
+    if PLAIN.fullmatch(str(path)):
+        return f"sqlite:///{path}"
     from sqlalchemy.engine import URL, make_url
 
     try:
@@ -29,6 +46,8 @@ def database_address(path: Path) -> str:
 
 def database_path(address: str) -> Path | None:
     """The file that an SQLite address names, absolute; None for any other address. Raises StoreError for one that is a raw path."""
+    if address.startswith("sqlite:///") and PLAIN.fullmatch(address.removeprefix("sqlite:///")):
+        return Path(address.removeprefix("sqlite:///")).resolve()
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

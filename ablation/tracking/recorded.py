@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from ablation.errors import StoreError
 from ablation.tracking.messages import first_line
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ablation.tracking.store import Store
 
 PLAN, FILE = "plan.json", "experiments.yaml"  # the artifacts with the newest plan, and with the file that it came from
@@ -47,14 +47,16 @@ class Recorded:
 
     study: str
     plan: dict[str, Any]
-    runs: pd.DataFrame
+    runs: "pd.DataFrame"
     superseded: list[str]
     store: "Store" = field(repr=False)
     content: str = ""  # what the file said that the plan came from, if it is not the newest plan
     notes: tuple[str, ...] = ()  # what its reader must know of the file and the plan, a sentence each
 
-    def predictions(self, run_id: str) -> pd.DataFrame:
+    def predictions(self, run_id: str) -> "pd.DataFrame":
         """The run's predictions: index, label, predicted, logits, and the group where images are of groups."""
+        import pandas as pd  # late, as in the other functions: a look at one run needs no frame
+
         path = self.store.artifact(run_id, "predictions.parquet")
         try:
             table = pd.read_parquet(path, page_checksum_verification=True)
@@ -63,8 +65,10 @@ class Recorded:
             raise StoreError(f"{path} cannot be read ({first_line(error)}); it may have been damaged since it was written") from None
         return table
 
-    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+    def curves(self, run_ids: Sequence[str]) -> "pd.DataFrame":
         """Every point of every curve of these runs: run_id, metric, step, value."""
+        import pandas as pd
+
         metrics = self.runs.set_index("run_id").filter(regex="/")
         names = {run_id: [str(name) for name, value in metrics.loc[run_id].items() if pd.notna(value)] for run_id in run_ids}
         rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id, names[run_id])]
@@ -81,11 +85,13 @@ def of_content(name: str, content: str) -> str:
     return f"{stem}-{content}.{suffix}" if content else name
 
 
-def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> "tuple[pd.DataFrame, list[str]]":
     """The plan's runs as a frame with one row each, and the names of runs that the plan no longer has.
 
     The columns are COLUMNS and the metrics. The name of a metric has a slash, and no other column's name has one.
     """
+    import pandas as pd
+
     planned_keys = {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     superseded = []

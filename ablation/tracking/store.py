@@ -1,4 +1,7 @@
-"""The MLflow store; no other file imports MLflow. One process writes at a time, and writing anything twice does no harm."""
+"""The MLflow store; no other file imports MLflow. One process writes at a time, and writing anything twice does no harm.
+
+MLflow is imported with the first call that needs it, since that takes over a second: a local database is read without it.
+"""
 
 import contextlib
 import json
@@ -10,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -18,21 +21,24 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # with the default, a call may block for four minutes
 
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag, ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import to_disk
-from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path
+from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
+from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
+from ablation.tracking.tables import Experiment, Tables
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 STUDY, CHANGED = (
     "ablation.study",
     "ablation.changed",
 )  # tags of an experiment: the study, whatever MLflow calls it by now, and when it changed
+CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
 
@@ -47,7 +53,7 @@ def raises_store_errors(method: Callable[Concatenate["Store", P], R]) -> Callabl
     def wrapper(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(store, *args, **kwargs)
-        except MlflowException as error:
+        except mlflow_errors() as error:
             raise unusable(store.uri, error) from error
 
     return wrapper
@@ -61,7 +67,8 @@ class Store:
         self.root = root
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
         self.is_shared = uri != database_address(root / "mlflow.db")  # with other machines, which none of our locks keeps from writing
-        self.client = MlflowClient(uri)
+        self.api = Api(uri)
+        self.tables = Tables.known(None if "?" in uri else database_path(uri))  # None where MLflow is asked for everything
         self._artifact_uris: dict[str, str] = {}  # by run id; they never change
         self._moved_to = moved_to  # artifact locations that are elsewhere by now
 
@@ -72,7 +79,7 @@ class Store:
         With `make` false nothing is made, locked or written. Raises StoreError if there is none, or if it cannot be reached.
         """
         root = (root or Path("mlruns")).resolve()
-        uri = _address(root)
+        uri = store_address(root)
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
         is_ours = uri == database_address(root / "mlflow.db")
@@ -81,18 +88,31 @@ class Store:
                 root.mkdir(parents=True, exist_ok=True)
                 with FileLock(root / "store.lock"):
                     if is_ours:
-                        make_database(root / "mlflow.db", _make_tables)
+                        make_database(root / "mlflow.db", lambda address: Api(address).check())
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
-            store.client.search_experiments(max_results=1)
-        except (MlflowException, OSError, sqlite3.Error) as error:
+            if make or store.tables is None:
+                store.api.check()
+        except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
         return store
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's client, which writes."""
+        return self.api.client
+
+    def _read(self, read: Callable[[Tables | Api], R]) -> R:
+        """What the tables of a local database answer, or else MLflow."""
+        if self.tables is not None:
+            with contextlib.suppress(sqlite3.Error):
+                return read(self.tables)
+        return read(self.api)
 
     @staticmethod
     def is_there(root: Path | None = None) -> bool:
         """Whether MLFLOW_TRACKING_URI is set, or there is a database in `root` (mlruns/)."""
-        return bool(_named_address()) or ((root or Path("mlruns")) / "mlflow.db").exists()
+        return bool(named_address()) or ((root or Path("mlruns")) / "mlflow.db").exists()
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 
@@ -126,14 +146,14 @@ class Store:
 
     def _find(self, study: str) -> Experiment | None:
         """The study's experiment, active or deleted: the one of its name, else the one that was renamed in MLflow."""
-        experiment = self.client.get_experiment_by_name(study)
+        experiment = self._read(lambda source: source.experiment(study))
         if experiment is not None:
             if experiment.tags.get(STUDY, study) != study:
                 reason = f"the name {study!r} is taken in MLflow by the study {experiment.tags[STUDY]!r}, which was renamed there"
                 raise StoreError(f"{reason}; expected another name for either")
             return experiment
         location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
-        for other in self._experiments(ViewType.ALL):
+        for other in self._read(lambda source: source.experiments()):
             recorded = other.tags.get(STUDY) or (study if other.artifact_location == location else "")
             if recorded == study:
                 return other
@@ -150,7 +170,7 @@ class Store:
         return [name for name, _, is_active in self._studies() if not is_active]
 
     def _studies(self) -> list[tuple[str, int, bool]]:
-        experiments = [experiment for experiment in self._experiments(ViewType.ALL) if CHANGED in experiment.tags]
+        experiments = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
         studies = [
             (experiment.tags.get(STUDY, experiment.name), int(experiment.tags[CHANGED]), experiment.lifecycle_stage == "active")
             for experiment in experiments
@@ -163,15 +183,6 @@ class Store:
         experiment = self._find(study)
         return int(experiment.tags.get(CHANGED, 0)) if experiment else 0
 
-    def _experiments(self, view: int = ViewType.ACTIVE_ONLY) -> list[Experiment]:
-        experiments, token = [], None
-        while True:
-            page = self.client.search_experiments(view, max_results=1000, page_token=token)
-            experiments += list(page)
-            token = page.token
-            if not token:
-                return experiments
-
     def touch(self, experiment: str) -> None:
         """Set the time of the study's last change to now."""
         self.client.set_experiment_tag(experiment, CHANGED, str(int(time.time() * 1000)))
@@ -179,18 +190,11 @@ class Store:
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     @raises_store_errors
-    def runs(self, experiment: str, view: int = ViewType.ACTIVE_ONLY) -> list[dict[str, Any]]:
+    def runs(self, experiment: str, *, deleted: bool = False) -> list[dict[str, Any]]:
         """Every run of a study: its id, status, start, end, tags, params, metrics and the digest of its data; the newest first."""
-        runs, token = [], None
-        while True:
-            page = self.client.search_runs(
-                [experiment], "", view, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
-            )
-            runs += [_as_dict(run) for run in page]
-            self._artifact_uris |= {run.info.run_id: run.info.artifact_uri for run in page}
-            token = page.token
-            if not token:
-                return runs
+        runs = self._read(lambda source: source.runs(experiment, deleted=deleted))
+        self._artifact_uris |= {run["run_id"]: run["artifacts"] for run in runs}
+        return [_without_artifacts(run) for run in runs]
 
     @raises_store_errors
     def runs_of(self, study: str) -> list[dict[str, Any]]:
@@ -198,14 +202,14 @@ class Store:
         experiment = self._find(study)
         if experiment is None:
             return []
-        return self.runs(experiment.experiment_id, ViewType.ACTIVE_ONLY if experiment.lifecycle_stage == "active" else ViewType.ALL)
+        return self.runs(experiment.experiment_id, deleted=experiment.lifecycle_stage != "active")
 
     @raises_store_errors
     def find(self, experiment: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         """The study's runs that have these tags, in the form of `runs`."""
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if not set(value) & set("'\"\\")]
-        page = self.client.search_runs([experiment], " and ".join(conditions), ViewType.ACTIVE_ONLY, max_results=1000)
-        return [_as_dict(run) for run in page if tags.items() <= run.data.tags.items()]
+        page = self.client.search_runs([experiment], " and ".join(conditions), max_results=1000)
+        return [_without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""
@@ -216,6 +220,8 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags. A point that is written again is not doubled, since its time is the same."""
+        from mlflow.entities import Metric, Param, RunTag
+
         metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
         run_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
@@ -235,6 +241,8 @@ class Store:
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """Record the run's data set."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}))
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
@@ -296,7 +304,8 @@ class Store:
 
     def _local_folder(self, run_id: str) -> Path | None:
         if run_id not in self._artifact_uris:
-            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
+            known = self._read(lambda source: source.artifacts_of(run_id))
+            self._artifact_uris[run_id] = known or str(self.api.artifacts_of(run_id))  # MLflow tells that there is no such run
         uri = self._artifact_uris[run_id]
         return folder_path(next((new + uri[len(old) :] for old, new in self._moved_to.items() if uri.startswith(f"{old}/")), uri))
 
@@ -308,7 +317,7 @@ class Store:
         folder = self._local_folder(run_id)
         path = folder / name if folder else None
         if path is None:
-            with contextlib.suppress(MlflowException):
+            with contextlib.suppress(*mlflow_errors()):
                 path = Path(self.client.download_artifacts(run_id, name))
         if path is None or not path.exists():
             raise StoreError(
@@ -327,10 +336,9 @@ class Store:
 
         `metrics` are the names of all metrics of the run, if the caller has them.
         """
-        names = [name for name in metrics or self.client.get_run(run_id).data.metrics if name.startswith(("train/", "val/", "watched/"))]
-        points = [(name, point) for name in names for point in self.client.get_metric_history(run_id, name)]
-        latest = {(name, point.step): point for name, point in sorted(points, key=lambda name_and_point: name_and_point[1].timestamp)}
-        return [Point(name, point.value, point.timestamp, step) for (name, step), point in sorted(latest.items())]
+        points = self._read(lambda source: source.history(run_id, metrics, CURVES))
+        latest = {(name, step): Point(name, value, time, step) for name, value, time, step in points}
+        return [point for _, point in sorted(latest.items())]
 
     @raises_store_errors
     def recorded(self, study: str, known_runs: Sequence[Mapping[str, Any]] = (), content: str = "") -> Recorded:
@@ -359,22 +367,6 @@ class Store:
         return Recorded(study, plan, frame, superseded, self, content)
 
 
-def _named_address() -> str:
-    """What MLFLOW_TRACKING_URI names, "" if nothing."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-
-
-def _address(root: Path) -> str:
-    """The address of the store: what MLFLOW_TRACKING_URI names, an SQLite file by its absolute path, else the database in `root`."""
-    named = _named_address()
-    path = database_path(named) if named else root / "mlflow.db"
-    return named if path is None or "?" in named else database_address(path)
-
-
-def _make_tables(uri: str) -> None:
-    MlflowClient(uri).search_experiments(max_results=1)  # MLflow makes them before it answers
-
-
 def _link_or_copy(source: Path, target: Path) -> None:
     """Put the file under another name; `target` is never incomplete."""
     part = target.with_name(f".{target.name}.part")
@@ -388,9 +380,5 @@ def _link_or_copy(source: Path, target: Path) -> None:
     part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
 
 
-def _as_dict(run: Any) -> dict[str, Any]:
-    info = run.info
-    facts = {"run_id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time, "name": info.run_name}
-    digests = [dataset_input.dataset.digest for dataset_input in run.inputs.dataset_inputs] if run.inputs else []
-    data = {"tags": dict(run.data.tags), "params": dict(run.data.params), "metrics": dict(run.data.metrics)}
-    return facts | data | {"digest": digests[-1] if digests else ""}
+def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in run.items() if name != "artifacts"}

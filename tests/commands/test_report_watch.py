@@ -15,7 +15,9 @@ from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 from tests.report.studies import study as made_by_hand
 
-OPTIONS = SimpleNamespace(document_format=None, output=None, arms=(), metric="test/accuracy", sort=None, only_changed=False, reference=None)
+OPTIONS = SimpleNamespace(
+    document_format=None, output=None, arms=(), metric="test/accuracy", sort=None, only_changed=False, reference=None, columns=None
+)
 
 
 def options(**more):
@@ -123,7 +125,7 @@ def test_the_report_is_written_at_each_change(recorded, tmp_path, monkeypatch):
     held = lock()
     meanwhile(monkeypatch, nothing, recorded.touch, held.release)
     assert watching.watch(recorded, options(document_format="html", output=tmp_path, arms=("c*",), sort="arm", only_changed=True)) == 0
-    more = {"references": None, "sort": "arm", "only_changed": True, "notes": (), "content": ""}
+    more = {"references": None, "sort": "arm", "only_changed": True, "notes": (), "content": "", "columns": ()}
     assert calls == [("demo", "html", tmp_path, "test/accuracy", ("c*",), more)] * 2
 
 

@@ -91,8 +91,9 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
     if not isinstance(made_by, Mapping) or not all(isinstance(made_by.get(name), kind) for name, kind in kinds.items()):
         raise ConfigError(OPTION, f"{path} does not say how it was made; {EXPECTED}")
     common = (made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
-    notes, undrawn = (tuple(map(str, made_by.get(name, ()))) for name in ("notes", "undrawn"))
-    options = Shown(*common, notes=notes, content=str(made_by.get("content", "")), undrawn=undrawn)
+    notes, undrawn, columns = (tuple(map(str, made_by.get(name, ()))) for name in ("notes", "undrawn", "columns"))
+    plan, part = (str(made_by.get(name, "")) for name in ("content", "part"))
+    options = Shown(*common, notes=notes, content=plan, undrawn=undrawn, columns=columns, part=part)
     return Document(form, text, made_by["study"], options, made_by["figures"])
 
 

@@ -75,7 +75,9 @@ class Two:
 def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> list[Part]:
     """The comparison's tables, the first arm before the second and differences second minus first, with a verdict on the metric.
 
-    Without a metric it is the study's. Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
+    Without a metric it is the study's.
+
+    Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
     two = _two(recorded, second, first)
     known = _known_metrics(two.metrics, recorded.runs)

@@ -1,15 +1,17 @@
-r"""The report for a paper: LaTeX tables, and a command for every number, in one file to \input."""
+r"""The report for a paper: LaTeX tables, and a command for every number, in a file or two to \input."""
 
 import html
 import math
 import re
 from collections.abc import Iterator, Mapping
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from ablation.formatting import DASH, p_value
-from ablation.report.documents.latex_tables import OVER, PREFIX, tables
-from ablation.report.documents.latex_text import camel, comment, signed, unique
+from ablation.report.documents.latex_layout import OVER, floats
+from ablation.report.documents.latex_matrix import YES
+from ablation.report.documents.latex_tables import tables
+from ablation.report.documents.latex_text import LETTER, PREFIX, camel, comment, signed, unique
 from ablation.report.documents.markdown import as_html
 from ablation.report.metrics import MetricTable, with_unit
 from ablation.report.sections.common import ROLES
@@ -17,40 +19,66 @@ from ablation.report.sections.comparison import published, reports_of
 from ablation.report.sections.content import Content
 from ablation.report.sections.details import provenance
 
-PACKAGES = "array,booktabs,longtable"
-USE = rf"\documentclass{{article}}\usepackage{{{PACKAGES}}}\begin{{document}}\input{{report.tex}}\end{{document}}"
+PACKAGES = "array,booktabs,graphicx"
+USE = rf"\documentclass{{article}}\usepackage{{{PACKAGES}}}\begin{{document}}\input{{%s}}\end{{document}}"
+TABLES, NUMBERS = "tables", "numbers"
+FILES = {"report.tex": TABLES, "numbers.tex": NUMBERS}  # what each file has, where they are written into a folder
+MOST_FLOATS = 10  # that wait for a page; LaTeX gives up at a few dozen
 
 
 def document(content: Content) -> str:
-    """The whole file: its needs, the provenance of its numbers, a command per number, and one per table."""
-    all_tables = list(tables(content))
-    names = unique(f"{PREFIX}Table{camel(' '.join(table.about))}" for table in all_tables)
-    labels = unique(re.sub(r"[^A-Za-z0-9.]+", "-", "-".join([content.study, *table.about])) for table in all_tables)
-    parts = [_header(content), "\n\n".join(_numbers(content)), OVER]
-    parts += [
-        f"\\newcommand{{\\{name}}}{{%\n{table.typeset(label)}}}" for name, label, table in zip(names, labels, all_tables, strict=True)
+    """The text: the tables, a command for each number, or both, as the content's options say; with provenance and how to use it."""
+    part = content.options.part
+    heads, bodies = [], []
+    if part != NUMBERS:
+        heads.append(_about_tables(part))
+        bodies += [LETTER, YES, OVER, *_tables(content)]
+    if part != TABLES:
+        heads.append(_about_numbers(content, part))
+        bodies.append("\n\n".join(_numbers(content)))
+    notes = [f"note: {comment(note)}" for note in content.options.notes]
+    return "\n\n".join(["\n".join(f"% {line}" for line in [*notes, *chain(*heads), *_provenance(content)]), *bodies]) + "\n"
+
+
+def _tables(content: Content) -> Iterator[str]:
+    """A command per float, one for all of them, and their use in the body of a paper."""
+    parts = [part for table in tables(content) for part in floats(table)]
+    names = unique(f"{PREFIX}Table{camel(' '.join(part.table.about))}" for part in parts)
+    labels = unique(re.sub(r"[^A-Za-z0-9.]+", "-", "-".join([content.study, *part.table.about])) for part in parts)
+    for name, label, part in zip(names, labels, parts, strict=True):
+        yield f"\\newcommand{{\\{name}}}{{%\n{part.typeset(label)}\n}}"
+    groups = [names[start : start + MOST_FLOATS] for start in range(0, len(names), MOST_FLOATS)]
+    lines = ["".join(f"\\{name}" for name in group) + ("\\clearpage" if group is not groups[-1] else "") for group in groups]
+    yield "\n".join([f"\\newcommand{{\\{PREFIX}Tables}}{{%", *(f"{line}%" for line in lines), "}"])
+    yield f"\\expandafter\\ifx\\csname @nodocument\\endcsname\\relax\\{PREFIX}Tables\\fi % in the preamble it prints nothing"
+
+
+def _about_tables(part: str) -> list[str]:
+    """What the tables need, and how to place them."""
+    return [
+        f"needs \\usepackage{{{PACKAGES}}}; with amssymb, marks are its check marks",
+        f"compile with (twice): pdflatex -jobname=tables '{USE % 'report.tex'}'",
+        f"In the body, \\input prints all tables; in the preamble it prints none: \\{PREFIX}Tables, or one of \\{PREFIX}Table..., does.",
+        "They fit an article of one column and of two. A letter that this LaTeX cannot print is printed as its code point (U+5C64).",
+        *(["The numbers are in numbers.tex."] if part else []),
     ]
-    parts.append("\n".join([f"\\newcommand{{\\{PREFIX}Tables}}{{%", *(f"\\{name}" for name in names), "}"]))
-    parts.append(f"\\expandafter\\ifx\\csname @nodocument\\endcsname\\relax\\{PREFIX}Tables\\fi % in the preamble it prints nothing")
-    return "\n\n".join(parts) + "\n"
 
 
-def _header(content: Content) -> str:
+def _about_numbers(content: Content, part: str) -> list[str]:
+    """How the commands of numbers are called."""
     metrics, name = content.metrics, content.name
     unit = with_unit("", comment(metrics.unit(name).differences), "{} ({})")
-    lines = [
-        *(f"note: {comment(note)}" for note in content.options.notes),
-        f"needs \\usepackage{{{PACKAGES}}}; letters that pdflatex lacks need lualatex or xelatex",
-        f"compile with (twice): pdflatex -jobname=tables '{USE}'",
-        f"In the body, \\input prints all tables; in the preamble it prints none: \\{PREFIX}Tables, or one of \\{PREFIX}Table..., does.",
-        "longtable needs one column: in a text of two, \\onecolumn before the tables and \\twocolumn after them.",
+    return [
+        *([f"A command for each number: \\input{{numbers}} in the preamble, then \\{PREFIX}... in the text."] if part else []),
         f"Numbers: \\{PREFIX} ARM METRIC, followed by nothing ({_mean_words(metrics)}), Sd or N (runs);",
         f"of {comment(metrics.title(name))} also VsParent and VsBaseline{unit}, followed by nothing, Low, High",
         "(95 % t interval), P (paired t test) or PHolm (after Holm's correction). A number that does not exist has no command.",
     ]
+
+
+def _provenance(content: Content) -> list[str]:
     source = [line.removeprefix("- ") for section in provenance(content) for line in section.body.splitlines() if line]
-    remarks = [f"provenance: {comment(html.unescape(as_html(line)))}" for line in source]
-    return "\n".join(f"% {line}" for line in [*lines, *remarks])
+    return [f"provenance: {comment(html.unescape(as_html(line)))}" for line in source]
 
 
 def _mean_words(metrics: MetricTable) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ablation.formatting import DASH
 
+PREFIX = "Ablate"  # of all commands
 # `[` and `*` would be arguments of the `\\` before them; `"` is a command where babel says so
 SPECIAL = {
     **{letter: f"\\{letter}" for letter in "&%$#{}"},
@@ -19,11 +20,19 @@ SPECIAL = {
     "|": r"\textbar{}",
     "`": r"\textasciigrave{}",
     '"': r"\symbol{34}",
+    "→": r"\ensuremath{\to}",
     **{letter: f"{{{letter}}}" for letter in "[]*"},
 }
+LAST_KNOWN = "\u017f"  # of the Latin letters that every LaTeX prints; for those after it see LETTER
+# a letter, or its code point where this LaTeX cannot print it: pdflatex knows the letters of the encodings that the paper loads
+LETTER = (
+    rf"\providecommand{{\{PREFIX}Letter}}[2]{{\ifdefined\Umathchar #1\else"
+    r"\ifcsname u8:\detokenize{#1}\endcsname #1\else U+#2\fi\fi}"
+)
 SIGNS = {"+": "$+$", "-": "$-$", DASH: "--"}
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 ORDINALS = ("", "", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth", "Ninth", "Tenth")
+MOST_UNBROKEN = 16  # letters of a word after which a line may break
 
 
 def comment(text: object) -> str:
@@ -32,9 +41,16 @@ def comment(text: object) -> str:
 
 
 def escaped(text: object) -> str:
-    """The text on one line, escaped for LaTeX; long names may break after `/` and `_`."""
-    line = "".join(SPECIAL.get(letter, letter) for letter in comment(text))
+    """The text on one line, escaped for LaTeX; long names may break after `/` and `_`, and anywhere if they have neither."""
+    short = re.sub(rf"([^\W_]{{{MOST_UNBROKEN}}})(?=[^\W_])", "\\1\0", comment(text))
+    line = "".join(map(_letter, short)).replace("\0", r"\allowbreak{}")
     return re.sub(r"-(?=-)", "-{}", line)  # two hyphens would become a dash
+
+
+def _letter(letter: str) -> str:
+    if letter in SPECIAL or letter <= LAST_KNOWN:
+        return SPECIAL.get(letter, letter)
+    return rf"\{PREFIX}Letter{{{letter}}}{{{ord(letter):04X}}}"
 
 
 def _printable(text: str) -> str:

@@ -3,7 +3,7 @@
 import fnmatch
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,10 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     if format_name not in FORMATS:
         raise unknown_name("--format", "format", format_name, FORMATS)
     content = gather(recorded, options)
+    if options.columns:
+        from ablation.report.documents.latex_columns import chosen
+
+        chosen(content)  # raises for an unknown one before anything is drawn
     if output is None:
         return _printed(content, format_name)
     make_folder(output)
@@ -40,11 +44,23 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
         content = _with_drawn(content, output / "figures")
         for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
             (output / name).write_text(body, encoding="utf-8")
-        document = text(content, format_name, _bytes(output, content))
-        (output / f"report.{SUFFIXES[format_name]}").write_text(document, encoding="utf-8")
+        documents = {name: text(part, format_name, _bytes(output, part)) for name, part in _files(content, format_name)}
+        for name, document in documents.items():
+            (output / name).write_text(document, encoding="utf-8")
     except OSError as error:
         raise ConfigError("--output", f"cannot write {error.filename or output} ({error.strerror}); expected files that can be") from None
-    return document
+    return next(iter(documents.values()))
+
+
+def _files(content: Content, format_name: str) -> Iterator[tuple[str, Content]]:
+    """The files of the document in a folder, and what each is made of: one, but for LaTeX, whose numbers have their own."""
+    if format_name != "latex":
+        yield f"report.{SUFFIXES[format_name]}", content
+        return
+    from ablation.report.documents import latex
+
+    for name, part in latex.FILES.items():
+        yield name, replace(content, options=replace(content.options, part=part))
 
 
 def _printed(content: Content, format_name: str) -> str:

@@ -24,7 +24,8 @@ class Shown:
     """The options of a report: the metric (none: the study's), globs of arms, the order, and a file of published figures.
 
     `notes` are sentences about the plan and the file that was named, `content` says which plan is shown if it is not the newest one,
-    `undrawn` names the figures that could not be drawn.
+    `undrawn` names the figures that could not be drawn. `columns` are those of LaTeX's tables (none: the usual ones), and `part` says
+    which of several files the document is.
     """
 
     metric: str = ""
@@ -35,9 +36,11 @@ class Shown:
     notes: tuple[str, ...] = ()
     content: str = ""
     undrawn: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    part: str = ""
 
 
-RARE = ("notes", "content", "undrawn")  # the options that a document names only if they are there
+RARE = ("notes", "content", "undrawn", "columns", "part")  # the options that a document names only if they are there
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ablation.study.task import DEFAULT
 from ablation.system import signals
 from ablation.system.oom_kills import num_oom_kills
 
-KILLED = int(getattr(signal, "SIGKILL", 9))  # what the system sends where memory runs out, and others at any time
+KILLED = int(signal.SIGKILL)  # what the system sends where memory runs out, and others at any time
 GRACE = 10.0  # seconds that a process has to let go of a device in order
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablation.data import Dataset, Split, open_dataset, split
+from ablation.data import Split, open_dataset, split
 from ablation.data.account import Account, account_of, clusters_of
 from ablation.data.cache import find_files, prepare_files
 from ablation.data.raster import FULL_RANGE
@@ -43,6 +43,7 @@ class ImagePreparation:
     progress: Progress
     _datasets: dict[Any, tuple[SourceFiles, Path]] = field(default_factory=dict)
     _splits: dict[Any, Split] = field(default_factory=dict)
+    _sources: dict[Any, Source] = field(default_factory=dict)
     _accounts: dict[Any, Account] = field(default_factory=dict)
     _weights: dict[Any, tuple[str, Path | None]] = field(default_factory=dict)
     _speeds: dict[str, float | str] = field(default_factory=dict)
@@ -77,25 +78,26 @@ class ImagePreparation:
             raise DataError(f"data ({arm.settings.data.name}): {error}") from None
 
     def _source(self, arm: Arm, seed: int) -> Source:
-        settings, (_, folder) = arm.settings, self._dataset(arm)
-        if (folder, settings.data, seed) not in self._splits:
-            self._splits[folder, settings.data, seed] = split(open_dataset(folder), settings.data, seed)
-        parts = self._splits[folder, settings.data, seed]
-        dataset = open_dataset(folder)
-        test_counts, validation_counts = (
-            tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist())
-            for rows_N in (parts.test_N, parts.validation_N)
-        )
-        return Source(
-            dataset=folder,
-            digest=parts.digest,
-            counts=tuple(parts.counts_C.tolist()),
-            test_counts=test_counts,
-            num_validation=len(parts.validation_N),
-            classes=tuple(dataset.classes),
-            validation_counts=validation_counts if len(parts.validation_N) else (),
-            clusters=clusters_of(dataset, parts, settings.data),
-        )
+        data, (_, folder) = arm.settings.data, self._dataset(arm)
+        key = (folder, data, seed)
+        if key not in self._sources:
+            dataset = open_dataset(folder)
+            parts = self._splits[key] = split(dataset, data, seed)
+            test_counts, validation_counts = (
+                tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist())
+                for rows_N in (parts.test_N, parts.validation_N)
+            )
+            self._sources[key] = Source(
+                dataset=folder,
+                digest=parts.digest,
+                counts=tuple(parts.counts_C.tolist()),
+                test_counts=test_counts,
+                num_validation=len(parts.validation_N),
+                classes=tuple(dataset.classes),
+                validation_counts=validation_counts if len(parts.validation_N) else (),
+                clusters=clusters_of(dataset, parts, data),
+            )
+        return self._sources[key]
 
     def _dataset(self, arm: Arm) -> tuple[SourceFiles, Path]:
         """The files of the arm's data, and the folder in which they lie decoded."""
@@ -151,7 +153,7 @@ class ImagePreparation:
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
                     raise ConfigError("data", problem)
-                _check_range(arm.settings.data, open_dataset(source.dataset))
+                _check_range(arm.settings.data, source)
                 for stage in arm.stages:
                     _check_stage(arm, stage, source, self.device)
 
@@ -186,9 +188,9 @@ class ImagePreparation:
         ]
 
 
-def _check_range(data: Any, dataset: Dataset) -> None:
+def _check_range(data: Any, source: Source) -> None:
     value_range = getattr(data, "range", FULL_RANGE)
-    if value_range != FULL_RANGE and not (dataset.inspections_N["bits"] == 16).any():
+    if value_range != FULL_RANGE and not (open_dataset(source.dataset).inspections_N["bits"] == 16).any():
         raise ConfigError(
             "data.range", f"found {list(value_range)}, but no grey image has 16 bits, so that it changes nothing; leave it out"
         )

@@ -1,0 +1,99 @@
+"""What MLflow is asked when a store is read: the same questions that `tables` answers of a local database, for any store.
+
+MLflow is imported with the first of them, since that takes over a second.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ablation.tracking.tables import ABOUT_RUN, RUNS_AT_ONCE, Experiment
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """These errors, and those of MLflow, which raises none as long as it was not imported."""
+    if "mlflow" not in sys.modules:
+        return others
+    from mlflow.exceptions import MlflowException
+
+    return (*others, MlflowException)
+
+
+@dataclass(frozen=True)
+class Api:
+    """The store at an address."""
+
+    uri: str
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's client."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def check(self) -> None:
+        """Raise one of `mlflow_errors` if the store does not answer; MLflow makes the tables of a database that has none."""
+        self.client.search_experiments(max_results=1)
+
+    def experiment(self, name: str) -> Experiment | None:
+        """The experiment of that name, active or deleted."""
+        found = self.client.get_experiment_by_name(name)
+        return None if found is None else _experiment(found)
+
+    def experiments(self) -> list[Experiment]:
+        """Every experiment, active or deleted, the newest first."""
+        from mlflow.entities import ViewType
+
+        experiments, token = list[Experiment](), None
+        while True:
+            page = self.client.search_experiments(ViewType.ALL, max_results=RUNS_AT_ONCE, page_token=token)
+            experiments += [_experiment(found) for found in page]
+            token = page.token
+            if not token:
+                return experiments
+
+    def runs(self, experiment: str, *, deleted: bool) -> list[dict[str, Any]]:
+        """Every run of an experiment as `Store.runs` has it, with the address of its artifacts; the newest first."""
+        from mlflow.entities import ViewType
+
+        view, runs, token = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY, list[dict[str, Any]](), None
+        while True:
+            newest_first = ["attributes.start_time DESC"]
+            page = self.client.search_runs([experiment], "", view, max_results=RUNS_AT_ONCE, order_by=newest_first, page_token=token)
+            runs += [as_dict(run) for run in page]
+            token = page.token
+            if not token:
+                return runs
+
+    def artifacts_of(self, run_id: str) -> str | None:
+        """The address of a run's artifacts."""
+        address: str | None = self.client.get_run(run_id).info.artifact_uri
+        return address
+
+    def history(self, run_id: str, names: Iterable[str], beginnings: tuple[str, ...]) -> list[tuple[str, float, int, int]]:
+        """The name, value, time and step of each point of the run's metrics whose names begin so, in the order of their times.
+
+        `names` are those of all metrics of the run, if the caller has them.
+        """
+        wanted = [name for name in names or self.client.get_run(run_id).data.metrics if name.startswith(beginnings)]
+        points = [point for name in wanted for point in self.client.get_metric_history(run_id, name)]
+        return sorted(((point.key, point.value, point.timestamp, point.step) for point in points), key=lambda point: point[2])
+
+
+def _experiment(found: Any) -> Experiment:
+    return Experiment(found.experiment_id, found.name, found.lifecycle_stage, found.artifact_location, dict(found.tags))
+
+
+def as_dict(run: Any) -> dict[str, Any]:
+    """A run of MLflow's as plain data."""
+    info = run.info
+    about = (info.run_id, info.status, info.start_time, info.end_time, info.run_name, info.artifact_uri)
+    digests = [dataset_input.dataset.digest for dataset_input in run.inputs.dataset_inputs] if run.inputs else []
+    data = {"tags": dict(run.data.tags), "params": dict(run.data.params), "metrics": dict(run.data.metrics)}
+    return dict(zip(ABOUT_RUN, about, strict=True)) | data | {"digest": digests[-1] if digests else ""}

@@ -1,0 +1,57 @@
+"""What was written is on the disk, by each system's own way."""
+
+import errno
+import fcntl
+import os
+
+import pytest
+
+from ablation.system import files
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the system was asked for."""
+    calls = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append("fsync"))
+    return calls
+
+
+def test_linux_is_asked_to_sync(tmp_path, asked, monkeypatch):
+    """The file, and the folder that has its name."""
+    monkeypatch.delattr(fcntl, "F_FULLFSYNC", raising=False)
+    files.write_json(tmp_path / "new" / "a.json", [1])
+    assert asked == ["fsync", "fsync"]
+    assert (tmp_path / "new" / "a.json").read_text() == "[1]"
+
+
+def test_macos_is_asked_for_the_disk_itself(tmp_path, asked, monkeypatch):
+    """By a call of its own, since its fsync does not wait for the disk; where a file system lacks it, by fsync."""
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: asked.append(command))
+    files.to_disk(tmp_path)
+    assert asked == [51]
+
+    def lacking(descriptor, command):
+        raise OSError(errno.ENOTTY, "no such call")
+
+    monkeypatch.setattr(fcntl, "fcntl", lacking)
+    files.to_disk(tmp_path)
+    assert asked == [51, "fsync"]
+
+
+def test_a_file_system_that_cannot_sync_is_no_error(tmp_path, monkeypatch):
+    """But one that fails is."""
+
+    def failing(number):
+        def fsync(descriptor):
+            raise OSError(number, "")
+
+        return fsync
+
+    monkeypatch.delattr(fcntl, "F_FULLFSYNC", raising=False)
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    files.to_disk(tmp_path)
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(OSError, match="Errno 5"):
+        files.to_disk(tmp_path)
