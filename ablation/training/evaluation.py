@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_recall_fscore_support
 
 from ablation.formatting import DASH
 from ablation.study.groups import Groups
@@ -45,6 +44,8 @@ def metrics(labels_N: np.ndarray, scores_NC: np.ndarray, classes: Sequence[str],
     images and is never predicted has precision 0. A group's metric is the mean recall of its classes; a group without images has none.
     Where all images are of one class, there is no specificity, and nothing to rank or to agree on by chance.
     """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # late: the report imports this file, and needs none
+
     predicted_N = scores_NC.argmax(1)
     is_present = np.bincount(labels_N, minlength=len(classes)) > 0
     precision_C, recall_C, f1_C, _ = precision_recall_fscore_support(labels_N, predicted_N, labels=range(len(classes)), zero_division=0)
@@ -130,6 +131,8 @@ def geometric_mean(recalls: np.ndarray) -> float:
 
 def report_text(labels_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> str:
     """scikit-learn's classification report; a class without images has dashes, and is not in the macro average."""
+    from sklearn.metrics import classification_report, precision_recall_fscore_support
+
     every = range(len(classes))
     text = str(classification_report(labels_N, predicted_N, labels=every, target_names=list(classes), digits=4, zero_division=0))
     is_present = np.bincount(labels_N, minlength=len(classes)) > 0
@@ -150,5 +153,7 @@ def _with_cells(row: str, cells: Sequence[str]) -> str:
 
 def confusion(labels_N: np.ndarray, predicted_N: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """The confusion matrix in counts: the rows are the true classes, the columns the predicted ones."""
+    from sklearn.metrics import confusion_matrix
+
     counts_CC = confusion_matrix(labels_N, predicted_N, labels=range(len(classes)))
     return pd.DataFrame(counts_CC, index=pd.Index(classes, name="true"), columns=list(classes))

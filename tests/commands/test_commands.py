@@ -244,8 +244,8 @@ def test_a_file_that_is_none_is_told(ablate, content):
         (ablate.folder / "broken.yaml").write_text(content)
     result = ablate("run", "broken.yaml")
     assert result.status == 2
-    assert result.err.startswith("error: ")
-    assert len(result.err.splitlines()) <= 3
+    assert result.err.startswith("reading broken.yaml ...\nerror: ")
+    assert len(result.err.splitlines()) <= 4
 
 
 def test_a_store_that_cannot_be_used_is_told(ablate, monkeypatch):

@@ -112,9 +112,10 @@ class ImageClassification:
 
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Import torch, timm and scikit-learn, and set the threads, the device, and how many jobs share it."""
+        import sklearn.metrics  # noqa: F401  imported now, as the next line, while the coordinator still plans
         import torch
 
-        from ablation.tasks.images import run  # noqa: F401  imported now, while the coordinator still plans
+        from ablation.tasks.images import run  # noqa: F401
         from ablation.techniques.models import registry
         from ablation.training.devices import set_up_process
 
