@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ablation.formatting import counted, escaped, ranges, shortened
+from ablation.formatting import counted, escaped, shortened
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
 from ablation.report.overview.families import Row
@@ -131,15 +131,13 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     more = overview.more
     if more is None:
         return ""
-    of_family = f"the {counted(more.tests, 'comparison')} of {marks.name(more.family)}" if more.tests > 1 else "one comparison"
-    seeds = counted(more.present, "seed")
-    if more.present < more.floor:
-        start = f"{seeds} cannot confirm any difference; {more.floor} are the fewest that can (sign-flip test, Holm over {of_family})"
-    else:
-        start = f"{seeds} can confirm a difference (sign-flip test, Holm over {of_family})"
-    sizes = "; ".join(filter(None, [_size(more.for_best, "one as large as the best arm's"), _of_margin(more, overview.metric, metrics)]))
-    text = f"{start}{'. ' if sizes else ''}{sizes[:1].upper()}{sizes[1:]}."
-    return f"{text} To claim more, run seeds {ranges(more.seeds)}: {marks.code(more.command)}" if more.command else text
+    family = {"ladder": "the ladder's"}.get(more.family, f"{marks.name(more.family)}'s")
+    test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
+    start = f"{counted(more.present, 'seed')} {'cannot' if more.present < more.floor else 'can'} confirm a difference"
+    fewest = f"; {more.floor} are the fewest that can ({test})" if more.present < more.floor else f" ({test})"
+    sizes = ", ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
+    text = f"{start}{fewest}{'; ' if sizes else ''}{sizes}."
+    return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
 
 
 def _size(number: float, what: str) -> str:

@@ -12,6 +12,7 @@ from ablation.report.frames.facts import Needs, facts_of
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.overview import Overview, overview
 
 MADE_BY = "ablate report "  # the beginning of a document's first line, after the comment mark
 
@@ -115,6 +116,12 @@ class Content:
         """The plan's arms that are shown, by name."""
         by_name = {arm["name"]: arm for arm in self.plan["arms"]}
         return {name: by_name[name] for name in self.shown}
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The first screen: the best arm, the ladder and the families."""
+        frames = self.frames
+        return overview(self.plan, frames.runs, frames.arms, frames.differences, self.name, self.options.notes)
 
     @property
     def unfinished(self) -> pd.DataFrame:
