@@ -43,7 +43,7 @@ def sentences(overview: Overview, metrics: MetricTable, marks: Marks = PLAIN) ->
 def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     best, name = overview.best, overview.metric
     if best is None:
-        return _no_best(overview)
+        return _no_best(overview, metrics, marks)
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
     title = marks.name(metrics.title(name))
     start = f"{marks.strong(marks.name(row.arm))} has the {extreme} mean {title}, {metrics.value(name, row.mean, row.sd)}"
@@ -55,10 +55,14 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     return f"{start}: {difference}, {_shown(str(against['verdict']))}.{_luck(best, name, metrics)}"
 
 
-def _no_best(overview: Overview) -> str:
-    if overview.num_done < overview.num_runs:
+def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
+    """Why there is no best arm: runs are missing, or there is one arm only, whose value is told."""
+    rows = [row for family in overview.families for row in family.rows]
+    if overview.num_done < overview.num_runs or not rows:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
-    return "Only one arm: nothing to compare."
+    row, title = rows[0], marks.name(metrics.title(overview.metric))
+    which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
+    return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
 
 
 def _are(number: int) -> str:

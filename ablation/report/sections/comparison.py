@@ -77,7 +77,7 @@ def all_metrics(content: Content) -> list[Section]:
     details = [*published_section(content)]
     if len(rest):
         details.append(Section("All metrics under the conditions", _metrics_table(content, rest), is_minor=len(rest) > MOST_IN_MARKDOWN))
-    body = paragraphs(units, _metrics_table(content, shown))
+    body = paragraphs(bullets([units]), _metrics_table(content, shown))
     return [Section("All metrics", body, tuple(details), elsewhere=elsewhere("All metrics of the arms under conditions", "report.csv"))]
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ablation.formatting import DASH, counted, escaped, listed, shortened
+from ablation.formatting import DASH, escaped, listed, shortened
 from ablation.report.metrics import with_unit
 from ablation.report.overview import Family, Row
 from ablation.report.overview.families import best_of
 from ablation.report.sections.claims import near_chance, tally
-from ablation.report.sections.common import LABELS, bullets, label_meaning, named, of_metric, paragraphs, pictures, table
+from ablation.report.sections.common import LABELS, bullets, label_meaning, mean_and_sd, named, of_metric, paragraphs, pictures, table
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 
@@ -150,7 +150,7 @@ def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
     if not row.n:
         return ""
     value = content.metrics.value(content.name, row.mean, row.sd)
-    return f"[{f'**{value}**' if is_best else value}](#runs)"
+    return f"**[{value}](#runs)**" if is_best else f"[{value}](#runs)"
 
 
 def _against(content: Content, row: Row, role: str) -> str:
@@ -167,15 +167,13 @@ def _against(content: Content, row: Row, role: str) -> str:
 def legend_lines(content: Content) -> list[str]:
     """What the numbers are, and what the marks mean, once for all tables."""
     metrics, name = content.metrics, content.name
-    value = with_unit(
-        f"mean ± standard deviation over {counted(len(content.plan['seeds']), 'seed')}", metrics.unit(name).values, "{1}, {0}"
-    )
-    unit = metrics.unit(name).differences
     lower = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
+    differences = with_unit(f"of {escaped(metrics.title(name))}", metrics.unit(name).differences, "{1} {0}")
+    tests = " (see [Differences](#differences))" if len(content.frames.differences) else ""
     numbers = (
-        f"{escaped(metrics.title(name)).capitalize()}: {value}; the best is bold, and a number leads to its runs. "
-        f"Differences{f' in {unit}' if unit else ''}, paired by seed, with 95 % t intervals that are not adjusted.{lower} "
-        "Verdict: of the difference to the parent, after Holm's correction within the family (see [Differences](#differences))."
+        f"{mean_and_sd(metrics.value_units([name]))}; the best is bold, and a number leads to its runs. "
+        f"Differences are {differences}, paired by seed, with the 95 % t interval, which is not adjusted.{lower} "
+        f"Verdict: of the difference to the parent, after Holm's correction within the family{tests}."
     )
     return [numbers, *_mark_lines(content)]
 
@@ -187,7 +185,8 @@ def _mark_lines(content: Content) -> Iterator[str]:
     known = [label for label in dict.fromkeys(labels) if label in LABELS]
     meanings = [f"**{LABELS[label][0]}** *{label}*, {label_meaning(content, label)}" for label in known]
     if meanings:
-        yield f"{'; '.join(meanings)}. Reasons: [Labels](#labels)."
+        reasons = " Reasons: [Labels](#labels)." if any(content.planned[arm]["labels"] for arm in content.shown) else ""
+        yield f"{'; '.join(meanings)}.{reasons}"
     arms = content.frames.arms
     if (arms["n"] < arms["planned"]).any():
         yield "n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."

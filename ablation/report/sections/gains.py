@@ -33,8 +33,9 @@ def classes(content: Content) -> list[Section]:
     recalls = _recalls(content)
     if not recalls:
         return []
-    links = "More: [Who gained, who paid](#who-gained-who-paid), [Per class](#per-class), [Confusion matrices](#confusion-matrices)."
-    return [Section("Classes", paragraphs(losses, recalls, links), (), pictures(content, "recall"))]
+    gained = ["[Who gained, who paid](#who-gained-who-paid)"] if len(of_baseline) else []
+    more = f"More: {', '.join([*gained, '[Per class](#per-class)', '[Confusion matrices](#confusion-matrices)'])}."
+    return [Section("Classes", paragraphs(losses, recalls, more), (), pictures(content, "recall"))]
 
 
 def _recalls(content: Content) -> str:
