@@ -25,6 +25,7 @@ VOLATILE = (
     r'<h\d id="provenance">.*?</details>',  # HTML
     r"^% provenance: [^\n]*\n",  # LaTeX
     r"(?<=data:image/)[^\"')]*",
+    r"(?<=To claim more: )(`[^`]*`|<code>.*?</code>)",  # the command has the name of the file
 )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ablation.formatting import DASH, capitalised, escaped
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
+from ablation.report.overview import strip
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
 
@@ -71,10 +72,7 @@ def of_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def counted_once(content: Content) -> pd.DataFrame:
     """The runs of the shown arms, each once, even if several arms share it."""
-    keys = {(run["arm"], int(run["seed"])): run["key"] for run in content.plan["runs"]}
-    runs = content.frames.runs
-    planned = [keys[arm, seed] for arm, seed in zip(runs["arm"], runs["seed"], strict=True)]
-    return runs.assign(run=runs["run_id"].where(runs["run_id"] != "", pd.Series(planned, index=runs.index))).drop_duplicates("run")
+    return strip.counted_once(content.plan, content.frames.runs)
 
 
 def pictures(content: Content, *kinds: str) -> str:
