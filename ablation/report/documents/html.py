@@ -20,7 +20,7 @@ from ablation.report.sections.section import Section
 LARGEST_SVG = 300_000  # bytes; beyond, a PNG is smaller and faster to show
 VERDICTS = {"better": "better", "worse": "worse", "no difference": "equal", "inconclusive": "inconclusive", "same training": "same"}
 WIDE = ("change", "run", "reason", "setting", "what changed")  # columns whose words need a line of their own on a narrow screen
-FEW_COLUMNS = 8
+FEW_COLUMNS = 6  # so many have room for whole intervals
 RUNS = "runs"  # the anchor of the section with one row per run
 
 
@@ -135,7 +135,7 @@ class Cell:
         """What a reader sees."""
         return _plain(_text_of(self.children))
 
-    def mark(self, column: str) -> None:
+    def mark(self, column: str, *, is_roomy: bool) -> None:
         """Set class names instead of styles: `number`, `verdict` and its kind, and `wide` where a cell needs a line of its own.
 
         A cell of the body has the title of its column as a label, for screens on which a row is a card.
@@ -148,7 +148,7 @@ class Cell:
             self.token.attrSet("class", " ".join(names))
         if self.token.type == "td_open":
             self.token.attrSet("data-label", column)
-        if is_number:
+        if is_number and is_roomy:
             for child in (child for child in self.children if child.type == "text"):
                 child.content = unbroken(child.content)
 
@@ -183,7 +183,7 @@ def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
             columns = [cell.text for cell in head.cells]
             for row in (head, *rows):
                 for cell, column in zip(row.cells, columns, strict=True):
-                    cell.mark(column)
+                    cell.mark(column, is_roomy=len(columns) <= FEW_COLUMNS)
             for cell in head.cells:
                 cell.token.attrSet("scope", "col")
             tokens[opening].meta["is_many"] = len(columns) > FEW_COLUMNS

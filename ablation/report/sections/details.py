@@ -68,12 +68,12 @@ def changes(content: Content) -> list[Section]:
 
 def _changes(content: Content, is_under: bool) -> str:
     rows = [
-        [named(content, name), named(content, arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
+        [named(content, name), named(content, arm["parent"] or ""), escaped(path), f"{escaped(setting(old))} → {escaped(setting(new))}"]
         for name, arm in content.planned.items()
         if (arm["kind"] == "condition") == is_under
         for path, (old, new) in arm["change"].items()
     ]
-    return table(["arm", "parent", "setting", "from", "to"], rows, left=5) if rows else ""
+    return table(["arm", "parent", "setting", "from → to"], rows, left=4) if rows else ""
 
 
 def labels(content: Content) -> list[Section]:

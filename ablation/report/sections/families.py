@@ -1,5 +1,6 @@
 """What follows the best arm: the ladder, then each family of arms with its own small table and figure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -129,9 +130,14 @@ def _reference(own: Mapping[str, str]) -> str:
 def arm_cell(content: Content, row: Row) -> str:
     """The arm's name with its label and its marks: `mixup (MixUp; L, T)`."""
     few = [f"n {row.n}/{row.planned}"] if row.n < row.planned else []
-    label = [escaped(row.label)] if row.label not in ("", row.arm) else []
+    label = [breakable(escaped(row.label))] if row.label not in ("", row.arm) else []
     words = "; ".join([*label, *filter(None, [", ".join([*marks_of(content, row), *few])])])
     return escaped(row.arm) + (f" ({words})" if words else "")
+
+
+def breakable(text: str) -> str:
+    """The text with invisible places to break in long words of mixed case, which a narrow column would not hold."""
+    return re.sub(r"(?<=[a-z]{4})(?=[A-Z][a-z]{3})", "\N{ZERO WIDTH SPACE}", text)
 
 
 def marks_of(content: Content, row: Row) -> list[str]:

@@ -152,7 +152,7 @@ def test_a_change_is_whole_in_the_table_and_told_from_what_to_what_below():
     text = report.write(study([arm("baseline", None), arm("many", "baseline", change=change)], seeds=[0]))
     assert cells(text, "## Comparison")[1]["change"] == "; ".join(f"loss.field{number} {number + 1}" for number in range(5))
     rows = cells(text, "### Changes")
-    assert [(row["setting"], row["from"], row["to"]) for row in rows] == [(f"loss.field{n}", str(n), str(n + 1)) for n in range(5)]
+    assert [(row["setting"], row["from → to"]) for row in rows] == [(f"loss.field{n}", f"{n} → {n + 1}") for n in range(5)]
 
 
 def test_the_best_of_each_column_is_bold():
