@@ -13,7 +13,7 @@ from ablation.report.documents import writing
 from ablation.report.documents.csv import csv_files
 from ablation.report.frames.tables import Recorded
 from ablation.report.sections import Content, Shown
-from ablation.report.sections.content import MADE_BY
+from ablation.report.sections.content import EDITION, MADE_BY
 from ablation.tracking.messages import first_line
 
 OPTION = "--check"
@@ -25,6 +25,7 @@ VOLATILE = (
     r'<h\d id="provenance">.*?</details>',  # HTML
     r"^% provenance: [^\n]*\n",  # LaTeX
     r"(?<=data:image/)[^\"')]*",
+    r"(?<=To claim more: )(`[^`]*`|<code>.*?</code>)",  # the command has the name of the file
 )
 
 
@@ -37,6 +38,7 @@ class Document:
     study: str | None
     options: Shown
     has_figures: bool
+    edition: int = EDITION  # of its layout, if it is Markdown or HTML
 
 
 def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]:
@@ -46,6 +48,9 @@ def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]
     content = writing.gather(recorded, document.options)
     written = lines(document.form, document.text)
     stored = lines(document.form, _rendered(content, document, path))
+    if document.edition != EDITION and document.form in ("markdown", "html") and written != stored:
+        found = f"{path} has the layout of another version of ablate (edition {document.edition})"
+        raise ConfigError(OPTION, f"{found}; expected edition {EDITION}: write it again with ablate report --output")
     return differing(written, stored), diff(written, stored, path)
 
 
@@ -94,7 +99,8 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
     notes, undrawn, columns = (tuple(map(str, made_by.get(name, ()))) for name in ("notes", "undrawn", "columns"))
     plan, part = (str(made_by.get(name, "")) for name in ("content", "part"))
     options = Shown(*common, notes=notes, content=plan, undrawn=undrawn, columns=columns, part=part)
-    return Document(form, text, made_by["study"], options, made_by["figures"])
+    edition = made_by.get("edition", 1)
+    return Document(form, text, made_by["study"], options, made_by["figures"], edition if isinstance(edition, int) else 1)
 
 
 def _rendered(content: Content, document: Document, path: Path) -> str:

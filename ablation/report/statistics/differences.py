@@ -82,7 +82,7 @@ def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, metrics: Me
         for column, adjusted in ADJUSTED.items():
             rows.loc[places, adjusted] = holm(rows[column].to_numpy()[first], len(first))[inverse]
         if margin is not None:
-            rows.loc[places, "seeds_needed"] = float(seeds_needed(_pooled_sd(rows.loc[first]), margin, len(first)))
+            rows.loc[places, "seeds_needed"] = float(seeds_needed(pooled_sd(rows.loc[first]), margin, len(first)))
     return rows.assign(verdict=verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric)))
 
 
@@ -149,7 +149,7 @@ def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.N
         yield places, places[first], inverse
 
 
-def _pooled_sd(rows: pd.DataFrame) -> float:
+def pooled_sd(rows: pd.DataFrame) -> float:
     """The root of the mean variance, weighted by pairs - 1; differences without spread are left out."""
     known = rows[np.isfinite(rows["sd"]) & (rows["sd"] > 0)]
     return float(np.sqrt(np.average(np.square(known["sd"]), weights=known["pairs"] - 1))) if len(known) else float("nan")

@@ -1,0 +1,67 @@
+"""The best arm, and how much of its lead may be luck.
+
+Shapes: S seeds, A arms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablation.report.metrics import MetricTable
+from ablation.report.overview.families import Row, best_of
+from ablation.report.statistics import descriptive, inference
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The arm with the best mean of those that may be compared: complete, under no condition, not chosen on the test items.
+
+    `alike` are the other arms that no paired t test tells apart from it, after Holm's correction over all `others`. `repeated` is its
+    difference to the baseline without the luck of having been picked: the best arm of the other seeds, measured on the one left out; NaN
+    where there is one seed, one other arm or no baseline.
+    """
+
+    row: Row
+    others: int
+    alike: Sequence[str]
+    repeated: float
+
+
+def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> Best | None:
+    """The best of these arms; None if fewer than two are complete. Arms of the same training are one."""
+    eligible = [row for row in rows if row.is_complete and not row.is_on_test and not row.same_as and np.isfinite(row.mean)]
+    lower = metrics.is_lower_better(metric)
+    leading = best_of(eligible, is_lower_better=lower)
+    if not leading:
+        return None
+    best = next(row for row in eligible if row.arm == leading[0])
+    names = [row.arm for row in eligible]
+    others = [name for name in names if name != best.arm]
+    values_SA = descriptive.finite(descriptive.by_seed(runs, names, metrics.full_name(metric)))
+    baseline = str(best.vs_baseline.get("against", best.arm))  # without one, it is the baseline itself
+    sign = -1 if lower else 1
+    repeated = sign * metrics.unit(metric).scale * _repeated(sign * values_SA.to_numpy(), names, baseline)
+    return Best(best, len(others), _alike(values_SA, best.arm, others), repeated)
+
+
+def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> list[str]:
+    """The arms that the paired t test does not tell apart from the best one, after Holm's correction over all of them."""
+    p = inference.t_summary(values_SA[[best]].to_numpy() - values_SA[list(others)].to_numpy())["p_t"].to_numpy(dtype=np.float64)
+    adjusted = inference.holm(p, len(others))
+    return [arm for arm, p_arm in zip(others, adjusted, strict=True) if not p_arm <= inference.LEVEL]
+
+
+def _repeated(values_SA: Floats, arms: Sequence[str], baseline: str) -> float:
+    """The mean, over the seeds, of the gain on that seed of the arm that is best on all the others; higher values are better."""
+    whole = values_SA[np.isfinite(values_SA).all(axis=1)]
+    if len(whole) < 2 or len(arms) < 3 or baseline not in arms:
+        return float("nan")
+    of_others_SA = (whole.sum(axis=0) - whole).round(9)  # the mean over the other seeds orders as their sum does; equal ones stay equal
+    picked = np.argmax(of_others_SA, axis=1)
+    gains = whole[np.arange(len(whole)), picked] - whole[:, list(arms).index(baseline)]
+    return float(gains.mean())

@@ -1,0 +1,141 @@
+"""The arms of a report by family: the ladder, the variants, each sweep, drop-one, each condition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ablation.formatting import setting
+from ablation.report.metrics import MetricTable
+from ablation.report.statistics.differences import family
+
+ON_TEST = "selected on test"
+TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "add_one": "Add one", "grid": "Grid"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm: its numbers, and its differences to parent and baseline, which are rows of the frame of differences or empty."""
+
+    arm: str
+    label: str
+    parent: str
+    change: str
+    labels: Sequence[str]
+    same_as: str
+    n: int
+    planned: int
+    mean: float  # of the report's metric, in the store's unit
+    sd: float
+    vs_parent: Mapping[Any, Any]
+    vs_baseline: Mapping[Any, Any]
+    factors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned run is done."""
+        return 0 < self.n == self.planned
+
+    @property
+    def verdict(self) -> str:
+        """That of the difference to the parent; empty if there is none."""
+        return str(self.vs_parent.get("verdict", ""))
+
+    @property
+    def is_on_test(self) -> bool:
+        """Whether the arm was chosen on the test items, so that its number is too good."""
+        return ON_TEST in self.labels
+
+
+@dataclass(frozen=True)
+class Family:
+    """Arms that are read together. `name` is that of their family of tests and of their figure, such as `sweep epsilon`.
+
+    `reference` is the arm that all of them are compared with, if it is one and stands in another family; `best` are the arms with the
+    highest mean, the reference among them. `axes` has the values of each swept setting, and `own` those of the reference, where known.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    reference: Row | None
+    best: Sequence[str]
+    axes: Mapping[str, Sequence[str]]
+    own: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        """ladder, variants, sweep, drop_one, add_one, grid or condition."""
+        return self.name.partition(" ")[0]
+
+    @property
+    def title(self) -> str:
+        """`Ladder`, `Sweep epsilon`, `Condition no-lag`."""
+        return TITLES.get(self.name, self.name[:1].upper() + self.name[1:])
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """The reference, if there is one, and the arms."""
+        return [*([self.reference] if self.reference else []), *self.rows]
+
+
+def families(plan: Mapping[str, Any], arms: pd.DataFrame, differences: pd.DataFrame, metric: str, metrics: MetricTable) -> list[Family]:
+    """The shown arms by family, the ladder first. `arms` and `differences` are the frames; `metric` is a short name."""
+    planned = {arm["name"]: arm for arm in plan["arms"]}
+    places = {name: place for place, name in enumerate(planned)}
+    pairs = {(row["arm"], row["role"]): row for row in differences[differences["metric"] == metric].to_dict("records")}
+    records = sorted(arms.to_dict("records"), key=lambda row: places[row["arm"]])  # a family has the plan's order
+    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, pairs) for row in records}
+    members: dict[str, list[Row]] = {}
+    for name, row in rows.items():
+        members.setdefault(family(planned[name]), []).append(row)
+    ordered = sorted(members, key=lambda name: (name != "ladder", name.startswith("condition ")))
+    return [_family(name, members[name], rows, planned, metrics.is_lower_better(metric)) for name in ordered]
+
+
+def _row(row: Mapping[Any, Any], planned: Mapping[str, Any], metric: str, pairs: Mapping[tuple[str, str], Mapping[Any, Any]]) -> Row:
+    return Row(
+        arm=row["arm"],
+        label=row["label"],
+        parent=row["parent"],
+        change=row["change"],
+        labels=tuple(planned["labels"]),
+        same_as=row["same_as"],
+        n=row["n"],
+        planned=row["planned"],
+        mean=row[f"{metric}_mean"],
+        sd=row[f"{metric}_sd"],
+        vs_parent=pairs.get((row["arm"], "parent"), {}),
+        vs_baseline=pairs.get((row["arm"], "baseline"), {}),
+        factors=dict(planned.get("factors") or {}),
+    )
+
+
+def _family(
+    name: str, members: Sequence[Row], rows: Mapping[str, Row], planned: Mapping[str, Mapping[str, Any]], is_lower_better: bool
+) -> Family:
+    parents = {row.parent for row in members}
+    shared = next(iter(parents)) if len(parents) == 1 and name != "ladder" else ""
+    reference = rows.get(shared)
+    axes: dict[str, list[str]] = {}
+    for row in members if name.startswith("sweep ") else ():
+        for axis, value in row.factors.items():
+            axes.setdefault(axis, []).append(value)
+    own = {axis: value for axis in axes if (value := _own_value(axis, planned[members[0].arm])) and reference}
+    best = best_of([*([reference] if reference else []), *members], is_lower_better=is_lower_better)
+    return Family(name, members, reference, best, {axis: list(dict.fromkeys(values)) for axis, values in axes.items()}, own)
+
+
+def _own_value(axis: str, planned: Mapping[str, Any]) -> str:
+    """The parent's value of a swept setting, which is the old value of the point's change; empty if it has none."""
+    old = planned["change"].get(axis, (None, None))[0]
+    return "" if old is None else setting(old)
+
+
+def best_of(rows: Sequence[Row], *, is_lower_better: bool) -> list[str]:
+    """The complete arms with the best mean, none of them chosen on the test items; none if only one has a number."""
+    known = [row for row in rows if row.is_complete and row.mean == row.mean and not row.is_on_test]
+    if len(known) < 2:
+        return []
+    best = min(row.mean for row in known) if is_lower_better else max(row.mean for row in known)
+    return [row.arm for row in known if row.mean == best]

@@ -1,0 +1,64 @@
+"""All of a report's first screen, from the plan, the runs and the differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ablation.report.metrics import metrics_of, short_name
+from ablation.report.overview.best import Best, best_arm
+from ablation.report.overview.families import Family, families
+from ablation.report.overview.seeds import More, more_seeds
+from ablation.report.overview.strip import Fact, facts
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first screen. `metric` is the short name of the metric that it goes by; `notes` say what differs between file and record."""
+
+    study: str
+    metric: str
+    facts: Sequence[Fact]
+    notes: Sequence[str]
+    best: Best | None
+    more: More | None
+    families: Sequence[Family]
+    num_done: int
+    num_runs: int
+
+    @property
+    def ladder(self) -> Family | None:
+        """The ladder, if any of its arms is shown."""
+        return next((family for family in self.families if family.name == "ladder"), None)
+
+    @property
+    def rest(self) -> list[Family]:
+        """The other families, conditions last."""
+        return [family for family in self.families if family.name != "ladder"]
+
+
+def overview(
+    plan: Mapping[str, Any], runs: pd.DataFrame, arms: pd.DataFrame, differences: pd.DataFrame, metric: str = "", notes: Sequence[str] = ()
+) -> Overview:
+    """The overview of the arms in `arms`, which is `frames.tables.arm_rows`, as `runs` is `run_rows`.
+
+    `differences` is the frame of that name, `metric` a metric in both, with or without `test/` (none: the study's own).
+    """
+    metrics = metrics_of(plan)
+    name = short_name(metric) or metrics.default
+    runs = runs[runs["arm"].isin(arms["arm"])]
+    found = families(plan, arms, differences, name, metrics)
+    plain = [row for family in found if family.kind != "condition" for row in family.rows]
+    best = best_arm(plain or [row for family in found for row in family.rows], runs, name, metrics)
+    return Overview(
+        study=str(plan["study"]),
+        metric=name,
+        facts=facts(plan, runs, len(arms), name, metrics),
+        notes=tuple(notes),
+        best=best,
+        more=more_seeds(plan, differences, name, best, metrics),
+        families=found,
+        num_done=int((runs["state"] == "done").sum()),
+        num_runs=len(runs),
+    )

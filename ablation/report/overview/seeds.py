@@ -1,0 +1,102 @@
+"""The seeds that a claim takes, and the command that adds them."""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ablation.report.metrics import MetricTable
+from ablation.report.overview.best import Best
+from ablation.report.statistics import inference
+from ablation.report.statistics.differences import SAME, pooled_sd
+
+MOST_IN_A_COMMAND = 24
+INCONCLUSIVE = "inconclusive"  # how such verdicts begin
+KEPT = ("--profile", "--set", "--device")  # of the recorded command, since they say what is trained
+KEPT_FLAGS = ("--allow-code",)
+
+
+@dataclass(frozen=True)
+class More:
+    """What more seeds would show: of the comparisons in `family`, `tests` in number, with the baseline (or the parents).
+
+    `floor` is the fewest seeds with which the sign-flip test can confirm any of them. `for_best` finds a difference as large as the best
+    arm's with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN. `seeds` is what the command
+    runs in all, none if so many would be more than anyone types.
+    """
+
+    present: int
+    family: str
+    tests: int
+    floor: int
+    for_best: float
+    for_margin: float
+    seeds: Sequence[int]
+    command: str
+
+
+def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, best: Best | None, metrics: MetricTable) -> More | None:
+    """The seeds that would claim more; None where there is nothing to compare, or nothing is left open."""
+    rows = differences[(differences["metric"] == metric) & (differences["verdict"] != SAME)]
+    part = _family_of(rows, best)
+    if part.empty or not _is_open(part):
+        return None
+    present, tests = len(plan["seeds"]), max(1, int(part["tests"].max()))
+    floor = inference.seeds_needed_to_flip(tests)
+    for_margin = float(part["seeds_needed"].max()) if metrics.margin(metric) is not None else math.nan
+    for_best = _for_best(part, best, tests)
+    wanted = floor if present < floor else for_best
+    is_typed = math.isfinite(wanted) and present < wanted <= MOST_IN_A_COMMAND
+    seeds = with_more(list(map(int, plan["seeds"])), int(wanted)) if is_typed else ()
+    command = run_command(plan, seeds) if seeds else ""
+    return More(present, str(part["family"].iloc[0]), tests, floor, for_best, for_margin, seeds, command)
+
+
+def _family_of(rows: pd.DataFrame, best: Best | None) -> pd.DataFrame:
+    """The comparisons with the baseline in the best arm's family; else those of the first family with any."""
+    of_baseline = rows[rows["role"] == "baseline"]
+    own = str(best.row.vs_baseline.get("family", "")) if best else ""
+    family = own or next(iter(of_baseline["family"]), "")
+    return of_baseline[of_baseline["family"] == family]
+
+
+def _is_open(rows: pd.DataFrame) -> bool:
+    """Whether any of the comparisons is undecided, or decided by the t test alone."""
+    verdicts = rows["verdict"]
+    return bool((verdicts.str.startswith(INCONCLUSIVE) | verdicts.str.contains("t only", regex=False) | (verdicts == "")).any())
+
+
+def _for_best(rows: pd.DataFrame, best: Best | None, tests: int) -> float:
+    """The seeds that find a difference as large as the best arm's to the baseline, by its family's pooled deviation."""
+    difference = abs(float(best.row.vs_baseline.get("mean", math.nan))) if best else math.nan
+    if not difference > 0:
+        return math.nan
+    by_t = float(inference.seeds_needed(pooled_sd(rows), difference, tests))
+    return by_t if math.isnan(by_t) else max(by_t, float(inference.seeds_needed_to_flip(tests)))
+
+
+def with_more(seeds: Sequence[int], number: int) -> list[int]:
+    """These seeds and the smallest others, `number` in all."""
+    others = (seed for seed in range(number + len(seeds)) if seed not in seeds)
+    return [*seeds, *(next(others) for _ in range(number - len(seeds)))]
+
+
+def run_command(plan: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    """The command that runs the plan's file with these seeds, as the plan was run otherwise."""
+    words = ["ablate", "run", str(plan.get("file") or "FILE"), *kept_options(str(plan.get("command") or ""))]
+    return shlex.join([*words, *(word for seed in seeds for word in ("--seed", str(seed)))])
+
+
+def kept_options(command: str) -> list[str]:
+    """The options of a recorded command that say what is trained: `--profile quick`."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    words = [part for word in words for part in (word.split("=", 1) if re.match(r"--[a-z]+=", word) else [word])]
+    flags = [word for word in words if word in KEPT_FLAGS]
+    return [part for place, word in enumerate(words[:-1]) if word in KEPT for part in (word, words[place + 1])] + flags

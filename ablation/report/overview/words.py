@@ -1,0 +1,154 @@
+"""The overview's sentences: the best arm, how much of its lead is luck, what can be claimed, and what would claim more."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ablation.formatting import counted, escaped, shortened
+from ablation.report.metrics import MetricTable
+from ablation.report.overview.best import Best
+from ablation.report.overview.families import Row
+from ablation.report.overview.overview import Overview
+from ablation.report.overview.seeds import More
+from ablation.report.statistics import inference
+from ablation.report.statistics.differences import SAME
+
+BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
+T_ONLY = "t only"
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How a document writes names, words that stand out, and commands."""
+
+    name: Callable[[str], str]
+    strong: Callable[[str], str]
+    code: Callable[[str], str]
+
+
+PLAIN = Marks(name=str, strong=str, code=str)
+MARKDOWN = Marks(name=escaped, strong=lambda text: f"**{text}**", code=lambda text: f"`{text}`")
+
+
+def sentences(overview: Overview, metrics: MetricTable, marks: Marks = PLAIN) -> list[str]:
+    """The best arm with its difference, luck, claims, and what more seeds would show; each a short paragraph."""
+    found = [_best(overview, metrics, marks), _claims(overview, marks), _more(overview, metrics, marks)]
+    return [sentence for sentence in found if sentence]
+
+
+# --- the best arm ----------------------------------------------------------------------------------------------------------------
+
+
+def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
+    best, name = overview.best, overview.metric
+    if best is None:
+        return _no_best(overview, metrics, marks)
+    row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
+    title = marks.name(metrics.title(name))
+    start = f"{marks.strong(marks.name(row.arm))} has the {extreme} mean {title}, {metrics.value(name, row.mean, row.sd)}"
+    against = row.vs_baseline
+    if not against:
+        return f"{start}: it is the baseline, and no arm has a better mean.{_luck(best, overview.metric, metrics)}"
+    unit = metrics.unit(name).differences
+    difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}"
+    return f"{start}: {difference}, {_shown(str(against['verdict']))}.{_luck(best, name, metrics)}"
+
+
+def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
+    """Why there is no best arm: runs are missing, or there is one arm only, whose value is told."""
+    rows = [row for family in overview.families for row in family.rows]
+    if overview.num_done < overview.num_runs or not rows:
+        return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
+    row, title = rows[0], marks.name(metrics.title(overview.metric))
+    which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
+    return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _shown(verdict: str) -> str:
+    """What the verdict against the baseline says, in words."""
+    if verdict.startswith(BETTER):
+        return "shown to be better by the t test only" if T_ONLY in verdict else "shown to be better"
+    return f"{verdict}: not shown to be better" if verdict else "not shown to be better"
+
+
+def _luck(best: Best, name: str, metrics: MetricTable) -> str:
+    """How many arms may be as good, and what is left of the lead where luck is taken out."""
+    if not best.others:
+        return ""
+    many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
+    alike = f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it." if best.alike else ""
+    if not math.isfinite(best.repeated):
+        return alike
+    left = metrics.difference(name, best.repeated)
+    how = "picked on the other seeds and measured on the one left out, the gain is"
+    return f"{alike} The best of {best.others + 1} is partly luck: {how} {left}."
+
+
+# --- what can be claimed -----------------------------------------------------------------------------------------------------------
+
+
+def _claims(overview: Overview, marks: Marks) -> str:
+    """The arms that differ from the baseline, and the number of those that are open; arms under conditions are left out."""
+    rows = [row for family in overview.families if family.kind != "condition" for row in family.rows]
+    compared = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in ("", SAME)]
+    if not compared:
+        return ""
+    parts = list(_parts(compared, marks))
+    undecided = sum(str(row.vs_baseline["verdict"]).startswith("inconclusive") for row in compared)
+    if undecided == len(compared):
+        return f"Claimed: nothing. {_all(undecided)} against the baseline {_are(undecided)} inconclusive."
+    rest = [f"{undecided} of {counted(len(compared), 'comparison')} inconclusive"] if undecided else []
+    return f"Claimed against the baseline: {'; '.join([*parts, *rest])}."
+
+
+def _all(number: int) -> str:
+    return "The comparison" if number == 1 else f"All {number} comparisons"
+
+
+def _parts(rows: Sequence[Row], marks: Marks) -> Iterator[str]:
+    for word in (BETTER, WORSE, NO_DIFFERENCE):
+        for by_t in (False, True):
+            found = [row for row in rows if _is(str(row.vs_baseline["verdict"]), word, by_t=by_t)]
+            ordered = sorted(found, key=lambda row: -abs(row.vs_baseline["mean"]))
+            how = f"{word} (by the t test only)" if by_t else "no difference beyond the margin" if word == NO_DIFFERENCE else word
+            if found:
+                yield f"{marks.strong(how)}: {shortened([_name(row, marks) for row in ordered], MOST_NAMED)}"
+
+
+def _is(verdict: str, word: str, *, by_t: bool) -> bool:
+    return verdict.startswith(word) and (T_ONLY in verdict) == by_t
+
+
+def _name(row: Row, marks: Marks) -> str:
+    return marks.name(row.arm) + (" (T)" if row.is_on_test else "")
+
+
+# --- what would claim more ---------------------------------------------------------------------------------------------------------
+
+
+def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
+    more = overview.more
+    if more is None:
+        return ""
+    family = {"ladder": "the ladder's"}.get(more.family, f"{marks.name(more.family)}'s")
+    test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
+    start = f"{counted(more.present, 'seed')} {'cannot' if more.present < more.floor else 'can'} confirm a difference"
+    fewest = f"; {more.floor} are the fewest that can ({test})" if more.present < more.floor else f" ({test})"
+    sizes = ", ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
+    text = f"{start}{fewest}{'; ' if sizes else ''}{sizes}."
+    return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
+
+
+def _size(number: float, what: str) -> str:
+    if math.isnan(number):
+        return ""
+    return f"{what} takes about {number:.0f}" if math.isfinite(number) else f"{what} takes more than {inference.MOST_SEEDS:,}"
+
+
+def _of_margin(more: More, name: str, metrics: MetricTable) -> str:
+    return _size(more.for_margin, f"one of {metrics.margin_words(name)}")

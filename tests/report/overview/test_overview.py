@@ -1,0 +1,162 @@
+"""The first screen as data: the strip, the best arm, what can be claimed and what would claim more."""
+
+import math
+
+import pytest
+
+from ablation.report.frames.references import References
+from ablation.report.frames.tables import arm_rows, run_rows
+from ablation.report.metrics import metrics_of
+from ablation.report.overview import MARKDOWN, overview, sentences
+from ablation.report.overview.seeds import kept_options, run_command, with_more
+from ablation.report.statistics.differences import differences
+from tests.report.studies import CONDITIONED, arm, shifted, study
+
+
+def overview_of(recorded, metric="accuracy", notes=()):
+    """The overview of a whole study, as the terminal makes it: without predictions."""
+    recorded.tables.clear()
+    plan, runs = recorded.plan, run_rows(recorded)
+    full = [f"test/{metric}"]
+    return overview(plan, runs, arm_rows(plan, runs, full, References()), differences(plan, runs, full), metric, notes)
+
+
+def words_of(recorded, metric="accuracy", **marks):
+    return sentences(overview_of(recorded, metric), metrics_of(recorded.plan), **marks)
+
+
+def test_the_strip_tells_what_was_run():
+    """Arms, seeds, runs, images per split, the metric and why, and the groups of images, in few words."""
+    recorded = study(broken={("cb", 1)}, absent={("mixup", 2)})
+    recorded.plan |= {"metric_reason": "all 4 classes have 40 test images", "validation_counts": [5, 5, 5, 5]}
+    recorded.plan["clusters"] = {"name": "patient", "train": 210, "validation": 31, "test": 60, "shared": 0}
+    found = {fact.name: fact.words for fact in overview_of(recorded).facts}
+    assert found == {
+        "Arms": "7",
+        "Seeds": "0-2",
+        "Runs": "19 done, 1 failed, 1 missing",
+        "Images": "394 training, 20 validation, 160 test in 4 classes",
+        "Metric": "accuracy: all 4 classes have 40 test images",
+        "Groups of images": "patient: 210 train, 31 validation and 60 test, none in two splits",
+    }
+
+
+def test_a_lower_metric_that_was_asked_for_says_both():
+    """Its direction, and that the study goes by another."""
+    assert {fact.name: fact.words for fact in overview_of(study(), "nll").facts}["Metric"] == "NLL: lower is better; asked for"
+
+
+def test_arms_stand_in_their_families():
+    """The ladder first, conditions last; a sweep has its axes and its parent, with the parent's own value."""
+    points = [
+        arm(f"alpha/{value}", "mixup", "sweep", change={"mix.alpha": [0.4, value]}, factors={"mix.alpha": str(value)})
+        for value in (0.2, 1.0)
+    ]
+    found = overview_of(study([*CONDITIONED, *points])).families
+    assert [(family.name, [row.arm for row in family.rows]) for family in found] == [
+        ("ladder", ["baseline", "cb", "mixup"]),
+        ("variants", ["cutmix", "reweight"]),
+        ("sweep alpha", ["alpha/0.2", "alpha/1.0"]),
+        ("condition no-lag", ["no-lag/baseline", "no-lag/cb"]),
+    ]
+    sweep = found[2]
+    assert (sweep.reference.arm, dict(sweep.axes), dict(sweep.own)) == ("mixup", {"mix.alpha": ["0.2", "1.0"]}, {"mix.alpha": "0.4"})
+    assert [row.arm for row in sweep.all_rows] == ["mixup", "alpha/0.2", "alpha/1.0"]
+    assert len(sweep.best) == 1
+
+
+def test_the_best_arm_is_named_with_what_is_shown():
+    """A sure gain is called better; the rest is said to be alike, worse or open."""
+    first, claims = words_of(shifted({"up": 0.05, "more": 0.09, "down": -0.04}), marks=MARKDOWN)
+    assert first.startswith("**more** has the highest mean accuracy, 69.0")
+    assert "points against baseline, shown to be better." in first
+    assert "cannot be told apart" not in first
+    assert claims == "Claimed against the baseline: **better**: more and up; **worse**: down."
+
+
+def test_a_metric_where_lower_is_better_has_the_lowest_arm():
+    """And its gain is below zero."""
+    recorded = shifted({"up": 0.4, "down": -0.3}, metric="test/nll")
+    assert words_of(recorded, "nll")[0].startswith("down has the lowest mean NLL, 0.3")
+
+
+def test_without_a_difference_nothing_is_won():
+    """Arms of random predictions: the highest mean is no winner, and luck is taken out of its lead by leaving seeds out."""
+    recorded = study(seeds=range(3))
+    best = overview_of(recorded).best
+    values = recorded.runs.pivot(index="seed", columns="arm", values="test/accuracy")[["baseline", "cb", "mixup", "cutmix"]]
+    gains = [values.loc[seed, values.drop(seed).mean().round(9).idxmax()] - values.loc[seed, "baseline"] for seed in range(3)]
+    assert best.row.arm == values.mean().idxmax()
+    assert best.others == 3
+    assert best.repeated == pytest.approx(100 * sum(gains) / 3)
+    first = words_of(recorded)[0]
+    assert "The 3 other arms cannot be told apart from it." in first
+    assert "The best of 4 is partly luck" in first
+    assert "it is the baseline, and no arm has a better mean." in first
+
+
+def test_the_best_of_noise_is_too_good_and_its_repetition_is_not():
+    """Over many studies of arms without any difference: the best one's lead is far above zero, that of the repetition near it."""
+    leads, repeated = [], []
+    for start in range(60):
+        recorded = shifted({f"a{i}": 0.0 for i in range(8)}, seeds=range(4))
+        for row, (index, place) in enumerate(recorded.runs[["arm", "seed"]].itertuples(index=False)):
+            del index, place
+            recorded.runs.loc[row, "test/accuracy"] = 0.5 + 0.01 * math.sin(1000 * math.sin(12.9898 * (row + 1) + 78.233 * start))
+        best = overview_of(recorded).best
+        leads.append(best.row.vs_baseline.get("mean", 0.0))
+        repeated.append(best.repeated)
+    assert sum(leads) / 60 > 0.4
+    assert abs(sum(repeated) / 60) < 0.2
+
+
+def test_arms_chosen_on_the_test_images_never_win():
+    """Nor do those that are not complete, or that stand under a condition."""
+    arms = [
+        arm("baseline", None),
+        arm("up", "baseline"),
+        arm("peeking", "baseline", labels={"selected on test": "its epoch"}),
+        arm("short", "baseline"),
+        arm("warm/up", "baseline", "condition"),
+    ]
+    recorded = study(arms, absent={("short", 0)})
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map({"baseline": 0.5, "up": 0.6, "peeking": 0.9, "short": 0.9, "warm/up": 0.95})
+    assert overview_of(recorded).best.row.arm == "up"
+
+
+def test_the_command_that_claims_more_is_whole():
+    """The recorded file and profile with the seeds that the sign-flip test needs for the best arm's family, those of the study first."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
+    recorded.plan |= {"file": "my study.yaml", "command": "ablate run 'my study.yaml' --jobs 2 --profile quick --arm up --set a=1"}
+    found = overview_of(recorded).more
+    assert (found.present, found.tests, found.floor, found.seeds) == (3, 2, 7, [0, 1, 2, 3, 4, 5, 6])
+    seeds = " ".join(f"--seed {seed}" for seed in range(7))
+    assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 {seeds}"
+    last = words_of(recorded, marks=MARKDOWN)[-1]
+    assert last.startswith(
+        "3 seeds cannot confirm a difference; 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons);"
+    )
+    assert last.endswith(f"To claim more: `{found.command}`")
+
+
+def test_where_all_is_decided_no_more_is_asked():
+    """Eight seeds and clear differences leave nothing open."""
+    assert overview_of(shifted({"up": 0.05, "down": -0.04})).more is None
+
+
+def test_seeds_and_options():
+    """Seeds of one's own stay; an unreadable command is no failure."""
+    assert with_more([7, 1], 4) == [7, 1, 0, 2]
+    assert kept_options("ablate run x --profile=p --allow-code") == ["--profile", "p", "--allow-code"]
+    assert kept_options("ablate run 'x --profile p --seed 1") == ["--profile", "p"]
+    assert run_command({}, [0]) == "ablate run FILE --seed 0"
+
+
+def test_one_arm_and_no_run_have_a_first_screen_too():
+    """There is no best arm, and why is said."""
+    alone = study([arm("baseline", None)], seeds=[0])
+    assert words_of(alone) == [f"baseline is the only arm: mean accuracy {100 * alone.runs['test/accuracy'][0]:.2f}."]
+    arms = [arm("baseline", None), arm("cb", "baseline")]
+    first, more = words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}))
+    assert first == "No best arm yet: 0 of 2 runs are done."
+    assert more.startswith("1 seed cannot confirm a difference; 6 are the fewest that can (sign-flip test).")
