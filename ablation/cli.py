@@ -12,7 +12,7 @@ import click
 from ablation.running.executors import EXECUTORS
 from ablation.system.paths import user_path
 
-FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
+FORMATS = ("markdown", "html", "latex", "csv", "json", "text")  # a test checks that it equals ablation.report.FORMATS
 
 
 class UserPath(click.Path):
