@@ -51,7 +51,7 @@ def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]
 
 
 def read(path: Path, form: str | None, options: Shown) -> Document:
-    """The report in that file. It contains its options, except for a CSV file or a plain text, which have no place for them and take `options`."""
+    """The report in that file. It contains its options, except for CSV files and plain texts, which take `options`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

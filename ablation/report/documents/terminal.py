@@ -1,6 +1,5 @@
 """The report's first screen in a terminal: the strip, the sentences, and the arms by family. Predictions are not read for it."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -55,9 +54,7 @@ def check_options(options: Shown) -> None:
 def _text(found: Overview, arms: pd.DataFrame, options: Shown, metrics: MetricTable, screen: Screen) -> Text:
     blocks = [_strip(found, screen), _sentences(found, metrics, screen)]
     if found.num_done:
-        ordered = list(writing.in_order(arms, options.sort, metrics)["arm"])
-        extra = _sorted_by(arms, options.sort, found.metric, metrics)
-        blocks += _families(found, ordered if options.sort else (), extra, metrics, screen)
+        blocks += _sorted(found, arms, options.sort, metrics, screen) if options.sort else _families(found, metrics, screen)
     text = Text("\n\n").join(Text("\n").join(lines) for lines in blocks if lines)
     for pattern, style in STYLES.items():
         text.highlight_regex(rf"(?m){pattern}", style)
@@ -85,24 +82,21 @@ def _sentences(found: Overview, metrics: MetricTable, screen: Screen) -> list[Te
     return lines
 
 
-def _sorted_by(arms: pd.DataFrame, sort: str, metric: str, metrics: MetricTable) -> tuple[str, Mapping[str, str]] | None:
-    """The column of the metric that orders the arms, if it is not the text's own."""
-    name = short_name(sort)
-    if sort in ("", "arm") or name == metric:
-        return None
-    values = {row["arm"]: metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) for row in arms.to_dict("records")}
-    return name, values
-
-
-def _families(
-    found: Overview, ordered: Sequence[str], extra: tuple[str, Mapping[str, str]] | None, metrics: MetricTable, screen: Screen
-) -> list[list[Text]]:
-    """The tables, and lines for what is folded; where an order was asked for, or all would be folded, only tables."""
-    if ordered:
-        rows = {row.arm: row for family in found.families for row in family.rows}
-        return Tables([Section("Arms", [rows[arm] for arm in ordered])], found.metric, metrics, screen, extra).blocks()
+def _families(found: Overview, metrics: MetricTable, screen: Screen) -> list[list[Text]]:
+    """The tables, and lines for what is folded, unless that would leave no table of two arms."""
     whole = [family for family in found.families if family.kind not in FOLDED]
     is_folded = sum(len(family.rows) for family in whole) > 1
     shown = whole if is_folded else found.families
     tables = Tables([Section(family.title, family.rows, family.best) for family in shown], found.metric, metrics, screen)
     return [*tables.blocks(), *(folded_blocks(found, metrics, screen) if is_folded else []), label_lines(found, screen)]
+
+
+def _sorted(found: Overview, arms: pd.DataFrame, sort: str, metrics: MetricTable, screen: Screen) -> list[list[Text]]:
+    """One table of all arms, by name or by a metric, which has a column."""
+    rows = {row.arm: row for family in found.families for row in family.rows}
+    ordered, name = writing.in_order(arms, sort, metrics), short_name(sort)
+    members = [rows[arm] for arm in ordered["arm"]]
+    if sort == "arm" or name == found.metric:
+        return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen).blocks()
+    values = {row["arm"]: metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) for row in ordered.to_dict("records")}
+    return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen, (name, values)).blocks()

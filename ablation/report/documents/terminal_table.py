@@ -11,7 +11,7 @@ from ablation.report.metrics import MetricTable
 from ablation.report.overview import Row
 
 GAP = "  "
-SHORTEST_NAME, LONGEST_HEADER = 14, 18  # cells; columns are left out rather than names made shorter
+NAMES_PART, LONGEST_HEADER = 5, 18  # a fifth of the width is for names, before columns are left out; cells
 ON_TEST, BEST = " (T)", " *"
 
 
@@ -75,12 +75,17 @@ class Tables:
 
     def blocks(self) -> list[list[Text]]:
         """What the numbers are, and a block of lines for each section."""
-        wanted = min(SHORTEST_NAME, widest([row.arm + ON_TEST * row.is_on_test for row in self.rows]))
+        wanted = min(self.screen.width // NAMES_PART, widest([row.arm + ON_TEST * row.is_on_test for row in self.rows]))
         laid_out = [self.columns(layout) for layout in LAYOUTS]
         columns = next((found for found in laid_out if self.room(found) >= wanted), laid_out[-1])
-        names = self.names(self.room(columns))
-        width = widest([*names.values(), *(section.title[: self.room(columns)] for section in self.sections)])
-        return [self.caption(columns), *(_block(section, columns, names, width) for section in self.sections)]
+        names, titles = self.names(self.room(columns)), self.titles(self.room(columns))
+        width = max(len(GAP) + widest(list(names.values())), widest(titles))
+        return [self.caption(columns), *(_block(*part, columns, names, width) for part in zip(titles, self.sections, strict=True))]
+
+    def titles(self, room: int) -> list[str]:
+        """The titles of the sections, which stand above the names."""
+        short = short_names(list(dict.fromkeys(section.title for section in self.sections)), len(GAP) + room)
+        return [self.screen.letters(short[section.title]) for section in self.sections]
 
     def names(self, width: int) -> dict[str, str]:
         """The arms as they are shown, with a mark where one was chosen on the test items."""
@@ -145,19 +150,16 @@ class Tables:
             f"differences{f' in {unit.differences}' if unit.differences else ''}" if any(row.vs_parent for row in self.rows) else "",
             "verdicts against the parent" if any(row.verdict for row in self.rows) else "",
             star if any(section.best for section in self.sections) else "",
-            "(T) chosen on the test images, too good" if any(row.is_on_test for row in self.rows) else "",
+            "(T) chosen on the test items, so too good" if any(row.is_on_test for row in self.rows) else "",
         ]
         words = self.screen.letters("; ".join(filter(None, parts))).split()
         return [Text(line, "dim") for line in filled(words, self.screen.width)]
 
 
-def _block(section: Section, columns: Sequence[Column], names: Mapping[str, str], width: int) -> list[Text]:
-    header = _line(section.title, [padded(column.header, column.width) for column in columns], width + len(GAP))
-    rows = [
-        _line(GAP + names[row.arm], [padded(column.cells[row.arm], column.width) for column in columns], width + len(GAP))
-        for row in section.rows
-    ]
-    return [Text(header, "bold"), *map(Text, rows)]
+def _block(title: str, section: Section, columns: Sequence[Column], names: Mapping[str, str], width: int) -> list[Text]:
+    header = _line(title, [padded(column.header, column.width) for column in columns], width)
+    cells = {row.arm: [padded(column.cells[row.arm], column.width) for column in columns] for row in section.rows}
+    return [Text(header, "bold"), *(Text(_line(GAP + names[arm], found, width)) for arm, found in cells.items())]
 
 
 def _line(name: str, cells: Sequence[str], width: int) -> str:

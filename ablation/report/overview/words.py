@@ -58,6 +58,8 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
 def _no_best(overview: Overview) -> str:
     if overview.num_done < overview.num_runs:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
+    if sum(len(family.rows) for family in overview.families) > 1:
+        return "No best arm: fewer than two trainings have a number that was not chosen on the test items."
     return "Only one arm: nothing to compare."
 
 
