@@ -25,6 +25,7 @@ VOLATILE = (
     r"<details><summary>Provenance</summary>.*?\n</details>",  # Markdown
     r'<h\d id="provenance">.*?</details>',  # HTML
     r"^% provenance: [^\n]*\n",  # LaTeX
+    r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
 )
 

@@ -38,7 +38,6 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
 
 def of_content(content: Content, screen: Screen) -> Text:
     """The same from what a report was made of."""
-    check_options(content.options)
     frames = content.frames
     found = overview(content.plan, frames.runs, frames.arms, frames.differences, content.metric, content.options.notes)
     return _text(found, frames.arms, content.options, content.metrics, screen)

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise, zip_longest
+from itertools import chain, count, pairwise, zip_longest
 
 from rich.cells import cell_len, chop_cells
 
@@ -44,27 +44,25 @@ class Screen:
 def short_names(names: Sequence[str], width: int) -> dict[str, str]:
     """Each name in at most `width` cells, at least 6, shortened in the middle; no two are alike, and none could mean another name."""
     width = max(6, width)
-    long = [name for name in names if cell_len(name) > width]
-    found = {name: name for name in names}
-    for name in long:
-        others = [other for other in names if other != name]
-        fitting = (short for short in _shortened(name, width) if not any(_may_mean(short, other) for other in others))
-        found[name] = next(fitting, "")
-    taken = set(found.values())
-    for name in long:
-        if not found[name]:
-            found[name] = next(short for short in _numbered(name, width) if short not in taken)
-            taken.add(found[name])
+    found = {name: name if cell_len(name) <= width else "" for name in names}
+    for name in (name for name, short in found.items() if not short):
+        others, taken = [other for other in names if other != name], {*found.values(), *names}
+        cuts = (f"{head}…{tail}" for head, tail in _cuts(name, width) if not any(_may_mean(head, tail, other) for other in others))
+        found[name] = next(short for short in chain(cuts, _numbered(name, width)) if short not in taken)
     return found
 
 
-def _shortened(name: str, width: int) -> Iterator[str]:
-    """The name with one cut at each place, the middle first."""
+def _cuts(name: str, width: int) -> Iterator[tuple[str, str]]:
+    """The name's beginning and end with one cut at each place, the middle first."""
     room = width - 1
     for cells in sorted(range(1, room), key=lambda cells: abs(2 * cells - room)):
-        short = f"{_beginning(name, room - cells)}…{_end(name, cells)}"
-        if cell_len(short) <= width:
-            yield short
+        head, tail = _beginning(name, room - cells), _end(name, cells)
+        if cell_len(f"{head}…{tail}") <= width:
+            yield head, tail
+
+
+def _may_mean(head: str, tail: str, name: str) -> bool:
+    return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
 def _beginning(text: str, cells: int) -> str:
@@ -75,11 +73,6 @@ def _beginning(text: str, cells: int) -> str:
 def _end(text: str, cells: int) -> str:
     """The longest end in so many cells."""
     return next(text[start:] for start in range(max(0, len(text) - 2 * cells), len(text) + 1) if cell_len(text[start:]) <= cells)
-
-
-def _may_mean(short: str, name: str) -> bool:
-    head, _, tail = short.partition("…")
-    return name == short or (len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail))
 
 
 def _numbered(name: str, width: int) -> Iterator[str]:

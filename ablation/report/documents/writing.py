@@ -33,10 +33,12 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
     if format_name not in FORMATS:
         raise unknown_name("--format", "format", format_name, FORMATS)
-    if format_name == "text" and output is None:  # predictions are not read for it
+    if format_name == "text":
         from ablation.report.documents import terminal
 
-        return f"{terminal.of_record(recorded, options, Screen()).plain}\n"
+        terminal.check_options(options)
+        if output is None:  # predictions are not read for it
+            return f"{terminal.of_record(recorded, options, Screen()).plain}\n"
     content = gather(recorded, options)
     if output is None:
         return _printed(content, format_name)
