@@ -127,6 +127,16 @@ def cells(text, heading):
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
 
 
+def part(text, heading):
+    """The text of the section under that heading, up to the end of what is folded with it."""
+    return text.split(f"# {heading}\n", 1)[1].split("\n</details>", 1)[0]
+
+
+def unlinked(cell):
+    """The cell without marks of bold type, and without its link to the list of runs."""
+    return re.sub(r"\[([^]]*)\]\(#runs\)", r"\1", cell.strip("*"))
+
+
 def numbers(cell):
     """The numbers in a cell."""
     return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cell)]

@@ -23,7 +23,7 @@ def test_the_report_says_what_each_seed_chose(ablate):
     rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
     assert chosen_arms[0] == chosen_arms[1] == "tau/0.1"
     assert {**rows["tau/best"], "arm": "tau/0.1"} == rows["tau/0.1"]
-    assert cells(text, "## Comparison")[3]["what changed"] == "posthoc logit_adjustment (tau: the best of 0.1, 30.0 by val/nll)"
+    assert cells(text, "## Sweep tau")[-1]["change"] == "posthoc logit_adjustment (tau: the best of 0.1, 30.0 by val/nll)"
     table = pd.read_csv(io.StringIO(ablate("report", "--format", "csv").out), keep_default_na=False)
     assert table["chosen"].tolist() == ["", "", "", "seed 0 tau/0.1, seed 1 tau/0.1, on 70 validation images"]
 

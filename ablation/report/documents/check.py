@@ -13,7 +13,7 @@ from ablation.report.documents import writing
 from ablation.report.documents.csv import csv_files
 from ablation.report.frames.tables import Recorded
 from ablation.report.sections import Content, Shown
-from ablation.report.sections.content import MADE_BY
+from ablation.report.sections.content import EDITION, MADE_BY
 from ablation.tracking.messages import first_line
 
 OPTION = "--check"
@@ -27,6 +27,7 @@ VOLATILE = (
     r"^% provenance: [^\n]*\n",  # LaTeX
     r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
+    r"(?<=To claim more: )(`[^`]*`|<code>.*?</code>)",  # the command has the name of the file
 )
 
 
@@ -39,6 +40,7 @@ class Document:
     study: str | None
     options: Shown
     has_figures: bool
+    edition: int = EDITION  # of its layout, if it is Markdown or HTML
 
 
 def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]:
@@ -48,6 +50,9 @@ def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]
     content = writing.gather(recorded, document.options)
     written = lines(document.form, document.text)
     stored = lines(document.form, _rendered(content, document, path))
+    if document.edition != EDITION and document.form in ("markdown", "html") and written != stored:
+        found = f"{path} has the layout of another version of ablate (edition {document.edition})"
+        raise ConfigError(OPTION, f"{found}; expected edition {EDITION}: write it again with ablate report --output")
     return differing(written, stored), diff(written, stored, path)
 
 
@@ -95,7 +100,8 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
     common = (made_by["metric"], tuple(map(str, made_by["arms"])), made_by["sort"], made_by["only_changed"], made_by["reference"])
     notes, undrawn = (tuple(map(str, made_by.get(name, ()))) for name in ("notes", "undrawn"))
     options = Shown(*common, notes=notes, content=str(made_by.get("content", "")), undrawn=undrawn)
-    return Document(form, text, made_by["study"], options, made_by["figures"])
+    edition = made_by.get("edition", 1)
+    return Document(form, text, made_by["study"], options, made_by["figures"], edition if isinstance(edition, int) else 1)
 
 
 def _rendered(content: Content, document: Document, path: Path) -> str:

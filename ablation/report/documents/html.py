@@ -19,17 +19,20 @@ from ablation.report.sections.section import Section
 
 LARGEST_SVG = 300_000  # bytes; beyond, a PNG is smaller and faster to show
 VERDICTS = {"better": "better", "worse": "worse", "no difference": "equal", "inconclusive": "inconclusive", "same training": "same"}
+WIDE = ("change", "run", "reason", "setting", "what changed")  # columns whose words need a line of their own on a narrow screen
+FEW_COLUMNS = 8
 RUNS = "runs"  # the anchor of the section with one row per run
 
 
 @dataclass(frozen=True)
 class Part:
-    """A section in HTML: its anchor, its heading and text, and its folded parts."""
+    """A section in HTML: its anchor, its heading and text, its folded parts, and the figure beside the text."""
 
     anchor: str
     heading: Markup
     body: Markup
     details: tuple["Part", ...]
+    figure: Markup
 
 
 def page(content: Content, sections: Sequence[Section], images: Mapping[str, bytes]) -> str:
@@ -55,13 +58,14 @@ class Renderer:
         """The section, and those within it, in HTML."""
         heading = self.parser.parseInline(section.title)
         anchor = self._anchor(_text_of(heading))
-        tokens = self.parser.parse(section.body)
+        tokens, figure = (self.parser.parse(text) for text in (section.body, section.figure))
         self._headings(tokens)
-        self._pictures(tokens)
+        for pictured in (tokens, figure):
+            self._pictures(pictured)
         for table in tables(tokens, label=_text_of(heading)):
             self._cells(table, is_runs=anchor == RUNS)
-        body, title = (Markup(self.parser.renderer.render(inline, self.parser.options, {})) for inline in (tokens, heading))
-        return Part(anchor, title, body, tuple(self.part(detail) for detail in section.details))
+        body, title, beside = (Markup(self.parser.renderer.render(inline, self.parser.options, {})) for inline in (tokens, heading, figure))
+        return Part(anchor, title, body, tuple(self.part(detail) for detail in section.details), beside)
 
     @cached_property
     def parser(self) -> "Parser":
@@ -131,13 +135,22 @@ class Cell:
         """What a reader sees."""
         return _plain(_text_of(self.children))
 
-    def mark(self) -> None:
-        """Set class names instead of styles: `number` in a column of numbers, `verdict` and its kind if it is a verdict."""
+    def mark(self, column: str) -> None:
+        """Set class names instead of styles: `number`, `verdict` and its kind, and `wide` where a cell needs a line of its own.
+
+        A cell of the body has the title of its column as a label, for screens on which a row is a card.
+        """
         is_number = "right" in str(self.token.attrs.pop("style", ""))
-        verdict = next((name for words, name in VERDICTS.items() if re.match(rf"{words}\b", self.text)), "")
-        names = [*(["number"] if is_number else []), *(["verdict", verdict] if verdict else [])]
+        verdict = next((name for words, name in VERDICTS.items() if re.match(rf"{words}\b", self.text)), "") if column == "verdict" else ""
+        names = [*(["number"] if is_number and column != "verdict" else []), *(["verdict", verdict] if verdict else [])]
+        names += ["wide"] if column in WIDE else []
         if names:
             self.token.attrSet("class", " ".join(names))
+        if self.token.type == "td_open":
+            self.token.attrSet("data-label", column)
+        if is_number:
+            for child in (child for child in self.children if child.type == "text"):
+                child.content = unbroken(child.content)
 
 
 @dataclass(frozen=True)
@@ -167,14 +180,14 @@ def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
             token.meta["label"] = label
         elif token.type == "table_close":
             head, *rows = _rows(tokens[opening:place])
-            for cell in (cell for row in (head, *rows) for cell in row.cells):
-                cell.mark()
+            columns = [cell.text for cell in head.cells]
+            for row in (head, *rows):
+                for cell, column in zip(row.cells, columns, strict=True):
+                    cell.mark(column)
             for cell in head.cells:
                 cell.token.attrSet("scope", "col")
-            if head.cells[-1].text == "verdict":
-                for row in (head, *rows):
-                    row.cells[-1].token.attrJoin("class", "pinned")
-            yield Table([cell.text for cell in head.cells], rows)
+            tokens[opening].meta["is_many"] = len(columns) > FEW_COLUMNS
+            yield Table(columns, rows)
 
 
 def _rows(tokens: Sequence[Token]) -> list[Row]:
@@ -185,6 +198,11 @@ def _rows(tokens: Sequence[Token]) -> list[Row]:
         elif token.type in ("th_open", "td_open"):
             rows[-1][1].append(Cell(token, tokens[place + 1].children or []))
     return [Row(token, cells) for token, cells in rows]
+
+
+def unbroken(text: str) -> str:
+    """The text with its numbers kept together: `97.21 ± 0.59` and `[-0.10, +1.60]` are on one line each."""
+    return re.sub(r"(?<=,) (?=[+-]?\d)|(?<=\d) (?=±)|(?<=±) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def slug(text: str) -> str:
@@ -203,7 +221,8 @@ def _plain(text: str) -> str:
 
 def _table_open(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:
     label = escape(f"Table: {tokens[place].meta['label']}")
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>\n'
+    many = ' class="many"' if tokens[place].meta.get("is_many") else ""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table{many}>\n'
 
 
 def _table_close(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:

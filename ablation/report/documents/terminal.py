@@ -38,9 +38,7 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
 
 def of_content(content: Content, screen: Screen) -> Text:
     """The same from what a report was made of."""
-    frames = content.frames
-    found = overview(content.plan, frames.runs, frames.arms, frames.differences, content.metric, content.options.notes)
-    return _text(found, frames.arms, content.options, content.metrics, screen)
+    return _text(content.overview, content.frames.arms, content.options, content.metrics, screen)
 
 
 def check_options(options: Shown) -> None:

@@ -82,8 +82,10 @@ class Family:
 def families(plan: Mapping[str, Any], arms: pd.DataFrame, differences: pd.DataFrame, metric: str, metrics: MetricTable) -> list[Family]:
     """The shown arms by family, the ladder first. `arms` and `differences` are the frames; `metric` is a short name."""
     planned = {arm["name"]: arm for arm in plan["arms"]}
+    places = {name: place for place, name in enumerate(planned)}
     pairs = {(row["arm"], row["role"]): row for row in differences[differences["metric"] == metric].to_dict("records")}
-    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, pairs) for row in arms.to_dict("records")}
+    records = sorted(arms.to_dict("records"), key=lambda row: places[row["arm"]])  # a family has the plan's order
+    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, pairs) for row in records}
     members: dict[str, list[Row]] = {}
     for name, row in rows.items():
         members.setdefault(family(planned[name]), []).append(row)

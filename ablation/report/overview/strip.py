@@ -25,12 +25,19 @@ def facts(plan: Mapping[str, Any], runs: pd.DataFrame, num_arms: int, metric: st
     found = {
         "Arms": str(num_arms),
         "Seeds": ranges([int(seed) for seed in plan["seeds"]]),
-        "Runs": run_words(runs),
+        "Runs": run_words(counted_once(plan, runs)),
         "Images": image_words(plan),
         "Metric": metric_words(plan, metric, metrics),
         "Groups of images": cluster_words(plan),
     }
     return tuple(Fact(name, words) for name, words in found.items() if words)
+
+
+def counted_once(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, each once, even if several arms share it; `run` is the id, or the key of one that is not recorded."""
+    keys = {(run["arm"], int(run["seed"])): run["key"] for run in plan["runs"]}
+    planned = [keys[arm, seed] for arm, seed in zip(runs["arm"], runs["seed"], strict=True)]
+    return runs.assign(run=runs["run_id"].where(runs["run_id"] != "", pd.Series(planned, index=runs.index))).drop_duplicates("run")
 
 
 def run_words(runs: pd.DataFrame) -> str:

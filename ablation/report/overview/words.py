@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ablation.formatting import counted, escaped, ranges, shortened
+from ablation.formatting import counted, escaped, shortened
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
 from ablation.report.overview.families import Row
@@ -43,7 +43,7 @@ def sentences(overview: Overview, metrics: MetricTable, marks: Marks = PLAIN) ->
 def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     best, name = overview.best, overview.metric
     if best is None:
-        return _no_best(overview)
+        return _no_best(overview, metrics, marks)
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
     title = marks.name(metrics.title(name))
     start = f"{marks.strong(marks.name(row.arm))} has the {extreme} mean {title}, {metrics.value(name, row.mean, row.sd)}"
@@ -55,12 +55,16 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     return f"{start}: {difference}, {_shown(str(against['verdict']))}.{_luck(best, name, metrics)}"
 
 
-def _no_best(overview: Overview) -> str:
-    if overview.num_done < overview.num_runs:
+def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
+    """Why there is no best arm: runs are missing, or there is one arm only, whose value is told."""
+    rows = [row for family in overview.families for row in family.rows]
+    if overview.num_done < overview.num_runs or not rows:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
-    if sum(len(family.rows) for family in overview.families) > 1:
-        return "No best arm: fewer than two trainings have a number that was not chosen on the test items."
-    return "Only one arm: nothing to compare."
+    if all(row.is_on_test for row in rows):
+        return "No best arm: all were chosen on the test items, so none can be ranked."
+    row, title = rows[0], marks.name(metrics.title(overview.metric))
+    which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
+    return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
 
 
 def _are(number: int) -> str:
@@ -133,15 +137,13 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     more = overview.more
     if more is None:
         return ""
-    of_family = f"the {counted(more.tests, 'comparison')} of {marks.name(more.family)}" if more.tests > 1 else "one comparison"
-    seeds = counted(more.present, "seed")
-    if more.present < more.floor:
-        start = f"{seeds} cannot confirm any difference; {more.floor} are the fewest that can (sign-flip test, Holm over {of_family})"
-    else:
-        start = f"{seeds} can confirm a difference (sign-flip test, Holm over {of_family})"
-    sizes = "; ".join(filter(None, [_size(more.for_best, "one as large as the best arm's"), _of_margin(more, overview.metric, metrics)]))
-    text = f"{start}{'. ' if sizes else ''}{sizes[:1].upper()}{sizes[1:]}."
-    return f"{text} To claim more, run seeds {ranges(more.seeds)}: {marks.code(more.command)}" if more.command else text
+    family = {"ladder": "the ladder's"}.get(more.family, f"{marks.name(more.family)}'s")
+    test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
+    start = f"{counted(more.present, 'seed')} {'cannot' if more.present < more.floor else 'can'} confirm a difference"
+    fewest = f"; {more.floor} are the fewest that can ({test})" if more.present < more.floor else f" ({test})"
+    sizes = ", ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
+    text = f"{start}{fewest}{'; ' if sizes else ''}{sizes}."
+    return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
 
 
 def _size(number: float, what: str) -> str:

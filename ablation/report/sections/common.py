@@ -1,17 +1,23 @@
 """Helpers for several sections: names with marks, links to figures and runs, lines of text."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ablation.formatting import DASH, capitalised, escaped
+from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
+from ablation.report.overview import strip
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
 
 ROLES = ("parent", "baseline")
+MOST_PADDED_ROWS = 8
+# in pixels, as GitHub draws Markdown: the width of a page's text, of a letter, and what surrounds a cell's text
+PAGE, LETTER, PADDING = 820, 8.5, 27
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
 # label -> its mark in the tables, and its meaning
 LABELS = {
@@ -66,10 +72,7 @@ def of_metric(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def counted_once(content: Content) -> pd.DataFrame:
     """The runs of the shown arms, each once, even if several arms share it."""
-    keys = {(run["arm"], int(run["seed"])): run["key"] for run in content.plan["runs"]}
-    runs = content.frames.runs
-    planned = [keys[arm, seed] for arm, seed in zip(runs["arm"], runs["seed"], strict=True)]
-    return runs.assign(run=runs["run_id"].where(runs["run_id"] != "", pd.Series(planned, index=runs.index))).drop_duplicates("run")
+    return strip.counted_once(content.plan, content.frames.runs)
 
 
 def pictures(content: Content, *kinds: str) -> str:
@@ -80,6 +83,40 @@ def pictures(content: Content, *kinds: str) -> str:
 def lines_for(content: Content, lines: Iterable[tuple[str, Needs]]) -> list[str]:
     """The lines whose needs the study meets."""
     return [line for line, needs in lines if needs <= content.facts]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table: padded if it is short, so that it reads well as plain text, else without a space too many."""
+    if len(rows) <= MOST_PADDED_ROWS:
+        return padded_table(header, rows, left)
+    ruler = ["-" if column < left else "-:" for column in range(len(header))]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in (header, ruler, *rows))
+
+
+def of_columns(columns: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The table of these columns, each with its title first."""
+    return table([column[0] for column in columns], list(zip(*(column[1:] for column in columns), strict=True)), left)
+
+
+def chunked(columns: Sequence[Sequence[str]], fixed: Sequence[Sequence[str]]) -> list[list[int]]:
+    """The places of the columns in as many tables as fit on a page each, beside the fixed columns; a column is all of its cells."""
+    room = PAGE - sum(map(_narrowest, fixed))
+    parts: list[list[int]] = [[]]
+    left = room
+    for place, column in enumerate(columns):
+        width = _narrowest(column)
+        if width > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(place)
+        left -= width
+    return parts
+
+
+def _narrowest(cells: Sequence[str]) -> float:
+    """The width in pixels that a column takes at least: that of its longest word."""
+    words = (word for cell in cells for word in re.split(r"[\s-]+", re.sub(r"[\\*`]|\(#\w+\)", "", cell)))
+    return LETTER * max((len(word) for word in words), default=0) + PADDING
 
 
 def bullets(lines: Sequence[str]) -> str:

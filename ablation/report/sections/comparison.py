@@ -1,98 +1,127 @@
-"""The main table: one row per arm, for the plain arms and for every condition."""
+"""The tables of all arms: the one that was asked for by an order or by settings, and that of every metric."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import DASH, escaped, setting, shortened, table
-from ablation.report.frames.facts import settings_schema
+from ablation.formatting import DASH, escaped, setting
 from ablation.report.metrics import COMPARISON, MetricTable, with_unit
-from ablation.report.sections.claims import near_chance, tally
-from ablation.report.sections.common import (
-    LABELS,
-    ROLES,
-    bullets,
-    count,
-    label_meaning,
-    mean_and_sd,
-    named,
-    of_metric,
-    paragraphs,
-    pictures,
-)
+from ablation.report.overview import Row
+from ablation.report.sections.common import bullets, chunked, count, mean_and_sd, named, of_columns, paragraphs, table
 from ablation.report.sections.content import Content
+from ablation.report.sections.families import MOST_IN_MARKDOWN, arm_cell, elsewhere, family_table, legend_lines, value_cell
 from ablation.report.sections.section import Section
-from ablation.study.wording import change_words
 
-MOST_CHANGES_IN_A_CELL = 3
-MOST_REASONS = 2
+TITLE = "Comparison"
 
 
-def comparisons(content: Content) -> list[Section]:
-    """The main table, and one per condition, folded unless it is the only table."""
+# --- the table that was asked for ------------------------------------------------------------------------------------------------
+
+
+def requested(content: Content) -> list[Section]:
+    """With an order or `only_changed`, the reader asks for one table of all arms: it comes first; nothing otherwise."""
+    options = content.options
+    if not options.sort and not options.only_changed:
+        return []
+    by_arm = {row.arm: row for family in content.overview.families for row in family.rows}
     arms = content.frames.arms
     conditions = list(dict.fromkeys(arms["condition"]))
-    return [_section(content, arms[arms["condition"] == condition], condition, folded=len(conditions) > 1) for condition in conditions]
+    parts = []
+    for condition in conditions:
+        rows = [by_arm[arm] for arm in arms["arm"][arms["condition"] == condition]]
+        body = _with_settings(content, rows) if options.only_changed else family_table(content, rows, columns=_sorted_by(content, rows))
+        parts.append(Section(f"{TITLE} under {escaped(condition)}" if condition else TITLE, body))
+    first, *rest = parts
+    return [Section(TITLE, paragraphs(first.body, bullets(legend_lines(content))), tuple(rest))]
 
 
-def _section(content: Content, arms: pd.DataFrame, condition: str, *, folded: bool) -> Section:
-    body = paragraphs(_comparison(content, arms), bullets(_caption(content, arms)), _legend(content, arms))
-    if not condition:
-        drawn = pictures(content, "waterfall", "differences")
-        return Section("Comparison", paragraphs(body, drawn))
-    heading = f"Comparison under {escaped(condition)}"
-    if not folded:
-        return Section(heading, body)
-    rows = of_metric(content.frames.differences, content.name)
-    of_baseline = rows[rows["arm"].isin(arms["arm"]) & (rows["role"] == "baseline")]
-    return Section(heading, f"Against its own baseline: {tally(of_baseline)}.", (Section(f"The arms under {escaped(condition)}", body),))
+def _sorted_by(content: Content, rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """The column of the metric by which the arms are ordered, if it is another one than the report's."""
+    name = content.options.sort.removeprefix("test/")
+    if name in ("", "arm", content.name):
+        return {}
+    records = {row["arm"]: row for row in content.frames.arms.to_dict("records")}
+    values = {row.arm: _value(content.metrics, records[row.arm], name, is_best=False) for row in rows}
+    return {escaped(content.metrics.title(name)): values}
 
 
-# --- the table -----------------------------------------------------------------------------------------------------------------
+def _with_settings(content: Content, rows: Sequence[Row]) -> str:
+    """A column for each setting in which these arms differ, in as many tables as fit on a page."""
+    changed = changed_settings(content, [row.arm for row in rows])
+    columns = [[escaped(path), *(escaped(by_arm[row.arm]) for row in rows)] for path, by_arm in changed.items()]
+    title = escaped(content.metrics.title(content.name))
+    fixed = [["arm", *(arm_cell(content, row) for row in rows)], [title, *(value_cell(content, row) for row in rows)]]
+    against = ["vs baseline", *(_against_baseline(content, row) for row in rows)]
+    parts = []
+    for places in chunked(columns, [*fixed, against]):
+        shown = [fixed[0], *(columns[place] for place in places), fixed[1], against]
+        parts.append(of_columns(shown, left=1 + len(places)))
+    return paragraphs(*parts)
+
+
+def _against_baseline(content: Content, row: Row) -> str:
+    return content.difference(row.vs_baseline) if row.n and row.vs_baseline else "" if not row.n else DASH
+
+
+# --- every metric ----------------------------------------------------------------------------------------------------------------
+
+
+def all_metrics(content: Content) -> list[Section]:
+    """A column per metric for the plain arms; those under conditions and the published figures folded."""
+    arms = content.frames.arms
+    plain = arms[arms["condition"] == ""]
+    shown = plain if len(plain) else arms
+    rest = arms.drop(shown.index)
+    units = f"{mean_and_sd(content.metrics.value_units(columns(content)))}; the best of a column is bold."
+    details = [*published_section(content)]
+    if len(rest):
+        details.append(Section("All metrics under the conditions", _metrics_table(content, rest), is_minor=len(rest) > MOST_IN_MARKDOWN))
+    body = paragraphs(bullets([units]), _metrics_table(content, shown))
+    return [Section("All metrics", body, tuple(details), elsewhere=elsewhere("All metrics of the arms under conditions", "report.csv"))]
+
+
+def _metrics_table(content: Content, arms: pd.DataFrame) -> str:
+    """The arms' metrics, in as many tables as fit on a page each."""
+    names = columns(content)
+    records = arms.to_dict("records")
+    best = {name: best_arms(arms, name, content.metrics) for name in names}
+    fixed = [["arm", *(named(content, row["arm"]) for row in records)], ["n", *(count(row) for row in records)]]
+    values = [
+        [escaped(content.metrics.title(name)), *(_value(content.metrics, row, name, is_best=row["arm"] in best[name]) for row in records)]
+        for name in names
+    ]
+    parts = []
+    for places in chunked(values, fixed):
+        shown = [*fixed, *(values[place] for place in places)]
+        parts.append(of_columns(shown))
+    return paragraphs(*parts)
+
+
+def published_section(content: Content) -> list[Section]:
+    """The published figures beside ours, if there are any."""
+    arms, metrics = content.frames.arms, content.metrics
+    reports, name = reports_of(arms), published_metric(content.metrics)
+    if not reports:
+        return []
+    with_figures = arms[arms[[f"published/{report}" for report in reports]].notna().any(axis=1)]
+    title, gap = escaped(metrics.title(name)), with_unit("ours minus theirs", metrics.unit(name).differences, "{}, in {}")
+    header = ["arm", f"our {title}", *(escaped(column) for report in reports for column in (report, f"{report} gap"))]
+    rows = []
+    for row in with_figures.to_dict("records"):
+        theirs = (cell for report in reports for cell in published(metrics, row, report))
+        rows.append([named(content, row["arm"]), _value(metrics, row, name, is_best=False), *theirs])
+    return [Section("Published figures", paragraphs(f"Published: the reports' {title}; gap: {gap}.", table(header, rows)))]
+
+
+def published_metric(metrics: MetricTable) -> str:
+    """The short name of the metric that published figures are of."""
+    return str(getattr(metrics, "published", metrics.default))
 
 
 def columns(content: Content) -> list[str]:
     """The short names of the metrics with a column: the table's, and the one that was asked for."""
     return list(dict.fromkeys([*content.metrics.columns(COMPARISON), content.name]))
-
-
-def _comparison(content: Content, arms: pd.DataFrame) -> str:
-    names = columns(content)
-    reports = reports_of(arms)
-    changed = changed_settings(content, arms) if content.options.only_changed else {}
-    settings = [escaped(path) for path in changed] if content.options.only_changed else ["what changed"]
-    header = ["arm", *settings, "labels", "parent", "n", *(escaped(content.metrics.title(name)) for name in names)]
-    header += ["vs parent", "vs baseline", *(escaped(name) for report in reports for name in (report, f"{report} gap")), "verdict"]
-    best, near = {name: best_arms(arms, name, content.metrics) for name in names}, near_chance(content)
-    rows = [_row(content, row, changed, best, near, reports) for row in arms.to_dict("records")]
-    return table(header, rows, left=3 + len(settings))
-
-
-def _row(
-    content: Content,
-    row: Mapping[Any, Any],
-    changed: Mapping[str, Mapping[str, str]],
-    best: Mapping[str, Sequence[str]],
-    near: Sequence[str],
-    reports: Sequence[str],
-) -> list[str]:
-    label = f" ({escaped(row['label'])})" if row["label"] not in ("", row["arm"]) else ""
-    settings = (
-        [escaped(values[row["arm"]]) for values in changed.values()] if content.options.only_changed else [_what_changed(content, row)]
-    )
-    values = [_value(content.metrics, row, name, is_best=row["arm"] in arms) for name, arms in best.items()]
-    return [
-        named(content, row["arm"]) + label,
-        *settings,
-        ", ".join(_mark(mark) for mark in [*content.planned[row["arm"]]["labels"], *(["near chance"] if row["arm"] in near else [])]),
-        named(content, row["parent"]),
-        count(row),
-        *values,
-        *(_against(content, row, role) for role in ROLES),
-        *(cell for report in reports for cell in published(content.metrics, row, report)),
-        _verdict(content, row["arm"]),
-    ]
 
 
 def reports_of(arms: pd.DataFrame) -> list[str]:
@@ -124,40 +153,17 @@ def _value(metrics: MetricTable, row: Mapping[Any, Any], name: str, *, is_best: 
     return f"**{value}**" if is_best else value
 
 
-def _against(content: Content, row: Mapping[Any, Any], role: str) -> str:
-    pair = content.pairs.get((row["arm"], role), {})
-    if not row["n"]:
-        return ""
-    few = f" ({pair['pairs']} of {row['planned']})" if pair and 0 < pair["pairs"] < row["planned"] else ""
-    return content.difference(pair) + few if pair else DASH
+# --- what changed ---------------------------------------------------------------------------------------------------------------
 
 
-def _verdict(content: Content, arm: str) -> str:
-    return str(content.pairs.get((arm, "parent"), {"verdict": ""})["verdict"])
-
-
-def _mark(label: str) -> str:
-    return LABELS[label][0] if label in LABELS else escaped(label)
-
-
-# --- what changed --------------------------------------------------------------------------------------------------------------
-
-
-def _what_changed(content: Content, row: Mapping[Any, Any]) -> str:
-    words = change_words(content.planned[row["arm"]]["change"], settings_schema(content.plan))
-    more = [f"and {len(words) - MOST_CHANGES_IN_A_CELL} more"] if len(words) > MOST_CHANGES_IN_A_CELL else []
-    same = [f"same training as {row['same_as']}"] if row["same_as"] else []
-    return escaped("; ".join([*words[:MOST_CHANGES_IN_A_CELL], *more, *same]))
-
-
-def changed_settings(content: Content, arms: pd.DataFrame) -> dict[str, dict[str, str]]:
+def changed_settings(content: Content, arms: Sequence[str]) -> dict[str, dict[str, str]]:
     """setting -> arm -> its value, for the settings in which these arms differ; several values if the stages differ."""
     planned = {arm["name"]: arm for arm in content.plan["arms"]}
     first: dict[str, Any] = {}  # the first arm's value: the old value of the first change of a setting
     for arm in planned.values():
         for path, (old, _) in arm["change"].items():
             first.setdefault(_without_stage(path), old)
-    by_setting = {path: {arm: _setting_words(planned, arm, path, old) for arm in arms["arm"]} for path, old in first.items()}
+    by_setting = {path: {arm: _setting_words(planned, arm, path, old) for arm in arms} for path, old in first.items()}
     return {path: by_arm for path, by_arm in by_setting.items() if len(set(by_arm.values())) > 1}
 
 
@@ -189,57 +195,3 @@ def _setting_of(planned: Mapping[str, Mapping[str, Any]], arm: str, paths: Seque
             return values[0]
         place = planned[place]["parent"]
     return first
-
-
-# --- what stands below it --------------------------------------------------------------------------------------------------------
-
-
-def _caption(content: Content, arms: pd.DataFrame) -> list[str]:
-    """What the table's numbers are."""
-    metrics, name = content.metrics, content.name
-    gain = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
-    differences = with_unit(f"of {escaped(metrics.title(name))}", metrics.unit(name).differences, "{1} {0}")
-    records = arms.to_dict("records")
-    notes = [f"{named(content, row['arm'])}: {escaped(row['note'])}" for row in records if row["note"]]
-    chosen = [f"Chosen for {named(content, row['arm'])}: {escaped(row['chosen'])}" for row in records if row["chosen"]]
-    gap = with_unit("ours minus theirs", metrics.unit(metrics.default).differences, "{}, in {}")
-    theirs = [f"Published: the reports' {escaped(metrics.title(metrics.default))}; gap: {gap}."] if reports_of(arms) else []
-    short = ["n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."]
-    return [
-        f"{mean_and_sd(metrics.value_units(columns(content)))}; the best of a column is bold.",
-        f"Differences are {differences}, paired by seed, with the 95 % t interval, which is not adjusted.{gain}",
-        "Verdict: of the difference to the parent, by the paired t test and the sign-flip test, both after Holm's correction "
-        "within the family (see Differences).",
-        *(short if (arms["n"] < arms["planned"]).any() else []),
-        *theirs,
-        *notes,
-        *chosen,
-    ]
-
-
-def _legend(content: Content, arms: pd.DataFrame) -> str:
-    """Each label in the table: its mark, its meaning, and the reasons of the arms that have it."""
-    near, name = near_chance(content), content.metrics.default
-    means = dict(zip(arms["arm"], arms[f"{name}_mean"], strict=True))
-    labels = {
-        arm: {
-            **content.planned[arm]["labels"],
-            **({"near chance": f"{content.metrics.value(name, means[arm])} %"} if arm in near else {}),
-        }
-        for arm in arms["arm"]
-    }
-    lines = []
-    for label in dict.fromkeys(label for by_label in labels.values() for label in by_label):
-        by_reason: dict[str, list[str]] = {}
-        for arm in [arm for arm, by_label in labels.items() if label in by_label]:
-            by_reason.setdefault(str(labels[arm][label]), []).append(arm)
-        reasons = [f"{_arms(content, names, len(labels))}: {escaped(reason)}" for reason, names in by_reason.items()]
-        words = "; ".join(reasons[:MOST_REASONS])
-        words += f"; and {len(by_reason) - MOST_REASONS} more, see Labels" if len(by_reason) > MOST_REASONS else ""
-        meaning = label_meaning(content, label)
-        lines.append(f"**{_mark(label)}** {f'*{label}*, {meaning}. ' if meaning else ''}{words}")
-    return bullets(lines)
-
-
-def _arms(content: Content, names: Sequence[str], of: int) -> str:
-    return "every arm" if len(names) == of > 1 else shortened([named(content, name) for name in names])

@@ -12,7 +12,9 @@ from ablation.report.frames.facts import Needs, facts_of
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.overview import Overview, overview
 
+EDITION = 2  # of the layout of Markdown and HTML documents; one of another edition cannot be compared line by line
 MADE_BY = "ablate report "  # the beginning of a document's first line, after the comment mark
 
 # the provenance of a run in the store
@@ -116,6 +118,12 @@ class Content:
         by_name = {arm["name"]: arm for arm in self.plan["arms"]}
         return {name: by_name[name] for name in self.shown}
 
+    @cached_property
+    def overview(self) -> Overview:
+        """The first screen: the best arm, the ladder and the families."""
+        frames = self.frames
+        return overview(self.plan, frames.runs, frames.arms, frames.differences, self.name, self.options.notes)
+
     @property
     def unfinished(self) -> pd.DataFrame:
         """The runs of the shown arms that are not done."""
@@ -129,7 +137,7 @@ def made_by(content: Content) -> str:
     """
     rare = {name: value for name in RARE if (value := getattr(content.options, name))}
     common = {name: value for name, value in asdict(content.options).items() if name not in RARE}
-    options = {"study": content.study, **common, "figures": bool(content.figures), **rare}
+    options = {"study": content.study, **common, "figures": bool(content.figures), "edition": EDITION, **rare}
     line = json.dumps(options, ensure_ascii=True)
     for mark in ("<", ">", "--"):
         line = line.replace(mark, "".join(f"\\u{ord(letter):04x}" for letter in mark))

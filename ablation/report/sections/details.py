@@ -9,16 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened, table
+from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
 from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
 from ablation.report.frames.references import References
-from ablation.report.sections.claims import CHANCE
-from ablation.report.sections.common import bullets, counted_once, lines_for, named, paragraphs, pictures
+from ablation.report.sections.claims import CHANCE, claims
+from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
+from ablation.report.sections.comparison import all_metrics
 from ablation.report.sections.content import RECORDED, Content
+from ablation.report.sections.data import data, groups
+from ablation.report.sections.differences import conditions, differences
+from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
+from ablation.report.sections.gains import attribution, gains
+from ablation.report.sections.opening import unmatched
+from ablation.report.sections.quality import quality
 from ablation.report.sections.section import Section, SectionSpec, sections_of
 from ablation.report.statistics import descriptive
 
-MOST_CLASSES_IN_A_MATRIX = 20
+MOST_CLASSES_IN_A_MATRIX = 12
 MOST_CONFUSIONS = 10
 PROVENANCE = "Provenance"
 COUNTED: Needs = frozenset({"classes", "counts"})
@@ -27,6 +34,16 @@ COUNTED: Needs = frozenset({"classes", "counts"})
 def details(content: Content) -> list[Section]:
     """All details, folded."""
     specs = (
+        SectionSpec(claims),
+        SectionSpec(all_metrics),
+        SectionSpec(differences),
+        SectionSpec(gains, needs=CLASSIFIED),
+        SectionSpec(attribution),
+        SectionSpec(conditions),
+        SectionSpec(quality),
+        SectionSpec(unmatched),
+        SectionSpec(data),
+        SectionSpec(groups),
         SectionSpec(changes),
         SectionSpec(labels),
         SectionSpec(per_class, needs=CLASSIFIED),
@@ -42,13 +59,21 @@ def details(content: Content) -> list[Section]:
 
 
 def changes(content: Content) -> list[Section]:
-    """Every setting that an arm changes, with the parent's and the arm's value."""
+    """Every setting that an arm changes, with the parent's and the arm's value; the arms under conditions apart."""
+    plain, under = (_changes(content, is_under) for is_under in (False, True))
+    details = (Section("Changes under the conditions", under, is_minor=len(content.shown) > MOST_IN_MARKDOWN),) if plain and under else ()
+    where = elsewhere("The changes of the arms under conditions", "report.csv")
+    return [Section("Changes", plain or under, details, elsewhere=where)] if plain or under else []
+
+
+def _changes(content: Content, is_under: bool) -> str:
     rows = [
         [named(content, name), named(content, arm["parent"] or ""), escaped(path), escaped(setting(old)), escaped(setting(new))]
         for name, arm in content.planned.items()
+        if (arm["kind"] == "condition") == is_under
         for path, (old, new) in arm["change"].items()
     ]
-    return [Section("Changes", table(["arm", "parent", "setting", "from", "to"], rows, left=5))] if rows else []
+    return table(["arm", "parent", "setting", "from", "to"], rows, left=5) if rows else ""
 
 
 def labels(content: Content) -> list[Section]:
@@ -68,13 +93,39 @@ def per_class(content: Content) -> list[Section]:
     """One table per arm with precision, recall, F1 and support of every class, and the averages."""
     frames = content.frames
     averages = {str(arm): rows for arm, rows in frames.averages.groupby("arm", sort=False)}
+    minor = minor_arms(content)
     tables = [
         Section(
-            f"{named(content, str(arm))} (n = {rows['n'].iloc[0]})", _class_table(str(arm), rows, averages[str(arm)], content.references)
+            f"{named(content, str(arm))} (n = {rows['n'].iloc[0]})",
+            _class_table(str(arm), rows, averages[str(arm)], content.references),
+            is_minor=str(arm) in minor,
         )
         for arm, rows in frames.per_class.groupby("arm", sort=False)
     ]
-    return [Section("Per class", "Percent, mean ± standard deviation over n seeds.", tuple(tables))] if tables else []
+    if not tables:
+        return []
+    words = "Percent, mean ± standard deviation over n seeds. The recall is the sensitivity."
+    where = elsewhere("The other arms", "per_class.csv")
+    return [Section("Per class", paragraphs(words, _recalls(content)), tuple(tables), elsewhere=where)]
+
+
+def _recalls(content: Content) -> str:
+    """The recall of every class by arm, if the classes' columns fit on a page; arms under conditions are left out."""
+    frame = content.frames.per_class
+    plain = [arm for arm in dict.fromkeys(frame["arm"]) if content.planned[arm]["kind"] != "condition"]
+    recalls = {(row["arm"], row["class"]): percent(row["recall"]) for row in frame[["arm", "class", "recall"]].to_dict("records")}
+    arms = ["arm", *(named(content, arm) for arm in plain)]
+    columns = [[escaped(name), *(recalls[arm, name] for arm in plain)] for name in classes_of(content.plan)]
+    if len(plain) < 2 or len(chunked(columns, [arms])) > 1:
+        return ""
+    return paragraphs("Recall of every class by arm:", of_columns([arms, *columns]))
+
+
+def minor_arms(content: Content) -> set[str]:
+    """The arms whose long tables a Markdown document leaves out: neither on the ladder nor the best, where there are many."""
+    best = content.overview.best
+    kept = {arm for arm, planned in content.planned.items() if planned["kind"] == "ladder"} | ({best.row.arm} if best else set())
+    return {*content.shown} - kept if len(content.shown) > MOST_IN_MARKDOWN else set()
 
 
 def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, references: References) -> str:
@@ -110,10 +161,13 @@ def confusions(content: Content) -> list[Section]:
     else:
         as_table = _largest_confusions
         legend = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together."
+    minor = minor_arms(content)
     tables = [
-        Section(f"{named(content, arm)}: confusions", as_table(counts_CC, classes)) for arm, counts_CC in content.frames.confusion.items()
+        Section(f"{named(content, arm)}: confusions", as_table(counts_CC, classes), is_minor=arm in minor)
+        for arm, counts_CC in content.frames.confusion.items()
     ]
-    return [Section("Confusion matrices", paragraphs(pictures(content, "confusion"), legend), tuple(tables))] if tables else []
+    drawn, others = pictures(content, "confusion"), elsewhere("The other arms", "confusion.csv")
+    return [Section("Confusion matrices", paragraphs(drawn, legend), tuple(tables), elsewhere=others)] if tables else []
 
 
 def _matrix(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -168,21 +222,23 @@ def _spent(sums: pd.Series) -> list[str]:
 
 
 def runs(content: Content) -> list[Section]:
-    """Every planned run with the id of its MLflow run."""
-    name = content.name
+    """Every planned run with the id of its MLflow run; the states only where not all are done."""
+    name, frame = content.name, content.frames.runs
+    has_states = bool((frame["state"] != "done").any())
     rows = [
         [
             named(content, row["arm"]),
             str(row["seed"]),
-            escaped(row["state"]),
+            *([escaped(row["state"])] if has_states else []),
             f"`{row['run_id']}`" if row["run_id"] else "",
             content.metrics.value(name, row[content.metric]),
             duration(row["time/own"]),
         ]
-        for row in content.frames.runs.to_dict("records")
+        for row in frame.to_dict("records")
     ]
     title = escaped(content.metrics.title(name))
-    return [Section("Runs", table(["arm", "seed", "state", "run", title, "time"], rows, left=4))]
+    header = ["arm", "seed", *(["state"] if has_states else []), "run", title, "time"]
+    return [Section("Runs", table(header, rows, left=len(header) - 2))]
 
 
 # --- provenance ----------------------------------------------------------------------------------------------------------------

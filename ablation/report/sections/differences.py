@@ -6,16 +6,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, change, escaped, interval, number, p_value, table
+from ablation.formatting import DASH, capitalised, escaped, interval, number, p_value
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
-from ablation.report.sections.common import ROLES, bullets, mark, named, of_metric, paragraphs, seeds_needed
+from ablation.report.sections.common import (
+    ROLES,
+    bullets,
+    chunked,
+    mark,
+    named,
+    of_columns,
+    of_metric,
+    paragraphs,
+    pictures,
+    seeds_needed,
+    table,
+)
 from ablation.report.sections.content import Content
+from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section, SectionSpec, sections_of
 
 EQUAL = "p equal (Holm)"
-# title -> column of the frame
-TESTS = {"p t": "p_t", "p sign-flip": "p_flip", "p Holm (t)": "p_t_holm", "p Holm (flip)": "p_flip_holm", EQUAL: "p_equal_holm"}
+# title -> columns of the frame: the p, and the adjusted one
+TESTS = {"p t (Holm)": ("p_t", "p_t_holm"), "p sign-flip (Holm)": ("p_flip", "p_flip_holm"), EQUAL: ("p_equal_holm",)}
 
 
 def differences(content: Content) -> list[Section]:
@@ -36,7 +49,7 @@ def differences(content: Content) -> list[Section]:
     details = sections_of(
         (SectionSpec(every_test), SectionSpec(other_metrics), SectionSpec(image_doubt, needs=frozenset({"predictions"}))), content
     )
-    return [Section("Differences", paragraphs(_overview(content, rows), bullets(legend)), tuple(details))]
+    return [Section("Differences", paragraphs(_overview(content, rows), bullets(legend), pictures(content, "differences")), tuple(details))]
 
 
 def _families(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
@@ -58,7 +71,8 @@ def _overview(content: Content, rows: pd.DataFrame) -> str:
 def every_test(content: Content) -> list[Section]:
     """One table per family and role with every test of the metric."""
     rows = of_metric(content.frames.differences, content.name)
-    return [Section("Every test", paragraphs(_notes(content), *(_family(content, part, *key) for key, part in _families(rows))))]
+    tables = tuple(_family(content, part, *key) for key, part in _families(rows))
+    return [Section("Every test", _notes(content), tables, elsewhere=elsewhere("The tests of the other families", "differences.csv"))]
 
 
 def _notes(content: Content) -> str:
@@ -68,28 +82,35 @@ def _notes(content: Content) -> str:
         [
             f"Differences and intervals in {unit}; intervals are not adjusted." if unit else "Intervals are not adjusted.",
             "*p t*: paired t test, which takes the differences to be normal. *p sign-flip*: exact, and assumes only that a difference "
-            "might as well have had the other sign. *p Holm*: the same after Holm's correction.",
+            "might as well have had the other sign. In brackets the same after Holm's correction.",
             *([equal] if content.has_margin else []),
         ]
     )
 
 
-def _family(content: Content, rows: pd.DataFrame, family: str, role: str) -> str:
+def _family(content: Content, rows: pd.DataFrame, family: str, role: str) -> Section:
+    """The family's tests; who all arms are compared with stands above the table if it is one arm."""
     shown = [column for column in TESTS if content.has_margin or column != EQUAL]
-    cells = [
-        [*(named(content, row[end]) for end in ("arm", "against")), *_test_cells(content, row, shown)] for row in rows.to_dict("records")
-    ]
-    header = ["arm", "against", "difference", "95 % interval", "pairs", *shown, "verdict"]
-    return f"#### {escaped(family)}, against the {role}\n\n{table(header, cells, left=2)}"
+    records = rows.to_dict("records")
+    partners = list(dict.fromkeys(row["against"] for row in records))
+    each = [[named(content, row["against"])] for row in records] if len(partners) > 1 else [[] for _ in records]
+    cells = [[named(content, row["arm"]), *partner, *_test_cells(content, row, shown)] for row, partner in zip(records, each, strict=True)]
+    header = ["arm", *(["against"] if len(partners) > 1 else []), "difference", "pairs", *shown, "verdict"]
+    against = f"All against {named(content, partners[0])}." if len(partners) == 1 else ""
+    is_minor = family != "ladder" and len(content.shown) > MOST_IN_MARKDOWN
+    return Section(f"{escaped(family)}, against the {role}", paragraphs(against, table(header, cells, left=1)), is_minor=is_minor)
 
 
 def _test_cells(content: Content, row: Mapping[Any, Any], shown: Sequence[str]) -> list[str]:
-    decimals = content.metrics.unit(content.name).decimals
+    """The difference, the pairs, and each p with the adjusted one in brackets; the p of equivalence is adjusted."""
     if not row["pairs"]:
-        return [DASH, DASH, "0", *[DASH] * len(shown), row["verdict"]]
-    bounds = f"[{change(row['low'], decimals=decimals)}, {change(row['high'], decimals=decimals)}]" if np.isfinite(row["low"]) else DASH
-    tests = [p_value(row[TESTS[column]]) for column in shown]
-    return [content.metrics.difference(content.name, row["mean"], row["sd"]), bounds, str(row["pairs"]), *tests, row["verdict"]]
+        return [DASH, "0", *[DASH] * len(shown), row["verdict"]]
+    tests = [_p_values(*(row[column] for column in TESTS[title])) for title in shown]
+    return [content.difference(row), str(row["pairs"]), *tests, row["verdict"]]
+
+
+def _p_values(p: float, adjusted: float | None = None) -> str:
+    return p_value(p) if adjusted is None or not np.isfinite(p) else f"{p_value(p)} ({p_value(adjusted)})"
 
 
 # --- the other metrics -----------------------------------------------------------------------------------------------------------
@@ -104,13 +125,27 @@ def other_metrics(content: Content) -> list[Section]:
     parts = []
     for role in ROLES:
         of_role = frame[frame["role"] == role]
-        by_arm = {arm: {row["metric"]: row for row in rows.to_dict("records")} for arm, rows in of_role.groupby("arm", sort=False)}
-        cells = [[named(content, str(arm)), *(metrics.interval(name, rows[name]) for name in names)] for arm, rows in by_arm.items()]
-        if cells:
-            parts.append(f"#### Against the {role}\n\n{table(['arm', *(escaped(metrics.title(name)) for name in names)], cells)}")
+        by_arm = {str(arm): {row["metric"]: row for row in rows.to_dict("records")} for arm, rows in of_role.groupby("arm", sort=False)}
+        if by_arm:
+            is_minor = len(by_arm) > MOST_IN_MARKDOWN
+            parts.append(Section(f"Against the {role}", _metric_tables(content, by_arm, names), is_minor=is_minor))
     units = capitalised(metrics.difference_units(metrics.names)) or "Differences"
     legend = escaped(f"{units} with 95 % t intervals, not adjusted. {metrics.lower_words(metrics.names)}")
-    return [Section("Differences of the other metrics", paragraphs(legend, *parts))]
+    where = elsewhere("The differences of the other metrics", "differences.csv")
+    return [Section("Differences of the other metrics", legend, tuple(parts), elsewhere=where)]
+
+
+def _metric_tables(content: Content, by_arm: Mapping[str, Mapping[str, Mapping[Any, Any]]], names: Sequence[str]) -> str:
+    """A column per metric, in as many tables as fit on a page each."""
+    arms = ["arm", *(named(content, arm) for arm in by_arm)]
+    columns = [
+        [escaped(content.metrics.title(name)), *(content.metrics.interval(name, rows[name]) for rows in by_arm.values())] for name in names
+    ]
+    parts = []
+    for places in chunked(columns, [arms]):
+        shown = [arms, *(columns[place] for place in places)]
+        parts.append(of_columns(shown))
+    return paragraphs(*parts)
 
 
 # --- the test images -------------------------------------------------------------------------------------------------------------
@@ -129,7 +164,9 @@ def image_doubt(content: Content) -> list[Section]:
     )
     mcnemar = content.frames.mcnemar
     by_pair = dict(list(mcnemar.groupby(["arm", "role"], sort=False)))
-    rows = []
+    rows: dict[str, list[list[str]]] = {"": [], "minor": []}
+    kinds = {arm["name"]: arm["kind"] for arm in content.plan["arms"]}
+    is_long = len(frame["arm"].unique()) > MOST_IN_MARKDOWN
     for key, part in frame.groupby(["arm", "role"], sort=False):
         by_metric = {row["metric"]: row for row in part.to_dict("records")}
         row = next(iter(by_metric.values()))
@@ -137,9 +174,13 @@ def image_doubt(content: Content) -> list[Section]:
         p_values = ", ".join(p_value(p) for p in tests["p"]) if tests is not None else DASH
         cells = [_bootstrap(by_metric.get(name)) for name in ("accuracy", "balanced_accuracy")]
         moved = [number(row[column], decimals=1) for column in ("gained", "lost")]
-        rows.append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, p_values])
+        which = "minor" if is_long and kinds[row["arm"]] != "ladder" else ""
+        rows[which].append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, p_values])
     header = ["arm", "against", "accuracy", "balanced", "gained", "lost", "McNemar's p, seed by seed"]
-    return [Section("Doubt from the test images", paragraphs(legend, table(header, rows, left=2)))]
+    first, others = (table(header, part, left=2) if part else "" for part in rows.values())
+    details = (Section("Doubt from the test images: the other arms", others, is_minor=True),) if others else ()
+    where = elsewhere("The other arms", "image_differences.csv", "mcnemar.csv")
+    return [Section("Doubt from the test images", paragraphs(legend, first), details, elsewhere=where)]
 
 
 def _bootstrap(row: Mapping[Any, Any] | None) -> str:

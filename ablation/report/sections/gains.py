@@ -1,15 +1,17 @@
 """The groups and classes that gained and paid, and the effect of each rung in different orders."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import DASH, change, escaped, interval, p_value, shortened, table
-from ablation.report.frames.facts import classes_of, groups_of
+from ablation.formatting import DASH, change, escaped, interval, p_value, percent, shortened
+from ablation.report.frames.facts import classes_of, groups_of, train_counts
 from ablation.report.metrics import with_unit
-from ablation.report.sections.common import WORSE, bullets, mark, named, of_metric, paragraphs, pictures
+from ablation.report.sections.common import WORSE, bullets, chunked, mark, named, of_columns, of_metric, paragraphs, pictures, table
 from ablation.report.sections.content import Content
+from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section
 from ablation.report.statistics.attribution import WAYS, trades
 from ablation.report.statistics.inference import LEVEL
@@ -21,6 +23,53 @@ LEGEND = (
     "Recall against the baseline, in points, paired by seed. {groups}Classes: the largest mean gain and loss; \\* where the t test's p is "
     "below 0.05 after Holm's correction over the arm's classes only. *(t only)*: the sign-flip test, corrected alike, does not agree."
 )
+
+
+def classes(content: Content) -> list[Section]:
+    """Which class suffers: the largest losses by name, and each class's recall under the arms that matter."""
+    frame = content.frames.class_differences
+    of_baseline = frame[(frame["role"] == "baseline") & frame["arm"].isin(content.shown)]
+    losses = _worst(of_baseline, content) if len(of_baseline) else ""
+    recalls = _recalls(content)
+    if not recalls:
+        return []
+    gained = ["[Who gained, who paid](#who-gained-who-paid)"] if len(of_baseline) else []
+    more = f"More: {', '.join([*gained, '[Per class](#per-class)', '[Confusion matrices](#confusion-matrices)'])}."
+    return [Section("Classes", paragraphs(losses, recalls, more), (), pictures(content, "recall"))]
+
+
+def _recalls(content: Content) -> str:
+    """A row per class: its training and test images, and its recall under the baseline, the ladder's last arm and the best one.
+
+    Where there are many classes, those of the lowest recall under the last of these arms.
+    """
+    overview, frame = content.overview, content.frames.per_class
+    ladder, best = overview.ladder, overview.best
+    rungs = [ladder.rows[0].arm, ladder.rows[-1].arm] if ladder else content.shown[:1]
+    there = set(frame["arm"])
+    arms = [arm for arm in dict.fromkeys([*rungs, *([best.row.arm] if best else [])]) if arm in there]
+    if not arms:
+        return ""
+    by_arm = {arm: {row["class"]: row for row in frame[frame["arm"] == arm].to_dict("records")} for arm in arms}
+    rows = list(by_arm[arms[-1]].values())
+    is_long = len(rows) > MOST_CLASSES_IN_A_TABLE
+    shown = sorted(rows, key=lambda row: math.inf if math.isnan(row["recall"]) else row["recall"])[:MOST_MOVED] if is_long else rows
+    words = "Recall in percent" + (
+        f"; the {MOST_MOVED} classes of {len(rows)} with the lowest under {named(content, arms[-1])}." if is_long else "."
+    )
+    counts = train_counts(content.plan) if "counts" in content.facts else []
+    trained = dict(zip(classes_of(content.plan), counts, strict=False))
+    cells = [
+        [
+            escaped(row["class"]),
+            *([str(trained[row["class"]])] if trained else []),
+            f"{row['support']:.10g}",
+            *(percent(by_arm[arm][row["class"]]["recall"], by_arm[arm][row["class"]]["recall_sd"]) for arm in arms),
+        ]
+        for row in shown
+    ]
+    header = ["class", *(["training images"] if trained else []), "test images", *(named(content, arm) for arm in arms)]
+    return paragraphs(words, table(header, cells))
 
 
 def gains(content: Content) -> list[Section]:
@@ -39,11 +88,19 @@ def gains(content: Content) -> list[Section]:
     undecided = f"No group's difference withstands the correction: {shortened(still)}." if still else ""
     drawn = pictures(content, "slopes", "confusion-difference")
     heading = "Who gained, who paid: the other arms" if moved else "Who gained, who paid: every arm"
-    details = [Section(heading, _movers(content, rest, trade_words))] if rest else []
-    details.append(Section("Recall of every class against the baseline", _classes(content, by_arm)))
+    outside, under = ({arm: rows for arm, rows in rest.items() if (arm in plain) == is_plain} for is_plain in (True, False))
+    is_long = len(content.shown) > MOST_IN_MARKDOWN
+    details = [Section(heading, _movers(content, outside, trade_words))] if outside else []
+    if under:
+        details.append(Section("Who gained, who paid: under the conditions", _movers(content, under, trade_words), is_minor=is_long))
+    recalls = "Recall of every class against the baseline"
+    details.append(Section(recalls, _classes(content, {arm: rows for arm, rows in by_arm.items() if arm in plain})))
+    if under:
+        details.append(Section(f"{recalls}, under the conditions", _classes(content, under), is_minor=is_long))
     legend = LEGEND.format(groups=GROUPS if groups else "")
     body = paragraphs(_worst(of_baseline, content), _movers(content, moved, trade_words) if moved else "", undecided, legend, drawn)
-    return [Section("Who gained, who paid", body, tuple(details))]
+    where = elsewhere("The arms under conditions", "class_differences.csv")
+    return [Section("Who gained, who paid", body, tuple(details), elsewhere=where)]
 
 
 def _worst(rows: pd.DataFrame, content: Content) -> str:
@@ -82,17 +139,17 @@ def _marked(row: Mapping[Any, Any]) -> str:
 
 
 def _classes(content: Content, by_arm: Mapping[str, pd.DataFrame]) -> str:
-    """One column per class if there are few, otherwise the classes that moved most."""
+    """One column per class if they fit on a page, otherwise the classes that moved most."""
     classes = classes_of(content.plan)
-    if len(classes) > MOST_CLASSES_IN_A_TABLE:
+    arms = ["arm", *(named(content, arm) for arm in by_arm)]
+    moves = [{row["class"]: row for row in rows.to_dict("records")} for rows in by_arm.values()]
+    columns = [
+        [escaped(name), *(_marked(rows[name]) if name in rows and rows[name]["pairs"] else DASH for rows in moves)] for name in classes
+    ]
+    if len(chunked(columns, [arms])) > 1:
         cells = [[named(content, arm), *_extremes(rows)] for arm, rows in by_arm.items()]
         return table(["arm", f"the {MOST_MOVED} largest gains", f"the {MOST_MOVED} largest losses"], cells, left=3)
-    cells = []
-    for arm, rows in by_arm.items():
-        by_class = {row["class"]: row for row in rows.to_dict("records")}
-        moves = (_marked(by_class[name]) if name in by_class and by_class[name]["pairs"] else DASH for name in classes)
-        cells.append([named(content, arm), *moves])
-    return table(["arm", *map(escaped, classes)], cells)
+    return of_columns([arms, *columns])
 
 
 def _extremes(rows: pd.DataFrame) -> tuple[str, str]:

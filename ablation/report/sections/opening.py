@@ -1,43 +1,40 @@
-"""The beginning of the report: the study, and what is not done of it."""
+"""The beginning of the report: what was run, the best arm, what can be claimed, and what is not done."""
 
-from ablation.formatting import counted, escaped, shortened
-from ablation.report.frames.facts import classes_of, groups_of, train_counts
-from ablation.report.sections.common import bullets, counted_once, paragraphs
+from ablation.formatting import escaped, percent
+from ablation.report.frames.facts import CLASSIFIED
+from ablation.report.overview import MARKDOWN, sentences
+from ablation.report.sections.common import bullets, named, paragraphs
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 
-MOST_CLASSES_NAMED = 12
-MOST_RUNS_NAMED = 20
+MOST_RUNS_NAMED = 5
+WHERE = "Where a number comes from: [Runs](#runs), [Provenance](#provenance), [How to read this](#how-to-read-this)."
 
 
 def opening(content: Content) -> list[Section]:
-    """The title, one line of facts, and the groups of classes."""
-    plan, runs = content.plan, counted_once(content)
-    states = {state: int((runs["state"] == state).sum()) for state in dict.fromkeys(["done", "failed", "missing", *runs["state"]])}
-    facts = [
-        "Runs: " + ", ".join(f"{number} {escaped(state)}" for state, number in states.items()),
-        counted(len(content.shown), "arm"),
-        f"seeds {', '.join(str(seed) for seed in plan['seeds'])}",
-        *([_data(content)] if "classes" in content.facts else []),
-    ]
-    groups = groups_of(plan)
-    members = [f"*{escaped(group)}*: {_classes(names)}" for group, names in groups.items()]
-    words = f"Groups of classes: {'; '.join(members)}." if any(groups.values()) else ""
-    notes = bullets([f"**Note:** {escaped(note)}." for note in content.options.notes])
-    return [Section(escaped(content.study), paragraphs(notes, " · ".join(facts), words))]
+    """The title, the strip of facts, the best arm with its difference, what can be claimed, and the command that claims more."""
+    overview = content.overview
+    strip = " · ".join(f"**{escaped(fact.name)}** {escaped(fact.words)}" for fact in overview.facts)
+    notes = bullets([f"**Note:** {escaped(note)}." for note in overview.notes])
+    lines = sentences(overview, content.metrics, MARKDOWN)
+    return [Section(escaped(content.study), paragraphs(strip, notes, bullets([*lines, *_suffering(content), WHERE])))]
 
 
-def _data(content: Content) -> str:
-    """`10 classes, 770 training images (seed 0), 359 test images`."""
-    plan, num_classes = content.plan, f"{len(classes_of(content.plan))} classes"
-    if "counts" not in content.facts:
-        return num_classes
-    return f"{num_classes}, {sum(train_counts(plan))} training images (seed {plan['seeds'][0]}), {sum(plan['test_counts'])} test images"
-
-
-def _classes(names: list[str]) -> str:
-    examples = f" ({escaped(shortened(names, MOST_CLASSES_NAMED))})" if names else ""
-    return f"{counted(len(names), 'class', 'classes')}{examples}" if names else "no class"
+def _suffering(content: Content) -> list[str]:
+    """The class with the lowest recall under the best arm, or else the first one, and what it has under the baseline."""
+    frame, best = content.frames.per_class, content.overview.best
+    if not content.facts >= CLASSIFIED or frame.empty:
+        return []
+    arm = best.row.arm if best else str(frame["arm"].iloc[0])
+    rows = frame[(frame["arm"] == arm) & frame["recall"].notna()]
+    if len(rows) < 2:
+        return []
+    worst = min(rows.to_dict("records"), key=lambda row: float(row["recall"]))
+    baseline = str(best.row.vs_baseline.get("against", "")) if best else ""
+    same = frame.loc[(frame["arm"] == baseline) & (frame["class"] == worst["class"]), "recall"]
+    before = f" ({percent(float(same.iloc[0]))} under {named(content, baseline)})" if len(same) else ""
+    start = f"The class that suffers most under {named(content, arm)} is **{escaped(worst['class'])}**"
+    return [f"{start}: recall {percent(worst['recall'], worst['recall_sd'])}{before}; see [Classes](#classes)."]
 
 
 def gaps(content: Content) -> list[Section]:

@@ -1,13 +1,17 @@
 """The second table: for classifiers, the worst class and the calibration of the scores."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
-from ablation.formatting import escaped, listed, table
+from ablation.formatting import escaped, listed
 from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.frames.posthoc import OF_PROBABILITIES, distance_arms
 from ablation.report.metrics import QUALITY
-from ablation.report.sections.common import bullets, count, lines_for, mean_and_sd, named, paragraphs, pictures
+from ablation.report.sections.common import bullets, chunked, count, lines_for, mean_and_sd, named, of_columns, paragraphs, pictures
 from ablation.report.sections.content import Content
+from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section
 
 READING = (
@@ -38,15 +42,25 @@ def quality(content: Content) -> list[Section]:
     plain = arms[arms["condition"] == ""]
     shown = plain if len(plain) else arms
     rest = arms.drop(shown.index)
-    details = (Section(f"{title} under the conditions", _table(content, rest, names, distances)),) if len(rest) else ()
-    drawn = pictures(content, "reliability")
-    return [Section(title, paragraphs(_table(content, shown, names, distances), bullets(lines), drawn), details)]
+    minor = len(rest) > MOST_IN_MARKDOWN
+    details = (Section(f"{title} under the conditions", _table(content, rest, names, distances), is_minor=minor),) if len(rest) else ()
+    drawn = pictures(content, "reliability", "roc", "precision-recall")
+    where = elsewhere("The arms under conditions", "report.csv")
+    return [Section(title, paragraphs(_table(content, shown, names, distances), bullets(lines), drawn), details, elsewhere=where)]
 
 
 def _table(content: Content, arms: pd.DataFrame, names: list[str], distances: list[str]) -> str:
-    rows = []
-    for row in arms.to_dict("records"):
-        marks = {name: " †" if name in OF_PROBABILITIES and row["arm"] in distances else "" for name in names}
-        values = [content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) + marks[name] if row["n"] else "" for name in names]
-        rows.append([named(content, row["arm"]), count(row), *values])
-    return table(["arm", "n", *(escaped(content.metrics.title(name)) for name in names)], rows)
+    """The arms' metrics, in as many tables as fit on a page each."""
+    records = arms.to_dict("records")
+    fixed = [["arm", *(named(content, row["arm"]) for row in records)], ["n", *(count(row) for row in records)]]
+    columns = [[escaped(content.metrics.title(name)), *(_value(content, row, name, distances) for row in records)] for name in names]
+    parts = chunked(columns, fixed)
+    return paragraphs(*(of_columns([*fixed, *(columns[place] for place in places)]) for places in parts))
+
+
+def _value(content: Content, row: Mapping[Any, Any], name: str, distances: list[str]) -> str:
+    """Mean and sd, with a mark where scores are no probabilities; blank where no run is done."""
+    if not row["n"]:
+        return ""
+    marked = " †" if name in OF_PROBABILITIES and row["arm"] in distances else ""
+    return content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) + marked

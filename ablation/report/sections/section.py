@@ -9,11 +9,18 @@ from ablation.report.sections.content import Content
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: its title, its text in Markdown (tables too), and folded parts."""
+    """A part of the report: its title, its text in Markdown (tables too), and folded parts.
+
+    `figure` is what stands beside the text where there is room. Details that are `is_minor` are left out of a Markdown document where they
+    are long; it has `elsewhere` in their place, which says where their numbers are.
+    """
 
     title: str
     body: str = ""
     details: tuple["Section", ...] = ()
+    figure: str = ""
+    is_minor: bool = False
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)

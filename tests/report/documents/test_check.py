@@ -194,6 +194,18 @@ def test_a_hostile_name_comes_back_in_every_form(tmp_path, form):
     assert check(recorded, written(tmp_path, form, recorded, arms=[name]), None, Shown()) == (0, "")
 
 
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_another_layout_is_told_as_such(tmp_path, form):
+    """What an older version wrote cannot be compared line by line, which one sentence says; where it is alike it matches."""
+    path = written(tmp_path, form)
+    older = path.read_text().replace('"edition": 2', '"edition": 1', 1)
+    path.write_text(older)
+    other = study()
+    other.runs.loc[other.runs["arm"] == "cb", "test/accuracy"] += 0.1
+    with pytest.raises(ConfigError, match=r"has the layout of another version of ablate \(edition 1\); expected edition 2"):
+        check(other, path, None, Shown())
+
+
 def test_only_the_provenance_is_left_out():
     """The sections around it stay."""
     text = report.write(study())

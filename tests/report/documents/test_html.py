@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ablation import report
-from ablation.report.documents.html import LARGEST_SVG, data_uri, page, slug, stored
+from ablation.report.documents.html import LARGEST_SVG, data_uri, page, slug, stored, unbroken
 from ablation.report.documents.writing import gather
 from ablation.report.sections import Shown, sections
 from ablation.report.sections.section import Section
@@ -69,7 +69,7 @@ def plain():
 def test_every_section_and_table_is_there(plain):
     """The headings of the Markdown, folded ones too, and as many tables."""
     seen, markdown = plain, report.write(study())
-    assert len(seen.all("table")) == len(re.findall(r"^\| -", markdown, re.MULTILINE)) > 10
+    assert len(seen.all("table")) == len(re.findall(r"^\| ?-", markdown, re.MULTILINE)) > 10
     for heading in re.findall(r"^## (.+)$", markdown, re.MULTILINE):
         assert slug(heading) in [attrs.get("id") for tag, attrs in seen.elements if re.fullmatch(r"h\d", tag)]
 
@@ -154,8 +154,24 @@ def test_a_picture_that_is_not_there_stays_text():
 def test_verdicts_have_their_class(words, name):
     """By their words, so that a colour never says what the text does not."""
     seen = PageSeen(page_of(f"| arm | verdict |\n|---|---|\n| cb | {words} |"))
-    assert seen.all("td")[1]["class"].split() == ["verdict", name, "pinned"]
+    assert seen.all("td")[1]["class"].split() == ["verdict", name]
     assert "class" not in seen.all("td")[0]
+    assert [attrs["data-label"] for attrs in seen.all("td")] == ["arm", "verdict"]
+
+
+def test_numbers_stay_on_one_line():
+    """An interval is not broken at its comma, nor a mean before its deviation; the difference may stand above its interval."""
+    assert unbroken("97.21 ± 0.59") == "97.21\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.59"
+    assert unbroken("+0.75 [-0.10, +1.60]") == "+0.75 [-0.10,\N{NO-BREAK SPACE}+1.60]"
+    assert unbroken("one, two") == "one, two"
+
+
+def test_a_figure_stands_beside_its_table():
+    """In one box with the text, where there is a figure; otherwise the text is alone."""
+    section = Section("Title", "text", figure="![What it shows](figures/a-1.png)")
+    with_figure = page(ContentOfArms(), [section], {"figures/a-1.png": b"png"})
+    assert re.search(r'<div class="beside">.*text.*<div class="figure">.*alt="What it shows"', with_figure, re.DOTALL)
+    assert '<div class="beside">' not in page_of("text")
 
 
 def test_a_table_has_a_name_and_heads():

@@ -63,8 +63,8 @@ def test_json_has_fractions_and_no_nan():
 def test_globs_choose_what_is_shown_and_not_what_is_compared():
     """The chosen arms alone, with their differences to a baseline that is not shown."""
     text = report.write(study(), arms=["cut*", "no-lag/*"])
-    rows = cells(text, "## Comparison")
-    assert [row["arm"] for row in rows] == ["cutmix"]
+    rows = cells(text, "## Variants")
+    assert [row["arm"] for row in rows] == ["cutmix (B)"]
     assert numbers(rows[0]["vs baseline"])
     assert "### baseline" not in text
     assert "### no-lag/cb (n = 3)" in text
@@ -119,7 +119,8 @@ def test_seventy_arms_stay_readable(tmp_path):
     """One row each, and figures by the page."""
     arms = [arm("baseline", None), *(arm(f"a{number}", "baseline", "sweep") for number in range(70))]
     text = report.write(study(arms, seeds=[0], images=5, steps=2), arms=["baseline", "a1*"], output=tmp_path)
-    assert len(cells(text, "## Comparison")) == 12
+    assert len(cells(text, "### All metrics")) == 12
+    assert [row["arm"] for row in cells(text, "## Sweep a1")] == ["baseline", "a1"]
     assert text.count("(figures/confusion-") > 0
 
 

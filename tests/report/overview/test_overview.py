@@ -133,8 +133,10 @@ def test_the_command_that_claims_more_is_whole():
     seeds = " ".join(f"--seed {seed}" for seed in range(7))
     assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
-    assert last.startswith("3 seeds cannot confirm any difference; 7 are the fewest that can (sign-flip test, Holm over the 2 comparisons")
-    assert last.endswith(f"To claim more, run seeds 0-6: `{found.command}`")
+    assert last.startswith(
+        "3 seeds cannot confirm a difference; 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons);"
+    )
+    assert last.endswith(f"To claim more: `{found.command}`")
 
 
 def test_where_all_is_decided_no_more_is_asked():
@@ -150,10 +152,17 @@ def test_seeds_and_options():
     assert run_command({}, [0]) == "ablate run FILE --seed 0"
 
 
+def test_arms_that_were_all_chosen_on_the_test_images_have_no_best():
+    """None of them is called the only one to compare."""
+    arms = [arm(name, parent, labels={"selected on test": "its epoch"}) for name, parent in (("baseline", None), ("cb", "baseline"))]
+    assert words_of(study(arms))[0] == "No best arm: all were chosen on the test items, so none can be ranked."
+
+
 def test_one_arm_and_no_run_have_a_first_screen_too():
     """There is no best arm, and why is said."""
-    assert words_of(study([arm("baseline", None)], seeds=[0])) == ["Only one arm: nothing to compare."]
+    alone = study([arm("baseline", None)], seeds=[0])
+    assert words_of(alone) == [f"baseline is the only arm: mean accuracy {100 * alone.runs['test/accuracy'][0]:.2f}."]
     arms = [arm("baseline", None), arm("cb", "baseline")]
     first, more = words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}))
     assert first == "No best arm yet: 0 of 2 runs are done."
-    assert more.startswith("1 seed cannot confirm any difference; 6 are the fewest that can (sign-flip test, Holm over one comparison).")
+    assert more.startswith("1 seed cannot confirm a difference; 6 are the fewest that can (sign-flip test).")

@@ -7,7 +7,7 @@ import pytest
 
 from ablation import report
 from ablation.report.sections.claims import claim
-from tests.report.studies import LADDER, arm, cells, shifted, study
+from tests.report.studies import LADDER, arm, cells, part, shifted, study
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_what_few_seeds_cannot_claim_is_said(pairs, tests, words):
 def test_claims_name_the_arms_with_their_intervals():
     """Better, worse, no difference beyond the margin, as the verdicts of the frame are; the largest difference first."""
     recorded = shifted({"up": 0.05, "more": 0.09, "down": -0.04, "same": 0.0})
-    text = report.write(recorded).split("## Comparison")[0]
+    text = part(report.write(recorded), "What can be claimed")
     rows = report.tidy_frames(recorded).differences
     of_baseline = rows[(rows["metric"] == "accuracy") & (rows["role"] == "baseline")].set_index("arm")
     assert of_baseline["verdict"].tolist() == ["better", "better", "worse", "no difference beyond 0.5"]
@@ -82,7 +82,7 @@ def test_arms_near_chance_are_marked(accuracy, is_near):
     """Four equal classes: up to a tenth of the way from guessing to perfection."""
     text = report.write(shifted({"bad": accuracy - 0.6}))
     row = cells(text, "## Comparison")[1]
-    assert (row["labels"] == "N") == is_near
+    assert row["arm"] == ("bad (N)" if is_near else "bad")
     assert ("**Near chance**, so little was learnt: bad." in text) == is_near
 
 
@@ -104,15 +104,16 @@ def test_arms_chosen_on_the_test_images_carry_their_mark_everywhere():
     values = recorded.runs["arm"].map({"baseline": 0.5, "best": 0.9, "after": 0.5}) + 0.001 * recorded.runs["seed"] ** 2
     recorded.runs["test/accuracy"] = values + 0.002 * recorded.runs["seed"] * (recorded.runs["arm"] == "best")
     text = report.write(recorded)
-    first = text.index("(T)")
-    assert text[first:].startswith("(T): chosen by looking at the test images, so too good by an unknown amount.")
+    assert (
+        "**T** *selected on test*, chosen by looking at the test images, so too good by an unknown amount." in text.split("## Details")[0]
+    )
     assert "(1): best (T) +" in text
     assert "**Chosen on the test set**: best (T)." in text
     for heading, column in (
         ("## Comparison", "arm"), ("#### ladder, against the parent", "arm"), ("#### Against the parent", "arm"),
         ("### Doubt from the test images", "arm"), ("### Recall of every class against the baseline", "arm"),
         ("## Worst class and calibration", "arm"), ("### Changes", "arm"), ("### Labels", "arm"), ("### Time and epochs", "arm"),
-        ("### Runs", "arm"), ("## Comparison", "parent"), ("#### ladder, against the parent", "against"),
+        ("### Runs", "arm"), ("### All metrics", "arm"), ("#### ladder, against the parent", "against"),
     ):  # fmt: skip
         named = {row[column] for row in cells(text, heading)}
         assert "best (T)" in named, heading
@@ -127,13 +128,13 @@ def test_conditions_are_told_against_parents_and_baseline_and_by_their_own_effec
         ("baseline", "baseline"), ("cb", "no-lag/baseline"), ("mixup", "no-lag/cb")))]  # fmt: skip
     recorded = study(arms)
     effect = report.tidy_frames(recorded).differences.query("metric == 'accuracy' and arm == 'no-lag/baseline'").iloc[0]
-    text = report.write(recorded).split("## Comparison")[0]
+    text = part(report.write(recorded), "What can be claimed")
     words = f"{effect['mean']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}] ({effect['verdict']})"
     assert f"- Condition no-lag changes baseline by {words}.\n" in text
     lines = {line.split(":")[0]: line for line in text.splitlines() if line.startswith("- Under no-lag")}
     assert list(lines) == ["- Under no-lag, against its own parents", "- Under no-lag, against its own baseline"]
     assert all(sum(map(int, re.findall(r"\b(\d+) (?:better|worse|inconclusive|without)", line))) == 2 for line in lines.values())
-    alone = report.write(study([*LADDER[:2], arm("no-lag/cb", "cb", "condition", "no-lag/cb")])).split("## Comparison")[0]
+    alone = part(report.write(study([*LADDER[:2], arm("no-lag/cb", "cb", "condition", "no-lag/cb")])), "What can be claimed")
     assert "Condition no-lag changes cb by " in alone
     assert "Under no-lag" not in alone
 

@@ -7,26 +7,43 @@ import pytest
 from scipy import stats
 
 from ablation import report
-from tests.report.studies import arm, cells, numbers, shifted, study
+from tests.report.studies import arm, cells, numbers, part, shifted, study, unlinked
 
 
-def test_the_comparison_table_has_the_frames_numbers():
+def test_the_ladder_has_the_frames_numbers():
     """Percent and points to two decimals, differences with their interval and verdict, for every arm of the ladder in its order."""
     recorded = study()
-    rows = cells(report.write(recorded), "## Comparison")
+    text = report.write(recorded)
+    rows = cells(text, "## Comparison")
     arms = report.tidy_frames(recorded).arms.set_index("arm")
-    assert [row["arm"] for row in rows] == ["baseline", "cb", "mixup (MixUp)", "cutmix", "reweight"]
-    for row in rows:
+    assert [list(row) for row in rows] == [["arm", "change", "accuracy", "vs parent", "vs baseline", "verdict"]] * 3
+    assert [row["arm"] for row in rows] == ["baseline (L)", "cb (L)", "mixup (MixUp)"]
+    variants = cells(text, "## Variants")
+    assert [row["arm"] for row in variants] == ["cutmix (B)", "reweight"]
+    for row in [*rows, *variants]:
         arm_row = arms.loc[row["arm"].split()[0]]
         assert numbers(row["accuracy"]) == pytest.approx([100 * arm_row["accuracy_mean"], 100 * arm_row["accuracy_sd"]], abs=0.0051)
-        assert row["medium"] == "–"
         if arm_row["parent"]:
             expected = [arm_row[f"accuracy_vs_parent{part}_points"] for part in ("", "_low", "_high")]
             assert numbers(row["vs parent"]) == pytest.approx(expected, abs=0.0051)
             assert row["verdict"] == arm_row["verdict_vs_parent"]
-    assert (rows[0]["A"], rows[1]["A"], rows[0]["vs parent"]) == ("84.22", "–", "–")
-    assert rows[1]["what changed"] == "sampler class_balanced"
-    assert rows[4]["what changed"] == "sampler class_balanced; same training as cb"
+    assert rows[0]["vs parent"] == "–"
+    assert rows[1]["change"] == "sampler class_balanced"
+    assert variants[1]["change"] == "sampler class_balanced; same training as cb"
+
+
+def test_every_metric_has_its_column():
+    """For all plain arms, a dash where there is no number, and published figures beside ours in a table of their own."""
+    recorded = study()
+    text = report.write(recorded)
+    arms = report.tidy_frames(recorded).arms.set_index("arm")
+    rows = cells(text, "### All metrics")
+    assert [row["arm"] for row in rows] == ["baseline", "cb", "mixup", "cutmix", "reweight"]
+    assert [row["medium"] for row in rows] == ["–"] * 5
+    assert numbers(rows[1]["few"])[0] == pytest.approx(100 * arms.loc["cb", "few_mean"], abs=0.0051)
+    ours = 100 * arms.loc["baseline", "accuracy_mean"]
+    (row,) = cells(text, "### Published figures")
+    assert (row["arm"], row["A"], row["A gap"]) == ("baseline", "84.22", f"{ours - 84.22:+.2f}")
 
 
 def test_conditions_are_compared_within_themselves():
@@ -34,13 +51,14 @@ def test_conditions_are_compared_within_themselves():
     text = report.write(study())
     rows = cells(text, "## Comparison under no-lag")
     assert [row["arm"] for row in rows] == ["no-lag/baseline", "no-lag/cb"]
-    assert "A" not in rows[0]
+    assert "The other arms under no-lag" not in text
 
 
 def test_an_arm_without_a_run_is_a_blank_row():
     """Its numbers are blank, not zero and not a dash, and the arm is still there."""
-    rows = {row["arm"]: row for row in cells(report.write(study(broken={("cb", seed) for seed in (0, 1, 2)})), "## Comparison")}
-    assert (rows["cb"]["n"], rows["cb"]["accuracy"], rows["cb"]["vs baseline"]) == ("[0/3](#runs)", "", "")
+    rows = cells(report.write(study(broken={("cb", seed) for seed in (0, 1, 2)})), "## Comparison")
+    row = next(row for row in rows if row["arm"].startswith("cb"))
+    assert (row["arm"], row["accuracy"], row["vs parent"], row["vs baseline"]) == ("cb (L, n 0/3)", "", "", "")
 
 
 def test_one_seed_has_no_interval():
@@ -50,13 +68,14 @@ def test_one_seed_has_no_interval():
     assert all("±" not in cell for row in cells(text, "## Comparison") for cell in row.values())
 
 
-def test_labels_are_marked_and_explained_with_the_arms_numbers():
-    """A short mark in the table; below it the meaning and every arm's own words."""
+def test_labels_are_marked_and_explained():
+    """A short mark at the arm's name; what it means below the first table; every arm's own words under Labels."""
     text = report.write(study())
-    rows = {row["arm"]: row for row in cells(text, "## Comparison")}
-    assert (rows["baseline"]["labels"], rows["cutmix"]["labels"], rows["reweight"]["labels"]) == ("L", "B", "")
-    assert re.search(r"\*\*L\*\* \*lag\*, .*baseline and cb: 52\.6 % are still initial", text)
-    assert re.search(r"\*\*B\*\* \*bundle\*, .*cutmix: mix and loss", text)
+    assert [row["arm"] for row in cells(text, "## Comparison")] == ["baseline (L)", "cb (L)", "mixup (MixUp)"]
+    assert re.search(r"\*\*L\*\* \*lag\*, the averaged weights [^;]*; \*\*B\*\* \*bundle\*, ", text.split("## Variants")[0])
+    lag = ("lag", "52.6 % are still initial")
+    reasons = {row["arm"]: (row["label"], row["reason"]) for row in cells(text, "### Labels")}
+    assert reasons == {"baseline": lag, "cb": lag, "cutmix": ("bundle", "mix and loss")}
 
 
 def test_the_metric_decides_the_differences():
@@ -83,13 +102,13 @@ def test_a_metric_is_told_in_its_own_unit(name, scale, decimals, words):
     """Nats as they are and fractions in percent, in the table, in its differences, in the caption and in the list of runs."""
     recorded = study()
     text = report.write(recorded, metric=name)
-    comparison = text.split("## Comparison under")[0]
+    comparison = text.split("## Variants")[0] + part(text, "All metrics")
     assert all(word in comparison for word in words)
     assert ("Lower is better" in comparison) == ("Lower is better" in words)
     title = {"nll": "NLL", "ece": "ECE", "g_mean": "G-mean", "worst": "worst class"}[name.removeprefix("test/")]
     values = recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name.removeprefix('test/')}")
     row = cells(text, "## Comparison")[1]
-    assert row[title].strip("*") == f"{scale * values['cb'].mean():.{decimals}f} ± {scale * values['cb'].std():.{decimals}f}"
+    assert unlinked(row[title]) == f"{scale * values['cb'].mean():.{decimals}f} ± {scale * values['cb'].std():.{decimals}f}"
     gains = scale * (values["cb"] - values["baseline"])
     bounds = stats.t.interval(0.95, 2, gains.mean(), gains.std() / math.sqrt(3))
     assert row["vs parent"] == f"{gains.mean():+.{decimals}f} [{bounds[0]:+.{decimals}f}, {bounds[1]:+.{decimals}f}]"
@@ -106,11 +125,11 @@ def test_a_choice_is_told_under_its_table():
         arm("tau/best", "baseline", "sweep", change=change, labels={"chosen": "the best of 2 arms"}),
     ]
     text = report.write(study(arms, seeds=[0, 1], chosen={("tau/best", 0): "tau/0.5", ("tau/best", 1): "tau/1.0"}))
-    comparison = text.split("## Worst class")[0]
+    comparison = text.split("## Details")[0]
     assert "tau/best: seed 0 tau/0.5, seed 1 tau/1.0\n" in comparison
     assert "**C** *chosen*, each seed's run is another arm's" in comparison
-    row = cells(text, "## Comparison")[3]
-    assert (row["labels"], row["what changed"]) == ("C", "posthoc.tau: the best of 0.5, 1.0 by val/nll")
+    row = cells(text, "## Sweep tau")[1]
+    assert (row["arm"], row["change"]) == ("tau/best (C)", "posthoc.tau: the best of 0.5, 1.0 by val/nll")
     assert [row["arm"] for row in cells(text, "### Time and epochs")] == ["baseline", "tau/0.5", "tau/1.0", "all arms"]
     assert "Sharing saved 3 min 00 s" in text
 
@@ -120,18 +139,18 @@ def test_published_figures_from_a_file(tmp_path):
     (tmp_path / "published.csv").write_text("report,arm,accuracy\nB,cb+mixup,0.9\nB,unheard|of,0.5\n")
     recorded = study()
     text = report.write(recorded, references=tmp_path / "published.csv")
-    row = next(row for row in cells(text, "## Comparison") if row["arm"].startswith("mixup"))
+    row = next(row for row in cells(text, "### Published figures") if row["arm"].startswith("mixup"))
     ours = report.tidy_frames(recorded).arms.set_index("arm").loc["mixup", "accuracy_mean"]
     assert row["B"] == "90.00"
     assert numbers(row["B gap"]) == pytest.approx([100 * ours - 90], abs=0.0051)
     assert "- B: unheard\\|of (50.00)" in text
 
 
-def test_a_long_change_is_cut_in_the_table_and_whole_below():
-    """Three settings in the cell; every one in the list of changes, from what to what."""
+def test_a_change_is_whole_in_the_table_and_told_from_what_to_what_below():
+    """Every setting in words, and in the list of changes with the parent's value."""
     change = {f"loss.field{number}": [number, number + 1] for number in range(5)}
     text = report.write(study([arm("baseline", None), arm("many", "baseline", change=change)], seeds=[0]))
-    assert cells(text, "## Comparison")[1]["what changed"].endswith("; and 2 more")
+    assert cells(text, "## Comparison")[1]["change"] == "; ".join(f"loss.field{number} {number + 1}" for number in range(5))
     rows = cells(text, "### Changes")
     assert [(row["setting"], row["from"], row["to"]) for row in rows] == [(f"loss.field{n}", str(n), str(n + 1)) for n in range(5)]
 
@@ -140,21 +159,23 @@ def test_the_best_of_each_column_is_bold():
     """By the metric's direction, ties too; an arm with fewer runs than planned is never the best."""
     recorded = shifted({"up": 0.05, "down": -0.05})
     text = report.write(recorded, metric="nll")
-    rows = {row["arm"]: row for row in cells(text, "## Comparison")}
+    rows = {row["arm"]: row for row in cells(text, "### All metrics")}
     assert [name for name, row in rows.items() if row["accuracy"].startswith("**")] == ["up"]
     nll = recorded.runs.groupby("arm")["test/nll"].mean()
     assert [name for name, row in rows.items() if row["NLL"].startswith("**")] == [nll.idxmin()]
+    assert [row["arm"] for row in cells(text, "## Comparison") if row["NLL"].startswith("**")] == [nll.idxmin()]
     assert all(row["medium"] == "–" for row in rows.values())
     recorded.runs = recorded.runs[(recorded.runs["arm"] != "up") | (recorded.runs["seed"] > 0)]
-    rows = {row["arm"]: row for row in cells(report.write(recorded), "## Comparison")}
-    assert [name for name, row in rows.items() if row["accuracy"].startswith("**")] == ["baseline"]
+    text = report.write(recorded)
+    for heading in ("## Comparison", "### All metrics"):
+        assert [row["arm"] for row in cells(text, heading) if row["accuracy"].startswith("**")] == ["baseline"]
 
 
 def test_only_changed_gives_each_setting_a_column():
     """Every setting that differs between the arms shown, with each arm's value: its own, or that of the arm above it."""
     text = report.write(study(), only_changed=True)
     rows = {row["arm"].split()[0]: row for row in cells(text, "## Comparison")}
-    assert "what changed" not in rows["cb"]
+    assert "change" not in rows["cb"]
     assert [rows[name]["sampler.name"] for name in ("baseline", "cb", "mixup", "cutmix")] == ["shuffle", *["class_balanced"] * 3]
     assert [rows[name]["mix.name"] for name in ("baseline", "cb", "mixup", "cutmix")] == ["none", "none", "mixup", "cutmix"]
     assert [rows[name]["mix.alpha"] for name in ("cb", "mixup")] == ["–", "0.4"]
@@ -188,3 +209,27 @@ def test_settings_of_stages_are_told_one_after_another():
     assert [row["sampler.name"] for row in rows] == samplers
     assert [row["train"] for row in rows] == ["all", "all", "all → head", "all → head"]
     assert [row["loss.name"] for row in rows] == ["cross_entropy"] * 3 + ["focal"]
+
+
+def test_an_order_puts_one_table_first():
+    """All plain arms by that metric, then the ladder and the families in their own order; each condition's arms folded."""
+    recorded = shifted({"down": -0.05, "up": 0.05})
+    text = report.write(recorded, sort="accuracy")
+    assert [row["arm"] for row in cells(text, "## Comparison")] == ["up", "baseline", "down"]
+    assert [row["arm"] for row in cells(text, "## Ladder")] == ["baseline", "down", "up"]
+    by_nll = report.write(recorded, sort="nll")
+    assert list(cells(by_nll, "## Comparison")[0])[2:4] == ["accuracy", "NLL"]
+
+
+def test_a_study_of_one_rung_and_a_sweep_opens_with_the_sweep():
+    """Its parent heads its table, so that the ladder has none of its own; the legend stands below it."""
+    change = {"mix.alpha": [0.4, 1.0]}
+    text = report.write(study([arm("baseline", None), arm("alpha/1.0", "baseline", "sweep", change=change, factors={"mix.alpha": "1.0"})]))
+    rows = cells(text, "## Sweep alpha")
+    assert [(row["arm"], row["change"]) for row in rows] == [
+        ("baseline", "mix.alpha 0.4: *the parent of the others*"),
+        ("alpha/1.0", "mix.alpha 1"),
+    ]
+    assert (rows[0]["vs parent"], rows[0]["verdict"]) == ("–", "")
+    assert "## Comparison" not in text
+    assert "the best is bold" in text.split("## Classes")[0]

@@ -35,7 +35,7 @@ def test_losses_by_the_t_test_only_say_so():
         base, other = (recorded.tables[runs[name]] for name in ("baseline", "cb"))
         other["predicted"] = base["predicted"].where(base["label"] != 0, 3)
         other.loc[other.index[seed], "predicted"] = 0
-    part = report.write(recorded).split("## Who gained, who paid")[1]
+    part = report.write(recorded).split("# Who gained, who paid\n")[1]
     assert re.match(r"\s*The largest losses of a class: plane under cb -[^\n]*\] \(t only\) \(Holm over", part)
 
 

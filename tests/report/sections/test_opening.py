@@ -8,14 +8,14 @@ from tests.report.studies import LADDER, arm, cells, study
 def test_gaps_are_named():
     """A failed or missing run lowers n, shortens the pairs and is listed with its reason."""
     text = report.write(study(broken={("cb", 1)}, absent={("mixup", 2)}))
-    assert "Runs: 19 done, 1 failed, 1 missing" in text
+    assert "**Runs** 19 done, 1 failed, 1 missing" in text
     assert "- cb, seed 1: failed (nan: the loss is NaN)" in text
     assert "- mixup, seed 2: missing" in text
     rows = {row["arm"]: row for row in cells(text, "## Comparison")}
-    assert rows["cb"]["n"] == "[2/3](#runs)"
-    assert rows["mixup (MixUp)"]["vs parent"].endswith("(1 of 3)")
-    assert "[" not in rows["mixup (MixUp)"]["vs parent"]
-    assert text.index("## Not done") < text.index("## What can be claimed") < text.index("## Comparison")
+    assert {row["arm"]: row["n"] for row in cells(text, "### All metrics")}["cb"] == "[2/3](#runs)"
+    assert rows["mixup (MixUp; n 2/3)"]["vs parent"].endswith("(1 of 3)")
+    assert "[" not in rows["mixup (MixUp; n 2/3)"]["vs parent"]
+    assert text.index("## Not done") < text.index("## Comparison") < text.index("### What can be claimed")
     assert "**Fewer runs than planned**: cb and mixup" in text
 
 
@@ -35,7 +35,7 @@ def test_predictions_that_cannot_be_read_are_told():
     assert "their predictions cannot be read" in part
     assert "- cb seed 1: predictions.csv of cb is &lt;gone&gt;" in part
     assert "fewer runs than planned" not in part
-    assert cells(text, "## Comparison")[1]["n"] == "[3](#runs)"
+    assert cells(text, "### All metrics")[1]["n"] == "[3](#runs)"
     assert "#### cb (n = 2)" in text
 
 
@@ -43,6 +43,6 @@ def test_nothing_done_yet_is_a_report_too(tmp_path):
     """Every run is listed as missing, and there are no tables of numbers that do not exist."""
     arms = [arm("baseline", None), arm("cb", "baseline")]
     text = report.write(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}), output=tmp_path)
-    assert "Runs: 0 done, 0 failed, 2 missing" in text
+    assert "**Runs** 2 missing" in text
     assert text.count("No arm has a seed in common with its baseline") == text.count("no difference is claimed") == 1
     assert "### Per class" not in text
