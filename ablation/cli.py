@@ -14,7 +14,7 @@ from ablation.system.invocation import command_line, first_words
 from ablation.system.paths import user_path
 from ablation.system.version import version
 
-FORMATS = ("markdown", "html", "latex", "csv", "json")  # a test checks that it equals ablation.report.FORMATS
+FORMATS = ("markdown", "html", "latex", "csv", "json", "text")  # a test checks that it equals ablation.report.FORMATS
 
 
 class UserPath(click.Path):

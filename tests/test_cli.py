@@ -125,7 +125,7 @@ def test_stopped_killed_and_run_again(folder, tmp_path_factory):
 
     status, out, drawn = in_a_terminal(file, folder)
     assert status == 0, drawn
-    assert "| baseline |" in out
+    assert "\n  baseline  " in out
     assert "\x1b" not in out
     assert b"\x1b[" in drawn
     assert b"stages waiting" in drawn

@@ -63,15 +63,15 @@ def of_name(name: str, store: Store) -> Recorded:
     recorded = store.recorded(name)
     file = Path(recorded.plan.get("file", ""))
     if not file.is_file():
-        return _with_notes(recorded)
+        return with_notes(recorded)
     try:
         study = load(file, load_task().schema).study
         profile = name.removeprefix(study).removeprefix(".") or None
         if name in (study, f"{study}.{profile}") and not (named := of_file(file, profile, store)).content:
             return named
     except AblateError as error:
-        return _with_notes(recorded, f"{file.name} cannot be compared with the recorded plan: {error}")
-    return _with_notes(recorded)
+        return with_notes(recorded, f"{file.name} cannot be compared with the recorded plan: {error}")
+    return with_notes(recorded)
 
 
 def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
@@ -80,22 +80,23 @@ def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
     known_runs = store.runs_of(name)
     newest = store.recorded(name, known_runs)
     if newest.plan.get("written", {}).get("text") == text_hash(load(file, load_task().schema)):
-        return _with_notes(newest)
+        return with_notes(newest)
     try:
         study = load_study(file, profile)
     except ConfigError as error:
-        return _with_notes(newest, f"{file.name} cannot be compared with the recorded plan: {error}")
+        return with_notes(newest, f"{file.name} cannot be compared with the recorded plan: {error}")
     difference = compared(study, newest.plan)
     if not difference:
-        return _with_notes(newest)
+        return with_notes(newest)
     with contextlib.suppress(StoreError):
         recorded = store.recorded(name, known_runs, written(study)["digest"])
         when = f"the plan of {recorded.plan['created'][:16].replace('T', ' ')}, which {file.name} says"
-        return _with_notes(recorded, f"shown is {when}; the study {name} was run since from {newest.plan['file']}, which is another")
-    return _with_notes(newest, difference)
+        return with_notes(recorded, f"shown is {when}; the study {name} was run since from {newest.plan['file']}, which is another")
+    return with_notes(newest, difference)
 
 
-def _with_notes(recorded: Recorded, *notes: str) -> Recorded:
+def with_notes(recorded: Recorded, *notes: str) -> Recorded:
+    """The record with these notes, and with one if the command line changed settings."""
     return replace(recorded, notes=tuple(filter(None, [*notes, about_sets(recorded.plan)])))
 
 

@@ -4,15 +4,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED
 from ablation.commands.recorded import open_recorded
 from ablation.commands.report_watch import watch, write
+from ablation.commands.screen import print_study
 from ablation.errors import ConfigError
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
+
+if TYPE_CHECKING:
+    from ablation.report.sections import Shown
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,24 @@ def report_on(file: Path | None, profile: str | None, options: ReportOptions, *,
         return watch(lambda: open_recorded(file, profile), options)
     if check is not None:
         return _check_report(file, profile, check, options)
-    text = write(open_recorded(file, profile), options)
+    recorded = open_recorded(file, profile)
+    if options.document_format == "text" and options.output is None:
+        print_study(recorded, _shown(options))
+        return DONE
+    text = write(recorded, options)
     if options.output is None:
         sys.stdout.write(text)
     else:
         Console(stderr=True).print(f"written to {options.output}", highlight=False)
     return DONE
+
+
+def _shown(options: ReportOptions) -> "Shown":
+    """The options as documents know them."""
+    from ablation.report.sections import Shown
+
+    reference = str(options.reference) if options.reference else ""
+    return Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference)
 
 
 def _check_report(file: Path | None, profile: str | None, path: Path, options: ReportOptions) -> int:
@@ -54,19 +71,15 @@ def _check_report(file: Path | None, profile: str | None, path: Path, options: R
     The study is the one that the document names, unless the command line names one.
     """
     from ablation.report.documents.check import check, read
-    from ablation.report.sections import Shown
 
-    reference = str(options.reference) if options.reference else ""
-    document = read(
-        path, options.document_format, Shown(options.metric, tuple(options.arms), options.sort or "", options.only_changed, reference)
-    )
+    document = read(path, options.document_format, _shown(options))
     study_in_document = document.study if file is None and profile is None else None
     recorded = (
         Store.open(make=False).recorded(study_in_document, content=document.options.content)
         if study_in_document
         else open_recorded(file, profile)
     )
-    if document.form == "csv" and isinstance(recorded, Recorded):  # which has no place for its options
+    if document.study is None and isinstance(recorded, Recorded):  # which have no place for their options
         document = replace(document, options=replace(document.options, notes=recorded.notes))
     num_differing, diff = check(recorded, path, document)
     if not num_differing:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ablation import report
+from ablation.commands.screen import study_text
 from ablation.errors import AblateError, ConfigError
 from ablation.running.progress import is_drawable
 from ablation.system.locks import is_locked
@@ -108,10 +109,10 @@ def _last_change(recorded: "Recorded") -> int:
     return recorded.store.changed(recorded.study) if isinstance(recorded, StoredRecord) else 0
 
 
-def _table(recorded: "Recorded", options: Options) -> str:
-    from ablation.report.documents.writing import chosen_arms
+def _table(recorded: "Recorded", options: Options) -> Text:
+    from ablation.report.sections import Shown
 
-    return report.brief(recorded, chosen_arms(recorded.plan, options.arms))
+    return study_text(recorded, Shown(options.metric, tuple(options.arms), options.sort or ""))
 
 
 def write(recorded: "Recorded", options: Options) -> str:
@@ -155,9 +156,10 @@ class _RedrawnTable:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def table(self, text: str) -> None:
+    def table(self, text: Text) -> None:
         """Show this table from now on."""
-        self.parts[1] = Text(text, no_wrap=True, overflow="ellipsis")
+        text.no_wrap, text.overflow = True, "ellipsis"
+        self.parts[1] = text
 
     def headline(self, text: str) -> None:
         """Show this headline above the table."""
@@ -169,7 +171,7 @@ class _PrintedTable:
     """Elsewhere: the table is printed once per change, under the headline of that moment."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.waiting = console, ""
+        self.console, self.waiting = console, Text()
 
     def __enter__(self) -> "_PrintedTable":
         return self
@@ -177,12 +179,12 @@ class _PrintedTable:
     def __exit__(self, *_: object) -> None:
         """Nothing to clean up."""
 
-    def table(self, text: str) -> None:
+    def table(self, text: Text) -> None:
         """Print this table with the next headline."""
         self.waiting = text
 
     def headline(self, text: str) -> None:
         """Print this headline and the waiting table, if there is one."""
         if self.waiting:
-            self.console.out(f"{text}\n\n{self.waiting}\n", highlight=False)
-            self.waiting = ""
+            self.console.print(Text(f"{text}\n\n").append_text(self.waiting).append("\n"), soft_wrap=True, highlight=False)
+            self.waiting = Text()

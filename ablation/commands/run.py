@@ -10,10 +10,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ablation import report
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
 from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
+from ablation.commands.recorded import with_notes
+from ablation.commands.screen import print_study
 from ablation.commands.session import Session
 from ablation.errors import AblateError, StoreError
 from ablation.formatting import ranges, shortened
@@ -185,7 +186,9 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     failed_before = [Failure(planned_run, "", planned_run.reason) for planned_run in plan.runs if planned_run.state == "failed"]
     if len(outcome.left) < len(plan.runs):
         streams.spare_output()  # what is recorded is recorded, whoever reads the table
-        print(report.brief(recorded, list(plan.selected)))
+        from ablation.report.sections import Shown
+
+        print_study(with_notes(recorded), Shown(arms=tuple(plan.selected)))
     name = plan.study.name
 
     def print_line(text: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "brief", "load", "tidy_frames", "write"]
 
-FORMATS = ("markdown", "html", "latex", "csv", "json")
+FORMATS = ("markdown", "html", "latex", "csv", "json", "text")
 
 
 def load(study: "str | Study") -> "Frames":
@@ -35,11 +35,19 @@ def tidy_frames(recorded: "Recorded") -> "Frames":
     return tables.tidy_frames(recorded)
 
 
-def brief(recorded: "Recorded", arms: Sequence[str]) -> str:
-    """The short table that is printed at the end of a run."""
-    from ablation.report.documents import terminal
+def brief(
+    recorded: "Recorded", arms: Sequence[str] = (), metric: str = "", sort: str = "", *, notes: Sequence[str] = (), width: int = 100
+) -> str:
+    """The text that a run ends with, which is the first screen of its report: at most `width` columns, and at least 60.
 
-    return terminal.brief(recorded, arms)
+    `arms`, `metric`, `sort` and `notes` are those of `write`.
+    """
+    from ablation.report.documents import terminal
+    from ablation.report.documents.terminal_text import Screen
+    from ablation.report.sections import Shown
+
+    options = Shown(metric, tuple(arms), sort, notes=tuple(notes))
+    return terminal.of_record(recorded, options, Screen(width)).plain
 
 
 def write(

@@ -51,12 +51,13 @@ def accuracies(name="tiny", metric="test/accuracy"):
 
 
 def test_run_trains_once_and_prints_the_table(ablate):
-    """The first run trains and prints a row per arm, status 0; the second trains nothing and prints the same table."""
+    """The first run trains and prints a row per arm, status 0; the second trains nothing and prints the same table, as does the report."""
     file = study(ablate, seeds=[0, 1])
     first = ablate("run", file)
     assert (first.status, first.epochs) == (0, 8)
-    rows = [line for line in first.out.splitlines() if line.startswith("|")]
-    assert [row.split("|")[1].strip() for row in rows[2:]] == ["baseline", "cb"]
+    rows = [line.split()[0] for line in first.out.splitlines() if line.startswith("  ")]
+    assert rows == ["baseline", "cb"]
+    assert ablate("report", file, "--format", "text").out == first.out
     assert "2 arms x 2 seeds = 4 runs (4 to do)" in first.err
     assert f"full report: ablate report {file}" in first.err
     second = ablate("run", file)

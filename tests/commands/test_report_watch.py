@@ -63,7 +63,7 @@ def test_where_nothing_runs_it_shows_once(recorded, capsys):
     assert watching.watch(recorded, OPTIONS) == 0
     out = capsys.readouterr().out
     assert out.startswith("demo: not running\n")
-    assert out.count("| baseline  ") == out.count("| cb  ") == 1
+    assert out.count("\n  baseline  ") == out.count("\n  cb  ") == 1
     assert len(recorded.times) == 1
 
 
@@ -80,7 +80,7 @@ def test_it_shows_each_change_once_until_the_run_ends(recorded, capsys, monkeypa
     out = capsys.readouterr().out
     assert out.count("demo: running · 2/21 runs") == 3
     assert out.count("demo: not running") == 1
-    assert out.count("| baseline  ") == 4
+    assert out.count("\n  baseline  ") == 4
 
 
 def test_a_run_that_has_just_begun_is_waited_for(recorded, capsys, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_run_that_has_just_begun_is_waited_for(recorded, capsys, monkeypatch):
     assert watching.watch(open_recorded, OPTIONS) == 0
     output = capsys.readouterr()
     assert output.err == "waiting: the store holds no study 'demo'\n"
-    assert output.out.count("| baseline  ") == 1
+    assert output.out.count("\n  baseline  ") == 1
     answers[:] = [StoreError("the store holds no study 'demo'")]
     with pytest.raises(StoreError):
         watching.watch(open_recorded, OPTIONS)
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_the_watching(recorded, monkeypatch, capsys):
     meanwhile(monkeypatch, interrupt)
     with FileLock("mlruns/locks/demo.lock"):
         assert watching.watch(recorded, OPTIONS) == 0
-    assert capsys.readouterr().out.count("| baseline  ") == 1
+    assert capsys.readouterr().out.count("\n  baseline  ") == 1
 
 
 def test_the_report_is_written_at_each_change(recorded, tmp_path, monkeypatch):
@@ -133,8 +133,8 @@ def test_only_the_chosen_arms_are_shown(recorded, capsys):
     """--arm holds for the short table too."""
     watching.watch(recorded, options(arms=("c*",)))
     out = capsys.readouterr().out
-    assert "| cb  " in out
-    assert "| baseline  " not in out
+    assert "\n  cb  " in out
+    assert "\n  baseline  " not in out
 
 
 def test_what_changes_is_the_store(folder, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_terminal_is_drawn_anew(recorded, monkeypatch):
     assert "demo: running · 2/21 runs" in text
     assert "demo: not running" in text
     assert "\x1b[2K" in text  # lines are wiped, not printed below each other
-    assert "| baseline  " in text
+    assert "  baseline  " in text
 
 
 def _read(place):

@@ -17,6 +17,7 @@ from ablation.report.sections.content import EDITION, MADE_BY
 from ablation.tracking.messages import first_line
 
 OPTION = "--check"
+PLAIN = {".csv": "csv", ".txt": "text"}  # suffix -> the form, of those that do not say how they were made
 MOST_LINES = 40
 EXPECTED = "expected a report that ablate report wrote"
 # what changes if `ablate run` runs again without training anything: the provenance; and pictures, which are not drawn again
@@ -24,6 +25,7 @@ VOLATILE = (
     r"<details><summary>Provenance</summary>.*?\n</details>",  # Markdown
     r'<h\d id="provenance">.*?</details>',  # HTML
     r"^% provenance: [^\n]*\n",  # LaTeX
+    r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
     r"(?<=To claim more: )(`[^`]*`|<code>.*?</code>)",  # the command has the name of the file
 )
@@ -55,13 +57,13 @@ def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]
 
 
 def read(path: Path, form: str | None, options: Shown) -> Document:
-    """The report in that file. It contains its options, except for a CSV file, which has no place for them and takes `options`."""
+    """The report in that file. It contains its options, except for CSV files and plain texts, which take `options`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(OPTION, f"cannot read {path} ({error}); {EXPECTED}") from None
-    if path.suffix == ".csv":
-        return _of_form(Document("csv", text, None, options, has_figures=False), path, form)
+    if path.suffix in PLAIN:
+        return _of_form(Document(PLAIN[path.suffix], text, None, options, has_figures=False), path, form)
     if text.lstrip().startswith("{"):
         return _of_form(_json(path, text), path, form)
     first = re.match(rf"(<!--|%) {MADE_BY}(\{{.*\}})( -->)?\s*$", text.partition("\n")[0])

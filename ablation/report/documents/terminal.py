@@ -1,66 +1,99 @@
-"""The table at the end of a run, in a terminal's width; predictions are not read for it."""
+"""The report's first screen in a terminal: the strip, the sentences, and the arms by family. Predictions are not read for it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
+from rich.text import Text
 
-from ablation.formatting import DASH, table
-from ablation.report.frames.facts import groups_of
+from ablation.errors import ConfigError
+from ablation.report.documents import writing
+from ablation.report.documents.terminal_families import folded_blocks, label_lines
+from ablation.report.documents.terminal_table import Section, Tables
+from ablation.report.documents.terminal_text import Screen, command_in, filled, short_names
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Recorded, arm_rows, run_rows
-from ablation.report.metrics import MetricTable, metrics_of
+from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.overview import PLAIN, Overview, overview, sentences
+from ablation.report.sections import Content, Shown
 from ablation.report.statistics.differences import differences
-from ablation.report.statistics.inference import LEVEL, seeds_needed_to_flip, smallest_p
+
+FOLDED = ("sweep", "condition")  # families of a line each
+LONGEST_NAME = 40  # cells of an arm in a sentence
+STYLES = {r"(?<=  )better.*$": "green", r"(?<=  )worse.*$": "red"}
 
 
-def brief(recorded: Recorded, arms: Sequence[str]) -> str:
-    """One row per arm: n, the headline metrics (mean and sd), the study's metric's difference to the parent, and the verdict.
-
-    The interval in brackets is the 95 % t interval over seeds; the verdict is after Holm's correction. A line below says if there are
-    too few seeds for a claim.
-    """
-    plan, runs = recorded.plan, run_rows(recorded)
-    metrics = metrics_of(plan)
-    names = columns(metrics, plan)
-    frame = arm_rows(plan, runs, [metrics.full_name(name) for name in names], References())
-    compared = differences(plan, runs, [metrics.full_name(metrics.default)]).query("role == 'parent' and arm in @arms", engine="python")
-    by_arm = {row["arm"]: row for row in compared.to_dict("records")}
-    header = ["arm", "n", *(metrics.title(name) for name in names), "vs parent [95 %]", "verdict", "labels"]
-    records = frame[frame["arm"].isin(arms)].to_dict("records")
-    rows = [_row(row, by_arm.get(row["arm"], {}), names, metrics) for row in records]
-    return "\n\n".join(filter(None, [_without_empty(header, rows), too_few_seeds(compared)]))
+def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
+    """The text of a recorded study, with styles for a terminal; `.plain` is without them."""
+    check_options(options)
+    plan, runs, metrics = recorded.plan, run_rows(recorded), metrics_of(recorded.plan)
+    metric = writing.known_metric("--metric", options.metric, recorded)
+    by = [] if options.sort in ("", "arm") else [writing.known_metric("--sort", options.sort, recorded)]
+    arms = arm_rows(plan, runs, list(dict.fromkeys([metric, *by])), References())
+    arms = arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))]
+    compared = differences(plan, runs, [metric])
+    return _text(
+        overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, options.notes), arms, options, metrics, screen
+    )
 
 
-def columns(metrics: MetricTable, plan: Mapping[str, Any]) -> list[str]:
-    """The short names of the metrics that fit: the headlines, and the last group of classes, for which methods are made."""
-    last_group = list(groups_of(plan))[-1:]
-    return list(dict.fromkeys([*metrics.headlines, *(name for name in metrics.names if name in last_group)]))
+def of_content(content: Content, screen: Screen) -> Text:
+    """The same from what a report was made of."""
+    return _text(content.overview, content.frames.arms, content.options, content.metrics, screen)
 
 
-def too_few_seeds(compared: pd.DataFrame) -> str:
-    """Why a sign-flip test cannot confirm any of these comparisons, however large; empty if it can."""
-    tested = compared[(compared["pairs"] > 0) & (compared["tests"] > 0)]
-    if tested.empty or any(tests * smallest_p(pairs) <= LEVEL for pairs, tests in zip(tested["pairs"], tested["tests"], strict=True)):
-        return ""
-    pairs, tests = int(tested["pairs"].max()), int(tested["tests"].max())
-    corrected = f", after Holm's correction of {tests} comparisons {seeds_needed_to_flip(tests)}" if tests > 1 else ""
-    needed = f"a sign-flip test needs {seeds_needed_to_flip()} seeds{corrected}"
-    if pairs == 1:
-        return f"Too few seeds to claim a difference: one shows no spread to test by; {needed}."
-    return f"Too few seeds to claim a difference without assuming normal ones: {pairs} reach p = {smallest_p(pairs):.2g} at best; {needed}."
+def check_options(options: Shown) -> None:
+    """Raise ConfigError for options that a terminal's text has no room for."""
+    for option, value in (("--only-changed", options.only_changed), ("--reference", options.reference)):
+        if value:
+            raise ConfigError(option, "found it beside the format text, which has no such columns; expected another --format")
 
 
-def _row(row: Mapping[Any, Any], compared: Mapping[Any, Any], names: Sequence[str], metrics: MetricTable) -> list[str]:
-    count = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']}/{row['planned']}"
-    values = [metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else "" for name in names]
-    difference = metrics.interval(metrics.default, compared) if compared.get("pairs", 0) > 0 else ""
-    alike = f"= {row['same_as']}" if row["same_as"] else ""
-    labels = ", ".join(filter(None, [row["labels"], alike]))
-    return [row["arm"], count, *values, difference, str(compared.get("verdict", "")), labels]
+def _text(found: Overview, arms: pd.DataFrame, options: Shown, metrics: MetricTable, screen: Screen) -> Text:
+    blocks = [_strip(found, screen), _sentences(found, metrics, screen)]
+    if found.num_done:
+        blocks += _sorted(found, arms, options.sort, metrics, screen) if options.sort else _families(found, metrics, screen)
+    text = Text("\n\n").join(Text("\n").join(lines) for lines in blocks if lines)
+    for pattern, style in STYLES.items():
+        text.highlight_regex(rf"(?m){pattern}", style)
+    return text
 
 
-def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table without empty columns, since a terminal is narrow."""
-    kept = [place for place, name in enumerate(header) if name in ("arm", "n") or any(row[place].strip(DASH) for row in rows)]
-    return table([header[place] for place in kept], [[row[place] for place in kept] for row in rows], left=1)
+def _strip(found: Overview, screen: Screen) -> list[Text]:
+    """The study, its facts, and what differs between the file and the record."""
+    facts = [f"{fact.name.lower()} {fact.words}" for fact in found.facts]
+    lines = filled([screen.letters(word) for word in facts], screen.width, between=screen.letters(" · "))
+    notes = [line for note in found.notes for line in filled(screen.letters(f"note: {note}").split(), screen.width, "", "  ")]
+    return [Text(line, "bold") for line in filled([found.study], screen.width)] + [Text(line) for line in [*lines, *notes]]
+
+
+def _sentences(found: Overview, metrics: MetricTable, screen: Screen) -> list[Text]:
+    """The best arm, the claims, and the command that claims more, which can be copied."""
+    rows = [row for family in found.families for row in family.rows]
+    names = short_names([row.arm for row in rows], LONGEST_NAME)
+    marks = replace(PLAIN, name=lambda name: names.get(name, name), code=lambda command: f"\n{command}")
+    lines: list[Text] = []
+    for sentence in sentences(found, metrics, marks):
+        words, _, command = screen.letters(sentence).partition("\n")
+        lines += [Text(line) for line in filled(words.split(), screen.width)]
+        lines += [Text(line, "bold") for line in (command_in(command, screen.width) if command else ())]
+    return lines
+
+
+def _families(found: Overview, metrics: MetricTable, screen: Screen) -> list[list[Text]]:
+    """The tables, and lines for what is folded, unless that would leave no table of two arms."""
+    whole = [family for family in found.families if family.kind not in FOLDED]
+    is_folded = sum(len(family.rows) for family in whole) > 1
+    shown = whole if is_folded else found.families
+    tables = Tables([Section(family.title, family.rows, family.best) for family in shown], found.metric, metrics, screen)
+    return [*tables.blocks(), *(folded_blocks(found, metrics, screen) if is_folded else []), label_lines(found, screen)]
+
+
+def _sorted(found: Overview, arms: pd.DataFrame, sort: str, metrics: MetricTable, screen: Screen) -> list[list[Text]]:
+    """One table of all arms, by name or by a metric, which has a column."""
+    rows = {row.arm: row for family in found.families for row in family.rows}
+    ordered, name = writing.in_order(arms, sort, metrics), short_name(sort)
+    members = [rows[arm] for arm in ordered["arm"]]
+    if sort == "arm" or name == found.metric:
+        return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen).blocks()
+    values = {row["arm"]: metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) for row in ordered.to_dict("records")}
+    return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen, (name, values)).blocks()

@@ -13,6 +13,7 @@ import pandas as pd
 from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
 from ablation.report.documents.csv import arms_text, csv_files
+from ablation.report.documents.terminal_text import Screen
 from ablation.report.frames.facts import classes_of
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import Recorded, tidy_frames
@@ -25,13 +26,19 @@ from ablation.tracking.messages import first_line
 if TYPE_CHECKING:
     from ablation.report.figures import Page
 
-SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json"}
+SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 
 
 def write(recorded: Recorded, format_name: str, output: Path | None, options: Shown) -> str:
     """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
     if format_name not in FORMATS:
         raise unknown_name("--format", "format", format_name, FORMATS)
+    if format_name == "text":
+        from ablation.report.documents import terminal
+
+        terminal.check_options(options)
+        if output is None:  # predictions are not read for it
+            return f"{terminal.of_record(recorded, options, Screen()).plain}\n"
     content = gather(recorded, options)
     if options.columns:
         from ablation.report.documents.latex_columns import chosen
@@ -87,6 +94,10 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
         from ablation.report.documents import latex
 
         return f"% {made_by(content)}\n{latex.document(content)}"
+    if format_name == "text":
+        from ablation.report.documents import terminal
+
+        return f"{terminal.of_content(content, Screen()).plain}\n"
     if format_name == "csv":
         return arms_text(content.frames, content.options.notes)
     from ablation.report.documents import json

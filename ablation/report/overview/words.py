@@ -60,6 +60,8 @@ def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     rows = [row for family in overview.families for row in family.rows]
     if overview.num_done < overview.num_runs or not rows:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
+    if all(row.is_on_test for row in rows):
+        return "No best arm: all were chosen on the test items, so none can be ranked."
     row, title = rows[0], marks.name(metrics.title(overview.metric))
     which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
     return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."

@@ -152,6 +152,12 @@ def test_seeds_and_options():
     assert run_command({}, [0]) == "ablate run FILE --seed 0"
 
 
+def test_arms_that_were_all_chosen_on_the_test_images_have_no_best():
+    """None of them is called the only one to compare."""
+    arms = [arm(name, parent, labels={"selected on test": "its epoch"}) for name, parent in (("baseline", None), ("cb", "baseline"))]
+    assert words_of(study(arms))[0] == "No best arm: all were chosen on the test items, so none can be ranked."
+
+
 def test_one_arm_and_no_run_have_a_first_screen_too():
     """There is no best arm, and why is said."""
     alone = study([arm("baseline", None)], seeds=[0])
