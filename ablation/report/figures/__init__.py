@@ -1,10 +1,8 @@
 """The figures of a report, in one style and without pyplot's state. Their places in a document are in `sections`."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 os.environ.pop("MPLBACKEND", None)  # of a notebook, say: our figures need none, and matplotlib refuses one that it lacks
@@ -13,11 +11,14 @@ from ablation.report.figures.classes import class_distribution_png, distribution
 from ablation.report.figures.cost import cost_pages
 from ablation.report.figures.curves import curve_pages
 from ablation.report.figures.differences import forest_pages
+from ablation.report.figures.families import family_pages
+from ablation.report.figures.files import write
 from ablation.report.figures.fonts import drawable
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
 from ablation.report.figures.page import ArmsShown, Page, arms_shown
+from ablation.report.figures.ranking import ranking_pages
+from ablation.report.figures.recall import arms_that_matter, recall_pages
 from ablation.report.figures.reliability import reliability_pages
-from ablation.report.figures.style import save
 from ablation.report.figures.waterfall import waterfall_pages
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
@@ -50,6 +51,10 @@ class PageSpec:
     needs: Needs = NOTHING
 
 
+def _families(source: Source) -> list[Page]:
+    return family_pages(source.frames.runs, source.frames.differences, source.plan, source.arms, source.name, source.metrics)
+
+
 def _forests(source: Source) -> list[Page]:
     return forest_pages(source.frames.differences, source.arms, source.name, source.metrics)
 
@@ -60,6 +65,21 @@ def _waterfalls(source: Source) -> list[Page]:
 
 def _slopes(source: Source) -> list[Page]:
     return slope_pages(source.frames.per_class, source.classes, class_groups(source.plan), source.arms)
+
+
+def _recalls(source: Source) -> list[Page]:
+    frames, plan = source.frames, source.plan
+    images = dict(zip(source.classes, train_counts(plan), strict=True)) if plan.get("counts") else {}
+    arms = arms_that_matter(frames.arms, source.name, source.metrics, source.arms)
+    return recall_pages(frames.per_class, frames.class_differences, images, class_groups(plan), arms, source.arms)
+
+
+def _rankings(source: Source) -> list[Page]:
+    frames = source.frames
+    if frames.predictions is None:
+        return []
+    rungs = [arm for arm in source.arms.names if source.arms.kinds[arm] == "ladder"]
+    return ranking_pages(frames.predictions, frames.runs, rungs, source.classes, groups_of(source.plan).get("few", []))
 
 
 def _confusions(source: Source) -> list[Page]:
@@ -89,9 +109,12 @@ def _reliabilities(source: Source) -> list[Page]:
 
 
 PAGES = (
+    PageSpec(_families),
     PageSpec(_forests),
     PageSpec(_waterfalls),
     PageSpec(_slopes, needs=CLASSIFIED),
+    PageSpec(_recalls, needs=CLASSIFIED),
+    PageSpec(_rankings, needs=CLASSIFIED),
     PageSpec(_confusions, needs=CLASSIFIED),
     PageSpec(_confusion_differences, needs=CLASSIFIED),
     PageSpec(_distributions, needs=frozenset({"classes", "counts"})),
@@ -111,24 +134,3 @@ def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
     facts = facts_of(plan, frames.runs, frames.curves)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]
-
-
-def write(pages: Sequence[Page], folder: Path) -> list[Page]:
-    """Write NAME.png and NAME.svg of every page into that folder; the pages that could be drawn. What could not is told once."""
-    drawn, problems = [], []
-    for page in pages:
-        files = [folder / f"{page.name}.{suffix}" for suffix in ("png", "svg")]
-        try:
-            figure = page.draw()
-            for file in files:
-                save(figure, file)
-        except Exception as error:  # a figure is decoration: the numbers are written without it
-            problems.append(f"{page.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-            for file in files:
-                file.unlink(missing_ok=True)
-        else:
-            drawn.append(page)
-    if problems:
-        count = f"{len(problems)} of {len(pages)} figures"
-        print(f"{count} could not be drawn, and the report goes without ({problems[0]})", file=sys.stderr)
-    return drawn

@@ -1,6 +1,9 @@
 """The images of every class, and the recall of every class from the baseline to each arm."""
 
+import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ from ablation.report.figures.fonts import drawable
 from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 
 ARMS_PER_PAGE = 12
+ARMS_PER_COLUMN = 6
 MOST_MOVED = 3
+SMALL = style.SMALLEST
+LEFT = 0.5  # inches
+LONGEST_LINE = 24
+LEFT_TO_RIGHT = "\u200e"  # a mark that keeps the number behind an Arabic name
 OUTSIDE = ""  # the group of a class without a group
 
 
@@ -35,20 +43,25 @@ def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Se
             )
             + "."
         ),
+        lambda part: distribution_page(part, classes, groups, style.COLUMN),
     )
 
 
-def distribution_page(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> Figure:
-    """One panel of bars per split, coloured by group."""
-    width = float(np.clip(0.32 * len(classes), 3.5, 8.5))
-    sheet = style.sheet_of(len(counts_by_split), 1, width=width, height=1.7, left=0.7, right=0.9, top=0.3, bottom=style.room_for(classes))
-    figure = sheet.blank()
+def distribution_page(
+    counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str], wide: float = 0
+) -> Figure:
+    """One panel of bars per split, coloured by group; as wide as the classes need, or as told."""
+    width = wide - 0.75 if wide else float(np.clip(0.32 * len(classes), 3.5, 8.5))
     members = [groups.get(name, OUTSIDE) for name in classes]
     order = list(dict.fromkeys(group for group in [*groups.values(), *members]))
+    handles = _group_handles([group for group in order if group in members], order, Patch)
+    top, bottom = 0.25 + style.legend_height(width + 0.75, handles), style.room_for(classes)
+    sheet = style.sheet_of(len(counts_by_split), 1, width=width, height=1.7, left=0.6, right=0.15, top=top, bottom=bottom)
+    figure = sheet.blank()
     for place, (split, counts) in enumerate(counts_by_split.items()):
         axes = figure.add_axes(sheet.box(place))
         bars = axes.bar(np.arange(len(classes)), counts, width=0.8, color=[style.group_colour(group, order) for group in members])
-        if len(classes) <= style.MOST_ANNOTATED_CLASSES:
+        if width / len(classes) > style.widest(map(str, counts), style.SMALLEST) + 0.02:
             axes.bar_label(bars, fontsize=style.SMALLEST, padding=1)
         axes.set(ylabel="images", xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1.12 * max(1, *counts)))
         axes.set_xticks([])
@@ -57,24 +70,31 @@ def distribution_page(counts_by_split: Mapping[str, Sequence[int]], classes: Seq
     if len(classes) <= style.MOST_NAMED_CLASSES:
         axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90)
         axes.tick_params(axis="x", length=0)
-    _group_legend(figure, [group for group in order if group in members], order, Patch)
+    style.legend(figure, handles)
     return figure
 
 
 def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping[str, str], shown: ArmsShown) -> list[Page]:
-    """Every arm's recall of each class beside its baseline's, at most 12 arms a page."""
+    """Every arm's recall of each class beside its baseline's, at most 12 arms a page; for a paper the first six of them."""
     recalls = {
         str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)
     }
     arms = shown.compared(recalls)
 
-    def draw(part: Sequence[str]) -> Figure:
+    def draw(part: Sequence[str], wide: float = style.WIDEST) -> Figure:
         pairs = {shown.names[arm]: (recalls[shown.baseline(arm)], recalls[arm]) for arm in part}
-        return slope_page(pairs, groups)
+        return slope_page(pairs, groups, wide)
 
-    return numbered(
-        "slopes", "Recall of every class, from the baseline to each arm", chunks(arms, ARMS_PER_PAGE), draw, _slope_words(recalls, shown)
+    title = "Recall of every class, from the baseline to each arm"
+    pages = numbered(
+        "slopes",
+        title,
+        chunks(arms, ARMS_PER_PAGE),
+        draw,
+        _slope_words(recalls, shown),
+        lambda part: draw(part[:ARMS_PER_COLUMN], style.COLUMN),
     )
+    return [page if number == 0 else replace(page, column=None) for number, page in enumerate(pages)]
 
 
 def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
@@ -89,11 +109,19 @@ def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
     return words
 
 
-def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping[str, str]) -> Figure:
-    """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named."""
-    sheet = style.sheet_of(len(pairs), 4, width=1.5, height=2.1, left=0.6, right=1.6, top=0.35, bottom=0.4, across=0.75, down=0.55)
-    figure = sheet.blank()
+def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping[str, str], wide: float = style.WIDEST) -> Figure:
+    """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named in full."""
     order = list(dict.fromkeys(groups.values()))
+    room = 0.2 + style.widest((line for pair in pairs.values() for label in _moves(*pair).values() for line in label.split("\n")), SMALL)
+    least = 1.1 if wide > style.COLUMN else 0.7
+    columns = int(np.clip((wide - LEFT - 0.05) // (least + room), 1, 4))
+    width = float(np.clip((wide - LEFT - 0.05) / columns - room, 0.6, 1.5))
+    handles = _group_handles(order, order, Line2D)
+    top = 0.35 + style.legend_height(wide, handles)
+    sheet = style.sheet_of(
+        len(pairs), columns, width=width, height=2.1, left=LEFT, right=room + 0.05, top=top, bottom=0.4, across=room, down=0.55
+    )
+    figure = sheet.blank()
     lowest = min(min(before.min(), after.min()) for before, after in pairs.values())
     highest = max(max(before.max(), after.max()) for before, after in pairs.values())
     room = 0.04 * max(1.0, highest - lowest)
@@ -103,13 +131,29 @@ def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping
         _slopes(axes, before, after, groups, order, limits)
         axes.set(xlim=(-0.08, 1.08), ylim=limits)
         axes.set_xticks([0, 1], ["baseline", "arm"])
-        axes.set_title(style.short(arm, 34))
+        axes.set_xlim(-0.08, 1.08)
+        axes.set_title(style.fitted(arm, 8, width + room - 0.05), loc="left")
         if sheet.is_left(place):
             axes.set_ylabel("recall, %")
         else:
             axes.set_yticklabels([])
-    _group_legend(figure, order, order, Line2D)
+    style.legend(figure, handles)
     return figure
+
+
+def _moves(before: pd.Series, after: pd.Series) -> dict[str, str]:
+    """The classes that moved most with their points; long names on several lines."""
+    if len(before) > style.MOST_NAMED_CLASSES:
+        return {}
+    moved = (after - before).abs()
+    named = moved[moved >= 0.05].sort_values(ascending=False, kind="stable").index[:MOST_MOVED]
+    return {str(name): _wrapped(f"{' '.join(str(name).split())}: {after[name] - before[name]:+.1f}") for name in named}
+
+
+def _wrapped(label: str) -> str:
+    """The label on lines of at most 24 letters, the number last in any script."""
+    start = LEFT_TO_RIGHT if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in label) else ""
+    return "\n".join(start + line for line in textwrap.wrap(label, LONGEST_LINE))
 
 
 def _slopes(
@@ -130,19 +174,13 @@ def _slopes(
                 means = [float(before[inside].mean()), float(after[inside].mean())]
                 axes.plot([0, 1], means, color=style.group_colour(group, order), linestyle=_line(group, order), linewidth=3)
         return
-    moved = (after - before).abs()
-    named = moved[moved >= 0.05].sort_values(ascending=False, kind="stable").index[:MOST_MOVED]
-    gap = 0.055 * (limits[1] - limits[0])
-    places = style.spaced([float(after[name]) for name in named], gap, limits[0], limits[1])
-    for name, place in zip(named, places, strict=True):
-        words = f"{style.short(str(name), 9)}: {after[name] - before[name]:+.1f}"
-        axes.text(
-            1.12,
-            place,
-            words,
-            fontsize=style.SMALLEST,
-            va="center",
-            color=style.darker(style.group_colour(groups.get(str(name), OUTSIDE), order)),
+    named = _moves(before, after)
+    lines = max((label.count("\n") + 1 for label in named.values()), default=1)
+    places = style.spaced([float(after[name]) for name in named], 0.055 * lines * (limits[1] - limits[0]), limits[0], limits[1])
+    for (name, words), place in zip(named.items(), places, strict=True):
+        colour = style.darker(style.group_colour(groups.get(name, OUTSIDE), order))
+        axes.annotate(
+            words, (1.08, place), (3, 0), textcoords="offset points", fontsize=SMALL, va="center", color=colour, annotation_clip=False
         )
 
 
@@ -151,7 +189,7 @@ def _line(group: str, order: Sequence[str]) -> Any:
     return style.LINES[order.index(group) % len(style.LINES)] if group in order else style.LINES[0]
 
 
-def _group_legend(figure: Figure, groups: Sequence[str], order: Sequence[str], handle: type[Line2D] | type[Patch]) -> None:
+def _group_handles(groups: Sequence[str], order: Sequence[str], handle: type[Line2D] | type[Patch]) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = []
     for group in groups:
         colour, label = style.group_colour(group, order), group or "in no group"
@@ -160,8 +198,7 @@ def _group_legend(figure: Figure, groups: Sequence[str], order: Sequence[str], h
             if handle is Patch
             else Line2D([], [], color=colour, linestyle=_line(group, order), label=label)
         )
-    if handles:
-        figure.legend(handles=handles, loc="center right", frameon=False, title="group", title_fontsize=7, borderaxespad=0.6)
+    return handles
 
 
 def class_distribution_png(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], path: Path) -> Path:

@@ -13,12 +13,14 @@ from ablation.report.figures import style
 from ablation.report.figures.page import ArmsShown, Page, numbered
 from ablation.report.metrics import MetricTable, with_unit
 
+UNIT = "epochs of training per seed"
+MOST_NAMES = 24
 ROUNDING = 1e-9  # means of the same numbers may differ by rounding
 
 
 @dataclass(frozen=True)
 class Gain:
-    """An arm's cost per seed, its difference to the baseline and the interval of that difference."""
+    """An arm's epochs per seed, its difference to the baseline and the interval of that difference."""
 
     name: str
     cost: float
@@ -28,36 +30,35 @@ class Gain:
 
 
 def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str, metrics: MetricTable) -> list[Page]:
-    """The one page with every arm outside conditions that has a difference to the baseline; `name` is the metric's."""
-    arms, unit = gains(runs, differences, shown, name)
+    """The one page with every arm outside conditions that has a difference to the baseline; none if all cost the same.
+
+    `name` is the metric's.
+    """
+    arms = gains(runs, differences, shown, name)
     best = front(arms, is_lower_better=metrics.is_lower_better(name))
+    names = ", ".join(f"{arm.name} ({arm.cost:g} epochs)" for arm in best)
     return numbered(
         "cost",
         f"Cost and gain of {metrics.title(name)}",
-        [arms] if len(arms) > 1 else [],
-        lambda part: cost_page(part, unit, name, metrics),
-        lambda part: (
-            f"Difference of {metrics.title(name)} to the baseline over the {unit}; "
-            f"no arm that costs less has a better mean than {', '.join(arm.name for arm in best)}."
-        ),
+        [arms] if len({arm.cost for arm in arms}) > 1 else [],
+        lambda part: cost_page(part, name, metrics),
+        lambda part: f"Difference of {metrics.title(name)} to the baseline over the {UNIT}; none as cheap has a better mean than {names}.",
+        lambda part: cost_page(part, name, metrics, style.COLUMN),
     )
 
 
-def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> tuple[list[Gain], str]:
-    """The arms' gains (zero for the baseline), and the unit of their costs: epochs, or seconds if all train equally many epochs."""
+def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> list[Gain]:
+    """The arms' gains (zero for the baseline) over their epochs: seconds depend on the machine, and on what else it does."""
     done = runs[runs["state"] == "done"]
-    costs = {what: (done[f"{what}/own"] + done[f"{what}/shared"]).groupby(done["arm"]).mean() for what in ("epochs", "time")}
+    spent = (done["epochs/own"] + done["epochs/shared"]).groupby(done["arm"]).mean().to_dict()
     rows = differences[(differences["role"] == "baseline") & (differences["metric"] == name)].set_index("arm")
     ends = rows[["mean", "low", "high"]].astype(float).dropna(subset=["mean"])
     known = {str(arm): tuple(ends.loc[arm]) for arm in ends.index}
     arms = [arm for arm in shown.arms(conditions=False) if arm in known]
     bases = list(dict.fromkeys(shown.baseline(arm) for arm in arms))
-    epochs = costs["epochs"].reindex([*bases, *arms]).dropna()
-    chosen, unit = ("time", "seconds of training per seed") if epochs.nunique() <= 1 else ("epochs", "epochs of training per seed")
     known |= dict.fromkeys(bases, (0.0, 0.0, 0.0))
-    spent = costs[chosen].to_dict()
     by_arm = [Gain(shown.names.get(arm, arm), spent.get(arm, np.nan), *known[arm]) for arm in dict.fromkeys([*bases, *arms])]
-    return [arm for arm in by_arm if np.isfinite(arm.cost)], unit
+    return [arm for arm in by_arm if np.isfinite(arm.cost)]
 
 
 def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
@@ -70,10 +71,18 @@ def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
     return best
 
 
-def cost_page(arms: Sequence[Gain], unit: str, name: str, metrics: MetricTable) -> Figure:
-    """Points with their intervals; those on the front are named and joined by steps."""
-    sheet = style.Sheet(1, 1, width=5.6, height=3.6, left=0.8, right=2.3, top=0.45, bottom=0.55)
+def cost_page(arms: Sequence[Gain], name: str, metrics: MetricTable, wide: float = 8.0) -> Figure:
+    """Points with their intervals; those on the front are joined by steps, and the names of all that fit stand beside."""
+    handles = [
+        Line2D([], [], marker="D", color=style.UP, markersize=5.5, linewidth=1, label="none as cheap has a better mean"),
+        Line2D([], [], marker="o", color=style.GREY, markersize=3.5, linewidth=0.8, label="other arms; bars are 95 % intervals"),
+    ]
+    size = 7.0 if wide > style.COLUMN else 6.0
+    right_room = min(0.4 * wide, 0.15 + style.widest((arm.name for arm in arms), size))
+    top = 0.1 + style.legend_height(wide, handles)
+    sheet = style.Sheet(1, 1, width=wide - 0.6 - right_room, height=3.4, left=0.6, right=right_room, top=top, bottom=0.5)
     figure = sheet.blank()
+    style.legend(figure, handles)
     axes = figure.add_axes(sheet.box(0))
     best = front(arms, is_lower_better=metrics.is_lower_better(name))
     axes.axhline(0, color=style.INK, linewidth=0.6)
@@ -84,16 +93,13 @@ def cost_page(arms: Sequence[Gain], unit: str, name: str, metrics: MetricTable) 
     right = max(costs) + 0.06 * room
     limits = style.robust_range([arm.mean for arm in arms], [arm.low for arm in arms], [arm.high for arm in arms], 0.01)
     axes.step([*(arm.cost for arm in best), right], [*(arm.mean for arm in best), best[-1].mean], where="post", color=style.UP, linewidth=1)
-    axes.set(xlim=(min(costs) - 0.06 * room, right), ylim=limits, xlabel=unit)
-    axes.set_ylabel(with_unit(f"difference of {metrics.title(name)} to the baseline", metrics.unit(name).differences))
-    _names(axes, best, right, limits)
+    axes.set(xlim=(min(costs) - 0.06 * room, right), ylim=limits, xlabel=UNIT)
+    words = with_unit(f"difference of {metrics.title(name)} to the baseline", metrics.unit(name).differences)
+    axes.set_ylabel(words, fontsize=min(8.0, 8.0 * 3.4 / style.text_width(words, 8)))
+    others = sorted((arm for arm in arms if arm not in best), key=lambda arm: arm.mean, reverse=not metrics.is_lower_better(name))
+    _names(axes, [*best, *others][:MOST_NAMES], best, right, limits, size)
     _beyond(axes, [arm for arm in arms if arm.mean < limits[0]], limits[0], "v")
     _beyond(axes, [arm for arm in arms if arm.mean > limits[1]], limits[1], "^")
-    handles = [
-        Line2D([], [], marker="D", color=style.UP, markersize=5.5, linewidth=1, label="none as cheap has a better mean"),
-        Line2D([], [], marker="o", color=style.GREY, markersize=3.5, linewidth=0.8, label="other arms; bars are 95 % intervals"),
-    ]
-    figure.legend(handles=handles, loc="upper center", ncols=2, frameon=False, borderaxespad=0.3)
     return figure
 
 
@@ -111,11 +117,15 @@ def _beyond(axes: Axes, arms: Sequence[Gain], edge: float, marker: str) -> None:
         axes.plot([arm.cost for arm in arms], [edge] * len(arms), marker=marker, linestyle="", color=style.GREY, clip_on=False)
 
 
-def _names(axes: Axes, best: Sequence[Gain], right: float, limits: tuple[float, float]) -> None:
-    """The front's names beside the panel, each with a thin line to its point, so that none covers another."""
-    places = style.spaced([arm.mean for arm in best], 0.05 * (limits[1] - limits[0]), *limits)
-    for arm, place in zip(best, places, strict=True):
+def _names(axes: Axes, arms: Sequence[Gain], best: Sequence[Gain], right: float, limits: tuple[float, float], size: float) -> None:
+    """The names beside the panel, each with a thin line to its point, so that none covers another."""
+    places = style.spaced([arm.mean for arm in arms], 1.25 * size / 72 / 3.4 * (limits[1] - limits[0]), *limits)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    room = figure.get_size_inches()[0] * (1 - axes.get_position().x1) - 0.08
+    for arm, place in zip(arms, places, strict=True):
         axes.plot([arm.cost, right], [arm.mean, place], color=style.GREY, linewidth=0.4, linestyle=":")
         axes.annotate(
-            style.short(arm.name, 36), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=7, annotation_clip=False
-        )
+            style.fitted(arm.name, size, room), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=size,
+            color="black" if arm in best else "0.4", annotation_clip=False,
+        )  # fmt: skip

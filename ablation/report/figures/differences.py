@@ -185,9 +185,9 @@ def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> 
             va="center",
             fontsize=style.SMALLEST,
         )
-    for looks in dict.fromkeys(_looks(row["verdict"]) for _, row in rows):
-        same = [(place, row["mean"]) for place, row in rows if _looks(row["verdict"]) == looks]
-        _marks(axes, np.clip([mean for _, mean in same], scale.low + room, scale.high - room), [place for place, _ in same], looks)
+    for look in dict.fromkeys(looks(row["verdict"]) for _, row in rows):
+        same = [(place, row["mean"]) for place, row in rows if looks(row["verdict"]) == look]
+        _marks(axes, np.clip([mean for _, mean in same], scale.low + room, scale.high - room), [place for place, _ in same], look)
 
 
 def _numbers(row: Mapping[str, Any], decimals: int) -> str:
@@ -210,7 +210,7 @@ def _marks(axes: Axes, means: npt.NDArray[np.float64], places: Sequence[int], lo
     )  # fmt: skip
 
 
-def _looks(verdict: object) -> tuple[str, str, bool]:
+def looks(verdict: object) -> tuple[str, str, bool]:
     """Shape, colour and whether it is filled; the shape alone shows the verdict, also in print without colours."""
     text = verdict if isinstance(verdict, str) else ""
     word = next((word for word in VERDICTS if text.startswith(word)), "inconclusive")
@@ -220,7 +220,7 @@ def _looks(verdict: object) -> tuple[str, str, bool]:
 
 def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
     words = {
-        _looks(row["verdict"]): str(row["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
+        looks(row["verdict"]): str(row["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
         for arm in part
         for row in arm.by_role.values()
     }

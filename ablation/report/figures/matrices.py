@@ -4,6 +4,7 @@ Shapes: C true classes, C predicted classes, N letters.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ablation.report.figures import style
 from ablation.report.figures.fonts import drawable
-from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, sized, some
 from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
@@ -28,15 +29,30 @@ GAP = 3.5  # points between a picture and the names beside it
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
-    """Every arm's matrix, at most 12 per page, on one colour scale."""
-    arms = [arm for arm in shown.arms(conditions=True) if arm in confusion]
-    return numbered(
+    """The matrices of the arms outside conditions, at most 12 per page, on one colour scale; then one page for each arm there is."""
+    arms = [arm for arm in shown.arms(conditions=False) if arm in confusion]
+    together = numbered(
         "confusion",
         "Confusion matrices",
         chunks(arms, MATRICES_PER_PAGE),
         lambda part: confusion_page({shown.names[arm]: confusion[arm] for arm in part}, classes),
         lambda part: f"Row-normalised confusion matrices, true classes down and predicted classes across, of {some(part)}.",
     )
+    return together + [_single_page(arm, confusion[arm], classes, shown) for arm in shown.arms(conditions=True) if arm in confusion]
+
+
+def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], shown: ArmsShown) -> Page:
+    """The page of one arm, `confusion/ARM`; a paper takes those of the ladder."""
+    shares_CC = normalised(counts_CC)
+    apart = [(shares_CC[row, column], row, column) for row, column in np.ndindex(shares_CC.shape) if row != column]
+    known = sorted(((share, row, column) for share, row, column in apart if share > 0), reverse=True)[:3]
+    most = some([f"{classes[row]} as {classes[column]} {100 * share:.0f} %" for share, row, column in known])
+    alt = f"Row-normalised confusion matrix of {arm}; {f'most often confused: {most}' if most else 'nothing is confused'}."
+    page = sized(
+        f"confusion/{file_name(arm)}", "confusion-of-one", f"Confusion matrix of {arm}", alt,
+        lambda wide: one_matrix(counts_CC, classes, shown.names[arm], wide=wide), 4.2,
+    )  # fmt: skip
+    return page if shown.kinds[arm] == "ladder" else replace(page, column=None)
 
 
 def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
@@ -76,20 +92,29 @@ def confusion_matrix_png(counts_CC: npt.ArrayLike, classes: Sequence[str], path:
     """Write a small figure of one run's row-normalised matrix; there is one for every run."""
     classes = drawable(classes)
     with style.styled():
-        sheet = style.Sheet(1, 1, width=3.4, height=3.4, left=style.room_for(classes), right=0.6, top=0.3, bottom=style.room_for(classes))
-        figure = sheet.blank()
+        figure = one_matrix(counts_CC, classes, title, wide=4.0 + style.room_for(classes))
         figure.set_dpi(100)
-        shares_CC = normalised(counts_CC)
-        axes = figure.add_axes(sheet.box(0))
-        _picture(axes, shares_CC, SHARES, COLOURS)
-        _name_rows(axes, classes)
-        _name_columns(axes, classes)
-        axes.set_title(style.short(title, 60))
-        if len(classes) <= style.MOST_ANNOTATED_CLASSES:
-            _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
-        else:
-            style.colour_bar(figure, SHARES, COLOURS, "share", [0, 0.5, 1], ["0", "0.5", "1"])
         return style.save(figure, path)
+
+
+def one_matrix(counts_CC: npt.ArrayLike, classes: Sequence[str], title: str, *, wide: float) -> Figure:
+    """One row-normalised matrix on a figure of that width, with numbers if there is room for them, otherwise with a colour bar."""
+    names, shares_CC = style.room_for(classes), normalised(counts_CC)
+    has_numbers = len(classes) <= style.MOST_ANNOTATED_CLASSES and (wide - names - 0.1) / len(classes) > 0.16
+    right = 0.1 if has_numbers else 0.6
+    side = wide - names - right
+    sheet = style.Sheet(1, 1, width=side, height=side, left=names, right=right, top=0.3, bottom=names)
+    figure = sheet.blank()
+    axes = figure.add_axes(sheet.box(0))
+    _picture(axes, shares_CC, SHARES, COLOURS)
+    _name_rows(axes, classes)
+    _name_columns(axes, classes)
+    axes.set_title(style.fitted(title, 8, side + 0.1))
+    if has_numbers:
+        _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
+    else:
+        style.colour_bar(figure, SHARES, COLOURS, "% of row", [0, 0.5, 1], ["0", "50", "100"])
+    return figure
 
 
 def share_texts(shares_CC: Floats) -> list[list[str]]:

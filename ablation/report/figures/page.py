@@ -1,5 +1,6 @@
 """A page of figures, which has a name before it is drawn, and the arms that pages show."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -7,9 +8,10 @@ from typing import Any, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablation.report.figures.style import styled
+from ablation.report.figures.style import COLUMN, PAGE, styled
 
 T = TypeVar("T")
+WITH_DASHES = ("drop_one", "add_one")
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,45 @@ class Page:
     title: str
     alt: str
     draw: Callable[[], Figure]
+    column: Callable[[], Figure] | None = None  # the same for a column of a paper
 
 
-def numbered(what: str, title: str, parts: Sequence[T], draw: Callable[[T], Figure], alt: Callable[[T], str]) -> list[Page]:
-    """One page per part: `slopes-1`, `slopes-2`, ...; titles have the number if there are several."""
+def numbered(
+    what: str,
+    title: str,
+    parts: Sequence[T],
+    draw: Callable[[T], Figure],
+    alt: Callable[[T], str],
+    column: Callable[[T], Figure] | None = None,
+) -> list[Page]:
+    """One page per part: `slopes-1`, `slopes-2`, ...; titles have the number if there are several. `column` draws it for a paper."""
 
     def page(number: int, part: T) -> Page:
-        def drawn() -> Figure:
-            with styled():
-                return draw(part)
-
         place = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
-        return Page(f"{what}-{number}", what, f"{title}{place}", alt(part), drawn)
+        narrow = None if column is None else _in_style(column, part)
+        return Page(f"{what}-{number}", what, f"{title}{place}", alt(part), _in_style(draw, part), narrow)
 
     return [page(number, part) for number, part in enumerate(parts, start=1)]
+
+
+def sized(name: str, what: str, title: str, alt: str, draw: Callable[[float], Figure], wide: float = PAGE) -> Page:
+    """One page of a figure that is laid out for a width in inches: for a page, and for a column of a paper."""
+
+    return Page(name, what, title, alt, _in_style(draw, wide), _in_style(draw, COLUMN))
+
+
+def _in_style(draw: Callable[[T], Figure], part: T) -> Callable[[], Figure]:
+    def drawn() -> Figure:
+        with styled():
+            return draw(part)
+
+    return drawn
+
+
+def file_name(text: str) -> str:
+    """The name of the file of a family or an arm: `drop-one`, `sweep-alpha`, `no-lag-cb`."""
+    plain = re.sub(r"[^\w.-]", "-", text.replace("_", "-") if text in WITH_DASHES else text)
+    return plain.strip(".") or "arm"
 
 
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
@@ -89,6 +116,6 @@ def family(arm: str, kind: str) -> str:
     return {"variant": "variants", "sweep": f"sweep {first}", "condition": f"condition {first}"}.get(kind, kind)
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = 6) -> str:
     """The names in words, shortened if there are many: `cb, mixup, ls and 9 more`."""
-    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

@@ -41,6 +41,7 @@ def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping
         chunks(complete, PANELS_PER_PAGE),
         lambda part: waterfall_page(part, name, metrics),
         _waterfall_words(name, metrics),
+        lambda part: waterfall_page(part, name, metrics, style.COLUMN),
     )
 
 
@@ -62,27 +63,36 @@ def ladders(
     return [Ladder(condition, rungs, levels, [{str(end): float(value) for end, value in step.items()} for step in ends], kept)]
 
 
-def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable) -> Figure:
-    """One panel per condition, on one scale."""
+def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable, wide: float = 0) -> Figure:
+    """One panel per condition, on one scale; as wide as its rungs need, or as told."""
     num_rungs = max(len(ladder.rungs) for ladder in part)
-    width = float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
-    sheet = style.sheet_of(len(part), 1, width=width, height=2.2, left=0.7, right=0.3, top=0.8, bottom=0.95, down=0.4)
+    left, right = (0.7, 0.3) if not wide else (0.55, 0.1)
+    width = wide - left - right if wide else float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
+    handles = _waterfall_handles(part)
+    names = [*(style.fitted(rung, 7, 1.1) for rung in part[-1].rungs), "level reached"]
+    top = 0.3 + style.legend_height(left + width + right, handles)
+    bottom = 0.15 + 0.75 * style.widest(names, 7)
+    sheet = style.sheet_of(len(part), 1, width=width, height=2.2, left=left, right=right, top=top, bottom=bottom, down=0.4)
     figure = sheet.blank()
-    limits = _level_limits(part)
+    limits = _level_limits(part, is_percent=metrics.unit(name).scale == 100)
     for place, ladder in enumerate(part):
         axes = figure.add_axes(sheet.box(place))
         _waterfall(axes, ladder, limits, metrics.unit(name).decimals, is_lower_better=metrics.is_lower_better(name))
         axes.set(xlim=(-0.6, num_rungs + 0.6), ylim=limits, ylabel=with_unit(metrics.title(name), metrics.unit(name).values))
+        if metrics.unit(name).scale == 100:
+            axes.set_yticks([tick for tick in axes.get_yticks() if limits[0] <= tick <= max(100, *ladder.levels)])
         axes.set_title(f"under {ladder.condition}" if ladder.condition else "the ladder", loc="left")
         axes.set_xticks(range(num_rungs + 1), [])
-    names = [*(style.short(rung, 20) for rung in part[-1].rungs), "level reached"]
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-    _waterfall_legend(figure, part)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    style.legend(figure, handles)
     return figure
 
 
-def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
-    """The range of all levels, published ones too, and of the steps' intervals up to twice the range of the levels."""
+def _level_limits(part: Sequence[Ladder], *, is_percent: bool) -> tuple[float, float]:
+    """The range of all levels, published ones too, and of the steps' intervals up to twice the range of the levels.
+
+    It ends little above 100 percent.
+    """
     levels = [level for ladder in part for level in [*ladder.levels, *(value for values in ladder.published.values() for value in values)]]
     low, high = float(np.nanmin(levels)), float(np.nanmax(levels))
     room = max(high - low, 0.01)
@@ -91,7 +101,8 @@ def _level_limits(part: Sequence[Ladder]) -> tuple[float, float]:
     ]
     inside = [end for end in ends if low - room / 2 <= end <= high + room / 2]
     low, high = min([low, *inside]), max([high, *inside])
-    return low - 0.14 * (high - low + 0.01), high + 0.14 * (high - low + 0.01)
+    margin = 0.14 * (high - low + 0.01)
+    return low - margin, min(high, max(100.0, float(np.nanmax(levels)))) + margin if is_percent else high + margin
 
 
 def _waterfall(axes: Axes, ladder: Ladder, limits: tuple[float, float], decimals: int, *, is_lower_better: bool) -> None:
@@ -114,32 +125,46 @@ def _waterfall(axes: Axes, ladder: Ladder, limits: tuple[float, float], decimals
         for place, (start, step) in enumerate(zip(starts, ladder.steps, strict=True), start=1)
     ]
     known = [span for span in spans if np.isfinite(span[1])]
-    axes.vlines([span[0] for span in known], [span[1] for span in known], [span[2] for span in known], color=style.INK, linewidth=1.0)
+    ends = [np.clip(span[1:], *limits) for span in known]
+    axes.vlines([span[0] for span in known], [end[0] for end in ends], [end[1] for end in ends], color=style.INK, linewidth=1.0)
+    inside = 0.02 * (limits[1] - limits[0])
     for place, low, high in known:  # an arrow at the edge for an end outside the panel
-        for is_outside, edge, marker in ((low < limits[0], limits[0], "v"), (high > limits[1], limits[1], "^")):
+        for is_outside, edge, marker in ((low < limits[0], limits[0] + inside, "v"), (high > limits[1], limits[1] - inside, "^")):
             if is_outside:
-                axes.plot([place], [edge], marker=marker, color=style.INK, markersize=5, clip_on=False)
-    for place, (start, height) in enumerate(zip(starts, heights, strict=True), start=1):
-        words = f"{height:+.{decimals}f}"
-        axes.annotate(words, (place, start + height), (3, 3 if height >= 0 else -9), textcoords="offset points", fontsize=7)
+                axes.plot([place], [edge], marker=marker, color=style.INK, markersize=5)
+    _step_numbers(axes, starts, heights, decimals)
     for number, values in enumerate(ladder.published.values()):
         axes.plot(
             range(last), values, marker="D", linestyle="", markersize=5, markeredgecolor=style.INK, markerfacecolor=_report_colour(number)
         )
 
 
+def _step_numbers(axes: Axes, starts: Sequence[float], heights: Sequence[float], decimals: int) -> None:
+    """Write each step beside its end, upright where the bars are narrow."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    room = axes.get_position().width * figure.get_size_inches()[0] / (len(heights) + 2.2)
+    words = [f"{height:+.{decimals}f}" for height in heights]
+    is_narrow = style.widest(words, 7) + 0.16 > room
+    for place, (text, start, height) in enumerate(zip(words, starts, heights, strict=True), start=1):
+        axes.annotate(
+            text, (place, start + height), (1.5, 2 if height >= 0 else -2), textcoords="offset points", fontsize=6 if is_narrow else 7,
+            rotation=90 if is_narrow else 0, va="bottom" if height >= 0 else "top",
+        )  # fmt: skip
+
+
 def _report_colour(number: int) -> Any:
     return ["white", style.line_colours()[4], style.line_colours()[5], style.GREY][number % 4]
 
 
-def _waterfall_legend(figure: Figure, part: Sequence[Ladder]) -> None:
+def _waterfall_handles(part: Sequence[Ladder]) -> list[Any]:
     handles: list[Any] = [Patch(color=style.UP, label="step for the better"), Patch(color=style.DOWN, label="for the worse")]
     handles.append(Patch(color=to_rgba(style.GREY, 0.3), label="pale: the interval holds 0"))
     handles.append(Line2D([], [], color=style.INK, linewidth=1, label="95 % interval of the step"))
     for number, report in enumerate(dict.fromkeys(report for ladder in part for report in ladder.published)):
         look = {"marker": "D", "linestyle": "", "markeredgecolor": style.INK, "markerfacecolor": _report_colour(number)}
         handles.append(Line2D([], [], markersize=5, label=f"published {report}", **look))
-    figure.legend(handles=handles, loc="upper center", ncols=3, frameon=False, borderaxespad=0.3, columnspacing=1.2)
+    return handles
 
 
 def _waterfall_words(name: str, metrics: MetricTable) -> Any:

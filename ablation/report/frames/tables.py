@@ -81,8 +81,9 @@ class Frames:
     `attribution` has the effect of each rung of the ladder in each position, `effects` those of crossed settings, and `conditions`
     compares each arm under a condition with the plain arm.
 
-    `unreadable` lists finished runs whose predictions could not be read ("arm seed N: why"); they are missing only in frames made of
-    predictions. NEEDS lists the facts that a study needs for a frame to have rows.
+    `predictions` reads those of a run by its id; None without predictions. `unreadable` lists finished runs whose predictions could not
+    be read ("arm seed N: why"); they are missing only in frames made of predictions. NEEDS lists the facts that a study needs for a
+    frame to have rows.
     """
 
     runs: pd.DataFrame
@@ -100,6 +101,7 @@ class Frames:
     effects: pd.DataFrame
     conditions: pd.DataFrame
     unreadable: list[str]
+    predictions: Callable[[str], pd.DataFrame] | None = None
 
 
 def has_frame(facts: Needs, frame: str) -> bool:
@@ -146,6 +148,7 @@ def tidy_frames(
         effects=_each(attribution.effects, plan, runs, compared_metrics),
         conditions=_of_conditions(_each(attribution.conditions, plan, runs, compared_metrics), kept),
         unreadable=unreadable,
+        predictions=recorded.predictions if results else None,
     )
 
 

@@ -1,0 +1,170 @@
+"""ROC and precision-recall curves of the ladder: every rung's mean over classes, and the last rung's classes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablation.errors import AblateError
+from ablation.report.figures import style
+from ablation.report.figures.page import Page, sized, some
+from ablation.report.statistics import ranking
+from ablation.report.statistics.images import scores
+
+Floats = npt.NDArray[np.float64]
+
+MOST_CLASSES = 10
+MOST_SCORES = 20_000_000  # of one run; more would take longer than all other figures
+KINDS = {
+    "roc": ("ROC", "AUROC", "share of false alarms", "sensitivity"),
+    "precision-recall": ("Precision over recall", "AP", "recall", "precision"),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over the grid: its name, the mean over seeds, the lowest and the highest seed, and the mean area below it."""
+
+    name: str
+    mean_G: Floats
+    low_G: Floats
+    high_G: Floats
+    area: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of both panels: of the rungs, over all classes, and of the last rung's classes."""
+
+    rungs: Sequence[Curve]
+    last: str
+    classes: Sequence[Curve]
+
+
+def ranking_pages(
+    read: Callable[[str], pd.DataFrame], runs: pd.DataFrame, rungs: Sequence[str], classes: Sequence[str], few: Sequence[str]
+) -> list[Page]:
+    """`roc` and `precision-recall`, if there are predictions with scores; `few` are the classes shown if there are more than ten."""
+    if len(classes) < 2:
+        return []
+    named = list(classes) if len(classes) <= MOST_CLASSES else [name for name in few if name in classes][:MOST_CLASSES]
+    done = runs[(runs["state"] == "done") & runs["arm"].isin(rungs)]
+    by_run = {run_id: found for run_id in dict.fromkeys(done["run_id"]) if (found := _ranking(read, run_id)) is not None}
+    by_arm: dict[str, list[ranking.Ranking]] = {}
+    for arm, run_id in zip(done["arm"], done["run_id"], strict=True):
+        if run_id in by_run:
+            by_arm.setdefault(str(arm), []).append(by_run[run_id])
+    pages = []
+    for kind, (title, area, *_) in KINDS.items() if by_arm else ():
+        curves = _curves(kind, by_arm, [rung for rung in rungs if rung in by_arm], classes, named)
+        pages.append(sized(kind, kind, f"{title} of the ladder", _words(title, area, curves), partial(ranking_page, kind, curves)))
+    return pages
+
+
+def _ranking(read: Callable[[str], pd.DataFrame], run_id: str) -> ranking.Ranking | None:
+    """The run's curves; None if its predictions cannot be read, which the report says elsewhere, or are too many."""
+    try:
+        table = read(run_id)
+    except AblateError:
+        return None
+    found_NC = scores(table)
+    if found_NC.size == 0 or found_NC.size > MOST_SCORES or not np.isfinite(found_NC).all():
+        return None
+    return ranking.ranking(table["label"].to_numpy(dtype=np.int64), ranking.probabilities(found_NC))
+
+
+def _curves(
+    kind: str, by_arm: Mapping[str, Sequence[ranking.Ranking]], rungs: Sequence[str], classes: Sequence[str], named: Sequence[str]
+) -> Curves:
+    over_classes = [_curve(rung, [_mean(*_of(kind, found)) for found in by_arm[rung]]) for rung in rungs]
+    last = [_of(kind, found) for found in by_arm[rungs[-1]]]
+    places = {name: list(classes).index(name) for name in named}
+    by_class = [_curve(name, [(curves_CG[place], float(areas_C[place])) for curves_CG, areas_C in last]) for name, place in places.items()]
+    return Curves(over_classes, rungs[-1], [curve for curve in by_class if np.isfinite(curve.area)])
+
+
+def _of(kind: str, found: ranking.Ranking) -> tuple[Floats, Floats]:
+    return (found.tpr_CG, found.auroc_C) if kind == "roc" else (found.precision_CG, found.average_precision_C)
+
+
+def _mean(curves_CG: Floats, areas_C: Floats) -> tuple[Floats, float]:
+    """The mean over the classes with images."""
+    known = np.isfinite(areas_C)
+    mean_G: Floats = curves_CG[known].mean(axis=0)
+    return mean_G, float(areas_C[known].mean())
+
+
+def _curve(name: str, seeds: Sequence[tuple[Floats, float]]) -> Curve:
+    curves_SG, areas = np.stack([curve_G for curve_G, _ in seeds]), [area for _, area in seeds]
+    return Curve(name, curves_SG.mean(axis=0), curves_SG.min(axis=0), curves_SG.max(axis=0), float(np.mean(areas)))
+
+
+def _words(title: str, area: str, curves: Curves) -> str:
+    rungs = some([f"{curve.name} {curve.area:.3f}" for curve in curves.rungs], 12)
+    classes = some([f"{curve.name} {curve.area:.3f}" for curve in curves.classes], 10)
+    return f"{title}, mean over classes and seeds, with the {area}: {rungs}; of {curves.last} by class: {classes}."
+
+
+def ranking_page(kind: str, curves: Curves, wide: float) -> Figure:
+    """Two panels, beside each other or, in a column, one below the other; the legend beside or below each has the areas."""
+    _, area, across, up = KINDS[kind]
+    panels = ((f"every rung, mean over classes ({area})", curves.rungs), (f"{curves.last}, by class ({area})", curves.classes))
+    columns = 2 if wide > style.COLUMN else 1
+    width = (wide - 0.55 * columns - 0.15) / columns
+    side = min(width, 2.6)
+    legends = [0.14 * -(-len(part) // _across(part, width)) + 0.1 for _, part in panels]
+    sheet = style.Sheet(columns, 2 // columns, side, side, left=0.5, right=0.15, top=0.3, bottom=0.42 + max(legends), across=0.55)
+    sheet = style.Sheet(**{**sheet.__dict__, "down": sheet.bottom + 0.3})
+    figure = sheet.blank()
+    for place, (title, part) in enumerate(panels):
+        axes = figure.add_axes(sheet.box(place))
+        _panel(axes, part, kind)
+        axes.set_title(style.fitted(title, 8, side + 0.4), loc="left")
+        axes.set(xlabel=across, ylabel=up if sheet.is_left(place) else "")
+        _legend(axes, part, side + 0.4, side)
+    return figure
+
+
+def _across(part: Sequence[Curve], width: float) -> int:
+    """How many entries of the legend fit beside each other."""
+    return max(1, int(width // (0.45 + style.widest((_label(curve) for curve in part), style.SMALLEST))))
+
+
+def _label(curve: Curve) -> str:
+    return f"{style.short(curve.name, 24)} ({curve.area:.3f})"
+
+
+def _panel(axes: Axes, part: Sequence[Curve], kind: str) -> None:
+    if kind == "roc":
+        axes.plot([0, 1], [0, 1], color="0.8", linestyle="--", linewidth=0.7)
+    for number, curve in enumerate(part):
+        axes.fill_between(ranking.GRID, curve.low_G, curve.high_G, color=_colour(number), alpha=0.12, linewidth=0)
+        axes.plot(ranking.GRID, curve.mean_G, color=_colour(number), linestyle=_dashes(number), linewidth=1.1)
+    lowest = min((float(curve.low_G.min()) for curve in part), default=0.0) if kind != "roc" else 0.0
+    axes.set(xlim=(-0.01, 1.01), ylim=(max(-0.01, lowest - 0.05), 1.02))
+
+
+def _colour(number: int) -> Any:
+    return style.line_colours()[number % 6]
+
+
+def _dashes(number: int) -> Any:
+    return style.LINES[(number + number // 6) % len(style.LINES)]
+
+
+def _legend(axes: Axes, part: Sequence[Curve], width: float, side: float) -> None:
+    handles = [
+        Line2D([], [], color=_colour(number), linestyle=_dashes(number), linewidth=1.1, label=_label(curve))
+        for number, curve in enumerate(part)
+    ]
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(-0.4 / side, -0.38 / side), ncols=_across(part, width - 0.3), frameon=False,
+        fontsize=style.SMALLEST, borderaxespad=0, columnspacing=0.8, handletextpad=0.4, labelspacing=0.3,
+    )  # fmt: skip
