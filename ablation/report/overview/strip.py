@@ -71,7 +71,7 @@ def metric_words(plan: Mapping[str, Any], metric: str, metrics: MetricTable) -> 
     """`balanced accuracy: the classes have 35 to 37 test images`; the reason only of the study's own metric."""
     reason = str(plan.get("metric_reason") or "") if metric == metrics.default else "asked for"
     direction = "lower is better" if metrics.is_lower_better(metric) else ""
-    return ": ".join(filter(None, [metrics.title(metric), "; ".join(filter(None, [direction, reason]))]))
+    return ": ".join(filter(None, [metrics.words(metric), "; ".join(filter(None, [direction, reason]))]))
 
 
 def cluster_words(plan: Mapping[str, Any]) -> str:

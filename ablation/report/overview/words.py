@@ -45,7 +45,7 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     if best is None:
         return _no_best(overview, metrics, marks)
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
-    title = marks.name(metrics.title(name))
+    title = marks.name(metrics.words(name))
     start = f"{marks.strong(marks.name(row.arm))} has the {extreme} mean {title}, {metrics.value(name, row.mean, row.sd)}"
     against = row.vs_baseline
     if not against:
@@ -62,7 +62,7 @@ def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
     if all(row.is_on_test for row in rows):
         return "No best arm: all were chosen on the test items, so none can be ranked."
-    row, title = rows[0], marks.name(metrics.title(overview.metric))
+    row, title = rows[0], marks.name(metrics.words(overview.metric))
     which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
     return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
 
