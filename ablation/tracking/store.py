@@ -317,8 +317,9 @@ class Store:
         folder = self._local_folder(run_id)
         path = folder / name if folder else None
         if path is None:
+            client = self.client  # imported first: only then it is known what MLflow raises
             with contextlib.suppress(*mlflow_errors()):
-                path = Path(self.client.download_artifacts(run_id, name))
+                path = Path(client.download_artifacts(run_id, name))
         if path is None or not path.exists():
             raise StoreError(
                 f"the run {run_id} has no artifact {name}; it may have been deleted from {folder or without_secrets(self.uri)}"

@@ -1,6 +1,7 @@
 """Models by timm's names: their initial weights, and what is told of names and files that do not fit."""
 
 import hashlib
+import json
 
 import pytest
 import timm
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from ablation.errors import ConfigError, DataError
 from ablation.system.digests import file_digest
+from ablation.techniques import models
 from ablation.techniques.classifiers import Linear
 from ablation.techniques.models import classifier_of, initialise_classifier, num_parameters, shipped_names
 from ablation.techniques.technique import make
@@ -156,6 +158,31 @@ def test_parameters_are_counted():
     """The count is that of the model's own tensors."""
     model = make("models", SMALL)
     assert num_parameters(model, Linear(), 10) == sum(parameter.numel() for parameter in model(10, 0).parameters())
+
+
+def test_a_count_is_kept_for_models_that_ship(tmp_path, monkeypatch):
+    """The count of a model of timm's is the same from the disk, by every setting of the model, and no class of a user is in it."""
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
+    variants = [make("models", SMALL), make("models", SMALL | {"image_size": 24}), make("models", SMALL | {"pretrained": True})]
+
+    def counts():
+        num_parameters.cache_clear()
+        return [num_parameters(model, Linear(), num_classes) for model in variants for num_classes in (10, 100)]
+
+    found = counts()
+    kept = json.loads((tmp_path / "cache" / "parameters.json").read_text())["known"]
+    assert set(kept.values()) == set(found)
+    assert len(kept) == 4  # pretrained or not, a model has as many
+    monkeypatch.setattr(models, "_count_parameters", None)
+    assert counts() == found
+
+    class Own(Linear):
+        """A classifier of a user."""
+
+    monkeypatch.setattr(models, "_count_parameters", lambda *_: 7)
+    assert num_parameters(variants[0], Own(), 10) == 7
+    assert len(json.loads((tmp_path / "cache" / "parameters.json").read_text())["known"]) == 4
+    num_parameters.cache_clear()
 
 
 def test_digests_are_sha256(tmp_path):
