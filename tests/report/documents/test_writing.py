@@ -29,7 +29,7 @@ def test_with_output_the_folder_holds_the_document_its_figures_and_the_csv_files
     name = f"report.{writing.SUFFIXES[format_name]}"
     assert (folder / name).read_text() == text
     files = {"report.csv", "runs.csv", "per_class.csv", "confusion.csv", "figures", *(f"{name}.csv" for name in FRAMES)}
-    assert files | {name} == {path.name for path in folder.iterdir()}
+    assert files | {name, *(["numbers.tex"] if format_name == "latex" else [])} == {path.name for path in folder.iterdir()}
     links = re.findall(r"\]\((figures/[^)]*)\)", text)
     assert len(links) == len(set(links))
     assert bool(links) == (format_name == "markdown")
