@@ -73,7 +73,7 @@ def test_globs_choose_what_is_shown_and_not_what_is_compared():
 def test_csv_and_json_have_nats_as_they_are():
     """No column of the NLL speaks of points, and JSON has its difference undivided; that of the ECE is a fraction again."""
     recorded = study()
-    table = pd.read_csv(io.StringIO(report.write(recorded, "csv", metric="nll")))
+    table = pd.read_csv(io.StringIO(report.write(recorded, "csv", metric="nll")), float_precision="round_trip")
     whole = json.loads(report.write(recorded, "json", metric="nll"))["arms"][1]
     nll, ece = (recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name}") for name in ("nll", "ece"))
     assert not [column for column in table if column.startswith("nll") and "points" in column]
