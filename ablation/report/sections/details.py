@@ -156,7 +156,9 @@ def distribution(content: Content) -> list[Section]:
 def confusions(content: Content) -> list[Section]:
     """The figures, if they were drawn, and a table per arm: the matrix, or the largest confusions if there are many classes."""
     classes = classes_of(content.plan)
-    if len(classes) <= MOST_CLASSES_IN_A_MATRIX:
+    names = ["true / predicted", *map(escaped, classes)]
+    fits = len(classes) <= MOST_CLASSES_IN_A_MATRIX and len(chunked([[name, "100.0"] for name in names[1:]], [names])) == 1
+    if fits:
         legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
     else:
         as_table = _largest_confusions
