@@ -329,7 +329,7 @@ def reading(content: Content) -> list[Section]:
         ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
         ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
         ("A chosen arm trains nothing and has no time.", NOTHING),
-        ("*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
+        ("The column *change* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
             "test; *same training* (both names are one training).",
