@@ -183,7 +183,7 @@ def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
             columns = [cell.text for cell in head.cells]
             for row in (head, *rows):
                 for cell, column in zip(row.cells, columns, strict=True):
-                    cell.mark(column, is_roomy=len(columns) <= FEW_COLUMNS)
+                    cell.mark(column, is_roomy=len(columns) <= FEW_COLUMNS and "change" in columns)
             for cell in head.cells:
                 cell.token.attrSet("scope", "col")
             tokens[opening].meta["is_many"] = len(columns) > FEW_COLUMNS
