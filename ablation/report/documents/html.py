@@ -19,7 +19,7 @@ from ablation.report.sections.section import Section
 
 LARGEST_SVG = 300_000  # bytes; beyond, a PNG is smaller and faster to show
 VERDICTS = {"better": "better", "worse": "worse", "no difference": "equal", "inconclusive": "inconclusive", "same training": "same"}
-WIDE = ("change", "run", "reason", "setting", "what changed")  # columns whose words need a line of their own on a narrow screen
+WIDE = ("change", "run", "reason", "setting", "from → to")  # columns whose words need a line of their own on a narrow screen
 FEW_COLUMNS = 6  # so many have room for whole intervals
 RUNS = "runs"  # the anchor of the section with one row per run
 
@@ -183,7 +183,7 @@ def tables(tokens: Sequence[Token], label: str) -> Iterator[Table]:
             columns = [cell.text for cell in head.cells]
             for row in (head, *rows):
                 for cell, column in zip(row.cells, columns, strict=True):
-                    cell.mark(column, is_roomy=len(columns) <= FEW_COLUMNS)
+                    cell.mark(column, is_roomy=len(columns) <= FEW_COLUMNS and "change" in columns)
             for cell in head.cells:
                 cell.token.attrSet("scope", "col")
             tokens[opening].meta["is_many"] = len(columns) > FEW_COLUMNS

@@ -17,7 +17,7 @@ from ablation.report.statistics import inference
 ROLES = ("parent", "baseline")
 MOST_PADDED_ROWS = 8
 # in pixels, as GitHub draws Markdown: the width of a page's text, of a letter, and what surrounds a cell's text
-PAGE, LETTER, PADDING = 820, 8.5, 27
+PAGE, LETTER, PADDING = 820, 10, 27
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
 # label -> its mark in the tables, and its meaning
 LABELS = {

@@ -158,7 +158,9 @@ def distribution(content: Content) -> list[Section]:
 def confusions(content: Content) -> list[Section]:
     """The figures, if they were drawn, and a table per arm: the matrix, or the largest confusions if there are many classes."""
     classes = classes_of(content.plan)
-    if len(classes) <= MOST_CLASSES_IN_A_MATRIX:
+    names = ["true / predicted", *map(escaped, classes)]
+    fits = len(classes) <= MOST_CLASSES_IN_A_MATRIX and len(chunked([[name, "100.0"] for name in names[1:]], [names])) == 1
+    if fits:
         legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
     else:
         as_table = _largest_confusions
@@ -330,7 +332,7 @@ def reading(content: Content) -> list[Section]:
         ("*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' images not taken for it.", CLASSIFIED),
         ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
         ("A chosen arm trains nothing and has no time.", NOTHING),
-        ("*What changed* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
+        ("The column *change* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
             "test; *same training* (both names are one training).",

@@ -19,8 +19,9 @@ MEASURE = """<script>
   parent.postMessage(JSON.stringify({tables: all.length, wide}), "*");
 </script></body>"""
 # as GitHub lays out a Markdown file
-GITHUB = """<html><body style="margin:0 32px;font:16px/1.5 system-ui,'Segoe UI','Noto Sans',Helvetica,Arial,sans-serif;
-overflow-wrap:break-word"><style>table{display:block;width:max-content;max-width:100%;overflow:auto;border-collapse:collapse}
+GITHUB = """<html><body style="margin:0 32px;overflow-wrap:break-word">
+<style>body{font:16px/1.5 system-ui,'Segoe UI','Noto Sans',Helvetica,Arial,sans-serif}
+table{display:block;width:max-content;max-width:100%;overflow:auto;border-collapse:collapse}
 th,td{padding:6px 13px;border:1px solid #ddd} code{font-size:85%;overflow-wrap:break-word}</style>"""
 
 
