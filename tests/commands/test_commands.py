@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -55,8 +56,8 @@ def test_run_trains_once_and_prints_the_table(ablate):
     file = study(ablate, seeds=[0, 1])
     first = ablate("run", file)
     assert (first.status, first.epochs) == (0, 8)
-    rows = [line.split()[0] for line in first.out.splitlines() if line.startswith("  ")]
-    assert rows == ["baseline", "cb"]
+    tables = first.out.partition("\nLadder")[2].partition("\nLabels")[0]
+    assert re.findall(r"^  (\w+)  ", tables, re.MULTILINE) == ["baseline", "cb"]
     assert ablate("report", file, "--format", "text").out == first.out
     assert "2 arms x 2 seeds = 4 runs (4 to do)" in first.err
     assert f"full report: ablate report {file}" in first.err
