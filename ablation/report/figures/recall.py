@@ -18,7 +18,7 @@ from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
 from ablation.report.metrics import MetricTable
 
 ROW = 0.2  # inches
-MOST_ARMS = 8
+MOST_ARMS = 4
 OUTSIDE = ""  # the group of a class without a group
 
 
