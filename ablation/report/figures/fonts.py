@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ WIDE = (
         "malgun",
         "nanumgothic",
     ),
-    *("notosans", "freesans", "unifont"),
+    *("notosans", "freesans", "lohit", "mangal", "nirmala", "kohinoor", "unifont"),
 )
 EAST_ASIAN = ("\u2e80", "\ud7ff")  # the first and the last letter of the scripts that fonts-noto-cjk is for
 MOST_SHOWN = 10
@@ -73,9 +74,10 @@ def _letters_of(family: str) -> frozenset[int]:
 
 @cache
 def _tell(letters: str) -> None:
-    """Say once, if anybody listens, which letters are lacking and what has them."""
+    """Say once, if anybody listens, which letters of which scripts are lacking and what has them."""
     package = "fonts-noto-cjk" if any(EAST_ASIAN[0] <= letter <= EAST_ASIAN[1] for letter in letters) else "fonts-noto"
     shown = letters if len(letters) <= MOST_SHOWN else f"{letters[:MOST_SHOWN]}..."
-    words = f"no font here has the letters {shown} of class names, so figures call these classes by their numbers"
+    scripts = ", ".join(sorted({unicodedata.name(letter, "unnamed").split()[0].capitalize() for letter in letters}))
+    words = f"no font here has the letters {shown} ({scripts}) of class names, so figures call these classes by their numbers"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be gone
         sys.stderr.write(f"note: {words}; a font such as that of the package {package} shows the names\n")

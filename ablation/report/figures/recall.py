@@ -18,7 +18,7 @@ from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
 from ablation.report.metrics import MetricTable
 
 ROW = 0.2  # inches
-MOST_ARMS = 8
+MOST_ARMS = 4
 OUTSIDE = ""  # the group of a class without a group
 
 
@@ -92,7 +92,7 @@ def recall_page(rows: Sequence[ClassRecall], title: str, order: Sequence[str], w
 
 
 def _handles(rows: Sequence[ClassRecall], order: Sequence[str]) -> list[Any]:
-    has_ends = any(math.isfinite(row.low) for row in rows)
+    has_ends = len(rows) <= style.MOST_NAMED_CLASSES and any(math.isfinite(row.low) for row in rows)
     label = "arm, with the 95 % interval of the difference" if has_ends else "arm"
     handles: list[Any] = [
         Line2D([], [], marker="o", linestyle="", markerfacecolor="white", markeredgecolor=style.GREY, markersize=5, label="baseline"),
@@ -171,7 +171,7 @@ def _unnamed(rows: Sequence[ClassRecall], title: str, order: Sequence[str], wide
         axes.plot(ends, [after[inside].mean()] * 2, color=colour, linewidth=1.6, zorder=4)
     has_counts = rows[0].images >= 0
     ends_words = f", {rows[0].images:,} training images to {rows[-1].images:,}" if has_counts else ""
-    axes.set_xlabel(style.fitted(f"{len(rows)} classes{ends_words}; lines are means of groups", 7, wide - 0.7), fontsize=7)
+    axes.set_xlabel(style.fitted(f"{len(rows)} classes{ends_words}; lines: means", 7, wide - 0.7), fontsize=7)
     axes.set(ylabel="recall, percent", ylim=(max(0, min(before.min(), after.min()) - 3), min(101, max(before.max(), after.max()) + 3)))
     axes.set_xticks([])
     return _figure(axes)

@@ -24,17 +24,25 @@ from tests.report.studies import LADDER, arm, study
 
 METRICS = metrics_of({})
 NAMES = ["plane", "a $\\bad math_", "two\nlines", "狗"]
-WHATS = {"differences", "waterfall", "slopes", "confusion", "confusion-difference", "classes", "curves", "cost", "reliability"}
+FAMILIES = {"family/ladder", "family/variants", "family/condition no-lag"}
+ALONE = {"confusion", "confusion-of-one", "classes", "curves", "reliability", "roc", "precision-recall"}
+WHATS = FAMILIES | ALONE | {"differences", "waterfall", "slopes", "recall", "confusion-difference"}
 # Of the numbers drawn, not of pixels: they change when other numbers are drawn, and with nothing else.
 HASHES = {
+    "ladder": "c1b09477ad80",
+    "variants": "4930e29d6494",
+    "condition-no-lag": "f4abd579f72f",
     "differences-1": "1876fcfce75d",
-    "waterfall-1": "e0cf23055e42",
+    "waterfall-1": "8ae6499b90b0",
     "slopes-1": "0345940ed050",
-    "confusion-1": "ff5d0f14724a",
+    "recall-mixup": "a4fccce7466e",
+    "recall-cb": "af2fbf474879",
+    "roc": "620356e25234",
+    "precision-recall": "95386584bae1",
+    "confusion-1": "75867b659900",
     "confusion-difference-1": "b87dffc780ab",
     "classes-1": "4c48290b4740",
     "curves-1": "0a36819eee95",
-    "cost-1": "5283c44dfad0",
     "reliability-1": "67c2f57ff66e",
 }
 
@@ -88,18 +96,22 @@ def test_every_kind_of_figure_has_a_page(whole):
     """Names, titles and words are known before anything is drawn."""
     assert {shown.what for shown in whole.values()} == WHATS
     assert all(name == shown.name and shown.title and shown.alt.endswith(".") for name, shown in whole.items())
-    assert list(whole) == [f"{what}-1" for what in dict.fromkeys(shown.what for shown in whole.values())]
+    assert list(whole)[:3] == ["ladder", "variants", "condition-no-lag"]
+    assert {"recall-cb", "recall-mixup", "roc", "precision-recall", "confusion/no-lag-cb"} <= set(whole)
 
 
 def test_the_numbers_drawn_are_the_known_ones(whole):
     """Each figure of the fixed study draws the very numbers that it drew when it was looked at."""
-    assert {name: fingerprint(shown.draw()) for name, shown in whole.items()} == HASHES
+    assert {name: fingerprint(shown.draw()) for name, shown in whole.items() if shown.what != "confusion-of-one"} == HASHES
 
 
 def test_letters_are_large_enough_and_inside_the_page(whole):
     """No text is smaller than six points or cut at the edge."""
-    for shown in whole.values():
-        figure = shown.draw()
+    drawing = [(shown, draw) for shown in whole.values() for draw in (shown.draw, shown.column)]
+    for shown, draw in drawing:
+        if draw is None:
+            continue
+        figure = draw()
         canvas = FigureCanvasAgg(figure)
         with style.styled():
             canvas.draw()
@@ -128,14 +140,20 @@ def test_names_stand_where_they_end(upright):
     FigureCanvasAgg(figure).draw()
 
 
+def files_in(folder):
+    """path -> bytes of every file below the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_two_files_a_page_and_equal_bytes(tmp_path):
     """Each page is a PNG and an SVG, and the same frames make the same files, whatever letters the font lacks."""
     written = list(pages_of(classes=tuple(NAMES)).values())
     for folder in ("a", "b"):
         assert figures.write(written, tmp_path / folder) == written
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {f"{shown.name}.{end}" for shown in written for end in ("png", "svg")}
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    expected = {f"{shown.name}.{end}" for shown in written for end in ("png", "svg")}
+    expected |= {f"column/{shown.name}.pdf" for shown in written if shown.column is not None}
+    assert set(files_in(tmp_path / "a")) == expected
+    assert files_in(tmp_path / "a") == files_in(tmp_path / "b")
     assert imread(tmp_path / "a" / "confusion-1.png").ndim == 3
 
 
@@ -144,7 +162,7 @@ def test_hundred_classes_stay_small(tmp_path):
     names = tuple(f"class {number}" for number in range(100))
     written = [shown for shown in pages_of(classes=names, images=4).values() if shown.what.startswith("confusion")]
     figures.write(written, tmp_path)
-    assert all(path.stat().st_size < 300_000 for path in tmp_path.iterdir())
+    assert all(len(body) < 300_000 for body in files_in(tmp_path).values())
 
 
 @pytest.mark.parametrize("options", [{"classes": ("a", "b")}, {"classes": tuple(map(str, range(150))), "images": 2}, {"seeds": (0,)}])
@@ -162,8 +180,8 @@ def test_one_class():
 
 
 def test_one_arm_has_nothing_to_be_compared_with():
-    """A study of one arm has its matrix, its classes, its curves and its reliability, and no page of differences."""
-    assert {shown.what for shown in pages_of(arms=(LADDER[0],)).values()} == {"confusion", "classes", "curves", "reliability"}
+    """A study of one arm has its matrix, its classes, its curves, its ranking and its reliability, and no page of differences."""
+    assert {shown.what for shown in pages_of(arms=(LADDER[0],)).values()} == ALONE
 
 
 def test_failed_arms_are_absent():
@@ -232,7 +250,7 @@ def test_plotted_matrices_are_the_rows_shares_on_one_scale():
 def test_twelve_matrices_a_page(count, expected):
     """A page holds at most twelve arms."""
     confusion = counts_of(count)
-    pages = matrices.confusion_pages(confusion, NAMES, arms_of(list(confusion)))
+    pages = [page for page in matrices.confusion_pages(confusion, NAMES, arms_of(list(confusion))) if page.what == "confusion"]
     assert [len(figures_image(shown.draw())) for shown in pages] == expected
 
 
@@ -476,15 +494,15 @@ def spending(**epochs):
     return pd.DataFrame(rows)
 
 
-def test_costs_are_epochs_or_seconds_if_all_train_alike():
-    """Where epochs tell nothing, seconds are drawn; the baseline stands at zero."""
+def test_costs_are_epochs_and_never_seconds():
+    """The baseline stands at zero; where all arms train equally long, there is no page."""
     rows, arms = rows_of(("a", 1.0, 0.0, 2.0, ""), ("b", 2.0, 0.0, 4.0, "")), arms_of(["base", "a", "b"])
-    gains, unit = cost.gains(spending(base=6, a=6, b=9), rows, arms, "accuracy")
-    assert unit.startswith("epochs")
+    gains = cost.gains(spending(base=6, a=6, b=9), rows, arms, "accuracy")
     assert [(gain.name, gain.cost, gain.mean) for gain in gains] == [("base", 6, 0), ("a", 6, 1), ("b", 9, 2)]
-    gains, unit = cost.gains(spending(base=6, a=6, b=6), rows, arms, "accuracy")
-    assert unit.startswith("seconds")
-    assert [gain.cost for gain in gains] == [12, 13, 14]
+    (shown,) = cost.cost_pages(spending(base=6, a=6, b=9), rows, arms, "accuracy", METRICS)
+    texts = {text.get_text() for text in shown.draw().axes[0].texts}
+    assert texts == {"base", "a", "b"}
+    assert cost.cost_pages(spending(base=6, a=6, b=6), rows, arms, "accuracy", METRICS) == []
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("accuracy", ["a", "c"]), ("nll", ["base", "b", "d"])])
@@ -534,7 +552,7 @@ def test_margin_of_the_plan_is_drawn():
     frames, plan = frames_of()
     for margin in (0.5, 2.0):
         pages = figures.pages(replace(frames), {**plan, "margin": margin}, "accuracy")
-        axes = pages[0].draw().axes[0]
+        axes = next(shown for shown in pages if shown.what == "differences").draw().axes[0]
         band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
         assert band.x1 == pytest.approx(margin)
 
@@ -554,8 +572,7 @@ def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path, theirs):
     figures.write(written, tmp_path / "plain")
     with mpl.rc_context(theirs):
         assert figures.write(written, tmp_path / "theirs") == written
-    for path in (tmp_path / "plain").iterdir():
-        assert path.read_bytes() == (tmp_path / "theirs" / path.name).read_bytes(), path.name
+    assert files_in(tmp_path / "plain") == files_in(tmp_path / "theirs")
 
 
 @pytest.mark.parametrize("error", [ValueError("no font"), OSError("no space"), RuntimeError("latex was not found"), MemoryError()])
@@ -568,7 +585,7 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_and_told_once(tmp_path, capsy
 
     broken = [replace(first, draw=fail), replace(second, draw=fail), *others]
     assert figures.write(broken, tmp_path) == others
-    assert {path.stem for path in tmp_path.iterdir()} == {page.name for page in others}
+    assert {Path(name).stem for name in files_in(tmp_path)} == {page.name for page in others}
     assert capsys.readouterr().err.count("2 of 4 figures could not be drawn") == 1
 
 

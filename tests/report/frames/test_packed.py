@@ -82,6 +82,9 @@ def test_frames_are_those_of_the_store(both):
             pd.testing.assert_frame_equal(vars(read)[name], frame)
         elif isinstance(frame, dict):
             assert {arm: counts.tolist() for arm, counts in vars(read)[name].items()} == {arm: c.tolist() for arm, c in frame.items()}
+        elif name == "predictions":
+            run_id = stored.runs["run_id"].iloc[0]
+            pd.testing.assert_frame_equal(read.predictions(run_id), frame(run_id))
         else:
             assert vars(read)[name] == frame
 
