@@ -157,7 +157,8 @@ class MetricTable:
     def margin_words(self, name: str) -> str:
         """The margin with its unit: `0.5 points`; empty if the metric has none."""
         margin = self.margin(name)
-        return "" if margin is None else with_unit(f"{margin:g}", self.unit(name).differences, "{} {}")
+        unit = self.unit(name).differences
+        return "" if margin is None else with_unit(f"{margin:g}", "point" if (margin, unit) == (1, "points") else unit, "{} {}")
 
     def value_units(self, names: Iterable[str]) -> str:
         """The units of these metrics' values: `percent (NLL: nats)`, or `RMSE in m` if none is in percent."""

@@ -114,6 +114,7 @@ def test_any_other_unit_is_told_as_it_is():
     assert (OTHERS.value("mae", 12.3456, 0.1), OTHERS.difference("mae", -0.5)) == ("12.346 ± 0.100", "-0.500")
     assert OTHERS.difference_columns("mae", "parent") == ("mae_vs_parent", "mae_vs_parent_sd")
     assert (OTHERS.margin_words("mae"), OTHERS.margin_words("rmse"), IMAGES.margin_words("ece")) == ("1", "", "0.5 points")
+    assert metrics_of({"margin": 1}).margin_words("accuracy") == "1 point"
     assert (OTHERS.gap_column("A"), IMAGES.gap_column("A")) == ("gap/A", "gap/A_points")
     assert (with_unit("MAE", ""), with_unit("RMSE", "m")) == ("MAE", "RMSE, m")
 

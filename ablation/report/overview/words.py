@@ -139,17 +139,17 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return ""
     family = {"ladder": "the ladder's"}.get(more.family, f"{marks.name(more.family)}'s")
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
-    start = f"{counted(more.present, 'seed')} {'cannot' if more.present < more.floor else 'can'} confirm a difference"
-    fewest = f"; {more.floor} are the fewest that can ({test})" if more.present < more.floor else f" ({test})"
-    sizes = ", ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
-    text = f"{start}{fewest}{'; ' if sizes else ''}{sizes}."
+    can = f"cannot confirm a difference: {more.floor} are the fewest that can" if more.present < more.floor else "can confirm a difference"
+    start = f"{counted(more.present, 'seed')} {can}"
+    sizes = " and ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
+    text = f"{start} ({test}).{' To find ' if sizes else ''}{sizes}{'.' if sizes else ''}"
     return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
 
 
 def _size(number: float, what: str) -> str:
     if math.isnan(number):
         return ""
-    return f"{what} takes about {number:.0f}" if math.isfinite(number) else f"{what} takes more than {inference.MOST_SEEDS:,}"
+    return f"{what} takes {f'about {number:.0f}' if math.isfinite(number) else f'more than {inference.MOST_SEEDS:,}'} seeds"
 
 
 def _of_margin(more: More, name: str, metrics: MetricTable) -> str:

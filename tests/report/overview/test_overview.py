@@ -134,7 +134,7 @@ def test_the_command_that_claims_more_is_whole():
     assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
     assert last.startswith(
-        "3 seeds cannot confirm a difference; 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons);"
+        "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). To find one"
     )
     assert last.endswith(f"To claim more: `{found.command}`")
 
@@ -165,4 +165,4 @@ def test_one_arm_and_no_run_have_a_first_screen_too():
     arms = [arm("baseline", None), arm("cb", "baseline")]
     first, more = words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}))
     assert first == "No best arm yet: 0 of 2 runs are done."
-    assert more.startswith("1 seed cannot confirm a difference; 6 are the fewest that can (sign-flip test).")
+    assert more.startswith("1 seed cannot confirm a difference: 6 are the fewest that can (sign-flip test).")
