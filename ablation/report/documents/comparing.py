@@ -215,7 +215,7 @@ def _difference_cells(two: Two, metric: str, difference: Mapping[Any, Any]) -> t
 
 def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[str]:
     """The verdict on the chosen metric, and whether more seeds are needed."""
-    title, margin, pairs = two.metrics.title(chosen), two.metrics.margin(chosen), int(difference["pairs"])
+    title, margin, pairs = two.metrics.words(chosen), two.metrics.margin(chosen), int(difference["pairs"])
     if two.is_same:
         yield f"Verdict on {title}: {SAME}."
         return

@@ -71,7 +71,7 @@ def _about_numbers(content: Content, part: str) -> list[str]:
     return [
         *([f"A command for each number: \\input{{numbers}} in the preamble, then \\{PREFIX}... in the text."] if part else []),
         f"Numbers: \\{PREFIX} ARM METRIC, followed by nothing ({_mean_words(metrics)}), Sd or N (runs);",
-        f"of {comment(metrics.title(name))} also VsParent and VsBaseline{unit}, followed by nothing, Low, High",
+        f"of {comment(metrics.words(name))} also VsParent and VsBaseline{unit}, followed by nothing, Low, High",
         "(95 % t interval), P (paired t test) or PHolm (after Holm's correction). A number that does not exist has no command.",
     ]
 

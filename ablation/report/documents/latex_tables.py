@@ -188,7 +188,7 @@ def _differences_words(content: Content) -> str:
 
 def _paired(content: Content) -> str:
     unit = capitalised(escaped(content.metrics.unit(content.name).differences))
-    return f"{unit or 'Differences'} of {escaped(content.metrics.title(content.name))}, paired by seed"
+    return f"{unit or 'Differences'} of {escaped(content.metrics.words(content.name))}, paired by seed"
 
 
 def _verdict_words(content: Content, arms: pd.DataFrame) -> str:
@@ -207,7 +207,7 @@ def _verdict_words(content: Content, arms: pd.DataFrame) -> str:
 def _published_words(content: Content) -> str:
     name = content.metrics.published
     unit, reports = content.metrics.unit(name), [escaped(report) for report in reports_of(content.frames.arms)]
-    of_reports = with_unit(f"the {escaped(content.metrics.title(name))} in {listed(reports)}", escaped(unit.values), "{} in {}")
+    of_reports = with_unit(f"the {escaped(content.metrics.words(name))} in {listed(reports)}", escaped(unit.values), "{} in {}")
     return f"Published: {of_reports}; gap: {with_unit('ours minus theirs', escaped(unit.differences), '{}, in {}')}."
 
 

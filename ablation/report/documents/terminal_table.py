@@ -146,7 +146,7 @@ class Tables:
         has_sd = any("±" in cell for column in columns for cell in column.cells.values())
         star = f"* {'lowest' if self.metrics.is_lower_better(self.metric) else 'highest'} mean of its family"
         parts = [
-            f"{self.metrics.title(self.metric)}{f' in {unit.values}' if unit.values else ''}{', mean ± sd' if has_sd else ''}",
+            f"{self.metrics.words(self.metric)}{f' in {unit.values}' if unit.values else ''}{', mean ± sd' if has_sd else ''}",
             f"differences{f' in {unit.differences}' if unit.differences else ''}" if any(row.vs_parent for row in self.rows) else "",
             "verdicts against the parent" if any(row.verdict for row in self.rows) else "",
             star if any(section.best for section in self.sections) else "",

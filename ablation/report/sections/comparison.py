@@ -105,7 +105,7 @@ def published_section(content: Content) -> list[Section]:
     if not reports:
         return []
     with_figures = arms[arms[[f"published/{report}" for report in reports]].notna().any(axis=1)]
-    title, gap = escaped(metrics.title(name)), with_unit("ours minus theirs", metrics.unit(name).differences, "{}, in {}")
+    title, gap = escaped(metrics.words(name)), with_unit("ours minus theirs", metrics.unit(name).differences, "{}, in {}")
     header = ["arm", f"our {title}", *(escaped(column) for report in reports for column in (report, f"{report} gap"))]
     rows = []
     for row in with_figures.to_dict("records"):

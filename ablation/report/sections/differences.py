@@ -42,7 +42,7 @@ def differences(content: Content) -> list[Section]:
         "by the family's pooled deviation."
     )
     legend = [
-        f"Of {escaped(content.metrics.title(content.name))}, paired by seed. A family is what is read together, and Holm's correction is "
+        f"Of {escaped(content.metrics.words(content.name))}, paired by seed. A family is what is read together, and Holm's correction is "
         "over all of its comparisons that are planned, shown here or not.",
         *([needed] if content.has_margin else []),
     ]
@@ -183,7 +183,15 @@ def image_doubt(content: Content) -> list[Section]:
         moved = [number(row[column], decimals=1) for column in ("gained", "lost")]
         which = "minor" if is_long and kinds[row["arm"]] != "ladder" else ""
         rows[which].append([named(content, row["arm"]), named(content, row["against"]), *cells, *moved, p_values])
-    header = ["arm", "against", "accuracy", "balanced", "gained", "lost", "p, seed by seed" if clusters else "McNemar's p, seed by seed"]
+    header = [
+        "arm",
+        "against",
+        "accuracy",
+        "balanced acc.",
+        "gained",
+        "lost",
+        "p, seed by seed" if clusters else "McNemar's p, seed by seed",
+    ]
     first, others = (table(header, part, left=2) if part else "" for part in rows.values())
     details = (Section("Doubt from the test images: the other arms", others, is_minor=True),) if others else ()
     where = elsewhere("The other arms", "image_differences.csv", "mcnemar.csv")
@@ -207,7 +215,7 @@ def conditions(content: Content) -> list[Section]:
     shown = ladder if len(ladder) else rows
     paired = with_unit("paired by seed", content.metrics.unit(content.name).differences, "{} ({})")
     legend = (
-        f"Of {escaped(content.metrics.title(content.name))}: mean ± standard deviation; in brackets the condition minus plain, {paired}, "
+        f"Of {escaped(content.metrics.words(content.name))}: mean ± standard deviation; in brackets the condition minus plain, {paired}, "
         "with its 95 % t interval."
     )
     details = (Section("Every arm under every condition", _side_by_side(content, rows)),) if len(shown) < len(rows) else ()

@@ -174,7 +174,7 @@ def legend_lines(content: Content) -> list[str]:
     """What the numbers are, and what the marks mean, once for all tables."""
     metrics, name = content.metrics, content.name
     lower = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
-    differences = with_unit(f"of {escaped(metrics.title(name))}", metrics.unit(name).differences, "{1} {0}")
+    differences = with_unit(f"of {escaped(metrics.words(name))}", metrics.unit(name).differences, "{1} {0}")
     tests = " (see [Differences](#differences))" if len(content.frames.differences) else ""
     numbers = (
         f"{mean_and_sd(metrics.value_units([name]))}; the best is bold, and a number leads to its runs. "

@@ -9,7 +9,7 @@ from ablation.study.task import Curve, Metric
 # name, title, which way is better, unit, and the name in a sentence where the title is too short for one
 COMPARED = (
     ("accuracy", "accuracy", "higher", "percent", ""),
-    ("balanced_accuracy", "balanced", "higher", "percent", "balanced accuracy"),
+    ("balanced_accuracy", "balanced acc.", "higher", "percent", "balanced accuracy"),
     ("macro_f1", "macro-F1", "higher", "percent", ""),
     ("many", "many", "higher", "percent", "the mean recall of the classes many"),
     ("medium", "medium", "higher", "percent", "the mean recall of the classes medium"),

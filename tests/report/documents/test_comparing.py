@@ -122,7 +122,7 @@ def test_values_and_differences_are_those_of_the_runs(compared):
     bounds = test.confidence_interval(0.95)
     sums = [abs(sum(sign * value for sign, value in zip(signs, pairs, strict=True))) for signs in itertools.product((1, -1), repeat=5)]
     flips = sum(total > abs(sum(pairs)) - 1e-9 for total in sums) / 32
-    cells = rows(comparison.Results)["balanced"]
+    cells = rows(comparison.Results)["balanced acc."]
     theirs, ours = 100 * by_arm["baseline"], 100 * by_arm["cb"]
     assert cells[0] == f"{theirs.mean():.2f} ± {theirs.std(ddof=1):.2f}"
     assert cells[1] == f"{ours.mean():.2f} ± {ours.std(ddof=1):.2f}"
@@ -133,8 +133,8 @@ def test_values_and_differences_are_those_of_the_runs(compared):
 def test_the_chosen_metric_comes_first_and_has_the_verdict(compared):
     """`metric` decides of what the verdict is, with test/ or without; the margin is the plan's."""
     part = compared(metric="test/balanced_accuracy").Results
-    assert part.rows[0][0] == "balanced"
-    assert any(note.startswith("Verdict on balanced, cb against baseline: ") for note in part.notes)
+    assert part.rows[0][0] == "balanced acc."
+    assert any(note.startswith("Verdict on balanced accuracy, cb against baseline: ") for note in part.notes)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_images_gained_and_lost_are_counted(compared):
         assert cells[str(seed)] == (str(gained), str(lost), f"{p:.3f}" if p >= 0.001 else "<0.001")
     boot = comparison.Test_images
     assert boot.title == "Test images: the other source of doubt"
-    assert [row[0] for row in boot.rows] == ["accuracy", "balanced"]
+    assert [row[0] for row in boot.rows] == ["accuracy", "balanced acc."]
     assert boot.rows[0][1].partition(" ")[0] == rows(comparison.Results)["accuracy"][2].partition(" ")[0]
 
 

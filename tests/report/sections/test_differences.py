@@ -41,7 +41,7 @@ def test_doubt_from_other_test_images_is_not_adjusted_and_may_have_no_interval()
     text = report.write(recorded)
     assert "not adjusted for the number of comparisons" in text.split("### Doubt from the test images")[1].split("|")[0]
     row = cells(text, "### Doubt from the test images")[0]
-    assert (row["accuracy"], row["balanced"]) == ("–", "–")
+    assert (row["accuracy"], row["balanced acc."]) == ("–", "–")
     assert len(numbers(row["McNemar's p, seed by seed"])) == 2
 
 
