@@ -95,7 +95,7 @@ def test_the_metric_decides_the_differences():
         ("test/nll", 1, 3, ["Differences are nats of NLL", "Lower is better"]),
         ("ece", 100, 2, ["- Percent, mean", "Differences are points of ECE", "Lower is better"]),
         ("g_mean", 100, 2, ["Differences are points of G-mean"]),
-        ("test/worst", 100, 2, ["Differences are points of worst class"]),
+        ("test/worst", 100, 2, ["Differences are points of the recall of the worst class"]),
     ],
 )
 def test_a_metric_is_told_in_its_own_unit(name, scale, decimals, words):
