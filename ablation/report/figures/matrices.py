@@ -13,10 +13,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox, TransformedBbox
 
 from ablation.report.figures import style
 from ablation.report.figures.fonts import drawable
-from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, sized, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, some
 from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
@@ -42,17 +44,17 @@ def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[st
 
 
 def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], shown: ArmsShown) -> Page:
-    """The page of one arm, `confusion/ARM`; a paper takes those of the ladder."""
+    """The page of one arm, `confusion/ARM`."""
     shares_CC = normalised(counts_CC)
     apart = [(shares_CC[row, column], row, column) for row, column in np.ndindex(shares_CC.shape) if row != column]
     known = sorted(((share, row, column) for share, row, column in apart if share > 0), reverse=True)[:3]
     most = some([f"{classes[row]} as {classes[column]} {100 * share:.0f} %" for share, row, column in known])
     alt = f"Row-normalised confusion matrix of {arm}; {f'most often confused: {most}' if most else 'nothing is confused'}."
-    page = sized(
-        f"confusion/{file_name(arm)}", "confusion-of-one", f"Confusion matrix of {arm}", alt,
-        lambda wide: one_matrix(counts_CC, classes, shown.names[arm], wide=wide), 4.2,
+    (page,) = numbered(
+        "confusion-of-one", f"Confusion matrix of {arm}", [counts_CC],
+        lambda part: one_matrix(part, classes, shown.names[arm], wide=4.2), lambda part: alt,
     )  # fmt: skip
-    return page if shown.kinds[arm] == "ladder" else replace(page, column=None)
+    return replace(page, name=f"confusion/{file_name(arm)}")
 
 
 def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
@@ -104,12 +106,18 @@ def one_matrix(counts_CC: npt.ArrayLike, classes: Sequence[str], title: str, *, 
     right = 0.1 if has_numbers else 0.6
     side = wide - names - right
     sheet = style.Sheet(1, 1, width=side, height=side, left=names, right=right, top=0.3, bottom=names)
-    figure = sheet.blank()
-    axes = figure.add_axes(sheet.box(0))
-    _picture(axes, shares_CC, SHARES, COLOURS)
-    _name_rows(axes, classes)
-    _name_columns(axes, classes)
-    axes.set_title(style.fitted(title, 8, side + 0.1))
+    figure, box = sheet.blank(), Bbox.from_bounds(*sheet.box(0))
+    picture = BboxImage(
+        TransformedBbox(box, figure.transFigure), cmap=COLOURS, norm=SHARES, interpolation="nearest"
+    )  # an axis takes longer
+    picture.set_data(np.ma.masked_invalid(shares_CC))
+    figure.add_artist(picture)
+    (_, tall), (middle, centre) = sheet.size, (box.x0 + box.width / 2, box.y0 + box.height / 2)
+    texts: dict[str, Any] = {"ha": "center", "fontsize": 8}
+    below, beside = (_named(figure, box, classes, upright=upright) + 5 for upright in (True, False))
+    figure.text(middle, 1 - 0.22 / tall, style.fitted(title, 8, side + 0.1), **texts)
+    figure.text(middle, box.y0 - below / 72 / tall, "predicted", va="top", **texts)
+    figure.text(box.x0 - beside / 72 / wide, centre, "true", va="center", rotation=90, rotation_mode="anchor", **texts)
     if has_numbers:
         _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
     else:
@@ -170,20 +178,18 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
 
 def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
     """Name the true classes down the side, unless there are too many."""
-    axes.set_ylabel("true", labelpad=_named(axes, classes, upright=False) + 4)
+    axes.set_ylabel("true", labelpad=_named(style.figure_of(axes), axes.get_position(), classes, upright=False) + 4)
 
 
 def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
     """Name the predicted classes along the bottom."""
-    axes.set_xlabel("predicted", labelpad=_named(axes, classes, upright=True) + 4)
+    axes.set_xlabel("predicted", labelpad=_named(style.figure_of(axes), axes.get_position(), classes, upright=True) + 4)
 
 
-def _named(axes: Axes, classes: Sequence[str], *, upright: bool) -> float:
-    """Draw the names beside the picture, and return their length in points."""
+def _named(figure: Figure, box: Bbox, classes: Sequence[str], *, upright: bool) -> float:
+    """Draw the names beside the picture in that box, and return their length in points."""
     if len(classes) > style.MOST_NAMED_CLASSES:
         return 0.0
-    figure, box = axes.get_figure(), axes.get_position()
-    assert isinstance(figure, Figure)
     wide, tall = figure.get_size_inches()
     middles_C = (np.arange(len(classes)) + 0.5) / len(classes)
     if upright:
