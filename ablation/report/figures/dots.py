@@ -76,12 +76,12 @@ def limits(rows: Sequence[Row], axis: Axis) -> tuple[float, float]:
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw all rows' marks of a kind at once: an artist for each would take most of the time."""
-    pairs = [(place, *rows[place - 1 : place + 1]) for place in range(1, len(rows)) if rows[place].is_joined]
     ends = [
-        [(above.values[seed], place - 1), (row.values[seed], place)]
-        for place, above, row in pairs
+        [(rows[place - 1].values[seed], place - 1), (row.values[seed], place)]
+        for place, row in enumerate(rows)
+        if row.is_joined
         for seed in row.values
-        if seed in above.values
+        if seed in rows[place - 1].values
     ]
     if ends:
         axes.add_collection(LineCollection(ends, colors="0.8", linewidths=0.6, zorder=1))

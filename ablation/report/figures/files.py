@@ -69,12 +69,15 @@ def _processes(count: int) -> int:
 
 
 def _written_by_many(pages: Sequence[Page], folder: Path) -> dict[int, str]:
-    """The same in several processes. What a process that died leaves undone is drawn here."""
+    """The same in several processes, the small pages (`confusion/ARM`) last. What a process that died leaves undone is drawn here."""
     _inherited[:] = pages
     results: dict[int, Future[str]] = {}
     try:
         with _quiet_fork(), ProcessPoolExecutor(_processes(len(pages)), multiprocessing.get_context("fork")) as pool:
-            results = {number: pool.submit(_in_child, number, folder) for number in range(len(pages))}
+            results = {
+                number: pool.submit(_in_child, number, folder)
+                for number in sorted(range(len(pages)), key=lambda number: "/" in pages[number].name)
+            }
     except OSError:  # no further process is allowed
         results = {}
     finally:

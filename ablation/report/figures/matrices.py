@@ -28,6 +28,7 @@ DIVERGING = "vlag"
 SHARES = Normalize(0, 1)  # one scale, so that matrices can be compared
 MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
+BEYOND = 5  # points between the names and what they name
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
@@ -112,12 +113,10 @@ def one_matrix(counts_CC: npt.ArrayLike, classes: Sequence[str], title: str, *, 
     )  # an axis takes longer
     picture.set_data(np.ma.masked_invalid(shares_CC))
     figure.add_artist(picture)
-    (_, tall), (middle, centre) = sheet.size, (box.x0 + box.width / 2, box.y0 + box.height / 2)
-    texts: dict[str, Any] = {"ha": "center", "fontsize": 8}
-    below, beside = (_named(figure, box, classes, upright=upright) + 5 for upright in (True, False))
-    figure.text(middle, 1 - 0.22 / tall, style.fitted(title, 8, side + 0.1), **texts)
-    figure.text(middle, box.y0 - below / 72 / tall, "predicted", va="top", **texts)
-    figure.text(box.x0 - beside / 72 / wide, centre, "true", va="center", rotation=90, rotation_mode="anchor", **texts)
+    title = style.fitted(title, 8, side + 0.1)
+    figure.text(box.x0 + box.width / 2, 1 - 0.22 / sheet.size[1], title, ha="center", fontsize=8)
+    _name_columns(figure, box, classes)
+    _name_rows(figure, box, classes)
     if has_numbers:
         _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
     else:
@@ -145,9 +144,9 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
         axes.set_title(style.short(arm, 46))
         # Only at the page's edges: all panels have the same classes, and drawing letters takes most of the time.
         if sheet.is_left(place):
-            _name_rows(axes, classes)
+            _name_rows(figure, axes.get_position(), classes)
         if sheet.is_lowest(place, len(matrices)):
-            _name_columns(axes, classes)
+            _name_columns(figure, axes.get_position(), classes)
     if len(classes) <= style.MOST_ANNOTATED_CLASSES:
         _annotate(figure, [(sheet.box(place), values_CC) for place, values_CC in enumerate(matrices.values())], norm, colours, texts)
     return figure
@@ -155,8 +154,8 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
 
 def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: str) -> None:
     """Draw an image instead of a mesh, so that the SVG of a hundred classes stays small; "none" keeps the pixels sharp."""
-    style.frameless(axes)
     axes.imshow(values_CC, cmap=colours, norm=norm, interpolation="none", aspect="auto")
+    axes.set_axis_off()
 
 
 def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: str, texts: Any) -> None:
@@ -176,14 +175,17 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
     style.letters(figure, places, words, ["black" if lightness > 0.5 else "white" for lightness in lightness_N])
 
 
-def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
+def _name_rows(figure: Figure, box: Bbox, classes: Sequence[str]) -> None:
     """Name the true classes down the side, unless there are too many."""
-    axes.set_ylabel("true", labelpad=_named(style.figure_of(axes), axes.get_position(), classes, upright=False) + 4)
+    beside = (_named(figure, box, classes, upright=False) + BEYOND) / 72 / figure.get_figwidth()
+    place = (box.x0 - beside, box.y0 + box.height / 2)
+    figure.text(*place, "true", ha="center", va="center", rotation=90, rotation_mode="anchor", fontsize=8)
 
 
-def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
+def _name_columns(figure: Figure, box: Bbox, classes: Sequence[str]) -> None:
     """Name the predicted classes along the bottom."""
-    axes.set_xlabel("predicted", labelpad=_named(style.figure_of(axes), axes.get_position(), classes, upright=True) + 4)
+    below = (_named(figure, box, classes, upright=True) + BEYOND) / 72 / figure.get_figheight()
+    figure.text(box.x0 + box.width / 2, box.y0 - below, "predicted", ha="center", va="top", fontsize=8)
 
 
 def _named(figure: Figure, box: Bbox, classes: Sequence[str], *, upright: bool) -> float:
