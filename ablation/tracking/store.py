@@ -34,10 +34,7 @@ from ablation.tracking.tables import Experiment, Tables
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-STUDY, CHANGED = (
-    "ablation.study",
-    "ablation.changed",
-)  # tags of an experiment: the study, whatever MLflow calls it by now, and when it changed
+STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
@@ -91,11 +88,18 @@ class Store:
                         make_database(root / "mlflow.db", lambda address: Api(address).check())
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
-            if make or store.tables is None:
-                store.api.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
+        if store.tables is None:
+            store.check()
         return store
+
+    def check(self) -> None:
+        """Raise StoreError if MLflow cannot use the store, before anything is begun whose results are to be written there."""
+        try:
+            self.api.check()
+        except mlflow_errors(OSError, sqlite3.Error) as error:
+            raise unusable(self.uri, error) from error
 
     @property
     def client(self) -> "MlflowClient":
@@ -185,7 +189,11 @@ class Store:
 
     def touch(self, experiment: str) -> None:
         """Set the time of the study's last change to now."""
-        self.client.set_experiment_tag(experiment, CHANGED, str(int(time.time() * 1000)))
+        now, is_set = str(int(time.time() * 1000)), False
+        with contextlib.suppress(sqlite3.Error):
+            is_set = self.tables is not None and self.tables.set_experiment_tag(experiment, CHANGED, now)
+        if not is_set:
+            self.client.set_experiment_tag(experiment, CHANGED, now)
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -220,16 +228,26 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags. A point that is written again is not doubled, since its time is the same."""
+        cut_tags = {name: value[:5000] for name, value in (tags or {}).items()}
+        points = list(points)
+        if not points and not params and self._has_tags(run_id, cut_tags):
+            return
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        run_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
+        run_tags = [RunTag(name, value) for name, value in cut_tags.items()]
         while metrics or run_params or run_tags:
             batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
             metrics = metrics[METRICS_AT_ONCE - 200 :]
             run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
+
+    def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
+        """Whether a run has these tags already, as far as that is known without MLflow."""
+        with contextlib.suppress(sqlite3.Error):
+            return self.tables is not None and tags.items() <= self.tables.tags_of(run_id).items()
+        return False
 
     def delete(self, run_id: str) -> None:
         """Delete a run, as MLflow does: it can be restored."""
@@ -292,7 +310,8 @@ class Store:
         self._set_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
     def _set_tag(self, experiment: str, name: str, value: str) -> None:
-        if self.client.get_experiment(experiment).tags.get(name) != value:
+        tags = {known.experiment_id: known.tags for known in self._read(lambda source: source.experiments())}
+        if tags.get(experiment, {}).get(name) != value:
             self.client.set_experiment_tag(experiment, name, value)
 
     def _upload(self, run_id: str, name: str, path: Path) -> None:
