@@ -3,7 +3,8 @@
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from ablation.report.metrics import MetricTable, short_name
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Records = Sequence[Mapping[Any, Any]]  # the rows of a frame
 
 
 def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
@@ -22,6 +24,18 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
         return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
     values: pd.DataFrame = done.pivot(index="seed", columns="arm", values=metric)
     return values.astype(float).reindex(columns=list(arms))
+
+
+def records_by(frame: pd.DataFrame, *columns: str) -> dict[Any, Records]:
+    """The rows as mappings by the value of a column, or by the values of several, in the order of their first rows.
+
+    pandas takes as long for the records of one row as for those of hundreds, so they are made once.
+    """
+    rows: dict[Any, list[Mapping[Any, Any]]] = {}
+    for row in frame.to_dict("records"):
+        key = row[columns[0]] if len(columns) == 1 else tuple(row[column] for column in columns)
+        rows.setdefault(key, []).append(row)
+    return dict(rows)
 
 
 def finite(values: pd.DataFrame) -> pd.DataFrame:
