@@ -23,7 +23,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # with the defaul
 from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
-from ablation.system.files import to_disk
+from ablation.system.files import link_or_copy
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint
@@ -125,8 +125,7 @@ class Store:
         """The id of the study's experiment, which is made or restored if necessary."""
         experiment = self._find(study)
         if experiment is None:
-            location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
-            identifier = self.client.create_experiment(study, artifact_location=location, tags={STUDY: study})
+            identifier = self._made(study)
         else:
             identifier = experiment.experiment_id
             if experiment.lifecycle_stage != "active":
@@ -136,6 +135,14 @@ class Store:
         if note and (experiment is None or experiment.tags.get("mlflow.note.content") != note):
             self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
         return str(identifier)
+
+    def _made(self, study: str) -> str:
+        """The id of the experiment of a study that has none, unless another process makes it at the same time."""
+        client = self.client  # imported before the lock is taken
+        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
+        with FileLock(self.root / "store.lock"):
+            experiment = self._find(study)
+            return experiment.experiment_id if experiment else client.create_experiment(study, location, {STUDY: study})
 
     @raises_store_errors
     def restore(self, study: str) -> str:
@@ -174,11 +181,8 @@ class Store:
         return [name for name, _, is_active in self._studies() if not is_active]
 
     def _studies(self) -> list[tuple[str, int, bool]]:
-        experiments = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
-        studies = [
-            (experiment.tags.get(STUDY, experiment.name), int(experiment.tags[CHANGED]), experiment.lifecycle_stage == "active")
-            for experiment in experiments
-        ]
+        known = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
+        studies = [(one.tags.get(STUDY, one.name), int(one.tags[CHANGED]), one.lifecycle_stage == "active") for one in known]
         return sorted(studies, key=lambda study: -study[1])
 
     @raises_store_errors
@@ -272,7 +276,7 @@ class Store:
                 self._upload(run_id, name, path)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path, folder / name)
+                link_or_copy(path, folder / name)
 
     @raises_store_errors
     def show_picture(self, run_id: str, key: str, path: Path) -> None:
@@ -385,19 +389,6 @@ class Store:
             raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Put the file under another name; `target` is never incomplete."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-        to_disk(part)
-    part.replace(target)
-    part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
 
 
 def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,12 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
     done = runs[runs["state"] == "done"]
     if metric not in done or done.empty:
         return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
-    values: pd.DataFrame = done.pivot(index="seed", columns="arm", values=metric)
-    return values.astype(float).reindex(columns=list(arms))
+    seeds, row_R = np.unique(done["seed"].to_numpy(), return_inverse=True)
+    place = {arm: column for column, arm in enumerate(dict.fromkeys(done["arm"]))}
+    values_SA = np.full((len(seeds), len(place) + 1), np.nan)  # the last column is that of arms without runs
+    values_SA[row_R, [place[arm] for arm in done["arm"]]] = done[metric].to_numpy(dtype=float)
+    columns = [place.get(arm, -1) for arm in arms]
+    return pd.DataFrame(values_SA[:, columns], index=pd.Index(seeds, name="seed"), columns=list(arms))
 
 
 def records_by(frame: pd.DataFrame, *columns: str) -> dict[Any, Records]:
@@ -40,7 +44,8 @@ def records_by(frame: pd.DataFrame, *columns: str) -> dict[Any, Records]:
 
 def finite(values: pd.DataFrame) -> pd.DataFrame:
     """The values with NaN for infinities, which have no differences."""
-    return values.where(np.isfinite(values))
+    known = values.to_numpy(dtype=float)
+    return pd.DataFrame(np.where(np.isfinite(known), known, np.nan), index=values.index, columns=values.columns)
 
 
 def mean_and_sd(values: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
