@@ -173,7 +173,7 @@ def fault_at(number, kind):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda _: None)  # a process that is killed says nothing
-        patch.setattr(tracking, "_link_or_copy", faulty(tracking._link_or_copy))
+        patch.setattr(tracking, "link_or_copy", faulty(tracking.link_or_copy))
         for name in WRITES:
             patch.setattr(MlflowClient, name, faulty(getattr(MlflowClient, name)))
         yield seen
@@ -244,7 +244,7 @@ def test_a_database_that_another_process_holds_is_waited_for(fresh, reference):
 def disk(monkeypatch):
     """A disk without room for the database nor for artifacts while `is_full` says so."""
     limited = SimpleNamespace(is_full=lambda: False)
-    place = tracking._link_or_copy
+    place = tracking.link_or_copy
 
     def limit(connection, *_):
         size = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -255,7 +255,7 @@ def disk(monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         place(source, target)
 
-    monkeypatch.setattr(tracking, "_link_or_copy", place_or_fail)
+    monkeypatch.setattr(tracking, "link_or_copy", place_or_fail)
     event.listen(Pool, "checkout", limit)
     yield limited
     event.remove(Pool, "checkout", limit)

@@ -83,6 +83,8 @@ def test_what_commands_import(imported):
         "seaborn",
     }
     assert not imported("show", "ls", "--file", file)[0] & {"timm", "torchvision", "mlflow", "sqlalchemy", "pandas", "scipy", "matplotlib"}
+    imported("run", file, "--device", "cpu")  # notes the command, if it is another one than before
+    assert not imported("run", file, "--device", "cpu")[0] & {"timm", "torchvision", "mlflow", "sqlalchemy", "sklearn", "matplotlib"}
     assert not imported("plan", file)[0] & {"timm", "torchvision", "mlflow", "sqlalchemy", "pandas", "scipy", "matplotlib"}
 
 

@@ -51,6 +51,7 @@ def run(options: Options) -> int:
             plan, executor = session.plan(known_runs, probe=False), None
             _stop_if_stale(plan)
             if plan.waiting:
+                store.check()
                 devices = [str(device) for device in session.devices]
                 executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
                 exit_stack.callback(executor.close)  # its workers do their imports while models are built here

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 
 UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # the errors of network file systems that cannot sync a folder
@@ -45,3 +46,16 @@ def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
     partial.replace(path)
     if is_kept:
         to_disk(path.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put the file under another name; `target` is never incomplete."""
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+        to_disk(part)
+    part.replace(target)
+    part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it

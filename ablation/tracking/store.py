@@ -23,7 +23,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # with the defaul
 from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
-from ablation.system.files import to_disk
+from ablation.system.files import link_or_copy
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint
@@ -34,10 +34,7 @@ from ablation.tracking.tables import Experiment, Tables
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-STUDY, CHANGED = (
-    "ablation.study",
-    "ablation.changed",
-)  # tags of an experiment: the study, whatever MLflow calls it by now, and when it changed
+STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
@@ -91,11 +88,18 @@ class Store:
                         make_database(root / "mlflow.db", lambda address: Api(address).check())
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
-            if make or store.tables is None:
-                store.api.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
+        if store.tables is None:
+            store.check()
         return store
+
+    def check(self) -> None:
+        """Raise StoreError if MLflow cannot use the store, before anything is begun whose results are to be written there."""
+        try:
+            self.api.check()
+        except mlflow_errors(OSError, sqlite3.Error) as error:
+            raise unusable(self.uri, error) from error
 
     @property
     def client(self) -> "MlflowClient":
@@ -121,8 +125,7 @@ class Store:
         """The id of the study's experiment, which is made or restored if necessary."""
         experiment = self._find(study)
         if experiment is None:
-            location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
-            identifier = self.client.create_experiment(study, artifact_location=location, tags={STUDY: study})
+            identifier = self._made(study)
         else:
             identifier = experiment.experiment_id
             if experiment.lifecycle_stage != "active":
@@ -132,6 +135,14 @@ class Store:
         if note and (experiment is None or experiment.tags.get("mlflow.note.content") != note):
             self.client.set_experiment_tag(identifier, "mlflow.note.content", note)
         return str(identifier)
+
+    def _made(self, study: str) -> str:
+        """The id of the experiment of a study that has none, unless another process makes it at the same time."""
+        client = self.client  # imported before the lock is taken
+        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
+        with FileLock(self.root / "store.lock"):
+            experiment = self._find(study)
+            return experiment.experiment_id if experiment else client.create_experiment(study, location, {STUDY: study})
 
     @raises_store_errors
     def restore(self, study: str) -> str:
@@ -170,11 +181,8 @@ class Store:
         return [name for name, _, is_active in self._studies() if not is_active]
 
     def _studies(self) -> list[tuple[str, int, bool]]:
-        experiments = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
-        studies = [
-            (experiment.tags.get(STUDY, experiment.name), int(experiment.tags[CHANGED]), experiment.lifecycle_stage == "active")
-            for experiment in experiments
-        ]
+        known = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
+        studies = [(one.tags.get(STUDY, one.name), int(one.tags[CHANGED]), one.lifecycle_stage == "active") for one in known]
         return sorted(studies, key=lambda study: -study[1])
 
     @raises_store_errors
@@ -185,7 +193,11 @@ class Store:
 
     def touch(self, experiment: str) -> None:
         """Set the time of the study's last change to now."""
-        self.client.set_experiment_tag(experiment, CHANGED, str(int(time.time() * 1000)))
+        now, is_set = str(int(time.time() * 1000)), False
+        with contextlib.suppress(sqlite3.Error):
+            is_set = self.tables is not None and self.tables.set_experiment_tag(experiment, CHANGED, now)
+        if not is_set:
+            self.client.set_experiment_tag(experiment, CHANGED, now)
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -220,16 +232,26 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags. A point that is written again is not doubled, since its time is the same."""
+        cut_tags = {name: value[:5000] for name, value in (tags or {}).items()}
+        points = list(points)
+        if not points and not params and self._has_tags(run_id, cut_tags):
+            return
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        run_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
+        run_tags = [RunTag(name, value) for name, value in cut_tags.items()]
         while metrics or run_params or run_tags:
             batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
             metrics = metrics[METRICS_AT_ONCE - 200 :]
             run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
+
+    def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
+        """Whether a run has these tags already, as far as that is known without MLflow."""
+        with contextlib.suppress(sqlite3.Error):
+            return self.tables is not None and tags.items() <= self.tables.tags_of(run_id).items()
+        return False
 
     def delete(self, run_id: str) -> None:
         """Delete a run, as MLflow does: it can be restored."""
@@ -254,7 +276,7 @@ class Store:
                 self._upload(run_id, name, path)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path, folder / name)
+                link_or_copy(path, folder / name)
 
     @raises_store_errors
     def show_picture(self, run_id: str, key: str, path: Path) -> None:
@@ -292,7 +314,8 @@ class Store:
         self._set_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
     def _set_tag(self, experiment: str, name: str, value: str) -> None:
-        if self.client.get_experiment(experiment).tags.get(name) != value:
+        tags = {known.experiment_id: known.tags for known in self._read(lambda source: source.experiments())}
+        if tags.get(experiment, {}).get(name) != value:
             self.client.set_experiment_tag(experiment, name, value)
 
     def _upload(self, run_id: str, name: str, path: Path) -> None:
@@ -366,19 +389,6 @@ class Store:
             raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Put the file under another name; `target` is never incomplete."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-        to_disk(part)
-    part.replace(target)
-    part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
 
 
 def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """MLflow's tables in an SQLite file, read without MLflow, whose import takes longer than most looks at a study.
 
-The answers are MLflow's own, which the tests compare. Of a database that is not known here, `known` is None, and MLflow is asked.
+One value is written here too: that of a study's tag, with which each command ends that found nothing else to write. The answers are
+MLflow's own, which the tests compare. Of a database that is not known here, `known` is None, and MLflow is asked.
 """
 
 import contextlib
@@ -82,6 +83,21 @@ class Tables:
         with self._opened() as connection:
             row = connection.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
         return row[0] if row else None
+
+    def tags_of(self, run_id: str) -> dict[str, Any]:
+        """The tags of a run; none if there is no such run, or if it was deleted."""
+        with self._opened() as connection:
+            rows = connection.execute(
+                "SELECT key, value FROM tags JOIN runs USING (run_uuid) WHERE run_uuid = ? AND lifecycle_stage = 'active'", (run_id,)
+            ).fetchall()
+        return dict(rows)
+
+    def set_experiment_tag(self, experiment: str, name: str, value: str) -> bool:
+        """Give a tag that an active experiment has another value; return whether there was such a tag."""
+        is_active = "experiment_id IN (SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active')"
+        with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=rw", uri=True, timeout=20)) as connection, connection:
+            change = f"UPDATE experiment_tags SET value = ? WHERE experiment_id = ? AND key = ? AND {is_active}"
+            return connection.execute(change, (value, int(experiment), name)).rowcount == 1
 
     def history(self, run_id: str, names: Iterable[str], beginnings: tuple[str, ...]) -> list[tuple[str, float, int, int]]:
         """The name, value, time and step of each point of the run's metrics whose names begin so, in the order of their times.

@@ -76,6 +76,40 @@ def test_the_points_are_those_of_mlflow(store):
         assert store.tables.history(run["run_id"], (), CURVES)
 
 
+def test_tags_are_those_of_mlflow(store):
+    """The tags of a run are MLflow's; a deleted run has none, and what a run has already is not written again."""
+    experiment = store.client.get_experiment_by_name("one").experiment_id
+    runs = {run["run_id"]: run["tags"] for run in store.tables.runs(experiment, deleted=True)}
+    is_active = {run_id: store.client.get_run(run_id).info.lifecycle_stage == "active" for run_id in runs}
+    assert list(is_active.values()).count(False) == 1
+    for run_id, tags in runs.items():
+        assert store.tables.tags_of(run_id) == (tags if is_active[run_id] else {})
+    assert store.tables.tags_of("none") == {}
+    known, other = [run_id for run_id in runs if is_active[run_id]][:2]
+    store.api.__dict__["client"] = None  # which writes nothing
+    store.write(known, tags={"more": runs[known]["more"]})
+    with pytest.raises(AttributeError):
+        store.write(known, tags={"more": "another"})
+    with pytest.raises(AttributeError):
+        store.write(known, [Point("test/loss", 1.0, 1)], tags={"more": runs[known]["more"]})
+    assert store.tables.tags_of(other) == runs[other]
+
+
+def test_the_time_of_a_change_is_written_as_mlflow_writes_it(store):
+    """It is a tag of an experiment that is there and active; of any other, MLflow is asked."""
+    one, deleted = (store.tables.experiment(name) for name in ("one", "deleted"))
+    before = comparable([run["tags"] for run in store.runs_of("one")])
+    assert store.tables.set_experiment_tag(one.experiment_id, "ablation.changed", "5")
+    assert store.client.get_experiment(one.experiment_id).tags == {**one.tags, "ablation.changed": "5"}
+    assert store.tables.experiment("renamed") is None
+    assert store.tables.experiment("deleted").tags == deleted.tags
+    assert not store.tables.set_experiment_tag(one.experiment_id, "none", "5")
+    assert not store.tables.set_experiment_tag(deleted.experiment_id, "ablation.changed", "5")
+    assert not store.tables.set_experiment_tag("99", "ablation.changed", "5")
+    assert store.tables.experiment("deleted").tags == deleted.tags
+    assert comparable([run["tags"] for run in store.runs_of("one")]) == before
+
+
 def test_a_store_reads_the_same_without_tables(store, monkeypatch):
     """All that `Store` tells of studies and runs is the same where MLflow is asked."""
 

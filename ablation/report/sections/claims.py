@@ -185,8 +185,7 @@ def near_chance(content: Content) -> list[str]:
         return []
     share, column = chance(content.plan), f"{content.metrics.published}_mean"
     bound = share + min(share / 2, (1 - share) / 10)
-    rows: Sequence[Mapping[Any, Any]] = content.frames.arms.to_dict("records")
-    return [row["arm"] for row in rows if math.isfinite(row[column]) and row[column] <= bound]
+    return [row["arm"] for row in content.arm_records if math.isfinite(row[column]) and row[column] <= bound]
 
 
 def chance(plan: Mapping[str, Any]) -> float:

@@ -116,6 +116,11 @@ class Content:
         return [str(arm) for arm in self.frames.arms["arm"]]
 
     @cached_property
+    def arm_records(self) -> Sequence[Mapping[Any, Any]]:
+        """The rows of the frame of arms."""
+        return self.frames.arms.to_dict("records")
+
+    @cached_property
     def planned(self) -> dict[str, Mapping[str, Any]]:
         """The plan's arms that are shown, by name."""
         by_name = {arm["name"]: arm for arm in self.plan["arms"]}

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
 from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
-from ablation.report.frames.references import References
 from ablation.report.sections.claims import CHANCE, claims
 from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
 from ablation.report.sections.comparison import all_metrics
@@ -24,6 +23,7 @@ from ablation.report.sections.opening import unmatched
 from ablation.report.sections.quality import quality
 from ablation.report.sections.section import Section, SectionSpec, sections_of
 from ablation.report.statistics import descriptive
+from ablation.report.statistics.descriptive import Records, records_by
 
 MOST_CLASSES_IN_A_MATRIX = 12
 MOST_CONFUSIONS = 10
@@ -92,15 +92,15 @@ def labels(content: Content) -> list[Section]:
 def per_class(content: Content) -> list[Section]:
     """One table per arm with precision, recall, F1 and support of every class, and the averages."""
     frames = content.frames
-    averages = {str(arm): rows for arm, rows in frames.averages.groupby("arm", sort=False)}
+    averages = records_by(frames.averages, "arm")
     minor = minor_arms(content)
     tables = [
         Section(
-            f"{named(content, str(arm))} (n = {rows['n'].iloc[0]})",
-            _class_table(str(arm), rows, averages[str(arm)], content.references),
-            is_minor=str(arm) in minor,
+            f"{named(content, arm)} (n = {rows[0]['n']})",
+            _class_table(rows, averages[arm], content.references.per_class.get(arm, {})),
+            is_minor=arm in minor,
         )
-        for arm, rows in frames.per_class.groupby("arm", sort=False)
+        for arm, rows in records_by(frames.per_class, "arm").items()
     ]
     if not tables:
         return []
@@ -128,12 +128,11 @@ def minor_arms(content: Content) -> set[str]:
     return {*content.shown} - kept if len(content.shown) > MOST_IN_MARKDOWN else set()
 
 
-def _class_table(arm: str, classes: pd.DataFrame, averages: pd.DataFrame, references: References) -> str:
+def _class_table(classes: Records, averages: Records, published: Mapping[str, Mapping[str, float]]) -> str:
     figures, shown = ("precision", "recall", "f1"), ("precision", "recall", "f1", "specificity")
-    published = references.per_class.get(arm, {})
     stated = [f"published {name}" for name in ("precision", "recall", "F1") if published]
     rows = []
-    for row in [*classes.to_dict("records"), *({**row, "class": row["average"], "group": ""} for row in averages.to_dict("records"))]:
+    for row in [*classes, *({**row, "class": row["average"], "group": ""} for row in averages)]:
         # an undefined average is blank; a class without test images has a dash
         values = [
             percent(row[name], row[f"{name}_sd"]) if "average" not in row or np.isfinite(row.get(name, np.nan)) else "" for name in shown

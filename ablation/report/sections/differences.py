@@ -25,6 +25,7 @@ from ablation.report.sections.common import (
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section, SectionSpec, sections_of
+from ablation.report.statistics.descriptive import records_by
 
 EQUAL = "p equal (Holm)"
 # title -> columns of the frame: the p, and the adjusted one
@@ -125,7 +126,7 @@ def other_metrics(content: Content) -> list[Section]:
     parts = []
     for role in ROLES:
         of_role = frame[frame["role"] == role]
-        by_arm = {str(arm): {row["metric"]: row for row in rows.to_dict("records")} for arm, rows in of_role.groupby("arm", sort=False)}
+        by_arm = {str(arm): {row["metric"]: row for row in rows} for arm, rows in records_by(of_role, "arm").items()}
         if by_arm:
             is_minor = len(by_arm) > MOST_IN_MARKDOWN
             parts.append(Section(f"Against the {role}", _metric_tables(content, by_arm, names), is_minor=is_minor))
@@ -169,16 +170,14 @@ def image_doubt(content: Content) -> list[Section]:
         "Gained and lost: images right in the arm only, and in the other only, per seed. "
         "Intervals and p values are not adjusted for the number of comparisons." + whole
     )
-    mcnemar = content.frames.mcnemar
-    by_pair = dict(list(mcnemar.groupby(["arm", "role"], sort=False)))
+    by_pair = records_by(content.frames.mcnemar, "arm", "role")
     rows: dict[str, list[list[str]]] = {"": [], "minor": []}
     kinds = {arm["name"]: arm["kind"] for arm in content.plan["arms"]}
     is_long = len(frame["arm"].unique()) > MOST_IN_MARKDOWN
-    for key, part in frame.groupby(["arm", "role"], sort=False):
-        by_metric = {row["metric"]: row for row in part.to_dict("records")}
+    for key, part in records_by(frame, "arm", "role").items():
+        by_metric = {row["metric"]: row for row in part}
         row = next(iter(by_metric.values()))
-        tests = by_pair.get(key)
-        p_values = ", ".join(p_value(p) for p in tests["p"]) if tests is not None else DASH
+        p_values = ", ".join(p_value(test["p"]) for test in by_pair.get(key, ())) or DASH
         cells = [_bootstrap(by_metric.get(name)) for name in ("accuracy", "balanced_accuracy")]
         moved = [number(row[column], decimals=1) for column in ("gained", "lost")]
         which = "minor" if is_long and kinds[row["arm"]] != "ladder" else ""

@@ -200,7 +200,7 @@ def _mark_lines(content: Content) -> Iterator[str]:
 
 def _notes(content: Content, rows: Sequence[Row]) -> list[str]:
     """The notes on the rows' arms, and whose runs a chosen arm has."""
-    records = {row["arm"]: row for row in content.frames.arms.to_dict("records")}
+    records = {row["arm"]: row for row in content.arm_records}
     found = [records[row.arm] for row in rows]
     notes = [f"{named(content, row['arm'])}: {escaped(row['note'])}" for row in found if row["note"]]
     return notes + [f"Chosen for {named(content, row['arm'])}: {escaped(row['chosen'])}" for row in found if row["chosen"]]

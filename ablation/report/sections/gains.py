@@ -14,6 +14,7 @@ from ablation.report.sections.content import Content
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section
 from ablation.report.statistics.attribution import WAYS, trades
+from ablation.report.statistics.descriptive import Records, records_by
 from ablation.report.statistics.inference import LEVEL
 
 MOST_CLASSES_IN_A_TABLE = 20
@@ -78,7 +79,7 @@ def gains(content: Content) -> list[Section]:
     of_baseline = classes[(classes["role"] == "baseline") & classes["arm"].isin(content.shown)]
     groups = [group for group, members in groups_of(content.plan).items() if members]
     trade_words = trades(content.frames.differences, groups)
-    by_arm = {str(arm): rows for arm, rows in of_baseline.groupby("arm", sort=False)}
+    by_arm = records_by(of_baseline, "arm")
     if not by_arm:
         return []
     plain = {arm for arm in by_arm if content.planned[arm]["kind"] != "condition"} or set(by_arm)
@@ -118,15 +119,20 @@ def _loss(row: Mapping[Any, Any]) -> str:
     return interval(row["mean"], row["low"], row["high"]) + (" (t only)" if "t only" in row["verdict"] else "")
 
 
-def _movers(content: Content, by_arm: Mapping[str, pd.DataFrame], trade_words: Mapping[str, str]) -> str:
+def _movers(content: Content, by_arm: Mapping[str, Records], trade_words: Mapping[str, str]) -> str:
     """Per arm its effect on the groups, if there are any, and on the classes that moved most."""
     groups, cells = ["groups"] if trade_words else [], []
     for arm, rows in by_arm.items():
-        known = rows[rows["mean"].notna()].sort_values("mean", kind="stable")
-        most, least = (known.iloc[place].to_dict() if len(known) else None for place in (-1, 0))
+        ordered = _by_mean(rows)
+        most, least = (ordered[place] if ordered else None for place in (-1, 0))
         traded = [trade_words.get(arm, "")] if trade_words else []
         cells.append([named(content, arm), *traded, _mover(most, sign=1), _mover(least, sign=-1)])
     return table(["arm", *groups, "gained most", "lost most"], cells, left=4)
+
+
+def _by_mean(rows: Records) -> Records:
+    """The rows that have a mean, the lowest first."""
+    return sorted((row for row in rows if not math.isnan(row["mean"])), key=lambda row: float(row["mean"]))
 
 
 def _mover(row: Mapping[Any, Any] | None, sign: int) -> str:
@@ -138,11 +144,11 @@ def _marked(row: Mapping[Any, Any]) -> str:
     return change(row["mean"]) + ("\\*" if row["p_t_holm"] <= LEVEL else "")
 
 
-def _classes(content: Content, by_arm: Mapping[str, pd.DataFrame]) -> str:
+def _classes(content: Content, by_arm: Mapping[str, Records]) -> str:
     """One column per class if they fit on a page, otherwise the classes that moved most."""
     classes = classes_of(content.plan)
     arms = ["arm", *(named(content, arm) for arm in by_arm)]
-    moves = [{row["class"]: row for row in rows.to_dict("records")} for rows in by_arm.values()]
+    moves = [{row["class"]: row for row in rows} for rows in by_arm.values()]
     columns = [
         [escaped(name), *(_marked(rows[name]) if name in rows and rows[name]["pairs"] else DASH for rows in moves)] for name in classes
     ]
@@ -152,10 +158,10 @@ def _classes(content: Content, by_arm: Mapping[str, pd.DataFrame]) -> str:
     return of_columns([arms, *columns])
 
 
-def _extremes(rows: pd.DataFrame) -> tuple[str, str]:
-    ordered = rows[rows["mean"].notna()].sort_values("mean", kind="stable")
-    gained, lost = ordered[ordered["mean"] > 0].tail(MOST_MOVED).iloc[::-1], ordered[ordered["mean"] < 0].head(MOST_MOVED)
-    moves = [", ".join(f"{escaped(row['class'])} {_marked(row)}" for row in part.to_dict("records")) for part in (gained, lost)]
+def _extremes(rows: Records) -> tuple[str, str]:
+    ordered = _by_mean(rows)
+    gained, lost = [row for row in reversed(ordered) if row["mean"] > 0], [row for row in ordered if row["mean"] < 0]
+    moves = [", ".join(f"{escaped(row['class'])} {_marked(row)}" for row in part[:MOST_MOVED]) for part in (gained, lost)]
     return moves[0] or DASH, moves[1] or DASH
 
 

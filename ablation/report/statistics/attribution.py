@@ -301,7 +301,7 @@ def trades(differences: pd.DataFrame, groups: Sequence[str]) -> dict[str, str]:
     If the sign-flip test, corrected too, does not agree, it says `(t only)`, as the verdicts do.
     """
     rows = differences[(differences["role"] == "baseline") & differences["metric"].isin(list(groups))]
-    return {str(arm): _trade(part.to_dict("records"), groups) for arm, part in rows.groupby("arm", sort=False)}
+    return {str(arm): _trade(part, groups) for arm, part in descriptive.records_by(rows, "arm").items()}
 
 
 def _trade(rows: Sequence[Mapping[Any, Any]], groups: Sequence[str]) -> str:

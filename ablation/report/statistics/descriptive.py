@@ -3,7 +3,8 @@
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from ablation.report.metrics import MetricTable, short_name
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Records = Sequence[Mapping[Any, Any]]  # the rows of a frame
 
 
 def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
@@ -20,13 +22,30 @@ def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFram
     done = runs[runs["state"] == "done"]
     if metric not in done or done.empty:
         return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
-    values: pd.DataFrame = done.pivot(index="seed", columns="arm", values=metric)
-    return values.astype(float).reindex(columns=list(arms))
+    seeds, row_R = np.unique(done["seed"].to_numpy(), return_inverse=True)
+    place = {arm: column for column, arm in enumerate(dict.fromkeys(done["arm"]))}
+    values_SA = np.full((len(seeds), len(place) + 1), np.nan)  # the last column is that of arms without runs
+    values_SA[row_R, [place[arm] for arm in done["arm"]]] = done[metric].to_numpy(dtype=float)
+    columns = [place.get(arm, -1) for arm in arms]
+    return pd.DataFrame(values_SA[:, columns], index=pd.Index(seeds, name="seed"), columns=list(arms))
+
+
+def records_by(frame: pd.DataFrame, *columns: str) -> dict[Any, Records]:
+    """The rows as mappings by the value of a column, or by the values of several, in the order of their first rows.
+
+    pandas takes as long for the records of one row as for those of hundreds, so they are made once.
+    """
+    rows: dict[Any, list[Mapping[Any, Any]]] = {}
+    for row in frame.to_dict("records"):
+        key = row[columns[0]] if len(columns) == 1 else tuple(row[column] for column in columns)
+        rows.setdefault(key, []).append(row)
+    return dict(rows)
 
 
 def finite(values: pd.DataFrame) -> pd.DataFrame:
     """The values with NaN for infinities, which have no differences."""
-    return values.where(np.isfinite(values))
+    known = values.to_numpy(dtype=float)
+    return pd.DataFrame(np.where(np.isfinite(known), known, np.nan), index=values.index, columns=values.columns)
 
 
 def mean_and_sd(values: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -15,6 +15,7 @@ from ablation.report.statistics.descriptive import by_seed, finite
 from ablation.report.statistics.inference import LEVEL, SUMMARY, equivalence_p, holm, seeds_needed, summary
 
 Words = npt.NDArray[np.str_]
+Family = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]  # see _families
 
 ROLES = ("parent", "baseline")
 NAMES = ["arm", "role", "against", "family"]
@@ -64,26 +65,38 @@ def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
     without a margin has no `seeds_needed` and no tests of equivalence.
     """
     pairs, known_metrics = comparisons(plan), metrics_of(plan)
-    by_metric = [_of_metric(pairs, runs, metric, known_metrics) for metric in metrics]
+    families = list(_families(pairs))
+    by_metric = [_of_metric(pairs, families, runs, metric, known_metrics) for metric in metrics]
     order = {arm["name"]: place for place, arm in enumerate(plan["arms"])}
     rows = pd.concat(by_metric, ignore_index=True) if by_metric else pd.DataFrame(columns=COLUMNS)
     return rows.sort_values("arm", key=lambda names: names.map(order), kind="stable")[COLUMNS].reset_index(drop=True)
 
 
-def _of_metric(pairs: pd.DataFrame, runs: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
+def _of_metric(pairs: pd.DataFrame, families: Sequence[Family], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
     margin = metrics.margin(metric)
     differences_SD = paired(runs, pairs, metric, metrics.unit(metric).scale)
-    rows = pd.concat([pairs, summary(differences_SD)], axis=1).assign(metric=short_name(metric), tests=0, seeds_needed=np.nan)
+    rows = pd.concat([pairs, summary(differences_SD)], axis=1).assign(metric=short_name(metric))
     rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
     rows["p_equal"] = np.nan if margin is None else np.where(rows["is_same"], np.nan, equivalence_p(rows, margin))
-    rows[list(ADJUSTED.values())] = np.nan
-    for places, first, inverse in _families(pairs):
-        rows.loc[places, "tests"] = len(first)
-        for column, adjusted in ADJUSTED.items():
-            rows.loc[places, adjusted] = holm(rows[column].to_numpy()[first], len(first))[inverse]
-        if margin is not None:
-            rows.loc[places, "seeds_needed"] = float(seeds_needed(pooled_sd(rows.loc[first]), margin, len(first)))
+    rows = rows.assign(**_of_families(rows, families, margin))
     return rows.assign(verdict=verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric)))
+
+
+def _of_families(rows: pd.DataFrame, families: Sequence[Family], margin: float | None) -> dict[str, npt.NDArray[Any]]:
+    """The columns that a row has from its family: the number of tests, the adjusted p values, and the seeds that are needed."""
+    tests, p_values = np.zeros(len(rows), dtype=int), {column: rows[column].to_numpy() for column in ADJUSTED}
+    adjusted = {column: np.full(len(rows), np.nan) for column in ("seeds_needed", *ADJUSTED.values())}
+    for places, first, inverse in families:
+        tests[places] = len(first)
+        for column, name in ADJUSTED.items():
+            adjusted[name][places] = holm(p_values[column][first], len(first))[inverse]
+    if margin is not None and families:
+        sd, pairs = rows["sd"].to_numpy(), rows["pairs"].to_numpy()
+        pooled = [_pooled(sd[first], pairs[first]) for _, first, _ in families]
+        needed = seeds_needed(pooled, margin, np.array([len(first) for _, first, _ in families]))
+        for (places, _, _), seeds in zip(families, needed, strict=True):
+            adjusted["seeds_needed"][places] = seeds
+    return {"tests": tests, **adjusted}
 
 
 def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
@@ -140,7 +153,7 @@ def class_differences(
     return rows.assign(verdict=_worded(rows, rows["mean"], "", "inconclusive"))[CLASS_COLUMNS]
 
 
-def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+def _families(pairs: pd.DataFrame) -> Iterator[Family]:
     """Per role and family: the rows that are tests, the first row of each hypothesis, and the hypothesis of each row."""
     tested = pairs[~pairs["is_same"]]
     for _, part in tested.groupby(["role", "family"], sort=False):
@@ -151,5 +164,9 @@ def _families(pairs: pd.DataFrame) -> Iterator[tuple[npt.NDArray[np.intp], npt.N
 
 def pooled_sd(rows: pd.DataFrame) -> float:
     """The root of the mean variance, weighted by pairs - 1; differences without spread are left out."""
-    known = rows[np.isfinite(rows["sd"]) & (rows["sd"] > 0)]
-    return float(np.sqrt(np.average(np.square(known["sd"]), weights=known["pairs"] - 1))) if len(known) else float("nan")
+    return _pooled(rows["sd"].to_numpy(), rows["pairs"].to_numpy())
+
+
+def _pooled(sd_D: npt.NDArray[np.float64], pairs_D: npt.NDArray[np.int64]) -> float:
+    known_D = np.isfinite(sd_D) & (sd_D > 0)
+    return float(np.sqrt(np.average(np.square(sd_D[known_D]), weights=pairs_D[known_D] - 1))) if known_D.any() else float("nan")

@@ -88,7 +88,7 @@ def holm(p_values: npt.ArrayLike, tests: int = 0) -> Floats:
     return adjusted
 
 
-def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float = LEVEL) -> Floats:
+def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float | Floats = LEVEL) -> Floats:
     """The chance that a two-sided paired t test at `level` finds a true difference of `effect` standard deviations."""
     count = np.asarray(seeds, dtype=np.float64)
     shift = np.minimum(np.asarray(effect, dtype=np.float64), 100.0) * np.sqrt(count)  # beyond that, the distribution loses its digits
@@ -98,11 +98,11 @@ def power(seeds: npt.ArrayLike, effect: npt.ArrayLike, level: float = LEVEL) -> 
     return chance
 
 
-def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats:
+def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int | npt.NDArray[np.int64] = 1) -> Floats:
     """The fewest seeds with which a paired t test finds a true difference of that size with 80 % power, given the pairs' sd.
 
-    The test is at 0.05 / `tests`, the first step of Holm's correction over that many tests, as for the report's verdicts; later steps
-    need fewer seeds. Infinite above 1,000 seeds; NaN if the sd is 0 or unknown.
+    The test is at 0.05 / `tests` (one number, or one for each sd), the first step of Holm's correction over that many tests, as for the
+    report's verdicts; later steps need fewer seeds. Infinite above 1,000 seeds; NaN if the sd is 0 or unknown.
     """
     spread = np.atleast_1d(np.asarray(sd, dtype=np.float64))
     is_known = np.isfinite(spread) & (spread > 0)
@@ -110,7 +110,7 @@ def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int = 1) -> Floats
     low, high = np.full(spread.shape, 2), np.full(spread.shape, MOST_SEEDS + 1)
     while (low < high).any():
         middle = (low + high) // 2
-        is_enough = power(middle, effect, LEVEL / max(tests, 1)) >= POWER
+        is_enough = power(middle, effect, LEVEL / np.maximum(tests, 1)) >= POWER
         low, high = np.where((low < high) & ~is_enough, middle + 1, low), np.where((low < high) & is_enough, middle, high)
     needed: Floats = np.where(is_known, np.where(low <= MOST_SEEDS, low, np.inf), np.nan).reshape(np.shape(sd))
     return needed
