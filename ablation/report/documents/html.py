@@ -73,6 +73,7 @@ class Renderer:
         parser = Parser(self.images)
         parser.add_render_rule("table_open", _table_open)
         parser.add_render_rule("table_close", _table_close)
+        parser.add_render_rule("text", _text)
         return parser
 
     def _anchor(self, text: str) -> str:
@@ -148,9 +149,9 @@ class Cell:
             self.token.attrSet("class", " ".join(names))
         if self.token.type == "td_open":
             self.token.attrSet("data-label", column)
-        if is_number and is_roomy:
-            for child in (child for child in self.children if child.type == "text"):
-                child.content = unbroken(child.content)
+        for child in (child for child in self.children if child.type == "text"):
+            child.meta["is_breakable"] = not is_number
+            child.content = unbroken(child.content) if is_number and is_roomy else child.content
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,12 @@ def _text_of(tokens: Sequence[Token]) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
+
+
+def _text(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:
+    """The text; in a cell of words, names may go on in the next line after `_`, `/` and a dot, and not elsewhere."""
+    words = str(escape(tokens[place].content))
+    return re.sub(r"(?<=\w[_/.])(?=[A-Za-z])", "<wbr>", words) if tokens[place].meta.get("is_breakable") else words
 
 
 def _table_open(renderer: Any, tokens: Sequence[Token], place: int, options: object, environment: object) -> str:

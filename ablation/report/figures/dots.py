@@ -16,7 +16,7 @@ from ablation.report.figures.differences import looks
 from ablation.report.figures.results import Axis, Row
 
 ROW = 0.235  # inches
-NUMBERS = 6.5  # points
+TICK = 0.42  # inches that a number at the axis takes
 
 
 def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
@@ -24,7 +24,7 @@ def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
     size = 8.0 if wide > style.COLUMN else 7.0
     numbers = [(axis.number(row.mean), _step(row, axis)) for row in rows]
     heads = ("mean", "to parent") if any(step for _, step in numbers) else ("mean", "")
-    first, second = (style.widest([heads[place], *(pair[place] for pair in numbers)], NUMBERS) for place in (0, 1))
+    first, second = (style.widest([heads[place], *(pair[place] for pair in numbers)], size - 0.5) for place in (0, 1))
     right = 0.12 + first + 0.1 + second + 0.06
     left = min(0.42 * wide, 0.16 + style.widest((row.label for row in rows), size))
     handles = _handles(rows)
@@ -40,19 +40,19 @@ def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
         label.set_color("0.45" if row.is_reference else "black")
     axes.tick_params(axis="y", length=0, pad=7)
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if wide > style.COLUMN else 3))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=int(np.clip((wide - left - right) // TICK, 2, 5))))
     _draw(axes, rows)
     for place, pair in enumerate([heads, *numbers], start=-1):
         for text, end in zip(pair, (0.12 + first, right - 0.06), strict=True):
-            _number(axes, text, place, end, is_head=place < 0)
+            _number(axes, text, place, end, size - 0.5, is_head=place < 0)
     return figure
 
 
-def _number(axes: Axes, text: str, place: int, end: float, *, is_head: bool) -> None:
+def _number(axes: Axes, text: str, place: int, end: float, size: float, *, is_head: bool) -> None:
     """Write a number, or its heading, that ends so many inches right of the panel."""
     axes.annotate(
         text, (1, -0.62 if is_head else place), (72 * end, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="bottom" if is_head else "center", fontsize=NUMBERS, color="0.45" if is_head else "black", annotation_clip=False,
+        ha="right", va="bottom" if is_head else "center", fontsize=size, color="0.45" if is_head else "black", annotation_clip=False,
     )  # fmt: skip
 
 
@@ -75,32 +75,43 @@ def limits(rows: Sequence[Row], axis: Axis) -> tuple[float, float]:
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw all rows' marks of a kind at once: an artist for each would take most of the time."""
+    ends = [
+        [(rows[place - 1].values[seed], place - 1), (row.values[seed], place)]
+        for place, row in enumerate(rows)
+        if row.is_joined
+        for seed in row.values
+        if seed in rows[place - 1].values
+    ]
+    if ends:
+        axes.add_collection(LineCollection(ends, colors="0.8", linewidths=0.6, zorder=1))
+    _intervals(axes, [(place, *row.interval) for place, row in enumerate(rows) if row.interval is not None])
+    compared = [(row.parent_level, place) for place, row in enumerate(rows) if np.isfinite(row.parent_level) and row.difference is not None]
+    _marks(axes, compared, marker="|", color=style.GREY, markersize=10, markeredgewidth=1.4, zorder=2)
+    seeds = [(value, place) for place, row in enumerate(rows) for value in row.values.values()]
+    _marks(axes, seeds, marker="o", color="0.45", alpha=0.75, markersize=3, zorder=3)
+    chosen = [(row.mean, place) for place, row in enumerate(rows) if row.is_chosen]
+    _marks(axes, chosen, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=style.INK, zorder=2)
+    for look in dict.fromkeys(map(_look, rows)):
+        marker, colour, full = look
+        means = [(row.mean, place) for place, row in enumerate(rows) if _look(row) == look]
+        _marks(axes, means, marker=marker, markersize=6, markeredgecolor=colour, markerfacecolor=colour if full else "white", zorder=4)
+
+
+def _marks(axes: Axes, points: Sequence[tuple[float, float]], **look: Any) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), linestyle="", **look)
+
+
+def _intervals(axes: Axes, spans: Sequence[tuple[float, float, float]]) -> None:
+    """Draw the intervals inside the panel, with an arrow at each end that is beyond it."""
     low, high = axes.get_xlim()
-    for place in range(1, len(rows)):
-        if rows[place].is_joined:
-            both = [seed for seed in rows[place].values if seed in rows[place - 1].values]
-            ends = [[(rows[place - 1].values[seed], place - 1), (rows[place].values[seed], place)] for seed in both]
-            axes.add_collection(LineCollection(ends, colors="0.8", linewidths=0.6, zorder=1))
-    for place, row in enumerate(rows):
-        if row.interval is not None:
-            _interval(axes, place, *row.interval, low, high)
-        if np.isfinite(row.parent_level) and row.difference is not None:
-            axes.plot([row.parent_level], [place], marker="|", color=style.GREY, markersize=10, markeredgewidth=1.4, zorder=2)
-        values = list(row.values.values())
-        axes.plot(values, [place] * len(values), marker="o", linestyle="", color="0.45", alpha=0.75, markersize=3, zorder=3)
-        marker, colour, full = _look(row)
-        face = colour if full else "white"
-        if row.is_chosen:
-            axes.plot([row.mean], [place], marker="o", markersize=11, markerfacecolor="none", markeredgecolor=style.INK, zorder=2)
-        axes.plot([row.mean], [place], marker=marker, markersize=6, markeredgecolor=colour, markerfacecolor=face, zorder=4, linestyle="")
-
-
-def _interval(axes: Axes, place: float, start: float, end: float, low: float, high: float) -> None:
-    """Draw an interval inside the panel, with an arrow at each end that is beyond it."""
-    axes.hlines(place, max(start, low), min(end, high), color=style.INK, linewidth=1.1, zorder=2)
-    for is_outside, edge, marker in ((start < low, low, "<"), (end > high, high, ">")):
-        if is_outside:
-            axes.plot([edge], [place], marker=marker, color=style.INK, markersize=4, clip_on=False, zorder=2)
+    if spans:
+        places, starts, ends = zip(*spans, strict=True)
+        axes.hlines(places, np.maximum(starts, low), np.minimum(ends, high), color=style.INK, linewidth=1.1, zorder=2)
+    arrow: dict[str, Any] = {"color": style.INK, "markersize": 4, "clip_on": False, "zorder": 2}
+    _marks(axes, [(low, place) for place, start, _ in spans if start < low], marker="<", **arrow)
+    _marks(axes, [(high, place) for place, _, end in spans if end > high], marker=">", **arrow)
 
 
 def _look(row: Row) -> tuple[str, str, bool]:
@@ -120,12 +131,12 @@ def _handles(rows: Sequence[Row]) -> list[Any]:
         look: dict[str, Any] = {"marker": marker, "linestyle": "", "markeredgecolor": colour, "markerfacecolor": face, "markersize": 5}
         handles.append(Line2D([], [], label=word, **look))
     if compared:
-        handles.append(Line2D([], [], marker="|", linestyle="", color=style.GREY, markersize=8, label="the parent's mean"))
+        handles.append(Line2D([], [], marker="|", linestyle="", color=style.GREY, markersize=8, label="parent's mean"))
     if any(row.interval for row in rows):
-        handles.append(Line2D([], [], color=style.INK, linewidth=1.1, label="95 % interval of the difference"))
+        handles.append(Line2D([], [], color=style.INK, linewidth=1.1, label="95 % interval"))
     if any(row.is_chosen for row in rows):
         ring: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markeredgecolor": style.INK, "markersize": 8}
-        handles.append(Line2D([], [], label="chosen on validation data", **ring))
+        handles.append(Line2D([], [], label="chosen", **ring))
     return handles
 
 

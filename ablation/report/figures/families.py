@@ -20,7 +20,10 @@ TITLES = {"drop_one": "without one rung each", "add_one": "with one rung each", 
 def family_pages(
     runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], shown: ArmsShown, name: str, metrics: MetricTable
 ) -> list[Page]:
-    """The pages of every family that has two rows; `name` is the metric's. A sweep over numbers is a curve, one of two axes a heat map."""
+    """The pages of every family that has two rows (of a condition, two arms); `name` is the metric's.
+
+    A sweep over numbers is a curve, one of two axes a heat map.
+    """
     results, axis = results_of(runs, differences, plan, name, metrics), axis_of(name, metrics)
     families: dict[str, list[str]] = {}
     for arm in results.planned:
@@ -36,10 +39,14 @@ def _pages(title: str, arms: Sequence[str], results: Results, axis: Axis) -> lis
         heading = f"{axis.title} over {sweep.axes_words}"
         return [sized(name, what, heading, sweeps.words(sweep, axis), partial(sweeps.page, sweep, axis))]
     rows, heading = rows_of(title, arms, results), f"{axis.title}: {TITLES.get(title, title)}"
+    is_condition = title.startswith("condition ")
     return [
-        sized(name if number == 1 else f"{name}-{number}", what, heading, _words(heading, part, axis), partial(dots.page, part, axis))
-        for number, part in enumerate(chunks(rows, ROWS_PER_PAGE) if len(rows) > 1 else [], start=1)
-    ]
+        sized(
+            name if number == 1 else f"{name}-{number}", what, heading, _words(heading, part, axis), partial(dots.page, part, axis),
+            for_paper=not is_condition,
+        )
+        for number, part in enumerate(chunks(rows, ROWS_PER_PAGE) if len(arms if is_condition else rows) > 1 else [], start=1)
+    ]  # fmt: skip
 
 
 def rows_of(title: str, arms: Sequence[str], results: Results) -> list[Row]:

@@ -4,6 +4,7 @@ Equal pages give equal bytes, whichever process draws them.
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import sys
@@ -13,10 +14,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 from ablation.report.figures.page import Page
-from ablation.report.figures.style import save
+from ablation.report.figures.style import save, styled
 
 FEWEST = 8  # pages that are worth another process
 MOST_PROCESSES = 8
+SELDOM = (50_000, 20, 100)  # new objects, young and middle collections between collections of garbage
 COLUMN = "column"  # the folder of the pages for a column of a paper
 
 _inherited: list[Page] = []  # what the children draw: the functions that draw cannot be sent to them
@@ -27,7 +29,8 @@ def write(pages: Sequence[Page], folder: Path) -> list[Page]:
 
     What could not is told once.
     """
-    problems = _written_by_many(pages, folder) if _processes(len(pages)) > 1 else _written(pages, range(len(pages)), folder)
+    with styled(), _seldom_collecting():  # once for all of them, and inherited by other processes
+        problems = _written_by_many(pages, folder) if _processes(len(pages)) > 1 else _written(pages, range(len(pages)), folder)
     if problems:
         first = f"{pages[min(problems)].name}: {problems[min(problems)]}"
         words = f"{len(problems)} of {len(pages)} figures could not be drawn, and the report goes without ({first})"
@@ -66,12 +69,15 @@ def _processes(count: int) -> int:
 
 
 def _written_by_many(pages: Sequence[Page], folder: Path) -> dict[int, str]:
-    """The same in several processes. What a process that died leaves undone is drawn here."""
+    """The same in several processes, the small pages (`confusion/ARM`) last. What a process that died leaves undone is drawn here."""
     _inherited[:] = pages
     results: dict[int, Future[str]] = {}
     try:
         with _quiet_fork(), ProcessPoolExecutor(_processes(len(pages)), multiprocessing.get_context("fork")) as pool:
-            results = {number: pool.submit(_in_child, number, folder) for number in range(len(pages))}
+            results = {
+                number: pool.submit(_in_child, number, folder)
+                for number in sorted(range(len(pages)), key=lambda number: "/" in pages[number].name)
+            }
     except OSError:  # no further process is allowed
         results = {}
     finally:
@@ -84,6 +90,19 @@ def _written_by_many(pages: Sequence[Page], folder: Path) -> dict[int, str]:
 
 def _in_child(number: int, folder: Path) -> str:
     return write_page(_inherited[number], folder)
+
+
+@contextlib.contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Leave alone what is in memory already, and look for garbage seldom: that would take a tenth of the time."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox, TransformedBbox
 
 from ablation.report.figures import style
 from ablation.report.figures.fonts import drawable
-from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, sized, some
+from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, some
 from ablation.report.statistics.descriptive import normalised
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +28,7 @@ DIVERGING = "vlag"
 SHARES = Normalize(0, 1)  # one scale, so that matrices can be compared
 MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
+BEYOND = 5  # points between the names and what they name
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
@@ -42,17 +45,17 @@ def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[st
 
 
 def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], shown: ArmsShown) -> Page:
-    """The page of one arm, `confusion/ARM`; a paper takes those of the ladder."""
+    """The page of one arm, `confusion/ARM`."""
     shares_CC = normalised(counts_CC)
     apart = [(shares_CC[row, column], row, column) for row, column in np.ndindex(shares_CC.shape) if row != column]
     known = sorted(((share, row, column) for share, row, column in apart if share > 0), reverse=True)[:3]
     most = some([f"{classes[row]} as {classes[column]} {100 * share:.0f} %" for share, row, column in known])
     alt = f"Row-normalised confusion matrix of {arm}; {f'most often confused: {most}' if most else 'nothing is confused'}."
-    page = sized(
-        f"confusion/{file_name(arm)}", "confusion-of-one", f"Confusion matrix of {arm}", alt,
-        lambda wide: one_matrix(counts_CC, classes, shown.names[arm], wide=wide), 4.2,
+    (page,) = numbered(
+        "confusion-of-one", f"Confusion matrix of {arm}", [counts_CC],
+        lambda part: one_matrix(part, classes, shown.names[arm], wide=4.2), lambda part: alt,
     )  # fmt: skip
-    return page if shown.kinds[arm] == "ladder" else replace(page, column=None)
+    return replace(page, name=f"confusion/{file_name(arm)}")
 
 
 def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
@@ -104,12 +107,16 @@ def one_matrix(counts_CC: npt.ArrayLike, classes: Sequence[str], title: str, *, 
     right = 0.1 if has_numbers else 0.6
     side = wide - names - right
     sheet = style.Sheet(1, 1, width=side, height=side, left=names, right=right, top=0.3, bottom=names)
-    figure = sheet.blank()
-    axes = figure.add_axes(sheet.box(0))
-    _picture(axes, shares_CC, SHARES, COLOURS)
-    _name_rows(axes, classes)
-    _name_columns(axes, classes)
-    axes.set_title(style.fitted(title, 8, side + 0.1))
+    figure, box = sheet.blank(), Bbox.from_bounds(*sheet.box(0))
+    picture = BboxImage(
+        TransformedBbox(box, figure.transFigure), cmap=COLOURS, norm=SHARES, interpolation="nearest"
+    )  # an axis takes longer
+    picture.set_data(np.ma.masked_invalid(shares_CC))
+    figure.add_artist(picture)
+    title = style.fitted(title, 8, side + 0.1)
+    figure.text(box.x0 + box.width / 2, 1 - 0.22 / sheet.size[1], title, ha="center", fontsize=8)
+    _name_columns(figure, box, classes)
+    _name_rows(figure, box, classes)
     if has_numbers:
         _annotate(figure, [(sheet.box(0), shares_CC)], SHARES, COLOURS, share_texts)
     else:
@@ -137,9 +144,9 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
         axes.set_title(style.short(arm, 46))
         # Only at the page's edges: all panels have the same classes, and drawing letters takes most of the time.
         if sheet.is_left(place):
-            _name_rows(axes, classes)
+            _name_rows(figure, axes.get_position(), classes)
         if sheet.is_lowest(place, len(matrices)):
-            _name_columns(axes, classes)
+            _name_columns(figure, axes.get_position(), classes)
     if len(classes) <= style.MOST_ANNOTATED_CLASSES:
         _annotate(figure, [(sheet.box(place), values_CC) for place, values_CC in enumerate(matrices.values())], norm, colours, texts)
     return figure
@@ -147,8 +154,8 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
 
 def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: str) -> None:
     """Draw an image instead of a mesh, so that the SVG of a hundred classes stays small; "none" keeps the pixels sharp."""
-    style.frameless(axes)
     axes.imshow(values_CC, cmap=colours, norm=norm, interpolation="none", aspect="auto")
+    axes.set_axis_off()
 
 
 def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: str, texts: Any) -> None:
@@ -168,22 +175,23 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
     style.letters(figure, places, words, ["black" if lightness > 0.5 else "white" for lightness in lightness_N])
 
 
-def _name_rows(axes: Axes, classes: Sequence[str]) -> None:
+def _name_rows(figure: Figure, box: Bbox, classes: Sequence[str]) -> None:
     """Name the true classes down the side, unless there are too many."""
-    axes.set_ylabel("true", labelpad=_named(axes, classes, upright=False) + 4)
+    beside = (_named(figure, box, classes, upright=False) + BEYOND) / 72 / figure.get_figwidth()
+    place = (box.x0 - beside, box.y0 + box.height / 2)
+    figure.text(*place, "true", ha="center", va="center", rotation=90, rotation_mode="anchor", fontsize=8)
 
 
-def _name_columns(axes: Axes, classes: Sequence[str]) -> None:
+def _name_columns(figure: Figure, box: Bbox, classes: Sequence[str]) -> None:
     """Name the predicted classes along the bottom."""
-    axes.set_xlabel("predicted", labelpad=_named(axes, classes, upright=True) + 4)
+    below = (_named(figure, box, classes, upright=True) + BEYOND) / 72 / figure.get_figheight()
+    figure.text(box.x0 + box.width / 2, box.y0 - below, "predicted", ha="center", va="top", fontsize=8)
 
 
-def _named(axes: Axes, classes: Sequence[str], *, upright: bool) -> float:
-    """Draw the names beside the picture, and return their length in points."""
+def _named(figure: Figure, box: Bbox, classes: Sequence[str], *, upright: bool) -> float:
+    """Draw the names beside the picture in that box, and return their length in points."""
     if len(classes) > style.MOST_NAMED_CLASSES:
         return 0.0
-    figure, box = axes.get_figure(), axes.get_position()
-    assert isinstance(figure, Figure)
     wide, tall = figure.get_size_inches()
     middles_C = (np.arange(len(classes)) + 0.5) / len(classes)
     if upright:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablation.report.figures.style import COLUMN, PAGE, styled
+from ablation.report.figures.style import BESIDE, COLUMN, styled
 
 T = TypeVar("T")
 WITH_DASHES = ("drop_one", "add_one")
@@ -47,10 +47,11 @@ def numbered(
     return [page(number, part) for number, part in enumerate(parts, start=1)]
 
 
-def sized(name: str, what: str, title: str, alt: str, draw: Callable[[float], Figure], wide: float = PAGE) -> Page:
-    """One page of a figure that is laid out for a width in inches: for a page, and for a column of a paper."""
-
-    return Page(name, what, title, alt, _in_style(draw, wide), _in_style(draw, COLUMN))
+def sized(
+    name: str, what: str, title: str, alt: str, draw: Callable[[float], Figure], *, wide: float = BESIDE, for_paper: bool = True
+) -> Page:
+    """One page of a figure that is laid out for a width in inches: beside a table (or `wide`), and in a column of a paper."""
+    return Page(name, what, title, alt, _in_style(draw, wide), _in_style(draw, COLUMN) if for_paper else None)
 
 
 def _in_style(draw: Callable[[T], Figure], part: T) -> Callable[[], Figure]:

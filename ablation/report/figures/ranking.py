@@ -64,7 +64,9 @@ def ranking_pages(
     pages = []
     for kind, (title, area, *_) in KINDS.items() if by_arm else ():
         curves = _curves(kind, by_arm, [rung for rung in rungs if rung in by_arm], classes, named)
-        pages.append(sized(kind, kind, f"{title} of the ladder", _words(title, area, curves), partial(ranking_page, kind, curves)))
+        pages.append(
+            sized(kind, kind, f"{title} of the ladder", _words(title, area, curves), partial(ranking_page, kind, curves), wide=style.PAGE)
+        )
     return pages
 
 

@@ -18,7 +18,8 @@ from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
 from ablation.report.metrics import MetricTable
 
 ROW = 0.2  # inches
-MOST_ARMS = 4
+MOST_ARMS = 3
+FOR_PAPERS = 2  # the best arm and the last rung
 OUTSIDE = ""  # the group of a class without a group
 
 
@@ -44,11 +45,11 @@ def recall_pages(
     kept = [arm for arm in arms if arm in shown.compared(recalls)][:MOST_ARMS]
     order = list(dict.fromkeys(groups.values()))
     pages = []
-    for arm in kept:
+    for number, arm in enumerate(kept):
         rows = _rows(recalls[shown.baseline(arm)], recalls[arm], _ends(differences, arm), images, groups)
         title = f"Recall by class: {shown.names[arm]} against {shown.names[shown.baseline(arm)]}"
         draw = partial(recall_page, rows, title, order)
-        pages.append(sized(f"recall-{file_name(arm)}", "recall", title, _words(title, rows), draw))
+        pages.append(sized(f"recall-{file_name(arm)}", "recall", title, _words(title, rows), draw, for_paper=number < FOR_PAPERS))
     return pages
 
 
@@ -93,7 +94,7 @@ def recall_page(rows: Sequence[ClassRecall], title: str, order: Sequence[str], w
 
 def _handles(rows: Sequence[ClassRecall], order: Sequence[str]) -> list[Any]:
     has_ends = len(rows) <= style.MOST_NAMED_CLASSES and any(math.isfinite(row.low) for row in rows)
-    label = "arm, with the 95 % interval of the difference" if has_ends else "arm"
+    label = "arm, 95 % interval" if has_ends else "arm"
     handles: list[Any] = [
         Line2D([], [], marker="o", linestyle="", markerfacecolor="white", markeredgecolor=style.GREY, markersize=5, label="baseline"),
         Line2D([], [], marker="o", color=style.INK, linewidth=1.0 if has_ends else 0, markersize=5, label=label),
@@ -142,7 +143,7 @@ def _named(rows: Sequence[ClassRecall], title: str, order: Sequence[str], wide: 
                 count, (1, -0.6 if place < 0 else place), (72 * (right - 0.05), 0), xycoords=("axes fraction", "data"), ha="right",
                 textcoords="offset points", va="bottom" if place < 0 else "center", fontsize=6.5, color="0.35", annotation_clip=False,
             )  # fmt: skip
-    return _figure(axes)
+    return style.figure_of(axes)
 
 
 def _limits(rows: Sequence[ClassRecall]) -> tuple[float, float]:
@@ -174,10 +175,4 @@ def _unnamed(rows: Sequence[ClassRecall], title: str, order: Sequence[str], wide
     axes.set_xlabel(style.fitted(f"{len(rows)} classes{ends_words}; lines: means", 7, wide - 0.7), fontsize=7)
     axes.set(ylabel="recall, percent", ylim=(max(0, min(before.min(), after.min()) - 3), min(101, max(before.max(), after.max()) + 3)))
     axes.set_xticks([])
-    return _figure(axes)
-
-
-def _figure(axes: Axes) -> Figure:
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    return figure
+    return style.figure_of(axes)

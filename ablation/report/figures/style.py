@@ -32,11 +32,11 @@ UP, DOWN = "#0173b2", "#de8f05"  # blue and orange: told apart by every kind of 
 GROUPS = {"many": "#0173b2", "medium": "#949494", "few": "#de8f05"}
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 2)))
 SMALLEST = 6  # points: the smallest size that is readable in print
-COLUMN, PAGE, WIDEST = 3.3, 5.6, 9.0  # inches: the width of a column of a paper, of a figure beside a table, and of a page of panels
+COLUMN, BESIDE, PAGE, WIDEST = 3.3, 4.2, 5.6, 9.0  # inches: a column of a paper, beside a table, a page of one or two panels, of many
 MOST_NAMED_CLASSES = 30
 MOST_ANNOTATED_CLASSES = 15
 LONGEST_CLASS = 14
-DROPPED = "_drop_tables_default"  # fontTools' list of what it leaves out, where it has one
+MANY = 4  # times that each of a page's letters is drawn, on average, from which it is worth its own artist
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")
 BACKENDS = ("backend", "backend_fallback")  # settings of pyplot, which looks for a display when they are read
 STYLE: Any = {
@@ -140,10 +140,14 @@ def letters(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], co
     for number, text in enumerate(texts_N):
         by_text.setdefault(text, []).append(number)
     offsets_N2 = np.asarray(places_N2, dtype=float)
-    for text, numbers in by_text.items():
+    # Outlines that are used a few times each take longer as an artist each than in one.
+    parts = list(by_text.values()) if len(texts_N) > MANY * len(by_text) else [list(range(len(texts_N)))] if by_text else []
+    for numbers in parts:
+        texts = [texts_N[number] for number in numbers]
+        paths = [_outline(text, size) for text in (texts[:1] if len(set(texts)) == 1 else texts)]
         collection = PathCollection(
-            [_outline(text, size)], sizes=[1.0], offsets=offsets_N2[numbers], offset_transform=figure.transFigure,
-            facecolors=[colours_N[number] for number in numbers], linewidths=0, label=text,
+            paths, sizes=[1.0], offsets=offsets_N2[numbers], offset_transform=figure.transFigure,
+            facecolors=[colours_N[number] for number in numbers], linewidths=0, label=" ".join(dict.fromkeys(texts)),
         )  # fmt: skip
         collection.set_transform(IdentityTransform())  # in points, not in shares of the page
         figure.add_artist(collection)
@@ -162,7 +166,7 @@ def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size
     )  # fmt: skip
     collection.set_transform(IdentityTransform())
     figure.add_artist(collection)
-    return max((float(-path.get_extents().x0) for path in paths), default=0.0)
+    return max((_reach(text, size) for text in texts_N), default=0.0)
 
 
 @lru_cache(maxsize=1024)
@@ -173,6 +177,12 @@ def _outline(text: str, size: float, end: float = 0.5) -> Outline:
     path = TextPath((0, 0), text, size=size)
     reach = path.get_extents()
     return path.transformed(Affine2D().translate(-reach.x0 - end * (reach.x1 - reach.x0), -0.36 * size))
+
+
+@lru_cache(maxsize=1024)
+def _reach(text: str, size: float) -> float:
+    """How far an outline that ends at its origin goes, in points."""
+    return float(-_outline(text, size, 1.0).get_extents().x0)
 
 
 def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
@@ -265,6 +275,13 @@ def room_for(names: Sequence[str]) -> float:
     return 0.35 + 0.07 * longest
 
 
+def figure_of(axes: Axes) -> Figure:
+    """The figure that the axes are in."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    return figure
+
+
 def frameless(axes: Axes) -> None:
     """Remove the ticks and frames of the axes, for a picture."""
     axes.set_xticks([])
@@ -289,22 +306,31 @@ def save(figure: Figure, path: Path) -> Path:
 
 @contextmanager
 def _lean_fonts() -> Iterator[None]:
-    """Leave the tables for laying out text out of embedded fonts: no reader of a PDF uses them, and cutting them takes half of the time."""
-    from fontTools.subset import Options
+    """Leave the tables for laying out text out of embedded fonts: no reader of a PDF uses them, and reading them takes half of the time."""
+    from fontTools import subset
 
-    before = getattr(Options, DROPPED, None)
-    if before is not None:
-        setattr(Options, DROPPED, [*before, *LAYOUT_TABLES])
+    load = subset.load_font
+
+    def lean(*arguments: Any, **options: Any) -> Any:
+        font = load(*arguments, **options)
+        for table in LAYOUT_TABLES:
+            if table in font:
+                del font[table]
+        return font
+
+    subset.load_font = lean
     try:
         yield
     finally:
-        if before is not None:
-            setattr(Options, DROPPED, before)
+        subset.load_font = load
 
 
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply our style alone, whatever a matplotlibrc says, without warnings about letters that the font lacks: the tables have them."""
+    if mpl.rcParams["svg.hashsalt"] == STYLE["svg.hashsalt"]:  # it is applied already, which takes a while
+        yield
+        return
     theirs = {name: value for name, value in mpl.rcParamsDefault.items() if name not in BACKENDS and mpl.rcParams[name] != value}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -188,7 +188,7 @@ def _points(axes: Axes, rows: Sequence[tuple[float, Row]], axis: Axis) -> None:
             is_last = value == max(place for place, _ in rows) and len(rows) > 1
             axes.annotate(
                 axis.number(row.mean), (value, row.mean), (-5 if is_last else 5, 4), textcoords="offset points",
-                ha="right" if is_last else "left", fontsize=6.5, fontweight=weight, zorder=6,
+                ha="right" if is_last else "left", fontsize=7, fontweight=weight, zorder=6,
                 bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.4},
             )  # fmt: skip
 
@@ -204,20 +204,20 @@ def _curve_handles(sweep: Sweep, own: float | None) -> list[Any]:
     rows = list(sweep.rows.values())
     handles: list[Any] = [
         Line2D([], [], marker="o", color="0.45", linewidth=0.6, markersize=3, label="a seed"),
-        Line2D([], [], marker="o", color=style.UP, linewidth=1.4, markersize=5, label="mean (bold: the best)" if len(rows) > 1 else "mean"),
+        Line2D([], [], marker="o", color=style.UP, linewidth=1.4, markersize=5, label="mean"),
     ]
     if any(row.interval for row in rows):
-        handles.append(Line2D([], [], color=style.UP, linewidth=1.1, label="95 % interval of the difference to the parent"))
+        handles.append(Line2D([], [], color=style.UP, linewidth=1.1, label="95 % interval"))
     if sweep.parent is not None:
-        label = style.short(f"the parent {sweep.parent.label}", 40)
+        label = style.short(f"parent {sweep.parent.label}", 22)
         handles.append(Line2D([], [], color=style.GREY, linewidth=1.0, linestyle="--", label=label))
         handles.append(Patch(color="0.93", label="range of its seeds"))
     if own is not None:
         face: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": style.INK}
-        handles.append(Line2D([], [], marker="D", linestyle="", markersize=5, label="the parent at its own value", **face))
+        handles.append(Line2D([], [], marker="D", linestyle="", markersize=5, label="its own value", **face))
     if any(row.is_chosen for row in rows):
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.INK}
-        handles.append(Line2D([], [], marker="o", linestyle="", markersize=8, label="chosen on validation data", **ring))
+        handles.append(Line2D([], [], marker="o", linestyle="", markersize=8, label="chosen", **ring))
     return handles
 
 

@@ -1,7 +1,7 @@
 """The ladder's steps, from level to level."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping
     rungs = [str(arm["name"]) for arm in plan["arms"] if arm["kind"] == "ladder"]
     conditions = ["", *dict.fromkeys(str(condition) for condition in arms["condition"] if condition)]
     complete = [ladder for condition in conditions for ladder in ladders(arms, differences, rungs, condition, name, metrics)]
-    return numbered(
+    pages = numbered(
         "waterfall",
         f"The ladder, rung by rung: {metrics.title(name)}",
         chunks(complete, PANELS_PER_PAGE),
@@ -43,6 +43,7 @@ def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping
         _waterfall_words(name, metrics),
         lambda part: waterfall_page(part, name, metrics, style.COLUMN),
     )
+    return [page if number == 0 else replace(page, column=None) for number, page in enumerate(pages)]
 
 
 def ladders(

@@ -185,7 +185,10 @@ def attribution(content: Content) -> list[Section]:
             )
         )
     details = (Section("Effects of swept and crossed settings", _effects(content, effects)),) if len(effects) else ()
-    return [Section("Attribution", paragraphs(*parts) or _alone(content), details)] if parts or details else []
+    if not parts and not details:
+        return []
+    body = paragraphs(paragraphs(*parts) or _alone(content), pictures(content, "waterfall"))
+    return [Section("Attribution", body, details)]
 
 
 def _alone(content: Content) -> str:

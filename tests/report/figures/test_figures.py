@@ -29,9 +29,9 @@ ALONE = {"confusion", "confusion-of-one", "classes", "curves", "reliability", "r
 WHATS = FAMILIES | ALONE | {"differences", "waterfall", "slopes", "recall", "confusion-difference"}
 # Of the numbers drawn, not of pixels: they change when other numbers are drawn, and with nothing else.
 HASHES = {
-    "ladder": "c1b09477ad80",
-    "variants": "4930e29d6494",
-    "condition-no-lag": "f4abd579f72f",
+    "ladder": "86e95c9a228b",
+    "variants": "e5f5abeca7a2",
+    "condition-no-lag": "32f46e486bea",
     "differences-1": "1876fcfce75d",
     "waterfall-1": "8ae6499b90b0",
     "slopes-1": "0345940ed050",
@@ -281,6 +281,20 @@ def test_few_classes_are_annotated(num_classes, is_annotated):
     figure = matrices.confusion_page(counts_of(1, num_classes), [f"class {number}" for number in range(num_classes)])
     names = 2  # down the side and along the bottom
     assert (len(figure.findobj(mpl.collections.PathCollection)) > names) == is_annotated
+
+
+def test_the_matrix_of_one_arm_has_its_shares():
+    """The picture is the matrix divided by the rows' sums, an empty row is blank, and each class is named on both sides."""
+    counts = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 5, 0], [1, 0, 0, 1]])
+    figure = matrices.one_matrix(counts, NAMES, "cb", wide=4.2)
+    (picture,) = figure.findobj(mpl.image.BboxImage)
+    expected = np.array([[0.75, 0.25, 0, 0], [np.nan] * 4, [0, 0, 1, 0], [0.5, 0, 0, 0.5]])
+    assert np.ma.filled(picture.get_array(), np.nan) == pytest.approx(expected, nan_ok=True)
+    assert (picture.norm.vmin, picture.norm.vmax) == (0, 1)
+    assert [text.get_text() for text in figure.texts] == ["cb", "predicted", "true"]
+    labels = [drawn.get_label() for drawn in figure.findobj(mpl.collections.PathCollection)]
+    names = " ".join(" ".join(NAMES).split())
+    assert labels == [names, names, "75 25 100 50"]
 
 
 @pytest.mark.parametrize("num_classes", [2, 16, 100])
