@@ -34,7 +34,7 @@ ROOMS = (
 BEHIND_THE_TASK = ("study", "tracking", "planning", "running")
 FIGURES = {
     f"report.figures.{room}"
-    for room in ("style", "fonts", "page", "matrices", "classes", "curves", "differences", "waterfall", "cost", "reliability")
+    for room in "style fonts page dots sweeps recall ranking matrices classes curves differences waterfall cost reliability".split()
 }
 # Where an outside library may be imported.
 PLACES = {
