@@ -32,10 +32,8 @@ ROOMS = (
 )
 # What knows neither images nor classes: it asks the Protocol in study.task.
 BEHIND_THE_TASK = ("study", "tracking", "planning", "running")
-FIGURES = {
-    f"report.figures.{room}"
-    for room in "style fonts page dots sweeps recall ranking matrices classes curves differences waterfall cost reliability".split()
-}
+DRAWING = ("style", "fonts", "page", "dots", "sweeps", "recall", "ranking", "matrices", "classes", "curves", "differences", "waterfall")
+FIGURES = {f"report.figures.{room}" for room in (*DRAWING, "cost", "reliability")}
 # Where an outside library may be imported.
 PLACES = {
     "mlflow": {"tracking.store", "tracking.api"},
