@@ -1,0 +1,39 @@
+"""The README tells the truth: its table is the example report's, its file is a study, its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import ablation
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "docs" / "example-report"
+LARGEST = 1_000_000  # bytes of the example report
+
+
+def test_every_number_of_the_table_is_in_the_example_report():
+    """Means, differences, intervals and verdicts of an arm stand in a row of the report."""
+    report = (EXAMPLE / "report.md").read_text(encoding="utf-8")
+    rows = [line for line in README.splitlines() if re.match(r"\| [a-z-]+ \|.*±", line)]
+    assert len(rows) == 5
+    for row in rows:
+        arm, _, *cells = (cell.strip().strip("*") for cell in row.strip("|").split("|"))
+        theirs = next(line for line in report.splitlines() if re.match(rf"\| {arm} +\|", line) and "±" in line)
+        assert all(cell in theirs for cell in cells), (row, theirs)
+
+
+def test_the_file_in_the_readme_is_a_study(tmp_path):
+    """The YAML can be read, and its ladder is that of the example without the last rung."""
+    (tmp_path / "study.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
+    arms = {arm.name for arm in ablation.load_study(tmp_path / "study.yaml").arms}
+    example = {arm.name for arm in ablation.load_study(ROOT / "studies" / "digits-lt.yaml").arms}
+    assert {"baseline", "augment", "balanced-softmax", "adjusted", "tau/3"} <= arms & example
+
+
+def test_links_and_pictures_lead_to_files():
+    """Of the README and of the example report, which is small."""
+    for page in (ROOT / "README.md", EXAMPLE / "README.md", EXAMPLE / "report.md"):
+        links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        assert not missing, (page, missing)
+    assert sum(path.stat().st_size for path in EXAMPLE.rglob("*") if path.is_file()) < LARGEST
