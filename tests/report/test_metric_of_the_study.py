@@ -45,7 +45,7 @@ def test_published_figures_and_chance_are_of_the_accuracy(tmp_path):
     ours, theirs = (tidy_frames(part, references=read(path, part.plan)).arms for part in (recorded, plain))
     for column in ("published/A", "gap/A_points", "published/B", "gap/B_points"):
         np.testing.assert_array_equal(ours[column], theirs[column])
-    gaps = [cells(report.write(part, references=path), "## Comparison")[1]["B gap"] for part in (recorded, plain)]
+    gaps = [cells(report.write(part, references=path), "#### Published figures")[1]["B gap"] for part in (recorded, plain)]
     assert gaps[0] == gaps[1] != "–"
 
 
@@ -63,7 +63,7 @@ def test_kappa_is_no_percent():
     recorded = with_values(by_metric("test/kappa", "set in the file"), "test/kappa", recorded.runs["test/accuracy"] - 0.2)
     row = cells(report.write(recorded), "## Comparison")[1]
     values = recorded.runs[recorded.runs["arm"] == "cb"]["test/kappa"]
-    assert row["kappa"] == f"{values.mean():.3f} ± {values.std():.3f}"
+    assert row["kappa"] == f"[{values.mean():.3f} ± {values.std():.3f}](#runs)"
     frames = tidy_frames(recorded)
     base = recorded.runs[recorded.runs["arm"] == "baseline"]["test/kappa"].to_numpy()
     found = frames.differences.query("arm == 'cb' and role == 'parent' and metric == 'kappa'").iloc[0]
@@ -76,8 +76,8 @@ def test_the_recall_of_a_class_leads():
     recorded = by_metric("test/recall/plane", "set in the file")
     row = cells(report.write(recorded), "## Comparison")[1]
     values = 100 * recorded.runs[recorded.runs["arm"] == "cb"]["test/recall/plane"]
-    assert row["recall/plane"] == f"{values.mean():.2f} ± {values.std():.2f}"
-    assert report.brief(recorded, ["cb"]).splitlines()[0].split("|")[3].strip() == "recall/plane"
+    assert row["recall/plane"] == f"[{values.mean():.2f} ± {values.std():.2f}](#runs)"
+    assert "Ladder  recall/plane  vs parent [95 %]" in report.brief(recorded, ["cb"])
 
 
 def test_a_metric_that_older_runs_do_not_have_is_a_dash():

@@ -108,7 +108,8 @@ def test_the_folder_has_only_what_there_is(tmp_path):
     assert files == {
         "report.md", "report.csv", "runs.csv", "differences.csv", "attribution.csv", "effects.csv", "conditions.csv", "figures",
     }  # fmt: skip
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"differences-1", "waterfall-1", "curves-1", "cost-1"}
+    families = {"ladder", "variants", "sweep-rate", "condition-dry"}
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {*families, "differences-1", "waterfall-1", "curves-1", "column"}
     assert forbidden_in(text) == []
     assert all(forbidden_in(path.read_text(encoding="utf-8")) == [] for path in tmp_path.glob("*.csv"))
 
@@ -219,8 +220,8 @@ def test_two_arms_beside_one_another(tmp_path):
     parts = comparing.compare(Written(), "wide", "baseline")
     assert [part.title for part in parts] == ["Settings that differ", "Results, paired by seed", "Runs"]
     assert parts[1].rows[0][0] == "MAE"
-    assert parts[1].notes[0] == "Mean ± sd over seeds; wide minus baseline, over the seeds that both have."
-    assert parts[1].notes[1].startswith("Verdict on MAE, wide against baseline: better (t only).")
+    assert parts[1].notes[0] == "Mean ± sd over seeds; baseline minus wide, over the seeds that both have."
+    assert parts[1].notes[1].startswith("Verdict on MAE, baseline against wide: worse (t only).")
     assert forbidden_in(json.dumps([[part.title, part.columns, part.rows, part.notes] for part in parts])) == []
 
 

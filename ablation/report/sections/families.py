@@ -152,10 +152,12 @@ def _change(row: Row) -> str:
 
 
 def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
-    """The mean and sd, which lead to the arm's runs; bold if best, blank where no run is done."""
+    """The mean and sd, which lead to the arm's runs; bold if best, blank where no run is done, a dash where none has the metric."""
     if not row.n:
         return ""
     value = content.metrics.value(content.name, row.mean, row.sd)
+    if value == DASH:
+        return value
     return f"**[{value}](#runs)**" if is_best else f"[{value}](#runs)"
 
 

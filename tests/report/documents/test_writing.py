@@ -1,5 +1,6 @@
 """The same store gives the same document in every form, and the folder with it."""
 
+import csv
 import io
 import json
 import re
@@ -73,14 +74,14 @@ def test_globs_choose_what_is_shown_and_not_what_is_compared():
 def test_csv_and_json_have_nats_as_they_are():
     """No column of the NLL speaks of points, and JSON has its difference undivided; that of the ECE is a fraction again."""
     recorded = study()
-    table = pd.read_csv(io.StringIO(report.write(recorded, "csv", metric="nll")), float_precision="round_trip")
+    rows = list(csv.DictReader(io.StringIO(report.write(recorded, "csv", metric="nll"))))  # pandas 2.3 reads the last digit otherwise
     whole = json.loads(report.write(recorded, "json", metric="nll"))["arms"][1]
     nll, ece = (recorded.runs.pivot(index="seed", columns="arm", values=f"test/{name}") for name in ("nll", "ece"))
-    assert not [column for column in table if column.startswith("nll") and "points" in column]
+    assert not [column for column in rows[1] if column.startswith("nll") and "points" in column]
     gain = (nll["cb"] - nll["baseline"]).mean()
-    assert table["nll_vs_parent"][1] == whole["nll_vs_parent"] == pytest.approx(gain)
+    assert float(rows[1]["nll_vs_parent"]) == whole["nll_vs_parent"] == pytest.approx(gain)
     assert whole["ece_vs_parent"] == pytest.approx((ece["cb"] - ece["baseline"]).mean())
-    assert table["ece_vs_parent_points"][1] == pytest.approx(100 * whole["ece_vs_parent"])
+    assert float(rows[1]["ece_vs_parent_points"]) == pytest.approx(100 * whole["ece_vs_parent"])
 
 
 def test_metrics_of_the_validation_images_are_no_test_metrics():
