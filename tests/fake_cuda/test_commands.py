@@ -1,6 +1,7 @@
 """Whole commands on the stand-in for CUDA, workers included: which process uses the devices, and what becomes of devices that fail."""
 
 import json
+import os
 
 import pytest
 
@@ -8,6 +9,7 @@ from ablation.tracking.store import Store
 from tests.tiny import write
 
 RUN = ("-m", "ablation", "run", "tiny.yaml", "--device")
+OF_ALL = pytest.mark.skipif(os.environ.get("ABLATE_FAKE_CUDA") != "all", reason="takes long; ABLATE_FAKE_CUDA=all runs it")
 EPOCHS = {"epochs": 3, "batch_size": 8, "average": "none"}  # enough steps for a capture
 
 
@@ -56,6 +58,7 @@ def test_a_full_device_leaves_the_work_to_the_others(study, python, tmp_path):
     assert (again.status, again.contexts) == (0, set())
 
 
+@OF_ALL
 def test_a_device_that_is_too_small_is_a_lack_of_memory(study, python):
     """The run fails in one sentence, and the command says what may help."""
     done = python(*RUN, "cuda", "--jobs", "1", "--seed", "0", bytes=6 * 2**20)
@@ -64,6 +67,7 @@ def test_a_device_that_is_too_small_is_a_lack_of_memory(study, python):
     assert "out of memory even with no other job beside it; a smaller" in done.err
 
 
+@OF_ALL
 def test_a_full_device_is_said_to_be_full(study, python):
     """With no room for a process, the time is unknown and the run fails for lack of memory; there is no traceback."""
     done = python(*RUN, "cuda", "--seed", "0", full="0")

@@ -15,6 +15,7 @@ from ablation.report.sections import Shown, made_by
 from tests.report.studies import arm, study
 from tests.tiny import write
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 FORMS = [form for form in report.FORMATS if form not in ("csv", "text")]  # those that say how they were made
 
 

@@ -16,12 +16,14 @@ from tests.report.studies import CLASSES, LADDER, arm, cells, numbers, shifted, 
 FRAMES = ("differences", "class_differences", "image_differences", "mcnemar", "calibration", "attribution", "effects", "conditions")
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("format_name", report.FORMATS)
 def test_the_same_store_gives_the_same_document(format_name):
     """Nothing but the store is in it: no clock, no path, no chance."""
     assert report.write(study(), format_name) == report.write(study(), format_name)
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("format_name", report.FORMATS)
 def test_with_output_the_folder_holds_the_document_its_figures_and_the_csv_files(tmp_path, format_name):
     """The text that is returned is the file's, and every figure that it links to is there."""
