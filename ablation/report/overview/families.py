@@ -11,7 +11,6 @@ from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 from ablation.report.statistics.differences import family
 
-ON_TEST = "selected on test"
 TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "add_one": "Add one", "grid": "Grid"}
 
 
@@ -54,7 +53,7 @@ class Row:
     @property
     def is_on_test(self) -> bool:
         """Whether the arm was chosen on the test items, so that its number is too good."""
-        return ON_TEST in self.labels
+        return best.ON_TEST in self.labels
 
 
 @dataclass(frozen=True)

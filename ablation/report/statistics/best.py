@@ -10,6 +10,7 @@ import pandas as pd
 
 from ablation.report.statistics.descriptive import by_seed, finite
 
+ON_TEST = "selected on test"  # the label of arms that were chosen on the test items, so that they are never the best
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> a finite value
 
 
