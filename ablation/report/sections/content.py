@@ -140,14 +140,18 @@ class Content:
         return self._values[name]
 
     @cached_property
+    def _planned_runs(self) -> dict[str, int]:
+        return best.planned_runs(self.frames.runs)
+
+    @cached_property
     def _values(self) -> dict[str, dict[str, dict[int, float]]]:
         return {}
 
     def best_arms(self, arms: Iterable[str], name: str) -> list[str]:
         """The arms with the best mean of a metric: see `statistics.best`. None of them was chosen on the test items."""
-        rivals = [arm for arm in arms if arm not in self.on_test]
-        values = best.complete_values(self.frames.runs, rivals, self.metrics.full_name(name))
-        return best.best_of(values, is_lower_better=self.metrics.is_lower_better(name))
+        values = self.values(name)
+        rivals = {arm: values[arm] for arm in arms if arm not in self.on_test and 0 < len(values[arm]) == self._planned_runs[arm]}
+        return best.best_of(rivals, is_lower_better=self.metrics.is_lower_better(name))
 
     def has_same_seeds(self, arms: Collection[str]) -> bool:
         """Whether all of these arms have finished runs of the same seeds, so that their means can be compared as they are."""
