@@ -67,7 +67,7 @@ def _metric(content: Content, arms: pd.DataFrame, name: str, shown: Sequence[str
 def _value(content: Content, row: Mapping[Any, Any], name: str, n: int, *, is_best: bool, is_counted: bool) -> Parts:
     """The mean over n runs, bold if it is the best, and the sd; with the number of runs if some are missing and no column says so."""
     few = "" if is_counted or n == row["planned"] else _raised(f"{n}/{row['planned']}")
-    if not n:
+    if not row["n"]:
         return few, ""
     mean, _, sd = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]).partition(" ± ")
     return (f"\\textbf{{{mean}}}" if is_best else number(mean)) + few, f"\\pm{sd}" if sd else ""

@@ -18,7 +18,7 @@ TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "a
 class Row:
     """An arm: its numbers, and its differences to parent and baseline, which are rows of the frame of differences or empty.
 
-    `values` are the finite values of the report's metric by seed, in the store's unit.
+    `values` are the finite values of the report's metric by seed, in the store's unit; `done` is the number of finished runs.
     """
 
     arm: str
@@ -28,6 +28,7 @@ class Row:
     labels: Sequence[str]
     same_as: str
     planned: int
+    done: int
     values: Mapping[int, float]
     mean: float  # of the report's metric, in the store's unit
     sd: float
@@ -120,6 +121,7 @@ def _row(
         labels=tuple(planned["labels"]),
         same_as=row["same_as"],
         planned=row["planned"],
+        done=row["n"],
         values=values,
         mean=row[f"{metric}_mean"],
         sd=row[f"{metric}_sd"],

@@ -61,7 +61,7 @@ def _with_settings(content: Content, rows: Sequence[Row]) -> str:
 
 
 def _against_baseline(content: Content, row: Row) -> str:
-    return content.difference(row.vs_baseline) if row.n and row.vs_baseline else "" if not row.n else DASH
+    return content.difference(row.vs_baseline) if row.done and row.vs_baseline else "" if not row.done else DASH
 
 
 # --- every metric ----------------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def _change(row: Row) -> str:
 
 def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
     """The mean and sd, which lead to the arm's runs; bold if best, blank where no run is done."""
-    if not row.n:
+    if not row.done:
         return ""
     value = content.metrics.value(content.name, row.mean, row.sd)
     return f"**[{value}](#runs)**" if is_best else f"[{value}](#runs)"
@@ -178,7 +178,7 @@ def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
 
 def _against(content: Content, row: Row, role: str) -> str:
     pair: Mapping[Any, Any] = row.vs_parent if role == "parent" else row.vs_baseline
-    if not row.n:
+    if not row.done:
         return ""
     few = f" ({pair['pairs']} of {row.planned})" if pair and 0 < pair["pairs"] < row.planned else ""
     return content.difference(pair) + few if pair else DASH
