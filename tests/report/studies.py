@@ -152,3 +152,15 @@ def shifted(shifts, seeds=range(8), metric="test/accuracy", **more):
             where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
             recorded.runs.loc[where, metric] = 0.6 + {"baseline": 0.0, **shifts}[name] + noise
     return recorded
+
+
+def restricted(recorded, seeds):
+    """The study as if these arms had been planned and run with these of its seeds only."""
+
+    def is_kept(arm, seed):
+        return arm not in seeds or seed in seeds[arm]
+
+    recorded.plan["runs"] = [run for run in recorded.plan["runs"] if is_kept(run["arm"], run["seed"])]
+    kept = [is_kept(arm, seed) for arm, seed in recorded.runs[["arm", "seed"]].itertuples(index=False)]
+    recorded.runs = recorded.runs[kept].reset_index(drop=True)
+    return recorded

@@ -109,7 +109,7 @@ def _numbers_of(content: Content, row: Mapping[Any, Any]) -> Iterator[tuple[str,
         printed = {end: metrics.value(name, number) for end, number in parts.items() if math.isfinite(number)}
         yield from ((camel(name) + end, number) for end, number in printed.items())
         if printed:
-            yield f"{camel(name)}N", str(row["n"])
+            yield f"{camel(name)}N", str(len(content.values(name)[row["arm"]]))
     for role in ROLES:
         pair = content.pairs.get((row["arm"], role), {"pairs": 0})
         yield from ((f"{camel(content.name)}Vs{role.title()}{end}", number) for end, number in _differing(content, pair))

@@ -11,7 +11,7 @@ from ablation.report.documents.latex_layout import Column, Parts
 from ablation.report.documents.latex_text import escaped, number
 from ablation.report.frames.facts import settings_schema
 from ablation.report.metrics import short_name
-from ablation.report.sections.comparison import best_arms, published, reports_of
+from ablation.report.sections.comparison import published, reports_of
 from ablation.report.sections.content import Content
 from ablation.study.wording import change_words
 
@@ -55,14 +55,18 @@ def parts(content: Content, pair: Mapping[Any, Any]) -> Parts:
 def _metric(content: Content, arms: pd.DataFrame, name: str, shown: Sequence[str]) -> list[Column]:
     if not arms[f"{name}_mean"].notna().any() and name != content.name:
         return []
-    best = best_arms(arms, name, content.metrics)
-    cells = [_value(content, row, name, is_best=row["arm"] in best, is_counted="n" in shown) for row in arms.to_dict("records")]
+    best, values = content.best_arms(arms["arm"], name), content.values(name)
+    counts = [min(int(row["n"]), len(values[row["arm"]])) for row in arms.to_dict("records")]
+    cells = [
+        _value(content, row, name, n, is_best=row["arm"] in best, is_counted="n" in shown and n == row["n"])
+        for row, n in zip(arms.to_dict("records"), counts, strict=True)
+    ]
     return [Column(escaped(content.metrics.title(name)), cells)]
 
 
-def _value(content: Content, row: Mapping[Any, Any], name: str, *, is_best: bool, is_counted: bool) -> Parts:
-    """The mean, bold if it is the best, and the sd; with the number of runs if some are missing and no column says so."""
-    few = "" if is_counted or row["n"] == row["planned"] else _raised(_count(row))
+def _value(content: Content, row: Mapping[Any, Any], name: str, n: int, *, is_best: bool, is_counted: bool) -> Parts:
+    """The mean over n runs, bold if it is the best, and the sd; with the number of runs if some are missing and no column says so."""
+    few = "" if is_counted or n == row["planned"] else _raised(f"{n}/{row['planned']}")
     if not row["n"]:
         return few, ""
     mean, _, sd = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]).partition(" ± ")

@@ -16,6 +16,7 @@ from ablation.report.sections.claims import near_chance
 from ablation.report.sections.common import LABELS, condition_of, label_meaning, of_metric
 from ablation.report.sections.comparison import reports_of
 from ablation.report.sections.content import Content
+from ablation.report.sections.families import over_shared
 from ablation.report.statistics.attribution import WAYS
 
 FAMILIES = {"variant": "variants", "drop_one": "drop one", "add_one": "add one"}
@@ -131,8 +132,9 @@ def _notes(content: Content, arms: pd.DataFrame, names: Mapping[str, str], shown
     """What the marks mean, which runs are missing, and the parents."""
     used = dict.fromkeys(label for labels in _labels(content, names).values() for label in labels if label in LABELS)
     legend = [f"{_superscript([label])}\\,{escaped(label)}: {label_meaning(content, label)}." for label in used]
-    is_short = bool((arms["n"] < arms["planned"]).any())
-    short = ["$1/2$: not every planned run or pair of seeds is done; such arms are never the best."] if is_short else []
+    counts = [arms["n"], *(arms["arm"].map(content.values(name)).map(len) for name in shown if f"{name}_mean" in arms)]
+    is_short = any(bool((count < arms["planned"]).any()) for count in counts)
+    short = ["$1/2$: not every planned run or pair of seeds has a number; such arms are never the best."] if is_short else []
     return [*legend, *short, *(_parents(content, arms, names) if "parent" in shown or "verdict" in shown else [])]
 
 
@@ -178,7 +180,8 @@ def _values_words(content: Content, arms: pd.DataFrame, names: Sequence[str]) ->
     of_one = with_unit(capitalised(escaped(table.title(names[0]))), escaped(table.unit(names[0]).values), "{} in {}")
     what = of_one if len(names) == 1 else capitalised(escaped(table.value_units(names))) or "Values"
     of_seeds = f"mean $\\pm$ standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    return f"{what}, {of_seeds}{'; the best is bold' if len(arms) > 1 else ''}."
+    best = f"; the best is bold{over_shared(content, list(arms['arm']))}" if len(arms) > 1 else ""
+    return f"{what}, {of_seeds}{best}."
 
 
 def _differences_words(content: Content) -> str:

@@ -9,6 +9,8 @@ from rich.text import Text
 from ablation.report.documents.terminal_text import Screen, aligned, filled, padded, short_names, widest
 from ablation.report.metrics import MetricTable
 from ablation.report.overview import Row
+from ablation.report.overview.families import rivals
+from ablation.report.statistics.best import has_same_seeds
 
 GAP = "  "
 NAMES_PART, LONGEST_HEADER = 5, 18  # a fifth of the width is for names, before columns are left out; cells
@@ -144,7 +146,8 @@ class Tables:
         """What the numbers are."""
         unit = self.metrics.unit(self.metric)
         has_sd = any("±" in cell for column in columns for cell in column.cells.values())
-        star = f"* {'lowest' if self.metrics.is_lower_better(self.metric) else 'highest'} mean of its family"
+        shared = "" if has_same_seeds(rivals(self.rows)) else " over the seeds that its complete arms share"
+        star = f"* {'lowest' if self.metrics.is_lower_better(self.metric) else 'highest'} mean of its family{shared}"
         parts = [
             f"{self.metrics.words(self.metric)}{f' in {unit.values}' if unit.values else ''}{', mean ± sd' if has_sd else ''}",
             f"differences{f' in {unit.differences}' if unit.differences else ''}" if any(row.vs_parent for row in self.rows) else "",

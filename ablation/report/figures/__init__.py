@@ -70,7 +70,7 @@ def _slopes(source: Source) -> list[Page]:
 def _recalls(source: Source) -> list[Page]:
     frames, plan = source.frames, source.plan
     images = dict(zip(source.classes, train_counts(plan), strict=True)) if plan.get("counts") else {}
-    arms = arms_that_matter(frames.arms, source.name, source.metrics, source.arms)
+    arms = arms_that_matter(frames.runs, frames.arms, source.name, source.metrics, source.arms)
     return recall_pages(frames.per_class, frames.class_differences, images, class_groups(plan), arms, source.arms)
 
 

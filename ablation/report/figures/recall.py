@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from ablation.report.figures import style
 from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
 from ablation.report.metrics import MetricTable
+from ablation.report.statistics import best
 
 ROW = 0.2  # inches
 MOST_ARMS = 3
@@ -53,13 +54,13 @@ def recall_pages(
     return pages
 
 
-def arms_that_matter(arms: pd.DataFrame, name: str, metrics: MetricTable, shown: ArmsShown) -> list[str]:
-    """The arm with the best mean outside conditions that was not chosen on the test images, and the ladder's rungs from the last one."""
-    is_plain = (arms["condition"] == "") & ~arms["labels"].str.contains("selected on test") & arms["arm"].isin(shown.names)
-    means = arms[is_plain].set_index("arm")[f"{name}_mean"].astype(float).dropna() if f"{name}_mean" in arms else pd.Series(dtype=float)
-    best = [] if means.empty else [str(means.idxmin() if metrics.is_lower_better(name) else means.idxmax())]
+def arms_that_matter(runs: pd.DataFrame, arms: pd.DataFrame, name: str, metrics: MetricTable, shown: ArmsShown) -> list[str]:
+    """The best arm outside conditions (see `statistics.best`), and the ladder's rungs from the last one."""
+    is_plain = (arms["condition"] == "") & ~arms["labels"].str.contains(best.ON_TEST, regex=False) & arms["arm"].isin(shown.names)
+    values = best.complete_values(runs, list(arms.loc[is_plain, "arm"]), metrics.full_name(name))
+    leading = best.best_of(values, is_lower_better=metrics.is_lower_better(name))[:1]
     ladder = [arm for arm in shown.names if shown.kinds[arm] == "ladder"]
-    return list(dict.fromkeys([*best, *reversed(ladder)]))
+    return list(dict.fromkeys([*leading, *reversed(ladder)]))
 
 
 def _ends(differences: pd.DataFrame, arm: str) -> dict[str, tuple[float, float]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.report.metrics import MetricTable, with_unit
+from ablation.report.statistics import best
 from ablation.report.statistics.descriptive import by_seed
 
 
@@ -31,7 +32,8 @@ class Axis:
 class Row:
     """One arm: its label, its values by seed, its parent with that one's mean, and its difference to it (None: it is not compared).
 
-    `is_joined` says whether its seeds are joined with those of the row above.
+    `is_joined` says whether its seeds are joined with those of the row above, `is_rival` whether it may be the best arm: it is complete
+    and was not chosen on the test items.
     """
 
     arm: str
@@ -43,6 +45,7 @@ class Row:
     is_reference: bool = False
     is_joined: bool = False
     is_chosen: bool = False
+    is_rival: bool = True
 
     @property
     def mean(self) -> float:
@@ -67,7 +70,7 @@ class Row:
 class Results:
     """Values in the metric's unit (a row per seed, a column per arm), differences to parents by arm, and the arms of the plan.
 
-    `chosen` are the arms that a choice took for at least one seed.
+    `chosen` are the arms that a choice took for at least one seed, and `rivals` those of which one may be the best.
     """
 
     values: pd.DataFrame
@@ -75,6 +78,7 @@ class Results:
     planned: Mapping[str, Mapping[str, Any]]
     num_seeds: int
     chosen: frozenset[str]
+    rivals: frozenset[str]
 
     def row(self, arm: str, label: str = "") -> Row:
         """The arm's row; its label says which seeds are missing."""
@@ -83,7 +87,8 @@ class Results:
         parent = str((self.planned.get(arm) or {}).get("parent") or "")
         level = float(self.values[parent].mean()) if parent in self.values else math.nan
         missing = f" ({len(values)} of {self.num_seeds} seeds)" if len(values) < self.num_seeds else ""
-        return Row(arm, f"{label or arm}{missing}", values, parent, level, self.differences.get(arm), is_chosen=arm in self.chosen)
+        marks = {"is_chosen": arm in self.chosen, "is_rival": arm in self.rivals}
+        return Row(arm, f"{label or arm}{missing}", values, parent, level, self.differences.get(arm), **marks)
 
 
 def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> Results:
@@ -93,7 +98,8 @@ def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str,
     rows = differences[(differences["metric"] == name) & (differences["role"] == "parent") & np.isfinite(differences["mean"].astype(float))]
     by_arm = {str(row["arm"]): {str(key): value for key, value in row.items()} for row in rows.to_dict("records")}
     picked = frozenset(str(arm) for arm in runs["chosen"].fillna("") if arm)
-    return Results(values.where(np.isfinite(values)), by_arm, planned, len(plan["seeds"]), picked)
+    rivals = best.complete_values(runs, [arm for arm in planned if best.ON_TEST not in planned[arm]["labels"]], metrics.full_name(name))
+    return Results(values.where(np.isfinite(values)), by_arm, planned, len(plan["seeds"]), picked, frozenset(rivals))
 
 
 def axis_of(name: str, metrics: MetricTable) -> Axis:
@@ -113,7 +119,6 @@ def row_words(row: Row, axis: Axis) -> str:
     return f"{row.label} {axis.number(row.mean)} ({signed[0]} to its parent{ends})"
 
 
-def best_of(rows: Sequence[Row], axis: Axis) -> Row | None:
-    """The row with the best mean; None without rows."""
-    known = [row for row in rows if math.isfinite(row.mean)]
-    return (min if axis.is_lower_better else max)(known, key=lambda row: row.mean) if known else None
+def best_of(rows: Sequence[Row], axis: Axis) -> list[str]:
+    """The arms with the best mean, as everywhere: see `statistics.best`."""
+    return best.best_of({row.arm: row.values for row in rows if row.is_rival}, is_lower_better=axis.is_lower_better)

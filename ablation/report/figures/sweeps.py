@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ablation.formatting import listed
 from ablation.report.figures import dots, style
 from ablation.report.figures.page import some
 from ablation.report.figures.results import Axis, Results, Row, best_of, row_words
@@ -85,12 +86,13 @@ def _ordered(levels: Sequence[str]) -> list[str]:
 
 def words(sweep: Sweep, axis: Axis) -> str:
     """The alt text: each value with its mean and its difference to the parent, and the best mean."""
-    best = best_of([*sweep.rows.values(), *([sweep.parent] if sweep.own and sweep.parent else [])], axis)
+    known = [*sweep.rows.values(), *([sweep.parent] if sweep.own and sweep.parent else [])]
+    best = best_of(known, axis)
     found = some([row_words(row, axis) for row in sweep.rows.values()], 12)
     start = (
         f"{axis.title} over {sweep.axes_words}, with a dot per seed" if len(sweep.axes) == 1 else f"{axis.title} over {sweep.axes_words}"
     )
-    ending = f"; the best mean is that of {best.label}" if best is not None and len(sweep.rows) > 1 else ""
+    ending = f"; the best mean is that of {listed([row.label for row in known if row.arm in best])}" if best else ""
     parent = f"; the parent {sweep.parent.label} has {axis.number(sweep.parent.mean)}" if sweep.parent is not None else ""
     return f"{start}: {found}{ending}{parent}."
 
@@ -184,7 +186,7 @@ def _points(axes: Axes, rows: Sequence[tuple[float, Row]], axis: Axis) -> None:
         if row.is_chosen:
             axes.plot([value], [row.mean], marker="o", markersize=11, markerfacecolor="none", markeredgecolor=style.INK, zorder=5)
         if len(rows) <= MOST_LETTERED:
-            weight = "bold" if row is best and len(rows) > 1 else "normal"
+            weight = "bold" if row.arm in best else "normal"
             is_last = value == max(place for place, _ in rows) and len(rows) > 1
             axes.annotate(
                 axis.number(row.mean), (value, row.mean), (-5 if is_last else 5, 4), textcoords="offset points",
@@ -257,14 +259,14 @@ def _cells(axes: Axes, cells: Sequence[Sequence[Row | None]], axis: Axis, norm: 
     colours = f"{COLOURS}_r" if axis.is_lower_better else COLOURS
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, interpolation="none", aspect="auto")
     style.frameless(axes)
-    best = np.nanmin(values) if axis.is_lower_better else np.nanmax(values)
+    best = best_of([row for line in cells for row in line if row is not None], axis)
     lightness = mpl.colormaps[colours](norm(np.nan_to_num(values)))[..., :3] @ [0.2126, 0.7152, 0.0722]
     for place in np.ndindex(values.shape):
         row = cells[place[0]][place[1]]
         if row is None or not row.values:
             continue
         colour, spread = "black" if lightness[place] > 0.45 else "white", f"± {axis.number(row.sd)}" if math.isfinite(row.sd) else ""
-        weight = "bold" if row.mean == best else "normal"
+        weight = "bold" if row.arm in best else "normal"
         size = min(8.0, 8.0 * (cell - 0.04) / style.text_width(f" {axis.number(row.mean)} ", 8))
         text: dict[str, Any] = {"ha": "center", "color": colour, "clip_on": True}
         axes.text(place[1], place[0], axis.number(row.mean), va="bottom" if spread else "center", fontsize=size, fontweight=weight, **text)

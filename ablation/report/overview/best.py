@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablation.report.metrics import MetricTable
-from ablation.report.overview.families import Row, best_of
-from ablation.report.statistics import descriptive, inference
+from ablation.report.overview.families import Row, once, rivals
+from ablation.report.statistics import best, descriptive, inference
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,32 +21,45 @@ Floats = npt.NDArray[np.float64]
 class Best:
     """The arm with the best mean of those that may be compared: complete, under no condition, not chosen on the test items.
 
-    `alike` are the other arms that no paired t test tells apart from it, after Holm's correction over all `others`. `repeated` is its
-    difference to the baseline without the luck of having been picked: the best arm of the other seeds, measured on the one left out; NaN
-    where there is one seed, one other arm or no baseline.
+    `seeds` are those that all of them have, over which they are ranked; `mean` is over these, and `is_partial` says whether any of them
+    has others. `tied` is the number of others with the same mean. `alike` are the other arms that no paired t test tells apart from it,
+    after Holm's correction over all `others`. `repeated` is its difference to the baseline without the luck of having been picked: the
+    best arm of the other seeds, measured on the one left out; NaN where there is one seed, one other arm or no baseline.
     """
 
     row: Row
+    seeds: Sequence[int]
+    mean: float
+    is_partial: bool
     others: int
+    tied: int
     alike: Sequence[str]
     repeated: float
 
 
 def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> Best | None:
-    """The best of these arms; None if fewer than two are complete. Arms of the same training are one."""
-    eligible = [row for row in rows if row.is_complete and not row.is_on_test and not row.same_as and np.isfinite(row.mean)]
-    lower = metrics.is_lower_better(metric)
-    leading = best_of(eligible, is_lower_better=lower)
+    """The best of these arms; None if fewer than two are complete, or if they share no seed. Arms of the same training are one."""
+    values, lower = rivals(once(rows)), metrics.is_lower_better(metric)
+    leading = best.best_of(values, is_lower_better=lower)
     if not leading:
         return None
-    best = next(row for row in eligible if row.arm == leading[0])
-    names = [row.arm for row in eligible]
-    others = [name for name in names if name != best.arm]
+    row = next(row for row in rows if row.arm == leading[0])
+    names, seeds = list(values), best.shared_seeds(values)
+    others = [name for name in names if name != row.arm]
     values_SA = descriptive.finite(descriptive.by_seed(runs, names, metrics.full_name(metric)))
-    baseline = str(best.vs_baseline.get("against", best.arm))  # without one, it is the baseline itself
+    baseline = str(row.vs_baseline.get("against", row.arm))  # without one, it is the baseline itself
     sign = -1 if lower else 1
     repeated = sign * metrics.unit(metric).scale * _repeated(sign * values_SA.to_numpy(), names, baseline)
-    return Best(best, len(others), _alike(values_SA, best.arm, others), repeated)
+    return Best(
+        row=row,
+        seeds=seeds,
+        mean=best.mean_over(row.values, seeds),
+        is_partial=not best.has_same_seeds(values),
+        others=len(others),
+        tied=len(leading) - 1,
+        alike=_alike(values_SA, row.arm, others),
+        repeated=repeated,
+    )
 
 
 def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> list[str]:

@@ -8,15 +8,18 @@ import pandas as pd
 
 from ablation.formatting import setting
 from ablation.report.metrics import MetricTable
+from ablation.report.statistics import best
 from ablation.report.statistics.differences import family
 
-ON_TEST = "selected on test"
 TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "add_one": "Add one", "grid": "Grid"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """An arm: its numbers, and its differences to parent and baseline, which are rows of the frame of differences or empty."""
+    """An arm: its numbers, and its differences to parent and baseline, which are rows of the frame of differences or empty.
+
+    `values` are the finite values of the report's metric by seed, in the store's unit; `done` is the number of finished runs.
+    """
 
     arm: str
     label: str
@@ -24,8 +27,9 @@ class Row:
     change: str
     labels: Sequence[str]
     same_as: str
-    n: int
     planned: int
+    done: int
+    values: Mapping[int, float]
     mean: float  # of the report's metric, in the store's unit
     sd: float
     vs_parent: Mapping[Any, Any]
@@ -33,8 +37,13 @@ class Row:
     factors: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def n(self) -> int:
+        """The number of runs that have a finite value of the metric."""
+        return len(self.values)
+
+    @property
     def is_complete(self) -> bool:
-        """Whether every planned run is done."""
+        """Whether every planned run has a value."""
         return 0 < self.n == self.planned
 
     @property
@@ -45,15 +54,16 @@ class Row:
     @property
     def is_on_test(self) -> bool:
         """Whether the arm was chosen on the test items, so that its number is too good."""
-        return ON_TEST in self.labels
+        return best.ON_TEST in self.labels
 
 
 @dataclass(frozen=True)
 class Family:
     """Arms that are read together. `name` is that of their family of tests and of their figure, such as `sweep epsilon`.
 
-    `reference` is the arm that all of them are compared with, if it is one and stands in another family; `best` are the arms with the
-    highest mean, the reference among them. `axes` has the values of each swept setting, and `own` those of the reference, where known.
+    `reference` is the arm that all of them are compared with, if it is one and stands in another family; `best` are the arms with the best
+    mean over the seeds that all complete ones share, the reference among them. `axes` has the values of each swept setting, and `own` those
+    of the reference, where known.
     """
 
     name: str
@@ -79,13 +89,16 @@ class Family:
         return [*([self.reference] if self.reference else []), *self.rows]
 
 
-def families(plan: Mapping[str, Any], arms: pd.DataFrame, differences: pd.DataFrame, metric: str, metrics: MetricTable) -> list[Family]:
-    """The shown arms by family, the ladder first. `arms` and `differences` are the frames; `metric` is a short name."""
+def families(
+    plan: Mapping[str, Any], runs: pd.DataFrame, arms: pd.DataFrame, differences: pd.DataFrame, metric: str, metrics: MetricTable
+) -> list[Family]:
+    """The shown arms by family, the ladder first. `runs`, `arms` and `differences` are the frames; `metric` is a short name."""
     planned = {arm["name"]: arm for arm in plan["arms"]}
     places = {name: place for place, name in enumerate(planned)}
     pairs = {(row["arm"], row["role"]): row for row in differences[differences["metric"] == metric].to_dict("records")}
     records = sorted(arms.to_dict("records"), key=lambda row: places[row["arm"]])  # a family has the plan's order
-    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, pairs) for row in records}
+    values = best.values_of(runs, [row["arm"] for row in records], metrics.full_name(metric))
+    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, values[row["arm"]], pairs) for row in records}
     members: dict[str, list[Row]] = {}
     for name, row in rows.items():
         members.setdefault(family(planned[name]), []).append(row)
@@ -93,7 +106,13 @@ def families(plan: Mapping[str, Any], arms: pd.DataFrame, differences: pd.DataFr
     return [_family(name, members[name], rows, planned, metrics.is_lower_better(metric)) for name in ordered]
 
 
-def _row(row: Mapping[Any, Any], planned: Mapping[str, Any], metric: str, pairs: Mapping[tuple[str, str], Mapping[Any, Any]]) -> Row:
+def _row(
+    row: Mapping[Any, Any],
+    planned: Mapping[str, Any],
+    metric: str,
+    values: Mapping[int, float],
+    pairs: Mapping[tuple[str, str], Mapping[Any, Any]],
+) -> Row:
     return Row(
         arm=row["arm"],
         label=row["label"],
@@ -101,8 +120,9 @@ def _row(row: Mapping[Any, Any], planned: Mapping[str, Any], metric: str, pairs:
         change=row["change"],
         labels=tuple(planned["labels"]),
         same_as=row["same_as"],
-        n=row["n"],
         planned=row["planned"],
+        done=row["n"],
+        values=values,
         mean=row[f"{metric}_mean"],
         sd=row[f"{metric}_sd"],
         vs_parent=pairs.get((row["arm"], "parent"), {}),
@@ -122,8 +142,8 @@ def _family(
         for axis, value in row.factors.items():
             axes.setdefault(axis, []).append(value)
     own = {axis: value for axis in axes if (value := _own_value(axis, planned[members[0].arm])) and reference}
-    best = best_of([*([reference] if reference else []), *members], is_lower_better=is_lower_better)
-    return Family(name, members, reference, best, {axis: list(dict.fromkeys(values)) for axis, values in axes.items()}, own)
+    leading = best_of([*([reference] if reference else []), *members], is_lower_better=is_lower_better)
+    return Family(name, members, reference, leading, {axis: list(dict.fromkeys(values)) for axis, values in axes.items()}, own)
 
 
 def _own_value(axis: str, planned: Mapping[str, Any]) -> str:
@@ -132,10 +152,27 @@ def _own_value(axis: str, planned: Mapping[str, Any]) -> str:
     return "" if old is None else setting(old)
 
 
+def plain_rows(families: Sequence[Family]) -> list[Row]:
+    """The arms outside conditions; all of them if all are under one."""
+    rows = [row for family in families if family.kind != "condition" for row in family.rows]
+    return rows or [row for family in families for row in family.rows]
+
+
+def once(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of a training that another one is of."""
+    names = {row.arm for row in rows}
+    of_training: dict[str, Row] = {}
+    for row in rows:
+        if not (row.same_as and row.same_as in names):
+            of_training.setdefault(row.same_as or row.arm, row)
+    return list(of_training.values())
+
+
+def rivals(rows: Sequence[Row]) -> dict[str, Mapping[int, float]]:
+    """The values of the arms of which one may be the best: complete ones that were not chosen on the test items."""
+    return {row.arm: row.values for row in rows if row.is_complete and not row.is_on_test}
+
+
 def best_of(rows: Sequence[Row], *, is_lower_better: bool) -> list[str]:
-    """The complete arms with the best mean, none of them chosen on the test items; none if only one has a number."""
-    known = [row for row in rows if row.is_complete and row.mean == row.mean and not row.is_on_test]
-    if len(known) < 2:
-        return []
-    best = min(row.mean for row in known) if is_lower_better else max(row.mean for row in known)
-    return [row.arm for row in known if row.mean == best]
+    """The arms with the best mean of those that may have it, over the seeds that all of these share."""
+    return best.best_of(rivals(rows), is_lower_better=is_lower_better)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.overview.best import Best, best_arm
-from ablation.report.overview.families import Family, families
+from ablation.report.overview.families import Family, families, plain_rows
 from ablation.report.overview.seeds import More, more_seeds
 from ablation.report.overview.strip import Fact, facts
 
@@ -48,9 +48,8 @@ def overview(
     metrics = metrics_of(plan)
     name = short_name(metric) or metrics.default
     runs = runs[runs["arm"].isin(arms["arm"])]
-    found = families(plan, arms, differences, name, metrics)
-    plain = [row for family in found if family.kind != "condition" for row in family.rows]
-    best = best_arm(plain or [row for family in found for row in family.rows], runs, name, metrics)
+    found = families(plan, runs, arms, differences, name, metrics)
+    best = best_arm(plain_rows(found), runs, name, metrics)
     return Overview(
         study=str(plan["study"]),
         metric=name,

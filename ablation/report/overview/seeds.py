@@ -24,36 +24,52 @@ KEPT_FLAGS = ("--allow-code",)
 class More:
     """What more seeds would show: of the comparisons in `family`, `tests` in number, with the baseline (or the parents).
 
-    `floor` is the fewest seeds with which the sign-flip test can confirm any of them. `for_best` finds a difference as large as the best
-    arm's with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN. `seeds` is what the command
-    runs in all, none if so many would be more than anyone types.
+    `present` is the number of seeds that both arms of a comparison have, of the one with the fewest; `is_even` says whether it is that of
+    all of them. `floor` is the fewest seeds with which the sign-flip test can confirm any of them. `for_best` finds a difference as large
+    as the best arm's with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN, the first
+    if the difference is shown, or should be by now. If `is_without_luck`, it is the difference that is left without the luck of having
+    been picked. `seeds` is what the command runs in all, none if so many would be more than anyone types.
     """
 
     present: int
+    is_even: bool
     family: str
     tests: int
     floor: int
     for_best: float
+    is_without_luck: bool
     for_margin: float
     seeds: Sequence[int]
     command: str
 
 
 def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, best: Best | None, metrics: MetricTable) -> More | None:
-    """The seeds that would claim more; None where there is nothing to compare, or nothing is left open."""
-    rows = differences[(differences["metric"] == metric) & (differences["verdict"] != SAME)]
+    """The seeds that would claim more; None where no two arms share a seed, or nothing is left open."""
+    rows = differences[(differences["metric"] == metric) & (differences["verdict"] != SAME) & (differences["pairs"] > 0)]
     part = _family_of(rows, best)
     if part.empty or not _is_open(part):
         return None
-    present, tests = len(plan["seeds"]), max(1, int(part["tests"].max()))
+    present, tests = int(part["pairs"].min()), max(1, int(part["tests"].max()))
     floor = inference.seeds_needed_to_flip(tests)
     for_margin = float(part["seeds_needed"].max()) if metrics.margin(metric) is not None else math.nan
-    for_best = _for_best(part, best, tests)
-    wanted = floor if present < floor else for_best
+    effect = _effect(best, is_lower_better=metrics.is_lower_better(metric))
+    for_best = _for_effect(part, effect, tests, present)
+    wanted = floor if present < floor else for_margin if math.isnan(for_best) else for_best
     is_typed = math.isfinite(wanted) and present < wanted <= MOST_IN_A_COMMAND
     seeds = with_more(list(map(int, plan["seeds"])), int(wanted)) if is_typed else ()
     command = run_command(plan, seeds) if seeds else ""
-    return More(present, str(part["family"].iloc[0]), tests, floor, for_best, for_margin, seeds, command)
+    return More(
+        present=present,
+        is_even=present == len(plan["seeds"]),
+        family=str(part["family"].iloc[0]),
+        tests=tests,
+        floor=floor,
+        for_best=for_best,
+        is_without_luck=best is not None and math.isfinite(best.repeated),
+        for_margin=for_margin,
+        seeds=seeds,
+        command=command,
+    )
 
 
 def _family_of(rows: pd.DataFrame, best: Best | None) -> pd.DataFrame:
@@ -66,17 +82,28 @@ def _family_of(rows: pd.DataFrame, best: Best | None) -> pd.DataFrame:
 
 def _is_open(rows: pd.DataFrame) -> bool:
     """Whether any of the comparisons is undecided, or decided by the t test alone."""
-    verdicts = rows["verdict"]
-    return bool((verdicts.str.startswith(INCONCLUSIVE) | verdicts.str.contains("t only", regex=False) | (verdicts == "")).any())
+    return any(_is_undecided(str(verdict)) for verdict in rows["verdict"])
 
 
-def _for_best(rows: pd.DataFrame, best: Best | None, tests: int) -> float:
-    """The seeds that find a difference as large as the best arm's to the baseline, by its family's pooled deviation."""
-    difference = abs(float(best.row.vs_baseline.get("mean", math.nan))) if best else math.nan
-    if not difference > 0:
+def _is_undecided(verdict: str) -> bool:
+    return not verdict or verdict.startswith(INCONCLUSIVE) or "t only" in verdict
+
+
+def _effect(best: Best | None, *, is_lower_better: bool) -> float:
+    """The best arm's gain on the baseline, without luck if that is known; NaN if there is none, or if it is shown already."""
+    pair = best.row.vs_baseline if best else {}
+    if best is None or not pair or not _is_undecided(str(pair["verdict"])):
         return math.nan
-    by_t = float(inference.seeds_needed(pooled_sd(rows), difference, tests))
-    return by_t if math.isnan(by_t) else max(by_t, float(inference.seeds_needed_to_flip(tests)))
+    difference = best.repeated if math.isfinite(best.repeated) else float(pair["mean"])
+    gain = -difference if is_lower_better else difference
+    return gain if gain > 0 else math.nan
+
+
+def _for_effect(rows: pd.DataFrame, effect: float, tests: int, present: int) -> float:
+    """The seeds that find a difference of that size, by the pooled deviation of these rows; NaN if as many are there."""
+    by_t = float(inference.seeds_needed(pooled_sd(rows), effect, tests)) if effect > 0 else math.nan
+    needed = by_t if math.isnan(by_t) else max(by_t, float(inference.seeds_needed_to_flip(tests)))
+    return needed if needed > present else math.nan
 
 
 def with_more(seeds: Sequence[int], number: int) -> list[int]:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ablation.formatting import counted, escaped, shortened
+from ablation.formatting import counted, escaped, ranges, shortened
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
-from ablation.report.overview.families import Row
+from ablation.report.overview.families import Row, once, plain_rows, rivals
 from ablation.report.overview.overview import Overview
 from ablation.report.overview.seeds import More
 from ablation.report.statistics import inference
@@ -16,6 +16,9 @@ from ablation.report.statistics.differences import SAME
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
 MOST_NAMED = 4
+FAMILIES = {
+    "ladder": "the ladder's", "variants": "the variants'", "drop_one": "drop one's", "add_one": "add one's", "grid": "the grid's",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,44 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return _no_best(overview, metrics, marks)
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
     title = marks.name(metrics.words(name))
-    start = f"{marks.strong(marks.name(row.arm))} has the {extreme} mean {title}, {metrics.value(name, row.mean, row.sd)}"
+    has = f"has, with {counted(best.tied, 'other arm')}," if 0 < best.tied < best.others else "has"
+    start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}, {_mean(best, name, metrics)}"
     against = row.vs_baseline
     if not against:
-        return f"{start}: it is the baseline, and no arm has a better mean.{_luck(best, overview.metric, metrics)}"
+        return f"{start}: it is the baseline, and no arm has a better mean.{_luck(best, name, metrics)}"
     unit = metrics.unit(name).differences
-    difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}"
+    over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial else ""
+    difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
     return f"{start}: {difference}, {_shown(str(against['verdict']))}.{_luck(best, name, metrics)}"
 
 
+def _mean(best: Best, name: str, metrics: MetricTable) -> str:
+    """`68.95 ± 0.20`; where arms have different seeds, over those that all have, with the arm's own mean if it has more."""
+    row = best.row
+    own = metrics.value(name, row.mean, row.sd)
+    if not best.is_partial:
+        return own
+    few = f"seed{'s' * (len(best.seeds) > 1)} {ranges(best.seeds)}, which all {best.others + 1} arms have"
+    more = f" ({own} over its own {row.n})" if row.n > len(best.seeds) else ""
+    return f"{metrics.value(name, best.mean)} on {few}{more}"
+
+
 def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
-    """Why there is no best arm: runs are missing, or there is one arm only, whose value is told."""
+    """Why there is no best arm: numbers are missing, no seed is shared, or there is one arm only, whose value is told."""
     rows = [row for family in overview.families for row in family.rows]
     if overview.num_done < overview.num_runs or not rows:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
     if all(row.is_on_test for row in rows):
         return "No best arm: all were chosen on the test items, so none can be ranked."
-    row, title = rows[0], marks.name(metrics.words(overview.metric))
+    title = marks.name(metrics.words(overview.metric))
+    if not any(row.n for row in rows):
+        return f"No best arm: no run has a number for {title}; with {marks.code('--rerun cached')}, finished runs are tested again."
+    compared = rivals(once(plain_rows(overview.families)))
+    if len(compared) > 1:
+        return f"No best arm: no seed is shared by all {len(compared)} arms that are complete, and means over different seeds say little."
+    row = next((row for row in rows if row.arm in compared), None)
+    if row is None:
+        return f"No best arm: no arm has a number for {title} of all its runs."
     which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
     return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
 
@@ -72,22 +96,22 @@ def _are(number: int) -> str:
 
 
 def _shown(verdict: str) -> str:
-    """What the verdict against the baseline says, in words."""
+    """What the verdict against the baseline says, in words: `shown to be better, by less than 0.5`."""
     if verdict.startswith(BETTER):
-        return "shown to be better by the t test only" if T_ONLY in verdict else "shown to be better"
+        return f"shown to be {verdict.replace(f' ({T_ONLY})', '')}{' by the t test only' if T_ONLY in verdict else ''}"
     return f"{verdict}: not shown to be better" if verdict else "not shown to be better"
 
 
 def _luck(best: Best, name: str, metrics: MetricTable) -> str:
     """How many arms may be as good, and what is left of the lead where luck is taken out."""
-    if not best.others:
-        return ""
+    if best.tied == best.others:
+        return " All arms have the same mean."
     many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
     alike = f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it." if best.alike else ""
     if not math.isfinite(best.repeated):
         return alike
     left = metrics.difference(name, best.repeated)
-    how = "picked on the other seeds and measured on the one left out, the gain is"
+    how = "picked on the other seeds and measured on the one left out, the difference is"
     return f"{alike} The best of {best.others + 1} is partly luck: {how} {left}."
 
 
@@ -95,8 +119,8 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
 
 
 def _claims(overview: Overview, marks: Marks) -> str:
-    """The arms that differ from the baseline, and the number of those that are open; arms under conditions are left out."""
-    rows = [row for family in overview.families if family.kind != "condition" for row in family.rows]
+    """The arms that differ from the baseline, and the number of those that are open; none under conditions, and each training once."""
+    rows = once([row for family in overview.families if family.kind != "condition" for row in family.rows])
     compared = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in ("", SAME)]
     if not compared:
         return ""
@@ -113,17 +137,16 @@ def _all(number: int) -> str:
 
 
 def _parts(rows: Sequence[Row], marks: Marks) -> Iterator[str]:
+    by_verdict: dict[str, list[Row]] = {}
+    for row in rows:
+        by_verdict.setdefault(str(row.vs_baseline["verdict"]), []).append(row)
     for word in (BETTER, WORSE, NO_DIFFERENCE):
-        for by_t in (False, True):
-            found = [row for row in rows if _is(str(row.vs_baseline["verdict"]), word, by_t=by_t)]
-            ordered = sorted(found, key=lambda row: -abs(row.vs_baseline["mean"]))
-            how = f"{word} (by the t test only)" if by_t else "no difference beyond the margin" if word == NO_DIFFERENCE else word
-            if found:
-                yield f"{marks.strong(how)}: {shortened([_name(row, marks) for row in ordered], MOST_NAMED)}"
-
-
-def _is(verdict: str, word: str, *, by_t: bool) -> bool:
-    return verdict.startswith(word) and (T_ONLY in verdict) == by_t
+        for verdict in sorted(
+            (verdict for verdict in by_verdict if verdict.startswith(word)), key=lambda verdict: (T_ONLY in verdict, verdict)
+        ):
+            ordered = sorted(by_verdict[verdict], key=lambda row: -abs(row.vs_baseline["mean"]))
+            how = "no difference beyond the margin" if word == NO_DIFFERENCE else verdict.replace(f"({T_ONLY})", "(by the t test only)")
+            yield f"{marks.strong(how)}: {shortened([_name(row, marks) for row in ordered], MOST_NAMED)}"
 
 
 def _name(row: Row, marks: Marks) -> str:
@@ -137,11 +160,12 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     more = overview.more
     if more is None:
         return ""
-    family = {"ladder": "the ladder's"}.get(more.family, f"{marks.name(more.family)}'s")
+    family = FAMILIES.get(more.family) or f"{marks.name(more.family)}'s"
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
     can = f"cannot confirm a difference: {more.floor} are the fewest that can" if more.present < more.floor else "can confirm a difference"
-    start = f"{counted(more.present, 'seed')} {can}"
-    sizes = " and ".join(filter(None, [_size(more.for_best, "one like the best arm's"), _of_margin(more, overview.metric, metrics)]))
+    start = f"{counted(more.present, 'seed' if more.is_even else 'shared seed')} {can}"
+    of_best = _size(more.for_best, f"one like the best arm's{' without its luck' if more.is_without_luck else ''}")
+    sizes = " and ".join(filter(None, [of_best, _of_margin(more, overview.metric, metrics)]))
     text = f"{start} ({test}).{' To find ' if sizes else ''}{sizes}{'.' if sizes else ''}"
     return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
 

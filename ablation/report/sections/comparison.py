@@ -10,7 +10,7 @@ from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.overview import Row
 from ablation.report.sections.common import bullets, chunked, count, mean_and_sd, named, of_columns, paragraphs, table
 from ablation.report.sections.content import Content
-from ablation.report.sections.families import MOST_IN_MARKDOWN, arm_cell, elsewhere, family_table, legend_lines, value_cell
+from ablation.report.sections.families import MOST_IN_MARKDOWN, arm_cell, elsewhere, family_table, legend_lines, over_shared, value_cell
 from ablation.report.sections.section import Section
 
 TITLE = "Comparison"
@@ -42,7 +42,7 @@ def _sorted_by(content: Content, rows: Sequence[Row]) -> dict[str, dict[str, str
     if name in ("", "arm", content.name):
         return {}
     records = {row["arm"]: row for row in content.frames.arms.to_dict("records")}
-    values = {row.arm: _value(content.metrics, records[row.arm], name, is_best=False) for row in rows}
+    values = {row.arm: _value(content, records[row.arm], name) for row in rows}
     return {escaped(content.metrics.title(name)): values}
 
 
@@ -61,7 +61,7 @@ def _with_settings(content: Content, rows: Sequence[Row]) -> str:
 
 
 def _against_baseline(content: Content, row: Row) -> str:
-    return content.difference(row.vs_baseline) if row.n and row.vs_baseline else "" if not row.n else DASH
+    return content.difference(row.vs_baseline) if row.done and row.vs_baseline else "" if not row.done else DASH
 
 
 # --- every metric ----------------------------------------------------------------------------------------------------------------
@@ -73,7 +73,9 @@ def all_metrics(content: Content) -> list[Section]:
     plain = arms[arms["condition"] == ""]
     shown = plain if len(plain) else arms
     rest = arms.drop(shown.index)
-    units = f"{mean_and_sd(content.metrics.value_units(columns(content)))}; the best of a column is bold."
+    units = (
+        f"{mean_and_sd(content.metrics.value_units(columns(content)))}; the best of a column is bold{over_shared(content, content.shown)}."
+    )
     details = [*published_section(content)]
     if len(rest):
         details.append(Section("All metrics under the conditions", _metrics_table(content, rest), is_minor=len(rest) > MOST_IN_MARKDOWN))
@@ -85,10 +87,10 @@ def _metrics_table(content: Content, arms: pd.DataFrame) -> str:
     """The arms' metrics, in as many tables as fit on a page each."""
     names = columns(content)
     records = arms.to_dict("records")
-    best = {name: best_arms(arms, name, content.metrics) for name in names}
+    best = {name: content.best_arms(arms["arm"], name) for name in names}
     fixed = [["arm", *(named(content, row["arm"]) for row in records)], ["n", *(count(row) for row in records)]]
     values = [
-        [escaped(content.metrics.title(name)), *(_value(content.metrics, row, name, is_best=row["arm"] in best[name]) for row in records)]
+        [escaped(content.metrics.title(name)), *(_value(content, row, name, is_best=row["arm"] in best[name]) for row in records)]
         for name in names
     ]
     parts = []
@@ -110,7 +112,7 @@ def published_section(content: Content) -> list[Section]:
     rows = []
     for row in with_figures.to_dict("records"):
         theirs = (cell for report in reports for cell in published(metrics, row, report))
-        rows.append([named(content, row["arm"]), _value(metrics, row, name, is_best=False), *theirs])
+        rows.append([named(content, row["arm"]), _value(content, row, name), *theirs])
     return [Section("Published figures", paragraphs(f"Published: the reports' {title}; gap: {gap}.", table(header, rows)))]
 
 
@@ -131,21 +133,11 @@ def published(metrics: MetricTable, row: Mapping[Any, Any], report: str) -> tupl
     return metrics.value(name, row[f"published/{report}"]), metrics.difference(name, row[metrics.gap_column(report)])
 
 
-def best_arms(arms: pd.DataFrame, name: str, metrics: MetricTable) -> list[str]:
-    """The arms with the best printed mean among those with all runs done; none if only one arm has a number."""
-    complete = arms[(arms["n"] == arms["planned"]) & arms[f"{name}_mean"].notna()]
-    if len(complete) < 2:
-        return []
-    unit = metrics.unit(name)
-    printed = (unit.scale * complete[f"{name}_mean"]).round(unit.decimals)
-    best = printed.min() if metrics.is_lower_better(name) else printed.max()
-    return [str(arm) for arm in complete["arm"][printed == best]]
-
-
-def _value(metrics: MetricTable, row: Mapping[Any, Any], name: str, *, is_best: bool) -> str:
-    """The metric's mean and sd; blank where no run is done."""
-    value = metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else ""
-    return f"**{value}**" if is_best else value
+def _value(content: Content, row: Mapping[Any, Any], name: str, *, is_best: bool = False) -> str:
+    """The metric's mean and sd, and of how many of the runs that are done, if not of all; blank where no run is done."""
+    value = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else ""
+    n = len(content.values(name)[row["arm"]])
+    return f"**{value}**" if is_best else value + (f" ({n} of {row['planned']})" if 0 < n < row["n"] else "")
 
 
 # --- what changed ---------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The content of a document, and the options it was made with."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from ablation.report.frames.references import References
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.overview import Overview, overview
+from ablation.report.statistics import best
 
 EDITION = 2  # of the layout of Markdown and HTML documents; one of another edition cannot be compared line by line
 MADE_BY = "ablate report "  # the beginning of a document's first line, after the comment mark
@@ -79,7 +80,7 @@ class Content:
     @cached_property
     def on_test(self) -> frozenset[str]:
         """The plan's arms, shown or not, that were chosen on the test items."""
-        return frozenset(arm["name"] for arm in self.plan["arms"] if "selected on test" in arm["labels"])
+        return frozenset(arm["name"] for arm in self.plan["arms"] if best.ON_TEST in arm["labels"])
 
     # --- the metric that differences are taken of ------------------------------------------------------------------------------
 
@@ -131,6 +132,32 @@ class Content:
         """The first screen: the best arm, the ladder and the families."""
         frames = self.frames
         return overview(self.plan, frames.runs, frames.arms, frames.differences, self.name, self.options.notes)
+
+    def values(self, name: str) -> dict[str, dict[int, float]]:
+        """The finite values of a metric, by its short name, by arm and seed."""
+        if name not in self._values:
+            self._values[name] = best.values_of(self.frames.runs, self.shown, self.metrics.full_name(name))
+        return self._values[name]
+
+    @cached_property
+    def _planned_runs(self) -> dict[str, int]:
+        return best.planned_runs(self.frames.runs)
+
+    @cached_property
+    def _values(self) -> dict[str, dict[str, dict[int, float]]]:
+        return {}
+
+    def best_arms(self, arms: Iterable[str], name: str) -> list[str]:
+        """The arms with the best mean of a metric: see `statistics.best`. None of them was chosen on the test items."""
+        values = self.values(name)
+        rivals = {arm: values[arm] for arm in arms if arm not in self.on_test and 0 < len(values[arm]) == self._planned_runs[arm]}
+        return best.best_of(rivals, is_lower_better=self.metrics.is_lower_better(name))
+
+    def has_same_seeds(self, arms: Collection[str]) -> bool:
+        """Whether all of these arms have finished runs of the same seeds, so that their means can be compared as they are."""
+        runs = self.frames.runs
+        done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
+        return len({frozenset(seeds) for _, seeds in done.groupby("arm")["seed"]}) <= 1
 
     @property
     def unfinished(self) -> pd.DataFrame:

@@ -1,17 +1,19 @@
 """What follows the best arm: the ladder, then each family of arms with its own small table and figure."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ablation.formatting import DASH, escaped, listed, shortened
+from ablation.formatting import DASH, escaped, listed, ranges, shortened
 from ablation.report.metrics import with_unit
 from ablation.report.overview import Family, Row
-from ablation.report.overview.families import best_of
+from ablation.report.overview.families import best_of, rivals
 from ablation.report.sections.claims import near_chance, tally
 from ablation.report.sections.common import LABELS, bullets, label_meaning, mean_and_sd, named, of_metric, paragraphs, pictures, table
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
+from ablation.report.statistics.best import has_same_seeds, mean_over, shared_seeds
 
 COMPARISON = "Comparison"
 KIND = "family/"  # of the families' figures, before the family's name
@@ -69,16 +71,31 @@ def _shown(content: Content, family: Family) -> tuple[list[Row], list[Row]]:
 
 
 def lead(content: Content, family: Family) -> str:
-    """`Highest mean: **ls** (smoothing.epsilon 0.2), 97.63 ± 0.20. Against ls: 3 inconclusive.`"""
+    """`Highest mean: **ls** (smoothing.epsilon 0.2), 97.63 ± 0.20. Against ls: 3 inconclusive.`, and over which seeds if arms differ."""
     best = [row for row in family.all_rows if row.arm in family.best]
     extreme = "Lowest" if content.metrics.is_lower_better(content.name) else "Highest"
     names = [f"**{named(content, row.arm)}**{_point(family, row)}" for row in best]
-    value = content.metrics.value(content.name, best[0].mean, best[0].sd if len(best) == 1 else float("nan")) if best else ""
+    value = _value(content, family, best) if best else ""
     first = f"{extreme} mean: {shortened(names, MOST_NAMED)}, {value}." if best else ""
     frame = of_metric(content.frames.differences, content.name)
     rows = frame[frame["arm"].isin([row.arm for row in family.rows]) & (frame["role"] == "parent")]
     partner = named(content, family.reference.arm) if family.reference else "the parents"
     return " ".join(filter(None, [first, f"Against {partner}: {tally(rows)}." if len(rows) else ""]))
+
+
+def _value(content: Content, family: Family, leading: Sequence[Row]) -> str:
+    """The best mean: of all seeds of the arm, or of those that the family's complete arms share."""
+    values = rivals(family.all_rows)
+    if not has_same_seeds(values):
+        seeds = shared_seeds(values)
+        which = f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}, which the complete arms share"
+        return f"{content.metrics.value(content.name, mean_over(leading[0].values, seeds))} on {which}"
+    return content.metrics.value(content.name, leading[0].mean, leading[0].sd if len(leading) == 1 else math.nan)
+
+
+def over_shared(content: Content, arms: Collection[str]) -> str:
+    """Over which seeds these arms are ranked, where they have different ones."""
+    return "" if content.has_same_seeds(arms) else " (over the seeds that all complete arms of its table share)"
 
 
 def _point(family: Family, row: Row) -> str:
@@ -153,7 +170,7 @@ def _change(row: Row) -> str:
 
 def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
     """The mean and sd, which lead to the arm's runs; bold if best, blank where no run is done, a dash where none has the metric."""
-    if not row.n:
+    if not row.done:
         return ""
     value = content.metrics.value(content.name, row.mean, row.sd)
     if value == DASH:
@@ -163,7 +180,7 @@ def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
 
 def _against(content: Content, row: Row, role: str) -> str:
     pair: Mapping[Any, Any] = row.vs_parent if role == "parent" else row.vs_baseline
-    if not row.n:
+    if not row.done:
         return ""
     few = f" ({pair['pairs']} of {row.planned})" if pair and 0 < pair["pairs"] < row.planned else ""
     return content.difference(pair) + few if pair else DASH
@@ -178,8 +195,9 @@ def legend_lines(content: Content) -> list[str]:
     lower = " Lower is better: a difference below zero is a gain." if metrics.is_lower_better(name) else ""
     differences = with_unit(f"of {escaped(metrics.words(name))}", metrics.unit(name).differences, "{1} {0}")
     tests = " (see [Differences](#differences))" if len(content.frames.differences) else ""
+    shared = over_shared(content, content.shown)
     numbers = (
-        f"{mean_and_sd(metrics.value_units([name]))}; the best is bold, and a number leads to its runs. "
+        f"{mean_and_sd(metrics.value_units([name]))}; the best is bold{shared}, and a number leads to its runs. "
         f"Differences are {differences}, paired by seed, with the 95 % t interval, which is not adjusted.{lower} "
         f"Verdict: of the difference to the parent, after Holm's correction within the family{tests}."
     )
@@ -195,9 +213,8 @@ def _mark_lines(content: Content) -> Iterator[str]:
     if meanings:
         reasons = " Reasons: [Labels](#labels)." if any(content.planned[arm]["labels"] for arm in content.shown) else ""
         yield f"{'; '.join(meanings)}.{reasons}"
-    arms = content.frames.arms
-    if (arms["n"] < arms["planned"]).any():
-        yield "n 1/2: not every planned run is done; such arms are never the best, and their pairs are counted in brackets."
+    if any(not row.is_complete for family in content.overview.families for row in family.rows):
+        yield "n 1/2: not every planned run has a number; such arms are never the best, and their pairs are counted in brackets."
 
 
 def _notes(content: Content, rows: Sequence[Row]) -> list[str]:

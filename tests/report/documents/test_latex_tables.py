@@ -12,7 +12,7 @@ from ablation.report.documents.writing import gather
 from ablation.report.frames.references import References
 from ablation.report.sections import Shown
 from tests.report.documents.papers import WAYS, body, header, numbers, table
-from tests.report.studies import LADDER, arm, study
+from tests.report.studies import LADDER, arm, restricted, shifted, study
 
 
 def test_the_tables_have_the_frames_numbers():
@@ -115,6 +115,20 @@ def test_the_best_of_a_column_is_bold():
         bold = {arm_name for arm_name, (cells, _) in rows.items() if "\\textbf" in cells[column]}
         means = (100 * arms[f"{name}_mean"]).round(2)
         assert bold == set(means.index[means == means.max()])
+
+
+def test_arms_with_different_seeds_are_bold_over_those_that_all_have():
+    """The caption says so, and a metric that some runs lack has its number of runs."""
+    recorded = restricted(shifted({"up": 0.05, "once": 0.02}, seeds=range(4)), {"once": [3]})
+    recorded.runs.loc[recorded.runs["seed"] == 3, "test/accuracy"] += 0.1
+    recorded.runs.loc[(recorded.runs["arm"] == "up") & (recorded.runs["seed"] == 0), "test/nll"] = np.nan
+    text = report.write(recorded, "latex", columns=["accuracy", "nll"])
+    rows = table(text, "Ladder")
+    assert [name for name, (row, _) in rows.items() if "\\textbf" in row[1]] == ["up"]
+    assert "the best is bold (over the seeds that all complete arms of its table share)" in text
+    assert "\\textsuperscript{3/4}" in rows["up"][0][2]
+    assert "$1/2$: not every planned run" in text
+    assert "\\newcommand{\\AblateUpNllN}{3}" in text
 
 
 def test_each_family_has_its_table():

@@ -14,11 +14,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ablation.report import figures
 from ablation.report.figures import classes, dots, files, results, style, sweeps, waterfall
-from ablation.report.figures.page import file_name
+from ablation.report.figures.page import arms_shown, file_name
+from ablation.report.figures.recall import arms_that_matter
 from ablation.report.frames import tables
 from ablation.report.metrics import metrics_of
 from ablation.report.statistics import ranking
-from tests.report.studies import LADDER, arm, study
+from tests.report.studies import LADDER, arm, restricted, study
 
 METRICS = metrics_of({})
 LONG = "a-class-with-" + "a-very-long-name-" * 4
@@ -105,6 +106,21 @@ def test_two_axes_are_a_heat_map_and_three_are_several(metric, best):
     assert bold == [f"{best(np.ravel(cells)):.{METRICS.unit(metric).decimals}f}"]
     three, _ = pages_of(arms=swept({**axes, "sampler": ["a", "b", "c"]}))
     assert len(three["sweep-s"].draw().axes) == 3
+
+
+def test_the_best_value_is_that_over_the_seeds_that_all_have():
+    """One easy seed does not make a value the best in bold or in words; nor does a value with runs missing or chosen on the test images."""
+    recorded = restricted(study(swept({"mix.alpha": ["0.1", "0.2", "0.5", "1.0"]}), absent={("s/0.5", 0)}), {"s/0.2": [2]})
+    next(one for one in recorded.plan["arms"] if one["name"] == "s/1.0")["labels"] = {"selected on test": "its epoch"}
+    levels = {"baseline": 0.5, "s/0.1": 0.6, "s/0.2": 0.55, "s/0.5": 0.9, "s/1.0": 0.95}
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map(levels) + 0.1 * (recorded.runs["seed"] == 2)
+    frames = tables.tidy_frames(recorded)
+    page = next(page for page in figures.pages(frames, recorded.plan, "test/accuracy") if page.name == "sweep-s")
+    assert "; the best mean is that of s/0.1;" in page.alt
+    bold = [text.get_text() for text in page.draw().axes[0].texts if text.get_fontweight() == "bold"]
+    assert bold == ["63.33"]
+    shown = arms_shown(frames.arms)
+    assert arms_that_matter(frames.runs, frames.arms, "accuracy", METRICS, shown) == ["s/0.1", "baseline"]
 
 
 def test_a_choice_is_ringed():

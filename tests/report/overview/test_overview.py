@@ -9,8 +9,9 @@ from ablation.report.frames.tables import arm_rows, run_rows
 from ablation.report.metrics import metrics_of
 from ablation.report.overview import MARKDOWN, overview, sentences
 from ablation.report.overview.seeds import kept_options, run_command, with_more
-from ablation.report.statistics.differences import differences
-from tests.report.studies import CONDITIONED, arm, shifted, study
+from ablation.report.statistics.differences import differences, pooled_sd
+from ablation.report.statistics.inference import seeds_needed
+from tests.report.studies import CONDITIONED, arm, restricted, shifted, study
 
 
 def overview_of(recorded, metric="accuracy", notes=()):
@@ -163,6 +164,142 @@ def test_one_arm_and_no_run_have_a_first_screen_too():
     alone = study([arm("baseline", None)], seeds=[0])
     assert words_of(alone) == [f"baseline is the only arm: mean accuracy {100 * alone.runs['test/accuracy'][0]:.2f}."]
     arms = [arm("baseline", None), arm("cb", "baseline")]
-    first, more = words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)}))
-    assert first == "No best arm yet: 0 of 2 runs are done."
+    assert words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)})) == ["No best arm yet: 0 of 2 runs are done."]
+    more = words_of(study(arms, seeds=[0]))[-1]
     assert more.startswith("1 seed cannot confirm a difference: 6 are the fewest that can (sign-flip test).")
+
+
+# --- arms with different seeds -------------------------------------------------------------------------------------------------------
+
+
+def test_arms_with_different_seeds_are_ranked_over_those_that_all_have():
+    """The mean over one easy seed is no lead, and the sentence says which seeds arms are ranked by."""
+    recorded = restricted(shifted({"up": 0.05, "once": 0.02}, seeds=range(4)), {"once": [3]})
+    recorded.runs.loc[recorded.runs["seed"] == 3, "test/accuracy"] += 0.1
+    best = overview_of(recorded).best
+    assert (best.row.arm, list(best.seeds), best.is_partial, best.others) == ("up", [3], True, 2)
+    first = words_of(recorded)[0]
+    assert first.startswith(
+        "up has the highest mean accuracy, 74.91 on seed 3, which all 3 arms have (67.44 ± 4.98 over its own 4): +4.88 ["
+    )
+    assert "points against baseline over 4 shared seeds, shown to be better by the t test only." in first
+    assert next(iter(overview_of(recorded).families)).best == ["up"]
+
+
+def test_arms_that_share_no_seed_have_no_best():
+    """Their means say little, and no pair means nothing to say about seeds."""
+    recorded = restricted(shifted({"up": 0.05}, seeds=range(4)), {"baseline": [0, 1], "up": [2, 3]})
+    assert words_of(recorded) == [
+        "No best arm: no seed is shared by all 2 arms that are complete, and means over different seeds say little."
+    ]
+
+
+def test_arms_without_the_metric_in_every_run_are_not_complete():
+    """A run that is done is none of the metric's if it has no finite value of it."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
+    recorded.runs["test/auroc"] = recorded.runs["test/accuracy"]
+    where = (recorded.runs["arm"] == "up") & (recorded.runs["seed"] > 0)
+    recorded.runs.loc[where, "test/auroc"] = [math.nan, math.inf]
+    rows = {row.arm: row for family in overview_of(recorded, "auroc").families for row in family.rows}
+    assert [(row.n, row.planned, row.is_complete) for row in rows.values()] == [(3, 3, True), (1, 3, False), (3, 3, True)]
+    assert overview_of(recorded, "auroc").best.row.arm == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ([], "No best arm: no run has a number for AUROC; with --rerun cached, finished runs are tested again."),
+        ([0], "No best arm: no arm has a number for AUROC of all its runs."),
+    ],
+)
+def test_a_metric_that_runs_lack_is_said_to_be_missing(kept, words):
+    """Nothing is ranked, and no seeds are asked for a metric of which there is no pair."""
+    recorded = shifted({"up": 0.05}, seeds=range(3))
+    recorded.runs["test/auroc"] = recorded.runs["test/accuracy"].where(recorded.runs.index.isin(kept))
+    assert words_of(recorded, "auroc") == [words]
+
+
+def test_seeds_are_those_of_pairs_not_those_of_the_plan():
+    """Seeds that one arm alone has confirm nothing: the comparison with the fewest pairs counts."""
+    recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"up": [0, 1, 2], "down": [0, 1, 2, 3]})
+    more = overview_of(recorded).more
+    assert (more.present, more.floor, more.is_even) == (3, 7, False)
+    assert words_of(recorded)[-1].startswith("3 shared seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test")
+    assert more.seeds == list(range(8))
+
+
+# --- words ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_training_is_claimed_once():
+    """Under its own name; an arm with the same settings adds no claim and no comparison."""
+    recorded = shifted({"up": 0.05, "dup": 0.05, "open": 0.0}, seeds=range(8))
+    next(arm for arm in recorded.plan["arms"] if arm["name"] == "dup")["same_as"] = "up"
+    noise = [0.04, -0.03, 0.05, -0.06, 0.02, -0.01, 0.03, -0.04]
+    recorded.runs.loc[recorded.runs["arm"] == "open", "test/accuracy"] += noise
+    assert words_of(recorded)[1] == "Claimed against the baseline: better: up; 1 of 2 comparisons inconclusive."
+    recorded.plan["arms"] = [arm for arm in recorded.plan["arms"] if arm["name"] != "up"]
+    recorded.plan["runs"] = [run for run in recorded.plan["runs"] if run["arm"] != "up"]
+    assert words_of(recorded)[1] == "Claimed against the baseline: better: dup; 1 of 2 comparisons inconclusive."
+
+
+def test_claims_keep_the_bound_of_their_verdicts():
+    """A gain that is shown to be smaller than the margin is not told as a gain without bounds."""
+    recorded = shifted({"up": 0.003, "more": 0.05, "down": -0.003}, seeds=range(8))
+    recorded.runs["test/accuracy"] += recorded.runs["seed"] / 100
+    assert words_of(recorded)[1] == (
+        "Claimed against the baseline: better: more; better, by less than 0.5: up; worse, by less than 0.5: down."
+    )
+    assert "points against baseline, shown to be better, by less than 0.5." in words_of(shifted({"up": 0.003}))[0]
+
+
+def test_a_difference_is_no_gain_where_lower_is_better():
+    """Below zero it is an improvement, so it is not called a gain of less than nothing."""
+    first = words_of(shifted({"a": -0.3, "b": -0.1, "c": 0.2}, metric="test/nll"), "nll")[0]
+    assert first.endswith("measured on the one left out, the difference is -0.300.")
+
+
+def test_arms_that_tie_are_not_ranked_by_luck():
+    """All alike: that is said instead. Where some tie, the others are counted."""
+    recorded = shifted({"up": 0.0, "down": 0.0})
+    recorded.runs["test/accuracy"] = 0.5
+    assert words_of(recorded)[0].endswith("no arm has a better mean. All arms have the same mean.")
+    recorded.runs.loc[recorded.runs["arm"] == "down", "test/accuracy"] = 0.4
+    assert words_of(recorded)[0].startswith("baseline has, with 1 other arm, the highest mean accuracy, 50.00 ± 0.00")
+
+
+# --- what more seeds would show --------------------------------------------------------------------------------------------------------
+
+
+def noisy(shifts, spread, **more):
+    """A study in which the seeds of each arm scatter by so much."""
+    recorded = shifted(shifts, **more)
+    places = {name: place for place, name in enumerate(["baseline", *shifts])}
+    angles = 5 * recorded.runs["seed"] + 3 * recorded.runs["arm"].map(places) ** 2
+    recorded.runs["test/accuracy"] += [spread * math.sin(angle) for angle in angles]
+    return recorded
+
+
+def test_a_best_arm_that_is_shown_needs_no_seeds():
+    """What is open is another comparison, and only its size counts; the family is named in words."""
+    recorded = noisy({"up": 0.2, "open": 0.01}, 0.03, kind="drop_one")
+    found = overview_of(recorded)
+    assert found.best.row.vs_baseline["verdict"] == "better"
+    assert math.isnan(found.more.for_best)
+    last = words_of(recorded)[-1]
+    assert last.startswith(
+        "8 seeds can confirm a difference (sign-flip test, Holm over drop one's 2 comparisons). To find one of 0.5 points "
+    )
+    assert "best arm" not in last
+
+
+def test_the_seeds_for_the_best_arm_are_for_what_is_left_without_luck():
+    """The lead itself is too large, so that it takes more seeds than it would."""
+    recorded = noisy({"a": 0.0, "b": 0.01, "c": 0.006}, 0.01, seeds=range(4))
+    found = overview_of(recorded)
+    lead, left = found.best.row.vs_baseline["mean"], found.best.repeated
+    assert 0 < left < lead
+    rows = differences(recorded.plan, run_rows(recorded), ["test/accuracy"])
+    sd = pooled_sd(rows[rows["role"] == "baseline"])
+    assert found.more.for_best == seeds_needed(sd, left, 3) > seeds_needed(sd, lead, 3)
+    assert "one like the best arm's without its luck takes about" in words_of(recorded)[-1]

@@ -3,11 +3,12 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from ablation import report
-from tests.report.studies import arm, cells, numbers, part, shifted, study, unlinked
+from tests.report.studies import arm, cells, numbers, part, restricted, shifted, study, unlinked
 
 
 def test_the_ladder_has_the_frames_numbers():
@@ -169,6 +170,40 @@ def test_the_best_of_each_column_is_bold():
     text = report.write(recorded)
     for heading in ("## Comparison", "### All metrics"):
         assert [row["arm"] for row in cells(text, heading) if row["accuracy"].startswith("**")] == ["baseline"]
+
+
+def test_arms_with_different_seeds_are_marked_over_those_that_all_have():
+    """A mean over one easy seed is no best, in either table; both say which seeds arms are ranked by, where these differ."""
+    shifts = shifted({"up": 0.05, "once": 0.02}, seeds=range(4))
+    words = "the best is bold (over the seeds that all complete arms of its table share)"
+    assert "the best is bold, and a number" in report.write(shifts)
+    recorded = restricted(shifts, {"once": [3]})
+    recorded.runs.loc[recorded.runs["seed"] == 3, "test/accuracy"] += 0.1
+    text = report.write(recorded)
+    for heading in ("## Comparison", "### All metrics"):
+        assert [row["arm"] for row in cells(text, heading) if row["accuracy"].startswith("**")] == ["up"]
+    assert words in text
+    assert "Highest mean: **up**, 74.91 on seed 3, which the complete arms share." in text
+
+
+def test_runs_without_a_number_of_the_metric_are_counted():
+    """The mean of one value of three says so, and is never the best; runs that are done but lack the metric have none."""
+    recorded = shifted({"up": 0.05}, seeds=range(3))
+    where = (recorded.runs["arm"] == "up") & (recorded.runs["seed"] > 0)
+    recorded.runs.loc[where, "test/accuracy"] = np.nan
+    text = report.write(recorded)
+    assert [row["arm"] for row in cells(text, "## Comparison")] == ["baseline", "up (n 1/3)"]
+    assert "n 1/2: not every planned run has a number" in text
+    assert cells(text, "### All metrics")[1]["accuracy"].endswith(" (1 of 3)")
+
+
+def test_arms_chosen_on_the_test_images_are_never_bold():
+    """Their numbers are too good, in the table of all metrics as in the others."""
+    arms = [arm("baseline", None), arm("up", "baseline"), arm("peeking", "baseline", labels={"selected on test": "its epoch"})]
+    recorded = study(arms)
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map({"baseline": 0.5, "up": 0.6, "peeking": 0.9})
+    rows = cells(report.write(recorded), "### All metrics")
+    assert [row["arm"] for row in rows if row["accuracy"].startswith("**")] == ["up"]
 
 
 def test_only_changed_gives_each_setting_a_column():
