@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -105,7 +106,7 @@ def recorded_file(command: str) -> str:
 def kept_options(command: str) -> list[str]:
     """The options of a recorded command that say what is trained, and that old results are used: `--profile quick --rerun keep`."""
     words = _words(command)
-    pairs = [(word, value) for word, value in zip(words, words[1:], strict=False) if word in KEPT or (word, value) == ("--rerun", "keep")]
+    pairs = [(word, value) for word, value in pairwise(words) if word in KEPT or (word, value) == ("--rerun", "keep")]
     return [*(part for pair in pairs for part in pair), *(word for word in words if word in KEPT_FLAGS)]
 
 
