@@ -10,6 +10,7 @@ from ablation.report.documents import writing
 from ablation.report.documents.terminal_families import folded_blocks, label_lines
 from ablation.report.documents.terminal_table import Section, Tables
 from ablation.report.documents.terminal_text import Screen, command_in, filled, short_names
+from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Recorded, arm_rows, run_rows
 from ablation.report.metrics import MetricTable, metrics_of, short_name
@@ -31,9 +32,8 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     arms = arm_rows(plan, runs, list(dict.fromkeys([metric, *by])), References())
     arms = arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))]
     compared = differences(plan, runs, [metric])
-    return _text(
-        overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, options.notes), arms, options, metrics, screen
-    )
+    notes = [*options.notes, *lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))]
+    return _text(overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, notes), arms, options, metrics, screen)
 
 
 def of_content(content: Content, screen: Screen) -> Text:

@@ -14,7 +14,7 @@ from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
 from ablation.report.documents.csv import arms_text, csv_files
 from ablation.report.documents.terminal_text import Screen
-from ablation.report.frames.facts import classes_of
+from ablation.report.frames.facts import classes_of, lacking_metric
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
@@ -120,7 +120,9 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
-    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, replace(options, metric=metric), provenance)
+    notes = dict.fromkeys([*options.notes, *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
+    options = replace(options, metric=metric, notes=tuple(notes))
+    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance)
 
 
 def known_metric(option: str, metric: str, recorded: Recorded) -> str:
