@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablation.report.figures import style
 from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
-from ablation.report.metrics import MetricTable
+from ablation.report.frames.classes import on_common_seeds, seeds_words
 
 ROW = 0.2  # inches
 MOST_ARMS = 3
@@ -37,29 +37,27 @@ class ClassRecall:
 
 
 def recall_pages(
-    per_class: pd.DataFrame, differences: pd.DataFrame, images: Mapping[str, int], groups: Mapping[str, str], arms: Sequence[str],
-    shown: ArmsShown,
+    recalls: Mapping[str, pd.DataFrame], differences: pd.DataFrame, images: Mapping[str, int], groups: Mapping[str, str],
+    arms: Sequence[str], shown: ArmsShown,
 ) -> list[Page]:  # fmt: skip
-    """A page for each of these arms that has a baseline; `images` are the training images by class."""
-    recalls = {str(arm): rows.set_index("class")["recall"] for arm, rows in per_class.groupby("arm", sort=False)}
+    """A page for each of these arms that has a baseline, of the seeds that both have; `images` are the training images by class.
+
+    `recalls` has a frame per arm, with a row per seed and a column per class.
+    """
     kept = [arm for arm in arms if arm in shown.compared(recalls)][:MOST_ARMS]
     order = list(dict.fromkeys(groups.values()))
     pages = []
     for number, arm in enumerate(kept):
-        rows = _rows(recalls[shown.baseline(arm)], recalls[arm], _ends(differences, arm), images, groups)
-        title = f"Recall by class: {shown.names[arm]} against {shown.names[shown.baseline(arm)]}"
+        baseline = shown.baseline(arm)
+        common = on_common_seeds(recalls, [arm, baseline])
+        if baseline not in common:
+            continue
+        rows = _rows(common[baseline].mean(), common[arm].mean(), _ends(differences, arm), images, groups)
+        seeds = seeds_words(recalls, common)
+        title = f"Recall by class: {shown.names[arm]} against {shown.names[baseline]}{f', {seeds}' if seeds else ''}"
         draw = partial(recall_page, rows, title, order)
         pages.append(sized(f"recall-{file_name(arm)}", "recall", title, _words(title, rows), draw, for_paper=number < FOR_PAPERS))
     return pages
-
-
-def arms_that_matter(arms: pd.DataFrame, name: str, metrics: MetricTable, shown: ArmsShown) -> list[str]:
-    """The arm with the best mean outside conditions that was not chosen on the test images, and the ladder's rungs from the last one."""
-    is_plain = (arms["condition"] == "") & ~arms["labels"].str.contains("selected on test") & arms["arm"].isin(shown.names)
-    means = arms[is_plain].set_index("arm")[f"{name}_mean"].astype(float).dropna() if f"{name}_mean" in arms else pd.Series(dtype=float)
-    best = [] if means.empty else [str(means.idxmin() if metrics.is_lower_better(name) else means.idxmax())]
-    ladder = [arm for arm in shown.names if shown.kinds[arm] == "ladder"]
-    return list(dict.fromkeys([*best, *reversed(ladder)]))
 
 
 def _ends(differences: pd.DataFrame, arm: str) -> dict[str, tuple[float, float]]:
