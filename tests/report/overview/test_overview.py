@@ -38,7 +38,7 @@ def test_the_strip_tells_what_was_run():
         "Runs": "19 done, 1 failed, 1 missing",
         "Images": "394 training, 20 validation, 160 test in 4 classes",
         "Metric": "accuracy: all 4 classes have 40 test images",
-        "Groups of images": "patient: 210 train, 31 validation and 60 test, none in two splits",
+        "Groups of images": "301 patients, none in two splits",
     }
 
 
