@@ -53,4 +53,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown_name(path: str, kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown name, which lists the known ones."""
     names = sorted(known)
+    if not names:
+        return ConfigError(path, f"unknown {kind} {name!r}; expected none, since there is no {kind} here")
     return ConfigError(path, f"unknown {kind} {name!r}; expected one of {', '.join(names)}.{nearest(name, names)}")

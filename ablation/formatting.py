@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 DASH = "–"
+IRREGULAR = ("mouse", "child", "man", "woman", "foot", "tooth", "leaf", "datum")  # names of groups that take no s
 WIDTH = 100  # letters of a line in the terminal, at most
 
 
@@ -53,18 +54,20 @@ def counted(count: int, noun: str, nouns: str = "") -> str:
 
 def counted_groups(count: int, name: str) -> str:
     """So many of what a column or pattern names: `301 patients`, `1 patient`, or `301 values of 患者` of a name without a plural here."""
-    if not re.fullmatch(r"[A-Za-z]+", name):
+    is_plain = re.fullmatch(r"[A-Za-z]+", name) and name.lower() not in IRREGULAR and not name.lower().endswith(("is", "us"))
+    if not is_plain:
         return f"{count:,} {'value' if count == 1 else 'values'} of {name}"
-    plural = re.sub(r"(?<=[^aeiou])y$", "ie", name) + ("es" if name.endswith(("x", "ch", "sh")) else "s")
-    return f"{count:,} {name if count == 1 or name.endswith('s') else plural}"
+    plural = re.sub(r"(?<=[^aeiou])y$", "ie", name) + ("es" if name.endswith(("x", "ch", "sh", "ss")) else "s")
+    return f"{count:,} {name if count == 1 or re.search('[^s]s$', name) else plural}"
 
 
 def cluster_words(clusters: Mapping[str, object]) -> str:
     """`301 patients, none in two splits`: the groups of images that a plan or an account has; empty if there are none."""
     if not clusters:
         return ""
-    number, shared = (sum(int(str(clusters[split])) for split in ("train", "validation", "test")), int(str(clusters["shared"])))
-    return f"{counted_groups(number - shared, str(clusters['name']))}, {shared or 'none'} in two splits"
+    parts, shared = (sum(int(str(clusters[split])) for split in ("train", "validation", "test")), int(str(clusters["shared"])))
+    number = int(str(clusters.get("all", parts - shared)))  # older plans have no such number; none of their groups is in three splits
+    return f"{counted_groups(number, str(clusters['name']))}, {shared or 'none'} in two splits"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -36,6 +36,13 @@ def test_the_nearest_name_is_asked_for(name, hint):
     assert nearest(name, iter(["mixup", "cutmix", "none"])) == hint
 
 
+def test_an_unknown_name_where_there_is_none():
+    """No empty list of names is offered."""
+    assert (
+        str(unknown_name("profiles", "profile", "x", {})) == "profiles: unknown profile 'x'; expected none, since there is no profile here"
+    )
+
+
 def test_an_unknown_name_is_told_with_those_that_are_known():
     """Place, what it should be, what was found, the known names in order, and the nearest."""
     error = unknown_name("base.mix", "mixing", "mixupp", {"none", "mixup", "cutmix"})

@@ -60,7 +60,9 @@ def test_interval(mean, low, high, expected):
     ("count", "name", "expected"),
     [(301, "patient", "301 patients"), (1, "patient", "1 patient"), (1301, "study", "1,301 studies"), (2, "day", "2 days"),
      (2, "box", "2 boxes"), (2, "patients", "2 patients"), (2, "FOV", "2 FOVs"), (301, "患者", "301 values of 患者"),
-     (1, "grid 2", "1 value of grid 2")],
+     (1, "grid 2", "1 value of grid 2"),
+     (3, "class", "3 classes"), (3, "series", "3 series"), (3, "mouse", "3 values of mouse"), (3, "axis", "3 values of axis"),
+     (3, "virus", "3 values of virus"), (3, "human", "3 humans")],
 )  # fmt: skip
 def test_counted_groups(count, name, expected):
     """The plural of an English word, and what is true of any other name."""
@@ -72,6 +74,7 @@ def test_cluster_words():
     clusters = {"name": "patient", "train": 210, "validation": 31, "test": 60, "shared": 0}
     assert formatting.cluster_words(clusters) == "301 patients, none in two splits"
     assert formatting.cluster_words({**clusters, "shared": 2}) == "299 patients, 2 in two splits"
+    assert formatting.cluster_words({**clusters, "shared": 2, "all": 298}) == "298 patients, 2 in two splits"
     assert formatting.cluster_words({}) == ""
 
 

@@ -21,11 +21,12 @@ from ablation.formatting import ranges, shortened
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
+from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
-from ablation.running.progress import ProgressState, Results, Values, View, progress_display
+from ablation.running.progress import ProgressState, Results, View, progress_display
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, Failure, Outcome, execute
 from ablation.study.task import CheckpointInterval
@@ -59,7 +60,8 @@ def run(options: Options) -> int:
                 session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
                 plan = session.plan(known_runs, probe=True)
         planner = session.preparation.planner
-        console.print(explain.summary(plan, planner, session.num_slots), markup=False, highlight=False, soft_wrap=True)
+        told = "\n".join([explain.summary(plan, planner, session.num_slots), *lacking_metric(plan, known_runs)])
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
         _stop_if_long(plan, session)
         if options.rerun == "force":
             session.force(plan)
@@ -70,7 +72,7 @@ def run(options: Options) -> int:
         for planned_run in plan.runs:
             if planned_run.state == "evaluated":
                 recorder.finished(planned_run)
-        state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, _recorded_values(plan, known_runs)))
+        state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
         outcome, stopped = _execute_plan(plan, session, executor, recorder, state) if executor else (Outcome(), False)
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
@@ -105,19 +107,6 @@ def _with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
     """The plan, with jobs that write checkpoints at this interval."""
     nodes = plan.nodes.items()
     return replace(plan, nodes={key: replace(node, job=replace(node.job, checkpoint_interval=interval)) for key, node in nodes})
-
-
-def _recorded_values(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> Values:
-    """(arm, seed) -> the metrics of the plan's runs that are recorded."""
-    wanted_runs = {(run.arm, run.seed, run.used_key) for run in plan.runs if run.state == "done"}
-    values: dict[tuple[str, int], Mapping[str, float]] = {}
-    for run in known_runs:
-        tags = run["tags"]
-        if tags.get("ablation.kind") == "run" and run["status"] == "FINISHED":
-            arm_and_seed = (tags["ablation.arm"], int(tags["ablation.seed"]))
-            if (*arm_and_seed, tags["ablation.key"]) in wanted_runs:
-                values.setdefault(arm_and_seed, run["metrics"])
-    return values
 
 
 def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:

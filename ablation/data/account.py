@@ -85,7 +85,7 @@ def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str,
         split=split_origin + drawn,
         classes=dataset.classes,
         counts=counts,
-        num_groups=sum(clusters[name] for name in ("train", "validation", "test")) - clusters["shared"] if clusters else 0,
+        num_groups=clusters.get("all", 0),
         sizes=_sizes(dataset, used_N),
         findings=tuple(findings),
         clusters=clusters,
@@ -93,7 +93,8 @@ def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str,
 
 
 def clusters_of(dataset: Dataset, split: Split, settings: Any) -> dict[str, Any]:
-    """What images of one group have in common (`name`), the number of groups in each split, and how many are in more than one.
+    """What images of one group have in common (`name`), the number of groups in each split, how many are in more than
+    one, and how many there are in `all`.
 
     Empty where every image is a group of its own.
     """
@@ -101,8 +102,9 @@ def clusters_of(dataset: Dataset, split: Split, settings: Any) -> dict[str, Any]
         return {}
     parts = [np.unique(dataset.group_N[rows_N]) for rows_N in (split.train_N, split.validation_N, split.test_N)]
     counts = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    shared = int((np.bincount(np.concatenate(parts)) > 1).sum())
-    return {"name": _group_name(str(getattr(settings, "group", "group"))), **counts, "shared": shared}
+    splits_of = np.bincount(np.concatenate(parts))  # in how many splits each group is
+    numbers = {**counts, "shared": int((splits_of > 1).sum()), "all": int((splits_of > 0).sum())}
+    return {"name": _group_name(str(getattr(settings, "group", "group"))), **numbers}
 
 
 def _group_name(setting: str) -> str:

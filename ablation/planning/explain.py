@@ -8,6 +8,7 @@ from ablation.formatting import WIDTH, counted, duration, shortened, size, worde
 from ablation.planning.cost import disk, is_unknown, wall_seconds
 from ablation.planning.families import families
 from ablation.planning.plan import Plan
+from ablation.planning.recorded_values import metric_words
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
 from ablation.study.task import Planner, Task, load_task
@@ -50,7 +51,7 @@ def _head(plan: Plan) -> list[str]:
     lines = wrapped(f"{plan.study.name}: {counts} ({runs})", 2)
     if plan.metric:
         reason = f" ({plan.metric_reason})" if plan.metric_reason else ""
-        lines += wrapped(f"metric: {plan.metric.removeprefix('test/').replace('_', ' ')}{reason}", 2)
+        lines += wrapped(f"metric: {metric_words(plan)}{reason}", 2)
     return lines
 
 

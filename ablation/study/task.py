@@ -356,6 +356,9 @@ class Task(Protocol):
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The metrics that are compared; `margin` is the study's, in points."""
 
+    def stored_metric(self, written: str, classes: Sequence[str]) -> str:
+        """The name in the store of a metric as a user may write it; of one that is unknown as it is written, after `test/`."""
+
     def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Any, ...]:
         """The stages of a partly resolved arm; `finish(number, settings)` returns the final settings of each."""
 

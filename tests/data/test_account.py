@@ -3,13 +3,15 @@
 import re
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ablation.data import prepare, split
-from ablation.data.account import account_of
+from ablation.data.account import account_of, clusters_of
+from ablation.formatting import cluster_words
 from ablation.techniques.technique import make
 from tests.data.image_sources import class_tree, opened, picture, save, silent
 
@@ -225,7 +227,7 @@ def test_groups_are_counted(tmp_path):
     class_tree(tmp_path / "p", {"a": 12, "b": 12}, "p{i:02}.png")
     found = account(tmp_path, group=r"(p\d)", test=0.5)
     assert found.num_groups == 2
-    assert found.clusters == {"name": "group", "train": 1, "validation": 0, "test": 1, "shared": 0}
+    assert found.clusters == {"name": "group", "train": 1, "validation": 0, "test": 1, "shared": 0, "all": 2}
     assert " test images of 2 groups, none in two splits; " in found.summary
     assert found.as_data()["clusters"] == found.clusters
 
@@ -262,3 +264,12 @@ def test_an_account_as_data_lists_at_most_so_many_images(tmp_path):
     shutil.copytree(root / "train", root / "test")
     found = account(tmp_path)
     assert [len(found.as_data(most)["findings"][0]["images"]) for most in (5, None)] == [5, 24]
+
+
+def test_a_group_in_three_splits_is_one():
+    """All groups are counted once, however many splits they are in."""
+    dataset = SimpleNamespace(group_N=np.array([0, 0, 0, 1, 1, 2]))
+    parts = SimpleNamespace(train_N=np.array([0, 3, 4]), validation_N=np.array([1]), test_N=np.array([2, 5]))
+    found = clusters_of(dataset, parts, SimpleNamespace(group="patient_id"))
+    assert found == {"name": "patient", "train": 2, "validation": 1, "test": 2, "shared": 1, "all": 3}
+    assert cluster_words(found) == "3 patients, 1 in two splits"

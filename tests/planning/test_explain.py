@@ -1,10 +1,13 @@
 """A plan in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablation.planning import explain
 from ablation.planning.listing import listing
 from ablation.planning.plan import make_plan
+from ablation.planning.recorded_values import lacking_metric
 from ablation.planning.states import RecordedState
 from tests.studies import BASE, planner, study
 
@@ -67,7 +70,28 @@ def test_many_classes_are_a_range():
 def test_the_metric_and_its_reason(tmp_path):
     """What verdicts go by is told with the reason, or that the file says so."""
     assert "\nmetric: accuracy (all 10 classes have 36 test images)\n" in screen(plan_of(tmp_path))
-    assert "\nmetric: macro f1 (set in the file)\n" in screen(plan_of(tmp_path, metric="macro_f1"))
+    assert "\nmetric: macro-F1 (set in the file)\n" in screen(plan_of(tmp_path, metric="macro_f1"))
+
+
+def test_runs_without_the_metric_are_told(tmp_path):
+    """Those that are recorded and used as they are; `--rerun cached` tests them again."""
+    fresh = plan_of(tmp_path, metric="auroc")
+    plan = replace(fresh, runs=tuple(replace(run, state="done") for run in fresh.runs))
+    known = [
+        {
+            "tags": {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.used_key},
+            "status": "FINISHED",
+            "metrics": {"test/accuracy": 0.5},
+        }
+        for run in plan.runs
+    ]
+    assert lacking_metric(fresh, known) == []
+    assert lacking_metric(plan, known) == ["note: 2 of 2 recorded runs have no AUROC; --rerun cached tests them again"]
+    known[0]["metrics"]["test/auroc"] = 0.9
+    assert lacking_metric(plan, known) == ["note: 1 of 2 recorded runs has no AUROC; --rerun cached tests them again"]
+    known[1]["metrics"]["test/auroc"] = 0.9
+    assert lacking_metric(plan, known) == []
+    assert "\nmetric: AUROC (set in the file)\n" in screen(plan)
 
 
 @pytest.mark.parametrize("sections", [SECTIONS, {"variants": LONG}])

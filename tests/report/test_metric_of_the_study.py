@@ -7,8 +7,11 @@ import pytest
 
 from ablation import report
 from ablation.errors import ConfigError
+from ablation.report.documents.check import check
+from ablation.report.documents.check import read as read_document
 from ablation.report.frames.references import read
 from ablation.report.frames.tables import tidy_frames
+from ablation.report.sections import Shown
 from tests.report.studies import cells, study
 
 REASON = "the classes have 35 to 37 test images"
@@ -87,6 +90,22 @@ def test_a_metric_that_older_runs_do_not_have_is_a_dash():
     assert (row["AUROC"], row["vs parent"]) == ("–", "–")
     with pytest.raises(ConfigError, match=r"unknown metric 'aurok'; .*Did you mean 'auroc'"):
         report.write(recorded, metric="aurok")
+
+
+NOTE = "AUROC; ablate run with --rerun cached tests what was recorded without it"
+
+
+def test_every_document_says_that_the_metric_is_missing(tmp_path):
+    """Of all runs or of some, and how they get it; the written report still agrees with the store, and a group without classes is none."""
+    recorded = by_metric("test/auroc", "set in the file")
+    for form in ("markdown", "html", "latex", "json", "csv", "text"):
+        assert " ".join(report.write(recorded, form).split()).count(f"no finished run has {NOTE}") >= 1, form
+    report.write(recorded, "html", output=tmp_path)
+    assert check(recorded, tmp_path / "report.html", read_document(tmp_path / "report.html", None, Shown()))[0] == 0
+    some = with_values(recorded, "test/auroc", [0.5, *[np.nan] * 20])
+    assert f"note: 20 of 21 finished runs do not have {NOTE}" in " ".join(report.write(some, "text").split())
+    assert "--rerun" not in report.write(with_values(recorded, "test/auroc", 0.5))
+    assert "--rerun" not in report.write(study(), metric="medium")
 
 
 def test_ranking_and_agreement_are_a_table_where_runs_have_them():

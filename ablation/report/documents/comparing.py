@@ -4,7 +4,7 @@ Shapes: S seeds, C classes.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,12 @@ import pandas as pd
 
 from ablation.errors import AblateError, unknown_name
 from ablation.formatting import DASH, capitalised, counted_groups, interval, p_value, setting
+from ablation.report.frames.asked import known_metric
 from ablation.report.frames.classes import recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
 from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.tables import Recorded, run_rows
-from ablation.report.metrics import PERCENT, PREFIX, MetricTable, metrics_of, with_unit
+from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
 from ablation.report.statistics import descriptive, images
 from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p, summary
@@ -80,10 +81,7 @@ def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> li
     Raises ConfigError for an unknown arm or metric, and AblateError if there is nothing to compare.
     """
     two = _two(recorded, second, first)
-    known = _known_metrics(two.metrics, recorded.runs)
-    chosen = two.metrics.full_name(metric or two.metrics.default)
-    if chosen not in known:
-        raise unknown_name("--metric", "metric", metric, known)
+    chosen = known_metric("--metric", metric, recorded.plan, recorded.runs)
     if not any(math.isfinite(float(row.get(chosen, math.nan))) for row in (*two.ours.values(), *two.theirs.values())):
         raise AblateError(f"neither {first} nor {second} has recorded {chosen}; expected another --metric")
     parts = [_settings(two), _values(two, chosen)]
@@ -91,12 +89,6 @@ def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> li
         results = _results(two)
         parts += [_classes(two, results), *_images(two, results)]
     return [*parts, _runs(two)]
-
-
-def _known_metrics(metrics: MetricTable, runs: pd.DataFrame) -> list[str]:
-    """The study's metrics, and every other final metric of the runs."""
-    columns = (str(name) for name in runs.columns)
-    return list(dict.fromkeys([*metrics.full_names, *(name for name in columns if name.startswith(PREFIX))]))
 
 
 def _two(recorded: Recorded, arm: str, other: str) -> Two:
@@ -180,13 +172,15 @@ def _values(two: Two, chosen: str) -> Part:
     differences = {metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names}
     rows = tuple(_value_row(two, metric, differences[metric]) for metric in names)
     columns = ("metric", two.other, two.arm, "difference [95 % interval]", "p (t)", "p (sign flips)")
-    return Part("Results, paired by seed", columns, rows, (_units(two), *_uncalibrated(two), *_verdict(two, chosen, differences[chosen])))
+    return Part(
+        "Results, paired by seed", columns, rows, (_units(two, names), *_uncalibrated(two), *_verdict(two, chosen, differences[chosen]))
+    )
 
 
-def _units(two: Two) -> str:
-    """What the numbers of the table are."""
-    values = two.metrics.value_units(two.metrics.names)
-    differences = two.metrics.difference_units(two.metrics.names)
+def _units(two: Two, names: Sequence[str]) -> str:
+    """What the numbers of a table of these metrics are."""
+    values = two.metrics.value_units(names)
+    differences = two.metrics.difference_units(names)
     mean = capitalised(f"{values}, mean ± sd over seeds" if values else "mean ± sd over seeds")
     pattern = "{} in {}" if differences.startswith(PERCENT.differences) else "{} ({})"
     return f"{mean}; {with_unit(f'{two.arm} minus {two.other}', differences, pattern)}, over the seeds that both have."

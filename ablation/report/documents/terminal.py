@@ -10,6 +10,8 @@ from ablation.report.documents import writing
 from ablation.report.documents.terminal_families import folded_blocks, label_lines
 from ablation.report.documents.terminal_table import Section, Tables
 from ablation.report.documents.terminal_text import Screen, command_in, filled, short_names
+from ablation.report.frames.asked import known_metric
+from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Recorded, arm_rows, run_rows
 from ablation.report.metrics import MetricTable, metrics_of, short_name
@@ -26,14 +28,13 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     """The text of a recorded study, with styles for a terminal; `.plain` is without them."""
     check_options(options)
     plan, runs, metrics = recorded.plan, run_rows(recorded), metrics_of(recorded.plan)
-    metric = writing.known_metric("--metric", options.metric, recorded)
-    by = [] if options.sort in ("", "arm") else [writing.known_metric("--sort", options.sort, recorded)]
+    metric = known_metric("--metric", options.metric, plan, recorded.runs)
+    by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     arms = arm_rows(plan, runs, list(dict.fromkeys([metric, *by])), References())
     arms = arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))]
     compared = differences(plan, runs, [metric])
-    return _text(
-        overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, options.notes), arms, options, metrics, screen
-    )
+    notes = [*options.notes, *lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))]
+    return _text(overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, notes), arms, options, metrics, screen)
 
 
 def of_content(content: Content, screen: Screen) -> Text:

@@ -136,7 +136,9 @@ class Tables:
         """The header and the cells of the differences to the parent or the baseline."""
         pairs = [row.vs_parent if role == "parent" else row.vs_baseline for row in self.rows]
         cells = [self.difference(pair, form) if pair.get("pairs") else "" for pair in pairs]
-        return f"vs {role}{' [95 %]' if any('[' in cell for cell in cells) else ''}", aligned(cells)
+        few = [_few(pair, row) for pair, row in zip(pairs, self.rows, strict=True)]
+        header = f"vs {role}{' [95 %]' if any('[' in cell for cell in cells) else ''}"
+        return header, [cell + mark for cell, mark in zip(aligned(cells), few, strict=True)]
 
     def difference(self, pair: Mapping[str, float], form: str) -> str:
         """`+0.75 [-0.10, +1.60]`, or the mean alone."""
@@ -157,6 +159,12 @@ class Tables:
         ]
         words = self.screen.letters("; ".join(filter(None, parts))).split()
         return [Text(line, "dim") for line in filled(words, self.screen.width)]
+
+
+def _few(pair: Mapping[str, float], row: Row) -> str:
+    """` (8 of 9)` where seeds are missing among a difference's pairs."""
+    pairs = pair.get("pairs", 0)
+    return f" ({pairs} of {row.planned})" if 0 < pairs < row.planned else ""
 
 
 def _block(title: str, section: Section, columns: Sequence[Column], names: Mapping[str, str], width: int) -> list[Text]:

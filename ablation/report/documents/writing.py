@@ -14,10 +14,11 @@ from ablation.errors import ConfigError, unknown_name
 from ablation.report import FORMATS
 from ablation.report.documents.csv import arms_text, csv_files
 from ablation.report.documents.terminal_text import Screen
-from ablation.report.frames.facts import classes_of
+from ablation.report.frames.asked import known_metric
+from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import Recorded, tidy_frames
-from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
+from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
 from ablation.system.paths import user_file, user_folder
@@ -114,34 +115,15 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     references = (
         read(user_file(options.reference, "--reference", "a CSV file of published figures"), plan) if options.reference else References()
     )
-    metric = known_metric("--metric", options.metric, recorded)
-    by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, recorded)]
+    metric = known_metric("--metric", options.metric, plan, recorded.runs)
+    by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
     frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
-    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, replace(options, metric=metric), provenance)
-
-
-def known_metric(option: str, metric: str, recorded: Recorded) -> str:
-    """The metric's name in the store, given with or without `test/`; the study's metric if none is given."""
-    metrics = metrics_of(recorded.plan)
-    columns = (str(column) for column in recorded.runs.columns)
-    known = dict.fromkeys([*metrics.full_names, *(column for column in columns if column.startswith(PREFIX))])
-    full = metrics.full_name(metric or metrics.default)
-    if full not in known:
-        raise _unknown_metric(option, metric, [short_name(name) for name in known], recorded.plan)
-    return full
-
-
-def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mapping[str, Any]) -> ConfigError:
-    """An error that names the study's metrics, without those of each class."""
-    main = [*metrics_of(plan).names, *(["arm"] if option == "--sort" else [])]
-    others = [name for name in known if name not in main]
-    hint = unknown_name("", "metric", short_name(metric), [*main, *others]).problem.partition("Did you mean")[2]
-    near = f" Did you mean{hint}" if hint else ""
-    of_classes = ", or recall/CLASS, precision/CLASS, f1/CLASS" if classes_of(plan) else ""
-    return ConfigError(option, f"unknown metric {metric!r}; expected one of {', '.join(main)}{of_classes}.{near}")
+    notes = dict.fromkeys([*options.notes, *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
+    options = replace(options, metric=metric, notes=tuple(notes))
+    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance)
 
 
 def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:

@@ -17,12 +17,13 @@ from ablation.report.figures.fonts import drawable
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
 from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.ranking import ranking_pages
-from ablation.report.figures.recall import arms_that_matter, recall_pages
+from ablation.report.figures.recall import recall_pages
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.waterfall import waterfall_pages
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.overview import overview
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
 
@@ -71,7 +72,7 @@ def _recalls(source: Source) -> list[Page]:
     frames, plan = source.frames, source.plan
     images = dict(zip(source.classes, train_counts(plan), strict=True)) if plan.get("counts") else {}
     arms = arms_that_matter(frames.runs, frames.arms, source.name, source.metrics, source.arms)
-    return recall_pages(frames.per_class, frames.class_differences, images, class_groups(plan), arms, source.arms)
+    return recall_pages(frames.recalls, frames.class_differences, images, class_groups(plan), arms, source.arms)
 
 
 def _rankings(source: Source) -> list[Page]:
@@ -130,7 +131,11 @@ def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     if any(name != drawn for name, drawn in names.items()):
         groups = {group: [names.get(name, name) for name in members] for group, members in groups_of(plan).items()}
         plan = {**plan, "classes": list(names.values()), "groups": groups}
-        frames = replace(frames, per_class=frames.per_class.assign(**{"class": frames.per_class["class"].replace(names)}))
+        per_class, of_classes = (
+            frame.assign(**{"class": frame["class"].replace(names)}) for frame in (frames.per_class, frames.class_differences)
+        )
+        recalls = {arm: frame.rename(columns=names) for arm, frame in frames.recalls.items()}
+        frames = replace(frames, per_class=per_class, class_differences=of_classes, recalls=recalls)
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
     facts = facts_of(plan, frames.runs, frames.curves)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]

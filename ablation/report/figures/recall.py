@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablation.report.figures import style
 from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
+from ablation.report.frames.classes import on_common_seeds, seeds_words
 from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 
@@ -38,17 +39,24 @@ class ClassRecall:
 
 
 def recall_pages(
-    per_class: pd.DataFrame, differences: pd.DataFrame, images: Mapping[str, int], groups: Mapping[str, str], arms: Sequence[str],
-    shown: ArmsShown,
+    recalls: Mapping[str, pd.DataFrame], differences: pd.DataFrame, images: Mapping[str, int], groups: Mapping[str, str],
+    arms: Sequence[str], shown: ArmsShown,
 ) -> list[Page]:  # fmt: skip
-    """A page for each of these arms that has a baseline; `images` are the training images by class."""
-    recalls = {str(arm): rows.set_index("class")["recall"] for arm, rows in per_class.groupby("arm", sort=False)}
+    """A page for each of these arms that has a baseline, of the seeds that both have; `images` are the training images by class.
+
+    `recalls` has a frame per arm, with a row per seed and a column per class.
+    """
     kept = [arm for arm in arms if arm in shown.compared(recalls)][:MOST_ARMS]
     order = list(dict.fromkeys(groups.values()))
     pages = []
     for number, arm in enumerate(kept):
-        rows = _rows(recalls[shown.baseline(arm)], recalls[arm], _ends(differences, arm), images, groups)
-        title = f"Recall by class: {shown.names[arm]} against {shown.names[shown.baseline(arm)]}"
+        baseline = shown.baseline(arm)
+        common = on_common_seeds(recalls, [arm, baseline])
+        if baseline not in common:
+            continue
+        rows = _rows(common[baseline].mean(), common[arm].mean(), _ends(differences, arm), images, groups)
+        seeds = seeds_words(recalls, common)
+        title = f"Recall by class: {shown.names[arm]} against {shown.names[baseline]}{f', {seeds}' if seeds else ''}"
         draw = partial(recall_page, rows, title, order)
         pages.append(sized(f"recall-{file_name(arm)}", "recall", title, _words(title, rows), draw, for_paper=number < FOR_PAPERS))
     return pages

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ablation.formatting import ranges
 from ablation.report.frames.facts import class_groups, classes_of
 from ablation.report.statistics import descriptive
 from ablation.report.statistics.images import Results
@@ -53,6 +54,32 @@ def recalls(results: Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]
         figures = descriptive.class_figures(np.stack([predictions.counts_CC for predictions in by_seed.values()]))
         by_arm[arm] = pd.DataFrame(figures["recall"], index=pd.Index(list(by_seed)), columns=list(classes))
     return by_arm
+
+
+def on_common_seeds(by_arm: Mapping[str, pd.DataFrame], arms: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """arm -> its recalls on the seeds that all of these arms have, in their order.
+
+    Arms without recalls, and those that share no seed with the arms before them, are left out.
+    """
+    kept, seeds = list[str](), pd.Index([])
+    for arm in arms:
+        shared = by_arm[arm].index.intersection(seeds) if kept and arm in by_arm else by_arm[arm].index if arm in by_arm else pd.Index([])
+        if len(shared):
+            kept, seeds = [*kept, arm], shared
+    return {arm: by_arm[arm].loc[seeds.sort_values()] for arm in kept}
+
+
+def recall_spreads(recalls_SC: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """class -> mean and sd over seeds of its recall."""
+    return {str(name): descriptive.spread(recalls_SC[name].to_numpy(dtype=float)) for name in recalls_SC.columns}
+
+
+def seeds_words(by_arm: Mapping[str, pd.DataFrame], common: Mapping[str, pd.DataFrame]) -> str:
+    """`seeds 0-2`, if any of the arms in `common` has other seeds besides; else empty."""
+    seeds = list(next(iter(common.values())).index) if common else []
+    if all(len(by_arm[arm]) == len(seeds) for arm in common):
+        return ""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges([int(seed) for seed in seeds])}"
 
 
 def _spreads(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:

@@ -63,6 +63,17 @@ def train_counts(plan: Mapping[str, Any]) -> list[int]:
     return counts[int(plan["seeds"][0])]
 
 
+def lacking_metric(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str, words: str) -> list[str]:
+    """A sentence if finished runs have no value of the metric, by its full name, which is `words`; none for that of an empty group."""
+    done = runs[runs["state"] == "done"]
+    lacking = int(done[metric].isna().sum()) if metric in done else len(done)
+    group = metric.rpartition("/")[2]
+    if not lacking or groups_of(plan).get(group) == []:
+        return []
+    has = "no finished run has" if lacking == len(done) else f"{lacking} of {len(done)} finished runs do not have"
+    return [f"{has} {words}; ablate run with --rerun cached tests what was recorded without it"]
+
+
 def settings_schema(plan: Mapping[str, Any]) -> SettingsSchema:
     """The schema of the study's settings; an empty one if its kind of work is unknown here."""
     task = plan.get("task", DEFAULT)

@@ -4,7 +4,7 @@ Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,6 +81,7 @@ class Frames:
     `attribution` has the effect of each rung of the ladder in each position, `effects` those of crossed settings, and `conditions`
     compares each arm under a condition with the plain arm.
 
+    `recalls` has a frame per arm, with a row per seed and a column per class, for what compares arms seed by seed.
     `predictions` reads those of a run by its id; None without predictions. `unreadable` lists finished runs whose predictions could not
     be read ("arm seed N: why"); they are missing only in frames made of predictions. NEEDS lists the facts that a study needs for a
     frame to have rows.
@@ -102,6 +103,7 @@ class Frames:
     conditions: pd.DataFrame
     unreadable: list[str]
     predictions: Callable[[str], pd.DataFrame] | None = None
+    recalls: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def has_frame(facts: Needs, frame: str) -> bool:
@@ -132,6 +134,7 @@ def tidy_frames(
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     arms = _with_verdicts(arm_rows(plan, runs, compared_metrics, references or References()), compared, plan, metric)
     classes = classes_of(plan)
+    by_seed = recalls(results, classes)
     return Frames(
         runs=shown_runs,
         arms=_of_arms(arms, kept),
@@ -140,7 +143,7 @@ def tidy_frames(
         confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
         curves=curve_rows(recorded, shown_runs),
         differences=_of_arms(compared, kept),
-        class_differences=class_differences(pairs, recalls(results, classes), classes, class_groups(plan)),
+        class_differences=class_differences(pairs, by_seed, classes, class_groups(plan)),
         image_differences=images.image_rows(pairs, results),
         mcnemar=images.mcnemar_rows(pairs, results),
         calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
@@ -149,6 +152,7 @@ def tidy_frames(
         conditions=_of_conditions(_each(attribution.conditions, plan, runs, compared_metrics), kept),
         unreadable=unreadable,
         predictions=recorded.predictions if results else None,
+        recalls=by_seed,
     )
 
 

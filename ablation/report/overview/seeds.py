@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,9 @@ from ablation.report.statistics.differences import SAME, pooled_sd
 
 MOST_IN_A_COMMAND = 24
 INCONCLUSIVE = "inconclusive"  # how such verdicts begin
-KEPT = ("--profile", "--set", "--device")  # of the recorded command, since they say what is trained
+KEPT = ("--profile", "--arm", "--set", "--device", "--executor")  # of the recorded command, since they say what is trained
 KEPT_FLAGS = ("--allow-code",)
+OTHERS = ("--seed", "--jobs", "--rerun", "--budget", "--save-every")  # the other options of `run` with a value
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,31 @@ def with_more(seeds: Sequence[int], number: int) -> list[int]:
 
 def run_command(plan: Mapping[str, Any], seeds: Sequence[int]) -> str:
     """The command that runs the plan's file with these seeds, as the plan was run otherwise."""
-    words = ["ablate", "run", str(plan.get("file") or "FILE"), *kept_options(str(plan.get("command") or ""))]
+    command = str(plan.get("command") or "")
+    words = ["ablate", "run", recorded_file(command) or str(plan.get("file") or "FILE"), *kept_options(command)]
     return shlex.join([*words, *(word for seed in seeds for word in ("--seed", str(seed)))])
 
 
+def recorded_file(command: str) -> str:
+    """The file of a recorded command, as it was written there, with its folder; empty if the command is none of `run`."""
+    words = _words(command)
+    starts = [place for place, word in enumerate(words) if word == "run" and words[place - 1] in ("ablate", "ablation")]
+    rest = words[starts[0] + 1 :] if starts else []
+    is_value = [before in (*KEPT, *OTHERS) for before in ["", *rest]]
+    return next((word for word, belongs in zip(rest, is_value, strict=False) if not belongs and not word.startswith("-")), "")
+
+
 def kept_options(command: str) -> list[str]:
-    """The options of a recorded command that say what is trained: `--profile quick`."""
+    """The options of a recorded command that say what is trained, and that old results are used: `--profile quick --rerun keep`."""
+    words = _words(command)
+    pairs = [(word, value) for word, value in pairwise(words) if word in KEPT or (word, value) == ("--rerun", "keep")]
+    return [*(part for pair in pairs for part in pair), *(word for word in words if word in KEPT_FLAGS)]
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command, with `--option=value` as two."""
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    words = [part for word in words for part in (word.split("=", 1) if re.match(r"--[a-z]+=", word) else [word])]
-    flags = [word for word in words if word in KEPT_FLAGS]
-    return [part for place, word in enumerate(words[:-1]) if word in KEPT for part in (word, words[place + 1])] + flags
+    return [part for word in words for part in (word.split("=", 1) if re.match(r"--[a-z-]+=", word) else [word])]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import counted, listed, ranges
+from ablation.formatting import cluster_words, counted, ranges
 from ablation.report.metrics import MetricTable
 
 STATES = ("done", "failed", "missing")
@@ -28,7 +28,7 @@ def facts(plan: Mapping[str, Any], runs: pd.DataFrame, num_arms: int, metric: st
         "Runs": run_words(counted_once(plan, runs)),
         "Images": image_words(plan),
         "Metric": metric_words(plan, metric, metrics),
-        "Groups of images": cluster_words(plan),
+        "Groups of images": cluster_words(plan.get("clusters") or {}),
     }
     return tuple(Fact(name, words) for name, words in found.items() if words)
 
@@ -72,13 +72,3 @@ def metric_words(plan: Mapping[str, Any], metric: str, metrics: MetricTable) -> 
     reason = str(plan.get("metric_reason") or "") if metric == metrics.default else "asked for"
     direction = "lower is better" if metrics.is_lower_better(metric) else ""
     return ": ".join(filter(None, [metrics.words(metric), "; ".join(filter(None, [direction, reason]))]))
-
-
-def cluster_words(plan: Mapping[str, Any]) -> str:
-    """`301 values of patient, none in two splits`; empty where the data have no groups of images."""
-    clusters = plan.get("clusters") or {}
-    if not clusters:
-        return ""
-    splits = [f"{clusters[split]:,} {split}" for split in ("train", "validation", "test") if clusters.get(split)]
-    shared = f"{clusters['shared']:,} in two splits" if clusters.get("shared") else "none in two splits"
-    return f"{clusters['name']}: {listed(splits)}, {shared}"

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ablation.formatting import DASH, change, escaped, interval, p_value, percent, shortened
+from ablation.report.frames.classes import on_common_seeds, recall_spreads, seeds_words
 from ablation.report.frames.facts import classes_of, groups_of, train_counts
 from ablation.report.metrics import with_unit
 from ablation.report.sections.common import WORSE, bullets, chunked, mark, named, of_columns, of_metric, paragraphs, pictures, table
@@ -39,25 +40,32 @@ def classes(content: Content) -> list[Section]:
     return [Section("Classes", paragraphs(losses, recalls, more), (), pictures(content, "recall"))]
 
 
+def _arms_that_matter(content: Content) -> list[str]:
+    """The baseline, the ladder's last arm and the best one; without a ladder the first arm and the best one."""
+    ladder, best = content.overview.ladder, content.overview.best
+    rungs = [ladder.rows[0].arm, ladder.rows[-1].arm] if ladder else content.shown[:1]
+    return list(dict.fromkeys([*rungs, *([best.row.arm] if best else [])]))
+
+
 def _recalls(content: Content) -> str:
     """A row per class: its training and test images, and its recall under the baseline, the ladder's last arm and the best one.
 
     Where there are many classes, those of the lowest recall under the last of these arms.
     """
-    overview, frame = content.overview, content.frames.per_class
-    ladder, best = overview.ladder, overview.best
-    rungs = [ladder.rows[0].arm, ladder.rows[-1].arm] if ladder else content.shown[:1]
-    there = set(frame["arm"])
-    arms = [arm for arm in dict.fromkeys([*rungs, *([best.row.arm] if best else [])]) if arm in there]
+    frame, wanted = content.frames.per_class, _arms_that_matter(content)
+    common = on_common_seeds(content.frames.recalls, wanted[::-1])  # the best arm counts first
+    arms = [arm for arm in wanted if arm in common]
     if not arms:
         return ""
-    by_arm = {arm: {row["class"]: row for row in frame[frame["arm"] == arm].to_dict("records")} for arm in arms}
-    rows = list(by_arm[arms[-1]].values())
+    recalls = {arm: recall_spreads(common[arm]) for arm in arms}
+    last = recalls[arms[-1]]
+    rows = frame[frame["arm"] == arms[-1]].to_dict("records")
     is_long = len(rows) > MOST_CLASSES_IN_A_TABLE
-    shown = sorted(rows, key=lambda row: math.inf if math.isnan(row["recall"]) else row["recall"])[:MOST_MOVED] if is_long else rows
-    words = "Recall in percent" + (
-        f"; the {MOST_MOVED} classes of {len(rows)} with the lowest under {named(content, arms[-1])}." if is_long else "."
-    )
+    shown = sorted(rows, key=lambda row: last[row["class"]][0] if math.isfinite(last[row["class"]][0]) else math.inf)
+    shown = shown[:MOST_MOVED] if is_long else rows
+    which = f"the {MOST_MOVED} classes of {len(rows)} with the lowest under {named(content, arms[-1])}" if is_long else ""
+    seeds = seeds_words(content.frames.recalls, common)
+    words = "; ".join(filter(None, ["Recall in percent", f"of {seeds}, which all of these arms have" if seeds else "", which])) + "."
     counts = train_counts(content.plan) if "counts" in content.facts else []
     trained = dict(zip(classes_of(content.plan), counts, strict=False))
     cells = [
@@ -65,7 +73,7 @@ def _recalls(content: Content) -> str:
             escaped(row["class"]),
             *([str(trained[row["class"]])] if trained else []),
             f"{row['support']:.10g}",
-            *(percent(by_arm[arm][row["class"]]["recall"], by_arm[arm][row["class"]]["recall_sd"]) for arm in arms),
+            *(percent(*recalls[arm][row["class"]]) for arm in arms),
         ]
         for row in shown
     ]

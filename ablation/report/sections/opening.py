@@ -1,6 +1,9 @@
 """The beginning of the report: what was run, the best arm, what can be claimed, and what is not done."""
 
+import math
+
 from ablation.formatting import escaped, percent
+from ablation.report.frames.classes import on_common_seeds, recall_spreads, seeds_words
 from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.overview import MARKDOWN, sentences
 from ablation.report.sections.common import bullets, named, paragraphs
@@ -26,15 +29,17 @@ def _suffering(content: Content) -> list[str]:
     if not content.facts >= CLASSIFIED or frame.empty:
         return []
     arm = best.row.arm if best else str(frame["arm"].iloc[0])
-    rows = frame[(frame["arm"] == arm) & frame["recall"].notna()]
-    if len(rows) < 2:
-        return []
-    worst = min(rows.to_dict("records"), key=lambda row: float(row["recall"]))
     baseline = str(best.row.vs_baseline.get("against", "")) if best else ""
-    same = frame.loc[(frame["arm"] == baseline) & (frame["class"] == worst["class"]), "recall"]
-    before = f" ({percent(float(same.iloc[0]))} under {named(content, baseline)})" if len(same) else ""
-    start = f"The class that suffers most under {named(content, arm)} is **{escaped(worst['class'])}**"
-    return [f"{start}: recall {percent(worst['recall'], worst['recall_sd'])}{before}; see [Classes](#classes)."]
+    common = on_common_seeds(content.frames.recalls, [arm, baseline])
+    recalls = {arm: recall_spreads(frame) for arm, frame in common.items()}
+    known = {name: recall for name, recall in recalls.get(arm, {}).items() if math.isfinite(recall[0])}
+    if len(known) < 2:
+        return []
+    worst = min(known, key=lambda name: known[name][0])
+    before = f" ({percent(recalls[baseline][worst][0])} under {named(content, baseline)})" if baseline in recalls else ""
+    start = f"The class that suffers most under {named(content, arm)} is **{escaped(worst)}**"
+    seeds = seeds_words(content.frames.recalls, common)
+    return [f"{start}: recall {percent(*known[worst])}{before}{f', {seeds}' if seeds else ''}; see [Classes](#classes)."]
 
 
 def gaps(content: Content) -> list[Section]:

@@ -1,6 +1,7 @@
 """The summary run of each arm: means and differences over its seeds, rewritten as results come in, and its picture."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -147,9 +148,17 @@ class Summaries:
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
-            self._write(arm, points, by_role.get((arm, self.table.default, "parent"), {}).get("verdict", ""))
+            judged = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
+            self._write(arm, points, self._unjudged(arm) or judged)
         self._changed -= set(arms)
         self._summarised = time.monotonic()
+
+    def _unjudged(self, arm: str) -> str:
+        """Why an arm that could be judged is not: none of its runs, or of its parent's, has the study's metric; else empty."""
+        known, metric, parent = {name for name, _ in self.values}, self.table.full_name(self.table.default), self.arms[arm].parent
+        having = {name for (name, _), values in self.values.items() if math.isfinite(values.get(metric, math.nan))}
+        lacking = next((name for name in (arm, parent) if name in known - having), "") if parent in known else ""
+        return f"not judged: no run of {lacking} has {self.table.words(metric)}" if lacking else ""
 
     def _write(self, arm: str, points: list[Point], verdict: str) -> None:
         """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""

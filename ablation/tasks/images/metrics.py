@@ -59,28 +59,48 @@ def metric_of(written: str, classes: Sequence[str], test_counts: Sequence[int], 
         return _fitting(test_counts)
     kind, _, of_class = name.partition("/")
     if kind in CLASS_METRICS:
-        name = f"{RECALLS.get(kind, kind)}/{_class_called(of_class, classes, test_counts)}"
+        _check_class(of_class, classes, test_counts)
     elif name in groups and not any(test_counts[c] for c in groups[name]):
         raise ConfigError("metric", f"found {written!r}, but no class with test images is in that group; expected another metric")
-    return f"test/{name}", "set in the file"
+    return stored_metric(name, classes), "set in the file"
+
+
+def stored_metric(written: str, classes: Sequence[str]) -> str:
+    """The name in the store of the metric that a user means: `test/recall/cat` of `sensitivity/cat`; an unknown one as it is written."""
+    name = written.removeprefix("test/")
+    kind, _, of_class = name.partition("/")
+    place = _place_of(of_class, classes) if kind in CLASS_METRICS else None
+    return f"test/{name}" if place is None else f"test/{RECALLS.get(kind, kind)}/{_slugs(classes)[place]}"
 
 
 def _fitting(test_counts: Sequence[int]) -> tuple[str, str]:
     """Accuracy where all classes have equally many test images, since it is the balanced accuracy there; else the latter."""
     least, most = min(test_counts), max(test_counts)
     if least == most:
-        return "test/accuracy", f"all {len(test_counts)} classes have {most:,} test images"
-    return "test/balanced_accuracy", f"the classes have {least:,} to {most:,} test images"
+        return "test/accuracy", f"all {len(test_counts)} classes have {_images(most)}"
+    return "test/balanced_accuracy", f"the classes have {least:,} to {_images(most)}"
 
 
-def _class_called(name: str, classes: Sequence[str], test_counts: Sequence[int]) -> str:
-    """The class as metrics name it; raises ConfigError if there is no such class, or if it has no test images."""
-    from ablation.training.evaluation import slugs  # only here, since it imports scikit-learn
+def _images(number: int) -> str:
+    return f"{number:,} test {'image' if number == 1 else 'images'}"
 
-    names = slugs(classes)
-    if name not in classes and name not in names:
+
+def _check_class(name: str, classes: Sequence[str], test_counts: Sequence[int]) -> None:
+    """Raise ConfigError if there is no such class, or if it has no test images."""
+    place = _place_of(name, classes)
+    if place is None:
         raise unknown_name("metric", "class", name, classes)
-    place = list(classes).index(name) if name in classes else names.index(name)
     if not test_counts[place]:
         raise ConfigError("metric", f"found the class {name!r}, which has no test images; expected one that has")
-    return names[place]
+
+
+def _place_of(name: str, classes: Sequence[str]) -> int | None:
+    """The place of the class of that name, or else of that name in metrics; None if there is none."""
+    return next((list(names).index(name) for names in (classes, _slugs(classes)) if name in names), None)
+
+
+def _slugs(classes: Sequence[str]) -> list[str]:
+    """The classes as metrics name them."""
+    from ablation.training.evaluation import slugs  # only here, since it imports scikit-learn
+
+    return slugs(classes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablation.errors import ConfigError
 from ablation.study.changes import flatten
 from ablation.study.task import CheckpointInterval, Curve, Emit, Folders, Metric, SavedStages
-from ablation.tasks.images.metrics import CURVES, metrics
+from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
 from ablation.training.settings import RESTARTS, Stage, StageOptions
@@ -28,6 +28,10 @@ class ImageClassification:
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The metrics to compare; `margin` is the study's, in points."""
         return metrics(margin)
+
+    def stored_metric(self, written: str, classes: Sequence[str]) -> str:
+        """The name in the store of a metric as a user may write it: `test/recall/cat` of `sensitivity/cat`."""
+        return stored_metric(written, classes)
 
     # --- the file ------------------------------------------------------------------------------------------------------------
 

@@ -326,3 +326,11 @@ def test_nan_metrics_have_dashes(compared):
     recorded.runs["test/worst"] = math.nan
     assert "worst class" not in rows(compared(recorded=recorded).Results)
     assert json.dumps([part.rows for part in compared(recorded=recorded).parts])
+
+
+def test_only_metrics_that_are_shown_have_units(compared):
+    """No words about kappa and MCC, which older runs do not have."""
+    units = compared().Results.notes[0]
+    assert "NLL: nats" in units
+    assert "kappa" not in units
+    assert "MCC" not in units

@@ -11,6 +11,7 @@ import pytest
 from ablation import report
 from ablation.errors import ConfigError
 from ablation.report.documents import writing
+from ablation.report.frames.asked import known_metric
 from tests.report.studies import CLASSES, LADDER, arm, cells, numbers, shifted, study
 
 FRAMES = ("differences", "class_differences", "image_differences", "mcnemar", "calibration", "attribution", "effects", "conditions")
@@ -144,6 +145,18 @@ def test_an_unknown_column_to_sort_by_is_an_error():
     """With those that there are."""
     with pytest.raises(ConfigError, match=r"--sort: unknown metric 'acc'; expected one of accuracy, .*arm"):
         report.write(study(), sort="acc")
+
+
+def test_a_metric_is_asked_for_as_a_file_names_it(tmp_path):
+    """Sensitivity is recall, and a class has its own name; by every document, and where two arms are compared."""
+    recorded = study()
+    recorded.runs["test/recall/a_b"] = recorded.runs["test/accuracy"]
+    for written, name in (("sensitivity/plane", "recall/plane"), ("recall/a|b", "recall/a_b"), ("test/recall/a_b", "recall/a_b")):
+        for form in ("markdown", "text"):
+            assert report.write(recorded, form, metric=written) == report.write(recorded, form, metric=name)
+        assert known_metric("--metric", written, recorded.plan, recorded.runs) == f"test/{name}"
+    with pytest.raises(ConfigError, match=r"or recall/CLASS, sensitivity/CLASS, specificity/CLASS, precision/CLASS and f1/CLASS\."):
+        report.write(recorded, metric="sensitivity/train")
 
 
 def test_an_unknown_metric_is_told_without_a_thousand_names():

@@ -4,11 +4,12 @@ import math
 
 import pytest
 
+from ablation.cli import cli
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import arm_rows, run_rows
 from ablation.report.metrics import metrics_of
 from ablation.report.overview import MARKDOWN, overview, sentences
-from ablation.report.overview.seeds import kept_options, run_command, with_more
+from ablation.report.overview.seeds import KEPT, OTHERS, kept_options, run_command, with_more
 from ablation.report.statistics.differences import differences, pooled_sd
 from ablation.report.statistics.inference import seeds_needed
 from tests.report.studies import CONDITIONED, arm, restricted, shifted, study
@@ -38,7 +39,7 @@ def test_the_strip_tells_what_was_run():
         "Runs": "19 done, 1 failed, 1 missing",
         "Images": "394 training, 20 validation, 160 test in 4 classes",
         "Metric": "accuracy: all 4 classes have 40 test images",
-        "Groups of images": "patient: 210 train, 31 validation and 60 test, none in two splits",
+        "Groups of images": "301 patients, none in two splits",
     }
 
 
@@ -132,7 +133,7 @@ def test_the_command_that_claims_more_is_whole():
     found = overview_of(recorded).more
     assert (found.present, found.tests, found.floor, found.seeds) == (3, 2, 7, [0, 1, 2, 3, 4, 5, 6])
     seeds = " ".join(f"--seed {seed}" for seed in range(7))
-    assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 {seeds}"
+    assert found.command == f"ablate run 'my study.yaml' --profile quick --arm up --set a=1 {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
     assert last.startswith(
         "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). To find one"
@@ -151,6 +152,27 @@ def test_seeds_and_options():
     assert kept_options("ablate run x --profile=p --allow-code") == ["--profile", "p", "--allow-code"]
     assert kept_options("ablate run 'x --profile p --seed 1") == ["--profile", "p"]
     assert run_command({}, [0]) == "ablate run FILE --seed 0"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "kept"),
+    [
+        ("ablate run studies/a.yaml", "studies/a.yaml"),
+        ("uv run python -m ablation run --jobs 2 --arm 'eps/*' 'my studies/a.yaml' --seed 1", "'my studies/a.yaml' --arm 'eps/*'"),
+        ("uv run ablate run --rerun keep ../a.yaml --executor local", "../a.yaml --rerun keep --executor local"),
+        ("ablate run --yes --rerun=force --save-every=10m sub/a.yaml --budget 2h", "sub/a.yaml"),
+        ("python script.py run other.yaml", "a.yaml"),
+    ],
+)
+def test_the_command_has_the_file_as_it_was_given(recorded, kept):
+    """With its folder; what was trained and that old results are used is kept, how long and how many at once is not."""
+    assert run_command({"file": "a.yaml", "command": recorded}, [0, 1]) == f"ablate run {kept} --seed 0 --seed 1"
+
+
+def test_every_option_with_a_value_is_known():
+    """Else its value would be taken for the file."""
+    options = [option for option in cli.commands["run"].params if option.param_type_name == "option" and not option.is_flag]
+    assert {name for option in options for name in option.opts} == {*KEPT, *OTHERS}
 
 
 def test_arms_that_were_all_chosen_on_the_test_images_have_no_best():

@@ -2,9 +2,12 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from ablation import report
+from ablation.report import figures
+from ablation.report.frames.classes import on_common_seeds
 from tests.report.studies import LADDER, arm, cells, numbers, study
 
 
@@ -37,6 +40,42 @@ def test_losses_by_the_t_test_only_say_so():
         other.loc[other.index[seed], "predicted"] = 0
     part = report.write(recorded).split("# Who gained, who paid\n")[1]
     assert re.match(r"\s*The largest losses of a class: plane under cb -[^\n]*\] \(t only\) \(Holm over", part)
+
+
+def test_recalls_are_compared_on_common_seeds():
+    """The table, the class that suffers most and the figure take the seeds that the arms share, and say which."""
+    recorded = study(LADDER[:2], seeds=range(4), absent={("baseline", 2), ("cb", 0)})
+    frames = report.tidy_frames(recorded)
+    common = {arm: 100 * frame.loc[[1, 3]].mean() for arm, frame in frames.recalls.items()}
+    text = report.write(recorded)
+    section = text.split("\n## Classes\n")[1].split("\n## ")[0]
+    assert "Recall in percent; of seeds 1, 3, which all of these arms have." in section
+    for row, name in zip(cells(text, "## Classes"), common["cb"].index, strict=True):
+        assert [numbers(row[arm])[0] for arm in ("baseline", "cb")] == pytest.approx(
+            [common[arm][name] for arm in ("baseline", "cb")], abs=0.0051
+        )
+    (page,) = (page for page in figures.pages(frames, recorded.plan, "accuracy") if page.what == "recall")
+    assert page.title == "Recall by class: cb against baseline, seeds 1, 3"
+    drawn = {round(float(x), 6) for line in page.draw().axes[0].lines for x in line.get_xdata()}
+    assert {round(value, 6) for arm in common for value in common[arm]} <= drawn
+    assert "which all of these arms have" not in report.write(study(LADDER[:2]))
+
+
+def test_the_class_that_suffers_is_that_of_common_seeds():
+    """Under the best arm, beside the baseline's recall on the same seeds; alone where they share none."""
+    recorded = study(LADDER[:2], seeds=range(4))
+    is_extra = (recorded.runs["arm"] == "baseline") & (recorded.runs["seed"] == 3)
+    recorded.plan["runs"] = [run for run in recorded.plan["runs"] if (run["arm"], run["seed"]) != ("cb", 3)]
+    recorded.runs = recorded.runs[is_extra | (recorded.runs["seed"] < 3)]
+    recorded.runs["test/accuracy"] = (recorded.runs["arm"] == "cb") + 0.1 * recorded.runs["seed"]
+    recalls = {arm: 100 * frame.loc[[0, 1, 2]].mean() for arm, frame in report.tidy_frames(recorded).recalls.items()}
+    worst = recalls["cb"].idxmin()
+    line = next(line for line in report.write(recorded).splitlines() if "suffers most under cb" in line)
+    assert numbers(line)[0] == pytest.approx(recalls["cb"][worst], abs=0.0051)
+    assert numbers(line)[2] == pytest.approx(recalls["baseline"][worst], abs=0.0051)
+    assert "under baseline), seeds 0-2; see" in line
+    apart = {"a": pd.DataFrame({"x": [0.1]}, index=[0]), "b": pd.DataFrame({"x": [0.2]}, index=[1])}
+    assert list(on_common_seeds(apart, ["a", "b", "c"])) == ["a"]
 
 
 def test_without_groups_nothing_is_said_of_them():

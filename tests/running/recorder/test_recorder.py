@@ -1,7 +1,9 @@
 """What a study leaves in the store. N images, C classes."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -348,6 +350,22 @@ def test_another_metric_trains_nothing_and_leads_from_then_on(folder):
     assert summary["tags"]["ablation.verdict"] == verdict
     assert "Cohen's kappa against baseline: **" in summary["tags"]["mlflow.note.content"]
     assert "Verdicts go by Cohen's kappa (set in the file)." in store.client.get_experiment_by_name("tiny").tags["mlflow.note.content"]
+
+
+def test_a_metric_that_no_run_has_leaves_arms_unjudged(folder, capsys):
+    """The command says so, and so does each summary where its verdict was."""
+    file = one_arm(folder, seeds=SEEDS)
+    assert run_study(file)[0] == 0
+    with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database, database:
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"delete from {table} where key = 'test/kappa'")
+    Store.open().touch(Store.open().experiment("tiny"))
+    capsys.readouterr()
+    assert run_study(one_arm(folder, seeds=SEEDS, metric="kappa")) == (0, 0)
+    assert "note: 4 of 4 recorded runs have no Cohen's kappa; --rerun cached tests them again" in capsys.readouterr().err
+    runs_by_name = by_name(Store.open())
+    verdicts = {arm: runs_by_name["summary", arm, None][0]["tags"]["ablation.verdict"] for arm in ("baseline", "cb")}
+    assert verdicts == {"baseline": "", "cb": "not judged: no run of cb has Cohen's kappa"}
 
 
 def test_the_file_as_it_was_stays(folder):

@@ -13,6 +13,8 @@ GROUPS = {"many": (0,), "medium": (), "few": (1, 2)}
     ("written", "counts", "expected"),
     [
         ("auto", (1000, 1000, 1000), ("test/accuracy", "all 3 classes have 1,000 test images")),
+        ("auto", (1, 1, 1), ("test/accuracy", "all 3 classes have 1 test image")),
+        ("auto", (0, 1, 1), ("test/balanced_accuracy", "the classes have 0 to 1 test image")),
         ("auto", (36, 35, 37), ("test/balanced_accuracy", "the classes have 35 to 37 test images")),
         ("auto", (0, 37, 37), ("test/balanced_accuracy", "the classes have 0 to 37 test images")),
         ("accuracy", (36, 35, 37), ("test/accuracy", "set in the file")),
