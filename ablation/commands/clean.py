@@ -66,7 +66,8 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
         console.print("nothing was deleted")
         return DONE
     with _nothing_running(workspace):  # until all is deleted, so that no run starts from what is being deleted
-        folders = _deletable(workspace, only, everything=everything).folders  # a run may have ended while the question stood
+        still = set(_deletable(workspace, only, everything=everything).folders)  # a run may have come and gone while the question stood
+        folders = [folder for folder in found.folders if folder in still]  # never more than was shown
         freed = _bytes(folders)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
