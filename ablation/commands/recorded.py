@@ -91,7 +91,8 @@ def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
     with contextlib.suppress(StoreError):
         recorded = store.recorded(name, known_runs, written(study)["digest"])
         when = f"the plan of {recorded.plan['created'][:16].replace('T', ' ')}, which {file.name} says"
-        return with_notes(recorded, f"shown is {when}; the study {name} was run since from {newest.plan['file']}, which is another")
+        source = "" if newest.plan["file"] == recorded.plan["file"] else f" from {newest.plan['file']}"
+        return with_notes(recorded, f"shown is {when}; the study {name} was run since{source} with other settings")
     return with_notes(newest, difference)
 
 

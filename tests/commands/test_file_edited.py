@@ -17,7 +17,7 @@ def test_the_report_of_a_file_is_its_own(ablate):
     own, others = ablate("report", first), ablate("report", second)
     assert ("| cb " in own.out, "| root " in own.out) == (True, False)
     assert ("| cb " in others.out, "| root " in others.out) == (False, True)
-    assert f"the study tiny was run since from {second.name}" in own.err
+    assert f"the study tiny was run since from {second.name} with other settings\n" in own.err
     assert others.err == ""
     document = ablate.folder / "report.md"
     document.write_text(own.out)
@@ -29,6 +29,18 @@ def test_the_report_of_a_file_is_its_own(ablate):
         assert "second.yaml was edited since: sampler progressive was square_root in root" in " ".join(edited.out.split())
     document.write_text(ablate("report", second).out)
     assert ablate("report", "--check", document).status == 0
+
+
+def test_a_file_that_was_edited_back_is_no_other(ablate):
+    """Where the newest plan is of the same file, it is told that other settings were run, and no other file is named."""
+    file = write(ablate.folder, variants=CB)
+    text = file.read_text()
+    for written in (text, text.replace("class_balanced", "square_root")):
+        file.write_text(written)
+        assert ablate("run", file).status == 0
+    file.write_text(text)
+    told = ablate("report", file).err
+    assert ", which tiny.yaml says; the study tiny was run since with other settings\n" in told
 
 
 def test_what_set_changed_is_told_wherever_the_file_is(ablate):
