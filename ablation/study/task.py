@@ -67,8 +67,13 @@ class SettingsSchema:
     paths: tuple[tuple[str, str], ...]  # (setting, field) of file paths, which are relative to the file
     choices: tuple[str, ...]  # the metrics by which a sweep may choose a point, as the file's `choose` names them
     metrics: tuple[str, ...] = ()  # the test metrics by which a study may go, as the file's `metric` names them
-    class_metrics: tuple[str, ...] = ()  # those that each class has: recall, as in recall/cat
+    class_metrics: Mapping[str, str] = field(default_factory=dict)  # what `metric` may name of a class -> the store's name for it
     inner_families: Mapping[str, str] = field(default_factory=dict)  # path of a technique within a technique -> its family
+
+    def stored_metric(self, written: str) -> str:
+        """The store's name, without `test/`, of the test metric that is written so: sensitivity/cat is recall/cat there."""
+        kind, separator, of_class = written.removeprefix("test/").partition("/")
+        return f"{self.class_metrics.get(kind, kind)}{separator}{of_class}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import PREFIX, MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
+from ablation.study.task import DEFAULT, TASKS, SettingsSchema, load_task
 from ablation.system.paths import user_file, user_folder
 from ablation.tracking.messages import first_line
 
@@ -128,7 +129,8 @@ def known_metric(option: str, metric: str, recorded: Recorded) -> str:
     metrics = metrics_of(recorded.plan)
     columns = (str(column) for column in recorded.runs.columns)
     known = dict.fromkeys([*metrics.full_names, *(column for column in columns if column.startswith(PREFIX))])
-    full = metrics.full_name(metric or metrics.default)
+    schema = _schema(recorded.plan)
+    full = metrics.full_name(schema.stored_metric(metric) if metric and schema else metric or metrics.default)
     if full not in known:
         raise _unknown_metric(option, metric, [short_name(name) for name in known], recorded.plan)
     return full
@@ -140,8 +142,15 @@ def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mappin
     others = [name for name in known if name not in main]
     hint = unknown_name("", "metric", short_name(metric), [*main, *others]).problem.partition("Did you mean")[2]
     near = f" Did you mean{hint}" if hint else ""
-    of_classes = ", or recall/CLASS, precision/CLASS, f1/CLASS" if classes_of(plan) else ""
+    schema = _schema(plan)
+    of_classes = "".join(f", {kind}/CLASS" for kind in schema.class_metrics) if schema and classes_of(plan) else ""
     return ConfigError(option, f"unknown metric {metric!r}; expected one of {', '.join(main)}{of_classes}.{near}")
+
+
+def _schema(plan: Mapping[str, Any]) -> SettingsSchema | None:
+    """What a file of the study's kind may name; None if that kind is unknown here."""
+    task = plan.get("task", DEFAULT)
+    return load_task(task).schema if task in TASKS else None
 
 
 def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:

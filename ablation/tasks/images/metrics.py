@@ -30,8 +30,8 @@ RANKING = (
 TABLES = {"comparison": COMPARED, "quality": QUALITY, "ranking": RANKING}
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1")  # of each arm's summary; published figures are of the first
 NAMES = tuple(name for rows in TABLES.values() for name, *_ in rows)
-RECALLS = {"recall": "recall", "sensitivity": "recall"}  # one number, which the store has under one name
-CLASS_METRICS = (*RECALLS, "specificity", "precision", "f1")  # what `metric` may name of a class
+# What `metric` may name of a class, and the store's name for it: the sensitivity is the recall, recorded once.
+CLASS_METRICS = {name: name for name in ("recall", "specificity", "precision", "f1")} | {"sensitivity": "recall"}
 CURVES = (Curve("train/loss", "loss", 3), Curve("time/images_per_second", "images/s", 0))  # shown during training
 # The metrics that `choose` may use: those of the validation images.
 CHOICES = tuple(
@@ -59,7 +59,7 @@ def metric_of(written: str, classes: Sequence[str], test_counts: Sequence[int], 
         return _fitting(test_counts)
     kind, _, of_class = name.partition("/")
     if kind in CLASS_METRICS:
-        name = f"{RECALLS.get(kind, kind)}/{_class_called(of_class, classes, test_counts)}"
+        name = f"{CLASS_METRICS[kind]}/{_class_called(of_class, classes, test_counts)}"
     elif name in groups and not any(test_counts[c] for c in groups[name]):
         raise ConfigError("metric", f"found {written!r}, but no class with test images is in that group; expected another metric")
     return f"test/{name}", "set in the file"
