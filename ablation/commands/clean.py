@@ -66,7 +66,8 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
         console.print("nothing was deleted")
         return DONE
     with _nothing_running(workspace):  # until all is deleted, so that no run starts from what is being deleted
-        folders = _deletable(workspace, only, everything=everything).folders  # a run may have ended while the question stood
+        still = set(_deletable(workspace, only, everything=everything).folders)  # a run may have come and gone while the question stood
+        folders = [folder for folder in found.folders if folder in still]  # never more than was shown
         freed = _bytes(folders)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
@@ -125,16 +126,16 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
 
 
 def _by_study(folders: Iterable[Path], keys: Mapping[str, set[str]], others: Iterable[Path]) -> dict[str, list[Path]]:
-    """study -> its folders, each under the first study that has its key; the `others` that none has under NO_PLAN."""
-    by_study: dict[str, list[Path]] = {}
+    """study -> its folders, each under the first study that has its key, in their order; the `others` that none has under NO_PLAN."""
+    by_study: dict[str, list[Path]] = {study: [] for study in keys}
     taken = set()
     for folder in sorted(folders):
         name = next((study for study, known in keys.items() if folder.name in known), "")
         if name:
-            by_study.setdefault(name, []).append(folder)
+            by_study[name].append(folder)
             taken.add(folder)
     rest = [folder for folder in sorted(others) if folder not in taken]
-    return by_study | ({NO_PLAN: rest} if rest else {})
+    return {study: paths for study, paths in (by_study | {NO_PLAN: rest}).items() if paths}
 
 
 def _bytes(folders: Iterable[Path]) -> int:

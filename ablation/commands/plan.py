@@ -7,6 +7,7 @@ from rich.console import Console
 from ablation.commands.exit_codes import DONE
 from ablation.commands.options import Options
 from ablation.commands.session import Session
+from ablation.errors import ConfigError
 from ablation.planning import explain
 from ablation.planning.describe import describe
 from ablation.planning.listing import listing
@@ -18,6 +19,8 @@ from ablation.tracking.store import Store
 
 def plan(options: Options, *, as_json: bool, with_stages: bool, measure_compile: bool) -> int:
     """Print the plan, on a screen or `with_stages` at length; with `measure_compile`, also for which models torch.compile would pay."""
+    if as_json and with_stages:
+        raise ConfigError("--stages", "found it beside --json; expected only one of them, since the JSON lists every run and stage anyway")
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()

@@ -53,8 +53,8 @@ def _words(changed: list[str], old: Mapping[str, str], new: Mapping[str, str]) -
 
 
 def _recorded(value: str | None) -> str:
-    """The value as far as it is recorded; an unset one is as one that is not there."""
-    return "" if value in (None, "null") else str(value)[:LONGEST]
+    """The value as far as it is recorded; an unset one, and the technique that does nothing, are as one that is not there."""
+    return "" if value in (None, "null", "none") else str(value)[:LONGEST]
 
 
 def _worded(value: str | None) -> str:

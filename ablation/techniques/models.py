@@ -5,6 +5,7 @@ timm takes many seconds to import, so it is imported where a model is made; a pl
 
 import importlib.util
 import re
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -179,7 +180,13 @@ def _untrained(model: TimmModel) -> TimmModel:
 def _is_shipped(model: TimmModel, classifier: Technique) -> bool:
     """Whether both are what their names say in every process: no class of the user, and no model that other code registered."""
     is_ours = type(classifier).__module__.startswith("ablation.")
-    return is_ours and type(model) is TimmModel and model.name.partition(".")[0] in shipped_names()
+    return is_ours and type(model) is TimmModel and model.name.partition(".")[0] in shipped_names() and not _is_replaced(model.name)
+
+
+def _is_replaced(name: str) -> bool:
+    """Whether other code has registered a model of its own under the name, which it can only where timm is imported."""
+    timm = sys.modules.get("timm")
+    return timm is not None and timm.is_model(name) and timm.model_entrypoint(name).__module__.partition(".")[0] not in ("timm", "ablation")
 
 
 def registry() -> ModuleType:

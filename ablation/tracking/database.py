@@ -3,12 +3,15 @@
 import contextlib
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ablation.tracking.addresses import database_address, folder_address, folder_path
+
+PATIENCE = 20  # seconds that are waited for another process
 
 
 def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
@@ -33,7 +36,7 @@ def repoint(root: Path) -> None:
     locations = moved(root)
     if not locations:
         return
-    with contextlib.closing(sqlite3.connect(root / "mlflow.db", timeout=20)) as connection:
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db", timeout=PATIENCE)) as connection:
         for old, new in locations.items():
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                 with contextlib.suppress(sqlite3.OperationalError):  # older databases have no table logged_models
@@ -64,12 +67,34 @@ def is_deleted(root: Path, study: str) -> bool:
         return False
 
 
+def tell_if_busy(database: Path | None) -> None:
+    """Say on stderr why nothing happens, where another process holds the database."""
+    if database is not None and database.is_file() and _is_busy(database):
+        told = f"{database} is busy, since another program holds it; going on when it is free, for up to {PATIENCE} seconds"
+        print(told, file=sys.stderr, flush=True)
+
+
+def _is_busy(database: Path) -> bool:
+    """Whether another process keeps it from being read for half a second; False where it is no database."""
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=0.5)) as connection:
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            return is_locked(error)
+    return False
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether an error says that another process holds the database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def rows(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     """What the database answers, without writing or locking anything; nothing where it has no such table yet."""
     database = root / "mlflow.db"
     if not database.exists():
         return []
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
         try:
             return connection.execute(query, values).fetchall()
         except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""The MLflow store; no other file imports MLflow. One process writes at a time, and writing anything twice does no harm.
+"""The MLflow store; only this file and `api` import MLflow. One process writes at a time, and writing anything twice does no harm.
 
 MLflow is imported with the first call that needs it, since that takes over a second: a local database is read without it.
 """
@@ -26,7 +26,7 @@ from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, mlflow_errors
-from ablation.tracking.database import make_database, moved, repoint
+from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 from ablation.tracking.tables import Experiment, Tables
@@ -80,6 +80,7 @@ class Store:
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
         is_ours = uri == database_address(root / "mlflow.db")
+        tell_if_busy(None if "?" in uri else database_path(uri))
         try:
             if make:
                 root.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablation.tracking.database import PATIENCE, is_locked
+
 SCHEMAS = frozenset({"dc11669786a5"})  # the versions of the tables that are read here
 RUNS_AT_ONCE = 1000  # as many as MLflow gives on a page
 STAGES = {False: ("active",), True: ("active", "deleted")}  # by whether what was deleted in MLflow counts
@@ -37,15 +39,20 @@ class Tables:
 
     @classmethod
     def known(cls, database: Path | None) -> "Tables | None":
-        """The tables of a database; None if there is no such file, if it cannot be read, or if its tables are not known here."""
+        """The tables of a database; None if there is no such file, if it cannot be read, or if its tables are not known here.
+
+        Raises sqlite3.Error if another process holds it all the while.
+        """
         if database is None or not database.is_file() or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):
             return None
         tables = cls(database)
         try:
-            with tables._opened() as connection:
+            with tables._opened(PATIENCE) as connection:
                 versions = {version for (version,) in connection.execute("SELECT version_num FROM alembic_version")}
                 others = connection.execute("SELECT 1 FROM experiments WHERE workspace <> 'default'").fetchone()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if is_locked(error):
+                raise
             return None
         return tables if versions and versions <= SCHEMAS and others is None else None
 
@@ -111,9 +118,9 @@ class Tables:
         return [(name, _number(value, is_nan), time, step) for name, value, time, step, is_nan in rows if name.startswith(beginnings)]
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self, patience: float = 5) -> Iterator[sqlite3.Connection]:
         """The database as it is at one moment, only to be read."""
-        with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=patience)) as connection:
             connection.execute("BEGIN")
             yield connection
 

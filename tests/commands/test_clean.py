@@ -1,5 +1,7 @@
 """`ablate clean`: what it would delete is told, asked for, and then deleted."""
 
+import shutil
+
 import pytest
 
 from ablation.commands import clean as command
@@ -44,6 +46,23 @@ def test_it_asks_at_a_terminal(two_studies, monkeypatch, answer):
     assert ("nothing was deleted" in done.err) == (not answer)
     assert len(folders(two_studies, "stages")) == (1 if answer else 3)
     assert two_studies("run", two_studies.folder / "other.yaml").epochs == 2
+
+
+def test_only_what_was_shown_is_deleted(two_studies, monkeypatch):
+    """What becomes deletable while the question stands stays, and what is gone by then is not counted."""
+    results = two_studies.folder / "mlruns" / "results"
+    shown = sorted(results.iterdir())
+
+    def answer(console):
+        shutil.rmtree(shown[0])
+        (results / "late.part").mkdir()
+        return True
+
+    monkeypatch.setattr(command, "_is_confirmed", answer)
+    done = two_studies("clean")
+    assert done.status == 0
+    assert "deleted 3 folders, " in done.err  # two stages, and one of two results
+    assert folders(two_studies, "results") == {"late.part"}
 
 
 def test_only_one_study(two_studies):

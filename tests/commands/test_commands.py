@@ -570,6 +570,15 @@ def test_plan_trains_and_records_nothing(ablate):
     assert statuses() == {}
 
 
+def test_an_option_of_plan_without_effect_is_refused(ablate):
+    """JSON lists every stage, so that --stages beside it is a mistake."""
+    refused = ablate("plan", write(ablate.folder), "--json", "--stages")
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        "error: --stages: found it beside --json; expected only one of them, since the JSON lists every run and stage anyway\n"
+    )
+
+
 def test_plan_as_json_is_the_contracts(ablate):
     """Arms, runs and stages with their fields, on stdout alone, before and after the run."""
     file = study(

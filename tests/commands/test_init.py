@@ -71,7 +71,19 @@ def test_paths_start_at_the_file(ablate):
     written = (ablate.folder / "a" / "b c.yaml").read_text(encoding="utf-8")
     assert "root: ../images," in written
     assert load_study(ablate.folder / "a" / "b c.yaml").arms[0].settings.data.root == "../images"
-    assert "#   ablate plan a/b c.yaml\n" in written
+    assert "#   ablate plan 'a/b c.yaml'\n" in written
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("folder", ["my dir", "my, {data}", 'it"s: #1', "b\\c", "~"])
+def test_any_folder_can_be_named_in_the_file(tmp_path, monkeypatch, name, folder):
+    """The images' folder is read back from the written file, whatever letters its path has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    file = Path("studies", "study.yaml")
+    file.write_text(text(name, file, tmp_path / folder), encoding="utf-8")
+    root = {"own-images": "images"}.get(name, "data")
+    assert load_study(file).arms[0].settings.data.root == f"../{folder}/{root}"
 
 
 def test_an_unknown_name_is_told_with_those_that_there_are(ablate):

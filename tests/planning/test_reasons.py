@@ -98,3 +98,12 @@ def test_paths_and_unset_settings_do_not_differ():
     """Where files lie is no change, nor is a setting that one record lacks and the other has as none."""
     old = {"arm": "a", "seed": "0", "data.root": "/a", "x": "null", "mix.alpha": "0.40"}
     assert changed_params(old, {"arm": "b", "seed": "1", "data.root": "/b", "mix.alpha": "0.40"}, SCHEMA) == []
+
+
+def test_a_technique_that_was_not_recorded_is_none():
+    """Records of versions without a technique differ from later ones only where it does something."""
+    old, off, on = {"loss.gamma": "2"}, {"loss.gamma": "3", "mix.name": "none"}, {"loss.gamma": "3", "mix.name": "cutmix", "mix.alpha": "1"}
+    assert changed_params(old, off, SCHEMA) == ["loss.gamma 2 -> 3"]
+    assert changed_params(off, old, SCHEMA) == ["loss.gamma 3 -> 2"]
+    assert changed_params(old, on, SCHEMA) == ["loss.gamma 2 -> 3", "mix none -> cutmix"]
+    assert changed_params(off, on, SCHEMA) == ["mix none -> cutmix"]

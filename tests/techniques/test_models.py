@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import pytest
 import timm
@@ -182,6 +183,24 @@ def test_a_count_is_kept_for_models_that_ship(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "_count_parameters", lambda *_: 7)
     assert num_parameters(variants[0], Own(), 10) == 7
     assert len(json.loads((tmp_path / "cache" / "parameters.json").read_text())["known"]) == 4
+    num_parameters.cache_clear()
+
+
+def test_a_count_is_not_kept_where_another_model_has_the_name(tmp_path, monkeypatch):
+    """A model that other code registered under a name of timm's is counted itself, and nothing of it is kept."""
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
+    model = make("models", SMALL)
+    num_parameters.cache_clear()
+    shipped = num_parameters(model, Linear(), 10)
+    kept = (tmp_path / "cache" / "parameters.json").read_text()
+
+    def own(**options):
+        return timm.create_model("test_resnet", **options)
+
+    num_parameters.cache_clear()
+    monkeypatch.setitem(sys.modules["timm.models._registry"]._model_entrypoints, SMALL["name"], own)
+    assert num_parameters(model, Linear(), 10) == sum(parameter.numel() for parameter in model(10, 0).parameters()) != shipped
+    assert (tmp_path / "cache" / "parameters.json").read_text() == kept
     num_parameters.cache_clear()
 
 

@@ -1,12 +1,17 @@
 """The tables of a local database: what is read without MLflow is what MLflow gives, and what is not known is left to it."""
 
+import contextlib
 import math
 import sqlite3
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from ablation.errors import StoreError
+from ablation.tracking import database, tables
 from ablation.tracking.recorded import Point
 from ablation.tracking.store import CURVES, Store
 from ablation.tracking.tables import Tables
@@ -151,6 +156,43 @@ def test_what_the_tables_cannot_answer_mlflow_does(store, monkeypatch):
 
     monkeypatch.setattr(Tables, "runs", fail)
     assert comparable(store.runs_of("one")) == comparable(expected)
+
+
+@pytest.fixture
+def held(store):
+    """A database that another connection holds exclusively, and that connection."""
+    store.studies()
+    with contextlib.closing(sqlite3.connect(store.root / "mlflow.db", isolation_level=None, check_same_thread=False)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_busy_database_is_told_at_once_and_waited_for(held, capsys, make):
+    """What it waits for stands on stderr before it is free, and then all is read without MLflow as ever."""
+    told = []
+
+    def release():
+        told.append(capsys.readouterr().err)
+        held.execute("ROLLBACK")
+
+    timer = threading.Timer(2, release)
+    timer.start()
+    store = Store.open(make=make)
+    timer.join()
+    assert told == [f"{store.root / 'mlflow.db'} is busy, since another program holds it; going on when it is free, for up to 20 seconds\n"]
+    assert store.tables is not None
+    assert store.studies()
+
+
+def test_a_database_that_stays_busy_is_not_taken_for_an_unknown_one(held, monkeypatch):
+    """It is told that it is locked."""
+    monkeypatch.setattr(tables, "PATIENCE", 0.1)
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    with pytest.raises(StoreError, match="database is locked"):
+        Store.open(make=False)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        Tables.known(Path("mlruns/mlflow.db").resolve())
 
 
 def test_no_file_has_no_tables(tmp_path, monkeypatch, store):

@@ -1,6 +1,7 @@
 """Ranking and agreement against scikit-learn and against counting pairs. N images, C classes."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from ablation.training import evaluation
-from ablation.training.ranking import auroc_and_average_precision
+from ablation.training.ranking import auroc_and_average_precision, log_odds
 
 CLASSES = tuple("abcdef")
 
@@ -62,6 +63,22 @@ def test_scores_that_are_far_apart_are_still_ranked(scale):
     margin_N = (scores_NC * np.float32(scale)).astype(float) @ [-1, 1]
     assert area == pytest.approx(sk.roc_auc_score(labels_N, margin_N), abs=1e-6)
     assert np.isfinite(precision)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(score):
+    """No wrong number comes of them."""
+    scores_NC = np.array([[0, 1, 2], [score, 0, 1], [3, 0, 1]], np.float32)
+    for rank in (log_odds, partial(auroc_and_average_precision, np.array([2, 0, 0]))):
+        with pytest.raises(ValueError, match="not finite"):
+            rank(scores_NC)
+
+
+def test_log_odds_are_those_of_the_softmax():
+    """Where the softmax is far from 0 and 1."""
+    _, scores_NC = drawn(7)
+    shares_NC = softmax(scores_NC.astype(np.float64), axis=1)
+    assert log_odds(scores_NC) == pytest.approx(np.log(shares_NC / (1 - shares_NC)), abs=1e-8)
 
 
 def test_scores_that_are_all_equal_rank_nothing():

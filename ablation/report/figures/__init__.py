@@ -17,13 +17,12 @@ from ablation.report.figures.fonts import drawable
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
 from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.ranking import ranking_pages
-from ablation.report.figures.recall import recall_pages
+from ablation.report.figures.recall import arms_that_matter, recall_pages
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.waterfall import waterfall_pages
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
-from ablation.report.overview import overview
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
 

@@ -79,7 +79,7 @@ def _ranking(read: Callable[[str], pd.DataFrame], run_id: str) -> ranking.Rankin
     found_NC = scores(table)
     if found_NC.size == 0 or found_NC.size > MOST_SCORES or not np.isfinite(found_NC).all():
         return None
-    return ranking.ranking(table["label"].to_numpy(dtype=np.int64), ranking.probabilities(found_NC))
+    return ranking.ranking(table["label"].to_numpy(dtype=np.int64), found_NC)
 
 
 def _curves(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ablation.training.ranking import log_odds  # as in the recorded AUROC and average precision
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -27,20 +29,13 @@ class Ranking:
     average_precision_C: Floats
 
 
-def probabilities(scores_NC: npt.NDArray[np.float32]) -> Floats:
-    """softmax(scores) in float64."""
-    exponents_NC = np.exp(scores_NC.astype(np.float64) - scores_NC.max(axis=1, keepdims=True))
-    shares: Floats = exponents_NC / exponents_NC.sum(axis=1, keepdims=True)
-    return shares
-
-
-def ranking(labels_N: Ints, scores_NC: Floats) -> Ranking:
-    """The curves of every class, one against the rest; images with equal scores are one step.
+def ranking(labels_N: Ints, scores_NC: npt.NDArray[np.float32]) -> Ranking:
+    """The curves of every class, one against the rest, by the same log-odds as the recorded metrics; images with equal ones are one step.
 
     Fawcett, "An introduction to ROC analysis", 2006. The average precision is the sum of precisions times steps of recall, as
-    scikit-learn's, which interpolates nothing.
+    scikit-learn's, which interpolates nothing. Raises ValueError if a score is not finite.
     """
-    curves = [_of_class(labels_N == place, scores_N) for place, scores_N in enumerate(scores_NC.T)]
+    curves = [_of_class(labels_N == place, odds_N) for place, odds_N in enumerate(log_odds(scores_NC).T)]
     tpr, precision, auroc, average = zip(*curves, strict=True)
     return Ranking(np.stack(tpr), np.stack(precision), np.array(auroc), np.array(average))
 

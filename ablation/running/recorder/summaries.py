@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from ablation.tracking.recorded import Point
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
-SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of the runs that the summaries tell of
+SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of what the summaries say
 
 
 class Summaries:
@@ -37,7 +38,7 @@ class Summaries:
         self.done: dict[tuple[str, int], str] = {}  # their ids
         self.classes: Sequence[str] = ()  # where the study has any
         self._changed: set[str] = set()  # arms that have results which no summary tells yet
-        self._told = ""  # the digest of the runs of which all summaries tell
+        self._told = ""  # the digest of what all summaries say
         self._summarised = time.monotonic()
         self._starts: dict[str, int] = {}  # in milliseconds: MLflow lists by them
         self._pictured: dict[str, str] = {}  # the digest of the matrix whose picture an arm's summary has
@@ -59,9 +60,9 @@ class Summaries:
         elif arm is not None and arm.name in self.plan.selected:
             self.store.delete(run["run_id"])
 
-    def take_told(self, runs_digest: str) -> None:
-        """Take note of which runs all summaries told when the last command ended."""
-        self._told = runs_digest
+    def take_told(self, told: str) -> None:
+        """Take note of the digest of what all summaries said when the last command ended."""
+        self._told = told
 
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Make the summary runs that there are not yet, and nest the known runs that are kept under those that are new."""
@@ -114,14 +115,14 @@ class Summaries:
         self._show_picture(arm)
 
     def end(self) -> None:
-        """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of these runs already."""
-        arms_done, runs = {name for name, _ in self.values}, digest([self.table.default, sorted(self.done.values())])
-        if arms_done and (self._changed or self._told != runs):
+        """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of the same already."""
+        arms_done, told = {name for name, _ in self.values}, self._digest()
+        if arms_done and (self._changed or self._told != told):
             self.summarise([name for name in self.arms if name in arms_done])
             for arm in self.plan.selected:
                 self._show_picture(arm)
-            self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: runs})
-            self._told = runs
+            self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: told})
+            self._told = told
 
     def summarise(self, arms: Sequence[str]) -> None:
         """Rewrite the arms' summaries, at step 0 so that MLflow draws bars, in percent and points.
@@ -178,6 +179,12 @@ class Summaries:
         arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
         about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task}
         return {"arms": arms, **about}
+
+    def _digest(self) -> str:
+        """The identity of all that summaries say: of the runs, of what verdicts depend on, and of the arms' notes."""
+        planned = Counter(run.arm for run in self.plan.runs)
+        notes = [arm_note(self.arms[name], labels, self.task) for name, labels in self.plan.labels.items()]
+        return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values())])
 
     def _show_picture(self, arm: str) -> None:
         """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""

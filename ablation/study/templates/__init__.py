@@ -1,7 +1,9 @@
 """Studies to start from, one file each, as `ablate init` writes them; the repository's own are made of the same texts."""
 
+import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,5 +54,10 @@ def text(name: str, file: Path, folder: Path) -> str:
         raise unknown_name("NAME", "study to start from", name, TEMPLATES)
     content = (Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8")
     way = Path(os.path.relpath(folder.resolve(), file.resolve().parent)).as_posix()
-    content = re.sub(FOLDERS, lambda match: match[0] if way == "." else f"{way}/{match[0]}", content)
-    return content.replace(FILE, file.as_posix())
+    content = re.sub(FOLDERS, lambda match: match[0] if way == "." else _quoted(f"{way}/{match[0]}"), content)
+    return content.replace(FILE, shlex.quote(file.as_posix()))
+
+
+def _quoted(path: str) -> str:
+    """The path as YAML reads it back, also within brackets: in quotes unless it is plain."""
+    return path if re.fullmatch(r"[\w./-]+", path) else json.dumps(path, ensure_ascii=False)

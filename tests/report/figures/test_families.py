@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ablation.report import figures
@@ -19,6 +20,7 @@ from ablation.report.figures.recall import arms_that_matter
 from ablation.report.frames import tables
 from ablation.report.metrics import metrics_of
 from ablation.report.statistics import ranking
+from ablation.training.ranking import auroc_and_average_precision
 from tests.report.studies import LADDER, arm, restricted, study
 
 METRICS = metrics_of({})
@@ -174,17 +176,31 @@ def test_areas_are_scikit_learns(ties):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, 200)
     scores = generator.normal(size=(200, 4)).astype(np.float32) + 1.5 * np.eye(4, dtype=np.float32)[labels]
-    shares = ranking.probabilities(np.round(scores) if ties else scores)
-    found = ranking.ranking(labels, shares)
+    scores = np.round(scores) if ties else scores
+    found = ranking.ranking(labels, scores)
+    shares = np.round(softmax(scores.astype(np.float64), axis=1), 12)  # equal ones are equal in spite of rounding
     for place in range(4):
         assert found.auroc_C[place] == pytest.approx(roc_auc_score(labels == place, shares[:, place]))
         assert found.average_precision_C[place] == pytest.approx(average_precision_score(labels == place, shares[:, place]))
     assert found.auroc_C.mean() == pytest.approx(roc_auc_score(labels, shares, multi_class="ovr"))
 
 
+@pytest.mark.parametrize("scale", [1, 12, 60, 400])
+@pytest.mark.parametrize("num_classes", [2, 7])
+def test_areas_are_the_recorded_ones(num_classes, scale):
+    """Also of scores so far apart that each probability is 0 or 1: the figure and the table say the same number."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, num_classes, 400)
+    scores = (scale * (generator.normal(size=(400, num_classes)) + np.eye(num_classes)[labels])).astype(np.float32)
+    found = ranking.ranking(labels, scores)
+    recorded = auroc_and_average_precision(labels, scores)
+    assert (found.auroc_C.mean(), found.average_precision_C.mean()) == pytest.approx(recorded, abs=1e-12)
+
+
 def test_a_class_without_images_has_no_area():
     """It is left out of the mean, and nothing warns."""
-    found = ranking.ranking(np.array([0, 1, 1]), np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]]))
+    shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]], np.float32)
+    found = ranking.ranking(np.array([0, 1, 1]), np.log(shares))
     assert np.isnan(found.auroc_C[2])
     assert found.auroc_C[:2] == pytest.approx([1.0, 1.0])
 
@@ -196,7 +212,7 @@ def test_legends_have_the_areas_of_the_frames():
     areas = []
     for run_id in done["run_id"]:
         table = frames.predictions(run_id)
-        shares = ranking.probabilities(table.filter(like="logit/").to_numpy(np.float32))
+        shares = softmax(table.filter(like="logit/").to_numpy(np.float64), axis=1)
         areas.append(roc_auc_score(table["label"], shares, multi_class="ovr"))
     assert f"cb {np.mean(areas):.3f}" in pages["roc"].alt
     legend = pages["roc"].draw().axes[0].get_legend()

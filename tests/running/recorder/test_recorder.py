@@ -329,6 +329,22 @@ def test_what_is_recorded_is_not_recorded_again(folder):
     assert repr(by_name(Store.open())) == before
 
 
+def test_what_verdicts_depend_on_is_told_without_training(folder):
+    """Another margin changes a verdict, and an arm's note its text: with nothing to train, the summaries follow."""
+    variants = {"cb": {"sampler": "class_balanced"}}
+    told = []
+    for margin, note in ((100, "as it was"), (1, "as it was"), (1, "reworded")):
+        file = write(folder, seeds=[0, 1, 2], margin=margin, ladder={"baseline": {"note": note}}, variants=variants)
+        _, trained = run_study(file)
+        runs_by_name = by_name(Store.open())
+        verdict = report.tidy_frames(Store.open().recorded("tiny")).arms.set_index("arm").loc["cb", "verdict_vs_parent"]
+        assert runs_by_name["summary", "cb", None][0]["tags"]["ablation.verdict"] == verdict
+        assert f"\n\n{note}\n\n" in runs_by_name["summary", "baseline", None][0]["tags"]["mlflow.note.content"]
+        told.append((trained, verdict))
+    assert [trained for trained, _ in told] == [12, 0, 0]
+    assert told[0][1] != told[1][1]
+
+
 def test_another_metric_trains_nothing_and_leads_from_then_on(folder):
     """Columns, differences, verdicts and notes of the arms go by it, and the plan says which it is and why."""
     assert run_study(one_arm(folder, seeds=SEEDS))[0] == 0
