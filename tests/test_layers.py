@@ -94,6 +94,13 @@ def test_the_engine_knows_no_kind_of_work(module):
     assert not wrong, f"{module} imports {sorted(wrong)}"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short(module):
+    """None is longer than 45 lines."""
+    nodes = [node for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)]
+    assert not [node.name for node in nodes if node.end_lineno - node.lineno + 1 > 45]
+
+
 def test_every_room_says_what_lives_there():
     """The first line of a package is a sentence about it."""
     for path in PACKAGE.rglob("__init__.py"):

@@ -76,16 +76,20 @@ def run(options: Options) -> int:
         outcome, stopped = _execute_plan(plan, session, executor, recorder, state) if executor else (Outcome(), False)
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
-        is_unchanged = all(planned_run.state == "done" for planned_run in plan.runs) and any(
-            run["tags"].get("ablation.kind") == "plan" for run in known_runs
-        )
+        runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
         try:
-            status = _print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, known_runs if is_unchanged else ()))
+            status = _print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, runs_now))
         except StoreError:
             if is_written:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
         return status if is_written else max(status, FAILED)
+
+
+def _is_unchanged(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the runs that were known before are still those in the store: the plan was there, and nothing had to run."""
+    has_plan = any(run["tags"].get("ablation.kind") == "plan" for run in known_runs)
+    return has_plan and all(planned_run.state == "done" for planned_run in plan.runs)
 
 
 def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> None:

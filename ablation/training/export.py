@@ -27,6 +27,7 @@ from ablation.techniques.augmentations import Resize
 from ablation.techniques.models import classifier_of
 from ablation.techniques.technique import make
 from ablation.techniques.tta import IDENTITY
+from ablation.tracking.messages import first_line
 from ablation.training import checkpoints
 from ablation.training.devices import to_device
 from ablation.training.images import ImagePipeline
@@ -298,7 +299,7 @@ def load(folder: str | Path) -> Model:
     except ConfigError as error:
         raise AblateError(f"{path / DESCRIPTION}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        problem = f"{path / DESCRIPTION} does not fit its weights, or lacks something ({_first_line(error)}); export it again"
+        problem = f"{path / DESCRIPTION} does not fit its weights, or lacks something ({first_line(error)}); export it again"
         raise AblateError(problem) from None
 
 
@@ -321,7 +322,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise AblateError(f"{path} cannot be read: {_first_line(error)}; expected complete weights in the safetensors format") from None
+        raise AblateError(f"{path} cannot be read: {first_line(error)}; expected complete weights in the safetensors format") from None
 
 
 def _read_recorded(path: Path) -> dict[str, Tensor]:
@@ -369,7 +370,3 @@ def _make_layer(posthoc: Any, network: nn.Module, description: Mapping[str, Any]
 def _precision(name: str, device: torch.device) -> Precision:
     """The precision of the tests; but fp16 needs a CUDA device and becomes fp32 on any other."""
     return Precision("fp32") if name == "fp16" and device.type != "cuda" else resolve_precision(name, device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

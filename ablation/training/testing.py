@@ -4,11 +4,13 @@ N images, B batch, C classes, F features.
 """
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,6 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
     labels_N = np.asarray(dataset.labels_N[parts.test_N])
     table = evaluation.predictions(parts.test_N, labels_N, scores["test"].numpy(), dataset.classes)
     table = table.assign(group=dataset.group_N[parts.test_N]) if has_groups(dataset.group_N) else table
-    predicted_N = table["predicted"].to_numpy()
     classes_by_group = groups.resolve(request.groups, parts.counts_C.tolist(), dataset.classes)
     metrics = evaluation.metrics(labels_N, scores["test"].numpy(), dataset.classes, classes_by_group) | fitted
     if "validation" in scores:
@@ -73,14 +74,19 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
     }
     folder = work.results / request.key
     sealed.clear_part(folder)
-    part = sealed.part_of(folder)
-    table.to_parquet(part / "predictions.parquet", index=False, write_page_checksum=True)
-    report = evaluation.report_text(labels_N, predicted_N, dataset.classes)
-    (part / "classification_report.txt").write_text(report, encoding="utf-8")
-    confusion = evaluation.confusion(labels_N, predicted_N, dataset.classes).to_csv()
-    (part / "confusion_matrix.csv").write_text(confusion, encoding="utf-8")
+    _write_tables(sealed.part_of(folder), table, dataset.classes)
     weights = {"model.safetensors": _weights_file(work, prefix, saved)} if request.keep_weights else {}
     sealed.complete(folder, result, weights)
+
+
+def _write_tables(part: Path, table: pd.DataFrame, classes: Sequence[str]) -> None:
+    """The predictions of the test images, and the two tables that are made of them."""
+    labels_N, predicted_N = table["label"].to_numpy(), table["predicted"].to_numpy()
+    table.to_parquet(part / "predictions.parquet", index=False, write_page_checksum=True)
+    report = evaluation.report_text(labels_N, predicted_N, classes)
+    (part / "classification_report.txt").write_text(report, encoding="utf-8")
+    confusion = evaluation.confusion(labels_N, predicted_N, classes).to_csv()
+    (part / "confusion_matrix.csv").write_text(confusion, encoding="utf-8")
 
 
 def _weights_file(work: TrainingWork, prefix: str, saved: checkpoints.SavedState) -> Path:

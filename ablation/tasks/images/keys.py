@@ -33,6 +33,7 @@ STEP_MODULES = (
 # The modules that compute a run's numbers from trained weights.
 TEST_MODULES = ("ablation.training.testing", "ablation.training.evaluation", "ablation.training.ranking", "ablation.study.groups")
 STEP_TECHNIQUES = (Resize, NoMix, View)
+NOT_TRAINED = (*WATCHERS, "data", "epochs", "precision", "model", "schedule")  # settings that count otherwise, or not in training
 PACKAGES = ("torch", "torchvision", "timm")
 
 
@@ -79,18 +80,11 @@ def stage_content(
     settings = stage.settings
     depends_on_length = settings.sampler.depends_on_length or settings.mix.depends_on_length
     place = {"place": [stage.schedule_epoch, stage.span]} if depends_on_length else {}
-    trained = {
-        name: _as_plain_data(getattr(settings, name))
-        for name in Settings.model_fields
-        if name not in (*WATCHERS, "data", "epochs", "precision", "model", "schedule")
-        and _as_plain_data(getattr(settings, name)) != _as_plain_data(Settings.model_fields[name].default)
-    }
-    model = {name: value for name, value in non_default_settings(settings.model).items() if name not in ("weights", "pretrained")}
     options = {name: getattr(stage, name) for name in ("train", "head", "backbone", "start", "restart", "first_epoch")}
     return digest(
         {
-            "settings": trained,
-            "model": model,
+            "settings": _trained(settings),
+            "model": _model(settings),
             "stage": options,
             "rates": rates(stage, epochs),
             "parent": parent,
@@ -105,6 +99,18 @@ def stage_content(
     )
 
 
+def _trained(settings: Settings) -> dict[str, Any]:
+    """The settings that training depends on, beside the model, the data, the length and its rates; without those at their defaults."""
+    fields = {name: field for name, field in Settings.model_fields.items() if name not in NOT_TRAINED}
+    values = {name: _as_plain_data(getattr(settings, name)) for name in fields}
+    return {name: value for name, value in values.items() if value != _as_plain_data(fields[name].default)}
+
+
+def _model(settings: Settings) -> dict[str, Any]:
+    """The settings of the network, whatever its weights come from."""
+    return {name: value for name, value in non_default_settings(settings.model).items() if name not in ("weights", "pretrained")}
+
+
 def rates(stage: Stage, epochs: int) -> list[float]:
     """The learning rates of the first epochs of a stage."""
     settings = stage.settings
@@ -114,9 +120,8 @@ def rates(stage: Stage, epochs: int) -> list[float]:
 def speed_key(stage: Stage, device: str) -> str:
     """The identity of everything that the time per image mostly depends on."""
     settings = stage.settings
-    model = {name: value for name, value in non_default_settings(settings.model).items() if name not in ("weights", "pretrained")}
     augmentations = [technique.name for technique in settings.augment]
-    return digest([model, stage.train, stage.backbone, settings.batch_size, settings.precision, augmentations, device])[:16]
+    return digest([_model(settings), stage.train, stage.backbone, settings.batch_size, settings.precision, augmentations, device])[:16]
 
 
 def run_content(stage_content: str, settings: Settings, since: int, groups: object) -> str:
