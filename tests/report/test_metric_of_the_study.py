@@ -83,16 +83,6 @@ def test_the_recall_of_a_class_leads():
     assert "Ladder  recall/plane  vs parent [95 %]" in report.brief(recorded, ["cb"])
 
 
-@pytest.mark.parametrize("prefix", ["", "test/"])
-def test_the_option_means_what_the_file_means(prefix):
-    """A class's sensitivity is its recall there too; what may be named of a class is listed as the file's errors list it."""
-    recorded = study()
-    assert report.write(recorded, metric=f"{prefix}sensitivity/plane") == report.write(recorded, metric="recall/plane")
-    expected = r"recall/CLASS, specificity/CLASS, precision/CLASS, f1/CLASS, sensitivity/CLASS\."
-    with pytest.raises(ConfigError, match=f"--metric: unknown metric 'sensitivity/nothing'; expected one of accuracy, .*, {expected}"):
-        report.write(recorded, metric="sensitivity/nothing")
-
-
 def test_a_metric_that_older_runs_do_not_have_is_a_dash():
     """Nothing is computed of it, and nothing fails."""
     recorded = by_metric("test/auroc", "set in the file")

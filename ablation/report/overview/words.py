@@ -80,7 +80,7 @@ def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return "No best arm: all were chosen on the test items, so none can be ranked."
     title = marks.name(metrics.words(overview.metric))
     if not any(row.n for row in rows):
-        return f"No best arm: no run has a number for {title}; with {marks.code('--rerun cached')}, finished runs are tested again."
+        return f"No best arm: no run has a number for {title}."
     compared = rivals(once(plain_rows(overview.families)))
     if len(compared) > 1:
         return f"No best arm: no seed is shared by all {len(compared)} arms that are complete, and means over different seeds say little."

@@ -230,7 +230,7 @@ def test_arms_without_the_metric_in_every_run_are_not_complete():
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
-        ([], "No best arm: no run has a number for AUROC; with --rerun cached, finished runs are tested again."),
+        ([], "No best arm: no run has a number for AUROC."),
         ([0], "No best arm: no arm has a number for AUROC of all its runs."),
     ],
 )
