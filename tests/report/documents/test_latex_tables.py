@@ -171,7 +171,7 @@ def test_gaps_are_told():
     assert r"\textsuperscript{2/3}" in ladder["cb"][0][2]
     assert variants["cutmix"][0][1:4] == [r"\textsuperscript{0/3}", "", ""]
     assert variants["cutmix"][1] == ["none"]
-    assert "not every planned run or pair of seeds is done" in body(text, "Ladder")
+    assert "not every planned run or pair of seeds has a number" in body(text, "Ladder")
     counted = table(report.write(recorded, "latex", columns=["n", "accuracy"]), "Ladder")["cb"][0]
     assert counted[1] == "2/3"
     assert "superscript" not in counted[2]
