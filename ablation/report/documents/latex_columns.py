@@ -9,11 +9,9 @@ from ablation.errors import unknown_name
 from ablation.formatting import DASH
 from ablation.report.documents.latex_layout import Column, Parts
 from ablation.report.documents.latex_text import escaped, number
-from ablation.report.frames.facts import settings_schema
 from ablation.report.metrics import short_name
 from ablation.report.sections.comparison import published, reports_of
 from ablation.report.sections.content import Content
-from ablation.study.wording import change_words
 
 Records = Sequence[Mapping[Any, Any]]
 OF_ARMS = ("arm", "change", "n", "parent", "baseline", "verdict", "published")  # the columns that are no metrics
@@ -34,7 +32,7 @@ def columns(content: Content, arms: pd.DataFrame, names: Mapping[str, str], show
     records = arms.to_dict("records")
     makers: dict[str, Callable[[], list[Column]]] = {
         "arm": lambda: [Column("arm", [(names[row["arm"]], "") for row in records], is_words=True)],
-        "change": lambda: [Column("change", [(_changed(content, row), "") for row in records], is_words=True)],
+        "change": lambda: [Column("change", [(escaped(row["change"]), "") for row in records], is_words=True)],
         "n": lambda: [Column("$n$", [(_count(row), "") for row in records])],
         "parent": lambda: [Column("vs parent", [_difference(content, row, "parent") for row in records])],
         "baseline": lambda: [Column("vs baseline", [_difference(content, row, "baseline") for row in records])],
@@ -75,7 +73,7 @@ def _value(content: Content, row: Mapping[Any, Any], name: str, n: int, *, is_be
 
 def _difference(content: Content, row: Mapping[Any, Any], role: str) -> Parts:
     """The difference, with the number of pairs if some are missing, and its interval; blank if no run is done."""
-    pair = content.pairs.get((row["arm"], role), {})
+    pair = content.pairs.get((row["arm"], role), {}) if row[role] else {}
     if not row["n"]:
         return "", ""
     mean, bounds = parts(content, pair)
@@ -91,10 +89,6 @@ def _published(content: Content, arms: pd.DataFrame, records: Records) -> list[C
         for report, of_arms in pairs
         for place, head in enumerate((escaped(report), "gap"))
     ]
-
-
-def _changed(content: Content, row: Mapping[Any, Any]) -> str:
-    return escaped("; ".join(change_words(content.planned[row["arm"]]["change"], settings_schema(content.plan))))
 
 
 def _count(row: Mapping[Any, Any]) -> str:

@@ -194,7 +194,7 @@ def _width(parts: Parts, pattern: str) -> float:
 def width(text: str, size: float = SIZE) -> float:
     """The width of a text in LaTeX, on the safe side."""
     plain = re.sub(rf"\\{PREFIX}Letter\{{(.)\}}\{{\w*\}}", "U+MM\\1", text)  # wider where the code point is printed
-    plain = re.sub(rf"\\{PREFIX}Yes\{{\}}", "MM", plain)
+    plain = re.sub(rf"\\{PREFIX}Yes\{{\}}|\\circ", "MM", plain)
     plain = re.sub(r"\\text(superscript|bf|it)|\\(allowbreak|ensuremath|scriptsize)|[{}\\$]|\\,", "", re.sub(r"\$[-+]\$|\\pm", "±", plain))
     return size * (BOLD if "\\textbf" in text else 1.0) * sum(WIDTH_OF.get(letter, OTHER) for letter in plain)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ablation.formatting import capitalised, listed
 from ablation.report.documents.latex_columns import chosen, columns, parts
 from ablation.report.documents.latex_layout import Column, Parts, Row, Table
-from ablation.report.documents.latex_matrix import MATRIX_KINDS, marks_of, rungs_in
+from ablation.report.documents.latex_matrix import MATRIX_KINDS, marks_of, replaced_in, rungs_in
 from ablation.report.documents.latex_text import escaped
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import near_chance
@@ -33,8 +33,8 @@ def tables(content: Content) -> Iterator[Table]:
     yield from _attribution(content)
 
 
-def _of_family(content: Content, arms: pd.DataFrame, family: str) -> Table:
-    shown = chosen(content)
+def _of_family(content: Content, of_family: pd.DataFrame, family: str) -> Table:
+    shown, arms = chosen(content), _with_parent(content, of_family)
     names = _marked(content, _names(arms, family.removeprefix("sweep ")))
     return Table(
         family.split(" "),
@@ -44,6 +44,17 @@ def _of_family(content: Content, arms: pd.DataFrame, family: str) -> Table:
         _rows(content, arms, names),
         _notes(content, arms, names, shown),
     )
+
+
+def _with_parent(content: Content, arms: pd.DataFrame) -> pd.DataFrame:
+    """The arms, after the one that all are compared with, if it is one of another family; it has no parent here, as in other documents."""
+    family = next(family for family in content.overview.families if any(row.arm == arms["arm"].iloc[0] for row in family.rows))
+    if family.reference is None or family.kind == "condition":
+        return arms
+    parent = content.frames.arms[content.frames.arms["arm"] == family.reference.arm]
+    own = [f"{axis} {value}" for axis, value in family.own.items()]
+    note = ", ".join([*own, *parent["note"][parent["note"] != ""]])
+    return pd.concat([parent.assign(parent="", verdict_vs_parent="", change="the parent of the others", note=note), arms])
 
 
 def _family(row: Mapping[Any, Any]) -> str:
@@ -61,6 +72,7 @@ def _matrix(content: Content) -> Iterator[Table]:
     arms = content.frames.arms
     arms = arms[arms["kind"].isin(MATRIX_KINDS)]
     members = rungs_in(content.plan, list(arms["arm"]))
+    replaced = replaced_in(content.plan, members)
     rungs = list(dict.fromkeys(rung for of_arm in members.values() for rung in of_arm))
     if not rungs:
         return
@@ -72,11 +84,16 @@ def _matrix(content: Content) -> Iterator[Table]:
     yield Table(
         ["ablation"],
         f"Ablation ({escaped(content.study)}).",
-        f"A mark: the arm has that rung. {_caption(content, arms, shown)}",
-        [first, *marks_of(members, rungs), *others],
+        f"{_marks_words(replaced)} {_caption(content, arms, shown)}",
+        [first, *marks_of(members, rungs, replaced), *others],
         _rows(content, arms, names),
         [*([f"{'; '.join(explained)}."] if explained else []), *_notes(content, arms, names, shown)],
     )
+
+
+def _marks_words(replaced: Mapping[str, Sequence[str]]) -> str:
+    circle = "; a circle: a later rung replaces it, or a part of it" if any(replaced.values()) else ""
+    return f"A check mark: what that rung set holds in the arm{circle}."
 
 
 # --- names, marks and remarks ----------------------------------------------------------------------------------------------------
@@ -144,7 +161,8 @@ def _parents(content: Content, arms: pd.DataFrame, names: Mapping[str, str]) -> 
     if arms["condition"].iloc[0]:
         first = [names[arm] for arm, parent in zip(arms["arm"], arms["parent"], strict=True) if parent and not conditions[parent]]
         return [f"Parents are those of the plain arms{f'; of {listed(first)}, the plain arm' if first else ''}."]
-    above = dict(zip(arms["arm"], ["", *arms["arm"]], strict=False)) if not content.options.sort else {}
+    is_star = len(arms) > 2 and set(arms["parent"].iloc[1:]) == {arms["arm"].iloc[0]}
+    above = dict(zip(arms["arm"], ["", *arms["arm"]], strict=False)) if not content.options.sort and not is_star else {}
     children: dict[str, list[str]] = {}
     is_above = False
     for arm, parent in zip(arms["arm"], arms["parent"], strict=True):

@@ -19,8 +19,8 @@ NASTY = (
 )
 WAYS = (
     *LADDER[:3],
-    arm("baseline/with-mixup", "baseline", "add_one", factors={"with": "mixup"}),
-    arm("mixup/without-cb", "mixup", "drop_one", factors={"without": "cb"}),
+    arm("baseline/with-mixup", "baseline", "add_one", factors={"with": "mixup"}, change=LADDER[2]["change"]),
+    arm("mixup/without-cb", "mixup", "drop_one", factors={"without": "cb"}, change={"sampler.name": ["class_balanced", "shuffle"]}),
 )
 CLASSES = {"one column": "article", "two columns": "[twocolumn]article", "two columns on A4": "[twocolumn,a4paper]article"}
 needs_pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

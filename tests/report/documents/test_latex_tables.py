@@ -88,6 +88,33 @@ def test_the_matrix_marks_the_rungs():
     assert len(re.findall(r"\\midrule", body(text, "Ablation"))) == 3  # the header's, and one before each family
 
 
+def test_the_matrix_has_a_circle_for_a_replaced_rung():
+    """And its caption says so; without one it does not."""
+    arms = [*LADDER[:3], arm("root", "mixup", change={"sampler.name": ["class_balanced", "square_root"]})]
+    text = report.write(study(arms, seeds=[0]), "latex")
+    rows = {name: cells[1:4] for name, (cells, _) in table(text, "Ablation").items()}
+    yes = r"\AblateYes{}"
+    assert rows == {"baseline": ["", "", ""], "cb": [yes, "", ""], "mixup": [yes, yes, ""], "root": [r"$\circ$", yes, yes]}
+    assert "A check mark: what that rung set holds in the arm; a circle: a later rung replaces it" in body(text, "Ablation")
+    assert "circ" not in body(report.write(study(LADDER[:3], seeds=[0]), "latex"), "Ablation")
+
+
+def test_the_parent_of_all_others_is_their_first_row():
+    """It may be the best, has no parent there, and a rule below it; with what it has of the swept setting."""
+    points = [arm(f"rate/{rate}", "cb", "sweep", factors={"lr": str(rate)}, change={"lr": [0.2, rate]}) for rate in (0.1, 0.4)]
+    recorded = study([*LADDER[:2], *points])
+    recorded.runs["test/accuracy"] += 0.3 * (recorded.runs["arm"] == "cb")
+    text = report.write(recorded, "latex", columns=["change", "accuracy", "parent", "baseline", "verdict"])
+    rows = {name: cells for name, (cells, _) in table(text, "SweepRate").items()}
+    assert list(rows) == ["cb", "rate/0.1", "rate/0.4"]
+    assert rows["cb"][1] == "the parent of the others"
+    assert [name for name, cells in rows.items() if "\\textbf" in cells[2]] == ["cb"]
+    assert (rows["cb"][3], rows["cb"][5]) == ("--", "")
+    assert rows["cb"][4] == table(text, "Ladder")["cb"][0][4]
+    assert body(text, "SweepRate").count("\\midrule") == 2
+    assert r"Parent: cb\textsuperscript{L}. cb\textsuperscript{L}: lr 0.2." in body(text, "SweepRate")
+
+
 def test_a_grid_is_in_the_matrix():
     """By the rungs that each of its arms has, over those of its parent."""
     factors = [{"mixup": first, "ls": second} for first in ("with", "without") for second in ("with", "without")][:3]
@@ -102,7 +129,7 @@ def test_without_a_ladder_there_is_no_matrix():
     """Nothing would be marked."""
     text = report.write(study([arm("baseline", None), arm("other", "baseline", "variant")]), "latex")
     assert "AblateTableAblation" not in text
-    assert list(table(text, "Variants")) == ["other"]
+    assert list(table(text, "Variants")) == ["baseline", "other"]
 
 
 def test_the_best_of_a_column_is_bold():
@@ -250,6 +277,6 @@ def test_a_long_table_is_continued():
     text = report.write(study(arms, seeds=[0], images=5), "latex")
     floats = re.findall(r"\\newcommand\{\\AblateTable(SweepRate\w*)\}", text)
     assert floats[:2] == ["SweepRate", "SweepRateSecond"]
-    assert [name for part in floats for name in table(text, part)] == names
+    assert [name for part in floats for name in table(text, part)] == ["baseline", *names]
     labels = [re.findall(r"\\label\{(.*?)\}", body(text, part)) for part in floats]
     assert labels[:2] == [["tab:demo-sweep-rate"], ["tab:demo-sweep-rateSecond"]]
