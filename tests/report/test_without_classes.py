@@ -137,7 +137,7 @@ def test_numbers_without_a_unit_leave_nothing_odd():
     text = report.write(recorded)
     value = cells(text, "### All metrics")[0]["MAE"]
     assert re.fullmatch(r"\d+\.\d{3} ± \d\.\d{3}", value)
-    assert "- Mean ± standard deviation over n seeds; the best of a column is bold." in text
+    assert "- Mean ± standard deviation over 3 seeds; the best of a column is bold." in text
     assert "**No difference beyond 1 from its baseline** (1): same " in text
     assert "- To resolve a difference of 1, 2 to 3 seeds, depending on the family, are needed" in text
     for form in ("markdown", "latex"):
@@ -153,7 +153,7 @@ def test_other_units_are_told_as_they_are():
     """The second metric has its own table under a plain title; without a margin it makes no claim of equivalence."""
     recorded = recorded_study((MAE, RMSE))
     text = report.write(recorded, metric="rmse")
-    assert "RMSE in m, mean ± standard deviation over n seeds. For RMSE lower is better." in text.split("## Further metrics")[1]
+    assert "RMSE in m, mean ± standard deviation over 3 seeds. For RMSE lower is better." in text.split("## Further metrics")[1]
     assert list(cells(text, "## Further metrics")[0]) == ["arm", "n", "RMSE"]
     assert "Differences are m of RMSE, paired by seed" in text
     assert "no difference beyond" not in text

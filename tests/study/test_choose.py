@@ -96,7 +96,7 @@ def test_plan_and_show_tell_of_the_choice(ablate):
     planned = json.loads(ablate("plan", file, "--json").out)
     arm = next(arm for arm in planned["arms"] if arm["name"] == "tau/best")
     assert arm["change"]["posthoc.tau"][1] == "the best of 0.1, 1.0, 30.0 by val/balanced_accuracy"
-    assert "on the validation images" in arm["labels"]["chosen"]
+    assert arm["labels"]["chosen"] == "for each seed the best of 3 arms by balanced accuracy on the validation images"
     assert len(planned["stages"]) == 1
     assert (
         "for each seed, the best by val/balanced_accuracy of tau/0.1, tau/1.0, tau/30.0" in ablate("show", "tau/best", "--file", file).out

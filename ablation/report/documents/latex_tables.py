@@ -12,7 +12,6 @@ from ablation.report.documents.latex_layout import Column, Parts, Row, Table
 from ablation.report.documents.latex_matrix import MATRIX_KINDS, marks_of, replaced_in, rungs_in
 from ablation.report.documents.latex_text import escaped
 from ablation.report.metrics import with_unit
-from ablation.report.sections.claims import near_chance
 from ablation.report.sections.common import LABELS, condition_of, label_meaning, of_metric
 from ablation.report.sections.comparison import reports_of
 from ablation.report.sections.content import Content
@@ -109,7 +108,7 @@ def _names(arms: pd.DataFrame, family: str) -> dict[str, str]:
 
 def _labels(content: Content, arms: Iterable[str]) -> dict[str, list[str]]:
     """arm -> its labels, and whether it is near chance."""
-    near = near_chance(content)
+    near = content.overview.near_chance
     return {arm: [*content.planned[arm]["labels"], *(["near chance"] if arm in near else [])] for arm in arms}
 
 

@@ -34,8 +34,9 @@ def label_lines(found: Overview, screen: Screen) -> list[Text]:
     """The arms of each label, and those that are one training; not those under conditions."""
     rows = [row for family in found.families if family.kind != "condition" for row in family.rows]
     names = short_names(list(dict.fromkeys([*(row.arm for row in rows), *(row.same_as for row in rows if row.same_as)])), LONGEST_NAME)
-    labels = dict.fromkeys(label for row in rows for label in row.labels)
-    bodies = {label: shortened([names[row.arm] for row in rows if label in row.labels], MOST_NAMED).split() for label in labels}
+    labels = {row.arm: found.labels_of(row) for row in rows}
+    known = dict.fromkeys(label for of_arm in labels.values() for label in of_arm)
+    bodies = {label: shortened([names[arm] for arm, of_arm in labels.items() if label in of_arm], MOST_NAMED).split() for label in known}
     alike = [f"{names[row.arm]} = {names[row.same_as]}" for row in rows if row.same_as]
     return _block("Labels", bodies | ({"same training": shortened(alike, MOST_NAMED).split()} if alike else {}), screen)
 

@@ -11,6 +11,7 @@ from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 from ablation.report.statistics.differences import family
 
+NEAR_CHANCE = "near chance"  # the label of arms that have learnt little, which only their numbers tell
 TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "add_one": "Add one", "grid": "Grid"}
 
 

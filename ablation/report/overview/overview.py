@@ -8,7 +8,8 @@ import pandas as pd
 
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.overview.best import Best, best_arm
-from ablation.report.overview.families import Family, families, plain_rows
+from ablation.report.overview.chance import near_chance
+from ablation.report.overview.families import NEAR_CHANCE, Family, Row, families, plain_rows
 from ablation.report.overview.seeds import More, more_seeds
 from ablation.report.overview.strip import Fact, facts
 
@@ -26,6 +27,11 @@ class Overview:
     families: Sequence[Family]
     num_done: int
     num_runs: int
+    near_chance: Sequence[str]  # arms that have learnt little
+
+    def labels_of(self, row: Row) -> list[str]:
+        """The labels of the plan, and whether the arm is near chance."""
+        return [*row.labels, *([NEAR_CHANCE] if row.arm in self.near_chance else [])]
 
     @property
     def ladder(self) -> Family | None:
@@ -60,4 +66,5 @@ def overview(
         families=found,
         num_done=int((runs["state"] == "done").sum()),
         num_runs=len(runs),
+        near_chance=near_chance(plan, runs, list(arms["arm"]), metrics),
     )

@@ -35,9 +35,31 @@ MARKDOWN = Marks(name=escaped, strong=lambda text: f"**{text}**", code=lambda te
 
 
 def sentences(overview: Overview, metrics: MetricTable, marks: Marks = PLAIN) -> list[str]:
-    """The best arm with its difference, luck, claims, and what more seeds would show; each a short paragraph."""
-    found = [_best(overview, metrics, marks), _claims(overview, marks), _more(overview, metrics, marks)]
-    return [sentence for sentence in found if sentence]
+    """That little was learnt, the best arm with its difference, luck, claims, and what more seeds would show; each a short paragraph."""
+    chance, is_nothing = _near_chance(overview, marks)
+    found = [_best(overview, metrics, marks), _claims(overview, marks), "" if is_nothing else chance, _more(overview, metrics, marks)]
+    return [sentence for sentence in ([chance, *found] if is_nothing else found) if sentence]
+
+
+# --- whether anything was learnt -------------------------------------------------------------------------------------------------
+
+
+def _near_chance(overview: Overview, marks: Marks) -> tuple[str, bool]:
+    """The arms that are near chance, and whether all or the best one are among them, so that nothing else is worth reading."""
+    near, arms = overview.near_chance, [row for family in overview.families for row in family.rows]
+    finished = sum(row.done > 0 for row in arms)
+    if not near:
+        return "", False
+    means = "little was learnt, so ranks mean nothing."
+    if len(near) == finished == 1:
+        return f"{marks.strong(marks.name(near[0]))} is near chance: little was learnt.", True
+    if len(near) == finished:
+        which = "All arms" if finished == len(arms) else f"All {finished} arms with finished runs"
+        return f"{marks.strong(f'{which} are near chance')}: {means}", True
+    some = f"{len(near)} of {finished} arms {_are(len(near))} near chance"
+    if overview.best and overview.best.row.arm in near:
+        return f"{marks.strong(f'{some}, the best one among them')}: {means}", True
+    return f"{some}, so little was learnt there: {shortened([marks.name(arm) for arm in near], MOST_NAMED)}.", False
 
 
 # --- the best arm ----------------------------------------------------------------------------------------------------------------
@@ -108,7 +130,7 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
         return " All arms have the same mean."
     many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
     alike = f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it." if best.alike else ""
-    if not math.isfinite(best.repeated):
+    if not math.isfinite(best.repeated) or not best.row.vs_baseline:  # the baseline is not compared with itself
         return alike
     left = metrics.difference(name, best.repeated)
     how = "picked on the other seeds and measured on the one left out, the difference is"

@@ -1,13 +1,11 @@
 """What can be claimed from the numbers, and what cannot, in plain words."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
 from ablation.formatting import counted, escaped, listed, shortened
-from ablation.report.frames.facts import Needs
 from ablation.report.sections.common import (
     BETTER,
     INCONCLUSIVE,
@@ -28,7 +26,6 @@ from ablation.report.statistics.differences import SAME
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
-CHANCE: Needs = frozenset({"classes", "counts"})  # needed to know how often guessing is right
 
 
 def claims(content: Content) -> list[Section]:
@@ -168,7 +165,7 @@ def _power(content: Content, rows: pd.DataFrame) -> Iterator[str]:
 
 def _marked(content: Content) -> Iterator[str]:
     """Reservations about single arms."""
-    near = near_chance(content)
+    near = content.overview.near_chance
     if near:
         yield f"**Near chance**, so little was learnt: {shortened([named(content, arm) for arm in near])}."
     on_test = [named(content, arm) for arm in content.shown if arm in content.on_test]
@@ -177,18 +174,3 @@ def _marked(content: Content) -> Iterator[str]:
     short = [named(content, row["arm"]) for row in content.frames.arms.to_dict("records") if row["n"] < row["planned"]]
     if short:
         yield f"**Fewer runs than planned**: {shortened(short)} (see Not done)."
-
-
-def near_chance(content: Content) -> list[str]:
-    """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class."""
-    if not content.facts >= CHANCE:
-        return []
-    share, column = chance(content.plan), f"{content.metrics.published}_mean"
-    bound = share + min(share / 2, (1 - share) / 10)
-    return [row["arm"] for row in content.arm_records if math.isfinite(row[column]) and row[column] <= bound]
-
-
-def chance(plan: Mapping[str, Any]) -> float:
-    """The accuracy without looking at an image: 1/C, or the share of the largest test class if that is larger."""
-    counts: Sequence[int] = plan["test_counts"]
-    return max(1 / len(counts), max(counts) / max(1, sum(counts)))

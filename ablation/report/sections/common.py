@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, escaped
+from ablation.formatting import DASH, capitalised, counted, escaped
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
 from ablation.report.overview import strip
@@ -59,9 +59,11 @@ def count(row: Mapping[Any, Any]) -> str:
     return f"[{number}](#runs)"
 
 
-def mean_and_sd(units: str) -> str:
-    """What a table's numbers are, with their units if these have names."""
-    numbers = "mean ± standard deviation over n seeds"
+def mean_and_sd(content: Content, names: Sequence[str]) -> str:
+    """What the numbers of a table of these metrics are: their units, if named, and how many seeds, if all arms have as many."""
+    units, found = content.metrics.value_units(names), {len(by_seed) for name in names for by_seed in content.values(name).values()} - {0}
+    seeds = counted(found.pop(), "seed") if len(found) == 1 else "n seeds"
+    numbers = "of 1 seed" if seeds == "1 seed" else f"mean ± standard deviation over {seeds}"
     return capitalised(f"{escaped(units)}, {numbers}" if units else numbers)
 
 

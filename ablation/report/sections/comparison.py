@@ -73,9 +73,7 @@ def all_metrics(content: Content) -> list[Section]:
     plain = arms[arms["condition"] == ""]
     shown = plain if len(plain) else arms
     rest = arms.drop(shown.index)
-    units = (
-        f"{mean_and_sd(content.metrics.value_units(columns(content)))}; the best of a column is bold{over_shared(content, content.shown)}."
-    )
+    units = f"{mean_and_sd(content, columns(content))}; the best of a column is bold{over_shared(content, content.shown)}."
     details = [*published_section(content)]
     if len(rest):
         details.append(Section("All metrics under the conditions", _metrics_table(content, rest), is_minor=len(rest) > MOST_IN_MARKDOWN))

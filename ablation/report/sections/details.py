@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
 from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
-from ablation.report.sections.claims import CHANCE, claims
+from ablation.report.sections.claims import claims
 from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
 from ablation.report.sections.comparison import all_metrics
 from ablation.report.sections.content import RECORDED, Content
@@ -337,7 +337,7 @@ def reading(content: Content) -> list[Section]:
             "test; *same training* (both names are one training).",
             NOTHING,
         ),
-        ("*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.", CHANCE),
+        ("*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.", COUNTED),
     ]
     absent = [words for fact, words in ABSENT.items() if fact not in content.facts]
     missing = [f"Left out, since the study does not record it: what is made of {listed(absent)}."] if absent else []

@@ -9,7 +9,7 @@ from ablation.formatting import DASH, escaped, listed, ranges, shortened
 from ablation.report.metrics import with_unit
 from ablation.report.overview import Family, Row
 from ablation.report.overview.families import best_of, rivals
-from ablation.report.sections.claims import near_chance, tally
+from ablation.report.sections.claims import tally
 from ablation.report.sections.common import LABELS, bullets, label_meaning, mean_and_sd, named, of_metric, paragraphs, pictures, table
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
@@ -159,8 +159,7 @@ def breakable(text: str) -> str:
 
 def marks_of(content: Content, row: Row) -> list[str]:
     """The marks of the arm's labels; a label without a mark stands for itself."""
-    near = ["near chance"] if row.arm in near_chance(content) else []
-    return [LABELS[label][0] if label in LABELS else escaped(label) for label in [*row.labels, *near]]
+    return [LABELS[label][0] if label in LABELS else escaped(label) for label in content.overview.labels_of(row)]
 
 
 def _change(row: Row) -> str:
@@ -197,7 +196,7 @@ def legend_lines(content: Content) -> list[str]:
     tests = " (see [Differences](#differences))" if len(content.frames.differences) else ""
     shared = over_shared(content, content.shown)
     numbers = (
-        f"{mean_and_sd(metrics.value_units([name]))}; the best is bold{shared}, and a number leads to its runs. "
+        f"{mean_and_sd(content, [name])}; the best is bold{shared}, and a number leads to its runs. "
         f"Differences are {differences}, paired by seed, with the 95 % t interval, which is not adjusted.{lower} "
         f"Verdict: of the difference to the parent, after Holm's correction within the family{tests}."
     )
@@ -206,8 +205,8 @@ def legend_lines(content: Content) -> list[str]:
 
 def _mark_lines(content: Content) -> Iterator[str]:
     """One line for all marks in use: `(L) lag: the averaged weights still hold ...`; reasons are under Labels."""
-    near = near_chance(content)
-    labels = [label for arm in content.shown for label in [*content.planned[arm]["labels"], *(["near chance"] if arm in near else [])]]
+    rows = {row.arm: row for family in content.overview.families for row in family.rows}
+    labels = [label for arm in content.shown for label in content.overview.labels_of(rows[arm])]
     known = [label for label in dict.fromkeys(labels) if label in LABELS]
     meanings = [f"**{LABELS[label][0]}** *{label}*, {label_meaning(content, label)}" for label in known]
     if meanings:

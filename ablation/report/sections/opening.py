@@ -1,6 +1,7 @@
 """The beginning of the report: what was run, the best arm, what can be claimed, and what is not done."""
 
 import math
+from collections.abc import Mapping
 
 from ablation.formatting import escaped, percent
 from ablation.report.frames.classes import on_common_seeds, recall_spreads, seeds_words
@@ -11,6 +12,7 @@ from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 
 MOST_RUNS_NAMED = 5
+SHOWN = 0.0001  # the smallest difference of recalls that their two decimals show
 WHERE = "Where a number comes from: [Runs](#runs), [Provenance](#provenance), [How to read this](#how-to-read-this)."
 
 
@@ -24,7 +26,7 @@ def opening(content: Content) -> list[Section]:
 
 
 def _suffering(content: Content) -> list[str]:
-    """The class with the lowest recall under the best arm, or else the first one, and what it has under the baseline."""
+    """The class with the lowest recall under the best arm, or else the first one, and the one that lost most against the baseline."""
     frame, best = content.frames.per_class, content.overview.best
     if not content.facts >= CLASSIFIED or frame.empty:
         return []
@@ -37,9 +39,19 @@ def _suffering(content: Content) -> list[str]:
         return []
     worst = min(known, key=lambda name: known[name][0])
     before = f" ({percent(recalls[baseline][worst][0])} under {named(content, baseline)})" if baseline in recalls else ""
-    start = f"The class that suffers most under {named(content, arm)} is **{escaped(worst)}**"
+    start = f"The lowest recall under {named(content, arm)} is that of class **{escaped(worst)}**"
     seeds = seeds_words(content.frames.recalls, common)
-    return [f"{start}: recall {percent(*known[worst])}{before}{f', {seeds}' if seeds else ''}; see [Classes](#classes)."]
+    loss = _largest_loss(recalls.get(baseline, {}), known)
+    return [f"{start}: {percent(*known[worst])}{before}{f', {seeds}' if seeds else ''}{loss}; see [Classes](#classes)."]
+
+
+def _largest_loss(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> str:
+    """The class whose recall fell most, with both numbers; empty if none fell by as much as is shown."""
+    losses = {name: before[name][0] - after[name][0] for name in after if name in before and math.isfinite(before[name][0])}
+    worst = max(losses, key=lambda name: losses[name], default="")
+    if not worst or losses[worst] < SHOWN:
+        return ""
+    return f"; the largest loss is that of class **{escaped(worst)}**: {percent(before[worst][0])} to {percent(after[worst][0])}"
 
 
 def gaps(content: Content) -> list[Section]:

@@ -42,7 +42,7 @@ def quality(content: Content) -> list[Section]:
         return []
     title = "Worst class and calibration" if content.facts >= CLASSIFIED else "Further metrics"
     distances = [arm for arm in distance_arms(content.plan) if arm in content.shown]
-    units = f"{mean_and_sd(content.metrics.value_units(names))}. {escaped(content.metrics.lower_words(names))}".rstrip()
+    units = f"{mean_and_sd(content, names)}. {escaped(content.metrics.lower_words(names))}".rstrip()
     lines = [units, *lines_for(content, READING)]
     if distances:
         marked = listed([named(content, arm) for arm in distances])
@@ -63,7 +63,7 @@ def _ranking(content: Content) -> list[Section]:
     names, arms = content.metrics.columns(RANKING), content.frames.arms
     if not names or not arms[[f"{name}_mean" for name in names]].notna().any(axis=None):
         return []
-    units = f"{mean_and_sd(content.metrics.value_units(names))}. {escaped(content.metrics.lower_words(names))}".rstrip()
+    units = f"{mean_and_sd(content, names)}. {escaped(content.metrics.lower_words(names))}".rstrip()
     lines = [units, *lines_for(content, RANKS)]
     title = "Ranking and agreement" if content.facts >= CLASSIFIED else "More metrics"
     return [Section(title, paragraphs(_table(content, arms, names, []), bullets(lines)))]

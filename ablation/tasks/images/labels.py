@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ablation.study.changes import families
 from ablation.study.config import Arm
+from ablation.tasks.images.metrics import words_of
 from ablation.tasks.images.schema import SCHEMA
 from ablation.techniques.models import num_parameters
 from ablation.training.settings import Stage
@@ -65,7 +66,7 @@ def labels_of_choice(labels_of_points: Sequence[dict[str, str]], arm: Arm) -> di
     """The labels of an arm that is chosen among others: all labels that any of these has, and `chosen`."""
     assert arm.choice is not None, arm
     reasons = {label: reason for labels_of_point in reversed(labels_of_points) for label, reason in labels_of_point.items()}
-    chosen = f"for each seed the best of {len(arm.choice.among)} arms by {arm.choice.metric} on the validation images"
+    chosen = f"for each seed the best of {len(arm.choice.among)} arms by {words_of(arm.choice.metric)} on the validation images"
     return reasons | {"chosen": chosen}
 
 

@@ -49,6 +49,11 @@ def metrics(margin: float) -> tuple[Metric, ...]:
     )
 
 
+def words_of(name: str) -> str:
+    """The metric's name in a sentence: `macro-F1` of `macro_f1`."""
+    return next(words or title for rows in TABLES.values() for known, title, _, _, words in rows if known == name)
+
+
 def metric_of(written: str, classes: Sequence[str], test_counts: Sequence[int], groups: Mapping[str, Sequence[int]]) -> tuple[str, str]:
     """The full name of the metric that a study's file means by `written`, and the reason, in a clause.
 

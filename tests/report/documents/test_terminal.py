@@ -61,6 +61,15 @@ def test_rows_hold_the_differences_with_their_intervals_and_the_verdict():
     assert "same training reweight = cb" in block(report.brief(recorded), "Labels")
 
 
+def test_arms_near_chance_are_told_in_the_terminal():
+    """Among the labels, by the accuracy, even if another metric is shown."""
+    recorded = shifted({"bad": -0.4, "up": 0.1})
+    for metric in ("", "nll"):
+        text = report.brief(recorded, metric=metric)
+        assert "near chance bad" in block(text, "Labels")
+        assert "1 of 3 arms is near chance" in text
+
+
 def test_the_strip_the_sentences_and_the_command_come_first():
     """The study, what was run, what differs from the file, the best arm, and the command that adds seeds."""
     recorded = study(seeds=range(2))

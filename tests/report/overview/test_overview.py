@@ -93,8 +93,8 @@ def test_without_a_difference_nothing_is_won():
     assert best.repeated == pytest.approx(100 * sum(gains) / 3)
     first = words_of(recorded)[0]
     assert "The 3 other arms cannot be told apart from it." in first
-    assert "The best of 4 is partly luck" in first
     assert "it is the baseline, and no arm has a better mean." in first
+    assert "luck" not in first  # the baseline is not compared with itself
 
 
 def test_the_best_of_noise_is_too_good_and_its_repetition_is_not():
@@ -288,6 +288,41 @@ def test_arms_that_tie_are_not_ranked_by_luck():
     assert words_of(recorded)[0].endswith("no arm has a better mean. All arms have the same mean.")
     recorded.runs.loc[recorded.runs["arm"] == "down", "test/accuracy"] = 0.4
     assert words_of(recorded)[0].startswith("baseline has, with 1 other arm, the highest mean accuracy, 50.00 ± 0.00")
+
+
+# --- whether anything was learnt -----------------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_was_learnt_that_comes_first():
+    """By the accuracy of the runs, whatever the metric is; of four equal classes, up to 32.5 %."""
+    recorded = shifted({"up": -0.32, "down": -0.4})
+    recorded.runs["test/accuracy"] -= 0.35 * (recorded.runs["arm"] == "baseline")
+    for metric in ("accuracy", "nll"):
+        assert overview_of(recorded, metric).near_chance == ["baseline", "up", "down"]
+        assert words_of(recorded, metric)[0] == "All arms are near chance: little was learnt, so ranks mean nothing."
+    assert words_of(recorded, marks=MARKDOWN)[0].startswith("**All arms are near chance**: ")
+    assert words_of(recorded)[1].startswith("up has the highest mean accuracy, 27.99 ")
+    del recorded.plan["counts"]
+    assert words_of(recorded)[0].startswith("up has")
+
+
+def test_single_arms_near_chance_are_named_after_the_claims():
+    """The others are worth ranking; unless the best one is among those, since it was not chosen on the test items."""
+    recorded = shifted({"bad": -0.4, "worse": -0.5})
+    assert words_of(recorded)[2] == "2 of 3 arms are near chance, so little was learnt there: bad and worse."
+    assert words_of(shifted({"bad": -0.4, "up": 0.1}))[2] == "1 of 3 arms is near chance, so little was learnt there: bad."
+    recorded.plan["arms"][0]["labels"] = {"selected on test": "its epoch"}
+    assert words_of(recorded)[0] == ("2 of 3 arms are near chance, the best one among them: little was learnt, so ranks mean nothing.")
+
+
+def test_runs_that_are_not_done_are_not_near_chance():
+    """Only the arms with runs are counted, and one alone has no rank."""
+    recorded = study([arm("baseline", None), arm("cb", "baseline"), arm("up", "baseline")], absent={("up", seed) for seed in range(3)})
+    recorded.runs["test/accuracy"] = 0.25
+    assert words_of(recorded)[0] == "All 2 arms with finished runs are near chance: little was learnt, so ranks mean nothing."
+    alone = study([arm("baseline", None)])
+    alone.runs["test/accuracy"] = 0.25
+    assert words_of(alone)[0] == "baseline is near chance: little was learnt."
 
 
 # --- what more seeds would show --------------------------------------------------------------------------------------------------------

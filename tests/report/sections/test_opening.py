@@ -1,5 +1,7 @@
 """What is said at the beginning: every gap by name."""
 
+import re
+
 from ablation import report
 from ablation.errors import DataError
 from tests.report.studies import LADDER, arm, cells, study
@@ -37,6 +39,18 @@ def test_predictions_that_cannot_be_read_are_told():
     assert "fewer runs than planned" not in part
     assert cells(text, "### All metrics")[1]["n"] == "[3](#runs)"
     assert "#### cb (n = 2)" in text
+
+
+def test_a_class_that_gained_is_not_said_to_suffer():
+    """Where no class lost anything, there is no largest loss."""
+    recorded = study(LADDER[:2])
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map({"baseline": 0.5, "cb": 0.6})
+    for run in recorded.runs[recorded.runs["arm"] == "cb"]["run_id"]:
+        table = recorded.tables[run]
+        table["predicted"] = table["label"].where(table.index % 10 > 0, (table["label"] + 1) % 4)
+    line = next(line for line in report.write(recorded).splitlines() if "lowest recall" in line)
+    start = r"- The lowest recall under cb is that of class \*\*plane\*\*: 90\.00 ± 0\.00 "
+    assert re.fullmatch(start + r"\(\d\d\.\d\d under baseline\); see \[Classes\]\(#classes\)\.", line)
 
 
 def test_nothing_done_yet_is_a_report_too(tmp_path):
