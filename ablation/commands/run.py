@@ -59,15 +59,13 @@ def run(options: Options) -> int:
                 waiting_arms = {run.arm for run in plan.waiting}
                 session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
                 plan = session.plan(known_runs, probe=True)
-        planner = session.preparation.planner
-        told = "\n".join([explain.summary(plan, planner, session.num_slots), *lacking_metric(plan, known_runs)])
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
         if options.rerun == "force":
             session.force(plan)
         _tidy_store(store, doubled, session)
         plan = _with_interval(plan, options.checkpoint_interval)
-        recorder = Recorder(store, plan, planner, session.workspace, command_line())
+        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
         recorder.begin(known_runs)
         for planned_run in plan.runs:
             if planned_run.state == "evaluated":
@@ -84,6 +82,12 @@ def run(options: Options) -> int:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
         return status if is_written else max(status, FAILED)
+
+
+def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the plan in short, and whether recorded runs lack the study's metric."""
+    told = [explain.summary(plan, session.preparation.planner, session.num_slots), *lacking_metric(plan, known_runs)]
+    console.print("\n".join(told), markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_unchanged(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> bool:

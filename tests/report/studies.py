@@ -151,6 +151,8 @@ def shifted(shifts, seeds=range(8), metric="test/accuracy", **more):
             noise = 0.001 * math.sin(7 * seed + 3 * place)
             where = (recorded.runs["arm"] == name) & (recorded.runs["seed"] == seed)
             recorded.runs.loc[where, metric] = 0.6 + {"baseline": 0.0, **shifts}[name] + noise
+    if metric == "test/accuracy":  # the classes have equally many test images
+        recorded.runs["test/balanced_accuracy"] = recorded.runs["test/accuracy"]
     return recorded
 
 

@@ -9,17 +9,31 @@ from ablation.report.frames.facts import Needs, planned_facts
 from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 
+BALANCED = "balanced_accuracy"
 CHANCE: Needs = frozenset({"classes", "counts"})  # needed to know how often guessing is right
 
 
 def near_chance(plan: Mapping[str, Any], runs: pd.DataFrame, arms: Sequence[str], metrics: MetricTable) -> list[str]:
-    """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class."""
+    """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class.
+
+    An arm that gives up the largest class for the others has learnt something: its balanced accuracy, where there is one, is above 1/C.
+    """
     if not planned_facts(plan) >= CHANCE:
         return []
-    share = chance(plan)
-    bound = share + min(share / 2, (1 - share) / 10)
-    values = best.values_of(runs, arms, metrics.full_name(metrics.published))
-    return [arm for arm, by_seed in values.items() if by_seed and best.mean_over(by_seed, by_seed) <= bound]
+    bounds = {metrics.published: _bound(chance(plan)), BALANCED: _bound(1 / len(plan["test_counts"]))}
+    values = {name: best.values_of(runs, arms, metrics.full_name(name)) for name in bounds if name in metrics}
+    return [arm for arm in arms if _is_low([by_arm[arm] for by_arm in values.values()], [bounds[name] for name in values])]
+
+
+def _bound(share: float) -> float:
+    """Up to where a share of right answers is no better than this one."""
+    return share + min(share / 2, (1 - share) / 10)
+
+
+def _is_low(values: Sequence[Mapping[int, float]], bounds: Sequence[float]) -> bool:
+    """Whether there are values of the first metric, and the mean of every metric that has any is within its bound."""
+    known = [(by_seed, bound) for by_seed, bound in zip(values, bounds, strict=True) if by_seed]
+    return bool(values and values[0]) and all(best.mean_over(by_seed, by_seed) <= bound for by_seed, bound in known)
 
 
 def chance(plan: Mapping[str, Any]) -> float:

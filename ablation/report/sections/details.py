@@ -337,7 +337,11 @@ def reading(content: Content) -> list[Section]:
             "test; *same training* (both names are one training).",
             NOTHING,
         ),
-        ("*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have.", COUNTED),
+        (
+            "*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have, and the "
+            "balanced accuracy hardly above 1/C.",
+            COUNTED,
+        ),
     ]
     absent = [words for fact, words in ABSENT.items() if fact not in content.facts]
     missing = [f"Left out, since the study does not record it: what is made of {listed(absent)}."] if absent else []

@@ -297,6 +297,7 @@ def test_where_nothing_was_learnt_that_comes_first():
     """By the accuracy of the runs, whatever the metric is; of four equal classes, up to 32.5 %."""
     recorded = shifted({"up": -0.32, "down": -0.4})
     recorded.runs["test/accuracy"] -= 0.35 * (recorded.runs["arm"] == "baseline")
+    recorded.runs["test/balanced_accuracy"] = recorded.runs["test/accuracy"]
     for metric in ("accuracy", "nll"):
         assert overview_of(recorded, metric).near_chance == ["baseline", "up", "down"]
         assert words_of(recorded, metric)[0] == "All arms are near chance: little was learnt, so ranks mean nothing."
@@ -318,11 +319,21 @@ def test_single_arms_near_chance_are_named_after_the_claims():
 def test_runs_that_are_not_done_are_not_near_chance():
     """Only the arms with runs are counted, and one alone has no rank."""
     recorded = study([arm("baseline", None), arm("cb", "baseline"), arm("up", "baseline")], absent={("up", seed) for seed in range(3)})
-    recorded.runs["test/accuracy"] = 0.25
+    recorded.runs[["test/accuracy", "test/balanced_accuracy"]] = 0.25
     assert words_of(recorded)[0] == "All 2 arms with finished runs are near chance: little was learnt, so ranks mean nothing."
     alone = study([arm("baseline", None)])
-    alone.runs["test/accuracy"] = 0.25
+    alone.runs[["test/accuracy", "test/balanced_accuracy"]] = 0.25
     assert words_of(alone)[0] == "baseline is near chance: little was learnt."
+
+
+def test_an_arm_that_gives_up_the_largest_class_has_learnt():
+    """Its accuracy is below the share of that class, its balanced accuracy far above 1/C."""
+    recorded = study([arm("baseline", None), arm("cb", "baseline")])
+    recorded.plan["test_counts"] = [370, 10, 10, 10]
+    recorded.runs["test/accuracy"], recorded.runs["test/balanced_accuracy"] = 0.9, 0.7
+    assert overview_of(recorded).near_chance == []
+    recorded.runs["test/balanced_accuracy"] = 0.25
+    assert overview_of(recorded).near_chance == ["baseline", "cb"]
 
 
 # --- what more seeds would show --------------------------------------------------------------------------------------------------------
