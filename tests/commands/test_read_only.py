@@ -113,7 +113,7 @@ def test_compare_prints_every_part(looked, study):
     assert "\x1b" not in done.out
     assert all(run_id in done.out for run_id in open_recorded(None, None).runs["run_id"])
     assert looked("compare", "baseline", "cb", "--file", study / "study.zip").out == done.out
-    assert "Verdict on few" in looked("compare", "cb", "baseline", "--metric", "few").out
+    assert "Verdict on the mean recall of the classes few" in looked("compare", "cb", "baseline", "--metric", "few").out
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_compare_prints_every_part(looked, study):
     [
         (("cbb", "baseline"), "Did you mean 'cb'"),
         (("cb", "baselines"), "Did you mean 'baseline'"),
-        (("cb", "baseline", "--metric", "acuracy"), "Did you mean 'test/accuracy'"),
+        (("cb", "baseline", "--metric", "acuracy"), "Did you mean 'accuracy'"),
     ],
 )
 def test_unknown_names_end_in_one_message(looked, words, problem):

@@ -105,7 +105,10 @@ def _costs(source: Source) -> list[Page]:
 
 
 def _reliabilities(source: Source) -> list[Page]:
-    return reliability_pages(source.frames.calibration, source.frames.arms, source.plan, source.arms)
+    plain = source.arms.arms(conditions=False)
+    calibration = source.frames.calibration
+    shown = calibration[calibration["arm"].isin(plain)] if plain else calibration
+    return reliability_pages(shown, source.frames.arms, source.plan, source.arms)
 
 
 PAGES = (

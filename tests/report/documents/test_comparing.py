@@ -295,7 +295,7 @@ def test_the_runs_are_named(compared):
     [
         ("cbb", "baseline", "accuracy", "Did you mean 'cb'"),
         ("cb", "basline", "accuracy", "Did you mean 'baseline'"),
-        ("cb", "baseline", "acuracy", "Did you mean 'test/accuracy'"),
+        ("cb", "baseline", "acuracy", "Did you mean 'accuracy'"),
         ("cb", "cb", "accuracy", "twice"),
     ],
 )
