@@ -9,22 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.test_layers import HEAVY
 
 ROOT = Path(__file__).parent.parent
-WATCHED = (
-    "torch",
-    "torchvision",
-    "timm",
-    "mlflow",
-    "sqlalchemy",
-    "pandas",
-    "numpy",
-    "scipy",
-    "sklearn",
-    "matplotlib",
-    "seaborn",
-    "pydantic",
-)
+WATCHED = (*sorted(HEAVY), "sqlalchemy")
 CODE = f"""
 import json, os, sys
 words = {{}}

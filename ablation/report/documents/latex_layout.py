@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ablation.report.documents.latex_text import PREFIX, comment
+from ablation.report.sections.common import places_by_room
 
 # a column of a two-column article on A4, and the text of a one-column article: the narrowest usual ones, less a few points
 COLUMN, TEXT = 217.0, 340.0
@@ -208,16 +209,9 @@ def _pages(table: Table, layout: Layout) -> list[list[int]]:
     line = COLUMN if is_narrow else TEXT
     room = HEIGHT - FRAME - CAPTION_LINE * math.ceil(width(f"{table.title}{table.caption}", CAPTION_SIZE) / line)
     room -= sum(_note_height(note, line) for note in table.notes) + max(width(c.head) if c.is_upright else 0.0 for c in table.columns)
-    pages: list[list[int]] = [[]]
-    left = room
-    for place, row in enumerate(table.rows):
-        height = LINE * _num_lines(table, layout, place) + sum(_note_height(note, line) for note in row.notes)
-        if height > left and pages[-1]:
-            pages.append([])
-            left = room
-        pages[-1].append(place)
-        left -= height
-    return pages
+    rows = enumerate(table.rows)
+    heights = [LINE * _num_lines(table, layout, place) + sum(_note_height(note, line) for note in row.notes) for place, row in rows]
+    return places_by_room(heights, room)
 
 
 def _note_height(note: str, line: float) -> float:

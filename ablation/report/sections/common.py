@@ -102,16 +102,19 @@ def of_columns(columns: Sequence[Sequence[str]], left: int = 1) -> str:
 
 def chunked(columns: Sequence[Sequence[str]], fixed: Sequence[Sequence[str]]) -> list[list[int]]:
     """The places of the columns in as many tables as fit on a page each, beside the fixed columns; a column is all of its cells."""
-    room = PAGE - sum(map(_narrowest, fixed))
+    return places_by_room([_narrowest(column) for column in columns], PAGE - sum(map(_narrowest, fixed)))
+
+
+def places_by_room(sizes: Sequence[float], room: float) -> list[list[int]]:
+    """The places of these sizes in parts, in order: each part holds as many as it has room for, and at least one."""
     parts: list[list[int]] = [[]]
     left = room
-    for place, column in enumerate(columns):
-        width = _narrowest(column)
-        if width > left and parts[-1]:
+    for place, size in enumerate(sizes):
+        if size > left and parts[-1]:
             parts.append([])
             left = room
         parts[-1].append(place)
-        left -= width
+        left -= size
     return parts
 
 
