@@ -27,6 +27,7 @@ ROOMS = (
     "report",
     "running",
     "commands",
+    "cli_group",
     "cli",
     "__main__",
 )
@@ -37,7 +38,7 @@ FIGURES = {f"report.figures.{room}" for room in (*DRAWING, "cost", "reliability"
 # Where an outside library may be imported.
 PLACES = {
     "mlflow": {"tracking.store", "tracking.api"},
-    "click": {"cli"},
+    "click": {"cli", "cli_group"},
     "seaborn": {"report.figures.style", "report.figures.matrices"},
     "matplotlib": FIGURES,
     "timm": {"techniques.models", "techniques.cifar_resnet"},

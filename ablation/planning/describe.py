@@ -6,7 +6,8 @@ from typing import Any
 from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
 from ablation.study.config import Arm
-from ablation.study.task import Planner, load_task, metric_rows
+from ablation.study.metrics import metric_rows
+from ablation.study.task import Planner, load_task
 from ablation.study.written import written
 
 MOST_IMAGES = 20  # named for each finding about the data

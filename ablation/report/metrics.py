@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import StoreError
 from ablation.formatting import DASH, change, interval, listed, number
-from ablation.study.task import DEFAULT, TASKS, Metric, load_task
+from ablation.study.metrics import Metric
+from ablation.study.task import DEFAULT, TASKS, load_task
 
 if TYPE_CHECKING:
     from ablation.planning.plan import Plan

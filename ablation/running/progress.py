@@ -20,7 +20,8 @@ from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
 from ablation.running.words import curve_words, epoch_words
-from ablation.study.task import Curve, load_task
+from ablation.study.metrics import Curve
+from ablation.study.task import load_task
 from ablation.system import sealed
 
 REFRESH = 0.5  # seconds between two drawings

@@ -4,53 +4,19 @@ Image classification (`tasks/images`) is the only kind so far. A task is loaded 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from ablation.study.metrics import Curve, Metric
 from ablation.techniques.technique import Nested, Technique
 
 TASKS = {"images": "ablation.tasks.images"}  # name -> the module that defines it as `TASK`
 DEFAULT = "images"  # of every study so far, and of recorded plans that name none
 
 Emit = Callable[[dict[str, Any]], None]
-
-
-# --- metrics -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A final number of a run, and how it is compared.
-
-    With the `unit` "percent", a fraction is shown in percent and its differences in points; any other unit is shown as it is. `margin`
-    is the difference (in points, or in the unit) below which two arms are called equal; without it, no equivalence is claimed.
-    """
-
-    name: str  # its name in the store
-    title: str  # in the header of a table
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "percent"
-    margin: float | None = None
-    table: str = "comparison"  # the table of the report that has a column for it
-    is_headline: bool = False  # whether summaries of arms show it; published figures are of the first headline metric
-    words: str = ""  # its name in a sentence, where the title is too short for one
-
-
-def metric_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    """The metrics as plain data, for a recorded plan."""
-    return [asdict(metric) for metric in metrics]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A number of each epoch that is shown while a run trains; `name` is its name in the store."""
-
-    name: str
-    title: str
-    decimals: int
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------

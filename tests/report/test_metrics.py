@@ -7,7 +7,7 @@ import pytest
 
 from ablation.errors import StoreError
 from ablation.report.metrics import COMPARISON, PERCENT, QUALITY, RANKING, MetricTable, metrics_of, short_name, with_unit
-from ablation.study.task import Metric, metric_rows
+from ablation.study.metrics import Metric, metric_rows
 from ablation.training import evaluation
 
 IMAGES = metrics_of({})

@@ -14,7 +14,7 @@ from ablation.errors import ConfigError
 from ablation.report.documents import comparing
 from ablation.report.documents.csv import csv_files
 from ablation.report.frames import packed
-from ablation.study.task import Metric, metric_rows
+from ablation.study.metrics import Metric, metric_rows
 from tests.report.studies import PROVENANCE, Study, arm, cells
 
 SEEDS = (0, 1, 2)

@@ -14,8 +14,9 @@ from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
 from ablation.study.config import Arm
+from ablation.study.metrics import Metric
 from ablation.study.params import params
-from ablation.study.task import Metric, Task
+from ablation.study.task import Task
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 

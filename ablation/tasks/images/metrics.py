@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.study.config import AUTO
-from ablation.study.task import Curve, Metric
+from ablation.study.metrics import Curve, Metric
 
 # name, title, which way is better, unit, and the name in a sentence where the title is too short for one
 COMPARED = (

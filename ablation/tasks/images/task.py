@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import ConfigError
 from ablation.study.changes import flatten
-from ablation.study.task import CheckpointInterval, Curve, Emit, Folders, Metric, SavedStages
+from ablation.study.metrics import Curve, Metric
+from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
