@@ -77,7 +77,7 @@ def _printed(content: Content, format_name: str) -> str:
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "figures").mkdir()
-        content = _with_drawn(content, Path(folder) / "figures")
+        content = _with_drawn(content, Path(folder) / "figures", by_itself=False)
         return text(content, format_name, _bytes(Path(folder), content))
 
 
@@ -168,15 +168,18 @@ def pages_of(content: Content) -> "list[Page]":
 
 
 def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
-    """The content with links to these pages, drawn or not."""
+    """The content with links to those of these pages that documents show, drawn or not."""
     links: dict[str, list[tuple[str, str]]] = {}
-    for page in pages:
+    for page in (page for page in pages if page.is_shown):
         links.setdefault(page.what, []).append((f"figures/{page.name}.png", page.alt))
     return replace(content, figures=links)
 
 
-def _with_drawn(content: Content, folder: Path) -> Content:
-    """The content with the pages that could be written into that folder. Without a matplotlib that works there are none."""
+def _with_drawn(content: Content, folder: Path, *, by_itself: bool = True) -> Content:
+    """The content with the pages that could be written into that folder; without `by_itself` only what the document shows of them.
+
+    Without a matplotlib that works there are none.
+    """
     try:
         from ablation.report import figures
 
@@ -184,6 +187,8 @@ def _with_drawn(content: Content, folder: Path) -> Content:
     except Exception as error:  # numbers are shown without figures
         print(f"no figure could be drawn, and the report goes without ({first_line(error)})", file=sys.stderr)
         return content
+    if not by_itself:
+        pages = [replace(page, column=None) for page in pages if page.is_shown]
     drawn = figures.write(pages, folder)
     names = {page.name for page in drawn}
     undrawn = tuple(page.name for page in pages if page.name not in names)

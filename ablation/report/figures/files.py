@@ -25,7 +25,7 @@ _inherited: list[Page] = []  # what the children draw: the functions that draw c
 
 
 def write(pages: Sequence[Page], folder: Path) -> list[Page]:
-    """Write NAME.png, NAME.svg and column/NAME.pdf of every page into that folder; the pages that could be drawn.
+    """Write NAME.png, NAME.svg (or what else a page asks for) and column/NAME.pdf into that folder; the pages that could be drawn.
 
     What could not is told once.
     """
@@ -46,7 +46,7 @@ def _written(pages: Sequence[Page], numbers: Sequence[int], folder: Path) -> dic
 
 def write_page(page: Page, folder: Path) -> str:
     """Write the files of a page, all or none; what was wrong, or an empty text."""
-    drawn = [folder / f"{page.name}.{suffix}" for suffix in ("png", "svg")]
+    drawn = [folder / f"{page.name}.{suffix}" for suffix in page.suffixes]
     column = folder / COLUMN / f"{page.name}.pdf"
     try:
         figure = page.draw()

@@ -50,14 +50,14 @@ def wide_families() -> tuple[str, ...]:
     return fallbacks() if fallbacks.cache_info().currsize else ()
 
 
-def drawable(classes: Sequence[str]) -> list[str]:
-    """The names of the classes; `class 3` for one with a letter that no font has, which is said once."""
-    if not _lacking(classes, ()):
-        return list(classes)
-    lacking = _lacking(classes, fallbacks())
+def drawable(names: Sequence[str], what: str = "class") -> list[str]:
+    """The names of classes, or of `what`; `class 3` for one with a letter that no font has, which is said once."""
+    if not _lacking(names, ()):
+        return list(names)
+    lacking = _lacking(names, fallbacks())
     if lacking:
         _tell("".join(sorted(lacking)))
-    return [f"class {number}" if lacking & set(name) else name for number, name in enumerate(classes)]
+    return [f"{what} {number}" if lacking & set(name) else name for number, name in enumerate(names)]
 
 
 def _lacking(texts: Sequence[str], others: tuple[str, ...]) -> set[str]:
@@ -78,6 +78,6 @@ def _tell(letters: str) -> None:
     package = "fonts-noto-cjk" if any(EAST_ASIAN[0] <= letter <= EAST_ASIAN[1] for letter in letters) else "fonts-noto"
     shown = letters if len(letters) <= MOST_SHOWN else f"{letters[:MOST_SHOWN]}..."
     scripts = ", ".join(sorted({unicodedata.name(letter, "unnamed").split()[0].capitalize() for letter in letters}))
-    words = f"no font here has the letters {shown} ({scripts}) of class names, so figures call these classes by their numbers"
+    words = f"no font here has the letters {shown} ({scripts}) of some names, so figures have numbers in their place"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be gone
         sys.stderr.write(f"note: {words}; a font such as that of the package {package} shows the names\n")

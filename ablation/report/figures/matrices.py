@@ -45,7 +45,7 @@ def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[st
 
 
 def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], shown: ArmsShown) -> Page:
-    """The page of one arm, `confusion/ARM`."""
+    """The page of one arm, `confusion/ARM`: a file by itself, which any program opens and scales."""
     shares_CC = normalised(counts_CC)
     apart = [(shares_CC[row, column], row, column) for row, column in np.ndindex(shares_CC.shape) if row != column]
     known = sorted(((share, row, column) for share, row, column in apart if share > 0), reverse=True)[:3]
@@ -55,7 +55,7 @@ def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], sho
         "confusion-of-one", f"Confusion matrix of {arm}", [counts_CC],
         lambda part: one_matrix(part, classes, shown.names[arm], wide=4.2), lambda part: alt,
     )  # fmt: skip
-    return replace(page, name=f"confusion/{file_name(arm)}")
+    return replace(page, name=f"confusion/{file_name(arm)}", suffixes=("svg",))
 
 
 def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:

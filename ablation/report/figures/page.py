@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ablation.report.figures.fonts import drawable
 from ablation.report.figures.style import BESIDE, COLUMN, styled
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ WITH_DASHES = ("drop_one", "add_one")
 class Page:
     """One file of figures: its name, its kind (`differences`, `curves`, ...), its title and the function that draws it.
 
-    `alt` is the text for readers who cannot see it.
+    `alt` is the text for readers who cannot see it. A page without a PNG stands by itself, and no document shows it.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Page:
     alt: str
     draw: Callable[[], Figure]
     column: Callable[[], Figure] | None = None  # the same for a column of a paper
+    suffixes: tuple[str, ...] = ("png", "svg")
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether documents show it."""
+        return "png" in self.suffixes
 
 
 def numbered(
@@ -108,7 +115,8 @@ def arms_shown(arms: pd.DataFrame) -> ArmsShown:
     for arm, drawn in stands_for.items():
         names[drawn] = f"{names[drawn]} = {arm}" if drawn in names else arm
     kinds, baselines = ({str(arm): str(value) for arm, value in done[column].items()} for column in ("kind", "baseline"))
-    return ArmsShown(names, stands_for, kinds, baselines)
+    shown = dict(zip(names, drawable(list(names.values()), "arm"), strict=True))
+    return ArmsShown(shown, stands_for, kinds, baselines)
 
 
 def family(arm: str, kind: str) -> str:

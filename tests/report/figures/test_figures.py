@@ -146,11 +146,11 @@ def files_in(folder):
 
 
 def test_two_files_a_page_and_equal_bytes(tmp_path):
-    """Each page is a PNG and an SVG, and the same frames make the same files, whatever letters the font lacks."""
+    """Each page is a PNG and an SVG, the matrix of one arm an SVG; the same frames make the same files, whatever letters the font lacks."""
     written = list(pages_of(classes=tuple(NAMES)).values())
     for folder in ("a", "b"):
         assert figures.write(written, tmp_path / folder) == written
-    expected = {f"{shown.name}.{end}" for shown in written for end in ("png", "svg")}
+    expected = {f"{shown.name}.svg" for shown in written} | {f"{shown.name}.png" for shown in written if shown.what != "confusion-of-one"}
     expected |= {f"column/{shown.name}.pdf" for shown in written if shown.column is not None}
     assert set(files_in(tmp_path / "a")) == expected
     assert files_in(tmp_path / "a") == files_in(tmp_path / "b")

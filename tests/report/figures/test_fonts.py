@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 
 from ablation.report.figures import fonts, style
+from ablation.report.figures.page import arms_shown
 
 OWN = Path(mpl.get_data_path()) / "fonts" / "ttf"
 
@@ -62,3 +64,10 @@ def test_nobody_need_listen(system, monkeypatch):
     """A stderr that is gone stops no picture."""
     monkeypatch.setattr("sys.stderr", None)
     assert fonts.drawable(["猫"]) == ["class 0"]
+
+
+def test_an_arm_without_a_font_has_a_number(system, capsys):
+    """As a class has; arms whose letters can be drawn keep their names."""
+    arms = pd.DataFrame({"arm": ["baseline", "猫"], "n": 1, "same_as": "", "kind": "ladder", "baseline": "baseline"})
+    assert dict(arms_shown(arms).names) == {"baseline": "baseline", "猫": "arm 1"}
+    assert "note: no font here has the letters" in capsys.readouterr().err
