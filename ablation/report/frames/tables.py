@@ -147,9 +147,9 @@ def tidy_frames(
         image_differences=images.image_rows(pairs, results),
         mcnemar=images.mcnemar_rows(pairs, results),
         calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
-        attribution=_each(attribution.attribution, plan, runs, compared_metrics),
-        effects=_each(attribution.effects, plan, runs, compared_metrics),
-        conditions=_of_conditions(_each(attribution.conditions, plan, runs, compared_metrics), kept),
+        attribution=attribution.attribution(plan, runs, compared_metrics),
+        effects=attribution.effects(plan, runs, compared_metrics),
+        conditions=_of_conditions(attribution.conditions(plan, runs, compared_metrics), kept),
         unreadable=unreadable,
         predictions=recorded.predictions if results else None,
         recalls=by_seed,
@@ -163,17 +163,6 @@ def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
 def _of_conditions(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """The rows of these arms of conditions; `arm` in the frame is the name without the condition."""
     return frame[(frame["condition"] + "/" + frame["arm"]).isin(arms)].reset_index(drop=True)
-
-
-def _each(
-    table: Callable[[Mapping[str, Any], pd.DataFrame, str], pd.DataFrame],
-    plan: Mapping[str, Any],
-    runs: pd.DataFrame,
-    metrics: Sequence[str],
-) -> pd.DataFrame:
-    """The tables of all metrics, one below the other, without empty ones."""
-    tables = [table(plan, runs, metric) for metric in metrics]
-    return pd.concat([rows for rows in tables if not rows.empty] or tables[:1], ignore_index=True)
 
 
 def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, images.Predictions]], list[str]]:

@@ -71,27 +71,30 @@ class Factorial:
 # --- what each rung is worth -----------------------------------------------------------------------------------------------------
 
 
-def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per rung, condition and way of adding it: the change of the metric, paired by seed, in its unit of differences.
+def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per metric, rung, condition and way of adding it: the change of the metric, paired by seed, in its unit of differences.
 
     "ladder" is the rung's step on the ladder, and "first in" the rung alone over the first one. "last out" is what the longest ladder
     of `drop_one` (else the grid's whole set) loses without it. "shapley" is the mean over all orders in which the grid's k rungs can be
     added, phi_i = sum over S without i of |S|! (k - |S| - 1)! / k! (v(S with i) - v(S)); these sum to v(all) - v(none). Shapley, "A
     value for n-person games", 1953. A ladder's step depends on the rungs above it: if the ways differ, rungs interact.
     """
-    arms = _Planned(plan)
-    steps = list(arms.steps())
-    values = descriptive.finite(descriptive.by_seed(runs, sorted({name for step in steps for name in (step.arm, step.against)}), metric))
-    scale = metrics_of(plan).unit(metric).scale
-    columns = [scale * (values[step.arm] - values[step.against]) for step in steps]
-    for grid in arms.grids():
-        if len(grid.axes) > 1:
+    arms, table = _Planned(plan), metrics_of(plan)
+    pairs, grids = list(arms.steps()), [grid for grid in arms.grids() if len(grid.axes) > 1]
+    names = sorted({name for step in pairs for name in (step.arm, step.against)})
+    labels, columns = list[dict[str, str]](), list[pd.Series]()
+    for metric in metrics:
+        scale, values = table.unit(metric).scale, descriptive.finite(descriptive.by_seed(runs, names, metric))
+        found = [(step, scale * (values[step.arm] - values[step.against])) for step in pairs]
+        for grid in grids:
             everything, nothing = (grid.cells[(level,) * len(grid.axes)] for level in ("with", "without"))
-            steps += [Step(rung, grid.condition, "shapley", everything, nothing) for rung in grid.axes]
-            columns += [pd.Series(phi_S) for phi_S in shapley(grid.cube(runs, metric, scale)).T]
-    order = sorted(range(len(steps)), key=lambda i: arms.place(steps[i]))
-    labels = [{**vars(steps[i]), "metric": short_name(metric)} for i in order]
-    return _summarised(labels, [columns[i] for i in order], ATTRIBUTION)
+            phi_KS = shapley(grid.cube(runs, metric, scale)).T
+            rungs = zip(grid.axes, phi_KS, strict=True)
+            found += [(Step(rung, grid.condition, "shapley", everything, nothing), pd.Series(phi_S)) for rung, phi_S in rungs]
+        for step, column in sorted(found, key=lambda pair: arms.place(pair[0])):
+            labels.append({**vars(step), "metric": short_name(metric)})
+            columns.append(column)
+    return _summarised(labels, columns, ATTRIBUTION)
 
 
 def shapley(cube: npt.ArrayLike) -> Floats:
@@ -234,23 +237,24 @@ def _is_over(arms: Arms, name: str, above: str) -> bool:
 # --- what crossed settings do ----------------------------------------------------------------------------------------------------
 
 
-def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per term of each sweep and grid of the plan: the main effects and two-way interactions, paired by seed.
+def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per metric and term of each sweep and grid of the plan: the main effects and two-way interactions, paired by seed.
 
     A main effect is a level minus the axis's first level, averaged over the levels of the other axes. An interaction is the change of
     that difference between a level of another axis and its first one, averaged over the rest: (ab - b) - (a - 1), without the factor
-    1/2 of some textbooks. If it is not 0, the main effects depend on each other. Holm's correction is over all terms of a group.
+    1/2 of some textbooks. If it is not 0, the main effects depend on each other. Holm's correction is over all terms of a group, of each
+    metric by itself.
     """
-    arms, scale = _Planned(plan), metrics_of(plan).unit(metric).scale
-    labels: list[dict[str, str]] = []
-    columns: list[pd.Series] = []
-    for factorial in itertools.chain(arms.sweeps(), arms.grids()):
-        cube = factorial.cube(runs, metric, scale)
+    arms, table = _Planned(plan), metrics_of(plan)
+    factorials = [*arms.sweeps(), *arms.grids()]
+    labels, columns = list[dict[str, str]](), list[pd.Series]()
+    for metric, factorial in itertools.product(metrics, factorials):
+        cube = factorial.cube(runs, metric, table.unit(metric).scale)
         for kind, term, effect_S in itertools.chain(_main(factorial, cube), _interactions(factorial, cube)):
             labels.append({"group": factorial.group, "kind": kind, "term": term, "metric": short_name(metric)})
             columns.append(pd.Series(effect_S))
     rows = _summarised(labels, columns, EFFECTS[:-1])
-    return rows.assign(p_t_holm=rows.groupby("group")["p_t"].transform(inference.holm))
+    return rows.assign(p_t_holm=rows.groupby(["metric", "group"])["p_t"].transform(inference.holm))
 
 
 def _main(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str, Floats]]:
@@ -277,19 +281,22 @@ def _averaged(cube: Floats, kept: Sequence[int]) -> Floats:
 # --- conditions side by side -----------------------------------------------------------------------------------------------------
 
 
-def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per arm of a condition: the metric in the store's unit, and its difference to the plain arm, paired by seed."""
+def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per metric and arm of a condition: the metric in the store's unit, and its difference to the plain arm, paired by seed."""
+    table = metrics_of(plan)
     pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
-    values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
-    plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
-    under = descriptive.finite(values).to_numpy()
-    scale = metrics_of(plan).unit(metric).scale
-    differences = [pd.Series(scale * (under[:, i] - plain[:, i])) for i in range(len(pairs))]
-    labels = [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
-    rows = _summarised(labels, differences, ["arm", "condition", "metric", *inference.SUMMARY])
+    labels, columns, own = list[dict[str, str]](), list[pd.Series](), list[pd.DataFrame]()
+    for metric in metrics:
+        values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
+        plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
+        differences_SA = table.unit(metric).scale * (descriptive.finite(values).to_numpy() - plain)
+        labels += [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
+        columns += [pd.Series(difference_S) for difference_S in differences_SA.T]
+        mean, sd = descriptive.mean_and_sd(values)
+        own.append(pd.DataFrame({"n": values.count().to_numpy(), "mean": mean.to_numpy(), "sd": sd.to_numpy()}))
+    rows = _summarised(labels, columns, ["arm", "condition", "metric", *inference.SUMMARY])
     rows = rows.rename(columns={"mean": "difference", "sd": "difference_sd"})
-    mean, sd = descriptive.mean_and_sd(values)
-    return rows.assign(n=values.count().to_numpy(), mean=mean.to_numpy(), sd=sd.to_numpy())[CONDITIONS]
+    return pd.concat([rows, pd.concat(own, ignore_index=True)], axis=1)[CONDITIONS]
 
 
 # --- who gained and who paid -----------------------------------------------------------------------------------------------------

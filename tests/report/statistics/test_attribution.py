@@ -148,7 +148,7 @@ def in_order(*steps):
 def test_ways(tmp_path, sections, expected):
     """Each way in which the plan's arms add a rung is told once, with the arm that has the rung and the one that has it not."""
     plan = planned(tmp_path, ladder=LADDER, **sections)
-    rows = attribution(plan, ran(plan), METRIC)
+    rows = attribution(plan, ran(plan), [METRIC])
     assert ways(rows) == in_order(*expected)
     assert list(rows.columns) == ATTRIBUTION
     assert set(rows["metric"]) == {"accuracy"}
@@ -158,7 +158,7 @@ def test_ways(tmp_path, sections, expected):
 def test_arms_that_resolve_alike_are_told_once(tmp_path):
     """Where drop_one, add_one and the whole grid make the same trainings, each difference has one row, the grid's Shapley values beside."""
     plan = planned(tmp_path, ladder=LADDER, drop_one=["ls"], add_one=["baseline"], grid={"rungs": list(RUNGS)})
-    rows = attribution(plan, ran(plan), METRIC)
+    rows = attribution(plan, ran(plan), [METRIC])
     values = [(rung, "shapley", "grid/cb+mixup+ls", "baseline") for rung in RUNGS]
     assert ways(rows) == in_order(*LADDER_STEPS, *FIRST_IN, *LAST_OUT, *values)
 
@@ -167,10 +167,10 @@ def test_differences_of_rungs(tmp_path):
     """Every row is the paired difference of its arms, in points, over the seeds that both finished."""
     plan = planned(tmp_path, ladder=LADDER, drop_one=["ls"], add_one=["baseline"])
     runs = ran(plan)
-    for row in attribution(plan, runs, METRIC).to_dict("records"):
+    for row in attribution(plan, runs, [METRIC]).to_dict("records"):
         assert_summary(row, minus(runs, row["arm"], row["against"]))
     holes = ran(plan, absent={("mixup", 1), ("cb", 2)})
-    rows = attribution(plan, holes, METRIC).set_index(["rung", "way"])
+    rows = attribution(plan, holes, [METRIC]).set_index(["rung", "way"])
     assert_summary(rows.loc["mixup", "ladder"], [value for value in minus(holes, "mixup", "cb") if not math.isnan(value)])
     assert rows.loc["mixup", "ladder"]["pairs"] == 2
     assert rows.loc["ls", "first in"]["pairs"] == 4
@@ -180,7 +180,7 @@ def test_nats(tmp_path):
     """Differences of the NLL are in nats, not in points."""
     plan = planned(tmp_path, ladder=LADDER)
     runs = ran(plan, "test/nll")
-    first = attribution(plan, runs, "test/nll").iloc[0]
+    first = attribution(plan, runs, ["test/nll"]).iloc[0]
     expected = plain.mean(a - b for a, b in zip(values(runs, "cb", "test/nll"), values(runs, "baseline", "test/nll"), strict=True))
     assert (first["metric"], first["mean"]) == ("nll", pytest.approx(expected))
 
@@ -190,7 +190,7 @@ def test_rungs_within_conditions(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["baseline", "cb", "ls", "ls/without-cb", "baseline/with-ls"]}
     plan = planned(tmp_path, ladder=LADDER, drop_one=["ls"], add_one=["baseline"], conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan)
-    rows = attribution(plan, runs, METRIC)
+    rows = attribution(plan, runs, [METRIC])
     everything = in_order(*LADDER_STEPS, *FIRST_IN, *LAST_OUT)
     assert ways(rows) == everything
     assert ways(rows, "no-lag") == [(rung, way, f"no-lag/{arm}", f"no-lag/{against}") for rung, way, arm, against in everything]
@@ -207,7 +207,7 @@ def test_rungs_within_conditions(tmp_path):
 def test_a_part_of_the_plan(tmp_path):
     """Of a plan with some arms only, the rows are those of which both arms are there; an old plan without factors has its ladder."""
     part = planned(tmp_path, ladder=LADDER, drop_one=["ls"], grid={"rungs": ["cb", "ls"]}, only={"ls", "ls/without-cb", "grid/ls", "mixup"})
-    assert ways(attribution(part, ran(part), METRIC)) == [
+    assert ways(attribution(part, ran(part), [METRIC])) == [
         ("ls", "ladder", "ls", "mixup"),
         ("ls", "last out", "ls", "mixup"),
         ("cb", "last out", "ls", "ls/without-cb"),
@@ -215,9 +215,9 @@ def test_a_part_of_the_plan(tmp_path):
     old = planned(tmp_path, ladder=LADDER, drop_one=["ls"], conditions={"c": NO_LAG})
     for arm in old["arms"]:
         del arm["factors"]
-    assert ways(attribution(old, ran(old), METRIC)) == LADDER_STEPS
+    assert ways(attribution(old, ran(old), [METRIC])) == LADDER_STEPS
     alone = planned(tmp_path, ladder=LADDER, conditions={"c": NO_LAG}, drop_one=["ls"], only={"c/ls", "c/ls/without-mixup"})
-    assert ways(attribution(alone, ran(alone), METRIC), "c") == [("mixup", "last out", "c/ls", "c/ls/without-mixup")]
+    assert ways(attribution(alone, ran(alone), [METRIC]), "c") == [("mixup", "last out", "c/ls", "c/ls/without-mixup")]
 
 
 # --- Shapley ---------------------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_shapley_values(tmp_path, condition):
     plan = planned(tmp_path, ladder=LADDER, grid={"rungs": ["ls", "cb", "mixup"]}, conditions={"no-lag": NO_LAG})
     runs = ran(plan, absent={(f"{prefix}grid/mixup+ls", 1)})
     number = runs.set_index(["arm", "seed"])[METRIC]
-    all_rows = attribution(plan, runs, METRIC)
+    all_rows = attribution(plan, runs, [METRIC])
     rows = all_rows[(all_rows["way"] == "shapley") & (all_rows["condition"] == condition)].set_index("rung")
     seeds = (0, 2, 3)
     expected = [by_orders(lambda members, seed=seed: 100 * number[prefix + name_of(members), seed], RUNGS) for seed in seeds]
@@ -292,7 +292,7 @@ def test_effects_of_a_crossed_sweep(tmp_path):
     plan = planned(tmp_path, sweeps={"x": {"over": CROSS}})
     runs = ran(plan, absent={("x/16/focal/none", 2)})
     number = runs.set_index(["arm", "seed"])[METRIC]
-    rows = effects(plan, runs, METRIC).set_index("term")
+    rows = effects(plan, runs, [METRIC]).set_index("term")
 
     def mean(seed, **fixed):
         axes = {"batch_size": ("32", "64", "16"), "loss": ("plain", "focal"), "tta": ("none", "hflip")}
@@ -321,7 +321,7 @@ def test_effects_of_a_crossed_sweep(tmp_path):
     ]
     assert_summary(rows.loc["batch_size x loss: 16 and focal against 32 and plain"], expected)
     assert set(rows["group"]) == {"x"}
-    assert list(rows.reset_index()[EFFECTS].columns) == list(effects(plan, runs, METRIC).columns)
+    assert list(rows.reset_index()[EFFECTS].columns) == list(effects(plan, runs, [METRIC]).columns)
 
 
 def test_effects_of_a_grid_are_a_factorial(tmp_path):
@@ -335,7 +335,7 @@ def test_effects_of_a_grid_are_a_factorial(tmp_path):
             halves = {rung: 0.5 if rung in members else -0.5 for rung in RUNGS}
             rows += [{"y": 100 * y, "seed": seed, **halves} for seed, y in enumerate(values(runs, name_of(members)))]
     fitted = formula.ols("y ~ C(seed) + cb * mixup * ls", pd.DataFrame(rows)).fit().params
-    means = effects(plan, runs, METRIC).set_index("term")["mean"]
+    means = effects(plan, runs, [METRIC]).set_index("term")["mean"]
     assert means.to_dict() == pytest.approx(
         {
             **{f"{rung}: with against without": fitted[rung] for rung in RUNGS},
@@ -348,7 +348,7 @@ def test_effects_of_one_axis(tmp_path):
     """Of one axis each level is compared with the first, over the seeds of those two."""
     plan = planned(tmp_path, sweeps={"e": {"smoothing": "label_smoothing", "over": {"smoothing.epsilon": [0.1, 0.2, 0.3]}}})
     runs = ran(plan, absent={("e/0.3", 0)})
-    rows = effects(plan, runs, METRIC)
+    rows = effects(plan, runs, [METRIC])
     assert rows[["group", "kind", "term"]].to_numpy().tolist() == [
         ["e", "main", "smoothing.epsilon: 0.2 against 0.1"],
         ["e", "main", "smoothing.epsilon: 0.3 against 0.1"],
@@ -363,7 +363,7 @@ def test_effects_within_conditions(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["x/32/*", "x/64/none"]}
     plan = planned(tmp_path, sweeps={"x": crossed}, conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan)
-    rows = effects(plan, runs, METRIC)
+    rows = effects(plan, runs, [METRIC])
     assert rows["group"].tolist() == ["x"] * 3 + ["no-lag/x"] * 3
     half = [
         (a + b) / 2 for a, b in zip(*(minus(runs, f"no-lag/x/64/{tta}", f"no-lag/x/32/{tta}") for tta in ("none", "hflip")), strict=True)
@@ -383,13 +383,13 @@ def test_infinite_numbers_are_in_no_difference(tmp_path):
     for table in (attribution, effects):
         pd.testing.assert_frame_equal(table(plan, infinite, metric), table(plan, finite, metric))
     same = [name for name in CONDITIONS if name not in ("n", "mean", "sd")]
-    pd.testing.assert_frame_equal(conditions(plan, infinite, metric)[same], conditions(plan, finite, metric)[same])
+    pd.testing.assert_frame_equal(conditions(plan, infinite, [metric])[same], conditions(plan, finite, [metric])[same])
 
 
 def test_effects_are_corrected_by_group(tmp_path):
     """Holm is over all terms of a group, the main effects and the interactions together."""
     plan = planned(tmp_path, sweeps={"x": {"over": CROSS}, "e": {"over": {"epochs": [2, 3]}}})
-    rows = effects(plan, ran(plan), METRIC)
+    rows = effects(plan, ran(plan), [METRIC])
     assert rows.groupby(["group", "kind"]).size().to_dict() == {("e", "main"): 1, ("x", "interaction"): 5, ("x", "main"): 4}
     for _, part in rows.groupby("group"):
         ordered = part.sort_values("p_t")
@@ -407,9 +407,9 @@ def test_a_choice_is_no_level(tmp_path):
     names, of_images = [arm.name for arm in resolved.arms], planner(resolved)
     plan = describe(make_plan(resolved, resolved.seeds, names, of_images, RecordedState()), of_images)
     assert "t/best" in names
-    assert effects(plan, ran(plan), METRIC)["term"].tolist() == ["posthoc.tau: 1.0 against 0.5"]
+    assert effects(plan, ran(plan), [METRIC])["term"].tolist() == ["posthoc.tau: 1.0 against 0.5"]
     single = planned(tmp_path, sweeps={"x": {"over": {"batch_size": [32], "tta": ["hflip", "vflip"]}}})
-    assert effects(single, ran(single), METRIC)["term"].tolist() == ["tta: vflip against hflip"]
+    assert effects(single, ran(single), [METRIC])["term"].tolist() == ["tta: vflip against hflip"]
 
 
 @pytest.mark.parametrize("table", [attribution, effects, conditions])
@@ -417,16 +417,16 @@ def test_nothing_to_tell(tmp_path, table):
     """Without rungs, axes or conditions a table has its columns and no rows; without a run its rows have no pairs."""
     columns = {attribution: ATTRIBUTION, effects: EFFECTS, conditions: CONDITIONS}[table]
     bare = planned(tmp_path)
-    empty = table(bare, ran(bare), METRIC)
+    empty = table(bare, ran(bare), [METRIC])
     assert (list(empty.columns), len(empty)) == (columns, 0)
     plan = planned(tmp_path, ladder=LADDER, grid={"rungs": list(RUNGS)}, sweeps={"x": {"over": CROSS}}, conditions={"c": NO_LAG})
-    none = table(plan, ran(plan).assign(state="missing"), METRIC)
+    none = table(plan, ran(plan).assign(state="missing"), [METRIC])
     assert len(none) > 0
     assert set(none["pairs"]) == {0}
-    single = table(plan, ran(plan).query("seed == 0"), METRIC)
+    single = table(plan, ran(plan).query("seed == 0"), [METRIC])
     assert set(single["pairs"]) == {1}
     assert single["p_t"].isna().all()
-    whole = table(plan, ran(plan), METRIC)
+    whole = table(plan, ran(plan), [METRIC])
     assert [name for name in ("rung", "way", "term", "arm") if name in columns and not none[name].equals(whole[name])] == []
 
 
@@ -438,7 +438,7 @@ def test_conditions_side_by_side(tmp_path):
     some = {"average": {"name": "ema", "decay": 0.5}, "arms": ["cb"]}
     plan = planned(tmp_path, ladder=LADDER, conditions={"no-lag": NO_LAG, "some": some})
     runs = ran(plan, absent={("no-lag/cb", 0), ("cb", 1)})
-    frame = conditions(plan, runs, METRIC)
+    frame = conditions(plan, runs, [METRIC])
     assert list(frame.columns) == CONDITIONS
     assert list(zip(frame["arm"], frame["condition"], strict=True)) == [*((name, "no-lag") for name in LADDER), ("cb", "some")]
     rows = frame.set_index(["condition", "arm"])
@@ -458,7 +458,7 @@ def test_conditions_side_by_side(tmp_path):
 def test_an_arm_that_its_condition_does_not_alter(tmp_path):
     """An arm that keeps its own setting under a condition differs by exactly nothing."""
     plan = planned(tmp_path, ladder={"baseline": {}, "focal": {"loss": "focal"}}, conditions={"c": {"loss": "balanced_softmax"}})
-    row = conditions(plan, ran(plan), METRIC).set_index("arm").loc["focal"]
+    row = conditions(plan, ran(plan), [METRIC]).set_index("arm").loc["focal"]
     assert (row["pairs"], row["difference"], row["difference_sd"]) == (4, 0.0, 0.0)
 
 
