@@ -136,6 +136,13 @@ class StudyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     study: Annotated[Name, Field(description="The study's name, by default the file's.")]
     seeds: Annotated[Seeds, Field(description="Every arm is run once with each.")]
+    task: Annotated[
+        Any, Field(description="One's own training code: module:function, a command, or a mapping. Image classification without it.")
+    ] = None
+    metrics: Annotated[
+        dict[str, Any], Field(description="The numbers that one's own training code hands back, the first is the headline.")
+    ] = {}
+    curves: Annotated[dict[str, str], Field(description="Patterns over what a command prints while it runs.")] = {}
     groups: Annotated[Any, Field(description="Which classes are many, medium and few.")] = "thirds"
     metric: Annotated[
         str, Field(description="The test metric that verdicts go by; auto is accuracy where all classes have equally many test images.")
