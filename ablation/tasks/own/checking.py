@@ -9,7 +9,7 @@ from ablation.tasks.own.definition import Definition
 
 
 def found(root: Path, definition: Definition, code: str) -> dict[str, Any] | None:
-    """What `ablate check-task` found of this code: whether it is `repeatable`, whether it `resumes`, and `when`; None if it never looked."""
+    """What `ablate check-task` found of this code: `repeatable`, `resumes` and `when`; None if it never looked."""
     try:
         checked: dict[str, Any] = json.loads(path_of(root, definition, code).read_text(encoding="utf-8"))
     except (OSError, ValueError):
