@@ -20,7 +20,9 @@ file_argument = click.argument("file", type=UserPath())
 profile_option = click.option(
     "--profile", metavar="NAME", help="A profile in the file: another base and other seeds, recorded as a study of its own."
 )
-code_option = click.option("--allow-code", is_flag=True, help="Allow classes of your own, named module:Class; they are imported.")
+code_option = click.option(
+    "--allow-code", is_flag=True, help="Allow code of your own, a class module:Class or a task; it is imported and run."
+)
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +99,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt]")
+@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt|own-function|own-command]")
 @click.option(
     "--output", type=UserPath(), default=Path("experiments.yaml"), show_default=True, metavar="FILE", help="The file that is written."
 )
@@ -105,7 +107,8 @@ def init(name: str, output: Path) -> int:
     """Write a commented study to start from, by default one of your own images; no file is overwritten.
 
     own-images is a ladder over images in folders or a CSV, reports the matrix of two course reports on class imbalance (its profile quick
-    needs no data), cifar10-lt the field's long-tail table.
+    needs no data), cifar10-lt the field's long-tail table. own-function and own-command run training code of your own, a function or a
+    script, which is written beside the file to start from.
     """
     from ablation.commands import init as command
 
