@@ -11,7 +11,7 @@ from ablation.planning.plan import Plan
 from ablation.planning.recorded_values import metric_words
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
-from ablation.study.task import Planner, Task, load_task
+from ablation.study.task import Planner, Task
 from ablation.techniques.technique import dump
 
 MOST_REASONS, MOST_DATA, MOST_CLASSES = 6, 3, 20  # that are listed; of more there is a summary
@@ -58,7 +58,7 @@ def _head(plan: Plan) -> list[str]:
 def _arms(plan: Plan) -> list[str]:
     """A line for each family of arms, one for arms that are one training, and one for each label."""
     arms = [arm for arm in plan.study.arms if arm.name in plan.selected]
-    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, load_task(plan.study.task).schema)]
+    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, plan.study.task.schema)]
     alike = [f"{arm.name} = {arm.same_as}" for arm in arms if arm.same_as]
     lines = columns(rows)
     lines += wrapped(f"one training under two names: {shortened(alike, 4)}", 2) if alike else []

@@ -3,7 +3,6 @@
 from ablation.formatting import duration, ranges, shortened, wrapped
 from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Plan
-from ablation.study.task import load_task
 from ablation.study.wording import change_words
 
 
@@ -14,7 +13,7 @@ def listing(plan: Plan) -> str:
 
 def _arms(plan: Plan) -> list[str]:
     """Each arm with what it is compared with, what it changes, and its labels with their reasons."""
-    schema, lines = load_task(plan.study.task).schema, list[str]()
+    schema, lines = plan.study.task.schema, list[str]()
     for arm in plan.study.arms:
         if arm.name in plan.selected:
             change = "; ".join(change_words(arm.change, schema)) or "nothing"

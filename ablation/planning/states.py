@@ -7,7 +7,13 @@ from ablation.formatting import counted
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
 MOST_NAMED = 4  # changes that a reason names
-CONTENT = {"data": "other images or another split", "weights": "other weights to start from"}  # inputs whose values are digests
+DIGESTS = {  # inputs whose values are digests
+    "data": "other images or another split",
+    "weights": "other weights to start from",
+    "declared data": "the declared data",
+    "code": "the code",
+}
+OF_CONTENT = ("data", "weights", "groups", "precision", "declared data", "task", "env", "threads")  # what makes another run, not other bits
 
 
 @dataclass(frozen=True)
@@ -42,18 +48,19 @@ class Changes:
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
-        words = [*self.settings(recorded), *self._of_inputs(recorded, ("data", "weights", "groups", "precision"))]
+        words = [*self.settings(recorded), *self._of_inputs(recorded, OF_CONTENT)]
         return _some(words) or ("how runs are told apart" if "weights" in recorded.inputs else "its groups, its weights or ablate itself")
 
     def of_environment(self, recorded: RecordedRun) -> str:
         """`torch 2.14.0 -> 2.15.0`: what makes it a run of other bits; the code, if it is nothing else that is recorded."""
-        words = self._of_inputs(recorded, ("torch", "torchvision", "timm", "device"))
+        names = [name for name in self.inputs() if name not in (*OF_CONTENT, "device")] if recorded.inputs else []
+        words = self._of_inputs(recorded, [*names, "device"])
         return _some(words) or ("the code" if "device" in recorded.inputs else "the code, a version or the device")
 
     def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
         return [
-            CONTENT.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            DIGESTS.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
             for name in names
             if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
         ]

@@ -21,7 +21,6 @@ from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
 from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import Curve
-from ablation.study.task import load_task
 from ablation.system import sealed
 
 REFRESH = 0.5  # seconds between two drawings
@@ -112,7 +111,7 @@ class ProgressState:
 
     def __init__(self, plan: Plan, num_slots: int, results: Results) -> None:
         self.plan, self.clock, self.results = plan, Clock(plan, num_slots), results
-        self.curves = load_task(plan.study.task).curves
+        self.curves = plan.study.task.curves
         self.began = time.monotonic()
         self.running: dict[str, dict[str, Any]] = {}
         self.failed: list[str] = []

@@ -1,6 +1,6 @@
 """What the engine asks of a kind of work: the Protocols through which planning, running, tracking and reports use it.
 
-Image classification (`tasks/images`) is the only kind so far. A task is loaded by its name, so nothing here imports it.
+A task is loaded by its name, so nothing here imports one. What a study's file says of its own task is found by `of_file`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from ablation.study.metrics import Curve, Metric
 from ablation.techniques.technique import Nested, Technique
 
-TASKS = {"images": "ablation.tasks.images"}  # name -> the module that defines it as `TASK`
-DEFAULT = "images"  # of every study so far, and of recorded plans that name none
+TASKS = {"images": "ablation.tasks.images", "own": "ablation.tasks.own"}  # name -> the module that defines it as `TASK`
+DEFAULT = "images"  # of files without a task, and of recorded plans that name none
+OWN = "own"  # of files with one
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -312,8 +313,22 @@ class Task(Protocol):
         """The settings that an arm may set."""
 
     @property
+    def shares_devices(self) -> bool:
+        """Whether several jobs may share a GPU, as many as is worth while."""
+
+    @property
+    def paths(self) -> tuple[tuple[str, str], ...] | None:
+        """(setting, field) of file paths, which are relative to the file; None: those of one folder cannot start at another."""
+
+    @property
     def curves(self) -> tuple[Curve, ...]:
         """The numbers of an epoch that are shown while a run trains."""
+
+    def check_file(self, file: Any, folder: Path) -> None:
+        """Raise ConfigError for names in a study's file that this kind of work does not have. It imports no code of the file."""
+
+    def of_file(self, file: Any, folder: Path) -> "Task":
+        """The task as a study's file defines it; raises ConfigError if it cannot be used."""
 
     @property
     def memory_advice(self) -> str:

@@ -205,6 +205,11 @@ def allow_code(*folders: Path) -> None:
     sys.path.extend(text for text in dict.fromkeys(str(folder.resolve()) for folder in (*folders, Path.cwd())) if text not in sys.path)
 
 
+def is_code_allowed() -> bool:
+    """Whether files may name code in this process."""
+    return _PERMISSION.is_given
+
+
 def class_by_path(family: Family, reference: str, where: str) -> type[Technique]:
     """The class that module:Class names; imported only if `allow_code` was called."""
     if not _PERMISSION.is_given:

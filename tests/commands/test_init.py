@@ -13,7 +13,6 @@ from ablation.cli import cli
 from ablation.study.config import load
 from ablation.study.resolving import load_study
 from ablation.study.templates import TEMPLATES, text
-from ablation.tasks.images.schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent.parent
 OWN = {"own-images": "studies/own-images.yaml", "cifar10-lt": "studies/cifar10-lt.yaml", "reports": "experiments.yaml"}
@@ -32,7 +31,7 @@ def test_every_profile_of_a_written_study_loads(ablate, name):
     done = ablate("init", name)
     assert (done.status, done.out) == (0, "")
     file = ablate.folder / "experiments.yaml"
-    profiles = load(file, SCHEMA).profiles
+    profiles = load(file).profiles
     assert re.search(r"--profile (\S+)", done.err)[1] in profiles
     for profile in (None, *profiles):
         assert load_study(file, profile).arms

@@ -19,7 +19,7 @@ from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, 
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
 from ablation.study.params import params
-from ablation.study.task import Planner, load_task
+from ablation.study.task import Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
 from ablation.tracking.store import Store
@@ -34,7 +34,7 @@ class Recorder:
 
     def __init__(self, store: Store, plan: Plan, planner: Planner, workspace: Workspace, command: str) -> None:
         self.store, self.plan, self.planner, self.workspace, self.command = store, plan, planner, workspace, command
-        self.task = load_task(plan.study.task)
+        self.task = plan.study.task
         self.arms = {arm.name: arm for arm in plan.study.arms}
         self.refused: list[tuple[Run, str]] = []  # choices that could not be made
         self.pictures = Pictures()

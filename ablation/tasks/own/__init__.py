@@ -3,3 +3,9 @@
 `definition` is what the file declares, `settings` what it may set, `keys` the identity of a run, `run` its process, `handle` what a
 function is given, `returned` what comes back, checked.
 """
+
+from ablation.tasks.own.task import OwnTraining
+
+TASK = OwnTraining()
+
+__all__ = ["TASK", "OwnTraining"]
