@@ -13,6 +13,7 @@ from ablation.commands.last_run import last_run
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.study.config import load, text_hash
 from ablation.study.resolving import load_study
+from ablation.study.task import DEFAULT
 from ablation.study.written import about_sets, compared, written
 from ablation.tracking.messages import without_secrets
 from ablation.tracking.recorded import Recorded
@@ -104,6 +105,12 @@ def with_notes(recorded: Recorded, *notes: str) -> Recorded:
 def _tell(note: str) -> None:
     """Print a note, once."""
     Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def check_images(plan: Mapping[str, Any], command: str, instead: str) -> None:
+    """Raise AblateError, with what to use `instead`, where a recorded study is of one's own training code."""
+    if plan.get("task", DEFAULT) != DEFAULT:
+        raise AblateError(f"{command} is for image classification, and {plan['study']} runs training code of its own; {instead}")
 
 
 def done_row(recorded: "tables.Recorded", arm: str, seed: int | None) -> Mapping[Any, Any]:

@@ -188,6 +188,8 @@ def load(path: str | Path) -> StudyFile:
     files = _extended_files(user_path(path, "FILE").resolve(), ())
     raw = _merged(files, load_task(OWN if any("task" in contents for _, contents in files) else DEFAULT))
     raw.setdefault("study", Path(path).stem)
+    if "task" in raw:
+        raw.setdefault("base", {})  # a function has defaults of its own
     file = build(StudyFile, raw)
     task_of(file).check_file(file, Path(path).resolve().parent)
     return file

@@ -90,9 +90,9 @@ class _Resolver:
             if setting not in base and not any(setting in profile_overrides for _, profile_overrides in profile_bases):
                 raise ConfigError(f"{where}.{setting}", f"is missing; expected {expected}")
         undotted = {name: value for name, value in base.items() if "." not in name}
-        unknown = [name for name in undotted if name not in (*self.schema.names, "stages")]
+        unknown = [name for name in undotted if name not in self.schema.arm_keys]
         if unknown:
-            raise unknown_name(where, "setting", unknown[0], [*self.schema.names, "stages"])
+            raise unknown_name(where, "setting", unknown[0], self.schema.arm_keys)
         required_overrides = [
             (name, value)
             for _, profile_overrides in profile_bases

@@ -40,7 +40,12 @@ class SettingsSchema:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the settings."""
-        return tuple(self.settings.model_fields)
+        return tuple(field.alias or name for name, field in self.settings.model_fields.items())
+
+    @property
+    def arm_keys(self) -> tuple[str, ...]:
+        """What an arm may set: settings, and stages where these have options."""
+        return (*self.names, *(("stages",) if self.option_names else ()))
 
     @property
     def option_names(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ STEP = "step"  # the curve that numbers the others
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 ALL, OVERRIDES, SETTINGS, SEED, OUT, CHECKPOINTS = "args", "overrides", "settings", "seed", "out", "checkpoints"
 PLACES = (ALL, OVERRIDES, SETTINGS, SEED, OUT, CHECKPOINTS)  # what a command may have in braces, beside its settings
-PLACE = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
+PLACE = re.compile(r"\{\{[A-Za-z_][\w.-]*\}\}|\{([A-Za-z_][\w.-]*)\}")  # {lr}; {{lr}} is no place, and stays as {lr}
 Better = Literal["higher", "lower"]
 
 
@@ -77,7 +77,7 @@ class Definition:
     @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
-        return frozenset(name for word in self.command for name in PLACE.findall(word))
+        return frozenset(name for word in self.command for name in PLACE.findall(word) if name)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------
