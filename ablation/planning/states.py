@@ -45,6 +45,7 @@ class Changes:
 
     settings: Callable[[RecordedRun], Sequence[str]]  # each in words: `mix.alpha 0.4 -> 0.3`
     inputs: Callable[[], Mapping[str, str]]  # what the results would depend on now
+    moved: Callable[[RecordedRun], Sequence[str]] = lambda recorded: ()  # settings that no file has, and that have another value now
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
@@ -76,7 +77,8 @@ def run_state(
 ) -> tuple[str, str, str]:
     """A run's state (done, evaluated, stale, failed, missing), the reason in words, and the key under which its numbers are.
 
-    A run is stale where only code, versions or device differ from what is recorded: `content` is equal and `key` is not.
+    A run is stale where only code, versions or device differ from what is recorded: `content` is equal and `key` is not, and no setting
+    has another value because the code has another default.
     """
     if rerun == "force":
         return "missing", "forced", key
@@ -88,7 +90,8 @@ def run_state(
     failed = next((run for run in exact if run.status == "FAILED" and run.kind in ("nan", "bug", "data")), None)
     if failed and rerun != "retry":
         return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
-    stale = next((run for run in recorded if run.content == content and run.status == "FINISHED"), None)
+    alike = [run for run in recorded if run.content == content and not changes.moved(run)]
+    stale = next((run for run in alike if run.status == "FINISHED"), None)
     if stale:
         has_changed = f"has changed since it was recorded: {changes.of_environment(stale)}"
         if rerun == "keep":
@@ -101,8 +104,8 @@ def run_state(
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
     if stale:
         return "missing", has_changed, key
-    if unfinished := next((run for run in recorded if run.content == content), None):
-        return "missing", f"was not finished, and has changed since: {changes.of_environment(unfinished)}", key
+    if alike:
+        return "missing", f"was not finished, and has changed since: {changes.of_environment(alike[0])}", key
     if recorded:
         newest = next((run for run in recorded if run.status == "FINISHED"), recorded[0])
         return "missing", f"has changed: {changes.of_content(newest)}", key

@@ -1,13 +1,19 @@
 """The time that is left, by the plan's estimate and by how long things took."""
 
+import time
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
+from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
 
 
 class Clock:
-    """The time left: the plan's estimate of what is not done, corrected by how long what is done took."""
+    """The time left: the plan's estimate of what is not done, corrected by how long what is done took.
+
+    A stage of which nothing is known is expected to take as long as those took of which nothing was known.
+    """
 
     def __init__(self, plan: Plan, num_slots: int) -> None:
         self.nodes, self.num_slots = plan.nodes, num_slots
@@ -15,10 +21,14 @@ class Clock:
         self.spent: dict[str, float] = {}
         self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
         self._took, self._estimated = 0.0, 0.0  # of all epochs so far
+        self._began: dict[str, float] = {}
+        self._unforeseen: list[float] = []  # the seconds of those that ended of which nothing was known
 
     def see(self, event: Mapping[str, Any]) -> None:
-        """Take note of an epoch's time, or of an end."""
-        if event["kind"] == "epoch":
+        """Take note of a beginning, an epoch's time, or an end."""
+        if event["kind"] == "started":
+            self._began[event["stage"]] = time.monotonic()
+        elif event["kind"] == "epoch":
             key, seconds = event["stage"], event["row"]["seconds"]
             self.epochs[key] = self.epochs.get(key, 0) + 1
             self.spent[key] = self.spent.get(key, 0.0) + seconds
@@ -26,7 +36,10 @@ class Clock:
                 self._took += seconds
                 self._estimated += expected
         elif event["kind"] in ("done", "failed"):
-            self.ended.add(event["stage"])
+            key = event["stage"]
+            self.ended.add(key)
+            if event["kind"] == "done" and key in self._began and is_unknown(self.nodes[key]):
+                self._unforeseen.append(time.monotonic() - self._began[key])
 
     @property
     def seconds_left(self) -> float:
@@ -38,6 +51,8 @@ class Clock:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:
             return 0.0
+        if is_unknown(self.nodes[key]):
+            return fmean(self._unforeseen) if self._unforeseen else 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
         epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])

@@ -322,6 +322,10 @@ class Task(Protocol):
         """Whether several jobs may share a GPU, as many as is worth while."""
 
     @property
+    def has_own_defaults(self) -> bool:
+        """Whether a setting that no file has can get another value by an edit of the user's code."""
+
+    @property
     def paths(self) -> tuple[tuple[str, str], ...] | None:
         """(setting, field) of file paths, which are relative to the file; None: those of one folder cannot start at another."""
 

@@ -26,6 +26,7 @@ class ImageClassification:
     schema = SCHEMA
     paths = SCHEMA.paths
     shares_devices = True
+    has_own_defaults = False
     curves: tuple[Curve, ...] = CURVES
     memory_advice = MEMORY_ADVICE
 

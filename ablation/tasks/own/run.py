@@ -1,6 +1,7 @@
 """One run of one's own training code: a process is started and watched, and what it hands back becomes a result, whole or not at all."""
 
 import contextlib
+import json
 import re
 import shutil
 import sys
@@ -32,7 +33,7 @@ LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and
 LAST_LINES = 30  # in which a message of lacking memory stands
 MAX_STEPS = 20_000  # of curves that are kept
 KILLED = (-9, 137)  # the second is how a shell passes it on
-LOG, FILES, CHECKPOINTS = "log.txt", "files", "checkpoints"
+LOG, FILES, CHECKPOINTS, REFUSED = "log.txt", "files", "checkpoints", "refused"
 RESERVED = ("time/", "epochs/", "own/")  # the beginnings of names that the record has itself
 
 
@@ -53,7 +54,12 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
                 if descriptor is None:
                     raise Interrupted
                 _carry_out(work, device, emit, should_stop, descriptor)
-    emit({"kind": "result", "run": work.request.key})
+    emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
+
+
+def _seconds(result: Path) -> float:
+    """How long the run of a result took."""
+    return float(json.loads((result / sealed.RESULT).read_text(encoding="utf-8"))["seconds"])
 
 
 def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
@@ -65,12 +71,24 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
     with tempfile.TemporaryDirectory(prefix="try-", dir=folder, ignore_cleanup_errors=True) as name:
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
         attempt.watch(emit, should_stop, descriptor)
-        handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
+        handed_back = _handed_back(work, attempt)
         if keys.code_of(work.definition) != work.code:
             problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
             raise CodeChanged
         _write(work, attempt, handed_back)
+
+
+def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
+    """What came back, checked; what cannot be used is kept, for a run may have taken days."""
+    try:
+        return returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
+    except TrainingError as error:
+        refused = work.stages / work.key / REFUSED
+        shutil.rmtree(refused, ignore_errors=True)
+        left = f"; what it handed back is in {refused}" if any(attempt.out.iterdir()) else ""
+        attempt.out.replace(refused)
+        raise TrainingError(error.kind, f"{error.message}{left}", log=attempt.tail) from None
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------------------
@@ -91,7 +109,10 @@ class Curves:
         if step not in self.rows and len(self.rows) >= MAX_STEPS:
             self.notes[f"more than {MAX_STEPS} steps were logged; the curves end with these"] = None
             return
-        if step not in self.rows:
+        row = self.rows.get(step)
+        if row is not None and row["values"].keys() & values.keys():
+            row["time"] = time_ms  # in a store the later of two values of a step counts
+        if row is None:
             self.rows[step] = {"epoch": step, "time": time_ms, "seconds": max(0.0, (time_ms - self.last) / 1000), "values": {}}
             self.last = time_ms
         self.rows[step]["values"] |= {self._name(name): value for name, value in values.items()}
@@ -163,6 +184,7 @@ class Attempt:
         """Start the process and follow it to its end; raises Interrupted if it was asked to stop, and TrainingError if it failed."""
         kills = num_oom_kills()
         self.started = time.time()
+        self.curves.last = self.started * 1000
         with GuardedProcess(self.words, self.definition.folder, self.env, descriptor) as process:
             while process.ended is None:
                 self._take(process.read(TICK))

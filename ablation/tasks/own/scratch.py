@@ -79,7 +79,7 @@ def collect(folder: Path) -> Logged | None:
         ]
     except sqlite3.Error:
         return None
-    about = {"points": points, "params": _named(runs, prefixes, "params"), "tags": _named(runs, prefixes, "tags")}
+    about: dict[str, Any] = {"points": points, "params": _named(runs, prefixes, "params"), "tags": _named(runs, prefixes, "tags")}
     about["runs"] = [{"name": run["name"], "prefix": prefixes[run["run_id"]], "status": run["status"]} for run in runs]
     files = {name: path for run in runs for name, path in _files(run["artifacts"], f"{ARTIFACTS}/{prefixes[run['run_id']]}")}
     for models in sorted((folder / ARTIFACTS).glob("*/models")):

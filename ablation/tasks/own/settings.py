@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.study.changes import flatten
+from ablation.study.params import NO_SETTINGS
 from ablation.study.specs import NON_SETTINGS
 from ablation.tasks.own import function
 from ablation.tasks.own.definition import ALL, CHECKPOINTS, OUT, OVERRIDES, PLACE, PLACES, SEED, SETTINGS, Definition
@@ -19,7 +20,7 @@ from ablation.tasks.own.function import Values
 from ablation.techniques.setting_errors import shorten
 from ablation.techniques.technique import Technique, build, dump
 
-RESERVED = (*NON_SETTINGS, "stages", "name")  # what they mean in the file of a study
+RESERVED = (*NON_SETTINGS, *NO_SETTINGS, "stages", "name")  # words of a study's file, and of what is recorded of a run
 NAME = r"\w[\w-]*"
 BARE = r"[A-Za-z_/][\w./-]*"  # text that a parser of overrides takes for text without quotes
 KEYWORDS = ("true", "false", "null", "none", "inf", "nan", "yes", "no", "on", "off")
@@ -48,9 +49,7 @@ def schema_of(definition: Definition, base: Mapping[str, Any]) -> type[Technique
     _check_places(definition, list(flatten(settings)))
     for name in settings:
         if name in (*RESERVED, *PLACES):
-            raise ConfigError(
-                f"base.{name}", f"is a word that a study's file or its command uses; expected another name for the setting {name}"
-            )
+            raise ConfigError(f"base.{name}", "means something else in a study or its command; expected another name")
     has_options = ALL in definition.places
     return _model({name: (_by_example(name, value, f"base.{name}", has_options=has_options), value) for name, value in settings.items()})
 
@@ -73,8 +72,9 @@ def _of_function(definition: Definition) -> tuple[function.Setting, ...]:
     settings = function.settings_of(definition.function, definition.folder)
     for setting in settings:
         if setting.name in RESERVED:
-            problem = f"{definition.function} has the parameter {setting.name}, a word that a study's file uses"
-            raise ConfigError(function.PLACE, f"{problem}; expected another name for it")
+            problem = f"{definition.function} has the parameter {setting.name}, which means something else in a study"
+            expected = "run.seed in its place" if setting.name == SEED else "another name for it"
+            raise ConfigError(function.PLACE, f"{problem}; expected {expected}")
     return settings
 
 

@@ -36,6 +36,7 @@ class OwnTraining:
     name = OWN
     paths = None
     shares_devices = False
+    has_own_defaults = True
     memory_advice = MEMORY_ADVICE
 
     def __init__(self, definition: Definition | None = None, base: Mapping[str, Any] | None = None) -> None:
