@@ -31,21 +31,16 @@ class RunMessages:
         if event["kind"] == "damaged" or (event["kind"] == "told" and event["message"] not in self.told):
             self.told.add(event["message"])
             self._say(event["message"])
-        if event["kind"] == "epoch" and "rate" in event["row"] and (self.packing is None or self.packing.jobs == 1):  # else it is slower
-            self._note_speed(event["stage"], 1 / max(event["row"]["rate"], 1e-9))
-        elif event["kind"] == "result" and "seconds" in event:  # of a run that is one item
-            self._note_speed(event["stage"], event["seconds"])
-        elif event["kind"] == "memory":
+        seconds = _seconds_per_item(event)
+        if seconds is not None and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
+            with contextlib.suppress(OSError):
+                note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, seconds)
+        if event["kind"] == "memory":
             self._shrink(event)
         elif event["kind"] == "packing":
             self._packed(event)
         if time.monotonic() - self.written > 1:
             self.write("running")
-
-    def _note_speed(self, key: str, seconds_per_item: float) -> None:
-        """Keep how long an item took, for later plans."""
-        with contextlib.suppress(OSError):
-            note_speed(self.workspace.speeds, self.plan.nodes[key].job.kind, seconds_per_item)
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(Exception):  # of a display: the work goes on
@@ -78,3 +73,10 @@ class RunMessages:
     def close(self) -> None:
         """Say that nobody is at it any more."""
         self.write("ended")
+
+
+def _seconds_per_item(event: Mapping[str, Any]) -> float | None:
+    """How long an item took, as an epoch tells by its rate, and a run that is one item by its result; None if an event tells neither."""
+    rate = event["row"].get("rate") if event["kind"] == "epoch" else None
+    seconds: float | None = event.get("seconds") if event["kind"] == "result" else None
+    return seconds if rate is None else 1 / max(rate, 1e-9)

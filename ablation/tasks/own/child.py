@@ -16,13 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-METRICS = "metrics.json"
 SEEDED = ("numpy", "torch")
 
 
 def main(request: Path) -> None:
     """Call the function of a request, and write `metrics.json` into its folder."""
-    from ablation.tasks.own.handle import Run
+    from ablation.tasks.own.handle import METRICS, Run
 
     asked = json.loads(request.read_text(encoding="utf-8"))
     sys.path.insert(0, asked["folder"])

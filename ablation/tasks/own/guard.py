@@ -29,7 +29,7 @@ def main(control: int, status: int, words: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)  # whoever wants it to end closes CONTROL
     _prctl(SUBREAPER, 1)  # orphans below become our children
     try:
-        process = subprocess.Popen(words, start_new_session=True, preexec_fn=_as_a_new_program(os.getpid()))
+        process = subprocess.Popen(words, start_new_session=True, preexec_fn=_as_a_new_program(os.getpid()))  # noqa: PLW1509  one thread
     except OSError as error:
         os.write(status, json.dumps({"unstarted": error.strerror, "errno": error.errno}).encode())
         return

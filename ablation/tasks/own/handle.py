@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-CURVES, ITEMS, PREDICTIONS, SAME, NOTES = "curves.jsonl", "items.json", "predictions.parquet", "same.json", "notes.json"
+METRICS, CURVES, SAME, NOTES = "metrics.json", "curves.jsonl", "same.json", "notes.json"
+ITEMS, PREDICTIONS = "items.json", "predictions.parquet"
 
 
 class Run:

@@ -53,7 +53,8 @@ class Printed:
         The step's pattern numbers what is found in its line and after it; without one, each curve counts its own matches.
         """
         for name, pattern in self._patterns.items():
-            self.metrics |= {name: match[1] for match in pattern.finditer(line) if match[1] is not None}
+            for match in pattern.finditer(line):
+                self.metrics[name] = match[1] or ""
         for match in self._step.finditer(line) if self._step else ():
             number = self._number(STEP, match[1])
             self._current = self._current if number is None else int(number)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import TrainingError, nearest
 from ablation.system.digests import digest
-from ablation.tasks.own.child import METRICS
-from ablation.tasks.own.definition import PREFIX, Definition, Source
-from ablation.tasks.own.handle import CURVES, ITEMS, NOTES, PREDICTIONS, SAME
+from ablation.tasks.own.definition import PREFIX, Definition, Source, full_name
+from ablation.tasks.own.handle import CURVES, ITEMS, METRICS, NOTES, PREDICTIONS, SAME
 from ablation.tasks.own.patterns import number_in
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ def _metrics(definition: Definition, out: Path, printed: Mapping[str, str], star
             values[metric.name] = _matched(metric.name, source, printed)
         else:
             values[metric.name] = _checked(metric.name, _in_file(metric.name, source, (out, definition.folder), started))
-    known = {spelling for name in values for spelling in (name, name.removeprefix(PREFIX))}
-    others = [name for name in written if name not in known]
+    others = [name for name in written if full_name(name) not in values]
     return values, [f"also handed back, and not declared: {', '.join(others)}"] if others else []
 
 
@@ -107,10 +105,10 @@ def _written_metrics(definition: Definition, path: Path) -> dict[str, Any]:
 
 
 def _named(definition: Definition, name: str, written: Mapping[str, Any], out: Path) -> object:
-    """A metric as it came back, by its full name or without `test/`."""
-    for spelling in (name, name.removeprefix(PREFIX)):
-        if spelling in written:
-            return written[spelling]
+    """A metric as it came back, by its full name or as the file may declare it."""
+    by_name = {full_name(spelling): value for spelling, value in written.items()}
+    if name in by_name:
+        return by_name[name]
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
         raise _wrong(f"{definition.text} did not return {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
@@ -147,7 +145,7 @@ def _in_file(name: str, source: Source, folders: Iterable[Path], started: float)
         raise _wrong(f"{name}: {source.file} is older than the run; expected the run to write it, or to be told {{out}}")
     value = _json(path)
     for part in source.at.split("."):
-        parts = value if isinstance(value, dict) else dict(enumerate_by_text(value)) if isinstance(value, list) else {}
+        parts = value if isinstance(value, dict) else dict(_by_place(value)) if isinstance(value, list) else {}
         if part not in parts:
             found = ", ".join(map(str, list(parts)[:20])) or _kind(value)
             raise _wrong(f"{name}: {source.file} has no {part!r} of {source.at}; found {found}.{nearest(part, map(str, parts))}")
@@ -155,7 +153,7 @@ def _in_file(name: str, source: Source, folders: Iterable[Path], started: float)
     return value
 
 
-def enumerate_by_text(values: list[Any]) -> Iterable[tuple[str, Any]]:
+def _by_place(values: list[Any]) -> Iterable[tuple[str, Any]]:
     """The places of a list as texts, also from its end: `0`, `1`, `-1`."""
     yield from ((str(i), value) for i, value in enumerate(values))
     yield from ((str(i - len(values)), value) for i, value in enumerate(values))
@@ -217,15 +215,15 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     if ITEM not in frame:
         raise _wrong(f"{name} has no column {ITEM!r}; found {', '.join(map(str, frame))}.{nearest(ITEM, map(str, frame))}")
     frame = _identified(name, frame, (ITEM, CLUSTER)).reset_index(drop=True)
-    full = {metric.name.removeprefix(PREFIX): metric.name for metric in definition.metrics}
-    frame = frame.rename(columns=full)
+    declared = [metric.name for metric in definition.metrics]
+    frame = frame.rename(columns=lambda column: column if column in (ITEM, CLUSTER) else full_name(str(column)))
     scored = [str(column) for column in frame if column not in (ITEM, CLUSTER)]
     if not scored:
-        raise _wrong(f"{name} has no scores; expected a column for one of {', '.join(full.values())}")
+        raise _wrong(f"{name} has no scores; expected a column for one of {', '.join(declared)}")
     for metric in scored:
-        if metric not in full.values():
-            problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(full.values())}"
-            raise _wrong(f"{problem}.{nearest(metric, [*full, *full.values()])}")
+        if metric not in declared:
+            problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(declared)}"
+            raise _wrong(f"{problem}.{nearest(metric, declared)}")
         frame[metric] = _scores(name, frame, metric)
     return frame[[ITEM, *scored, *([CLUSTER] if CLUSTER in frame else [])]]
 
@@ -235,8 +233,9 @@ def _scores(name: str, frame: "pd.DataFrame", metric: str) -> "pd.Series[float]"
     import pandas as pd
 
     scores = pd.to_numeric(frame[metric], errors="coerce").astype(float)
-    if not np.isfinite(scores).all():
-        row = int((~np.isfinite(scores)).to_numpy().argmax())
+    is_finite = np.isfinite(scores.to_numpy())
+    if not is_finite.all():
+        row = int(is_finite.argmin())
         raise _wrong(f"{name}: the {metric} of item {frame[ITEM][row]!r} is {frame[metric][row]!r}; expected a finite number for each item")
     return scores
 
