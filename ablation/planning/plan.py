@@ -189,6 +189,7 @@ def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
     return Changes(
         settings=lambda known: changed_params(known.params, params(arm, seed, task), task.schema) if known.params else (),
         inputs=lambda: planner.inputs(arm, seed),
+        other_data=task.words.other_data,
     )
 
 

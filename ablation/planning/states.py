@@ -7,7 +7,7 @@ from ablation.formatting import counted
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
 MOST_NAMED = 4  # changes that a reason names
-CONTENT = {"data": "other images or another split", "weights": "other weights to start from"}  # inputs whose values are digests
+CONTENT = {"weights": "other weights to start from"}  # inputs whose values are digests, beside the data
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Changes:
 
     settings: Callable[[RecordedRun], Sequence[str]]  # each in words: `mix.alpha 0.4 -> 0.3`
     inputs: Callable[[], Mapping[str, str]]  # what the results would depend on now
+    other_data: str = "other data"  # said where the data have another digest
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
@@ -53,7 +54,7 @@ class Changes:
     def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
         return [
-            CONTENT.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            (CONTENT | {"data": self.other_data}).get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
             for name in names
             if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
         ]

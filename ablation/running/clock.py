@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablation.planning.plan import Node, Plan
+from ablation.study.task import load_task
 
 
 class Clock:
@@ -11,6 +12,7 @@ class Clock:
 
     def __init__(self, plan: Plan, num_slots: int) -> None:
         self.nodes, self.num_slots = plan.nodes, num_slots
+        self.is_counted = load_task(plan.study.task).words.is_counted  # whether the plan knows the epochs of its nodes
         self.epochs: dict[str, int] = {}
         self.spent: dict[str, float] = {}
         self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
@@ -20,13 +22,20 @@ class Clock:
         """Take note of an epoch's time, or of an end."""
         if event["kind"] == "epoch":
             key, seconds = event["stage"], event["row"]["seconds"]
-            self.epochs[key] = self.epochs.get(key, 0) + 1
             self.spent[key] = self.spent.get(key, 0.0) + seconds
-            if expected := _per_epoch(self.nodes[key]):
-                self._took += seconds
-                self._estimated += expected
+            if self.is_counted:
+                self.epochs[key] = self.epochs.get(key, 0) + 1
+                self._compare(seconds, _per_epoch(self.nodes[key]))
         elif event["kind"] in ("done", "failed"):
             self.ended.add(event["stage"])
+            if not self.is_counted and event["kind"] == "done":
+                self._compare(self.spent.get(event["stage"], 0.0), self.nodes[event["stage"]].seconds)
+
+    def _compare(self, took: float, expected: float) -> None:
+        """Take note of how long something took, if an estimate of it is known."""
+        if took and expected:
+            self._took += took
+            self._estimated += expected
 
     @property
     def seconds_left(self) -> float:
@@ -39,6 +48,8 @@ class Clock:
         if key in self.ended:
             return 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
+        if not self.is_counted:
+            return max(0.0, factor * self.nodes[key].seconds - self.spent.get(key, 0.0))
         epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
         return epochs * own + factor * self.nodes[key].testing

@@ -31,7 +31,8 @@ class RunMessages:
         if event["kind"] == "damaged" or (event["kind"] == "told" and event["message"] not in self.told):
             self.told.add(event["message"])
             self._say(event["message"])
-        if event["kind"] == "epoch" and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
+        is_alone = self.packing is None or self.packing.jobs == 1  # beside others it is slower
+        if event["kind"] == "epoch" and is_alone and "rate" in event["row"]:
             with contextlib.suppress(OSError):
                 note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, 1 / max(event["row"]["rate"], 1e-9))
         elif event["kind"] == "memory":

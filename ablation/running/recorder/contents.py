@@ -29,8 +29,14 @@ def curve_points(history: Sequence[Mapping[str, Any]], run: Run, task: Task) -> 
     ]
 
 
-def spending(plan: Plan, run: Run, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds and epochs of training on this run's own account, and those that it shares with an earlier arm."""
+def spending(plan: Plan, run: Run, result: Mapping[str, Any], task: Task) -> dict[str, float]:
+    """Seconds and epochs of training on this run's own account, and those that it shares with an earlier arm.
+
+    Of work whose epochs nobody counts, the seconds of the whole run.
+    """
+    if not task.words.is_counted:
+        return {"time/own": float(result["seconds"])}
+    history = result["history"]
     seconds = {int(row["epoch"]): float(row["seconds"]) for row in history}
     spent = {"time/own": 0.0, "time/shared": 0.0, "epochs/own": 0.0, "epochs/shared": 0.0}
     for node in plan.lineage(run):

@@ -210,7 +210,7 @@ class Recorder:
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
         history = result["history"]
         run_id = self._run_id(run, int(history[0]["time"] - 1000 * history[0]["seconds"]))
-        values = result["metrics"] | spending(self.plan, run, history)
+        values = result["metrics"] | spending(self.plan, run, result, self.task)
         points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
         tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
         self.store.write(run_id, [*curve_points(history, run, self.task), *points], tags=tags)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablation.errors import ConfigError
 from ablation.study.changes import flatten
 from ablation.study.metrics import Curve, Metric
-from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages
+from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages, Words
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
@@ -18,12 +18,25 @@ if TYPE_CHECKING:
     from ablation.tasks.images.preparation import ImagePreparation
 
 
+WORDS = Words(
+    to_do="to train",
+    part="stage",
+    parts_title="Stages (arms in one line share it)",
+    listed="every arm's change, every run and stage",
+    row="epoch",
+    running="training",
+    stopping="stopping after this epoch",
+    other_data="other images or another split",
+)
+
+
 class ImageClassification:
     """The only kind of work so far."""
 
     name = "images"
     schema = SCHEMA
     curves: tuple[Curve, ...] = CURVES
+    words = WORDS
     memory_advice = MEMORY_ADVICE
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
