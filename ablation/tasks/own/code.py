@@ -35,8 +35,7 @@ def code_files(definition: Definition) -> list[Path]:
 
 
 def _used(definition: Definition) -> dict[tuple[str, str], list[str]]:
-    """All code that the function uses, by module and name."""
-    function.function_of(definition.function, definition.folder)
+    """All code that the function uses, by module and name; its module is not imported."""
     module, _, name = definition.function.partition(":")
     used = current_code(module, name)
     if not used:

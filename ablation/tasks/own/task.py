@@ -11,6 +11,7 @@ from ablation.study.config import StudyFile
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import OWN, CheckpointInterval, Emit, Folders, SavedStages, SettingsSchema
 from ablation.tasks.own.definition import STEP, Definition, check_names, choices, define, full_name
+from ablation.tasks.own.words import WORDS
 from ablation.techniques.technique import Technique, dump
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class OwnTraining:
     shares_devices = False
     has_own_defaults = True
     memory_advice = MEMORY_ADVICE
+    words = WORDS
 
     def __init__(self, definition: Definition | None = None, base: Mapping[str, Any] | None = None) -> None:
         self.definition, self._base = definition, dict(base or {})
