@@ -127,3 +127,8 @@ def _imports(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and not node.level and node.module else []
+
+
+def local_modules(files: Iterable[Path], folder: Path) -> set[str]:
+    """The names of modules and packages that these files may be."""
+    return {part.removesuffix(".py") for path in files for part in Path(_name(path, folder)).parts}

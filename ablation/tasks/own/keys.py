@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablation.system.digests import digest
-from ablation.tasks.own.code import code_files, code_of, imported_modules
+from ablation.tasks.own.code import code_files, code_of, imported_modules, local_modules
 from ablation.tasks.own.declared import data_digest
 from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.function import function_of
@@ -55,7 +55,8 @@ def with_environment(content: str, environment: str) -> str:
 
 def packages(definition: Definition) -> dict[str, str]:
     """distribution -> version, of those that the code imports directly, and `python`."""
-    return versions(definition, imported_modules(code_files(definition)))
+    files = code_files(definition)
+    return versions(definition, imported_modules(files), local_modules(files, definition.folder))
 
 
 def data_of(definition: Definition) -> str:
