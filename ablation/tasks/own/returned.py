@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TEST_ITEMS = "test items"
 ITEM, CLUSTER, LABEL, PREDICTED, GROUP, LOGIT = "item", "cluster", "label", "predicted", "group", "logit"
+TEXTS = (ITEM, CLUSTER, GROUP, LABEL, PREDICTED)
 ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
 PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
 HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
@@ -186,7 +187,7 @@ def _table(out: Path, names: Iterable[str]) -> "tuple[str, pd.DataFrame] | tuple
     path = out / name
     try:
         if name.endswith(".csv"):
-            return name, pd.read_csv(path, converters=dict.fromkeys((ITEM, CLUSTER, GROUP, LABEL, PREDICTED), str))
+            return name, pd.read_csv(path, converters=dict.fromkeys(TEXTS, str), keep_default_na=False)  # an item may be called NA
         frame = pd.DataFrame(_json(path)) if name.endswith(".json") else pd.read_parquet(path)
     except (OSError, ValueError, TypeError) as error:  # also those of pyarrow and pandas
         raise _wrong(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
@@ -290,12 +291,14 @@ def _class_text(value: object) -> str:
 
 def _logits(definition: Definition, name: str, frame: "pd.DataFrame") -> "dict[str, pd.Series[float]]":
     import numpy as np
+    import pandas as pd
 
     columns = [column for column in frame if str(column).startswith(LOGIT)]
     if not columns:
         return {}
     if len(columns) != len(definition.classes):
         raise _wrong(f"{name} has {len(columns)} columns of logits; expected {len(definition.classes)}, one for each class")
-    if not np.isfinite(frame[columns].to_numpy(dtype=float)).all():
+    logits = frame[columns].apply(pd.to_numeric, errors="coerce").astype("float32")
+    if not np.isfinite(logits.to_numpy()).all():
         raise _wrong(f"{name} has logits that are no finite numbers; expected one for each class and item")
-    return {f"{LOGIT}{i}": frame[column].astype("float32") for i, column in enumerate(columns)}
+    return {f"{LOGIT}{i}": logits[column] for i, column in enumerate(columns)}
