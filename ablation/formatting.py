@@ -128,8 +128,8 @@ def shortened(items: Sequence[str], most: int = 6) -> str:
 
 
 def capitalised(text: str) -> str:
-    """The text with its first letter in upper case and the rest unchanged."""
-    return text[:1].upper() + text[1:]
+    """The text with its first letter in upper case and the rest unchanged; a path such as val/loss stays as it is."""
+    return text if "/" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def escaped(text: object) -> str:

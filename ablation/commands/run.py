@@ -122,7 +122,7 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
     try:
-        with _stop_on_signal(session.console, display) as should_stop:
+        with _stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
             outcome = execute(
                 plan,
                 executor,
@@ -263,8 +263,8 @@ def _study_lock(workspace: Workspace, study: str, console: Console) -> Iterator[
 
 
 @contextlib.contextmanager
-def _stop_on_signal(console: Console, display: View) -> Iterator[Any]:
-    """Handle signals: the first asks to stop after the epoch, a second one stops at once. Yields a function that says whether to stop."""
+def _stop_on_signal(console: Console, display: View, stopping: str) -> Iterator[Any]:
+    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop."""
     received: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
@@ -273,7 +273,7 @@ def _stop_on_signal(console: Console, display: View) -> Iterator[Any]:
             raise KeyboardInterrupt
         received.append(number)
         with contextlib.suppress(RuntimeError):  # the signal came while something was being written
-            console.print("stopping after this epoch; once more to stop at once", highlight=False)
+            console.print(f"{stopping}; once more to stop at once", highlight=False)
 
     with signals.handled(handle):
         yield lambda: bool(received)

@@ -13,6 +13,7 @@ from ablation.commands.exit_codes import DONE
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.formatting import wrapped
 from ablation.running.words import curve_words, epoch_words
+from ablation.study.metrics import has_own_code
 from ablation.system.locks import is_locked
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
@@ -69,9 +70,10 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     print(f"{name}: {arm} seed {seed}: {run_rows[0]['status'].lower() if run_rows else planned['state']} (key {planned['key'][:8]})")
     points = _points(recorded, run_rows[0]["run_id"]) if run_rows else []
     for step in sorted({point.step for point in points}):
-        print(_epoch_text({point.name: point for point in points if point.step == step}, step))
+        print(_row_text({point.name: point for point in points if point.step == step}, step, has_own_code(recorded.plan)))
     if not points:
-        print("no epoch is recorded yet (ablate status shows what is under way)")
+        what = "curve" if has_own_code(recorded.plan) else "epoch"
+        print(f"no {what} is recorded yet (ablate status shows what is under way)")
     if run_rows and run_rows[0]["reason"]:
         print("\n".join(wrapped(f"reason: {run_rows[0]['reason']}", 2)))
         with contextlib.suppress(AblateError):
@@ -84,14 +86,15 @@ def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
     from ablation.report.frames.packed import Packed
 
     if isinstance(recorded, Recorded):
-        return recorded.store.curves(run_id)
+        return recorded.points(run_id)
     assert isinstance(recorded, Packed), recorded
     rows = recorded.points([run_id]).to_dict("records")
     return [Point(row["metric"], row["value"], int(row["time"]), int(row["step"])) for row in rows]
 
 
-def _epoch_text(points: Mapping[str, Point], step: int) -> str:
-    """One epoch as a line, or more if it has many curves: when it ended, its loss, its learning rate, and its other curves."""
+def _row_text(points: Mapping[str, Point], step: int, is_own: bool) -> str:
+    """One epoch (of one's own code, step) as a line, or more if it has many curves: when it ended, and its curves."""
     ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
     values = "".join(f"  {name.removeprefix('train/')}{TIED}{point.value:.4g}" for name, point in sorted(points.items()))
-    return "\n".join(wrapped(f"{ended}  epoch {step + 1:>3}{values}", 32)).replace(TIED, " ")
+    row = f"step {step:>4}" if is_own else f"epoch {step + 1:>3}"
+    return "\n".join(wrapped(f"{ended}  {row}{values}", 32)).replace(TIED, " ")

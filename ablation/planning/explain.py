@@ -7,7 +7,7 @@ from typing import Any
 from ablation.formatting import WIDTH, counted, duration, shortened, size, worded, wrapped
 from ablation.planning.cost import disk, is_unknown, wall_seconds
 from ablation.planning.families import families
-from ablation.planning.plan import Plan
+from ablation.planning.plan import Node, Plan
 from ablation.planning.recorded_values import metric_words
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
@@ -28,7 +28,7 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
 
 def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
     """The plan as `ablate plan` prints it: the arms by family, the labels, the images of each class, and what it costs."""
-    more = "ablate plan --stages lists every arm's change, every run and stage; ablate show ARM one arm"
+    more = f"ablate plan --stages lists {plan.study.task.words.listed}; ablate show ARM one arm"
     parts = [_head(plan), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
     return "\n\n".join("\n".join(part) for part in parts)
 
@@ -133,15 +133,21 @@ def _work(plan: Plan, planner: Planner, num_slots: int) -> list[str]:
     """What is to be trained, why, how long it takes, and the disk that it needs."""
     lines = _reasons(plan)
     if plan.waiting:
-        todo = [node for node in plan.nodes.values() if node.state != "done"]
-        lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}
-        alone = sum(lengths[run.arm] for run in plan.waiting if run.choice is None)
-        epochs = sum(node.remaining_epochs for node in todo)
-        saved = f", instead of {alone:,} were each run trained alone" if alone > epochs else ""
-        lines += wrapped(f"to train: {counted(len(todo), 'stage')}, {counted(epochs, 'epoch')}{saved}", 2)
+        todo, words = [node for node in plan.nodes.values() if node.state != "done"], plan.study.task.words
+        length = f", {_epochs(plan, todo)}" if words.is_counted else ""
+        lines += wrapped(f"{words.to_do}: {counted(len(todo), words.part)}{length}", 2)
         lines += [line for remark in planner.remarks([node.job.work for node in todo]) for line in wrapped(f"  {remark}", 4)]
         lines.append(f"{_time(plan, num_slots)} with {num_slots} at once, {size(disk(plan, planner))} of disk")
     return lines
+
+
+def _epochs(plan: Plan, todo: Sequence[Node]) -> str:
+    """How many epochs are left, and how many they would be without sharing."""
+    lengths = {arm.name: sum(stage.epochs for stage in arm.stages) for arm in plan.study.arms}
+    alone = sum(lengths[run.arm] for run in plan.waiting if run.choice is None)
+    epochs = sum(node.remaining_epochs for node in todo)
+    saved = f", instead of {alone:,} were each run trained alone" if alone > epochs else ""
+    return f"{counted(epochs, 'epoch')}{saved}"
 
 
 def _reasons(plan: Plan) -> list[str]:
@@ -181,6 +187,8 @@ def arm_text(arm: Arm, labels: Mapping[str, str], task: Task) -> str:
     lines += [f"published: {', '.join(f'{name} {value}' for name, value in arm.published.items())}"] if arm.published else []
     plain = flatten(dump(arm.settings))
     lines += ["settings:", *(f"  {name}: {worded(value)}" for name, value in plain.items())]
+    if not task.words.is_counted:
+        return "\n".join(lines)
     lines.append("stages:")
     for i, stage in enumerate(arm.stages):
         own = {name: value for name, value in flatten(dump(stage.settings)).items() if plain.get(name) != value}

@@ -38,10 +38,11 @@ def _runs(plan: Plan) -> list[str]:
 
 def _stages(plan: Plan) -> tuple[str, list[str]]:
     """Each stage with the one that it goes on from; arms in one line share it."""
-    lines = []
+    lines, words = list[str](), plan.study.task.words
     for key, node in plan.nodes.items():
         parent = f" after {node.job.parent[:8]}" if node.job.parent else ""
         time = "unknown" if is_unknown(node) else f"about {duration(node.seconds)}" if node.state != "done" else ""
-        facts = ", ".join(filter(None, [node.state, f"{node.epochs} epochs", time]))
+        length = f"{node.epochs} epochs" if words.is_counted else ""
+        facts = ", ".join(filter(None, [node.state, length, time]))
         lines += wrapped(f"  {key[:8]}{parent} seed {node.seed}: {facts}: {shortened(node.arms, 3)}", 4)
-    return "Stages (arms in one line share it)", lines
+    return words.parts_title, lines

@@ -17,6 +17,7 @@ class Clock:
 
     def __init__(self, plan: Plan, num_slots: int) -> None:
         self.nodes, self.num_slots = plan.nodes, num_slots
+        self.is_counted = plan.study.task.words.is_counted  # whether the plan knows the epochs of its nodes
         self.epochs: dict[str, int] = {}
         self.spent: dict[str, float] = {}
         self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
@@ -30,16 +31,23 @@ class Clock:
             self._began[event["stage"]] = time.monotonic()
         elif event["kind"] == "epoch":
             key, seconds = event["stage"], event["row"]["seconds"]
-            self.epochs[key] = self.epochs.get(key, 0) + 1
             self.spent[key] = self.spent.get(key, 0.0) + seconds
-            if expected := _per_epoch(self.nodes[key]):
-                self._took += seconds
-                self._estimated += expected
+            if self.is_counted:
+                self.epochs[key] = self.epochs.get(key, 0) + 1
+                self._compare(seconds, _per_epoch(self.nodes[key]))
         elif event["kind"] in ("done", "failed"):
             key = event["stage"]
             self.ended.add(key)
             if event["kind"] == "done" and key in self._began and is_unknown(self.nodes[key]):
                 self._unforeseen.append(time.monotonic() - self._began[key])
+            elif event["kind"] == "done" and not self.is_counted:
+                self._compare(self.spent.get(key, 0.0), self.nodes[key].seconds)
+
+    def _compare(self, took: float, expected: float) -> None:
+        """Take note of how long something took, if an estimate of it is known."""
+        if took and expected:
+            self._took += took
+            self._estimated += expected
 
     @property
     def seconds_left(self) -> float:
@@ -54,6 +62,8 @@ class Clock:
         if is_unknown(self.nodes[key]):
             return fmean(self._unforeseen) if self._unforeseen else 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
+        if not self.is_counted:
+            return max(0.0, factor * self.nodes[key].seconds - self.spent.get(key, 0.0))
         epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
         return epochs * own + factor * self.nodes[key].testing

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
@@ -19,8 +19,7 @@ from ablation.formatting import duration
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
-from ablation.running.words import curve_words, epoch_words
-from ablation.study.metrics import Curve
+from ablation.running.words import curve_words, epoch_words, shown_values
 from ablation.system import sealed
 
 REFRESH = 0.5  # seconds between two drawings
@@ -111,7 +110,7 @@ class ProgressState:
 
     def __init__(self, plan: Plan, num_slots: int, results: Results) -> None:
         self.plan, self.clock, self.results = plan, Clock(plan, num_slots), results
-        self.curves = plan.study.task.curves
+        self.curves, self.words = plan.study.task.curves, plan.study.task.words
         self.began = time.monotonic()
         self.running: dict[str, dict[str, Any]] = {}
         self.failed: list[str] = []
@@ -138,9 +137,13 @@ class ProgressState:
         more = f" (+{others} {'arm' if others == 1 else 'arms'})" if others else ""
         return f"{node.owner}{more} seed {node.seed}"
 
+    def epochs(self, key: str) -> int:
+        """The number of rows that a stage's history will have; 0 where nobody knows."""
+        return self.plan.nodes[key].end_epoch if self.words.is_counted else 0
+
     def snapshot(self) -> dict[str, Any]:
         """What `ablate status` shows, as plain data."""
-        rows = [{"name": self.name(key), "epochs": self.plan.nodes[key].end_epoch, **row} for key, row in self.running.items()]
+        rows = [{"name": self.name(key), "row": self.words.row, "epochs": self.epochs(key), **row} for key, row in self.running.items()]
         return {"headline": self.headline(), "running": rows, "failed": self.failed}
 
     def headline(self) -> str:
@@ -169,12 +172,14 @@ class LiveView:
 
     def _draw(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("training", "epoch", *(curve.title for curve in self.state.curves)):
-            table.add_column(name, justify="left" if name == "training" else "right")
+        words, curves = self.state.words, self.state.curves
+        for name in (words.running, words.row, *(curve.title for curve in curves), *(() if curves else ("",))):
+            table.add_column(name, justify="left" if name in (words.running, "") else "right")
         for row in self.state.snapshot()["running"][:MOST_ROWS]:
-            table.add_row(row["name"], epoch_words(row), *(row["shown"].get(curve.title, "") for curve in self.state.curves))
+            cells = [row["shown"].get(curve.title, "") for curve in curves] or [curve_words(row["shown"]).removeprefix(", ")]
+            table.add_row(row["name"], epoch_words(row), *map(Text, cells))
         waiting = sum(1 for key in self.state.plan.nodes if key not in self.state.clock.ended and key not in self.state.running)
-        headline, rest = Text(self.state.headline(), style="bold"), Text(f"{waiting} stages waiting", style="dim")
+        headline, rest = Text(self.state.headline(), style="bold"), Text(f"{waiting} {words.part}s waiting", style="dim")
         return Group(headline, table, rest, *self._results(), *(Text(f"failed: {line}", style="red") for line in self.state.failed[-3:]))
 
     def _results(self) -> list[Text | Table]:
@@ -194,11 +199,6 @@ class LiveView:
         self.live.stop()
 
 
-def shown_values(values: Mapping[str, float], curves: Sequence[Curve]) -> dict[str, str]:
-    """An epoch's numbers that are shown, by their titles: `loss 0.512`, `images/s 431`."""
-    return {curve.title: f"{values[curve.name]:.{curve.decimals}f}" for curve in curves if curve.name in values}
-
-
 class PlainView:
     """A line now and then."""
 
@@ -213,7 +213,9 @@ class PlainView:
         if kind == "epoch" and time.monotonic() - self.said.get(key, 0.0) > LINE_EVERY:
             self.said[key] = time.monotonic()
             shown = shown_values(event["row"]["values"], self.state.curves)
-            self._say(f"{self.state.name(key)}: epoch {event['epoch']}/{self.state.plan.nodes[key].end_epoch}{curve_words(shown)}")
+            epochs = self.state.epochs(key)
+            total = f"/{epochs}" if epochs else ""
+            self._say(f"{self.state.name(key)}: {self.state.words.row} {event['epoch']}{total}{curve_words(shown)}")
         elif kind == "finished":
             self._say(f"{event['arm']} seed {event['seed']}: finished, {self.state.results.words(event['arm'], event['seed'])}")
         elif kind == "failed":

@@ -1,6 +1,6 @@
 """What a kind of work says of its numbers: the final metrics by which arms are compared, and the curves shown during training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -35,3 +35,19 @@ class Curve:
     name: str
     title: str
     decimals: int
+
+
+CURVES = ("train/", "val/")  # the beginnings of the names of image classification's curves
+NO_CURVES = ("own/", "time/", "epochs/")  # those of what one's own training code logged by itself, and of costs
+
+
+def has_own_code(plan: Mapping[str, Any]) -> bool:
+    """Whether a recorded plan is of one's own training code, whose curves may have any name."""
+    return bool(plan.get("own"))
+
+
+def is_curve(plan: Mapping[str, Any], name: str) -> bool:
+    """Whether a metric in the store is a curve that reports show: of one's own code, whatever is no declared number of the run."""
+    if not has_own_code(plan):
+        return name.startswith(CURVES)
+    return not name.startswith(NO_CURVES) and all(name != metric["name"] for metric in plan.get("metrics") or ())

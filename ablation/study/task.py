@@ -303,6 +303,21 @@ class SavedStages:
     partial: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a kind of work is called in plans and while it runs."""
+
+    to_do: str  # what happens to its parts: `to train`
+    part: str  # what a job is called: `stage`
+    parts_title: str  # of the list of them
+    listed: str  # what the long form of a plan lists
+    row: str  # what a row of a run's history is called: `epoch`
+    running: str  # the head of the column with what is under way
+    stopping: str  # said when the user asks to stop
+    other_data: str  # why a run is another one, if its data have another digest
+    is_counted: bool = True  # whether the number of rows is known before they are there
+
+
 # --- the task ------------------------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +353,10 @@ class Task(Protocol):
 
     def of_file(self, file: Any, folder: Path) -> "Task":
         """The task as a study's file defines it; raises ConfigError if it cannot be used."""
+
+    @property
+    def words(self) -> Words:
+        """What its parts are called."""
 
     @property
     def memory_advice(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import StoreError
+from ablation.study.metrics import has_own_code, is_curve
 from ablation.tracking.messages import first_line
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from ablation.tracking.store import Store
 
+ITEMS = "items.parquet"  # the artifact with a run's scores per item
 PLAN, FILE = "plan.json", "experiments.yaml"  # the artifacts with the newest plan, and with the file that it came from
 VERSION_TAG = "ablation.version."  # the tag of a package's version, before the name of the package
 TAG_OF_COLUMN = {  # columns of the frame of runs that come from a tag
@@ -25,6 +27,7 @@ TAG_OF_COLUMN = {  # columns of the frame of runs that come from a tag
     "statistical": "ablation.statistical",
     "command": "ablation.command",
 }
+RARE = {"same": "ablation.same", "notes": "ablation.notes"}  # columns that are there if any run has the tag, JSON each
 COLUMNS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen", *TAG_OF_COLUMN, "versions", "digest")
 
 
@@ -71,8 +74,27 @@ class Recorded:
 
         metrics = self.runs.set_index("run_id").filter(regex="/")
         names = {run_id: [str(name) for name, value in metrics.loc[run_id].items() if pd.notna(value)] for run_id in run_ids}
-        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.store.curves(run_id, names[run_id])]
+        rows = [(run_id, point.name, point.step, point.value) for run_id in run_ids for point in self.points(run_id, names[run_id])]
         return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+
+    def points(self, run_id: str, metrics: Sequence[str] = ()) -> list[Point]:
+        """The same of one run, with their times; `metrics` are the names of all metrics of the run, if the caller has them."""
+        if not has_own_code(self.plan):
+            return self.store.curves(run_id, metrics)
+        return [point for point in self.store.curves(run_id, beginnings=("",)) if is_curve(self.plan, point.name)]
+
+    def items(self, run_id: str) -> "pd.DataFrame | None":
+        """The run's scores per item: item, a column for each metric, and the cluster, where there are any; None if it has none."""
+        import pandas as pd
+
+        try:
+            path = self.store.artifact(run_id, ITEMS)
+        except StoreError:  # few kinds of code hand them back
+            return None
+        try:
+            return pd.read_parquet(path, page_checksum_verification=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({first_line(error)}); it may have been damaged since it was written") from None
 
     def artifact(self, run_id: str, name: str) -> Path:
         """A file among the run's artifacts; raises StoreError if there is none of that name."""
@@ -88,7 +110,8 @@ def of_content(name: str, content: str) -> str:
 def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> "tuple[pd.DataFrame, list[str]]":
     """The plan's runs as a frame with one row each, and the names of runs that the plan no longer has.
 
-    The columns are COLUMNS and the metrics. The name of a metric has a slash, and no other column's name has one.
+    The columns are COLUMNS, those of RARE and the metrics. The name of a metric has a slash, and no other column's name has one: a curve
+    whose name has none is no column.
     """
     import pandas as pd
 
@@ -101,7 +124,7 @@ def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> "
         if planned_keys.get((arm, seed)) != key:
             superseded.append(f"{arm} {seed}")
         elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
-            rows[arm, seed] = _row_without_metrics(run) | run["metrics"]
+            rows[arm, seed] = _row_without_metrics(run) | {name: value for name, value in run["metrics"].items() if "/" in name}
     frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=list(COLUMNS))
     return frame, sorted(set(superseded))
 
@@ -113,6 +136,7 @@ def _row_without_metrics(run: Mapping[str, Any]) -> dict[str, Any]:
     row = {"arm": tags["ablation.arm"], "seed": int(tags["ablation.seed"]), "status": run["status"], "key": tags["ablation.key"]}
     row |= {"run_id": run["run_id"], "start": run["start"], "end": run["end"], "reason": tags.get("ablation.reason", "")}
     row |= {"chosen": tags.get("ablation.chosen", ""), **{column: tags.get(tag, "") for column, tag in TAG_OF_COLUMN.items()}}
+    row |= {column: tags[tag] for column, tag in RARE.items() if tag in tags}
     return row | {"versions": json.dumps(versions) if versions else "", "digest": run["digest"]}
 
 

@@ -357,12 +357,12 @@ class Store:
         return {file.path: self.artifact(run_id, file.path) for file in self.client.list_artifacts(run_id) if not file.is_dir}
 
     @raises_store_errors
-    def curves(self, run_id: str, metrics: Iterable[str] = ()) -> list[Point]:
+    def curves(self, run_id: str, metrics: Iterable[str] = (), beginnings: tuple[str, ...] = CURVES) -> list[Point]:
         """Every point of the run's metrics that have a history; if a step was trained again, the later one.
 
-        `metrics` are the names of all metrics of the run, if the caller has them.
+        `metrics` are the names of all metrics of the run, if the caller has them; those that begin otherwise are left out.
         """
-        points = self._read(lambda source: source.history(run_id, metrics, CURVES))
+        points = self._read(lambda source: source.history(run_id, metrics, beginnings))
         latest = {(name, step): Point(name, value, time, step) for name, value, time, step in points}
         return [point for _, point in sorted(latest.items())]
 

@@ -108,7 +108,7 @@ def _document(path: Path, form: str, text: str, made_by: Any) -> Document:
 def _rendered(content: Content, document: Document, path: Path) -> str:
     """The same document made from the store, with pictures named but not drawn."""
     if document.form == "csv":
-        files = csv_files(content.frames, content.plan, content.options.notes)
+        files = csv_files(content.frames, content.plan, content.about)
         return files.get(path.name, files["report.csv"])
     if not document.has_figures:
         return writing.text(content, document.form, {})

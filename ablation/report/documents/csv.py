@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablation.report.frames.facts import classes_of, facts_of
+from ablation.report.frames.facts import classes_of
 from ablation.report.frames.tables import Frames, has_frame
 
 FRAMES = (
@@ -16,6 +16,7 @@ FRAMES = (
     "differences",
     "class_differences",
     "image_differences",
+    "item_differences",
     "attribution",
     "effects",
     "conditions",
@@ -32,7 +33,7 @@ def arms_text(frames: Frames, notes: Sequence[str] = ()) -> str:
 
 def csv_files(frames: Frames, plan: Mapping[str, Any], notes: Sequence[str] = ()) -> dict[str, str]:
     """File name -> its text, for every frame that the study has; `report.csv` has one row per arm."""
-    facts = facts_of(plan, frames.runs, frames.curves)
+    facts = frames.facts(plan)
     texts = {f"{file}.csv": getattr(frames, frame).to_csv(index=False) for file, frame in FILES.items() if has_frame(facts, frame)}
     texts["report.csv"] = arms_text(frames, notes)
     return texts | ({"confusion.csv": _confusion_text(frames.confusion, classes_of(plan))} if has_frame(facts, "confusion") else {})

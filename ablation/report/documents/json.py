@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from ablation.report.frames.tables import has_frame
 from ablation.report.metrics import PERCENT, MetricTable
 from ablation.report.sections.content import MADE_BY, Content, made_by
+from ablation.study.metrics import has_own_code
 
 VOLATILE = (
     "runs",
@@ -25,6 +27,7 @@ DIFFERENCES = {
     "differences": ("mean", "sd", "low", "high"),
     "class_differences": ("mean", "sd", "low", "high"),
     "image_differences": ("mean", "low", "high"),
+    "item_differences": ("mean", "low", "high"),
     "attribution": ("mean", "sd", "low", "high"),
     "effects": ("mean", "sd", "low", "high"),
     "conditions": ("difference", "difference_sd", "low", "high"),
@@ -39,8 +42,9 @@ def document(content: Content) -> str:
         "made_by": json.loads(made_by(content).removeprefix(MADE_BY)),
         "study": content.study,
         "metric": content.metric,
-        **({"notes": list(content.options.notes)} if content.options.notes else {}),
-        "plan": {name: value for name, value in plan.items() if name not in VOLATILE},
+        **({"notes": content.notes} if content.notes else {}),
+        **({"own": asdict(content.own)} if content.own else {}),
+        "plan": {name: value for name, value in plan.items() if name not in (*VOLATILE, *_without_content(plan))},
         "arms": _unscaled(frames.arms),
         "runs": _unscaled(frames.runs),
         "per_class": _unscaled(frames.per_class),
@@ -55,6 +59,11 @@ def document(content: Content) -> str:
     }
     present = {name: _without_nan(value) for name, value in parts.items() if has_frame(content.facts, name)}
     return "{\n" + ",\n".join(f"{_dumped(name)}: {_laid_out(value)}" for name, value in present.items()) + "\n}\n"
+
+
+def _without_content(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a plan of one's own training code leaves empty, since it has none."""
+    return tuple(name for name in ("classes", "data") if has_own_code(plan) and not plan.get(name))
 
 
 def _laid_out(value: Any) -> str:

@@ -36,7 +36,8 @@ def document(content: Content) -> str:
     if part != TABLES:
         heads.append(_about_numbers(content, part))
         bodies.append("\n\n".join(_numbers(content)))
-    notes = [f"note: {comment(note)}" for note in content.options.notes]
+    own = [comment(content.own.text)] if content.own else []
+    notes = [*own, *(f"note: {comment(note)}" for note in content.notes)]
     return "\n\n".join(["\n".join(f"% {line}" for line in [*notes, *chain(*heads), *_provenance(content)]), *bodies]) + "\n"
 
 

@@ -107,9 +107,8 @@ def _names(arms: pd.DataFrame, family: str) -> dict[str, str]:
 
 
 def _labels(content: Content, arms: Iterable[str]) -> dict[str, list[str]]:
-    """arm -> its labels, and whether it is near chance."""
-    near = content.overview.near_chance
-    return {arm: [*content.planned[arm]["labels"], *(["near chance"] if arm in near else [])] for arm in arms}
+    """arm -> its labels, those that only numbers tell among them."""
+    return {arm: [*content.planned[arm]["labels"], *content.overview.found_labels(arm)] for arm in arms}
 
 
 def _marked(content: Content, names: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from ablation.report.documents.terminal_table import Section, Tables
 from ablation.report.documents.terminal_text import Screen, command_in, filled, short_names
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
+from ablation.report.frames.own import own_code
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Recorded, arm_rows, run_rows
 from ablation.report.metrics import MetricTable, metrics_of, short_name
@@ -33,8 +34,11 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     arms = arm_rows(plan, runs, list(dict.fromkeys([metric, *by])), References())
     arms = arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))]
     compared = differences(plan, runs, [metric])
-    notes = [*options.notes, *lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))]
-    return _text(overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, notes), arms, options, metrics, screen)
+    own = own_code(plan, recorded.runs, runs, list(arms["arm"]))
+    lacking = lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))
+    notes = [*options.notes, *lacking, *(own.warnings if own else ())]
+    found = overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, notes, own)
+    return _text(found, arms, options, metrics, screen)
 
 
 def of_content(content: Content, screen: Screen) -> Text:
@@ -64,7 +68,8 @@ def _strip(found: Overview, screen: Screen) -> list[Text]:
     facts = [f"{fact.name.lower()} {fact.words}" for fact in found.facts]
     lines = filled([screen.letters(word) for word in facts], screen.width, between=screen.letters(" · "))
     notes = [line for note in found.notes for line in filled(screen.letters(f"note: {note}").split(), screen.width, "", "  ")]
-    return [Text(line, "bold") for line in filled([found.study], screen.width)] + [Text(line) for line in [*lines, *notes]]
+    own = filled(screen.letters(found.own.text).split(), screen.width) if found.own else []
+    return [Text(line, "bold") for line in filled([found.study], screen.width)] + [Text(line) for line in [*own, *lines, *notes]]
 
 
 def _sentences(found: Overview, metrics: MetricTable, screen: Screen) -> list[Text]:

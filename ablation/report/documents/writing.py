@@ -16,6 +16,7 @@ from ablation.report.documents.csv import arms_text, csv_files
 from ablation.report.documents.terminal_text import Screen
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
+from ablation.report.frames.own import own_code
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
@@ -50,7 +51,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     make_folder(output)
     try:
         content = _with_drawn(content, output / "figures")
-        for name, body in csv_files(content.frames, content.plan, content.options.notes).items():
+        for name, body in csv_files(content.frames, content.plan, content.about).items():
             (output / name).write_text(body, encoding="utf-8")
         documents = {name: text(part, format_name, _bytes(output, part)) for name, part in _files(content, format_name)}
         for name, document in documents.items():
@@ -100,7 +101,7 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 
         return f"{terminal.of_content(content, Screen()).plain}\n"
     if format_name == "csv":
-        return arms_text(content.frames, content.options.notes)
+        return arms_text(content.frames, content.about)
     from ablation.report.documents import json
 
     return json.document(content)
@@ -121,9 +122,10 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
+    own = own_code(plan, recorded.runs, frames.runs, list(frames.arms["arm"]))
     notes = dict.fromkeys([*options.notes, *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
     options = replace(options, metric=metric, notes=tuple(notes))
-    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance)
+    return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance, own)
 
 
 def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:

@@ -20,9 +20,10 @@ from ablation.report.figures.ranking import ranking_pages
 from ablation.report.figures.recall import arms_that_matter, recall_pages
 from ablation.report.figures.reliability import reliability_pages
 from ablation.report.figures.waterfall import waterfall_pages
-from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, groups_of, train_counts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.study.metrics import has_own_code
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
 
@@ -97,7 +98,7 @@ def _distributions(source: Source) -> list[Page]:
 
 
 def _curves(source: Source) -> list[Page]:
-    return curve_pages(source.frames.curves, source.arms, source.metrics)
+    return curve_pages(source.frames.curves, source.arms, source.metrics, is_own=has_own_code(source.plan))
 
 
 def _costs(source: Source) -> list[Page]:
@@ -139,5 +140,5 @@ def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
         recalls = {arm: frame.rename(columns=names) for arm, frame in frames.recalls.items()}
         frames = replace(frames, per_class=per_class, class_differences=of_classes, recalls=recalls)
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
-    facts = facts_of(plan, frames.runs, frames.curves)
+    facts = frames.facts(plan)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]

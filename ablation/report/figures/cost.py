@@ -48,8 +48,13 @@ def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, 
 
 
 def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> list[Gain]:
-    """The arms' gains (zero for the baseline) over their epochs: seconds depend on the machine, and on what else it does."""
+    """The arms' gains (zero for the baseline) over their epochs: seconds depend on the machine, and on what else it does.
+
+    None where nobody counts epochs.
+    """
     done = runs[runs["state"] == "done"]
+    if "epochs/own" not in done:
+        return []
     spent = (done["epochs/own"] + done["epochs/shared"]).groupby(done["arm"]).mean().to_dict()
     rows = differences[(differences["role"] == "baseline") & (differences["metric"] == name)].set_index("arm")
     ends = rows[["mean", "low", "high"]].astype(float).dropna(subset=["mean"])

@@ -44,19 +44,20 @@ class Strip:
     reference: str
 
 
-def curve_pages(points: pd.DataFrame, shown: ArmsShown, metrics: MetricTable) -> list[Page]:
-    """Every curve, at most six arms per panel, with the baseline in grey."""
-    labels = {name: axis_label(name, metrics) for name in sorted(set(points["metric"]))}
+def curve_pages(points: pd.DataFrame, shown: ArmsShown, metrics: MetricTable, *, is_own: bool = False) -> list[Page]:
+    """Every curve, at most six arms per panel, with the baseline in grey; those of one's own code (`is_own`) by its own steps."""
+    names, row = sorted(set(points["metric"])), "step" if is_own else "epoch"
+    labels = {name: own_label(name, metrics) if is_own else axis_label(name, metrics) for name in names}
     if not labels:
         return []
-    curves = by_arm(points)
+    curves = by_arm(points, first=0 if is_own else 1)
     rows = -(-len(labels) // COLUMNS)
     return numbered(
         "curves",
         "Training curves",
         chunks(strips(points, shown), max(1, PANEL_ROWS_PER_PAGE // rows)),
-        lambda part: curve_page(part, curves, labels),
-        lambda part: f"Curves of {', '.join(labels)} by epoch, mean and range over seeds: {_arms(part)}.",
+        lambda part: curve_page(part, curves, labels, row),
+        lambda part: f"Curves of {', '.join(labels)} by {row}, mean and range over seeds: {_arms(part)}.",
     )
 
 
@@ -67,17 +68,24 @@ def axis_label(name: str, metrics: MetricTable) -> str:
     return LABELS.get(metric, "fraction" if unit is PERCENT else unit.values)
 
 
+def own_label(name: str, metrics: MetricTable) -> str:
+    """The same of a curve of one's own code: nothing, unless the study declares a metric of that name."""
+    declared = {metric.rpartition("/")[2]: metric for metric in metrics.full_names}
+    metric = declared.get(name.rpartition("/")[2])
+    return axis_label(metric, metrics) if metric else ""
+
+
 def _arms(part: Sequence[Strip]) -> str:
     return some([name for strip in part for name in strip.names.values()])
 
 
-def by_arm(points: pd.DataFrame) -> Curves:
-    """Every arm's curves; epochs count from 1."""
+def by_arm(points: pd.DataFrame, first: int = 1) -> Curves:
+    """Every arm's curves; epochs count from `first`, where the store counts from 0."""
     merged = points.groupby(["arm", "metric", "step"], sort=True)["value"].agg(["mean", "min", "max"]).reset_index()
     curves: dict[str, dict[str, Curve]] = {}
     for (arm, metric), rows in merged.groupby(["arm", "metric"], sort=False):
         values = (rows[name].to_numpy(dtype=float) for name in ("mean", "min", "max"))
-        curves.setdefault(str(arm), {})[str(metric)] = Curve(rows["step"].to_numpy(dtype=np.int64) + 1, *values)
+        curves.setdefault(str(arm), {})[str(metric)] = Curve(rows["step"].to_numpy(dtype=np.int64) + first, *values)
     return curves
 
 
@@ -97,7 +105,7 @@ def strips(points: pd.DataFrame, shown: ArmsShown) -> list[Strip]:
     ]
 
 
-def curve_page(part: Sequence[Strip], curves: Curves, labels: Mapping[str, str]) -> Figure:
+def curve_page(part: Sequence[Strip], curves: Curves, labels: Mapping[str, str], row: str = "epoch") -> Figure:
     """One page of strips, each with a panel per curve of `labels` and a legend at the right."""
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
@@ -112,7 +120,7 @@ def curve_page(part: Sequence[Strip], curves: Curves, labels: Mapping[str, str])
             _panel(axes, strip, curves, name, label)
             axes.set_title(f"{strip.family}: {name}", loc="left")
             if number == len(part) - 1 and place + columns >= first + len(labels):
-                axes.set_xlabel("epoch")
+                axes.set_xlabel(row)
         _legend(figure, sheet, first + columns - 1, strip)
     return figure
 

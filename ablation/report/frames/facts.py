@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ablation.study.metrics import has_own_code, is_curve
 from ablation.study.task import DEFAULT, TASKS, SettingsSchema, load_task
 from ablation.techniques.technique import Technique
 
 # classes: the names of the classes; groups: which classes belong together; counts: the training and test items of each class;
-# predictions: label and predicted class of every test item and run; curves: metrics of every epoch
-Fact = Literal["classes", "groups", "counts", "predictions", "curves"]
+# predictions: label and predicted class of every test item and run; items: a score of every test item and run; curves: metrics of
+# every epoch or step
+Fact = Literal["classes", "groups", "counts", "predictions", "items", "curves"]
 Needs = frozenset[Fact]
 NOTHING: Needs = frozenset()
 CLASSIFIED: Needs = frozenset({"classes", "predictions"})
@@ -19,8 +21,10 @@ ABSENT: Mapping[Fact, str] = {  # how a report names missing facts, in words for
     "groups": "groups of categories",
     "counts": "numbers of items per category",
     "predictions": "predictions of single items",
+    "items": "scores of single items",
     "curves": "training curves",
 }
+OF_OWN_CODE: Needs = frozenset({"classes", "predictions", "items", "curves"})  # what one's own training code may hand back
 NO_SCHEMA = SettingsSchema(settings=Technique, stage_options=Technique, whole_arm=(), required={}, paths=(), choices=())
 
 
@@ -35,11 +39,17 @@ def planned_facts(plan: Mapping[str, Any]) -> Needs:
     return frozenset(fact for fact, is_there in facts.items() if is_there)
 
 
-def facts_of(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> Needs:
-    """The plan's facts, and `curves` if there are any; they are expected as long as no run is done."""
-    has_curve = len(curves) > 0 or any(str(column).startswith(("train/", "val/")) for column in runs.columns)
-    is_expected = has_curve or not (runs["state"] == "done").any()
-    return planned_facts(plan) | (frozenset({"curves"}) if is_expected else NOTHING)
+def facts_of(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame, *, has_items: bool = False) -> Needs:
+    """The plan's facts, `curves` if there are any (they are expected as long as no run is done), and `items` if any run has them."""
+    has_curve = len(curves) > 0 or (not has_own_code(plan) and any(is_curve(plan, str(column)) for column in runs.columns))
+    found: dict[Fact, bool] = {"curves": has_curve or not (runs["state"] == "done").any(), "items": has_items}
+    return planned_facts(plan) | {fact for fact, is_there in found.items() if is_there}
+
+
+def absent_facts(plan: Mapping[str, Any], facts: Needs) -> list[str]:
+    """What the study does not record, in words, of what its kind of work may record."""
+    known = OF_OWN_CODE if has_own_code(plan) else frozenset(ABSENT) - {"items"}
+    return [words for fact, words in ABSENT.items() if fact in known and fact not in facts]
 
 
 def classes_of(plan: Mapping[str, Any]) -> list[str]:
@@ -71,6 +81,8 @@ def lacking_metric(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str, wor
     if not lacking or groups_of(plan).get(group) == []:
         return []
     has = "no finished run has" if lacking == len(done) else f"{lacking} of {len(done)} finished runs do not have"
+    if has_own_code(plan):
+        return [f"{has} {words}"]
     return [f"{has} {words}; ablate run with --rerun cached tests what was recorded without it"]
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, planned_facts
+from ablation.study.metrics import has_own_code
 
 if TYPE_CHECKING:
     from ablation.tracking.recorded import Recorded
@@ -35,6 +36,8 @@ KEPT: Mapping[str, Needs] = {
     "confusion_matrix.csv": CLASSIFIED,
     "class_distribution.csv": frozenset({"classes", "counts"}),
 }
+ITEMS = "items.parquet"
+OPTIONAL = (ITEMS, PREDICTIONS, "log.txt")  # files that a run of one's own training code may have
 ERROR = "error.txt"  # of a run that failed because of a bug
 PLAN_WORDS = ("study", "seeds", "arms", "runs")
 RUN_WORDS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen")
@@ -81,11 +84,8 @@ def _members(recorded: "Recorded", written: Path) -> Iterator[tuple[str, bytes |
 
 
 def _curves(recorded: "Recorded") -> pd.DataFrame:
-    rows = [
-        (run_id, point.name, point.step, point.value, point.time)
-        for run_id in recorded.runs["run_id"]
-        for point in recorded.store.curves(run_id)
-    ]
+    points_of = recorded.points if has_own_code(recorded.plan) else recorded.store.curves
+    rows = [(run_id, point.name, point.step, point.value, point.time) for run_id in recorded.runs["run_id"] for point in points_of(run_id)]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
 
 
@@ -97,13 +97,23 @@ def _files(recorded: "Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
             return {ERROR: recorded.artifact(run_id, ERROR)}
         return {}
     facts = planned_facts(recorded.plan)
-    kept = [name for name, needs in KEPT.items() if needs <= facts]
+    kept = [name for name, needs in KEPT.items() if needs <= facts and not (needs and has_own_code(recorded.plan))]
     try:
         first = recorded.artifact(run_id, kept[0])
         beside = {name: first.parent / name for name in kept}  # one request to the store per run, if its artifacts are a folder
-        return {name: path if path.exists() else recorded.artifact(run_id, name) for name, path in beside.items()}
+        files = {name: path if path.exists() else recorded.artifact(run_id, name) for name, path in beside.items()}
+        return files | _optional(recorded, run_id)
     except StoreError as error:
         raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
+
+
+def _optional(recorded: "Recorded", run_id: str) -> dict[str, Path]:
+    """What one's own training code may have handed back of a run."""
+    found = {}
+    for name in OPTIONAL if has_own_code(recorded.plan) else ():
+        with contextlib.suppress(StoreError):
+            found[name] = recorded.artifact(run_id, name)
+    return found
 
 
 def _as_data(runs: pd.DataFrame) -> dict[str, Any]:
@@ -247,6 +257,14 @@ class Packed:
         table: pd.DataFrame = self._of_run(run_id, PREDICTIONS, self.archive.table)
         return table
 
+    def items(self, run_id: str) -> pd.DataFrame | None:
+        """The run's scores per item; None if none were packed."""
+        try:
+            name = f"runs/{run_id}/{ITEMS}"
+            return self.archive.table(name) if run_id in set(self.runs["run_id"]) else None
+        except KeyError:
+            return None
+
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
         return self.points(run_ids)[CURVE_COLUMNS[:-1]]
@@ -273,7 +291,7 @@ class Packed:
         return path
 
     def _of_run(self, run_id: str, name: str, reader: Any) -> Any:
-        if name not in (*KEPT, ERROR) or run_id not in set(self.runs["run_id"]):
+        if name not in (*KEPT, *OPTIONAL, ERROR) or run_id not in set(self.runs["run_id"]):
             raise self._lacks(f"{name} of the run {run_id}")
         try:
             return reader(f"runs/{run_id}/{name}")

@@ -6,7 +6,7 @@ Shapes: R runs of one arm, C true classes, C predicted classes.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,12 @@ import pandas as pd
 
 from ablation.errors import AblateError
 from ablation.report.frames.classes import average_rows, class_rows, recalls
-from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, planned_facts, settings_schema
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, planned_facts, settings_schema
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
-from ablation.report.statistics import attribution, descriptive, images
+from ablation.report.statistics import attribution, descriptive, images, items
 from ablation.report.statistics.differences import ROLES, class_differences, comparisons, differences
+from ablation.study.metrics import has_own_code, is_curve
 from ablation.study.wording import change_words
 
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
@@ -34,6 +35,7 @@ NEEDS: Mapping[str, Needs] = {
     "image_differences": frozenset({"predictions"}),
     "mcnemar": frozenset({"predictions"}),
     "calibration": frozenset({"predictions"}),
+    "item_differences": frozenset({"items"}),
     "curves": frozenset({"curves"}),
 }
 
@@ -60,6 +62,12 @@ class Recorded(Protocol):
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The test images' index, label, predicted class and scores."""
 
+    def items(self, run_id: str) -> pd.DataFrame | None:
+        """The test items' scores: item, a column for each metric, and the cluster where there is one; None if the run has none.
+
+        It is asked of one's own training code only.
+        """
+
     def curves(self, run_ids: list[str]) -> pd.DataFrame:
         """run_id, metric, step and value of every point of every curve."""
 
@@ -77,7 +85,8 @@ class Frames:
     and bin of confidence with images. `confusion` has each arm's counts, summed over its seeds (rows are true classes).
 
     `differences` has one row per arm, role of the partner (parent, baseline) and metric, with tests over seeds; `class_differences` has
-    one per class, of recalls. `image_differences` and `mcnemar` show the uncertainty from the test images, which is another question.
+    one per class, of recalls. `image_differences` and `mcnemar` show the uncertainty from the test images, which is another question;
+    `item_differences` does so for the scores that one's own training code hands back for each item; `scored` has the runs with such.
     `attribution` has the effect of each rung of the ladder in each position, `effects` those of crossed settings, and `conditions`
     compares each arm under a condition with the plain arm.
 
@@ -104,6 +113,14 @@ class Frames:
     unreadable: list[str]
     predictions: Callable[[str], pd.DataFrame] | None = None
     recalls: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    item_differences: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=items.ITEM_COLUMNS))
+    scored: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=items.RUN_COLUMNS))
+
+    def facts(self, plan: Mapping[str, Any]) -> Needs:
+        """What a study with these frames has."""
+        facts = facts_of(plan, self.runs, self.curves, has_items=not self.scored.empty)
+        is_known = not has_own_code(plan) or self.predictions is not None or not (self.runs["state"] == "done").any()
+        return facts if is_known else facts - {"predictions"}
 
 
 def has_frame(facts: Needs, frame: str) -> bool:
@@ -129,7 +146,9 @@ def tidy_frames(
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
     compared, pairs = differences(plan, runs, compared_metrics), _of_arms(comparisons(plan), kept)
-    results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
+    involved = {*kept, *pairs["against"]}
+    results, unreadable = _results(recorded, runs, involved)
+    scored, unscored = _items(recorded, runs, involved)
     counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     arms = _with_verdicts(arm_rows(plan, runs, compared_metrics, references or References()), compared, plan, metric)
@@ -150,9 +169,11 @@ def tidy_frames(
         attribution=attribution.attribution(plan, runs, compared_metrics),
         effects=attribution.effects(plan, runs, compared_metrics),
         conditions=_of_conditions(attribution.conditions(plan, runs, compared_metrics), kept),
-        unreadable=unreadable,
+        unreadable=[*unreadable, *unscored],
         predictions=recorded.predictions if results else None,
         recalls=by_seed,
+        item_differences=items.item_rows(pairs, scored, _values(runs, known_metrics.full_names), known_metrics),
+        scored=items.run_rows(scored),
     )
 
 
@@ -166,26 +187,54 @@ def _of_conditions(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, images.Predictions]], list[str]]:
-    """arm -> seed -> the predictions of each finished run, read once; and the runs whose predictions could not be read, with the reason.
+    """arm -> seed -> the predictions of each finished run; and the runs whose predictions could not be read, with the reason.
 
-    Arms without predictions are left out. Nothing is read if the study has no predictions.
+    Arms without predictions are left out. Nothing is read if the study has no predictions. One's own training code may declare classes
+    and hand back none: then nothing is unreadable.
     """
     if "predictions" not in planned_facts(recorded.plan):
         return {}, []
+    num_classes = len(classes_of(recorded.plan))
+    results, unreadable = _of_runs(runs, arms, lambda run_id: images.read(recorded.predictions(run_id), num_classes))
+    return results, unreadable if results or not has_own_code(recorded.plan) else []
+
+
+def _items(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, items.Items]], list[str]]:
+    """The same of the scores of the test items, which only one's own training code hands back."""
+    if not has_own_code(recorded.plan) or recorded.plan["own"].get("has_items") is False:
+        return {}, []
+
+    def scored(run_id: str) -> items.Items | None:
+        table = recorded.items(run_id)
+        return None if table is None else items.read(table)
+
+    return _of_runs(runs, arms, scored)
+
+
+T = TypeVar("T")
+
+
+def _of_runs(runs: pd.DataFrame, arms: Collection[str], read: Callable[[str], T | None]) -> tuple[dict[str, dict[int, T]], list[str]]:
+    """arm -> seed -> what is read of each finished run, once, if there is anything; and the runs that could not be read, with reasons."""
     done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
-    by_run: dict[str, images.Predictions] = {}
+    by_run: dict[str, T | None] = {}
     problems: dict[str, str] = {}
     for run_id in dict.fromkeys(done["run_id"]):
         try:
-            by_run[run_id] = images.read(recorded.predictions(run_id), len(classes_of(recorded.plan)))
+            by_run[run_id] = read(run_id)
         except AblateError as error:
             problems[run_id] = str(error)
-    results: dict[str, dict[int, images.Predictions]] = {}
+    results: dict[str, dict[int, T]] = {}
     named = list(zip(done["arm"], done["seed"], done["run_id"], strict=True))
     for arm, seed, run_id in named:
-        if run_id in by_run:
-            results.setdefault(arm, {})[int(seed)] = by_run[run_id]
+        if (result := by_run.get(run_id)) is not None:
+            results.setdefault(arm, {})[int(seed)] = result
     return results, [f"{arm} seed {seed}: {problems[run_id]}" for arm, seed, run_id in named if run_id in problems]
+
+
+def _values(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple[str, int, str], float]:
+    """(arm, seed, metric) -> the number that the run came to."""
+    return {(row["arm"], int(row["seed"]), name): row[name] for row in runs.to_dict("records") for name in metrics if name in runs.columns}
 
 
 def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> pd.DataFrame:
@@ -216,7 +265,7 @@ def run_rows(recorded: Recorded) -> pd.DataFrame:
     places = [(sources.get(planned["arm"], planned["arm"]), int(planned["seed"])) for planned in plan["runs"]]
     rows = [_run_row(planned, by_place.get(place)) for planned, place in zip(plan["runs"], places, strict=True)]
     recorded_metrics = {str(column) for column in recorded.runs.columns if "/" in str(column)}
-    metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *SPENDING})
+    metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *(SPENDING[:1] if has_own_code(plan) else SPENDING)})
     frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])
     # One block of metrics: with thousands of them, every later step would copy each column separately.
     return pd.concat([frame[ABOUT_RUN], frame[metrics].astype("float64")], axis=1)
@@ -310,7 +359,7 @@ def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
     if done.empty:
         return pd.DataFrame(columns=CURVE_COLUMNS)
     points = recorded.curves(list(dict.fromkeys(done["run_id"])))
-    points = points[points["metric"].str.startswith(("train/", "val/"))]
+    points = points[[is_curve(recorded.plan, str(name)) for name in points["metric"]]]
     return done[["arm", "seed", "run_id"]].merge(points, on="run_id")[CURVE_COLUMNS]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablation.report.frames.own import NO_EFFECT, OwnCode
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.overview.best import Best, best_arm
 from ablation.report.overview.chance import near_chance
@@ -28,10 +29,16 @@ class Overview:
     num_done: int
     num_runs: int
     near_chance: Sequence[str]  # arms that have learnt little
+    own: OwnCode | None = None  # of a study of one's own training code
 
     def labels_of(self, row: Row) -> list[str]:
-        """The labels of the plan, and whether the arm is near chance."""
-        return [*row.labels, *([NEAR_CHANCE] if row.arm in self.near_chance else [])]
+        """The labels of the plan, and those that only numbers tell."""
+        return [*row.labels, *self.found_labels(row.arm)]
+
+    def found_labels(self, arm: str) -> list[str]:
+        """The labels that only numbers tell: whether the arm is near chance, and whether its seeds have no effect."""
+        found = {NEAR_CHANCE: arm in self.near_chance, NO_EFFECT: self.own is not None and arm in self.own.no_effect}
+        return [label for label, is_there in found.items() if is_there]
 
     @property
     def ladder(self) -> Family | None:
@@ -45,7 +52,13 @@ class Overview:
 
 
 def overview(
-    plan: Mapping[str, Any], runs: pd.DataFrame, arms: pd.DataFrame, differences: pd.DataFrame, metric: str = "", notes: Sequence[str] = ()
+    plan: Mapping[str, Any],
+    runs: pd.DataFrame,
+    arms: pd.DataFrame,
+    differences: pd.DataFrame,
+    metric: str = "",
+    notes: Sequence[str] = (),
+    own: OwnCode | None = None,
 ) -> Overview:
     """The overview of the arms in `arms`, which is `frames.tables.arm_rows`, as `runs` is `run_rows`.
 
@@ -67,4 +80,5 @@ def overview(
         num_done=int((runs["state"] == "done").sum()),
         num_runs=len(runs),
         near_chance=near_chance(plan, runs, list(arms["arm"]), metrics),
+        own=own,
     )

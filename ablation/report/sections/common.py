@@ -10,6 +10,7 @@ import pandas as pd
 from ablation.formatting import DASH, capitalised, counted, escaped
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
+from ablation.report.frames.own import NO_EFFECT
 from ablation.report.overview import strip
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
@@ -21,19 +22,21 @@ PAGE, LETTER, PADDING = 820, 10, 27
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference", "inconclusive"  # how verdicts begin
 # label -> its mark in the tables, and its meaning
 LABELS = {
-    "bundle": ("B", "the change spans several families, so a difference belongs to all of them together"),
+    "bundle": ("B", "the change spans several {parts}, so a difference belongs to all of them together"),
     "budget": ("U", "more updates, {items} or trainable parameters than its parent"),
     "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
     "chosen": ("C", "each seed's run is another arm's, picked on the validation {items}"),
     "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),
+    NO_EFFECT: ("S", "different seeds gave equal numbers, so they are no repetitions and intervals mean nothing"),
 }
 
 
 def label_meaning(content: Content, label: str) -> str:
     """The label's meaning; empty if the label is unknown."""
-    return LABELS[label][1].format(items=content.items) if label in LABELS else ""
+    parts = "settings" if content.own else "families"
+    return LABELS[label][1].format(items=content.items, parts=parts) if label in LABELS else ""
 
 
 def named(content: Content, arm: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report.frames.facts import Needs, facts_of
+from ablation.report.frames.facts import Needs
+from ablation.report.frames.own import OwnCode
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
@@ -59,6 +60,7 @@ class Content:
     figures: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     options: Shown = field(default_factory=Shown)
     recorded: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *RECORDED]))  # per run, its provenance
+    own: OwnCode | None = None  # of a study of one's own training code
 
     # --- the study -----------------------------------------------------------------------------------------------------------
 
@@ -70,7 +72,7 @@ class Content:
     @cached_property
     def facts(self) -> Needs:
         """What the study has besides its metrics."""
-        return facts_of(self.plan, self.frames.runs, self.frames.curves)
+        return self.frames.facts(self.plan)
 
     @property
     def items(self) -> str:
@@ -98,6 +100,16 @@ class Content:
     def margin(self) -> str:
         """The margin with its unit: `0.5 points`."""
         return self.metrics.margin_words(self.name)
+
+    @property
+    def notes(self) -> list[str]:
+        """What makes results worth less or differs from the file, in sentences without a full stop."""
+        return [*self.options.notes, *(self.own.warnings if self.own else ())]
+
+    @property
+    def about(self) -> list[str]:
+        """All that a reader must know: of one's own code, what it is, and the notes."""
+        return [*([self.own.text.rstrip(".")] if self.own else []), *self.notes]
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], dict[Any, Any]]:
@@ -131,7 +143,7 @@ class Content:
     def overview(self) -> Overview:
         """The first screen: the best arm, the ladder and the families."""
         frames = self.frames
-        return overview(self.plan, frames.runs, frames.arms, frames.differences, self.name, self.options.notes)
+        return overview(self.plan, frames.runs, frames.arms, frames.differences, self.name, self.notes, self.own)
 
     def values(self, name: str) -> dict[str, dict[int, float]]:
         """The finite values of a metric, by its short name, by arm and seed."""

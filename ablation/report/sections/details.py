@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
-from ablation.report.frames.facts import ABSENT, CLASSIFIED, NOTHING, Needs, class_groups, classes_of, train_counts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, absent_facts, class_groups, classes_of, train_counts
 from ablation.report.sections.claims import claims
 from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
 from ablation.report.sections.comparison import all_metrics
@@ -27,6 +27,7 @@ from ablation.report.statistics.descriptive import Records, records_by
 
 MOST_CLASSES_IN_A_MATRIX = 12
 MOST_CONFUSIONS = 10
+MOST_FILES = 12  # of code that are named
 PROVENANCE = "Provenance"
 COUNTED: Needs = frozenset({"classes", "counts"})
 
@@ -206,6 +207,8 @@ def spending(content: Content) -> list[Section]:
     rows, once = (_trained(frame) for frame in (content.frames.runs, counted_once(content)))
     if rows.empty:
         return []
+    if content.own:
+        return [_time(content, rows, once)]
     sums, total = rows.groupby("arm", sort=False)[columns].sum(), once[columns].sum()
     cells = [[named(content, str(arm)), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(total)]]
     saved = duration(float(total["time/shared"]))
@@ -214,6 +217,16 @@ def spending(content: Content) -> list[Section]:
         words += " Runs that several arms have in common count once among all arms."
     body = table(["arm", "time", "shared time", "epochs", "shared epochs"], cells)
     return [Section("Time and epochs", paragraphs(pictures(content, "cost"), body, words))]
+
+
+def _time(content: Content, rows: pd.DataFrame, once: pd.DataFrame) -> Section:
+    """The time of each arm's runs, where nothing is shared but whole runs, and nobody counts epochs."""
+    by_arm = rows.groupby("arm", sort=False)["time/own"].agg(["mean", "sum"])
+    cells = [[named(content, str(arm)), duration(mean), duration(total)] for arm, mean, total in by_arm.itertuples()]
+    body = table(["arm", "a run", "all runs"], [*cells, ["all arms", "", duration(float(once["time/own"].sum()))]])
+    words = "Whether an arm does more work than its parent is not known here, so compare their times."
+    shared = " Runs that several arms have in common count once among all arms." if len(once) < len(rows) else ""
+    return Section("Time", paragraphs(pictures(content, "cost"), body, words + shared))
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
@@ -258,6 +271,7 @@ def provenance(content: Content) -> list[Section]:
         .merge(content.recorded.drop_duplicates("run_id"), on="run_id", how="left")
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
+    head = paragraphs(head, bullets(_own_code(plan["own"])) if content.own else "")
     groups = [
         _provenance_of(rows, done["run_id"].nunique())
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
@@ -265,6 +279,20 @@ def provenance(content: Content) -> list[Section]:
     superseded = [escaped(name) for name in content.superseded]
     left = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
     return [Section(PROVENANCE, paragraphs(head, *groups, left))]
+
+
+def _own_code(own: Mapping[str, Any]) -> list[str]:
+    """What the results of one's own training code depend on, as it was declared."""
+    data = [f"{_code(entry['path'])} by {escaped(entry['by'])}" for entry in own.get("data") or ()]
+    environment = [_code(f"{name}={value}") for name, value in (own.get("env") or {}).items()]
+    facts = {
+        "function" if own["is_function"] else "command": _code(own["what"]),
+        "code that counts": shortened([_code(name) for name in own.get("code") or ()], MOST_FILES) or "none",
+        "data that count": listed(data) or "none declared",
+        "environment": ", ".join(environment),
+        "a run has failed after": duration(own["timeout"]) if own.get("timeout") else "",
+    }
+    return [f"{name}: {value}" for name, value in facts.items() if value]
 
 
 def _provenance_of(rows: pd.DataFrame, total: int) -> str:
@@ -309,6 +337,19 @@ def _code(text: object) -> str:
 # --- how to read it ------------------------------------------------------------------------------------------------------------
 
 
+OF_TECHNIQUES: tuple[tuple[str, Needs], ...] = (
+    ("A chosen arm trains nothing and has no time.", NOTHING),
+    ("The column *change* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
+)
+
+
+def _looks(content: Content) -> str:
+    """How often the test items were looked at, as far as that is known."""
+    if content.own:
+        return "How the test items were used is the code's affair: whether it chose anything by them cannot be seen from here."
+    return f"The test {content.items} were looked at once, after training, unless a label says otherwise."
+
+
 def reading(content: Content) -> list[Section]:
     """How the numbers were made, and what is left out."""
     sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
@@ -316,7 +357,7 @@ def reading(content: Content) -> list[Section]:
     equal = f"; *no difference beyond {margin:g}* (two one-sided tests)" if margin is not None else ""
     without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
     lines: list[tuple[str, Needs]] = [
-        (f"The test {content.items} were looked at once, after training, unless a label says otherwise.", NOTHING),
+        (_looks(content), NOTHING),
         (
             "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
             CLASSIFIED | {"groups"},
@@ -330,8 +371,7 @@ def reading(content: Content) -> list[Section]:
         ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
         ("*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' images not taken for it.", CLASSIFIED),
         ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
-        ("A chosen arm trains nothing and has no time.", NOTHING),
-        ("The column *change* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
+        *([] if content.own else OF_TECHNIQUES),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
             "test; *same training* (both names are one training).",
@@ -343,6 +383,6 @@ def reading(content: Content) -> list[Section]:
             COUNTED,
         ),
     ]
-    absent = [words for fact, words in ABSENT.items() if fact not in content.facts]
+    absent = absent_facts(content.plan, content.facts)
     missing = [f"Left out, since the study does not record it: what is made of {listed(absent)}."] if absent else []
     return [Section("How to read this", bullets([*lines_for(content, lines), *missing]))]

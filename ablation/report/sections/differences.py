@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, counted_groups, escaped, interval, number, p_value
+from ablation.formatting import DASH, capitalised, counted, counted_groups, escaped, interval, number, p_value
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
 from ablation.report.sections.common import (
@@ -48,7 +48,13 @@ def differences(content: Content) -> list[Section]:
         *([needed] if content.has_margin else []),
     ]
     details = sections_of(
-        (SectionSpec(every_test), SectionSpec(other_metrics), SectionSpec(image_doubt, needs=frozenset({"predictions"}))), content
+        (
+            SectionSpec(every_test),
+            SectionSpec(other_metrics),
+            SectionSpec(item_doubt, needs=frozenset({"items"})),
+            SectionSpec(image_doubt, needs=frozenset({"predictions"})),
+        ),
+        content,
     )
     return [Section("Differences", paragraphs(_overview(content, rows), bullets(legend), pictures(content, "differences")), tuple(details))]
 
@@ -197,8 +203,58 @@ def image_doubt(content: Content) -> list[Section]:
     return [Section("Doubt from the test images", paragraphs(legend, first), details, elsewhere=where)]
 
 
-def _bootstrap(row: Mapping[Any, Any] | None) -> str:
-    return interval(row["mean"], row["low"], row["high"]) if row else DASH
+def _bootstrap(row: Mapping[Any, Any] | None, decimals: int = 2) -> str:
+    return interval(row["mean"], row["low"], row["high"], decimals) if row else DASH
+
+
+# --- the test items ------------------------------------------------------------------------------------------------------------
+
+
+def item_doubt(content: Content) -> list[Section]:
+    """The paired bootstrap over the test items whose scores one's own training code handed back, and where it would say nothing."""
+    frame = content.frames.item_differences
+    if frame.empty:
+        return []
+    known = frame[frame["why_not"] == ""]
+    clusters = int(known["clusters"].max()) if len(known) else 0
+    whole = f" Whole clusters are drawn, since the items of one are alike ({clusters} clusters)." if clusters else ""
+    legend = (
+        "Another question than the one above: would these very models differ on other test items? It says nothing about training again, "
+        "and must not be added to the doubt from seeds. Mean paired difference with its 95 % bootstrap interval over the "
+        f"{counted(int(known['items'].max()), 'test item') if len(known) else 'test items'}; not adjusted for the number of comparisons."
+        f"{whole}"
+    )
+    body = _item_table(content, known) if len(known) else ""
+    skipped = bullets(_without_interval(content, frame[frame["why_not"] != ""]))
+    if len(frame["arm"].unique()) <= MOST_IN_MARKDOWN:
+        return [Section("Doubt from the test items", paragraphs(legend if body else "", body, skipped))]
+    details = (Section("Doubt from the test items: every comparison", body, is_minor=True),) if body else ()
+    where = elsewhere("The comparisons", "item_differences.csv")
+    return [Section("Doubt from the test items", paragraphs(legend if body else "", skipped), details, elsewhere=where)]
+
+
+def _without_interval(content: Content, rows: pd.DataFrame) -> list[str]:
+    """Why comparisons have no interval over items, for each metric and reason."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows.to_dict("records"):
+        counts[row["metric"], row["why_not"]] = counts.get((row["metric"], row["why_not"]), 0) + 1
+    return [
+        f"{escaped(content.metrics.title(metric))}: no interval for {counted(count, 'comparison')}, since {why}."
+        for (metric, why), count in counts.items()
+    ]
+
+
+def _item_table(content: Content, known: pd.DataFrame) -> str:
+    """A row for each comparison, which may be with parent and baseline at once, and a column for each metric."""
+    metrics, names = content.metrics, list(dict.fromkeys(known["metric"]))
+    by_pair = {key: {row["metric"]: row for row in rows} for key, rows in records_by(known, "arm", "against").items()}
+    rows = [next(iter(by_metric.values())) for by_metric in by_pair.values()]
+    fixed = [["arm", *(named(content, row["arm"]) for row in rows)], ["against", *(named(content, row["against"]) for row in rows)]]
+    columns = [
+        [escaped(metrics.title(name)), *(_bootstrap(by_metric.get(name), metrics.unit(name).decimals) for by_metric in by_pair.values())]
+        for name in names
+    ]
+    return paragraphs(*(of_columns([*fixed, *(columns[place] for place in places)], left=2) for places in chunked(columns, fixed)))
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------------------

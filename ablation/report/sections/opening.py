@@ -22,7 +22,8 @@ def opening(content: Content) -> list[Section]:
     strip = " · ".join(f"**{escaped(fact.name)}** {escaped(fact.words)}" for fact in overview.facts)
     notes = bullets([f"**Note:** {escaped(note)}." for note in overview.notes])
     lines = sentences(overview, content.metrics, MARKDOWN)
-    return [Section(escaped(content.study), paragraphs(strip, notes, bullets([*lines, *_suffering(content), WHERE])))]
+    own = f"**{escaped(content.own.kind)}** {escaped(' '.join(content.own.sentences))}" if content.own else ""
+    return [Section(escaped(content.study), paragraphs(own, strip, notes, bullets([*lines, *_suffering(content), WHERE])))]
 
 
 def _suffering(content: Content) -> list[str]:

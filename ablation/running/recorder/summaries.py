@@ -14,7 +14,7 @@ from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
 from ablation.study.config import Arm
-from ablation.study.metrics import Metric
+from ablation.study.metrics import Metric, metric_rows
 from ablation.study.params import params
 from ablation.study.task import Task
 from ablation.system.digests import digest
@@ -179,7 +179,7 @@ class Summaries:
         names = ("name", "kind", "parent", "baseline", "same_as")
         arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
         about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task.name}
-        return {"arms": arms, **about}
+        return {"arms": arms, "metrics": metric_rows(self.task.metrics(self.plan.study.margin)), **about}
 
     def _digest(self) -> str:
         """The identity of all that summaries say: of the runs, of what verdicts depend on, and of the arms' notes."""

@@ -8,7 +8,7 @@ from ablation.errors import ConfigError
 from ablation.study.changes import flatten
 from ablation.study.config import StudyFile, check_names
 from ablation.study.metrics import Curve, Metric
-from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages
+from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages, Words
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
@@ -17,6 +17,18 @@ from ablation.training.settings import RESTARTS, Stage, StageOptions
 if TYPE_CHECKING:
     from ablation.study.config import Arm, Study
     from ablation.tasks.images.preparation import ImagePreparation
+
+
+WORDS = Words(
+    to_do="to train",
+    part="stage",
+    parts_title="Stages (arms in one line share it)",
+    listed="every arm's change, every run and stage",
+    row="epoch",
+    running="training",
+    stopping="stopping after this epoch",
+    other_data="other images or another split",
+)
 
 
 class ImageClassification:
@@ -28,6 +40,7 @@ class ImageClassification:
     shares_devices = True
     has_own_defaults = False
     curves: tuple[Curve, ...] = CURVES
+    words = WORDS
     memory_advice = MEMORY_ADVICE
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:

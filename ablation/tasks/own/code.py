@@ -35,7 +35,7 @@ def code_files(definition: Definition) -> list[Path]:
 
 
 def _used(definition: Definition) -> dict[tuple[str, str], list[str]]:
-    """All code that the function uses, by module and name. Its module is not imported: a worker need not, and may have an older one."""
+    """All code that the function uses, by module and name; its module is not imported."""
     module, _, name = definition.function.partition(":")
     used = current_code(module, name)
     if not used:

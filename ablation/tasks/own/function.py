@@ -66,7 +66,8 @@ class Values:
     def problem(self, value: object) -> str:
         """What is wrong with a value, as a message has it."""
         names = [str(choice) for choice in _choices(self.annotation)]
-        return f"found {shorten(value)}; expected {self.words}{nearest(value, names) if isinstance(value, str) else ''}"
+        meant = nearest(value, names) if isinstance(value, str) else ""
+        return f"found {shorten(value)}; expected {self.words}{'.' if meant else ''}{meant}"
 
 
 @cache

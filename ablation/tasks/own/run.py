@@ -27,6 +27,7 @@ from ablation.tasks.own.environment import VISIBLE, device_tag, environment
 from ablation.tasks.own.patterns import Lines, Printed
 from ablation.tasks.own.process import ERRORS, GuardedProcess, held
 from ablation.tasks.own.work import OwnWork
+from ablation.techniques.technique import allow_code
 
 TICK = 0.1  # seconds between two looks at whether the run shall end
 LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
@@ -42,6 +43,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
 
     Raises TrainingError, Interrupted, or CodeChanged, at the start or at the end. A second process with the same work waits for the first.
     """
+    allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
     if keys.code_of(work.definition) != work.code:
         raise CodeChanged
     folder, result = work.stages / work.key, work.results / work.request.key

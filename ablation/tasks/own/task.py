@@ -11,6 +11,7 @@ from ablation.study.config import StudyFile
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import OWN, CheckpointInterval, Emit, Folders, SavedStages, SettingsSchema
 from ablation.tasks.own.definition import STEP, Definition, check_names, choices, define, full_name
+from ablation.tasks.own.words import WORDS
 from ablation.techniques.technique import Technique, dump
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class OwnTraining:
     shares_devices = False
     has_own_defaults = True
     memory_advice = MEMORY_ADVICE
+    words = WORDS
 
     def __init__(self, definition: Definition | None = None, base: Mapping[str, Any] | None = None) -> None:
         self.definition, self._base = definition, dict(base or {})
@@ -127,7 +129,9 @@ class OwnTraining:
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Carry out one run; see `run.run`."""
         from ablation.tasks.own.run import run
+        from ablation.techniques.technique import allow_code
 
+        allow_code(work.definition.folder)  # in the process of a worker, too: what was not allowed was not planned to run
         run(work, device, emit, should_stop, interval)
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,184 @@
+"""What a report says of a study of one's own training code: what was run, and what of it was checked and what was not."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ablation.formatting import counted, ranges, shortened
+from ablation.report.metrics import metrics_of
+from ablation.study.metrics import has_own_code
+
+USUAL = ("test items", "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
+NO_EFFECT = "seed without effect"  # the label of arms whose different seeds gave equal numbers
+WIDER = "Independent runs leave the tests valid, only wider."
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What must be known of a study of one's own training code, in sentences of plain text.
+
+    `kind` says what was run, `sentences` what was checked and what was not, `warnings` what makes results worth less, without a full
+    stop. `no_effect` has the arms whose seeds have none, and how that shows.
+    """
+
+    kind: str
+    sentences: Sequence[str]
+    warnings: Sequence[str]
+    no_effect: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The first lines of a report."""
+        return " ".join([self.kind, *self.sentences])
+
+
+def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame, arms: Sequence[str]) -> OwnCode | None:
+    """What there is to say of these arms; None for another kind of study.
+
+    `recorded` are the runs as they are in the store, `runs` is `run_rows`.
+    """
+    if not has_own_code(plan):
+        return None
+    done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
+    told = told_same(recorded, done)
+    no_effect = seeds_without_effect(done, metrics_of(plan).full_names)
+    differing = [(name, by_run) for name, by_run in told.items() if _differs(by_run)]
+    warnings = [*(_differing_words(name, by_run) for name, by_run in differing), *_no_effect_words(no_effect), *_checked_warnings(plan)]
+    sentences = [*_same_words(told, done), *_data_words(plan), *_checked_words(plan)]
+    return OwnCode(_kind(plan, len(arms)), sentences, [*warnings, *_notes(recorded, done)], no_effect)
+
+
+def _kind(plan: Mapping[str, Any], num_arms: int) -> str:
+    own = plan["own"]
+    what = f"{'function' if own['is_function'] else 'command'} {own['what']}"
+    return f"Own training code: {what}, {counted(num_arms, 'arm')} x {counted(len(plan['seeds']), 'seed')}."
+
+
+# --- what is the same across arms ----------------------------------------------------------------------------------------------------
+
+ByRun = Mapping[tuple[str, int], str]  # (arm, seed) -> the digest that the run handed back
+
+
+def told_same(recorded: pd.DataFrame, done: pd.DataFrame) -> dict[str, dict[tuple[str, int], str]]:
+    """name -> what each of these runs handed back of it, as a digest."""
+    told: dict[str, dict[tuple[str, int], str]] = {}
+    for run, text in _of_runs(recorded, done, "same"):
+        for name, value in json.loads(text).items():
+            told.setdefault(str(name), {})[run] = str(value)
+    return told
+
+
+def _of_runs(recorded: pd.DataFrame, done: pd.DataFrame, column: str) -> Iterator[tuple[tuple[str, int], str]]:
+    """(arm, seed) and the text in that column of each of these runs that has one."""
+    texts = dict(zip(recorded["run_id"], recorded[column], strict=True)) if column in recorded else {}
+    for row in done.to_dict("records"):
+        if isinstance(text := texts.get(row["run_id"]), str) and text:
+            yield (row["arm"], int(row["seed"])), text
+
+
+def _by_seed(by_run: ByRun) -> dict[int, dict[str, str]]:
+    by_seed: dict[int, dict[str, str]] = {}
+    for (arm, seed), value in by_run.items():
+        by_seed.setdefault(seed, {})[arm] = value
+    return by_seed
+
+
+def _differs(by_run: ByRun) -> bool:
+    """Whether two arms differ in it under the same seed."""
+    return any(len(set(by_arm.values())) > 1 for by_arm in _by_seed(by_run).values())
+
+
+def _differing_words(name: str, by_run: ByRun) -> str:
+    """`the split differs between arms: wide and deep have another one than baseline (seeds 0-4)`."""
+    unlike: dict[str, list[int]] = {}
+    first = ""
+    for seed, by_arm in sorted(_by_seed(by_run).items()):
+        first = first or next(iter(by_arm))
+        reference = by_arm.get(first, next(iter(by_arm.values())))
+        for arm in (arm for arm, value in by_arm.items() if value != reference):
+            unlike.setdefault(arm, []).append(seed)
+    seeds = sorted({seed for of_arm in unlike.values() for seed in of_arm})
+    others = f"{shortened(list(unlike), MOST_NAMED)} {'has' if len(unlike) == 1 else 'have'} not what {first} has"
+    return f"{name} not the same across arms: {others} (seed{'s' * (len(seeds) > 1)} {ranges(seeds)})"
+
+
+def _same_words(told: Mapping[str, ByRun], done: pd.DataFrame) -> Iterator[str]:
+    """`Same across arms, checked: test items, split; not checked: initial weights, order.`, if there are two arms."""
+    finished = set(zip(done["arm"], done["seed"].astype(int), strict=True))
+    if done["arm"].nunique() < 2:
+        return
+    whole = {name for name, by_run in told.items() if finished <= {*by_run} and not _differs(by_run)}
+    partly = [name for name, by_run in told.items() if name not in whole and not _differs(by_run)]
+    checked = [name for name in (*USUAL, *told) if name in whole]
+    parts = {
+        "checked": ", ".join(dict.fromkeys(checked)) or "nothing",
+        "checked of some runs only": ", ".join(partly),
+        "differing": ", ".join(name for name, by_run in told.items() if _differs(by_run)),
+        "not checked": ", ".join(name for name in USUAL if name not in told),
+    }
+    yield f"Same across arms, {'; '.join(f'{how}: {names}' for how, names in parts.items() if names)}."
+    if parts["not checked"]:
+        yield WIDER
+
+
+# --- seeds, data, repetition -----------------------------------------------------------------------------------------------------------
+
+
+def seeds_without_effect(done: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
+    """arm -> the seeds under which all of its metrics are equal, in words, where there are any."""
+    known = [name for name in metrics if name in done]
+    found = {}
+    for arm, rows in done.groupby("arm", sort=False):
+        alike: dict[tuple[float, ...], list[int]] = {}
+        for row in rows.dropna(subset=known).to_dict("records"):
+            alike.setdefault(tuple(row[name] for name in known), []).append(int(row["seed"]))
+        equal = [seeds for seeds in alike.values() if len(seeds) > 1]
+        if known and equal:
+            found[str(arm)] = f"equal numbers under {' and under '.join(f'seeds {ranges(seeds)}' for seeds in equal)}"
+    return found
+
+
+def _no_effect_words(no_effect: Mapping[str, str]) -> Iterator[str]:
+    if no_effect:
+        arms = shortened([f"{arm} ({why})" for arm, why in no_effect.items()], MOST_NAMED)
+        yield f"{NO_EFFECT}: {arms}; such runs are no repetitions, so their intervals and verdicts mean nothing"
+
+
+def _data_words(plan: Mapping[str, Any]) -> Iterator[str]:
+    if not plan["own"].get("data"):
+        yield "Data: not declared, so a change of them is not seen."
+
+
+def _checked_words(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a run repeats, and whether it resumes, as far as `check-task` has found out."""
+    own, checked = plan["own"], plan["own"].get("checked") or {}
+    when = f" (checked {checked['when']})" if checked.get("when") else ""
+    if checked.get("repeatable") is None:
+        yield "Whether a run repeats was not checked: ablate check-task FILE."
+    elif checked["repeatable"]:
+        yield f"A run repeats: the same seed gave the same numbers twice{when}."
+    if own.get("resumes") and checked.get("resumes") is None:
+        yield "That a stopped run resumes with the same result is the author's word."
+    elif own.get("resumes") and checked["resumes"]:
+        yield f"A stopped run resumes with the same result{when}."
+
+
+def _checked_warnings(plan: Mapping[str, Any]) -> Iterator[str]:
+    own, checked = plan["own"], plan["own"].get("checked") or {}
+    if checked.get("repeatable") is False:
+        yield "a run does not repeat: the same seed gave other numbers the second time, so the seed does not fix a run"
+    if own.get("resumes") and checked.get("resumes") is False:
+        yield "a stopped run does not resume with the same result, so a run that was stopped is another one"
+
+
+def _notes(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:
+    """What was noted of runs while they were checked, each once, with the runs that it is of."""
+    runs_of: dict[str, list[str]] = {}
+    for (arm, seed), text in _of_runs(recorded, done, "notes"):
+        for note in json.loads(text):
+            runs_of.setdefault(str(note).rstrip("."), []).append(f"{arm} seed {seed}")
+    return [f"{note} ({shortened(runs, MOST_NAMED)})" for note, runs in runs_of.items()]
