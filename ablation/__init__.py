@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablation.study.resolving import load_study
+    from ablation.tasks.own.handle import Run
     from ablation.techniques.technique import make
     from ablation.training.export import load
 
-__all__ = ["load", "load_study", "make"]
+__all__ = ["Run", "load", "load_study", "make"]
 
-_MODULES = {"load": "ablation.training.export", "load_study": "ablation.study.resolving", "make": "ablation.techniques.technique"}
+_MODULES = {
+    "Run": "ablation.tasks.own.handle",
+    "load": "ablation.training.export",
+    "load_study": "ablation.study.resolving",
+    "make": "ablation.techniques.technique",
+}
 
 
 def __getattr__(name: str) -> Any:

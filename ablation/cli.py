@@ -20,7 +20,7 @@ file_argument = click.argument("file", type=UserPath())
 profile_option = click.option(
     "--profile", metavar="NAME", help="A profile in the file: another base and other seeds, recorded as a study of its own."
 )
-code_option = click.option("--allow-code", is_flag=True, help="Allow classes of your own, named module:Class; they are imported.")
+code_option = click.option("--allow-code", is_flag=True, help="Allow code of your own, module:Class or a task; it is imported and run.")
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +97,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt]")
+@click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt|own-function|own-command]")
 @click.option(
     "--output", type=UserPath(), default=Path("experiments.yaml"), show_default=True, metavar="FILE", help="The file that is written."
 )
@@ -105,7 +105,8 @@ def init(name: str, output: Path) -> int:
     """Write a commented study to start from, by default one of your own images; no file is overwritten.
 
     own-images is a ladder over images in folders or a CSV, reports the matrix of two course reports on class imbalance (its profile quick
-    needs no data), cifar10-lt the field's long-tail table.
+    needs no data), cifar10-lt the field's long-tail table. own-function and own-command run training code of your own, a function or a
+    script, which is written beside the file to start from.
     """
     from ablation.commands import init as command
 
@@ -320,6 +321,31 @@ def check_technique(family: str, technique: str, allow_code: bool) -> int:
     from ablation.commands import techniques as command
 
     return command.check_technique(family, technique, with_code=allow_code)
+
+
+@cli.command("check-task")
+@file_argument
+@profile_option
+@click.option("--arm", metavar="ARM", help="The arm that is tried; by default the first.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="The seed; by default the study's first.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting, such as epochs=1 for a shorter run.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:1", help="Where to run it.")
+@click.option("--yes", is_flag=True, help="Also stop a run in the middle where runs take over 10 minutes.")
+@code_option
+def check_task(file: Path, arm: str | None, seed: int | None, sets: tuple[str, ...], **values: Any) -> int:
+    """Run training code of your own (`task` in FILE) twice with one seed, and once stopped in the middle and begun again.
+
+    Says whether it comes out the same, which the report then says too; exits with 1 if not. Nothing is recorded.
+    """
+    from ablation.system import signals
+
+    with signals.interruptible():
+        from ablation.commands import check_task as command
+        from ablation.commands.options import Options, parse_set
+
+        parsed, seeds = tuple(parse_set(text) for text in sets), () if seed is None else (seed,)
+        options = Options(file, arms=(arm,) if arm else (), seeds=seeds, sets=parsed, **values)
+    return command.check_task(options)
 
 
 @cli.command()

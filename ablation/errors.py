@@ -1,7 +1,8 @@
 """Errors for users: one sentence with the place, what was found, what was expected, and the nearest known name."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class AblateError(Exception):
@@ -29,12 +30,17 @@ class DataError(AblateError):
 
 
 class TrainingError(AblateError):
-    """A run cannot go on; `kind` says why in one word: nan, memory, data, killed or bug."""
+    """A run cannot go on; `kind` says why in one word: nan, memory, data, killed, timeout or bug.
 
-    def __init__(self, kind: str, message: str) -> None:
+    `log` is what a process of its own printed last, `facts` what else the event of the failure tells of it.
+    """
+
+    def __init__(self, kind: str, message: str, *, log: str = "", facts: Mapping[str, Any] | None = None) -> None:
         super().__init__(kind, message)
         self.kind = kind
         self.message = message
+        self.log = log
+        self.facts = dict(facts or {})
 
     def __str__(self) -> str:
         return self.message

@@ -9,7 +9,6 @@ import torch
 from ablation.study.resolving import load_study
 from ablation.tasks.images import keys
 from ablation.tasks.images.labels import updates_per_epoch
-from ablation.tasks.images.schema import SCHEMA
 from ablation.techniques.models import num_parameters
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -26,7 +25,7 @@ def test_every_recipe_and_profile_loads(file):
     """All arms of all profiles resolve."""
     from ablation.study.config import load
 
-    for profile in (None, *load(file, SCHEMA).profiles):
+    for profile in (None, *load(file).profiles):
         assert load_study(file, profile).arms
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
-from ablation.commands.recorded import done_row, open_recorded
+from ablation.commands.recorded import check_images, done_row, open_recorded
 from ablation.errors import AblateError, ConfigError, StoreError
 from ablation.formatting import size
 from ablation.planning.workspace import Workspace
@@ -24,6 +24,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
 
     user_folder(folder, "DIR")
     recorded = open_recorded(file, profile)
+    check_images(recorded.plan, "export", "what it left in {out} is among the files of each run, which ablate ui shows")
     result = _result(recorded, arm, seed)
     write_model(result, Workspace(Path("mlruns").resolve()).data, folder)
     run_name = f"{arm} seed {result.seed}" + (f" ({result.chosen_arm})" if result.chosen_arm else "")

@@ -13,6 +13,7 @@ from ablation.planning.describe import describe
 from ablation.planning.listing import listing
 from ablation.planning.plan import Plan
 from ablation.planning.recorded_values import lacking_metric
+from ablation.study.task import DEFAULT
 from ablation.tasks.images.compiling import compilable_models, describe_compiling, measure_compiling
 from ablation.tracking.store import Store
 
@@ -23,6 +24,8 @@ def plan(options: Options, *, as_json: bool, with_stages: bool, measure_compile:
         raise ConfigError("--stages", "found it beside --json; expected only one of them, since the JSON lists every run and stage anyway")
     console = Console(stderr=True)
     session = Session(options, console)
+    if measure_compile and session.task.name != DEFAULT:
+        raise ConfigError("--compile", "is for image classification; expected none: training code of one's own calls torch.compile itself")
     session.check()
     known_runs = session.known_runs(Store.open(make=False))[0] if Store.is_there() else []
     study_plan = session.plan(known_runs, probe=True)

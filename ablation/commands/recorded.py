@@ -13,7 +13,7 @@ from ablation.commands.last_run import last_run
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.study.config import load, text_hash
 from ablation.study.resolving import load_study
-from ablation.study.task import load_task
+from ablation.study.task import DEFAULT
 from ablation.study.written import about_sets, compared, written
 from ablation.tracking.messages import without_secrets
 from ablation.tracking.recorded import Recorded
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     """The name of the study of a file and profile, or of the study that was run last."""
     if file is not None:
-        study_file = load(file, load_task().schema)
+        study_file = load(file)
         if profile is not None and profile not in study_file.profiles:
             raise unknown_name("profiles", "profile", profile, study_file.profiles)
         return f"{study_file.study}.{profile}" if profile else study_file.study
@@ -65,7 +65,7 @@ def of_name(name: str, store: Store) -> Recorded:
     if not file.is_file():
         return with_notes(recorded)
     try:
-        study = load(file, load_task().schema).study
+        study = load(file).study
         profile = name.removeprefix(study).removeprefix(".") or None
         if name in (study, f"{study}.{profile}") and not (named := of_file(file, profile, store)).content:
             return named
@@ -79,7 +79,7 @@ def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
     name = study_name(file, profile, store)
     known_runs = store.runs_of(name)
     newest = store.recorded(name, known_runs)
-    if newest.plan.get("written", {}).get("text") == text_hash(load(file, load_task().schema)):
+    if newest.plan.get("written", {}).get("text") == text_hash(load(file)):
         return with_notes(newest)
     try:
         study = load_study(file, profile)
@@ -105,6 +105,12 @@ def with_notes(recorded: Recorded, *notes: str) -> Recorded:
 def _tell(note: str) -> None:
     """Print a note, once."""
     Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def check_images(plan: Mapping[str, Any], command: str, instead: str) -> None:
+    """Raise AblateError, with what to use `instead`, where a recorded study is of one's own training code."""
+    if plan.get("task", DEFAULT) != DEFAULT:
+        raise AblateError(f"{command} is for image classification, and {plan['study']} runs training code of its own; {instead}")
 
 
 def done_row(recorded: "tables.Recorded", arm: str, seed: int | None) -> Mapping[Any, Any]:

@@ -29,7 +29,7 @@ from ablation.running.messages import RunMessages
 from ablation.running.progress import ProgressState, Results, View, progress_display
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, Failure, Outcome, execute
-from ablation.study.task import CheckpointInterval, load_task
+from ablation.study.task import CheckpointInterval
 from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
@@ -122,7 +122,7 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
     try:
-        with _stop_on_signal(session.console, display, load_task(plan.study.task).words.stopping) as should_stop:
+        with _stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
             outcome = execute(
                 plan,
                 executor,

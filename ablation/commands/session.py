@@ -18,7 +18,7 @@ from ablation.running.packing import Packing
 from ablation.study.config import Arm
 from ablation.study.resolving import load_study
 from ablation.study.specs import select_names
-from ablation.study.task import Step, load_task
+from ablation.study.task import Step
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
@@ -46,7 +46,7 @@ class Session:
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
         self.workspace = Workspace((root or Path("mlruns")).resolve())
-        self.task = load_task(self.study.task)
+        self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
@@ -60,7 +60,7 @@ class Session:
     @cached_property
     def packing(self) -> Packing | None:
         """Finds out how many runs can share a GPU; None if the user said it, or on a CPU."""
-        can_adapt = self.devices[0].type == "cuda" and not self.options.jobs
+        can_adapt = self.devices[0].type == "cuda" and not self.options.jobs and self.task.shares_devices
         return Packing(max(1, num_cores() // len(self.devices))) if can_adapt else None
 
     @property

@@ -9,6 +9,7 @@ from ablation.study.schema import study_schema
 from ablation.study.task import load_task
 from ablation.study.yamlfile import parse
 from ablation.system.kept import kept
+from ablation.tasks.own.schema import section_schemas
 from ablation.techniques.technique import FAMILIES, allow_code, plugins
 
 
@@ -40,5 +41,5 @@ def check_technique(family: str, technique: str, *, with_code: bool) -> int:
 
 def schema() -> int:
     """Print the JSON schema of the file."""
-    print(json.dumps(study_schema(load_task().schema), indent=1))
+    print(json.dumps(study_schema(load_task().schema, section_schemas()), indent=1))
     return DONE

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ablation.commands.exit_codes import DONE, FAILED
-from ablation.commands.recorded import open_recorded
+from ablation.commands.recorded import check_images, open_recorded
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.planning.workspace import Workspace
 from ablation.study.config import Study
@@ -53,6 +53,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, *, steps
     store = Store.open(make=False)
     recorded = open_recorded(file, profile)
     assert isinstance(recorded, Recorded), recorded
+    check_images(recorded.plan, "verify", f"ablate check-task {file or 'FILE'} runs it twice and compares")
     run = _recorded_run(recorded, arm, seed)
     study = _recorded_study(recorded, run, file.resolve().parent if file else Path.cwd())
     device = devices("cpu" if run.device.startswith("cpu") else "auto")[0]

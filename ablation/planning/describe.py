@@ -7,7 +7,7 @@ from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
 from ablation.study.config import Arm
 from ablation.study.metrics import metric_rows
-from ablation.study.task import Planner, load_task
+from ablation.study.task import Planner
 from ablation.study.written import written
 
 MOST_IMAGES = 20  # named for each finding about the data
@@ -35,8 +35,8 @@ def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str,
 
 def for_the_record(plan: Plan, planner: Planner) -> dict[str, Any]:
     """The same with all that is recorded, and with what the report must know of the kind of work."""
-    metrics = load_task(plan.study.task).metrics(plan.study.margin)
-    about = {"task": plan.study.task, "metrics": metric_rows(metrics), "written": written(plan.study)}
+    metrics = plan.study.task.metrics(plan.study.margin)
+    about = {"task": plan.study.task.name, "metrics": metric_rows(metrics), "written": written(plan.study)}
     return describe(plan, planner, others=True) | about
 
 

@@ -11,7 +11,7 @@ from ablation.planning.plan import Node, Plan
 from ablation.planning.recorded_values import metric_words
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
-from ablation.study.task import Planner, Task, load_task
+from ablation.study.task import Planner, Task
 from ablation.techniques.technique import dump
 
 MOST_REASONS, MOST_DATA, MOST_CLASSES = 6, 3, 20  # that are listed; of more there is a summary
@@ -28,7 +28,7 @@ def summary(plan: Plan, planner: Planner, num_slots: int) -> str:
 
 def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
     """The plan as `ablate plan` prints it: the arms by family, the labels, the images of each class, and what it costs."""
-    more = f"ablate plan --stages lists {load_task(plan.study.task).words.listed}; ablate show ARM one arm"
+    more = f"ablate plan --stages lists {plan.study.task.words.listed}; ablate show ARM one arm"
     parts = [_head(plan), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
     return "\n\n".join("\n".join(part) for part in parts)
 
@@ -58,7 +58,7 @@ def _head(plan: Plan) -> list[str]:
 def _arms(plan: Plan) -> list[str]:
     """A line for each family of arms, one for arms that are one training, and one for each label."""
     arms = [arm for arm in plan.study.arms if arm.name in plan.selected]
-    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, load_task(plan.study.task).schema)]
+    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, plan.study.task.schema)]
     alike = [f"{arm.name} = {arm.same_as}" for arm in arms if arm.same_as]
     lines = columns(rows)
     lines += wrapped(f"one training under two names: {shortened(alike, 4)}", 2) if alike else []
@@ -133,7 +133,7 @@ def _work(plan: Plan, planner: Planner, num_slots: int) -> list[str]:
     """What is to be trained, why, how long it takes, and the disk that it needs."""
     lines = _reasons(plan)
     if plan.waiting:
-        todo, words = [node for node in plan.nodes.values() if node.state != "done"], load_task(plan.study.task).words
+        todo, words = [node for node in plan.nodes.values() if node.state != "done"], plan.study.task.words
         length = f", {_epochs(plan, todo)}" if words.is_counted else ""
         lines += wrapped(f"{words.to_do}: {counted(len(todo), words.part)}{length}", 2)
         lines += [line for remark in planner.remarks([node.job.work for node in todo]) for line in wrapped(f"  {remark}", 4)]

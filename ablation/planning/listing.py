@@ -3,7 +3,6 @@
 from ablation.formatting import duration, ranges, shortened, wrapped
 from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Plan
-from ablation.study.task import load_task
 from ablation.study.wording import change_words
 
 
@@ -14,7 +13,7 @@ def listing(plan: Plan) -> str:
 
 def _arms(plan: Plan) -> list[str]:
     """Each arm with what it is compared with, what it changes, and its labels with their reasons."""
-    schema, lines = load_task(plan.study.task).schema, list[str]()
+    schema, lines = plan.study.task.schema, list[str]()
     for arm in plan.study.arms:
         if arm.name in plan.selected:
             change = "; ".join(change_words(arm.change, schema)) or "nothing"
@@ -39,7 +38,7 @@ def _runs(plan: Plan) -> list[str]:
 
 def _stages(plan: Plan) -> tuple[str, list[str]]:
     """Each stage with the one that it goes on from; arms in one line share it."""
-    lines, words = list[str](), load_task(plan.study.task).words
+    lines, words = list[str](), plan.study.task.words
     for key, node in plan.nodes.items():
         parent = f" after {node.job.parent[:8]}" if node.job.parent else ""
         time = "unknown" if is_unknown(node) else f"about {duration(node.seconds)}" if node.state != "done" else ""

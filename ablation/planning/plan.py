@@ -11,8 +11,8 @@ from ablation.planning.jobs import Job
 from ablation.planning.states import Changes, RecordedState, branch_state, run_state
 from ablation.planning.tree import Branch, Chains, WantedRun, build_tree, mark_wanted
 from ablation.study.config import Arm, Choice, Study
-from ablation.study.params import changed_params, params
-from ablation.study.task import Planner, Request, Step, Task, load_task
+from ablation.study.params import changed_params, moved_params, params
+from ablation.study.task import Planner, Request, Step, Task
 from ablation.system.digests import digest
 
 
@@ -166,7 +166,7 @@ def _runs(study: Study, chains: Chains, planner: Planner, recorded: RecordedStat
     arms, runs = {arm.name: arm for arm in study.arms}, dict[tuple[str, int], Run]()
     for (name, seed), chain in chains.items():
         if arms[name].choice is None:
-            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, rerun, load_task(study.task))
+            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, rerun, study.task)
     for (name, seed), chain in chains.items():
         choice = arms[name].choice
         if choice is not None and all((point, seed) in runs for point in choice.among):
@@ -189,7 +189,7 @@ def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
     return Changes(
         settings=lambda known: changed_params(known.params, params(arm, seed, task), task.schema) if known.params else (),
         inputs=lambda: planner.inputs(arm, seed),
-        other_data=task.words.other_data,
+        moved=lambda known: moved_params(known.params, params(arm, seed, task)) if task.has_own_defaults else (),
     )
 
 
@@ -229,7 +229,7 @@ def _nodes(
     for key, work in planner.works(branches).items():
         branch = branches[key]
         state = states[key] if branch.is_wanted else "done"
-        nodes[key] = _node(key, work, branch, state, study.task, planner, recorded, seconds_per_item)
+        nodes[key] = _node(key, work, branch, state, study.task.name, planner, recorded, seconds_per_item)
     return nodes
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
-from ablation.study.task import load_task
 
 Values = dict[tuple[str, int], Mapping[str, float]]
 
@@ -35,5 +34,5 @@ def lacking_metric(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> list[
 
 def metric_words(plan: Plan) -> str:
     """The study's metric as the report names it in a sentence: `balanced accuracy`, `AUROC`."""
-    known = {metric.name: metric.words or metric.title for metric in load_task(plan.study.task).metrics(plan.study.margin)}
+    known = {metric.name: metric.words or metric.title for metric in plan.study.task.metrics(plan.study.margin)}
     return known.get(plan.metric, plan.metric.removeprefix("test/"))

@@ -7,7 +7,13 @@ from ablation.formatting import counted
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
 MOST_NAMED = 4  # changes that a reason names
-CONTENT = {"weights": "other weights to start from"}  # inputs whose values are digests, beside the data
+DIGESTS = {  # inputs whose values are digests
+    "data": "other images or another split",
+    "weights": "other weights to start from",
+    "declared data": "the declared data",
+    "code": "the code",
+}
+OF_CONTENT = ("data", "weights", "groups", "precision", "declared data", "task", "env", "threads")  # what makes another run, not other bits
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,23 @@ class Changes:
 
     settings: Callable[[RecordedRun], Sequence[str]]  # each in words: `mix.alpha 0.4 -> 0.3`
     inputs: Callable[[], Mapping[str, str]]  # what the results would depend on now
-    other_data: str = "other data"  # said where the data have another digest
+    moved: Callable[[RecordedRun], Sequence[str]] = lambda recorded: ()  # settings that no file has, and that have another value now
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
-        words = [*self.settings(recorded), *self._of_inputs(recorded, ("data", "weights", "groups", "precision"))]
+        words = [*self.settings(recorded), *self._of_inputs(recorded, OF_CONTENT)]
         return _some(words) or ("how runs are told apart" if "weights" in recorded.inputs else "its groups, its weights or ablate itself")
 
     def of_environment(self, recorded: RecordedRun) -> str:
         """`torch 2.14.0 -> 2.15.0`: what makes it a run of other bits; the code, if it is nothing else that is recorded."""
-        words = self._of_inputs(recorded, ("torch", "torchvision", "timm", "device"))
+        names = [name for name in self.inputs() if name not in (*OF_CONTENT, "device")] if recorded.inputs else []
+        words = self._of_inputs(recorded, [*names, "device"])
         return _some(words) or ("the code" if "device" in recorded.inputs else "the code, a version or the device")
 
     def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
         return [
-            (CONTENT | {"data": self.other_data}).get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            DIGESTS.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
             for name in names
             if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
         ]
@@ -70,7 +77,8 @@ def run_state(
 ) -> tuple[str, str, str]:
     """A run's state (done, evaluated, stale, failed, missing), the reason in words, and the key under which its numbers are.
 
-    A run is stale where only code, versions or device differ from what is recorded: `content` is equal and `key` is not.
+    A run is stale where only code, versions or device differ from what is recorded: `content` is equal and `key` is not, and no setting
+    has another value because the code has another default.
     """
     if rerun == "force":
         return "missing", "forced", key
@@ -82,7 +90,8 @@ def run_state(
     failed = next((run for run in exact if run.status == "FAILED" and run.kind in ("nan", "bug", "data")), None)
     if failed and rerun != "retry":
         return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
-    stale = next((run for run in recorded if run.content == content and run.status == "FINISHED"), None)
+    alike = [run for run in recorded if run.content == content and not changes.moved(run)]
+    stale = next((run for run in alike if run.status == "FINISHED"), None)
     if stale:
         has_changed = f"has changed since it was recorded: {changes.of_environment(stale)}"
         if rerun == "keep":
@@ -95,8 +104,8 @@ def run_state(
         return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
     if stale:
         return "missing", has_changed, key
-    if unfinished := next((run for run in recorded if run.content == content), None):
-        return "missing", f"was not finished, and has changed since: {changes.of_environment(unfinished)}", key
+    if alike:
+        return "missing", f"was not finished, and has changed since: {changes.of_environment(alike[0])}", key
     if recorded:
         newest = next((run for run in recorded if run.status == "FINISHED"), recorded[0])
         return "missing", f"has changed: {changes.of_content(newest)}", key

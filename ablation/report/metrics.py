@@ -206,4 +206,4 @@ def metrics_of(plan: Mapping[str, Any]) -> MetricTable:
 def planned_metrics(plan: "Plan") -> MetricTable:
     """The metrics of a plan that is not recorded yet."""
     margin = plan.study.margin
-    return MetricTable(load_task(plan.study.task).metrics(margin), margin, plan.metric, plan.metric_reason)
+    return MetricTable(plan.study.task.metrics(margin), margin, plan.metric, plan.metric_reason)

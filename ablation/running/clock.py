@@ -1,39 +1,56 @@
 """The time that is left, by the plan's estimate and by how long things took."""
 
+import time
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
+from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
-from ablation.study.task import load_task
 
 
 class Clock:
-    """The time left: the plan's estimate of what is not done, corrected by how long what is done took."""
+    """The time left: the plan's estimate of what is not done, corrected by how long what is done took.
+
+    A stage of which nothing is known is expected to take as long as those took of which nothing was known.
+    """
 
     def __init__(self, plan: Plan, num_slots: int) -> None:
         self.nodes, self.num_slots = plan.nodes, num_slots
-        self.is_counted = load_task(plan.study.task).words.is_counted  # whether the plan knows the epochs of its nodes
+        self.is_counted = plan.study.task.words.is_counted  # whether the plan knows the epochs of its nodes
         self.epochs: dict[str, int] = {}
         self.spent: dict[str, float] = {}
         self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
         self._took, self._estimated = 0.0, 0.0  # of all epochs so far
+        self._began: dict[str, float] = {}
+        self._unforeseen: list[float] = []  # the seconds of those that ended of which nothing was known
 
     def see(self, event: Mapping[str, Any]) -> None:
-        """Take note of an epoch's time, or of an end."""
-        if event["kind"] == "epoch":
+        """Take note of a beginning, an epoch's time, or an end."""
+        if event["kind"] == "started":
+            self._began[event["stage"]] = time.monotonic()
+        elif event["kind"] == "epoch":
             key, seconds = event["stage"], event["row"]["seconds"]
             self.spent[key] = self.spent.get(key, 0.0) + seconds
             if self.is_counted:
                 self.epochs[key] = self.epochs.get(key, 0) + 1
                 self._compare(seconds, _per_epoch(self.nodes[key]))
         elif event["kind"] in ("done", "failed"):
-            self.ended.add(event["stage"])
-            if not self.is_counted and event["kind"] == "done":
-                self._compare(self.spent.get(event["stage"], 0.0), self.nodes[event["stage"]].seconds)
+            key = event["stage"]
+            self.ended.add(key)
+            if event["kind"] == "done" and key in self._began:
+                self._ended(self.nodes[key], time.monotonic() - self._began[key])
+
+    def _ended(self, node: Node, took: float) -> None:
+        """Take note of how long something took whose epochs tell nothing of it."""
+        if is_unknown(node):
+            self._unforeseen.append(took)
+        elif not self.is_counted:
+            self._compare(took, node.seconds)
 
     def _compare(self, took: float, expected: float) -> None:
         """Take note of how long something took, if an estimate of it is known."""
-        if took and expected:
+        if expected:
             self._took += took
             self._estimated += expected
 
@@ -47,9 +64,12 @@ class Clock:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:
             return 0.0
+        if is_unknown(self.nodes[key]):
+            return fmean(self._unforeseen) if self._unforeseen else 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
         if not self.is_counted:
-            return max(0.0, factor * self.nodes[key].seconds - self.spent.get(key, 0.0))
+            gone = time.monotonic() - self._began[key] if key in self._began else 0.0
+            return max(0.0, factor * self.nodes[key].seconds - gone)
         epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
         return epochs * own + factor * self.nodes[key].testing

@@ -31,11 +31,11 @@ class RunMessages:
         if event["kind"] == "damaged" or (event["kind"] == "told" and event["message"] not in self.told):
             self.told.add(event["message"])
             self._say(event["message"])
-        is_alone = self.packing is None or self.packing.jobs == 1  # beside others it is slower
-        if event["kind"] == "epoch" and is_alone and "rate" in event["row"]:
+        seconds = _seconds_per_item(event)
+        if seconds is not None and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
             with contextlib.suppress(OSError):
-                note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, 1 / max(event["row"]["rate"], 1e-9))
-        elif event["kind"] == "memory":
+                note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, seconds)
+        if event["kind"] == "memory":
             self._shrink(event)
         elif event["kind"] == "packing":
             self._packed(event)
@@ -73,3 +73,10 @@ class RunMessages:
     def close(self) -> None:
         """Say that nobody is at it any more."""
         self.write("ended")
+
+
+def _seconds_per_item(event: Mapping[str, Any]) -> float | None:
+    """How long an item took, as an epoch tells by its rate, and a run that is one item by its result; None if an event tells neither."""
+    rate = event["row"].get("rate") if event["kind"] == "epoch" else None
+    seconds: float | None = event.get("seconds") if event["kind"] == "result" else None
+    return seconds if rate is None else 1 / max(rate, 1e-9)

@@ -20,7 +20,6 @@ from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
 from ablation.running.words import curve_words, epoch_words, shown_values
-from ablation.study.task import load_task
 from ablation.system import sealed
 
 REFRESH = 0.5  # seconds between two drawings
@@ -111,8 +110,7 @@ class ProgressState:
 
     def __init__(self, plan: Plan, num_slots: int, results: Results) -> None:
         self.plan, self.clock, self.results = plan, Clock(plan, num_slots), results
-        task = load_task(plan.study.task)
-        self.curves, self.words = task.curves, task.words
+        self.curves, self.words = plan.study.task.curves, plan.study.task.words
         self.began = time.monotonic()
         self.running: dict[str, dict[str, Any]] = {}
         self.failed: list[str] = []

@@ -1,7 +1,7 @@
 """The study's file as it is written, merged with the files that it extends, and the resolved study."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.study import yamlfile
-from ablation.study.task import SettingsSchema
+from ablation.study.task import DEFAULT, OWN, SettingsSchema, Task, load_task
 from ablation.system.digests import digest
 from ablation.system.paths import user_path
 from ablation.techniques.technique import build
@@ -62,7 +62,7 @@ class Study:
     margin: float  # in points
     keep: str
     arms: tuple[Arm, ...]
-    task: str = "images"  # the kind of work, as `study.task.load_task` finds it
+    task: Task = field(default_factory=load_task)  # the kind of work
     plain: tuple[Arm, ...] = ()  # the arms as the file has them, without what --set changes
     sets: tuple[tuple[str, Any], ...] = ()  # what --set changes
     text: str = ""  # a hash of all that is written in the file
@@ -169,16 +169,34 @@ class StudyFile(BaseModel):
         return ladder
 
 
+OWN_FIELDS = ("task", "metrics", "curves")  # the fields of files of one's own training code
+
+
 def text_hash(file: StudyFile) -> str:
     """A hash of all that is written in a file and in those that it extends, but for comments and layout."""
-    return digest(file.model_dump())
+    content = file.model_dump()
+    return digest({name: value for name, value in content.items() if value or name not in OWN_FIELDS})
 
 
-def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
-    """The file merged with those that it extends; raises ConfigError if its form is wrong."""
-    raw = _read_extended(user_path(path, "FILE").resolve(), (), schema)
+def task_of(file: StudyFile) -> Task:
+    """The kind of work of a file, as it is without what the file says of it."""
+    return load_task(DEFAULT if file.task is None else OWN)
+
+
+def load(path: str | Path) -> StudyFile:
+    """The file merged with those that it extends; raises ConfigError if its form is wrong. No code that it names is imported."""
+    files = _extended_files(user_path(path, "FILE").resolve(), ())
+    raw = _merged(files, load_task(OWN if any("task" in contents for _, contents in files) else DEFAULT))
     raw.setdefault("study", Path(path).stem)
+    if "task" in raw:
+        raw.setdefault("base", {})  # a function has defaults of its own
     file = build(StudyFile, raw)
+    task_of(file).check_file(file, Path(path).resolve().parent)
+    return file
+
+
+def check_names(file: StudyFile, schema: SettingsSchema) -> None:
+    """Raise ConfigError for a metric that no run has, by which the file goes or chooses, and for fields of one's own training code."""
     profiles = {f"profiles.{name}.metric": profile.metric or AUTO for name, profile in file.profiles.items()}
     for place, metric in {"metric": file.metric, **profiles}.items():
         _check_metric(place, metric, schema)
@@ -186,7 +204,9 @@ def load(path: str | Path, schema: SettingsSchema) -> StudyFile:
         if sweep.choose not in ("none", *schema.choices):
             expected = f"expected one of {', '.join(schema.choices)}, or none: a test metric would choose on the test images"
             raise ConfigError(f"sweeps.{name}.choose", f"found {sweep.choose!r}; {expected}")
-    return file
+    for name in ("metrics", "curves"):
+        if name in file.model_fields_set:
+            raise ConfigError(name, "is declared, but the file has no task; expected task: my_module:train, or a command, beside it")
 
 
 def _check_metric(place: str, metric: str, schema: SettingsSchema) -> None:
@@ -196,30 +216,41 @@ def _check_metric(place: str, metric: str, schema: SettingsSchema) -> None:
         raise unknown_name(place, "metric", metric, (AUTO, *schema.metrics, *(f"{kind}/CLASS" for kind in schema.class_metrics)))
 
 
-def _read_extended(path: Path, extending: tuple[Path, ...], schema: SettingsSchema) -> dict[str, Any]:
+def _extended_files(path: Path, extending: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The contents of a file and of those that it extends, each with its path, the file itself last."""
     if path in extending:
         raise ConfigError("extends", f"{path.name} extends itself by way of {extending[-1].name}")
     raw = yamlfile.read(path)
     if "extends" not in raw:
-        return raw
+        return [(path, raw)]
     extended_name = raw.pop("extends")
     if not isinstance(extended_name, str):
         raise ConfigError("extends", f"found {extended_name!r}; expected another study's file")
     extended_path = user_path(extended_name, "extends", path.parent).resolve()
-    extended = _read_extended(extended_path, (*extending, path), schema)
-    return extend(_relocate_paths(extended, extended_path.parent, path.parent, schema), raw)
+    return [*_extended_files(extended_path, (*extending, path)), (path, raw)]
 
 
-def _relocate_paths(value: Any, folder: Path, extending_folder: Path, schema: SettingsSchema) -> Any:
+def _merged(files: Sequence[tuple[Path, dict[str, Any]]], task: Task) -> dict[str, Any]:
+    """The files merged, each over the one before it, with relative paths that start at the folder of the last one."""
+    (before, merged), *others = files
+    for path, raw in others:
+        if task.paths is None and path.parent != before.parent:
+            expected = "expected a file in this folder, where the paths of its task start"
+            raise ConfigError("extends", f"found {before}; {expected}")
+        merged, before = extend(_relocate_paths(merged, before.parent, path.parent, task.paths or ()), raw), path
+    return merged
+
+
+def _relocate_paths(value: Any, folder: Path, extending_folder: Path, paths: Sequence[tuple[str, str]]) -> Any:
     """The contents of a file in `folder`; if a file in another folder extends it, its relative paths are made to start at `folder`."""
     if folder == extending_folder:
         return value
     if isinstance(value, list):
-        return [_relocate_paths(item, folder, extending_folder, schema) for item in value]
+        return [_relocate_paths(item, folder, extending_folder, paths) for item in value]
     if not isinstance(value, dict):
         return value
-    relocated = {name: _relocate_paths(item, folder, extending_folder, schema) for name, item in value.items()}
-    for family, name in schema.paths:
+    relocated = {name: _relocate_paths(item, folder, extending_folder, paths) for name, item in value.items()}
+    for family, name in paths:
         settings = relocated.get(family)
         if isinstance(settings, dict) and _is_relative(settings.get(name)):
             relocated[family] = {**settings, name: str(folder / settings[name])}
@@ -241,7 +272,7 @@ def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any
         old = merged.get(name)
         if name == "base" and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**_without_fields_of(value, old), **value}
-        elif name in NAMED_SECTIONS and isinstance(old, Mapping) and isinstance(value, Mapping):
+        elif name in (*NAMED_SECTIONS, "metrics", "curves") and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**old, **value}
         elif name in ("drop_one", "add_one") and isinstance(old, list) and isinstance(value, list):
             merged[name] = [*old, *(rung for rung in value if rung not in old)]

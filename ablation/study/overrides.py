@@ -30,8 +30,8 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
     undotted = {name: value for name, value in overrides.items() if "." not in name}
     dotted = {name: value for name, value in overrides.items() if "." in name}
     for name in undotted:
-        if name not in (*schema.names, "stages"):
-            raise unknown_name(where, "setting", name, [*schema.names, "stages"])
+        if name not in schema.arm_keys:
+            raise unknown_name(where, "setting", name, schema.arm_keys)
     stages, stages_at = [dict(stage) for stage in partial.stages], partial.stages_at
     if "stages" in undotted:
         stages, stages_at = _stages(undotted.pop("stages"), where), f"{where}.stages"

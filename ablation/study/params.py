@@ -40,6 +40,12 @@ def changed_params(old: Mapping[str, str], new: Mapping[str, str], schema: Setti
     return [*_words([name for name in changed if not name.startswith("stages.")], old, new), f"stages {before} -> {now}"]
 
 
+def moved_params(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The settings that two runs both have, and with other values."""
+    names = [name for name in old if name in new and name not in NO_SETTINGS]
+    return [name for name in names if _recorded(old[name]) != _recorded(new[name])]
+
+
 def _num_stages(run_params: Mapping[str, str]) -> int:
     """How many stages a run has; those of a single one have no params of their own."""
     return max(1, len({name.split(".")[1] for name in run_params if name.startswith("stages.")}))

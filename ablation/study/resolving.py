@@ -8,13 +8,13 @@ from typing import Any
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
-from ablation.study.config import Arm, Choice, Overrides, Study, load, text_hash
+from ablation.study.config import Arm, Choice, Overrides, Study, load, task_of, text_hash
 from ablation.study.effects import check_effects
 from ablation.study.implied import with_techniques
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
-from ablation.study.task import Task, load_task
+from ablation.study.task import Task
 from ablation.techniques.technique import build, dump
 
 Sets = Sequence[tuple[str, Any]]  # --set PATH=VALUE
@@ -26,8 +26,8 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *,
     Settings without effect are refused, but for those of an arm that `is_recorded`: it may have been the control of others.
     Raises ConfigError, with the dotted path in the file, if anything in it is wrong.
     """
-    task = load_task()
-    file = load(path, task.schema)
+    file = load(path)
+    task = task_of(file).of_file(file, Path(path).resolve().parent)
     bases = [("base", file.base)]
     name, seeds, groups, metric = file.study, file.seeds, file.groups, file.metric
     if profile is not None:
@@ -45,7 +45,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *,
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
         resolver.plain = [replace(arm, published={}) for arm in resolver.plain]
     about_file = (tuple(resolver.plain), tuple(sets), text_hash(file), metric)
-    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task.name, *about_file)
+    return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task, *about_file)
 
 
 class _Resolver:
@@ -68,7 +68,7 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
-        if not self.is_recorded:
+        if not self.is_recorded and self.schema.families:  # which know what changes nothing
             check_effects(specs, plain, bases, conditions)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
@@ -90,9 +90,9 @@ class _Resolver:
             if setting not in base and not any(setting in profile_overrides for _, profile_overrides in profile_bases):
                 raise ConfigError(f"{where}.{setting}", f"is missing; expected {expected}")
         undotted = {name: value for name, value in base.items() if "." not in name}
-        unknown = [name for name in undotted if name not in (*self.schema.names, "stages")]
+        unknown = [name for name in undotted if name not in self.schema.arm_keys]
         if unknown:
-            raise unknown_name(where, "setting", unknown[0], [*self.schema.names, "stages"])
+            raise unknown_name(where, "setting", unknown[0], self.schema.arm_keys)
         required_overrides = [
             (name, value)
             for _, profile_overrides in profile_bases

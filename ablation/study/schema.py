@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from ablation.study.config import AUTO, NAME, NAMED_SECTIONS, Grid, Profile, StudyFile, Sweep
+from ablation.study.config import AUTO, NAME, NAMED_SECTIONS, OWN_FIELDS, Grid, Profile, StudyFile, Sweep
 from ablation.study.task import SettingsSchema
 from ablation.techniques.technique import FAMILIES, Nested
 
 Schema = dict[str, Any]
+IMAGES_ONLY = ("groups", "margin", "keep")  # the sections that a file with a task cannot have
 
 STRING_SCHEMA: Schema = {"type": "string"}
 SEEDS_SCHEMA: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
@@ -43,21 +44,55 @@ OVER_WORDS = (
 ARMS_SCHEMA: Schema = {"type": "array", "items": STRING_SCHEMA, "minItems": 1, "description": "Names or globs of the arms that are meant."}
 
 
-def study_schema(settings_schema: SettingsSchema) -> Schema:
-    """The schema of a study's file; it accepts whatever `load` accepts, and refuses what a schema can refuse of the rest."""
+def study_schema(settings_schema: SettingsSchema, own_sections: Schema) -> Schema:
+    """The schema of a study's file; it accepts whatever `load` accepts, and refuses what a schema can refuse of the rest.
+
+    A file with a `task` may set anything, since only the code knows its settings; `own_sections` are the schemas of what it declares. A
+    file that extends such a one is recognised if it repeats the task.
+    """
     documented = StudyFile.model_json_schema()["properties"]
-    sections = {
-        name: {**schema, "description": documented[name]["description"]} for name, schema in _section_schemas(settings_schema).items()
-    }
+    sections = _section_schemas(settings_schema)
+    own = {**sections, **_free_sections(), **own_sections}
+    described = {name: {"description": documented[name]["description"]} for name in documented}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A study of ablate",
         "description": StudyFile.__doc__,
         "type": "object",
-        "properties": {**sections, "extends": {**STRING_SCHEMA, "description": "Another study's file, to which this one adds."}},
+        "properties": {**described, "extends": {**STRING_SCHEMA, "description": "Another study's file, to which this one adds."}},
         "additionalProperties": False,
-        "anyOf": [{"required": ["seeds", "base"]}, {"required": ["extends"]}],
+        "if": {"required": ["task"]},
+        "then": {
+            "properties": {name: schema for name, schema in own.items() if name not in IMAGES_ONLY} | dict.fromkeys(IMAGES_ONLY, False),
+            "anyOf": [{"required": ["seeds", "metrics"]}, {"required": ["extends"]}],
+        },
+        "else": {
+            "properties": {**sections, **dict.fromkeys(OWN_FIELDS, False)},
+            "anyOf": [{"required": ["seeds", "base"]}, {"required": ["extends"]}],
+        },
         "$defs": _definition_schemas(settings_schema),
+    }
+
+
+def _free_sections() -> Schema:
+    """The sections with settings, where any name may be one."""
+    arm = _or_null({"type": "object", "properties": {**ARM_DETAILS, "of": OF_SCHEMA}})
+    axis: Schema = {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]}
+    over = {"type": "object", "additionalProperties": axis, "minProperties": 1, "description": "The axes, which are crossed."}
+    sweep = {"type": "object", "properties": {"of": OF_SCHEMA, "over": over, "choose": STRING_SCHEMA}, "required": ["over"]}
+    condition = _or_null({"type": "object", "properties": {"arms": ARMS_SCHEMA}})
+    profile = {"seeds": SEEDS_SCHEMA, "metric": STRING_SCHEMA, "base": {"type": "object"}}
+    return {
+        "metric": STRING_SCHEMA,
+        "base": {"type": "object"},
+        "ladder": {"type": "object", "additionalProperties": arm, "minProperties": 1},
+        "variants": {"type": "object", "additionalProperties": arm},
+        "sweeps": {"type": "object", "additionalProperties": sweep},
+        "conditions": {"type": "object", "additionalProperties": condition},
+        "profiles": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "properties": profile, "additionalProperties": False},
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """What the engine asks of a kind of work: the Protocols through which planning, running, tracking and reports use it.
 
-Image classification (`tasks/images`) is the only kind so far. A task is loaded by its name, so nothing here imports it.
+A task is loaded by its name, so nothing here imports one. What a study's file says of its own task is found by `of_file`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from ablation.study.metrics import Curve, Metric
 from ablation.techniques.technique import Nested, Technique
 
-TASKS = {"images": "ablation.tasks.images"}  # name -> the module that defines it as `TASK`
-DEFAULT = "images"  # of every study so far, and of recorded plans that name none
+TASKS = {"images": "ablation.tasks.images", "own": "ablation.tasks.own"}  # name -> the module that defines it as `TASK`
+DEFAULT = "images"  # of files without a task, and of recorded plans that name none
+OWN = "own"  # of files with one
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -39,7 +40,12 @@ class SettingsSchema:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the settings."""
-        return tuple(self.settings.model_fields)
+        return tuple(field.alias or name for name, field in self.settings.model_fields.items())
+
+    @property
+    def arm_keys(self) -> tuple[str, ...]:
+        """What an arm may set: settings, and stages where these have options."""
+        return (*self.names, *(("stages",) if self.option_names else ()))
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -308,7 +314,6 @@ class Words:
     row: str  # what a row of a run's history is called: `epoch`
     running: str  # the head of the column with what is under way
     stopping: str  # said when the user asks to stop
-    other_data: str  # why a run is another one, if its data have another digest
     is_counted: bool = True  # whether the number of rows is known before they are there
 
 
@@ -327,8 +332,26 @@ class Task(Protocol):
         """The settings that an arm may set."""
 
     @property
+    def shares_devices(self) -> bool:
+        """Whether several jobs may share a GPU, as many as is worth while."""
+
+    @property
+    def has_own_defaults(self) -> bool:
+        """Whether a setting that no file has can get another value by an edit of the user's code."""
+
+    @property
+    def paths(self) -> tuple[tuple[str, str], ...] | None:
+        """(setting, field) of file paths, which are relative to the file; None: those of one folder cannot start at another."""
+
+    @property
     def curves(self) -> tuple[Curve, ...]:
         """The numbers of an epoch that are shown while a run trains."""
+
+    def check_file(self, file: Any, folder: Path) -> None:
+        """Raise ConfigError for names in a study's file that this kind of work does not have. It imports no code of the file."""
+
+    def of_file(self, file: Any, folder: Path) -> "Task":
+        """The task as a study's file defines it; raises ConfigError if it cannot be used."""
 
     @property
     def words(self) -> Words:

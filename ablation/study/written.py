@@ -8,7 +8,7 @@ from typing import Any
 from ablation.formatting import counted, shortened, worded
 from ablation.study.changes import flatten
 from ablation.study.config import AUTO, Arm, Study
-from ablation.study.task import SettingsSchema, load_task
+from ablation.study.task import SettingsSchema
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 
@@ -25,7 +25,7 @@ def written(study: Study) -> dict[str, Any]:
 
     The settings of an arm are those that differ from the first arm's. `digest` tells two contents apart.
     """
-    schema = load_task(study.task).schema
+    schema = study.task.schema
     settings = {arm.name: _settings(arm, study, schema) for arm in study.plain}
     first = next(iter(settings.values()))
     arms = {arm.name: _about(arm) | {"settings": _differing(settings[arm.name], first)} for arm in study.plain}

@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import json
 import sysconfig
+import warnings
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -45,24 +47,52 @@ def class_code(cls: type) -> str:
     if start[1] not in _defined(start[0]):
         problem = f"the code of {cls.__module__}:{cls.__qualname__} was not found, so that nobody could tell when it changes"
         raise ConfigError("", f"{problem}; expected a class in a file of Python code")
-    dumps_by_name: dict[str, list[str]] = {}
+    dumps_by_name = {f"{module}.{name}": dumps for (module, name), dumps in _used_code(start, _defined).items()}
+    return json.dumps(dumps_by_name, sort_keys=True)
+
+
+def current_code(module: str, name: str) -> dict[tuple[str, str], list[str]]:
+    """(module, name) -> syntax trees of all code that a name of a module uses, as `class_code` has it, from the files as they are now.
+
+    Empty if the name is not defined in a file.
+    """
+    defined = cache(_current_statements)
+    return _used_code((module, name), defined) if name in defined(module) else {}
+
+
+def _current_statements(module: str) -> dict[str, list[ast.stmt]]:
+    file = module_file(module)
+    return _statements_by_name(lenient_tree(file.read_bytes())) if file and file.exists() else {}
+
+
+Defined = Callable[[str], Mapping[str, list[ast.stmt]]]  # the statements that define each name of a module
+
+
+def _used_code(start: tuple[str, str], defined: Defined) -> dict[tuple[str, str], list[str]]:
+    """(module, name) -> syntax trees, of all names that `start` uses, directly or indirectly, and that have any."""
+    dumps_by_name: dict[tuple[str, str], list[str]] = {}
     pending = [start]
     while pending:
         module, name = pending.pop()
-        if f"{module}.{name}" in dumps_by_name:
+        if (module, name) in dumps_by_name:
             continue
-        nodes = _defined(module).get(name, [])
-        dumps_by_name[f"{module}.{name}"] = [ast.dump(node) for node in nodes]
+        nodes = defined(module).get(name, [])
+        dumps_by_name[module, name] = [ast.dump(node) for node in nodes]
         pending += [(module, ALWAYS), *(use for node in nodes for use in _used_names(module, node))]
-        pending += [(module, member) for member in _defined(module)] if name == WHOLE else []
-    return json.dumps({qualified_name: dumps for qualified_name, dumps in dumps_by_name.items() if dumps}, sort_keys=True)
+        pending += [(module, member) for member in defined(module)] if name == WHOLE else []
+    return {qualified_name: dumps for qualified_name, dumps in dumps_by_name.items() if dumps}
 
 
 @cache
 def _defined(module: str) -> dict[str, list[ast.stmt]]:
-    """The statements that define each name of a module, including imports; empty for a module without a Python file."""
+    """The statements that define each name of a module, as they are when this process first asks."""
+    return _statements_by_name(_tree(module))
+
+
+def _statements_by_name(tree: ast.Module) -> dict[str, list[ast.stmt]]:
+    """The statements that define each name, including imports."""
     statements: dict[str, list[ast.stmt]] = {}
-    for node in (single for statement in _tree(module).body for single in _split_import(statement) if not _is_script(statement)):
+    for node in (single for statement in tree.body for single in _split_import(statement) if not _is_script(statement)):
         for name in _names_defined(node):
             statements.setdefault(name, []).append(node)
     return statements
@@ -148,10 +178,24 @@ def _is_installed(folder: str) -> bool:
 
 @cache
 def _tree(module: str) -> ast.Module:
+    file = module_file(module)
+    return _without_docstrings(ast.parse(file.read_bytes())) if file else ast.Module([], [])
+
+
+def lenient_tree(source: bytes) -> ast.Module:
+    """The syntax tree of a file's content, without docstrings; what is no Python of this version is one constant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes such as "\d" in code that is not ours
+        try:
+            return _without_docstrings(ast.parse(source))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return ast.Module([ast.Expr(ast.Constant(source))], [])
+
+
+def module_file(module: str) -> Path | None:
+    """The Python file of a module, or None if it has none."""
     spec = _find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ast.Module([], [])
-    return _without_docstrings(ast.parse(Path(spec.origin).read_bytes()))
+    return Path(spec.origin) if spec is not None and spec.origin is not None and spec.origin.endswith(".py") else None
 
 
 def _find_spec(module: str) -> ModuleSpec | None:

@@ -4,6 +4,7 @@ import errno
 import re
 import sys
 import traceback
+from typing import Any
 
 from ablation.errors import AblateError, TrainingError
 
@@ -20,8 +21,10 @@ PERHAPS_NO_MEMORY = re.compile(
 LITTLE = 2**29  # bytes of a device; a library's handle, kernels and workspace take some hundred MiB
 
 
-def failure(error: Exception, memory_advice: str) -> dict[str, str]:
+def failure(error: Exception, memory_advice: str) -> dict[str, Any]:
     """The event that tells of a failure: its kind, its message, and the traceback of a bug; `memory_advice` says what takes less memory."""
+    if isinstance(error, TrainingError) and (error.log or error.facts):  # of a process of its own, which says all itself
+        return {"failure": error.kind, "message": error.message, "log": error.log, **error.facts}
     kind, message = _kind_of(error, memory_advice)
     return {"failure": kind, "message": message, "log": "".join(traceback.format_exception(error)) if kind == "bug" else ""}
 

@@ -1,6 +1,7 @@
 """How often the system has killed for lack of memory: what tells such an end from a process that was killed from outside."""
 
 from pathlib import Path
+from typing import Any
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -14,6 +15,18 @@ def num_oom_kills(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
         except (OSError, ValueError, KeyError):
             continue
     return None
+
+
+def why_killed(kills_before: int | None) -> dict[str, Any]:
+    """The failure of a process that was killed, by whether the system has killed for lack of memory since so many such kills."""
+    kills = num_oom_kills()
+    if kills is None or kills_before is None:
+        either = "for lack of memory or from outside, which this system does not tell"
+        return {"failure": "killed", "may_lack_memory": True, "message": f"its process was killed (SIGKILL), {either}"}
+    if kills > kills_before:
+        return {"failure": "memory", "message": "its process was killed by the system for lack of memory"}
+    why = "killed from outside (SIGKILL); the kernel's counter says it was not for lack of memory"  # systemd-oomd's kills are not in it
+    return {"failure": "killed", "may_lack_memory": False, "message": f"its process was {why}"}
 
 
 def _counters(proc: Path, cgroup: Path) -> list[Path]:

@@ -27,11 +27,12 @@ def clear_part(folder: Path) -> None:
 def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
     """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`."""
     part = part_of(folder)
-    files = {path.name: file_digest(path) for path in sorted(part.iterdir())}
+    files = {path.relative_to(part).as_posix(): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
     (part / RESULT).write_text(sealed({**result, "files": files}), encoding="utf-8")
     for name, path in unsealed_files.items():
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
         link(path, part / name)
-    for path in (*part.iterdir(), part):
+    for path in (*part.rglob("*"), part):
         to_disk(path)
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)

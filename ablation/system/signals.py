@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
@@ -28,7 +29,10 @@ def _is_nohup(number: signal.Signals) -> bool:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Each of them stops the command as Ctrl-C does, even if a library swallows the exception while it is imported."""
+    """Each of them stops the command as Ctrl-C does, even if a library swallows the exception while it is imported.
+
+    Python itself swallows and prints it where it comes while an object is tidied away; there nothing is printed.
+    """
     received: list[int] = []
 
     def end(number: int, _frame: object) -> None:
@@ -36,13 +40,29 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     try:
-        with handled(end):
+        with handled(end), _untold(KeyboardInterrupt):
             yield
     except Exception:  # what a library raised instead of the interruption
         if not received:
             raise
     if received:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _untold(kind: type[BaseException]) -> Iterator[None]:
+    """Print nothing of an exception of this kind that Python cannot raise."""
+    before = sys.unraisablehook
+
+    def tell(problem: Any) -> None:
+        if not issubclass(problem.exc_type, kind):
+            before(problem)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -205,20 +205,30 @@ def allow_code(*folders: Path) -> None:
     sys.path.extend(text for text in dict.fromkeys(str(folder.resolve()) for folder in (*folders, Path.cwd())) if text not in sys.path)
 
 
+def is_code_allowed() -> bool:
+    """Whether files may name code in this process."""
+    return _PERMISSION.is_given
+
+
 def class_by_path(family: Family, reference: str, where: str) -> type[Technique]:
     """The class that module:Class names; imported only if `allow_code` was called."""
+    return _check_class(family, imported(reference, where, "class"), reference, where)
+
+
+def imported(reference: str, where: str, kind: str) -> Any:
+    """What module:name stands for, a class or another `kind`; its module is imported only if `allow_code` was called."""
     if not _PERMISSION.is_given:
         raise ConfigError(where, f"names code ({reference}); --allow-code lets it be imported")
-    module_name, _, class_name = reference.partition(":")
+    module_name, _, name = reference.partition(":")
     try:
         module = import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         problem = f"{reference} cannot be imported: {_describe_error(error)}"
         raise ConfigError(where, f"{problem}; expected a module that is installed, beside the study's file or here") from error
-    if not hasattr(module, class_name):
+    if not hasattr(module, name):
         place = getattr(module, "__file__", None) or "no file"
-        raise ConfigError(where, f"{reference} was not found in {place}; expected a class there.{nearest(class_name, vars(module))}")
-    return _check_class(family, getattr(module, class_name), reference, where)
+        raise ConfigError(where, f"{reference} was not found in {place}; expected a {kind} there.{nearest(name, vars(module))}")
+    return getattr(module, name)
 
 
 @cache
@@ -309,7 +319,7 @@ def _common_base(family: Family) -> type[Technique]:
     return first if common is Technique else common
 
 
-def _describe_error(error: Exception) -> str:
+def _describe_error(error: BaseException) -> str:
     """The error that importing a user's module raised, and its place."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""

@@ -270,13 +270,13 @@ class Store:
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
-        """Add files to the run's artifacts under these names; in a local store they are hard links if possible."""
+        """Add files to the run's artifacts under these names, which may have folders; in a local store they are hard links if possible."""
         folder = self._local_folder(run_id)
         for name, path in files.items():
             if folder is None:
                 self._upload(run_id, name, path)
             else:
-                folder.mkdir(parents=True, exist_ok=True)
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path, folder / name)
 
     @raises_store_errors
@@ -320,11 +320,12 @@ class Store:
             self.client.set_experiment_tag(experiment, name, value)
 
     def _upload(self, run_id: str, name: str, path: Path) -> None:
-        if name == path.name:
-            self.client.log_artifact(run_id, str(path))
+        folder, _, last = name.rpartition("/")
+        if last == path.name:
+            self.client.log_artifact(run_id, str(path), folder or None)
             return
         with tempfile.TemporaryDirectory() as temporary_folder:
-            self.client.log_artifact(run_id, shutil.copyfile(path, Path(temporary_folder) / name))
+            self.client.log_artifact(run_id, shutil.copyfile(path, Path(temporary_folder) / last), folder or None)
 
     def _local_folder(self, run_id: str) -> Path | None:
         if run_id not in self._artifact_uris:

@@ -12,11 +12,20 @@ from PIL import Image
 from ablation.cli import cli
 from ablation.study.config import load
 from ablation.study.resolving import load_study
-from ablation.study.templates import TEMPLATES, text
-from ablation.tasks.images.schema import SCHEMA
+from ablation.study.templates import TEMPLATES, code_text, text
+from ablation.techniques.technique import allow_code
+from tests.own import imports_undone
 
 ROOT = Path(__file__).parent.parent.parent
-OWN = {"own-images": "studies/own-images.yaml", "cifar10-lt": "studies/cifar10-lt.yaml", "reports": "experiments.yaml"}
+OWN = {
+    "own-images": "studies/own-images.yaml",
+    "cifar10-lt": "studies/cifar10-lt.yaml",
+    "reports": "experiments.yaml",
+    "own-function": "studies/own/diabetes.yaml",
+    "own-command": "studies/own/lm.yaml",
+}
+IMAGES = [name for name, template in TEMPLATES.items() if not template.code]
+OF_CODE = [name for name, template in TEMPLATES.items() if template.code]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -32,10 +41,12 @@ def test_every_profile_of_a_written_study_loads(ablate, name):
     done = ablate("init", name)
     assert (done.status, done.out) == (0, "")
     file = ablate.folder / "experiments.yaml"
-    profiles = load(file, SCHEMA).profiles
+    profiles = load(file).profiles
     assert re.search(r"--profile (\S+)", done.err)[1] in profiles
-    for profile in (None, *profiles):
-        assert load_study(file, profile).arms
+    with imports_undone():
+        allow_code()  # for those that need it: --allow-code stands in their commands
+        for profile in (None, *profiles):
+            assert load_study(file, profile).arms
 
 
 def test_a_study_of_own_images_can_be_planned_once_they_are_there(ablate):
@@ -74,7 +85,34 @@ def test_paths_start_at_the_file(ablate):
     assert "#   ablate plan 'a/b c.yaml'\n" in written
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", OF_CODE)
+def test_the_repository_has_the_same_code(name):
+    """The code beside a study is the repository's, letter by letter."""
+    code = ROOT / Path(OWN[name]).parent / TEMPLATES[name].code
+    assert code_text(name) == code.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", OF_CODE)
+def test_code_is_written_beside_the_study(ablate, name):
+    """Both are told, and the commands that come next allow the code to run."""
+    done, code = ablate("init", name, "--output", "a/mine.yaml"), TEMPLATES[name].code
+    assert done.err.startswith(f"Written to a/mine.yaml and a/{code}: ")
+    assert (ablate.folder / "a" / code).read_text(encoding="utf-8") == code_text(name)
+    commands = [line for line in done.err.splitlines() if line.startswith("  ablate ") and "a/mine.yaml" in line]
+    assert len(commands) == 4
+    assert all("--allow-code" in command for command in commands)
+
+
+@pytest.mark.parametrize("name", OF_CODE)
+def test_no_code_is_overwritten(ablate, name):
+    """A file of that name stays as it is, which is told."""
+    code = ablate.folder / TEMPLATES[name].code
+    code.write_text("mine")
+    assert f"\n{code.name} was there already, and stays as it is.\n" in ablate("init", name).err
+    assert code.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("folder", ["my dir", "my, {data}", 'it"s: #1', "b\\c", "~"])
 def test_any_folder_can_be_named_in_the_file(tmp_path, monkeypatch, name, folder):
     """The images' folder is read back from the written file, whatever letters its path has."""

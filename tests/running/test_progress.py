@@ -12,6 +12,7 @@ from ablation.running import progress
 from ablation.running.clock import Clock
 from ablation.running.progress import MOST_RESULTS, LiveView, PlainView, ProgressState, Results, epoch_words, progress_display
 from ablation.study.config import Choice
+from ablation.study.task import load_task
 
 
 def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
@@ -33,7 +34,7 @@ def plan(*nodes, runs=()):
         metric_reason="",
         nodes={one.job.key: one for one in nodes},
         runs=list(runs),
-        study=SimpleNamespace(arms=arms, task="images", margin=0.5),
+        study=SimpleNamespace(arms=arms, task=load_task(), margin=0.5),
     )
 
 
@@ -59,6 +60,19 @@ def epoch(key, seconds, number=1):
 
 
 # --- the clock ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_nothing_is_known_of_takes_as_long_as_its_like(monkeypatch):
+    """Before one such stage has ended nothing can be said; then the mean of those that have is what the others are expected to take."""
+    now = [0.0]
+    monkeypatch.setattr("ablation.running.clock.time.monotonic", lambda: now[0])
+    clock = Clock(plan(node("a", 1, 0.0), node("b", 1, 0.0), node("c", 1, 0.0)), 1)
+    assert clock.seconds_left == 0.0
+    for key, seconds in (("a", 4.0), ("b", 8.0)):
+        clock.see({"kind": "started", "stage": key})
+        now[0] += seconds
+        clock.see({"kind": "done", "stage": key})
+    assert clock.seconds_left == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize(

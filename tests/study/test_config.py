@@ -200,7 +200,7 @@ def test_what_is_no_length(written):
 
 def test_the_name_is_the_files_where_it_has_none(tmp_path):
     """Without `study` the study has the name of its file."""
-    assert load(write(tmp_path, "digits-3.yaml", study=None), SCHEMA).study == "digits-3"
+    assert load(write(tmp_path, "digits-3.yaml", study=None)).study == "digits-3"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_repeated_keys(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("seeds: [0]\nbase:\n  data: digits\n  data: cifar10\n")
     with pytest.raises(ConfigError, match=r"study.yaml, line 4: the key 'data' is given twice \(first in line 3\)"):
-        load(path, SCHEMA)
+        load(path)
 
 
 @pytest.mark.parametrize(("written", "expected"), [({}, 0.5), ({"margin": 2}, 2.0), ({"margin": 0.25}, 0.25), ({"margin": 100}, 100.0)])
@@ -266,7 +266,7 @@ def test_margin(tmp_path, written, expected):
 def test_bad_margins(tmp_path, margin):
     """A margin that is no number of points above 0 is an error."""
     with pytest.raises(ConfigError, match=re.escape(f"margin: found {margin!r}; expected")):
-        load(write(tmp_path, margin=margin), SCHEMA)
+        load(write(tmp_path, margin=margin))
 
 
 # --- extends -----------------------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_extending_in_a_circle(tmp_path, names):
     for name, other in itertools.pairwise(names):
         write(tmp_path, f"{name}.yaml", extends=f"{other}.yaml")
     with pytest.raises(ConfigError, match=r"extends: .*\.yaml extends itself by way of"):
-        load(tmp_path / "a.yaml", SCHEMA)
+        load(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize("other", ["missing.yaml", "", "a\0b", "x" * 5000, ".", "circle.yaml"])
@@ -341,7 +341,7 @@ def test_extending_what_is_no_file(tmp_path, other):
     """A path that leads to no file is told in one sentence."""
     (tmp_path / "circle.yaml").symlink_to(tmp_path / "circle.yaml")
     with pytest.raises(ConfigError, match=r"expected a study's YAML file|expected a path"):
-        load(write(tmp_path, extends=other), SCHEMA)
+        load(write(tmp_path, extends=other))
 
 
 # --- any file ------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from ablation.errors import ConfigError
 from ablation.study.config import load
 from ablation.study.resolving import load_study
 from ablation.study.written import compared, differences, written
-from ablation.tasks.images.schema import SCHEMA
 
 BASE = {"data": "digits", "model": "test_efficientnet"}
 
@@ -54,7 +53,7 @@ def test_an_extending_file_replaces_it(tmp_path):
 def test_an_unknown_metric_is_one_sentence(tmp_path, layers, message):
     """With its place and the nearest name."""
     with pytest.raises(ConfigError, match=message):
-        load(write(tmp_path, **layers), SCHEMA)
+        load(write(tmp_path, **layers))
 
 
 def test_another_metric_is_told_as_an_edit(tmp_path):

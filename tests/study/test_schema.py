@@ -10,14 +10,15 @@ import yaml
 from ablation.study.config import StudyFile
 from ablation.study.schema import study_schema
 from ablation.study.task import load_task
+from ablation.tasks.own.schema import section_schemas
 from ablation.techniques.technique import FAMILIES, family
 from ablation.training.settings import Settings, StageOptions
 from tests.studies import BASE
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = study_schema(load_task().schema)
+SCHEMA = study_schema(load_task().schema, section_schemas())
 TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
-WORDS = {"title", "description", "default", "$schema", "$defs"}
+WORDS = {"then", "else", "title", "description", "default", "$schema", "$defs"}
 
 
 def followed(reference):
@@ -57,6 +58,7 @@ def fits_list(schema, value):
 CHECKS = {
     "$ref": lambda schema, value: fits(followed(schema["$ref"]), value),
     "anyOf": lambda schema, value: any(fits(one, value) for one in schema["anyOf"]),
+    "if": lambda schema, value: fits(schema["then" if fits(schema["if"], value) else "else"], value),
     "type": lambda schema, value: is_of(schema["type"], value),
     "enum": lambda schema, value: value in schema["enum"],
     "const": lambda schema, value: value == schema["const"],
@@ -78,6 +80,8 @@ CHECKS = {
 
 def fits(schema, value):
     """Whether a value is valid under a schema, by the words of JSON Schema that ours uses."""
+    if isinstance(schema, bool):
+        return schema
     unknown = set(schema) - set(CHECKS) - WORDS
     assert not unknown, unknown
     return all(CHECKS[word](schema, value) for word in schema if word in CHECKS)
@@ -147,7 +151,7 @@ def test_every_name_of_a_family_is_offered(name):
 # --- files under it ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted([ROOT / "experiments.yaml", *(ROOT / "studies").glob("*.yaml")]), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([ROOT / "experiments.yaml", *(ROOT / "studies").rglob("*.yaml")]), ids=lambda path: path.name)
 def test_our_studies(path):
     """The studies that come with the package are valid."""
     from ablation.study.yamlfile import read
@@ -246,6 +250,72 @@ def test_a_file_that_extends_needs_no_base():
 def test_wrong_files(sections):
     """An unknown key, a wrong name, type or range is not valid."""
     assert not fits(SCHEMA, file(**sections))
+
+
+OWN = {
+    "study": "s",
+    "seeds": [0],
+    "task": "my_module:train",
+    "metrics": {"test/mae": {"better": "lower"}},
+    "ladder": {"baseline": None, "deep": {"max_depth": 12, "anything.at_all": [1, {"x": 2}], "label": "Deep"}},
+    "sweeps": {"rate": {"of": "deep", "over": {"lr": [0.1, 0.2]}, "choose": "val/mae", "max_depth": 3}},
+    "conditions": {"big": {"arms": ["*"], "rows": 1000}},
+    "profiles": {"try": {"seeds": [1], "metric": "mae", "base": {"rows": 10}}},
+    "drop_one": ["deep"],
+    "grid": {"rungs": ["deep"]},
+}
+COMMAND = {"command": "python train.py --seed {seed}", "code": ["*.py"], "data": ["a", {"path": "b", "by": "listing"}], "timeout": "12h"}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"base": {"lr": 0.1, "loss": "any", "model": None}},
+        {"task": {**COMMAND, "env": {"A": 1}, "gpus": 0, "resumes": True, "grace": 5, "classes": ["a", "b"]}},
+        {"metrics": {"mae": {"better": "lower", "unit": "m", "margin": 0.1, "from": "mae ([0-9.]+)", "title": "error"}}},
+        {"metrics": {"mae": {"better": "lower", "from": {"file": "log.json", "at": "eval.mae"}}}, "curves": {"step": "epoch (.*)"}},
+        {"metric": "test/mae"},
+    ],
+)
+def test_right_files_of_ones_own_code(sections):
+    """Beside a task any name may be a setting."""
+    assert fits(SCHEMA, OWN | sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"task": 3},
+        {"task": {**COMMAND, "comand": "x"}},
+        {"task": {**COMMAND, "threads": 0}},
+        {"task": {**COMMAND, "gpus": 2}},
+        {"metrics": {}},
+        {"metrics": {"mae": {}}},
+        {"metrics": {"mae": {"better": "less"}}},
+        {"metrics": {"mae": {"better": "lower", "margn": 1}}},
+        {"metrics": {"mae": {"better": "lower", "margin": 0}}},
+        {"curves": {"step": 3}},
+        {"groups": "thirds"},
+        {"margin": 1},
+        {"keep": "none"},
+        {"ladder": {}},
+        {"ladder": {"a": 3}},
+        {"ladder": {"a": {"label": 3}}},
+        {"sweeps": {"s": {"lr": 3}}},
+        {"profiles": {"p": {"study": "x"}}},
+        {"seeds": [0, 0]},
+    ],
+)
+def test_wrong_files_of_ones_own_code(sections):
+    """What the file declares is checked, and what only images have is refused."""
+    assert not fits(SCHEMA, OWN | sections)
+
+
+def test_what_own_code_declares_needs_a_task():
+    """Of images, metrics and curves are known already."""
+    assert not fits(SCHEMA, file(metrics={"mae": {"better": "lower"}}))
+    assert not fits(SCHEMA, file(curves={"loss": "loss (.*)"}))
 
 
 def test_the_command_prints_it(capsys):

@@ -41,6 +41,30 @@ def test_an_error_without_an_interruption_stays_one():
         raise ImportError("absent")
 
 
+def test_where_python_swallows_the_interruption(monkeypatch):
+    """A signal that comes while an object is tidied away stops the command, without a traceback; other errors there are told."""
+
+    class Tidied:
+        def __init__(self, act):
+            self.act = act
+
+        def __del__(self):
+            self.act()
+
+    def fail():
+        raise ValueError("told")
+
+    def tidy():
+        Tidied(fail)
+        Tidied(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda problem: told.append(problem.exc_type))
+    with pytest.raises(KeyboardInterrupt), signals.interruptible():
+        tidy()
+    assert told == [ValueError]
+
+
 def test_a_name_that_is_no_unicode_can_be_recorded(monkeypatch):
     """A database takes no half characters; the command line shows them as escapes."""
     monkeypatch.setattr(sys, "argv", ["ablate", "run", os.fsdecode(b"caf\xe9.yaml")])

@@ -277,7 +277,7 @@ def test_a_plug_in_is_a_name_like_others(folder):
     assert class_path(type(loss)) == "my_losses:Poly1"
     assert loss.model_dump()["name"] == "poly1"
     assert make("losses", loss.model_dump()) == make("losses", loss) == loss
-    assert "-ln p_c + epsilon * (1 - p_c)" in json.dumps(study_schema(load_task().schema))
+    assert "-ln p_c + epsilon * (1 - p_c)" in json.dumps(study_schema(load_task().schema, {}))
     with pytest.raises(ConfigError, match="expected a sampler"):
         make("samplers", loss)
 

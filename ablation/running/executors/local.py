@@ -16,7 +16,7 @@ from ablation.planning.jobs import Job
 from ablation.running.worker import END, work
 from ablation.study.task import DEFAULT
 from ablation.system import signals
-from ablation.system.oom_kills import num_oom_kills
+from ablation.system.oom_kills import num_oom_kills, why_killed
 
 KILLED = int(signal.SIGKILL)  # what the system sends where memory runs out, and others at any time
 GRACE = 10.0  # seconds that a process has to let go of a device in order
@@ -162,7 +162,7 @@ class LocalExecutor:
             event = {"kind": "failed", "stage": slot.busy, "device": slot.device, "exit": code, "log": ""}
             event |= _why_it_ended(code, slot.num_oom_kills)
         if event["kind"] in ("failed", "untested"):
-            event |= {"jobs": self._num_on(slot.device), "is_fresh": slot.num_begun == 1}
+            event = {"jobs": self._num_on(slot.device), "is_fresh": slot.num_begun == 1} | event
             if event["failure"] == "memory":
                 self._num_lacking[slot.device] = self._num_lacking.get(slot.device, 0) + 1
         if event["kind"] in ("done", "failed", "stopped"):
@@ -190,16 +190,7 @@ class LocalExecutor:
 
 def _why_it_ended(code: int | None, kills_before: int | None) -> dict[str, Any]:
     """The failure of a job whose process ended with that code, by whether the system has killed for lack of memory since it began."""
-    if code != -KILLED:
-        return {"failure": "killed", "message": f"its process ended with {code}"}
-    kills = num_oom_kills()
-    if kills is None or kills_before is None:
-        either = "for lack of memory or from outside, which this system does not tell"
-        return {"failure": "killed", "may_lack_memory": True, "message": f"its process was killed (SIGKILL), {either}"}
-    if kills > kills_before:
-        return {"failure": "memory", "message": "its process was killed by the system for lack of memory"}
-    why = "killed from outside (SIGKILL); the kernel's counter says it was not for lack of memory"  # systemd-oomd's kills are not in it
-    return {"failure": "killed", "may_lack_memory": False, "message": f"its process was {why}"}
+    return why_killed(kills_before) if code == -KILLED else {"failure": "killed", "message": f"its process ended with {code}"}
 
 
 def _grace(device: str) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,10 +14,12 @@ from ablation.study.config import Arm
 from ablation.study.params import params
 from ablation.study.task import Task
 from ablation.study.wording import change_words
+from ablation.system import sealed
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 from ablation.tracking.recorded import Point
 
+RESULT_TAGS = ("device", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 
 
@@ -29,21 +32,56 @@ def curve_points(history: Sequence[Mapping[str, Any]], run: Run, task: Task) -> 
     ]
 
 
-def spending(plan: Plan, run: Run, result: Mapping[str, Any], task: Task) -> dict[str, float]:
+def spending(plan: Plan, run: Run, result: Mapping[str, Any]) -> dict[str, float]:
     """Seconds and epochs of training on this run's own account, and those that it shares with an earlier arm.
 
-    Of work whose epochs nobody counts, the seconds of the whole run.
+    A result with a beginning was computed all at once, shares nothing, and has no epochs.
     """
-    if not task.words.is_counted:
+    if "started" in result:
         return {"time/own": float(result["seconds"])}
-    history = result["history"]
-    seconds = {int(row["epoch"]): float(row["seconds"]) for row in history}
+    seconds = {int(row["epoch"]): float(row["seconds"]) for row in result["history"]}
     spent = {"time/own": 0.0, "time/shared": 0.0, "epochs/own": 0.0, "epochs/shared": 0.0}
     for node in plan.lineage(run):
         whose = "own" if node.owner == run.arm else "shared"
         spent[f"time/{whose}"] += sum(seconds.get(epoch, 0.0) for epoch in node.span)
         spent[f"epochs/{whose}"] += node.epochs
     return spent
+
+
+def spent_by_others(values: Mapping[str, float]) -> dict[str, float]:
+    """The same for a run that stands for one with these numbers: all is shared."""
+    kinds = [kind for kind in ("time", "epochs") if f"{kind}/own" in values]
+    return {
+        name: value
+        for kind in kinds
+        for name, value in ((f"{kind}/own", 0.0), (f"{kind}/shared", values[f"{kind}/own"] + values.get(f"{kind}/shared", 0.0)))
+    }
+
+
+def beginning(result: Mapping[str, Any]) -> int:
+    """When a run began, in milliseconds."""
+    first = result["history"][0]
+    return int(result["started"] if "started" in result else first["time"] - 1000 * first["seconds"])
+
+
+def result_tags(result: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a result: what it was computed on, and, as JSON, what it says is the same in other runs, and what was odd."""
+    tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
+    return tags | {f"ablation.{name}": json.dumps(result[name], ensure_ascii=False) for name in ("same", "notes") if name in result}
+
+
+def own_record(folder: Path) -> tuple[list[Point], dict[str, str]]:
+    """What a run's code logged itself: points and params, each under `own/`."""
+    path = folder / "own" / "own.json"
+    logged = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"points": [], "params": {}}
+    points = [Point(f"own/{name}", value, time, step) for name, value, time, step in logged["points"]]
+    return points, {f"own/{name}": value for name, value in logged["params"].items()}
+
+
+def result_files(folder: Path) -> dict[str, Path]:
+    """The files of a result beside its numbers, by their names in its folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path for path in paths if path != folder / sealed.RESULT}
 
 
 def config_text(arm: Arm, seed: int, task: Task) -> str:

@@ -11,7 +11,20 @@ from typing import Any
 from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
 from ablation.planning.workspace import INPUTS, Workspace
-from ablation.running.recorder.contents import arm_note, config_text, curve_points, kept_note, spending, study_note
+from ablation.running.recorder.contents import (
+    RESULT_TAGS,
+    arm_note,
+    beginning,
+    config_text,
+    curve_points,
+    kept_note,
+    own_record,
+    result_files,
+    result_tags,
+    spending,
+    spent_by_others,
+    study_note,
+)
 from ablation.running.recorder.pictures import Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
 from ablation.running.recorder.registry import Registry, identity
@@ -19,14 +32,13 @@ from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, 
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
 from ablation.study.params import params
-from ablation.study.task import Planner, load_task
+from ablation.study.task import Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
 from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 VIEW = "arms"  # the name of the prepared view of MLflow's page
-RESULT_TAGS = ("device", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
 
 
 class Recorder:
@@ -34,7 +46,7 @@ class Recorder:
 
     def __init__(self, store: Store, plan: Plan, planner: Planner, workspace: Workspace, command: str) -> None:
         self.store, self.plan, self.planner, self.workspace, self.command = store, plan, planner, workspace, command
-        self.task = load_task(plan.study.task)
+        self.task = plan.study.task
         self.arms = {arm.name: arm for arm in plan.study.arms}
         self.refused: list[tuple[Run, str]] = []  # choices that could not be made
         self.pictures = Pictures()
@@ -208,12 +220,12 @@ class Recorder:
             return
         folder = self.workspace.results / run.key
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
-        history = result["history"]
-        run_id = self._run_id(run, int(history[0]["time"] - 1000 * history[0]["seconds"]))
-        values = result["metrics"] | spending(self.plan, run, result, self.task)
+        run_id = self._run_id(run, beginning(result))
+        values = result["metrics"] | spending(self.plan, run, result)
         points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
-        tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
-        self.store.write(run_id, [*curve_points(history, run, self.task), *points], tags=tags)
+        own_points, own_params = own_record(folder)
+        points = [*curve_points(result["history"], run, self.task), *points, *own_points]
+        self.store.write(run_id, points, params=own_params, tags=result_tags(result))
         self._log_dataset(run_id, self.arms[run.arm], result["digest"])
         self._add_files(run, run_id, result)
         self.store.finish(run_id, "FINISHED", result["finished"])
@@ -221,13 +233,14 @@ class Recorder:
 
     def _log_dataset(self, run_id: str, arm: Arm, digest: str) -> None:
         name, place = self.planner.dataset(arm)
-        self.store.log_dataset(run_id, name, digest, place, "training")
+        if name:  # data that nobody declared has none
+            self.store.log_dataset(run_id, name, digest, place, "training")
 
     def _add_files(self, run: Run, run_id: str, result: Mapping[str, Any]) -> None:
         """The run's artifacts: its result, what it was made with, its pictures, and with `keep: all` the weights of every stage."""
         folder, config = self.workspace.results / run.key, self.pictures.new_folder() / "config.yaml"
         config.write_text(config_text(self.arms[run.arm], run.seed, self.task), encoding="utf-8")
-        files = {path.name: path for path in (*folder.iterdir(), config) if path.name != sealed.RESULT}
+        files = result_files(folder) | {config.name: config}
         if self.plan.study.keep == "all":
             stages = enumerate(self.task.stage_weights(self.workspace.stages / key) for key in run.chain)
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
@@ -249,9 +262,8 @@ class Recorder:
         scores = {name: summaries.values[name, run.seed][metric] for name in choice.among}
         best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
         source, values = summaries.done[best, run.seed], summaries.values[best, run.seed]
-        spent = {"time/own": 0.0, "time/shared": values["time/own"] + values["time/shared"]}
-        spent |= {"epochs/own": 0.0, "epochs/shared": values["epochs/own"] + values["epochs/shared"]}
-        final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))} | spent
+        final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))}
+        final |= spent_by_others(values)
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
         run_id = self._run_id(run, known["start"], self.arms[best])

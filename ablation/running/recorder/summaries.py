@@ -178,7 +178,7 @@ class Summaries:
         known = {*self.plan.selected, *(run.arm for run in (*self.plan.runs, *self.plan.others))}
         names = ("name", "kind", "parent", "baseline", "same_as")
         arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
-        about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task}
+        about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task.name}
         return {"arms": arms, "metrics": metric_rows(self.task.metrics(self.plan.study.margin)), **about}
 
     def _digest(self) -> str:

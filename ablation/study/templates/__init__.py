@@ -21,6 +21,7 @@ class Template:
     about: str
     needs: str
     profile: str
+    code: str = ""  # the file with the training code of its own, which stands beside the study
 
 
 TEMPLATES = {
@@ -44,6 +45,20 @@ TEMPLATES = {
             "CIFAR-10 is downloaded into data/ (170 MB) unless it lies there",
             "short",
         ),
+        Template(
+            "own-function",
+            "a training function of your own, here a regression: three arms and a sweep, five seeds",
+            "all of it takes a minute; then put your function in the place of fit",
+            "try",
+            "diabetes.py",
+        ),
+        Template(
+            "own-command",
+            "a training script of your own, here a small language model: three rungs, a variant and a sweep, five seeds",
+            "all of it takes a minute; then put your script in the place of train.py (python is the one that your shell finds)",
+            "try",
+            "train.py",
+        ),
     )
 }
 
@@ -56,6 +71,11 @@ def text(name: str, file: Path, folder: Path) -> str:
     way = Path(os.path.relpath(folder.resolve(), file.resolve().parent)).as_posix()
     content = re.sub(FOLDERS, lambda match: match[0] if way == "." else _quoted(f"{way}/{match[0]}"), content)
     return content.replace(FILE, shlex.quote(file.as_posix()))
+
+
+def code_text(name: str) -> str:
+    """The training code of that study."""
+    return (Path(__file__).parent / f"{TEMPLATES[name].code}.txt").read_text(encoding="utf-8")
 
 
 def _quoted(path: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import ConfigError
 from ablation.study.changes import flatten
+from ablation.study.config import StudyFile, check_names
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages, Words
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
@@ -26,15 +27,17 @@ WORDS = Words(
     row="epoch",
     running="training",
     stopping="stopping after this epoch",
-    other_data="other images or another split",
 )
 
 
 class ImageClassification:
-    """The only kind of work so far."""
+    """The kind of work of files without a task."""
 
     name = "images"
     schema = SCHEMA
+    paths = SCHEMA.paths
+    shares_devices = True
+    has_own_defaults = False
     curves: tuple[Curve, ...] = CURVES
     words = WORDS
     memory_advice = MEMORY_ADVICE
@@ -48,6 +51,14 @@ class ImageClassification:
         return stored_metric(written, classes)
 
     # --- the file ------------------------------------------------------------------------------------------------------------
+
+    def check_file(self, file: StudyFile, folder: Path) -> None:
+        """Raise ConfigError for a metric that no run has."""
+        check_names(file, SCHEMA)
+
+    def of_file(self, file: StudyFile, folder: Path) -> "ImageClassification":
+        """The same for every file."""
+        return self
 
     def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Stage, ...]:
         """An arm's stages, with lengths in epochs and restarts resolved."""

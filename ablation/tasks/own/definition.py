@@ -18,11 +18,12 @@ from ablation.techniques.technique import build
 
 FUNCTION = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # module:function
 PREFIX = "test/"  # of a metric that is declared without one
+VALIDATION = "validation/"  # of a metric that is declared as val/NAME
 STEP = "step"  # the curve that numbers the others
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 ALL, OVERRIDES, SETTINGS, SEED, OUT, CHECKPOINTS = "args", "overrides", "settings", "seed", "out", "checkpoints"
 PLACES = (ALL, OVERRIDES, SETTINGS, SEED, OUT, CHECKPOINTS)  # what a command may have in braces, beside its settings
-PLACE = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
+PLACE = re.compile(r"\{\{[A-Za-z_][\w.-]*\}\}|\{([A-Za-z_][\w.-]*)\}")  # {lr}; {{lr}} is no place, and stays as {lr}
 Better = Literal["higher", "lower"]
 
 
@@ -76,7 +77,7 @@ class Definition:
     @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
-        return frozenset(name for word in self.command for name in PLACE.findall(word))
+        return frozenset(name for word in self.command for name in PLACE.findall(word) if name)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------
@@ -226,8 +227,14 @@ def _check_command(definition: Definition) -> None:
 
 
 def full_name(name: str) -> str:
-    """The metric's name in the store: `test/mae` of `mae`."""
-    return name if "/" in name else PREFIX + name
+    """The metric's name in the store: `test/mae` of `mae`, and `validation/mae` of `val/mae`, since `val/mae` may be a curve."""
+    kind, slash, rest = name.partition("/")
+    return f"validation/{rest}" if (kind, slash) == ("val", "/") else name if slash else PREFIX + name
+
+
+def choices(definition: Definition) -> tuple[str, ...]:
+    """The metrics by which a sweep may choose one of its points, as a file names them."""
+    return tuple(f"val/{metric.name.removeprefix(VALIDATION)}" for metric in definition.metrics if metric.name.startswith(VALIDATION))
 
 
 def _metrics(written: Mapping[str, Any], *, has_patterns: bool) -> tuple[tuple[Metric, ...], dict[str, Source]]:
@@ -242,7 +249,7 @@ def _metrics(written: Mapping[str, Any], *, has_patterns: bool) -> tuple[tuple[M
         if any(full == metric.name for metric in metrics):
             raise ConfigError(where, "is declared twice; expected each metric once")
         title = form.title or full.removeprefix(PREFIX)
-        metrics.append(Metric(full, title, form.better, form.unit, form.margin, "comparison", is_headline=not metrics, words=""))
+        metrics.append(Metric(full, title, form.better, form.unit, form.margin, is_headline=not metrics))
         if form.source is not None:
             if not has_patterns:
                 raise ConfigError(f"{where}.from", "is for commands; expected none: the function returns the metric")
@@ -261,10 +268,7 @@ def _source(written: object, where: str) -> Source:
 
 def _data(written: object, where: str, folder: Path) -> DataPath:
     form = build(DataForm, {"path": written} if isinstance(written, str) else written if isinstance(written, Mapping) else {}, where)
-    path = user_path(form.path, where, folder)
-    if not path.exists():
-        raise ConfigError(where, f"there is no {path}; expected a file or folder that the code reads")
-    return DataPath(path, form.by)
+    return DataPath(user_path(form.path, where, folder), form.by)
 
 
 def _env_text(name: str, value: object) -> str:
@@ -285,5 +289,6 @@ def check_names(file: StudyFile, definition: Definition) -> None:
             expected = "a margin for each metric, under metrics" if name == "margin" else "none"
             raise ConfigError(name, f"is for {DEFAULT}; expected {expected} where the file has a task")
     for name, sweep in file.sweeps.items():
-        if sweep.choose != "none":
-            raise ConfigError(f"sweeps.{name}.choose", f"found {sweep.choose!r}; expected none: the code says by what it would choose")
+        if sweep.choose not in ("none", *choices(definition)):
+            expected = ", ".join(choices(definition)) or "a metric declared as val/NAME"
+            raise ConfigError(f"sweeps.{name}.choose", f"found {sweep.choose!r}; expected {expected}, or none")

@@ -1,0 +1,64 @@
+"""The versions of the packages that one's own code imports, in the environment in which it runs."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterable
+from functools import cache
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from ablation.tasks.own.definition import Definition
+
+PYTHON_FOLDER = r"python(3\.\d+)"
+
+
+def versions(definition: Definition, modules: Collection[str]) -> dict[str, str]:
+    """distribution -> its version, of those that have these modules, and `python` with its own; a command's are those of its environment.
+
+    What is not known of another environment is left out.
+    """
+    prefix = Path(sys.prefix) if definition.is_function else _prefix(definition)
+    if prefix is None:
+        return {}
+    is_ours = prefix == Path(sys.prefix)
+    folders = () if is_ours else _site_packages(prefix)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}" if is_ours else _python_version(folders)
+    found = {name: version for module, name, version in _provided(folders) if module in modules} if is_ours or folders else {}
+    return dict(sorted(found.items())) | ({"python": python} if python else {})
+
+
+def _prefix(definition: Definition) -> Path | None:
+    """The environment of a command: that of its program, or of the project for `uv run`; it is only looked at, never run."""
+    program = definition.command[0]
+    if Path(program).name == "uv":
+        return next((folder / ".venv" for folder in (definition.folder, *definition.folder.parents) if (folder / ".venv").is_dir()), None)
+    text = str(definition.folder / program) if os.sep in program else program
+    path = shutil.which(text, path=definition.env.get("PATH"))
+    return Path(path).absolute().parent.parent if path else None
+
+
+def _site_packages(prefix: Path) -> tuple[str, ...]:
+    """The folders of installed packages below the prefix of an environment."""
+    return tuple(str(path) for path in sorted(prefix.glob("lib/python3.*/site-packages")))
+
+
+def _python_version(folders: Iterable[str]) -> str:
+    """The version of Python by the folder of its packages."""
+    found = [match[1] for folder in folders if (match := re.fullmatch(PYTHON_FOLDER, Path(folder).parent.name))]
+    return found[0] if len(found) == 1 else ""
+
+
+@cache
+def _provided(folders: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
+    """(module, distribution, version) of all packages installed in these folders, by default of this environment."""
+    installed = distributions(path=list(folders)) if folders else distributions()
+    return tuple((module, dist.metadata["Name"], dist.version) for dist in installed for module in _modules(dist))
+
+
+def _modules(distribution: Distribution) -> set[str]:
+    """The top-level modules of a distribution."""
+    declared = (distribution.read_text("top_level.txt") or "").split()
+    files = [file for file in distribution.files or () if file.suffix in (".py", ".so")]
+    return set(declared) or {file.parts[0] if len(file.parts) > 1 else file.name.partition(".")[0] for file in files}

@@ -1,0 +1,84 @@
+"""Numbers out of what an untouched script prints: the last match of a metric's pattern, and curves while it runs."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from ablation.tasks.own.definition import STEP
+
+ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+LONGEST = 20_000  # letters of a line in which a pattern is looked for
+
+Values = dict[str, float]
+
+
+class Lines:
+    """Whole lines out of pieces of output; a carriage return ends one too, as a progress bar writes it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def take(self, data: bytes) -> Iterator[str]:
+        """The lines that end in this piece."""
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
+        if len(self._rest) > 8 * LONGEST:
+            lines, self._rest = [*lines, self._rest], b""
+        yield from filter(None, map(_text, lines))
+
+    def end(self) -> Iterator[str]:
+        """What was printed after the last end of a line."""
+        rest, self._rest = self._rest, b""
+        yield from filter(None, [_text(rest)])
+
+
+def _text(line: bytes) -> str:
+    return ANSI.sub("", line.decode("utf-8", "replace"))[:LONGEST]
+
+
+class Printed:
+    """What patterns found so far: `metrics` as texts, by name, the last match of each."""
+
+    def __init__(self, metrics: Mapping[str, str], curves: Mapping[str, str]) -> None:
+        self.metrics: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
+        self._patterns = {name: re.compile(pattern) for name, pattern in metrics.items()}
+        self._step = re.compile(curves[STEP]) if STEP in curves else None
+        self._curves = {name: re.compile(pattern) for name, pattern in curves.items() if name != STEP}
+        self._count = dict.fromkeys(self._curves, 0)
+        self._current = 0
+
+    def see(self, line: str) -> list[tuple[int, Values]]:
+        """Take a line, and return the points of curves in it: (step, values).
+
+        The step's pattern numbers what is found in its line and after it; without one, each curve counts its own matches.
+        """
+        for name, pattern in self._patterns.items():
+            for match in pattern.finditer(line):
+                self.metrics[name] = match[1] or ""
+        for match in self._step.finditer(line) if self._step else ():
+            number = self._number(STEP, match[1])
+            self._current = self._current if number is None else int(number)
+        return [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
+
+    def _points(self, name: str, pattern: re.Pattern[str], line: str) -> Iterator[tuple[int, Values]]:
+        for match in pattern.finditer(line):
+            number = self._number(name, match[1])
+            if number is not None:
+                self._count[name] += 1
+                yield (self._current if self._step else self._count[name]), {name: number}
+
+    def _number(self, name: str, text: str | None) -> float | None:
+        """The matched text as a finite number; a note says so where it is none."""
+        number = number_in(text)
+        if number is None or not math.isfinite(number):
+            self.notes[f"the pattern of the curve {name} matched what is no finite number, which is left out"] = None
+            return None
+        return number
+
+
+def number_in(text: str | None) -> float | None:
+    """A text as a number; None if it is none."""
+    try:
+        return float((text or "").strip())
+    except ValueError:
+        return None

@@ -1,0 +1,230 @@
+"""Plans the runs of one's own training code: each is one step of one epoch, which nothing else shares."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import ConfigError
+from ablation.study.config import AUTO, Arm, Study
+from ablation.study.task import Branch, Cost, Folders
+from ablation.system.digests import digest
+from ablation.tasks.own import keys
+from ablation.tasks.own.definition import Definition, full_name
+from ablation.tasks.own.work import OwnRequest, OwnWork
+from ablation.techniques.technique import dump, is_code_allowed
+
+
+@dataclass(frozen=True)
+class OwnStep:
+    """One arm and seed, with its identity."""
+
+    content: str
+    environment: str
+    settings: Mapping[str, Any]
+    seed: int
+    kind: str  # runs of one arm are expected to take equally long
+    epochs: int = 1
+    first_epoch: int = 0
+    products: frozenset[str] = frozenset()
+    continuation: frozenset[str] = frozenset()
+    carries_on: bool = False
+
+    @property
+    def group(self) -> str:
+        """The identity of the run."""
+        return self.content
+
+    def key(self, epochs: int) -> str:
+        """The key of its results."""
+        return keys.with_environment(self.content, self.environment)
+
+
+class OwnPlanner:
+    """Plans the runs of one study."""
+
+    def __init__(self, preparation: "OwnPreparation") -> None:
+        self.preparation, self.definition = preparation, preparation.definition
+
+    # --- identity --------------------------------------------------------------------------------------------------------------
+
+    def steps(self, arm: Arm, seed: int) -> tuple[OwnStep, ...]:
+        """The arm's run with this seed."""
+        there, settings = self.preparation, dump(arm.settings)
+        content = keys.content(self.definition, settings, seed, there.data)
+        return (OwnStep(content, there.environment, settings, seed, digest([self.definition.text, settings])[:16]),)
+
+    def request(self, arm: Arm, seed: int, steps: Sequence[OwnStep]) -> OwnRequest:
+        """Its results."""
+        return OwnRequest(steps[-1].key(1), steps[-1].content)
+
+    def inputs(self, arm: Arm, seed: int) -> dict[str, str]:
+        """The digests of data and code, what is run, the device, and the versions of the packages that the code imports."""
+        there, definition = self.preparation, self.definition
+        return {
+            **({"declared data": there.data} if definition.data else {}),
+            "task": definition.text,
+            "env": " ".join(f"{name}={value}" for name, value in sorted(definition.env.items())),
+            "threads": str(definition.threads),
+            "code": there.code,
+            "device": there.device_class,
+            **there.packages,
+        }
+
+    # --- work ------------------------------------------------------------------------------------------------------------------
+
+    def works(self, branches: Mapping[str, Branch]) -> dict[str, OwnWork]:
+        """The work of each run, by its key."""
+        return {key: self._work(key, branch) for key, branch in branches.items() if branch.arms}
+
+    def _work(self, key: str, branch: Branch) -> OwnWork:
+        there, step = self.preparation, branch.steps[0]
+        return OwnWork(
+            key=key,
+            request=OwnRequest(key, step.content),
+            seed=branch.seed,
+            settings=step.settings,
+            definition=self.definition,
+            stages=there.folders.stages,
+            results=there.folders.results,
+            code=there.code,
+            data=there.data,
+            empty_store=there.empty_store,
+        )
+
+    def cost(self, branch: Branch, epochs: int, seconds_per_item: float) -> Cost:
+        """The seconds that a run of this arm took before; how many of its own steps it has is not known."""
+        return Cost(epochs * seconds_per_item, epochs * seconds_per_item, 1)
+
+    def disk(self, works: Iterable[OwnWork], num_results: int, arm: Arm, seed: int) -> float:
+        """Nothing that is known before."""
+        return 0.0
+
+    # --- facts for the plan and the report ---------------------------------------------------------------------------------------
+
+    def labels(self, arm: Arm, arms: Mapping[str, Arm], seed: int) -> dict[str, str]:
+        """`bundle` where an arm changes several settings at once, and `chosen`."""
+        changed = list(dict.fromkeys(name.partition(".")[0] for name in arm.change))
+        bundle = {"bundle": f"changes {len(changed)} settings at once: {', '.join(changed)}"} if len(changed) > 1 else {}
+        if arm.choice is None:
+            return bundle
+        return bundle | {"chosen": f"for each seed the best of {len(arm.choice.among)} arms by val/{arm.choice.metric}"}
+
+    def metric(self, arm: Arm, seed: int) -> tuple[str, str]:
+        """The metric that the study goes by, and why."""
+        written = self.preparation.study.metric
+        return (self.definition.metrics[0].name, "the file's first") if written == AUTO else (full_name(written), "set in the file")
+
+    def facts(self, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
+        """The declared classes, and what the file says of the code."""
+        definition, folder = self.definition, self.definition.folder
+        files = [path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path) for path in keys.code_files(definition)]
+        about = {
+            "what": definition.text,
+            "code": files,
+            "data": [{"path": str(item.path), "by": item.by} for item in definition.data],
+            "env": dict(definition.env),
+            **{name: getattr(definition, name) for name in ("is_function", "threads", "gpus", "timeout", "resumes")},
+            "checked": self.preparation.checked,
+        }
+        return {"classes": list(definition.classes), "own": about}
+
+    def data(self, arms: Iterable[Arm], seed: int, most_images: int | None = None) -> list[dict[str, Any]]:
+        """No account: only the code knows what is in its data."""
+        return []
+
+    def arm_facts(self, arm: Arm) -> dict[str, Any]:
+        """Nothing beside its settings."""
+        return {}
+
+    def dataset(self, arm: Arm) -> tuple[str, str]:
+        """The names of the declared data, and the first of their paths; "" where none are declared."""
+        paths = [item.path for item in self.definition.data]
+        return ", ".join(path.name for path in paths), str(paths[0]) if paths else ""
+
+    def remarks(self, works: Sequence[OwnWork]) -> list[str]:
+        """None."""
+        return []
+
+    def notes(self, arms: Iterable[Arm]) -> list[str]:
+        """None that is known before the runs."""
+        return []
+
+
+@dataclass
+class OwnPreparation:
+    """Looks up the code and the declared data of one study, each once."""
+
+    definition: Definition
+    study: Study
+    folders: Folders
+    device: str
+
+    @cached_property
+    def planner(self) -> OwnPlanner:
+        """The planner of the study's runs."""
+        return OwnPlanner(self)
+
+    @cached_property
+    def code(self) -> str:
+        """The identity of the code that counts."""
+        return keys.code_of(self.definition)
+
+    @cached_property
+    def data(self) -> str:
+        """The identity of the declared data."""
+        return keys.data_of(self.definition)
+
+    @cached_property
+    def packages(self) -> dict[str, str]:
+        """package -> version, of what the code imports."""
+        return keys.packages(self.definition)
+
+    @cached_property
+    def device_class(self) -> str:
+        """The kind of device that runs have: the CPU, whichever it is, or a GPU by its name."""
+        return keys.device_class(self.device if self.definition.gpus else "cpu")
+
+    @cached_property
+    def environment(self) -> str:
+        """The identity of code, packages and device."""
+        return keys.environment(self.definition, self.device_class)
+
+    @property
+    def checked(self) -> dict[str, Any] | None:
+        """What `ablate check-task` found of this code, or None."""
+        from ablation.tasks.own.checking import found
+
+        return found(self.folders.results.parent, self.definition, self.code)
+
+    @cached_property
+    def empty_store(self) -> Path | None:
+        """An empty database for what a function logs into MLflow; None where a command may have another MLflow, which makes its own."""
+        from ablation.tasks.own.scratch import empty_database
+
+        return empty_database() if self.definition.is_function else None
+
+    # --- before a run ------------------------------------------------------------------------------------------------------------
+
+    def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
+        """Raise AblateError for code or data that cannot be read."""
+        _ = self.environment, self.data
+
+    def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
+        """Raise ConfigError for a program that may not or cannot be started."""
+        if not is_code_allowed():
+            raise ConfigError("task", f"runs code of its own ({self.definition.text}); --allow-code lets it run")
+        program = "" if self.definition.is_function else self.definition.command[0]
+        if program and not _is_program(program, self.definition.folder):
+            raise ConfigError("task.command", f"there is no program {program!r}; expected one that is installed, or a path")
+
+    def seconds_per_item(self, step: OwnStep) -> float:
+        """Nothing is known of an arm that never ran."""
+        return 0.0
+
+
+def _is_program(name: str, folder: Path) -> bool:
+    """Whether a command can begin with that word in that folder."""
+    return shutil.which(name) is not None or (("/" in name) and shutil.which(str(folder / name)) is not None)

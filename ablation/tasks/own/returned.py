@@ -1,0 +1,301 @@
+"""What a run hands back, read from the files in its folder and checked: metrics, scores of items, predictions, what is the same."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.errors import TrainingError, nearest
+from ablation.system.digests import digest
+from ablation.tasks.own.definition import PREFIX, Definition, Source, full_name
+from ablation.tasks.own.handle import CURVES, ITEMS, METRICS, NOTES, PREDICTIONS, SAME
+from ablation.tasks.own.patterns import number_in
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEST_ITEMS = "test items"
+ITEM, CLUSTER, LABEL, PREDICTED, GROUP, LOGIT = "item", "cluster", "label", "predicted", "group", "logit"
+ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
+PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
+HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
+CLOSE = 1e-6  # of a metric, by which the mean of its items may differ
+EARLIER = 2.0  # seconds by which a file system's clock may be behind
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What came back of one run; `items` and `predictions` are tables, if there are any."""
+
+    metrics: Mapping[str, float]
+    items: "pd.DataFrame | None" = None
+    predictions: "pd.DataFrame | None" = None
+    same: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read(definition: Definition, out: Path, printed: Mapping[str, str], started: float) -> Returned:
+    """What a run that began at that time left in `out`, and the texts that patterns found for metrics in what it printed.
+
+    Raises TrainingError: "nan" for a metric that is no finite number, "data" for whatever is missing or cannot be used.
+    """
+    metrics, notes = _metrics(definition, out, printed, started)
+    items, predictions = _items(definition, out), _predictions(definition, out)
+    identified = items if items is not None else predictions
+    same = {name: digest(value) for name, value in _mapping(out / SAME).items()}
+    if identified is not None and ITEM in identified:
+        same[TEST_ITEMS] = digest(sorted(identified[ITEM]))
+    notes += [] if items is None else _means_that_differ(items, metrics)
+    told = _json(out / NOTES) if (out / NOTES).exists() else []
+    if predictions is not None:
+        predictions = predictions.drop(columns=ITEM, errors="ignore")
+    return Returned(metrics, items, predictions, same, (*map(str, told), *notes))
+
+
+def _wrong(message: str) -> TrainingError:
+    return TrainingError("data", message)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _wrong(f"{path.name} cannot be read: {error}; expected JSON") from None
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping; an empty one where there is no file."""
+    value = _json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise _wrong(f"{path.name} holds {_kind(value)}; expected a mapping of names")
+    return value
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------------------
+
+
+def _metrics(definition: Definition, out: Path, printed: Mapping[str, str], started: float) -> tuple[dict[str, float], list[str]]:
+    """Every declared metric, and notes on others that came back too."""
+    written = _written_metrics(definition, out / METRICS)
+    values = dict[str, float]()
+    for metric in definition.metrics:
+        source = definition.sources.get(metric.name)
+        if source is None:
+            values[metric.name] = _checked(metric.name, _named(definition, metric.name, written, out))
+        elif source.pattern:
+            values[metric.name] = _matched(metric.name, source, printed)
+        else:
+            values[metric.name] = _checked(metric.name, _in_file(metric.name, source, (out, definition.folder), started))
+    others = [name for name in written if full_name(name) not in values]
+    return values, [f"also handed back, and not declared: {', '.join(others)}"] if others else []
+
+
+def _written_metrics(definition: Definition, path: Path) -> dict[str, Any]:
+    if definition.is_function and path.exists():
+        value = _json(path)
+        if not isinstance(value, dict):  # the name of its type
+            raise _wrong(f"{definition.text} returned {value}; expected its metrics, such as {{{definition.metrics[0].name!r}: 0.5}}")
+    return _mapping(path)
+
+
+def _named(definition: Definition, name: str, written: Mapping[str, Any], out: Path) -> object:
+    """A metric as it came back, by its full name or as the file may declare it."""
+    by_name = {full_name(spelling): value for spelling, value in written.items()}
+    if name in by_name:
+        return by_name[name]
+    found = f"found {', '.join(written)}" if written else "found nothing"
+    if definition.is_function:
+        raise _wrong(f"{definition.text} did not return {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+    if not (out / METRICS).exists():
+        expected = f"expected it in {{out}}, with {name}, or what to read it from under metrics.{name.removeprefix(PREFIX)}.from"
+        raise _wrong(f"{METRICS} was not written; {expected}")
+    raise _wrong(f"{METRICS} lacks {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+
+
+def _checked(name: str, value: object) -> float:
+    """The value of a metric as a number; raises TrainingError if it is none, or none that is finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(f"{name} is {value!r}; expected a number")
+    if not math.isfinite(value):
+        raise TrainingError("nan", f"{name} is {float(value)}; expected a finite number")
+    return float(value)
+
+
+def _matched(name: str, source: Source, printed: Mapping[str, str]) -> float:
+    if name not in printed:
+        raise _wrong(f"{name}: nothing that was printed matches {source.pattern!r}; expected a line that does")
+    number = number_in(printed[name])
+    if number is None:
+        raise _wrong(f"{name}: its pattern matched {printed[name]!r}; expected a number")
+    return _checked(name, number)
+
+
+def _in_file(name: str, source: Source, folders: Iterable[Path], started: float) -> object:
+    """The value in a JSON file below the first of these folders that has it, at a dotted place."""
+    path = next((folder / source.file for folder in folders if (folder / source.file).is_file()), None)
+    if path is None:
+        raise _wrong(f"{name}: there is no {source.file} in {{out}} or in the study's folder; expected the run to write it")
+    if path.stat().st_mtime < started - EARLIER:
+        raise _wrong(f"{name}: {source.file} is older than the run; expected the run to write it, or to be told {{out}}")
+    value = _json(path)
+    for part in source.at.split("."):
+        parts = value if isinstance(value, dict) else dict(_by_place(value)) if isinstance(value, list) else {}
+        if part not in parts:
+            found = ", ".join(map(str, list(parts)[:20])) or _kind(value)
+            raise _wrong(f"{name}: {source.file} has no {part!r} of {source.at}; found {found}.{nearest(part, map(str, parts))}")
+        value = parts[part]
+    return value
+
+
+def _by_place(values: list[Any]) -> Iterable[tuple[str, Any]]:
+    """The places of a list as texts, also from its end: `0`, `1`, `-1`."""
+    yield from ((str(i), value) for i, value in enumerate(values))
+    yield from ((str(i - len(values)), value) for i, value in enumerate(values))
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------------------
+
+
+def curve_row(line: str) -> tuple[int, int | None, dict[str, float]] | None:
+    """The step, the time in milliseconds if it is there, and the finite numbers of a line of `curves.jsonl`; None if it is no such line."""
+    try:
+        row = json.loads(line)
+        step, time = int(row.pop("step")), row.pop("time_ms", None)
+        values = {str(name): float(value) for name, value in row.items() if not isinstance(value, str | None) and math.isfinite(value)}
+        return step, None if time is None else int(time), values
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return None
+
+
+# --- items -----------------------------------------------------------------------------------------------------------------------
+
+
+def _table(out: Path, names: Iterable[str]) -> "tuple[str, pd.DataFrame] | tuple[str, None]":
+    """The first of these files that is there, as a table in which what identifies is text."""
+    name = next((name for name in names if (out / name).is_file()), "")
+    if not name:
+        return "", None
+    import pandas as pd
+
+    path = out / name
+    try:
+        if name.endswith(".csv"):
+            return name, pd.read_csv(path, converters=dict.fromkeys((ITEM, CLUSTER, GROUP, LABEL, PREDICTED), str))
+        frame = pd.DataFrame(_json(path)) if name.endswith(".json") else pd.read_parquet(path)
+    except (OSError, ValueError, TypeError) as error:  # also those of pyarrow and pandas
+        raise _wrong(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+    return name, frame
+
+
+def _identified(name: str, frame: "pd.DataFrame", columns: Iterable[str]) -> "pd.DataFrame":
+    """The table with texts in those of these columns that it has; raises TrainingError for an empty cell or an item that is there twice."""
+    for column in [column for column in columns if column in frame]:
+        if frame[column].isna().any() or (frame[column].astype(str) == "").any():
+            raise _wrong(f"{name} has rows without {column}; expected one in each")
+        frame = frame.assign(**{column: frame[column].astype(str).astype(object)})
+    if not len(frame):
+        raise _wrong(f"{name} has no rows; expected one for each test item")
+    if ITEM in frame and not frame[ITEM].is_unique:
+        double = frame[ITEM][frame[ITEM].duplicated()].iloc[0]
+        raise _wrong(f"{name} has the item {double!r} more than once; expected each once")
+    return frame
+
+
+def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
+    """The scores of items by the full names of their metrics."""
+    name, frame = _table(out, ITEM_FILES)
+    if frame is None:
+        return None
+    if ITEM not in frame:
+        raise _wrong(f"{name} has no column {ITEM!r}; found {', '.join(map(str, frame))}.{nearest(ITEM, map(str, frame))}")
+    frame = _identified(name, frame, (ITEM, CLUSTER)).reset_index(drop=True)
+    declared = [metric.name for metric in definition.metrics]
+    frame = frame.rename(columns=lambda column: column if column in (ITEM, CLUSTER) else full_name(str(column)))
+    scored = [str(column) for column in frame if column not in (ITEM, CLUSTER)]
+    if not scored:
+        raise _wrong(f"{name} has no scores; expected a column for one of {', '.join(declared)}")
+    for metric in scored:
+        if metric not in declared:
+            problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(declared)}"
+            raise _wrong(f"{problem}.{nearest(metric, declared)}")
+        frame[metric] = _scores(name, frame, metric)
+    return frame[[ITEM, *scored, *([CLUSTER] if CLUSTER in frame else [])]]
+
+
+def _scores(name: str, frame: "pd.DataFrame", metric: str) -> "pd.Series[float]":
+    import numpy as np
+    import pandas as pd
+
+    scores = pd.to_numeric(frame[metric], errors="coerce").astype(float)
+    is_finite = np.isfinite(scores.to_numpy())
+    if not is_finite.all():
+        row = int(is_finite.argmin())
+        raise _wrong(f"{name}: the {metric} of item {frame[ITEM][row]!r} is {frame[metric][row]!r}; expected a finite number for each item")
+    return scores
+
+
+def _means_that_differ(items: "pd.DataFrame", metrics: Mapping[str, float]) -> list[str]:
+    names = [name for name in metrics if name in items]
+    return [
+        f"{name}: the mean of the items is not the metric, so its items are not bootstrapped"
+        for name in names
+        if not math.isclose(items[name].mean(), metrics[name], rel_tol=CLOSE, abs_tol=1e-12)
+    ]
+
+
+# --- predictions -----------------------------------------------------------------------------------------------------------------
+
+
+def _predictions(definition: Definition, out: Path) -> "pd.DataFrame | None":
+    """The table of predictions in the order of its items: index, label and predicted as numbers of classes, logits, group, and item."""
+    name, frame = _table(out, PREDICTION_FILES)
+    if frame is None:
+        return None
+    import pandas as pd
+
+    if not definition.classes:
+        raise _wrong(f"{name} was handed back, and no classes are declared; expected their names under task.classes")
+    for column in (LABEL, PREDICTED):
+        if column not in frame:
+            raise _wrong(f"{name} has no column {column!r}; found {', '.join(map(str, frame))}.{nearest(column, map(str, frame))}")
+    frame = _identified(name, frame.rename(columns={CLUSTER: GROUP}), (ITEM, GROUP))
+    frame = frame.sort_values(ITEM) if ITEM in frame else frame
+    frame = frame.reset_index(drop=True)
+    classes = {column: _classes(definition, name, column, frame[column].tolist()) for column in (LABEL, PREDICTED)}
+    kept = {column: frame[column] for column in (ITEM, GROUP) if column in frame}
+    return pd.DataFrame({"index": range(len(frame)), **classes, **_logits(definition, name, frame), **kept})
+
+
+def _classes(definition: Definition, name: str, column: str, values: list[Any]) -> list[int]:
+    """The numbers of classes that are given by name or number."""
+    numbers = {text: i for i, text in enumerate(definition.classes)}
+    numbers = {str(i): i for i in range(len(numbers))} | numbers
+    for value in dict.fromkeys(map(_class_text, values)):
+        if value not in numbers:
+            known = ", ".join(definition.classes[:20])
+            problem = f"{name}: found {value!r} in {column}; expected a class of task.classes ({known}) or its number"
+            raise _wrong(f"{problem}.{nearest(value, definition.classes)}")
+    return [numbers[_class_text(value)] for value in values]
+
+
+def _class_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _logits(definition: Definition, name: str, frame: "pd.DataFrame") -> "dict[str, pd.Series[float]]":
+    import numpy as np
+
+    columns = [column for column in frame if str(column).startswith(LOGIT)]
+    if not columns:
+        return {}
+    if len(columns) != len(definition.classes):
+        raise _wrong(f"{name} has {len(columns)} columns of logits; expected {len(definition.classes)}, one for each class")
+    if not np.isfinite(frame[columns].to_numpy(dtype=float)).all():
+        raise _wrong(f"{name} has logits that are no finite numbers; expected one for each class and item")
+    return {f"{LOGIT}{i}": frame[column].astype("float32") for i, column in enumerate(columns)}

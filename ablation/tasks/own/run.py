@@ -1,0 +1,323 @@
+"""One run of one's own training code: a process is started and watched, and what it hands back becomes a result, whole or not at all."""
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ablation.errors import TrainingError
+from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
+from ablation.system import sealed
+from ablation.system.failures import NO_MEMORY
+from ablation.system.files import write_json
+from ablation.system.oom_kills import num_oom_kills, why_killed
+from ablation.tasks.own import child, handle, keys, returned, scratch, settings
+from ablation.tasks.own.definition import Definition
+from ablation.tasks.own.environment import VISIBLE, device_tag, environment
+from ablation.tasks.own.patterns import Lines, Printed
+from ablation.tasks.own.process import ERRORS, GuardedProcess, held
+from ablation.tasks.own.work import OwnWork
+from ablation.techniques.technique import allow_code
+
+TICK = 0.1  # seconds between two looks at whether the run shall end
+LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
+LAST_LINES = 30  # in which a message of lacking memory stands
+MAX_STEPS = 20_000  # of curves that are kept
+KILLED = (-9, 137)  # the second is how a shell passes it on
+LOG, FILES, CHECKPOINTS, REFUSED = "log.txt", "files", "checkpoints", "refused"
+RESERVED = ("time/", "epochs/", "own/")  # the beginnings of names that the record has itself
+
+
+def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
+    """Carry out a run that has no result yet; the folder of the result appears only when it is complete.
+
+    Raises TrainingError, Interrupted, or CodeChanged, at the start or at the end. A second process with the same work waits for the first.
+    """
+    allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
+    if keys.code_of(work.definition) != work.code:
+        raise CodeChanged
+    folder, result = work.stages / work.key, work.results / work.request.key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not sealed.is_whole(result):
+            if result.exists():
+                emit({"kind": "damaged", "message": f"{result} is damaged; its run is done again"})
+            with held(folder / "processes", should_stop) as descriptor:
+                if descriptor is None:
+                    raise Interrupted
+                _carry_out(work, device, emit, should_stop, descriptor)
+    emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
+
+
+def _seconds(result: Path) -> float:
+    """How long the run of a result took."""
+    return float(json.loads((result / sealed.RESULT).read_text(encoding="utf-8"))["seconds"])
+
+
+def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
+    folder = work.stages / work.key
+    for leftover in folder.glob("try-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    if not work.definition.resumes:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="try-", dir=folder, ignore_cleanup_errors=True) as name:
+        attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
+        attempt.watch(emit, should_stop, descriptor)
+        handed_back = _handed_back(work, attempt)
+        if keys.code_of(work.definition) != work.code:
+            problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
+            emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
+            raise CodeChanged
+        _write(work, attempt, handed_back)
+
+
+def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
+    """What came back, checked; what cannot be used is kept, for a run may have taken days."""
+    try:
+        return returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
+    except TrainingError as error:
+        refused = work.stages / work.key / REFUSED
+        shutil.rmtree(refused, ignore_errors=True)
+        left = f"; what it handed back is in {refused}" if any(attempt.out.iterdir()) else ""
+        attempt.out.replace(refused)
+        raise TrainingError(error.kind, f"{error.message}{left}", log=attempt.tail) from None
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Curves:
+    """The rows of a run's curves, by step, and which of them were not told yet."""
+
+    taken: frozenset[str]  # names that final metrics have
+    last: float  # when the row before began, in milliseconds
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    untold: dict[int, None] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def add(self, step: int, time_ms: int, values: dict[str, float]) -> None:
+        """Add numbers to the row of their step."""
+        if step not in self.rows and len(self.rows) >= MAX_STEPS:
+            self.notes[f"more than {MAX_STEPS} steps were logged; the curves end with these"] = None
+            return
+        row = self.rows.get(step)
+        if row is not None and row["values"].keys() & values.keys():
+            row["time"] = time_ms  # in a store the later of two values of a step counts
+        if row is None:
+            self.rows[step] = {"epoch": step, "time": time_ms, "seconds": max(0.0, (time_ms - self.last) / 1000), "values": {}}
+            self.last = time_ms
+        self.rows[step]["values"] |= {self._name(name): value for name, value in values.items()}
+        self.untold[step] = None
+
+    def _name(self, name: str) -> str:
+        plain = re.sub(r"[^\w./ -]", "_", name).strip("/ ") or "_"
+        return f"curves/{plain}" if plain in self.taken or plain.startswith(RESERVED) else plain
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """An event for each row that is new or has new numbers."""
+        for step in self.untold:
+            row = self.rows[step]
+            yield {"kind": "epoch", "epoch": step, "row": {**row, "values": dict(row["values"])}}
+        self.untold.clear()
+
+
+class LoggedFile:
+    """A file to which lines are added while it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._place, self._lines = path, 0, Lines()
+
+    def lines(self) -> Iterator[str]:
+        """The lines that were added since the last call."""
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            file.seek(self._place)
+            while data := file.read(2**20):
+                self._place += len(data)
+                yield from self._lines.take(data)
+
+
+# --- the process -----------------------------------------------------------------------------------------------------------------
+
+
+class Attempt:
+    """One attempt at a run: its folders, what it prints, and how it ends."""
+
+    def __init__(self, definition: Definition, folder: Path, words: list[str], env: dict[str, str], tag: str) -> None:
+        self.definition, self.folder, self.words, self.env, self.tag = definition, folder, words, env, tag
+        self.out, self.store = folder / "out", folder / "mlflow"
+        self.started = self.finished = time.time()
+        patterns = {name: source.pattern for name, source in definition.sources.items() if source.pattern}
+        self.printed = Printed(patterns, definition.curves)
+        self.curves = Curves(frozenset(metric.name for metric in definition.metrics), self.started * 1000)
+        self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
+        self._size, self._asked = 0, ""
+        self._lines = {name: Lines() for name in ("output", ERRORS)}
+        self._file = LoggedFile(self.out / handle.CURVES)
+
+    @classmethod
+    def prepare(cls, work: OwnWork, folder: Path, checkpoints: Path, device: str) -> "Attempt":
+        """The attempt with its folders made and its words and environment filled in."""
+        definition, out = work.definition, folder / "out"
+        out.mkdir()
+        checkpoints.mkdir(exist_ok=True)
+        env = environment(definition, device, scratch.prepare(folder / "mlflow", work.empty_store))
+        asked = {"function": definition.function, "settings": dict(work.settings), "seed": work.seed, "folder": str(definition.folder)}
+        if definition.is_function:
+            write_json(folder / "request.json", asked | {"out": str(out), "checkpoints": str(checkpoints)}, is_kept=False)
+            words = [sys.executable, "-P", child.__file__, str(folder / "request.json")]
+        else:
+            file = folder / "settings.json"
+            write_json(file, {"seed": work.seed, **work.settings}, is_kept=False)
+            words = settings.argv(definition, work.settings, work.seed, out, checkpoints, file)
+        return cls(definition, folder, words, env, device_tag(device, env.get(VISIBLE, "")))
+
+    def watch(self, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
+        """Start the process and follow it to its end; raises Interrupted if it was asked to stop, and TrainingError if it failed."""
+        kills = num_oom_kills()
+        self.started = time.time()
+        self.curves.last = self.started * 1000
+        with GuardedProcess(self.words, self.definition.folder, self.env, descriptor) as process:
+            while process.ended is None:
+                self._take(process.read(TICK))
+                self._tell(emit)
+                if not self._asked and process.ended is None:
+                    self._end_if_due(process, should_stop)
+            self._take(process.rest())
+        for lines in self._lines.values():
+            self._see(lines.end())
+        self.finished = time.time()
+        self._tell(emit)
+        self._raise_if_failed(process.ended, kills)
+
+    def _end_if_due(self, process: GuardedProcess, should_stop: Callable[[], bool]) -> None:
+        timeout = self.definition.timeout
+        self._asked = "stop" if should_stop() else "timeout" if timeout and time.time() - self.started > timeout else ""
+        if self._asked:
+            process.stop(self.definition.grace)
+
+    def _take(self, pieces: Iterator[tuple[str, bytes]]) -> None:
+        for name, data in pieces:
+            self.log.append(data)
+            self._size += len(data)
+            while self._size - len(self.log[0]) > LOG_BYTES:
+                self._size -= len(self.log.popleft())
+            lines = list(self._lines[name].take(data))
+            self.errors.extend(lines if name == ERRORS else ())
+            self._see(lines)
+
+    def _see(self, lines: "Iterator[str] | list[str]") -> None:
+        for line in lines:
+            for step, values in self.printed.see(line):
+                self.curves.add(step, int(time.time() * 1000), values)
+
+    def _tell(self, emit: Emit) -> None:
+        for line in self._file.lines():
+            row = returned.curve_row(line)
+            if row is None:
+                self.curves.notes[f"{handle.CURVES} has lines that are no JSON mapping with a step, which are left out"] = None
+            else:
+                self.curves.add(row[0], int(time.time() * 1000) if row[1] is None else row[1], row[2])
+        for event in self.curves.events():
+            emit(event)
+
+    # --- how it ended ----------------------------------------------------------------------------------------------------------
+
+    def _raise_if_failed(self, ended: dict[str, Any], kills: int | None) -> None:
+        code = ended.get("code", -9)
+        if self._asked == "stop":
+            raise Interrupted
+        if self._asked:
+            problem = f"it had not ended after {self.definition.timeout:g} seconds (task.timeout), and was ended"
+            raise TrainingError("timeout", problem, log=self.tail)
+        if "unstarted" in ended:
+            program = f"{self.words[0]!r} could not be started in {self.definition.folder}: {ended['unstarted']}"
+            raise TrainingError("data", f"{program}; expected a program")
+        if code in KILLED:
+            facts = why_killed(kills)
+            raise TrainingError(facts.pop("failure"), facts.pop("message"), log=self.tail, facts={"exit": -9, "is_fresh": True, **facts})
+        if code == 0:
+            return
+        last = "\n".join(list(self.errors)[-LAST_LINES:])
+        if NO_MEMORY.search(last) or "MemoryError" in last or "RESOURCE_EXHAUSTED" in last:
+            raise TrainingError("memory", f"out of memory: {self._last_words(code)}", log=self.tail, facts={"is_fresh": True})
+        if code < 0:
+            raise TrainingError("killed", f"its process ended with {code}", log=self.tail, facts={"exit": code})
+        raise TrainingError("bug", self._last_words(code), log=self.tail or "it printed nothing")
+
+    def _last_words(self, code: int) -> str:
+        """The exception of Python's last traceback, else the last line of the error output, or of all output."""
+        lines = [line for line in self.errors if line.strip()]
+        begins = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+        if begins:
+            lines = [line for line in lines[begins[-1] + 1 :] if not line.startswith(" ")][:1] or lines
+        printed = self.tail.strip().splitlines()
+        return lines[-1].strip() if lines else printed[-1].strip() if printed else f"it ended with exit code {code} and printed nothing"
+
+    @property
+    def tail(self) -> str:
+        """The end of what was printed."""
+        return b"".join(self.log)[-TOLD_BYTES:].decode("utf-8", "replace")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of the curves by their steps, or one without numbers."""
+        empty = {"epoch": 1, "time": int(self.finished * 1000), "seconds": self.finished - self.started, "values": {}}
+        return [row for _, row in sorted(self.curves.rows.items())] or [empty]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found to be odd while it ran."""
+        return [*self.curves.notes, *self.printed.notes]
+
+
+# --- the result ------------------------------------------------------------------------------------------------------------------
+
+
+def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> None:
+    """Write the folder of the result, which appears only when it is complete."""
+    folder = work.results / work.request.key
+    sealed.clear_part(folder)
+    part = sealed.part_of(folder)
+    for name, table in (("items", handed_back.items), ("predictions", handed_back.predictions)):
+        if table is not None:
+            table.to_parquet(part / f"{name}.parquet", index=False, write_page_checksum=True)
+    (part / LOG).write_bytes(b"".join(attempt.log)[-LOG_BYTES:])
+    files = {f"{FILES}/{name}": path for name, path in _left(attempt.out)}
+    logged = scratch.collect(attempt.store)
+    if logged is not None:
+        scratch.write(logged, part)
+        files |= {f"own/{name}": path for name, path in logged.files.items()}
+    result = {
+        "key": work.request.key,
+        "content": work.request.content,
+        "metrics": dict(handed_back.metrics),
+        "history": attempt.history,
+        "started": int(attempt.started * 1000),
+        "finished": int(attempt.finished * 1000),
+        "seconds": attempt.finished - attempt.started,
+        "digest": work.data,
+        "tags": {"device": attempt.tag},
+        "same": dict(handed_back.same),
+        "notes": [*handed_back.notes, *attempt.notes],
+        "own": {"words": [work.definition.function] if work.definition.is_function else attempt.words, "left": sorted(files)},
+    }
+    sealed.complete(folder, result, files)
+
+
+def _left(out: Path) -> Iterator[tuple[str, Path]]:
+    """The files that the code left in its folder, with their names there, beside those that are recorded anyway."""
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_file() and not path.is_symlink() and name not in returned.HANDED_BACK and not name.startswith(f"{CHECKPOINTS}/"):
+            yield name, path
