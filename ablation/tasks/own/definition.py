@@ -72,12 +72,18 @@ class Definition:
     @property
     def text(self) -> str:
         """The function, or the command as one line."""
-        return self.function or shlex.join(self.command)
+        return self.function or " ".join(map(_quoted, self.command))
 
     @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
         return frozenset(name for word in self.command for name in PLACE.findall(word) if name)
+
+
+def _quoted(word: str) -> str:
+    """A word of a command as one writes it: in quotes, unless it needs none but for its places in braces."""
+    bare = PLACE.sub("x", word)
+    return word if shlex.quote(bare) == bare else shlex.quote(word)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------
