@@ -222,6 +222,8 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     if not scored:
         raise _wrong(f"{name} has no scores; expected a column for one of {', '.join(declared)}")
     for metric in scored:
+        if scored.count(metric) > 1:
+            raise _wrong(f"{name} has two columns for {metric}; expected one")
         if metric not in declared:
             problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(declared)}"
             raise _wrong(f"{problem}.{nearest(metric, declared)}")
@@ -237,7 +239,8 @@ def _scores(name: str, frame: "pd.DataFrame", metric: str) -> "pd.Series[float]"
     is_finite = np.isfinite(scores.to_numpy())
     if not is_finite.all():
         row = int(is_finite.argmin())
-        raise _wrong(f"{name}: the {metric} of item {frame[ITEM][row]!r} is {frame[metric][row]!r}; expected a finite number for each item")
+        item, score = frame[ITEM].tolist()[row], frame[metric].tolist()[row]
+        raise _wrong(f"{name}: the {metric} of item {item!r} is {score!r}; expected a finite number for each item")
     return scores
 
 
