@@ -30,7 +30,7 @@ def screen(plan: Plan, planner: Planner, num_slots: int) -> str:
     """The plan as `ablate plan` prints it: the arms by family, the labels, the images of each class, and what it costs."""
     more = f"ablate plan --stages lists {plan.study.task.words.listed}; ablate show ARM one arm"
     parts = [_head(plan), _arms(plan), _data(plan, planner, with_classes=True), [*_work(plan, planner, num_slots), more]]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -137,7 +137,8 @@ def _work(plan: Plan, planner: Planner, num_slots: int) -> list[str]:
         length = f", {_epochs(plan, todo)}" if words.is_counted else ""
         lines += wrapped(f"{words.to_do}: {counted(len(todo), words.part)}{length}", 2)
         lines += [line for remark in planner.remarks([node.job.work for node in todo]) for line in wrapped(f"  {remark}", 4)]
-        lines.append(f"{_time(plan, num_slots)} with {num_slots} at once, {size(disk(plan, planner))} of disk")
+        room = disk(plan, planner)
+        lines.append(f"{_time(plan, num_slots)} with {num_slots} at once" + (f", {size(room)} of disk" if room else ""))
     return lines
 
 

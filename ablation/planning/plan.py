@@ -190,7 +190,6 @@ def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
         settings=lambda known: changed_params(known.params, params(arm, seed, task), task.schema) if known.params else (),
         inputs=lambda: planner.inputs(arm, seed),
         moved=lambda known: moved_params(known.params, params(arm, seed, task)) if task.has_own_defaults else (),
-        other_data=task.words.other_data,
     )
 
 

@@ -7,7 +7,8 @@ from ablation.formatting import counted
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
 MOST_NAMED = 4  # changes that a reason names
-DIGESTS = {  # inputs whose values are digests, beside the data
+DIGESTS = {  # inputs whose values are digests
+    "data": "other images or another split",
     "weights": "other weights to start from",
     "declared data": "the declared data",
     "code": "the code",
@@ -45,7 +46,6 @@ class Changes:
     settings: Callable[[RecordedRun], Sequence[str]]  # each in words: `mix.alpha 0.4 -> 0.3`
     inputs: Callable[[], Mapping[str, str]]  # what the results would depend on now
     moved: Callable[[RecordedRun], Sequence[str]] = lambda recorded: ()  # settings that no file has, and that have another value now
-    other_data: str = "other data"  # said where the data have another digest
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
@@ -61,7 +61,7 @@ class Changes:
     def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
         return [
-            (DIGESTS | {"data": self.other_data}).get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            DIGESTS.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
             for name in names
             if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
         ]

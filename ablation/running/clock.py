@@ -38,14 +38,19 @@ class Clock:
         elif event["kind"] in ("done", "failed"):
             key = event["stage"]
             self.ended.add(key)
-            if event["kind"] == "done" and key in self._began and is_unknown(self.nodes[key]):
-                self._unforeseen.append(time.monotonic() - self._began[key])
-            elif event["kind"] == "done" and not self.is_counted:
-                self._compare(self.spent.get(key, 0.0), self.nodes[key].seconds)
+            if event["kind"] == "done" and key in self._began:
+                self._ended(self.nodes[key], time.monotonic() - self._began[key])
+
+    def _ended(self, node: Node, took: float) -> None:
+        """Take note of how long something took whose epochs tell nothing of it."""
+        if is_unknown(node):
+            self._unforeseen.append(took)
+        elif not self.is_counted:
+            self._compare(took, node.seconds)
 
     def _compare(self, took: float, expected: float) -> None:
         """Take note of how long something took, if an estimate of it is known."""
-        if took and expected:
+        if expected:
             self._took += took
             self._estimated += expected
 
@@ -63,7 +68,8 @@ class Clock:
             return fmean(self._unforeseen) if self._unforeseen else 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
         if not self.is_counted:
-            return max(0.0, factor * self.nodes[key].seconds - self.spent.get(key, 0.0))
+            gone = time.monotonic() - self._began[key] if key in self._began else 0.0
+            return max(0.0, factor * self.nodes[key].seconds - gone)
         epochs = max(0, self.nodes[key].remaining_epochs - self.epochs.get(key, 0))
         own = self.spent[key] / self.epochs[key] if self.epochs.get(key) else factor * _per_epoch(self.nodes[key])
         return epochs * own + factor * self.nodes[key].testing

@@ -149,7 +149,8 @@ class ProgressState:
     def headline(self) -> str:
         """Runs done, time spent and, unless all are done, time left."""
         num_done, num_runs = len(self.results.values), len(self.results.runs)
-        left = f" · about {duration(self.clock.seconds_left)} left" if num_done < num_runs else ""
+        seconds = self.clock.seconds_left if num_done < num_runs else 0.0
+        left = f" · about {duration(seconds)} left" if seconds or (num_done < num_runs and self.words.is_counted) else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"{num_done}/{num_runs} runs{failed} · {duration(time.monotonic() - self.began)}{left}"
 

@@ -314,7 +314,6 @@ class Words:
     row: str  # what a row of a run's history is called: `epoch`
     running: str  # the head of the column with what is under way
     stopping: str  # said when the user asks to stop
-    other_data: str  # why a run is another one, if its data have another digest
     is_counted: bool = True  # whether the number of rows is known before they are there
 
 

@@ -359,7 +359,7 @@ def curve_rows(recorded: Recorded, runs: pd.DataFrame) -> pd.DataFrame:
     if done.empty:
         return pd.DataFrame(columns=CURVE_COLUMNS)
     points = recorded.curves(list(dict.fromkeys(done["run_id"])))
-    points = points[[is_curve(recorded.plan, str(name)) for name in points["metric"]]]
+    points = points[points["metric"].map(lambda name: is_curve(recorded.plan, str(name))).astype(bool)]
     return done[["arm", "seed", "run_id"]].merge(points, on="run_id")[CURVE_COLUMNS]
 
 

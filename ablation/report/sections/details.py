@@ -273,7 +273,7 @@ def provenance(content: Content) -> list[Section]:
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
     head = paragraphs(head, bullets(_own_code(plan["own"])) if content.own else "")
     groups = [
-        _provenance_of(rows, done["run_id"].nunique())
+        _provenance_of(rows, done["run_id"].nunique(), is_own=content.own is not None)
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
     ]
     superseded = [escaped(name) for name in content.superseded]
@@ -295,7 +295,7 @@ def _own_code(own: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {value}" for name, value in facts.items() if value]
 
 
-def _provenance_of(rows: pd.DataFrame, total: int) -> str:
+def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
     first = {column: str(rows[column].iloc[0]) for column in RECORDED}
     dirty = ", with uncommitted changes" if first["dirty"].lower() == "true" else ""
     arms, count = list(dict.fromkeys(rows["arm"])), rows["run_id"].nunique()
@@ -309,11 +309,12 @@ def _provenance_of(rows: pd.DataFrame, total: int) -> str:
         "versions": escaped(", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())),
         "hardware": escaped(first["hardware"]),
         "device": escaped(
-            f"{first['device']}, {first['precision']}" + (", statistical" if first["statistical"].lower() in ("yes", "true") else "")
+            f"{first['device']}{f', {precision}' if (precision := first['precision']) else ''}"
+            + (", statistical" if first["statistical"].lower() in ("yes", "true") else "")
         ),
-        "data digest": ", ".join(f"seed {seed} {_code(digest)}" for seed, digest in digests),
+        "data digest": ", ".join(f"seed {seed} {_code(digest)}" for seed, digest in digests if digest or not is_own),
     }
-    return bullets([f"{name}: {value}" for name, value in facts.items()])
+    return bullets([f"{name}: {value}" for name, value in facts.items() if value or not is_own])
 
 
 def versions(text: str) -> Mapping[str, Any]:

@@ -27,7 +27,6 @@ WORDS = Words(
     row="epoch",
     running="training",
     stopping="stopping after this epoch",
-    other_data="other images or another split",
 )
 
 

@@ -26,6 +26,14 @@ def code_of(definition: Definition) -> str:
     return digest(sorted((f"{module}.{name}", dumps) for (module, name), dumps in _used(definition).items()))
 
 
+def has_changed(definition: Definition, code: str) -> bool:
+    """Whether the code is another now than that of this identity, or cannot be found any more."""
+    try:
+        return code_of(definition) != code
+    except (ConfigError, OSError):
+        return True
+
+
 def code_files(definition: Definition) -> list[Path]:
     """The files whose code counts; raises ConfigError if there are none or too many."""
     if definition.is_function:
@@ -127,3 +135,8 @@ def _imports(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and not node.level and node.module else []
+
+
+def local_modules(files: Iterable[Path], folder: Path) -> set[str]:
+    """The names of modules and packages that these files may be."""
+    return {part.removesuffix(".py") for path in files for part in Path(_name(path, folder)).parts}

@@ -42,7 +42,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     Raises TrainingError, Interrupted, or CodeChanged, at the start or at the end. A second process with the same work waits for the first.
     """
     allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
-    if keys.code_of(work.definition) != work.code:
+    if keys.has_changed(work.definition, work.code):
         raise CodeChanged
     folder, result = work.stages / work.key, work.results / work.request.key
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
         attempt.watch(emit, should_stop, descriptor)
         handed_back = _handed_back(work, attempt)
-        if keys.code_of(work.definition) != work.code:
+        if keys.has_changed(work.definition, work.code):
             problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -10,6 +10,5 @@ WORDS = Words(
     row="step",
     running="run",
     stopping="stopping the runs",
-    other_data="other data",
     is_counted=False,
 )

@@ -83,7 +83,7 @@ def function(tmp_path):
 def command(tmp_path):
     """A command with its script, another file beside it, and folders that hold no code of it."""
     files = {
-        "train.py": "import numpy\nimport own_lib\nprint(1)\n",
+        "train.py": "import numpy\nimport own_lib\nimport yaml\nimport src.deep.net\nprint(1)\n",
         "own_lib.py": "import torch\n",
         "src/deep/net.py": "x = 1\n",
         "conf.yaml": "a: 1\n",
@@ -156,6 +156,15 @@ def test_code_that_cannot_be_found_is_refused(function):
     edit(function.folder / "own_module.py", "LIMIT = 3", "LIMIT = 3\nglobals().update(train=lambda run: {})")
     with pytest.raises(ConfigError, match="the code of own_module:train was not found"):
         keys.code_of(function)
+
+
+def test_code_that_is_gone_when_a_run_ends_has_changed(function, command):
+    """Which is no failure of the run."""
+    for definition, file in ((function, "own_module.py"), (replace(command, code=("train.py",)), "train.py")):
+        before = keys.code_of(definition)
+        assert not keys.has_changed(definition, before)
+        (definition.folder / file).unlink()
+        assert keys.has_changed(definition, before)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +295,7 @@ def test_too_many_or_no_files_are_refused(command, monkeypatch, tmp_path_factory
 
 def test_packages_of_a_command_are_those_of_its_interpreter(command, tmp_path):
     """Of this environment, of another one that is only looked at, and of none where nothing is known."""
-    assert {"numpy", "torch", "python"} == set(keys.packages(command))
+    assert {"PyYAML", "numpy", "torch", "python"} == set(keys.packages(command))
     other = tmp_path / "other"
     site = other / "lib" / "python3.9" / "site-packages"
     for name, modules in (("numpy", "numpy"), ("unused", "unused"), ("torch_like", "torch")):
@@ -351,7 +360,7 @@ def test_what_makes_another_run(command):
 def test_the_environment_is_code_packages_and_device(function, monkeypatch):
     """Each of them makes another key of the same content."""
     found = [keys.environment(function, "cpu"), keys.environment(function, "mps")]
-    monkeypatch.setattr(keys, "versions", lambda definition, modules: {"numpy": "0.1"})
+    monkeypatch.setattr(keys, "versions", lambda *words: {"numpy": "0.1"})
     found.append(keys.environment(function, "cpu"))
     edit(function.folder / "own_helper.py", "FACTOR = 2", "FACTOR = 3")
     found.append(keys.environment(function, "cpu"))

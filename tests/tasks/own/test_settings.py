@@ -5,14 +5,17 @@ import random
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ablation.errors import ConfigError
 from ablation.study.changes import flatten
 from ablation.study.resolving import load_study
+from ablation.tasks.own.child import converted
 from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.settings import argv, defaults_of, required_of, schema_of
+from ablation.techniques import technique
 from ablation.techniques.technique import allow_code, build, dump
 from tests.own import imports_undone, write_command, write_function
 
@@ -214,8 +217,9 @@ def test_what_is_no_function(tmp_path, code, words):
     assert error.value.path == "task.function"
 
 
-def test_code_is_imported_only_where_it_is_allowed(tmp_path):
+def test_code_is_imported_only_where_it_is_allowed(tmp_path, monkeypatch):
     """Without --allow-code the module is not imported."""
+    monkeypatch.setattr(technique._PERMISSION, "is_given", False)
     (tmp_path / "own_training.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="--allow-code"):
         schema_of(Definition(folder=tmp_path, function="own_training:train"), {})
@@ -499,3 +503,19 @@ def test_settings_can_be_compared_and_hashed(tmp_path):
     model = schema_of(definition, {})
     one, same, other = (build(model, {"sizes": sizes}) for sizes in ([1], [1], [2]))
     assert (one == same, hash(one) == hash(same), one == other) == (True, True, False)
+
+
+def test_a_run_calls_the_function_with_its_own_types(tmp_path):
+    """Plain data become paths, members of enums and tuples again, also without annotations; None stays where it is the default."""
+    definition = of_code(
+        tmp_path, TYPES.replace("    plain=None,", '    plain=None,\n    root=Path("r"),\n    pair=(1, 2),\n    member=Loss.CE,')
+    )
+    plain = resolved(definition, {"loss": "dice", "betas": [0, 1], "member": "dice", "pair": [3, 4]})
+    module = sys.modules["own_training"]
+    called = converted(module.train, json.loads(json.dumps(plain)))
+    assert called["loss"] is called["member"] is module.Loss.DICE
+    assert (called["betas"], called["pair"], called["more"]) == ((0.0, 1.0), (3, 4), ())
+    assert (called["folder"], called["root"]) == (Path("data"), Path("r"))
+    assert (called["implicit"], called["width"], called["plain"], called["kind"]) == (None, None, None, "up")
+    assert called["sizes"] == [1, 2]
+    assert type(called["rate"]) is float
