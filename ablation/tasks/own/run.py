@@ -122,7 +122,12 @@ class Attempt:
         out.mkdir()
         checkpoints.mkdir(exist_ok=True)
         env = environment(definition, device, scratch.prepare(folder / "mlflow", work.empty_store))
-        asked = {"function": definition.function, "settings": dict(work.settings), "seed": work.seed, "folder": str(definition.folder)}
+        asked = {
+            "function": definition.function,
+            "settings": dict(work.settings),
+            "seed": work.seed,
+            "folder": str(definition.folder.resolve()),
+        }
         if definition.is_function:
             write_json(folder / "request.json", asked | {"out": str(out), "checkpoints": str(checkpoints)}, is_kept=False)
             words = [sys.executable, "-P", child.__file__, str(folder / "request.json")]
@@ -257,7 +262,7 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
             table.to_parquet(part / f"{name}.parquet", index=False, write_page_checksum=True)
     (part / LOG).write_bytes(b"".join(attempt.log)[-LOG_BYTES:])
     files = {f"{FILES}/{name}": path for name, path in _left(attempt.out)}
-    logged = scratch.collect(attempt.store)
+    logged = scratch.collect(attempt.store, work.definition.folder)
     if logged is not None:
         scratch.write(logged, part)
         files |= {f"own/{name}": path for name, path in logged.files.items()}
@@ -272,10 +277,12 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
         "digest": work.data,
         "tags": {"device": attempt.tag},
         "same": dict(handed_back.same),
-        "notes": [*handed_back.notes, *attempt.notes],
+        "notes": [*handed_back.notes, *attempt.notes, *(logged.notes if logged else ())],
         "own": {"words": [work.definition.function] if work.definition.is_function else attempt.words, "left": sorted(files)},
     }
     sealed.complete(folder, result, files)
+    for elsewhere in logged.elsewhere if logged else ():  # the result has them
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def _left(out: Path) -> Iterator[tuple[str, Path]]:

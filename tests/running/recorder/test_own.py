@@ -63,7 +63,7 @@ def test_a_run_is_recorded_whole(ablate, study, monkeypatch):
     """Metrics, curves, seconds, tags, what the code logged itself, and all files below their folders; no data that nobody declared."""
     file = Path("logged.txt").absolute()
     file.write_text("theirs")
-    monkeypatch.setattr(scratch, "collect", lambda folder: scratch.Logged(LOGGED, {"artifacts/plots/a.txt": file}))
+    monkeypatch.setattr(scratch, "collect", lambda *folders: scratch.Logged(LOGGED, {"artifacts/plots/a.txt": file}))
     assert ablate("run", study(), "--allow-code").status == 0
     store, runs = recorded()
     assert set(runs) == {(arm, seed) for arm in ("baseline", "deep") for seed in (0, 1)}
