@@ -12,6 +12,7 @@ from ablation.system.files import write_json
 from ablation.tasks.own.patterns import Lines
 
 MAX_STEPS = 20_000  # that are kept
+LONGEST = 200  # letters of a name
 RESERVED = ("time/", "epochs/", "own/")  # the beginnings of names that the record has itself
 
 
@@ -42,7 +43,9 @@ class Curves:
         self.untold[step] = None
 
     def _name(self, name: str) -> str:
-        plain = re.sub(r"[^\w./ -]", "_", name).strip("/ ") or "_"
+        """The curve's name in a store, which takes only some letters and no empty parts, and in which nothing else is called so."""
+        parts = [part.strip() for part in re.sub(r"[^\w./ -]", "_", name).split("/")]
+        plain = "/".join(part for part in parts if part.strip("."))[:LONGEST] or "_"
         return f"curves/{plain}" if plain in self.taken or plain.startswith(RESERVED) else plain
 
     def keep(self, path: Path, seconds: float) -> None:

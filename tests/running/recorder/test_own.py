@@ -21,6 +21,9 @@ def fit(run, *, depth: int = 1, mode: str = "good"):
     (run.out / "sub").mkdir()
     (run.out / "sub" / "model.txt").write_text("weights")
     print("printed", mode)
+    if mode == "killed" and not os.path.exists(f"killed-{run.seed}"):
+        open(f"killed-{run.seed}", "w").close()
+        os.kill(os.getpid(), 9)
     if mode == "slow":
         time.sleep(60)
     return {} if mode == "none" else {"mae": float("nan") if mode == "nan" else depth + 0.5, "more": 1}
@@ -118,6 +121,14 @@ def test_a_run_that_takes_too_long_is_recorded_as_that(ablate, study):
     )
     assert ablate("run", file, "--allow-code", "--set", "mode=slow", "--arm", "baseline", "--seed", "0").status == 1
     assert recorded()[1]["baseline", 0]["tags"]["ablation.failure"] == "timeout"
+
+
+def test_a_run_that_was_killed_is_tried_again(ablate, study):
+    """As one whose worker was killed; it is recorded once, as finished."""
+    assert ablate("run", study(), "--allow-code", "--set", "mode=killed", "--arm", "baseline").status == 0
+    _, runs = recorded()
+    assert {key: run["status"] for key, run in runs.items()} == {("baseline", 0): "FINISHED", ("baseline", 1): "FINISHED"}
+    assert Path("killed-1").exists()
 
 
 def test_spending_of_a_run_that_stands_for_another():

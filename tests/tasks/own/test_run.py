@@ -413,10 +413,18 @@ def test_code_that_changes_meanwhile_is_not_recorded(tmp_path):
 
 
 def test_names_of_curves_never_clash(tmp_path):
-    """A curve that is called like a final metric, or like what is recorded anyway, gets another name."""
-    text = "def fit(run):\n    run.log(1, {'test/mae': 9, 'time/own': 8, 'a:b': 7})\n    return {'mae': 1}\n"
-    recorded = done(work(tmp_path, function=function(tmp_path, text)))
-    assert recorded["history"][0]["values"] == {"curves/test/mae": 9.0, "curves/time/own": 8.0, "a_b": 7.0}
+    """A curve that is called like a final metric, or like what is recorded anyway, gets another name; a store takes each."""
+    text = """
+def fit(run):
+    run.log(1, {"test/mae": 9, "time/own": 8, "a:b": 7, "../c//d/": 6, "é f.g-h_1": 5, "..": 4, "x" * 300: 3})
+    return {"mae": 1}
+"""
+    values = done(work(tmp_path, function=function(tmp_path, text)))["history"][0]["values"]
+    assert values == {"curves/test/mae": 9, "curves/time/own": 8, "a_b": 7, "c/d": 6, "é f.g-h_1": 5, "_": 4, "x" * 200: 3}
+    from mlflow.utils.validation import _validate_metric_name
+
+    for name in values:
+        _validate_metric_name(name)
 
 
 def test_a_second_process_waits_for_what_the_first_left(tmp_path):
