@@ -112,11 +112,17 @@ def _named(definition: Definition, name: str, written: Mapping[str, Any], out: P
         return by_name[name]
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
-        raise _wrong(f"{definition.text} did not return {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+        raise _wrong(f"{definition.text} did not return {name}; {found}{_meant(name, written)}")
     if not (out / METRICS).exists():
         expected = f"expected it in {{out}}, with {name}, or what to read it from under metrics.{name.removeprefix(PREFIX)}.from"
         raise _wrong(f"{METRICS} was not written; {expected}")
-    raise _wrong(f"{METRICS} lacks {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+    raise _wrong(f"{METRICS} lacks {name}; {found}{_meant(name, written)}")
+
+
+def _meant(name: str, written: Mapping[str, Any]) -> str:
+    """The sentence with the nearest name among those that came back, after a full stop; "" if none is near."""
+    meant = nearest(name.removeprefix(PREFIX), written)
+    return f".{meant}" if meant else ""
 
 
 def _checked(name: str, value: object) -> float:

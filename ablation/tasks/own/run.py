@@ -90,9 +90,11 @@ def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
     except TrainingError as error:
         refused = work.stages / work.key / REFUSED
         shutil.rmtree(refused, ignore_errors=True)
-        left = f"; what it handed back is in {refused}" if any(attempt.out.iterdir()) else ""
+        left = (
+            f"What it handed back is in {refused}\n" if any(attempt.out.iterdir()) else ""
+        )  # in the log: runs with one reason are told together
         attempt.out.replace(refused)
-        raise TrainingError(error.kind, f"{error.message}{left}", log=attempt.tail) from None
+        raise TrainingError(error.kind, error.message, log=f"{left}{attempt.tail}") from None
 
 
 # --- the process -----------------------------------------------------------------------------------------------------------------
