@@ -85,3 +85,24 @@ def ablate(folder, monkeypatch):
 
     call.folder = folder
     return call
+
+
+@pytest.fixture
+def own(ablate, empty_database, monkeypatch):
+    """`ablate` as in a process of its own: what a call imports of the study's code is forgotten. Runs are processes, one by one."""
+    from ablation.system import kept
+    from ablation.system.code import package_version
+    from tests.own import imports_undone
+
+    scratch = kept.folder() / f"mlflow-{package_version('mlflow')}" / "mlflow.db"
+    if not scratch.exists():  # what a function logs into, whose migrations take seconds
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_database, scratch)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or a file that is edited twice within a second is imported as it was
+
+    def call(*words, **options):
+        with imports_undone():
+            return ablate(*words, **options)
+
+    call.folder = ablate.folder
+    return call

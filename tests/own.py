@@ -1,11 +1,14 @@
 """Studies of one's own training code, written for a test: a tiny function, or a script that imports nothing heavy."""
 
 import contextlib
+import importlib
 import sys
 from pathlib import Path
 
 import yaml
 
+from ablation.system import code
+from ablation.tasks.images import keys
 from ablation.techniques import technique
 
 FUNCTION = '''
@@ -65,16 +68,16 @@ ARMS = {
 }
 
 
-def write_function(folder, code=FUNCTION, name="fun", **sections):
+def write_function(folder, text=FUNCTION, name="fun", **sections):
     """The file of a study of a function, with its code beside it."""
-    (folder / "own_training.py").write_text(code, encoding="utf-8")
+    (folder / "own_training.py").write_text(text, encoding="utf-8")
     (folder / "helper.py").write_text(HELPER, encoding="utf-8")
     return _write(folder, name, {"task": "own_training:train", "metrics": METRICS, "seeds": [0, 1]} | (sections or ARMS))
 
 
-def write_command(folder, code=SCRIPT, name="com", **sections):
+def write_command(folder, text=SCRIPT, name="com", **sections):
     """The file of a study of a command, with its script beside it."""
-    (folder / "script.py").write_text(code, encoding="utf-8")
+    (folder / "script.py").write_text(text, encoding="utf-8")
     task = {"command": f"{sys.executable} script.py --seed {{seed}} {{args}}", "code": ["script.py"]}
     curves = {"step": "epoch ([0-9]+)", "val/loss": "val_loss=([0-9.]+)"}
     base = {"width": 4, "lr": 0.1, "fast": False}
@@ -89,7 +92,7 @@ def _write(folder, name, sections):
 
 @contextlib.contextmanager
 def imports_undone():
-    """What is imported meanwhile by --allow-code is forgotten afterwards, and no code is allowed any more."""
+    """What is imported meanwhile by --allow-code is forgotten afterwards, also its code, and no code is allowed any more."""
     path, modules, permission = list(sys.path), set(sys.modules), technique._PERMISSION.is_given
     try:
         yield
@@ -100,3 +103,7 @@ def imports_undone():
             file = getattr(sys.modules[name], "__file__", None) or ""
             if not any(file.startswith(prefix) for prefix in (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))):
                 del sys.modules[name]
+        importlib.invalidate_caches()
+        for module in (code, keys):
+            for function in vars(module).values():
+                getattr(function, "cache_clear", lambda: None)()

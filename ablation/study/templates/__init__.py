@@ -47,7 +47,7 @@ TEMPLATES = {
         ),
         Template(
             "own-function",
-            "a training function of your own, here a regression: three arms and a sweep, five seeds",
+            "a training function of your own, here a regression: three arms and a sweep, six seeds",
             "all of it takes a minute; then put your function in the place of fit",
             "try",
             "diabetes.py",

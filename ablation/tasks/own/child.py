@@ -39,13 +39,15 @@ def main(request: Path) -> None:
 
 def converted(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as their parameters are annotated: a list as a tuple, a text as a Path or a member of an Enum."""
-    annotations = {name: parameter.annotation for name, parameter in inspect.signature(function, eval_str=True).parameters.items()}
-    return {name: _as(annotations.get(name, Any), value) for name, value in settings.items()}
+    from ablation.tasks.own.annotations import annotation_of
+
+    parameters = inspect.signature(function).parameters
+    return {name: _as(annotation_of(parameters[name], function), value) for name, value in settings.items()}
 
 
 def _as(annotation: Any, value: Any) -> Any:
-    if annotation in (bool, int, str, Any, inspect.Parameter.empty):
-        return value
+    if value is None or annotation in (bool, int, str, Any, inspect.Parameter.empty):
+        return value  # None may be a default that the annotation does not have
     if annotation is float and isinstance(value, int | float):
         return float(value)
     from pydantic import TypeAdapter  # late: most functions have plain settings, and it takes longer than they may

@@ -26,6 +26,14 @@ def code_of(definition: Definition) -> str:
     return digest(sorted((f"{module}.{name}", dumps) for (module, name), dumps in _used(definition).items()))
 
 
+def has_changed(definition: Definition, code: str) -> bool:
+    """Whether the code is another now than that of this identity, or cannot be found any more."""
+    try:
+        return code_of(definition) != code
+    except (ConfigError, OSError):
+        return True
+
+
 def code_files(definition: Definition) -> list[Path]:
     """The files whose code counts; raises ConfigError if there are none or too many."""
     if definition.is_function:
@@ -94,9 +102,10 @@ def _by_default(definition: Definition) -> list[Path]:
 
 def _listed_by_git(folder: Path) -> list[Path]:
     """The Python files that git tracks or would add; none where there is no repository or no git."""
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false"]  # which a repository may set to a program
     try:
-        listed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+        listed = subprocess.run([*command, *listing], capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [path for name in listed.split(b"\0") if name and (path := folder / os.fsdecode(name)).is_file()]
@@ -127,3 +136,8 @@ def _imports(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and not node.level and node.module else []
+
+
+def local_modules(files: Iterable[Path], folder: Path) -> set[str]:
+    """The names of modules and packages that these files may be."""
+    return {part.removesuffix(".py") for path in files for part in Path(_name(path, folder)).parts}

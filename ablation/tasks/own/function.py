@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ablation.errors import ConfigError, nearest
 from ablation.system.code import module_file
+from ablation.tasks.own.annotations import annotation_of
 from ablation.techniques.setting_errors import shorten
 from ablation.techniques.technique import imported
 
@@ -66,7 +67,8 @@ class Values:
     def problem(self, value: object) -> str:
         """What is wrong with a value, as a message has it."""
         names = [str(choice) for choice in _choices(self.annotation)]
-        return f"found {shorten(value)}; expected {self.words}{nearest(value, names) if isinstance(value, str) else ''}"
+        meant = nearest(value, names) if isinstance(value, str) else ""
+        return f"found {shorten(value)}; expected {self.words}{'.' if meant else ''}{meant}"
 
 
 @cache
@@ -233,16 +235,12 @@ def _check_kind(parameter: inspect.Parameter) -> None:
 
 
 def _annotation(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
-    """The parameter's annotation; of one that has none, the type of its default."""
-    if isinstance(parameter.annotation, str):
-        try:
-            return eval(parameter.annotation, getattr(inspect.unwrap(function), "__globals__", {}))
-        except Exception as error:
-            problem = f"the type of the parameter {parameter.name}, {parameter.annotation}, cannot be looked up ({error})"
-            raise ConfigError(PLACE, f"{problem}; expected {EXPECTED}") from None
-    if parameter.annotation is parameter.empty and not (parameter.default is parameter.empty or parameter.default is None):
-        return type(parameter.default)
-    return parameter.annotation
+    """The type of the parameter; raises ConfigError if it cannot be looked up."""
+    try:
+        return annotation_of(parameter, function)
+    except Exception as error:  # whatever its evaluation raises
+        problem = f"the type of the parameter {parameter.name}, {parameter.annotation}, cannot be looked up ({error})"
+        raise ConfigError(PLACE, f"{problem}; expected {EXPECTED}") from None
 
 
 def _default(name: str, default: object, allowed: Values) -> Any:

@@ -99,10 +99,9 @@ class Run:
 
 def number_of(value: Any) -> float | None:
     """A number, array or tensor with one value as a float; None if it is anything else."""
-    if isinstance(value, str | bytes | None):
-        return None
     try:
-        return float(value)
+        value = value.item() if hasattr(value, "item") else value
+        return None if isinstance(value, str | bytes | None) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 

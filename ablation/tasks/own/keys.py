@@ -4,14 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablation.system.digests import digest
-from ablation.tasks.own.code import code_files, code_of, imported_modules
+from ablation.tasks.own.code import code_files, code_of, has_changed, imported_modules, local_modules
 from ablation.tasks.own.declared import data_digest
 from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.function import function_of
 from ablation.tasks.own.packages import versions
 from ablation.tasks.own.settings import defaults_of
 
-__all__ = ["code_files", "code_of", "content", "data_of", "device_class", "environment", "function_of", "packages", "with_environment"]
+__all__ = [
+    "code_files",
+    "code_of",
+    "content",
+    "data_of",
+    "device_class",
+    "environment",
+    "function_of",
+    "has_changed",
+    "packages",
+    "with_environment",
+]
 
 SCHEME = 1  # raised when the same settings and seed reach the code in another way
 
@@ -55,7 +66,8 @@ def with_environment(content: str, environment: str) -> str:
 
 def packages(definition: Definition) -> dict[str, str]:
     """distribution -> version, of those that the code imports directly, and `python`."""
-    return versions(definition, imported_modules(code_files(definition)))
+    files = code_files(definition)
+    return versions(definition, imported_modules(files), local_modules(files, definition.folder))
 
 
 def data_of(definition: Definition) -> str:

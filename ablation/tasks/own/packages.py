@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -14,19 +14,27 @@ from ablation.tasks.own.definition import Definition
 PYTHON_FOLDER = r"python(3\.\d+)"
 
 
-def versions(definition: Definition, modules: Collection[str]) -> dict[str, str]:
+def versions(definition: Definition, modules: Collection[str], local: Collection[str] = ()) -> dict[str, str]:
     """distribution -> its version, of those that have these modules, and `python` with its own; a command's are those of its environment.
 
-    What is not known of another environment is left out.
+    What is not known of another environment is left out, and so are the `local` modules but for those that a package is named after.
     """
     prefix = Path(sys.prefix) if definition.is_function else _prefix(definition)
     if prefix is None:
         return {}
     is_ours = prefix == Path(sys.prefix)
-    folders = () if is_ours else _site_packages(prefix)
+    folders = tuple(sys.path) if is_ours else _site_packages(prefix)
     python = f"{sys.version_info.major}.{sys.version_info.minor}" if is_ours else _python_version(folders)
-    found = {name: version for module, name, version in _provided(folders) if module in modules} if is_ours or folders else {}
-    return dict(sorted(found.items())) | ({"python": python} if python else {})
+    found = {module: dist for module in modules for dist in _named(module, folders)}
+    others = {module for module in modules if module not in found and module not in local}
+    provided = [(name, version) for module, name, version in _provided(folders) if module in others] if others else []
+    named = [(dist.metadata["Name"], dist.version) for dist in found.values()]
+    return dict(sorted([*named, *provided])) | ({"python": python} if python else {})
+
+
+def _named(module: str, folders: Sequence[str]) -> list[Distribution]:
+    """The distribution with the name of a module, if there is one; to look for it takes no time."""
+    return list(distributions(name=module, path=list(folders)))[:1]
 
 
 def _prefix(definition: Definition) -> Path | None:
@@ -52,13 +60,13 @@ def _python_version(folders: Iterable[str]) -> str:
 
 @cache
 def _provided(folders: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
-    """(module, distribution, version) of all packages installed in these folders, by default of this environment."""
-    installed = distributions(path=list(folders)) if folders else distributions()
+    """(module, distribution, version) of all packages installed in these folders."""
+    installed = distributions(path=list(folders))
     return tuple((module, dist.metadata["Name"], dist.version) for dist in installed for module in _modules(dist))
 
 
 def _modules(distribution: Distribution) -> set[str]:
     """The top-level modules of a distribution."""
     declared = (distribution.read_text("top_level.txt") or "").split()
-    files = [file for file in distribution.files or () if file.suffix in (".py", ".so")]
-    return set(declared) or {file.parts[0] if len(file.parts) > 1 else file.name.partition(".")[0] for file in files}
+    files = () if declared else [file for file in distribution.files or () if file.suffix in (".py", ".so")]
+    return {*declared, *(file.parts[0] if len(file.parts) > 1 else file.name.partition(".")[0] for file in files)}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TEST_ITEMS = "test items"
 ITEM, CLUSTER, LABEL, PREDICTED, GROUP, LOGIT = "item", "cluster", "label", "predicted", "group", "logit"
+TEXTS = (ITEM, CLUSTER, GROUP, LABEL, PREDICTED)
 ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
 PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
 HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
@@ -111,11 +112,17 @@ def _named(definition: Definition, name: str, written: Mapping[str, Any], out: P
         return by_name[name]
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
-        raise _wrong(f"{definition.text} did not return {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+        raise _wrong(f"{definition.text} did not return {name}; {found}{_meant(name, written)}")
     if not (out / METRICS).exists():
         expected = f"expected it in {{out}}, with {name}, or what to read it from under metrics.{name.removeprefix(PREFIX)}.from"
         raise _wrong(f"{METRICS} was not written; {expected}")
-    raise _wrong(f"{METRICS} lacks {name}; {found}.{nearest(name.removeprefix(PREFIX), written)}")
+    raise _wrong(f"{METRICS} lacks {name}; {found}{_meant(name, written)}")
+
+
+def _meant(name: str, written: Mapping[str, Any]) -> str:
+    """The sentence with the nearest name among those that came back, after a full stop; "" if none is near."""
+    meant = nearest(name.removeprefix(PREFIX), written)
+    return f".{meant}" if meant else ""
 
 
 def _checked(name: str, value: object) -> float:
@@ -186,7 +193,7 @@ def _table(out: Path, names: Iterable[str]) -> "tuple[str, pd.DataFrame] | tuple
     path = out / name
     try:
         if name.endswith(".csv"):
-            return name, pd.read_csv(path, converters=dict.fromkeys((ITEM, CLUSTER, GROUP, LABEL, PREDICTED), str))
+            return name, pd.read_csv(path, converters=dict.fromkeys(TEXTS, str), keep_default_na=False)  # an item may be called NA
         frame = pd.DataFrame(_json(path)) if name.endswith(".json") else pd.read_parquet(path)
     except (OSError, ValueError, TypeError) as error:  # also those of pyarrow and pandas
         raise _wrong(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
@@ -221,6 +228,8 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     if not scored:
         raise _wrong(f"{name} has no scores; expected a column for one of {', '.join(declared)}")
     for metric in scored:
+        if scored.count(metric) > 1:
+            raise _wrong(f"{name} has two columns for {metric}; expected one")
         if metric not in declared:
             problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(declared)}"
             raise _wrong(f"{problem}.{nearest(metric, declared)}")
@@ -236,7 +245,8 @@ def _scores(name: str, frame: "pd.DataFrame", metric: str) -> "pd.Series[float]"
     is_finite = np.isfinite(scores.to_numpy())
     if not is_finite.all():
         row = int(is_finite.argmin())
-        raise _wrong(f"{name}: the {metric} of item {frame[ITEM][row]!r} is {frame[metric][row]!r}; expected a finite number for each item")
+        item, score = frame[ITEM].tolist()[row], frame[metric].tolist()[row]
+        raise _wrong(f"{name}: the {metric} of item {item!r} is {score!r}; expected a finite number for each item")
     return scores
 
 
@@ -290,12 +300,14 @@ def _class_text(value: object) -> str:
 
 def _logits(definition: Definition, name: str, frame: "pd.DataFrame") -> "dict[str, pd.Series[float]]":
     import numpy as np
+    import pandas as pd
 
     columns = [column for column in frame if str(column).startswith(LOGIT)]
     if not columns:
         return {}
     if len(columns) != len(definition.classes):
         raise _wrong(f"{name} has {len(columns)} columns of logits; expected {len(definition.classes)}, one for each class")
-    if not np.isfinite(frame[columns].to_numpy(dtype=float)).all():
+    logits = frame[columns].apply(pd.to_numeric, errors="coerce").astype("float32")
+    if not np.isfinite(logits.to_numpy()).all():
         raise _wrong(f"{name} has logits that are no finite numbers; expected one for each class and item")
-    return {f"{LOGIT}{i}": frame[column].astype("float32") for i, column in enumerate(columns)}
+    return {f"{LOGIT}{i}": logits[column] for i, column in enumerate(columns)}
