@@ -101,7 +101,8 @@ def _differing_words(name: str, by_run: ByRun) -> str:
         others = [arm for arm, value in by_arm.items() if value != reference]
         unlike |= dict.fromkeys(others)
         seeds += [seed] if others else []
-    return f"not the same across arms: {name} ({shortened([*unlike], MOST_NAMED)} unlike {first}, seed{'s' * (len(seeds) > 1)} {ranges(seeds)})"
+    under = f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}"
+    return f"not the same across arms: {name} ({shortened([*unlike], MOST_NAMED)} unlike {first}, {under})"
 
 
 def _same_words(told: Mapping[str, ByRun], done: pd.DataFrame) -> Iterator[str]:
