@@ -212,6 +212,7 @@ NEXT_STEPS = {  # kind of failure -> what the user can do
     "memory": "change a setting in the file, which makes another run; the same command tries the same run again",
     "store": "once there is room and permission to write, the same command tries again",
     "killed": "the same command tries again",
+    "timeout": "raise task.timeout, or change a setting; --rerun retry tries the same run again",
 }
 
 

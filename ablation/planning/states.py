@@ -87,7 +87,7 @@ def run_state(
         return "done", "recorded", key
     if has_result:
         return "evaluated", "computed already; only its record is missing", key
-    failed = next((run for run in exact if run.status == "FAILED" and run.kind in ("nan", "bug", "data")), None)
+    failed = next((run for run in exact if run.status == "FAILED" and run.kind in ("nan", "bug", "data", "timeout")), None)
     if failed and rerun != "retry":
         return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
     alike = [run for run in recorded if run.content == content and not changes.moved(run)]

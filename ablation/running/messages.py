@@ -53,7 +53,7 @@ class RunMessages:
             self.shrunk.add(event["device"])
             again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
             why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
-            retried = f"{event['jobs']} at once from now on{again}; what did not fit is tried again alone, its batch size as it was"
+            retried = f"{event['jobs']} at once from now on{again}; what did not fit is tried again alone, its settings as they were"
             nowhere = "its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"
             self._say(f"{why}: {retried}" if event["jobs"] else f"{event['device']}: {nowhere}")
 

@@ -22,12 +22,13 @@ class Executor(Protocol):
     """Where jobs run: in processes that share this machine's folders, or at least `mlruns/`, where results are written.
 
     Every event is a mapping with `kind`, `stage` (the job's key) and `device`. A job sends `started`; `epoch` with its number and a
-    `row` (epoch, time, seconds, rate, values by name), on CUDA also `memory`; `damaged` with a `message`; `result` or `untested` for each
-    `run` (the key of what was asked for); and in the end `done`, `stopped` (with `why`, where it was not the user), or `failed`.
-    `failed` and `untested` have `failure` (memory, nan, data, store, killed, bug), `message`, `log`, `jobs`, the number at once on the
-    device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended, `may_lack_memory` where
-    it was killed (true if nothing tells whether that was for lack of memory), and else `has_begun`, false if the process could not begin
-    on the device. `told` has a `message` that is said once.
+    `row` (epoch, time, seconds, values by name, and a rate where items are counted), on CUDA also `memory`; `damaged` with a `message`;
+    `result` (with `seconds` where the job is no more than that run) or `untested` for each `run` (the key of what was asked for); and in
+    the end `done`, `stopped` (with `why`, where it was not the user), or `failed`.
+    `failed` and `untested` have `failure` (memory, nan, data, store, killed, timeout, bug), `message`, `log`, `jobs`, the number at once
+    on the device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended,
+    `may_lack_memory` where it was killed (true if nothing tells whether that was for lack of memory), and else `has_begun`, false if the
+    process could not begin on the device. `told` has a `message` that is said once.
     """
 
     @property

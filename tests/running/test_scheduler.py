@@ -8,6 +8,7 @@ from ablation.planning.plan import Plan, make_plan
 from ablation.planning.states import RecordedState
 from ablation.running import scheduler
 from ablation.running.scheduler import ATTEMPTS, execute
+from ablation.study.task import load_task
 from tests.studies import planner, study
 
 
@@ -22,7 +23,8 @@ def run(arm, key, stage, seed=0):
 
 
 def plan(nodes, runs):
-    planned = SimpleNamespace(nodes={one.job.key: one for one in nodes}, waiting=list(runs), runs=list(runs))
+    by_key, of_images = {one.job.key: one for one in nodes}, SimpleNamespace(task=load_task())
+    planned = SimpleNamespace(nodes=by_key, waiting=list(runs), runs=list(runs), study=of_images)
     planned.lineage = lambda run: Plan.lineage(planned, run)
     return planned
 

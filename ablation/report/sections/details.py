@@ -287,6 +287,7 @@ def _own_code(own: Mapping[str, Any]) -> list[str]:
     environment = [_code(f"{name}={value}") for name, value in (own.get("env") or {}).items()]
     facts = {
         "function" if own["is_function"] else "command": _code(own["what"]),
+        "packages that it imports": escaped(", ".join(f"{name} {version}" for name, version in (own.get("packages") or {}).items())),
         "code that counts": shortened([_code(name) for name in own.get("code") or ()], MOST_FILES) or "none",
         "data that count": listed(data) or "none declared",
         "environment": ", ".join(environment),
@@ -306,7 +307,9 @@ def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
         "dates": " to ".join(dict.fromkeys([days[0], days[-1]])),
         "commit": f"{_code(first['commit'])}{dirty}" if first["commit"] else "no repository",
         "command": _code(first["command"]),
-        "versions": escaped(", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())),
+        "versions where ablate runs" if is_own else "versions": escaped(
+            ", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())
+        ),
         "hardware": escaped(first["hardware"]),
         "device": escaped(
             f"{first['device']}{f', {precision}' if (precision := first['precision']) else ''}"
@@ -370,8 +373,11 @@ def reading(content: Content) -> list[Section]:
         ("Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.", NOTHING),
         ("Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.", NOTHING),
         ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
-        ("*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' images not taken for it.", CLASSIFIED),
-        ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
+        (
+            f"*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' {content.items} not taken for it.",
+            CLASSIFIED,
+        ),
+        (f"Confusion matrices are divided by the row's sum; a class without test {content.items} is an empty row.", CLASSIFIED),
         *([] if content.own else OF_TECHNIQUES),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "

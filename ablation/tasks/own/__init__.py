@@ -1,8 +1,9 @@
 """One's own training code as a kind of work: a function or a command, each run a process of its own.
 
-`definition` is what the file declares, `settings` what it may set, `keys` the identity of a run; `run` carries one out: `process` starts
-it under `guard`, in an `environment`, `child` calls a function with its `handle`, `patterns` read what a command prints, `scratch` what it
-logs into MLflow, and `returned` checks what comes back.
+`definition` is what the file declares, `settings` what it may set (of a `function` by its signature), `keys` the identity of a run, out of
+`code`, `packages` and `declared` data; `run` carries one out: `process` starts it under `guard`, in an `environment`, `child` calls a
+function with its `handle`, `patterns` read what a command prints, `scratch` what it logs into MLflow, and `returned` checks what comes
+back.
 """
 
 from typing import TYPE_CHECKING, Any

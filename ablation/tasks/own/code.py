@@ -102,9 +102,10 @@ def _by_default(definition: Definition) -> list[Path]:
 
 def _listed_by_git(folder: Path) -> list[Path]:
     """The Python files that git tracks or would add; none where there is no repository or no git."""
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false"]  # which a repository may set to a program
     try:
-        listed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+        listed = subprocess.run([*command, *listing], capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [path for name in listed.split(b"\0") if name and (path := folder / os.fsdecode(name)).is_file()]

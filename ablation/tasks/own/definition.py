@@ -81,9 +81,9 @@ class Definition:
 
 
 def _quoted(word: str) -> str:
-    """A word of a command as one writes it: in quotes, unless it needs none but for its places in braces."""
-    bare = PLACE.sub("x", word)
-    return word if shlex.quote(bare) == bare else shlex.quote(word)
+    """A word as it may stand in the file: in quotes only where it needs them for more than its places."""
+    plain = PLACE.sub("place", word)
+    return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------

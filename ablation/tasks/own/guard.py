@@ -67,6 +67,9 @@ class _Guard:
 
     def __init__(self, process: "subprocess.Popen[bytes]", control: int) -> None:
         self.process, self.control, self.is_alone = process, control, False
+        self.ending: list[int] = []  # what can be read when the process ends
+        with contextlib.suppress(AttributeError, OSError):  # where the system has no such descriptor, the next tick tells
+            self.ending.append(os.pidfd_open(process.pid))
 
     def watch(self) -> int:
         """The exit code of the process, which ends by itself, when it is asked to, or when the worker is gone."""
@@ -90,7 +93,8 @@ class _Guard:
 
     def _asked(self, timeout: float) -> float | None:
         """The seconds to end in, if somebody asks for that within `timeout` seconds; nobody does twice after the worker's end."""
-        if self.is_alone or not select.select([self.control], [], [], timeout)[0]:
+        ending = self.ending if self.process.returncode is None else []
+        if self.is_alone or self.control not in select.select([self.control, *ending], [], [], timeout)[0]:
             time.sleep(timeout if self.is_alone else 0)
             return None
         words = os.read(self.control, 100).split()

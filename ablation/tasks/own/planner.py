@@ -124,6 +124,7 @@ class OwnPlanner:
         about = {
             "what": definition.text,
             "code": files,
+            "packages": self.preparation.packages,
             "data": [{"path": str(item.path), "by": item.by} for item in definition.data],
             "env": dict(definition.env),
             **{name: getattr(definition, name) for name in ("is_function", "threads", "gpus", "timeout", "resumes")},
@@ -201,10 +202,10 @@ class OwnPreparation:
 
     @cached_property
     def empty_store(self) -> Path | None:
-        """An empty database for what a function logs into MLflow; None where a command may have another MLflow, which makes its own."""
-        from ablation.tasks.own.scratch import empty_database
+        """An empty database for what the code logs into MLflow; None where a command may have another MLflow, which makes its own."""
+        from ablation.tasks.own.scratch import empty_database, has_our_mlflow
 
-        return empty_database() if self.definition.is_function else None
+        return empty_database() if has_our_mlflow(self.definition) else None
 
     # --- before a run ------------------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,12 @@
 """One run of one's own training code: a process is started and watched, and what it hands back becomes a result, whole or not at all."""
 
-import contextlib
 import json
-import re
 import shutil
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from ablation.system.failures import NO_MEMORY
 from ablation.system.files import write_json
 from ablation.system.oom_kills import num_oom_kills, why_killed
 from ablation.tasks.own import child, handle, keys, returned, scratch, settings
+from ablation.tasks.own.curves import Curves, LoggedFile
 from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.environment import VISIBLE, device_tag, environment
 from ablation.tasks.own.patterns import Lines, Printed
@@ -32,10 +30,10 @@ from ablation.techniques.technique import allow_code
 TICK = 0.1  # seconds between two looks at whether the run shall end
 LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
 LAST_LINES = 30  # in which a message of lacking memory stands
-MAX_STEPS = 20_000  # of curves that are kept
 KILLED = (-9, 137)  # the second is how a shell passes it on
-LOG, FILES, CHECKPOINTS, REFUSED = "log.txt", "files", "checkpoints", "refused"
-RESERVED = ("time/", "epochs/", "own/")  # the beginnings of names that the record has itself
+KEEP_EVERY = 10.0  # seconds between two times that curves are kept for another attempt
+LOG, FILES, CHECKPOINTS = "log.txt", "files", "checkpoints"
+REFUSED, EARLIER = "refused", "earlier.json"  # what could not be used, and the curves of earlier attempts
 
 
 def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
@@ -70,6 +68,7 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         shutil.rmtree(leftover, ignore_errors=True)
     if not work.definition.resumes:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        (folder / EARLIER).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="try-", dir=folder, ignore_cleanup_errors=True) as name:
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
         attempt.watch(emit, should_stop, descriptor)
@@ -77,8 +76,11 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         if keys.has_changed(work.definition, work.code):
             problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             raise CodeChanged
         _write(work, attempt, handed_back)
+    (folder / EARLIER).unlink(missing_ok=True)
+    shutil.rmtree(folder / REFUSED, ignore_errors=True)
 
 
 def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
@@ -88,63 +90,9 @@ def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
     except TrainingError as error:
         refused = work.stages / work.key / REFUSED
         shutil.rmtree(refused, ignore_errors=True)
-        left = f"; what it handed back is in {refused}" if any(attempt.out.iterdir()) else ""
+        left = f"What it handed back is in {refused}\n" if any(attempt.out.iterdir()) else ""
         attempt.out.replace(refused)
-        raise TrainingError(error.kind, f"{error.message}{left}", log=attempt.tail) from None
-
-
-# --- curves ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Curves:
-    """The rows of a run's curves, by step, and which of them were not told yet."""
-
-    taken: frozenset[str]  # names that final metrics have
-    last: float  # when the row before began, in milliseconds
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    untold: dict[int, None] = field(default_factory=dict)
-    notes: dict[str, None] = field(default_factory=dict)
-
-    def add(self, step: int, time_ms: int, values: dict[str, float]) -> None:
-        """Add numbers to the row of their step."""
-        if step not in self.rows and len(self.rows) >= MAX_STEPS:
-            self.notes[f"more than {MAX_STEPS} steps were logged; the curves end with these"] = None
-            return
-        row = self.rows.get(step)
-        if row is not None and row["values"].keys() & values.keys():
-            row["time"] = time_ms  # in a store the later of two values of a step counts
-        if row is None:
-            self.rows[step] = {"epoch": step, "time": time_ms, "seconds": max(0.0, (time_ms - self.last) / 1000), "values": {}}
-            self.last = time_ms
-        self.rows[step]["values"] |= {self._name(name): value for name, value in values.items()}
-        self.untold[step] = None
-
-    def _name(self, name: str) -> str:
-        plain = re.sub(r"[^\w./ -]", "_", name).strip("/ ") or "_"
-        return f"curves/{plain}" if plain in self.taken or plain.startswith(RESERVED) else plain
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """An event for each row that is new or has new numbers."""
-        for step in self.untold:
-            row = self.rows[step]
-            yield {"kind": "epoch", "epoch": step, "row": {**row, "values": dict(row["values"])}}
-        self.untold.clear()
-
-
-class LoggedFile:
-    """A file to which lines are added while it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._place, self._lines = path, 0, Lines()
-
-    def lines(self) -> Iterator[str]:
-        """The lines that were added since the last call."""
-        with contextlib.suppress(OSError), self.path.open("rb") as file:
-            file.seek(self._place)
-            while data := file.read(2**20):
-                self._place += len(data)
-                yield from self._lines.take(data)
+        raise TrainingError(error.kind, error.message, log=f"{left}{attempt.tail}") from None
 
 
 # --- the process -----------------------------------------------------------------------------------------------------------------
@@ -160,8 +108,10 @@ class Attempt:
         patterns = {name: source.pattern for name, source in definition.sources.items() if source.pattern}
         self.printed = Printed(patterns, definition.curves)
         self.curves = Curves(frozenset(metric.name for metric in definition.metrics), self.started * 1000)
+        if definition.resumes:
+            self.curves.go_on(folder.parent / EARLIER)
         self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
-        self._size, self._asked = 0, ""
+        self._size, self._asked, self._kept = 0, "", self.started
         self._lines = {name: Lines() for name in ("output", ERRORS)}
         self._file = LoggedFile(self.out / handle.CURVES)
 
@@ -172,7 +122,12 @@ class Attempt:
         out.mkdir()
         checkpoints.mkdir(exist_ok=True)
         env = environment(definition, device, scratch.prepare(folder / "mlflow", work.empty_store))
-        asked = {"function": definition.function, "settings": dict(work.settings), "seed": work.seed, "folder": str(definition.folder)}
+        asked = {
+            "function": definition.function,
+            "settings": dict(work.settings),
+            "seed": work.seed,
+            "folder": str(definition.folder.resolve()),
+        }
         if definition.is_function:
             write_json(folder / "request.json", asked | {"out": str(out), "checkpoints": str(checkpoints)}, is_kept=False)
             words = [sys.executable, "-P", child.__file__, str(folder / "request.json")]
@@ -191,6 +146,7 @@ class Attempt:
             while process.ended is None:
                 self._take(process.read(TICK))
                 self._tell(emit)
+                self._keep_curves()
                 if not self._asked and process.ended is None:
                     self._end_if_due(process, should_stop)
             self._take(process.rest())
@@ -198,7 +154,14 @@ class Attempt:
             self._see(lines.end())
         self.finished = time.time()
         self._tell(emit)
+        self._keep_curves(every=0)
         self._raise_if_failed(process.ended, kills)
+
+    def _keep_curves(self, every: float = KEEP_EVERY) -> None:
+        """Keep the curves for another attempt now and then, where that will go on with them."""
+        if self.definition.resumes and time.time() - self._kept >= every:
+            self._kept = time.time()
+            self.curves.keep(self.folder.parent / EARLIER, self._kept - self.started)
 
     def _end_if_due(self, process: GuardedProcess, should_stop: Callable[[], bool]) -> None:
         timeout = self.definition.timeout
@@ -270,6 +233,11 @@ class Attempt:
         return b"".join(self.log)[-TOLD_BYTES:].decode("utf-8", "replace")
 
     @property
+    def seconds(self) -> float:
+        """How long the run took, with its earlier attempts."""
+        return self.curves.seconds + self.finished - self.started
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The rows of the curves by their steps, or one without numbers."""
         empty = {"epoch": 1, "time": int(self.finished * 1000), "seconds": self.finished - self.started, "values": {}}
@@ -294,7 +262,7 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
             table.to_parquet(part / f"{name}.parquet", index=False, write_page_checksum=True)
     (part / LOG).write_bytes(b"".join(attempt.log)[-LOG_BYTES:])
     files = {f"{FILES}/{name}": path for name, path in _left(attempt.out)}
-    logged = scratch.collect(attempt.store)
+    logged = scratch.collect(attempt.store, work.definition.folder)
     if logged is not None:
         scratch.write(logged, part)
         files |= {f"own/{name}": path for name, path in logged.files.items()}
@@ -303,16 +271,18 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
         "content": work.request.content,
         "metrics": dict(handed_back.metrics),
         "history": attempt.history,
-        "started": int(attempt.started * 1000),
+        "started": int(attempt.curves.started),
         "finished": int(attempt.finished * 1000),
-        "seconds": attempt.finished - attempt.started,
+        "seconds": attempt.seconds,
         "digest": work.data,
         "tags": {"device": attempt.tag},
         "same": dict(handed_back.same),
-        "notes": [*handed_back.notes, *attempt.notes],
+        "notes": [*handed_back.notes, *attempt.notes, *(logged.notes if logged else ())],
         "own": {"words": [work.definition.function] if work.definition.is_function else attempt.words, "left": sorted(files)},
     }
     sealed.complete(folder, result, files)
+    for elsewhere in logged.elsewhere if logged else ():  # the result has them
+        shutil.rmtree(elsewhere, ignore_errors=True)
 
 
 def _left(out: Path) -> Iterator[tuple[str, Path]]:

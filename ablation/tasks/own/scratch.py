@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from ablation.system import kept
 from ablation.system.code import package_version
+from ablation.tasks.own.definition import Definition
 from ablation.tracking.addresses import database_address, folder_address, folder_path
 from ablation.tracking.database import make_database
 from ablation.tracking.tables import Tables
@@ -23,10 +25,21 @@ PARENT = "mlflow.parentRunId"
 
 @dataclass(frozen=True)
 class Logged:
-    """What the code logged: plain data (points, params, tags and runs), and files by their names below `own/`."""
+    """What the code logged: plain data (points, params, tags and runs), files by their names below `own/`, and what to tell of it.
+
+    `elsewhere` are folders of artifacts that MLflow put into the working folder by itself.
+    """
 
     about: Mapping[str, Any]
     files: Mapping[str, Path]
+    elsewhere: Sequence[Path] = ()
+    notes: Sequence[str] = ()
+
+
+def has_our_mlflow(definition: Definition) -> bool:
+    """Whether the code runs with the packages of this process: a function, or a command that begins with this environment's Python."""
+    program = None if definition.is_function else shutil.which(definition.command[0])
+    return definition.is_function or (program is not None and Path(program).parent == Path(sys.executable).parent)
 
 
 def empty_database() -> Path:
@@ -63,28 +76,45 @@ def _keep_artifacts(database: Path, artifacts: Path) -> None:
             connection.execute(f"CREATE TRIGGER {name} AFTER {event} ON experiments WHEN {is_default} BEGIN {then}; END")
 
 
-def collect(folder: Path) -> Logged | None:
-    """What was logged into the folder's database; None if nothing was, or if it is of an MLflow whose tables are not known here."""
-    try:
-        tables = Tables.known(folder / DATABASE)
-        runs = list[dict[str, Any]]()
-        for experiment in tables.experiments() if tables else ():
-            runs += tables.runs(experiment.experiment_id, deleted=False) if tables else []
-        if tables is None or not runs:
-            return None
-        runs.sort(key=lambda run: run["start"] or 0)
-        prefixes = _prefixes(runs)
-        points: list[list[object]] = [
-            [_name(prefixes[run["run_id"]], name), *point] for run in runs for name, *point in tables.history(run["run_id"], (), ("",))
-        ]
-    except sqlite3.Error:
+def collect(folder: Path, working_folder: Path) -> Logged | None:
+    """What was logged into the folder's database; None if nothing was. One whose tables are not known here is kept as it is."""
+    database = folder / DATABASE
+    if not database.exists():
         return None
+    try:
+        tables = Tables.known(database)
+        return _foreign(database) if tables is None else _logged(tables, folder, working_folder)
+    except sqlite3.Error:
+        return _foreign(database)
+
+
+def _foreign(database: Path) -> Logged:
+    note = f"what the code logged into MLflow, of a version that is not known here, is kept as own/{DATABASE}"
+    return Logged({"points": [], "params": {}, "tags": {}, "runs": []}, {DATABASE: database}, notes=(note,))
+
+
+def _logged(tables: Tables, folder: Path, working_folder: Path) -> Logged | None:
+    runs = [run for experiment in tables.experiments() for run in tables.runs(experiment.experiment_id, deleted=False)]
+    if not runs:
+        return None
+    runs.sort(key=lambda run: run["start"] or 0)
+    prefixes = _prefixes(runs)
+    points: list[list[object]] = []
+    for run in runs:
+        points += [[_name(prefixes[run["run_id"]], name), *point] for name, *point in tables.history(run["run_id"], (), ("",))]
     about: dict[str, Any] = {"points": points, "params": _named(runs, prefixes, "params"), "tags": _named(runs, prefixes, "tags")}
     about["runs"] = [{"name": run["name"], "prefix": prefixes[run["run_id"]], "status": run["status"]} for run in runs]
     files = {name: path for run in runs for name, path in _files(run["artifacts"], f"{ARTIFACTS}/{prefixes[run['run_id']]}")}
     for models in sorted((folder / ARTIFACTS).glob("*/models")):
         files |= dict(_files(str(models), "models/"))
-    return Logged(about, files)
+    return Logged(about, files, [path for run in runs for path in _by_default(run, working_folder)])
+
+
+def _by_default(run: Mapping[str, Any], working_folder: Path) -> Iterator[Path]:
+    """The folder of a run's artifacts if MLflow put it into the working folder, for want of another place."""
+    artifacts = folder_path(run["artifacts"] or "")
+    if artifacts is not None and artifacts.parent.name == run["run_id"] and artifacts.parents[2] == working_folder / "mlruns":
+        yield artifacts.parent
 
 
 def write(logged: Logged, part: Path) -> None:

@@ -59,7 +59,7 @@ def kill(pids):
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("moment", [MOMENTS.uniform(0.0, 0.8) for _ in range(8)])
+@pytest.mark.parametrize("moment", [MOMENTS.uniform(0.0, 0.8) for _ in range(10)])
 def test_a_worker_that_is_killed_leaves_nothing(tmp_path, moment):
     """Its guard ends what it guards; the run is done by the next one."""
     a_run = family(tmp_path)
@@ -88,7 +88,7 @@ def _kill_later(mark, which, moment):
     kill(pid for pid in alive(mark) if which in Path(f"/proc/{pid}/cmdline").read_text())
 
 
-@pytest.mark.parametrize("moment", [MOMENTS.uniform(0.05, 0.6) for _ in range(6)])
+@pytest.mark.parametrize("moment", [MOMENTS.uniform(0.05, 0.6) for _ in range(7)])
 @pytest.mark.parametrize("which", ["guard.py", "train.py"])
 def test_a_guard_or_a_run_that_is_killed_leaves_nothing(tmp_path, which, moment):
     """It is told as killed, unless it had ended before; what is below is ended all the same."""
@@ -122,7 +122,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3])
+@pytest.mark.parametrize("moment", [0.0, 0.15, 0.3])
 def test_a_coordinator_that_is_killed_leaves_nothing(tmp_path, moment):
     """Its workers end with it, and their guards end what they guard."""
     import pickle

@@ -16,7 +16,6 @@ from ablation.system import file_digests
 from ablation.tasks.own import code, keys, packages
 from ablation.tasks.own.definition import DataPath, Definition, Source
 from ablation.techniques.technique import allow_code
-from tests.own import imports_undone
 
 MAE = Metric("test/mae", "mae", "lower", "", None)
 MODULE = '''
@@ -60,12 +59,6 @@ class Net:
     size = block()
 """
 BLOCKS = "def block():\n    return 1\n"
-
-
-@pytest.fixture(autouse=True)
-def _imports_undone():
-    with imports_undone():
-        yield
 
 
 @pytest.fixture
@@ -216,15 +209,17 @@ def test_by_default_every_python_file_counts(command):
 
 
 def test_files_that_git_ignores_do_not_count(command):
-    """Where the folder is in a repository; new files count before they are added."""
+    """Where the folder is in a repository; new files count before they are added. No program is run that the repository names."""
     folder = command.folder
     (folder / ".gitignore").write_text("own_lib.py\nenv\nmlruns\nbuild\n.hidden\n", encoding="utf-8")
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     assert names(command) == ["src/deep/net.py", "train.py"]
     subprocess.run(["git", "-C", str(folder), "add", "-f", "own_lib.py"], check=True)
     assert names(command) == ["own_lib.py", "src/deep/net.py", "train.py"]
+    subprocess.run(["git", "-C", str(folder), "config", "core.fsmonitor", f"touch {folder / 'ran'}; false"], check=True)
     (folder / "own_lib.py").unlink()
     assert names(command) == ["src/deep/net.py", "train.py"]
+    assert not (folder / "ran").exists()
 
 
 def test_globs_name_the_files_that_count(command):

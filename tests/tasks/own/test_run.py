@@ -130,12 +130,13 @@ def test_a_failure_shows_what_was_printed(tmp_path):
 
 
 def test_what_cannot_be_used_is_kept(tmp_path):
-    """After days of work a misspelt metric loses nothing: what was handed back stays in a folder that the message names."""
+    """After days of work a misspelt metric loses nothing: what was handed back stays in a folder that the log names."""
     text = "def fit(run):\n    (run.out / 'weights').write_text('dear')\n    return {'mea': 1.0}\n"
     a_run = work(tmp_path, function=function(tmp_path, text))
     error = failure(a_run)
     folder = a_run.stages / a_run.key / "refused"
-    assert error.message.endswith(f"found mea. Did you mean 'mea'?; what it handed back is in {folder}")
+    assert error.message.endswith("did not return test/mae; found mea. Did you mean 'mea'?")
+    assert error.log.startswith(f"What it handed back is in {folder}\n")
     assert (folder / "weights").read_text() == "dear"
     assert json.loads((folder / "metrics.json").read_text()) == {"mea": 1.0}
 
@@ -301,6 +302,39 @@ def test_checkpoints_outlast_a_stop_only_where_the_code_resumes(tmp_path, resume
     assert log_of(a_run).splitlines()[0] == ("from 5" if resumes else "from 0")
 
 
+GOES_ON = """
+import time
+from pathlib import Path
+
+def fit(run):
+    state = run.latest("state")
+    begin = int(state.read_text()) if state else 0
+    for step in range(begin, begin + 3):
+        run.log(step, {"loss": step})
+        (run.checkpoints / "state").write_text(str(step + 1))
+    (run.checkpoints.parent.parent.parent / f"begun-{begin}").touch()
+    time.sleep(0 if begin else 60)
+    return {"mae": begin}
+"""
+
+
+def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
+    """Where a run goes on from its checkpoints."""
+    a_run = work(tmp_path, function=function(tmp_path, GOES_ON), resumes=True)
+    with pytest.raises(Interrupted):
+        carry_out(a_run, should_stop=(tmp_path / "begun-0").exists)
+    kept = json.loads((a_run.stages / a_run.key / "earlier.json").read_text())
+    assert kept["seconds"] > 0
+    events = carry_out(a_run)
+    recorded = result(a_run)
+    assert [event["epoch"] for event in events if event["kind"] == "epoch"] == [3, 4, 5]
+    assert [(row["epoch"], row["values"]) for row in recorded["history"]] == [(i, {"loss": float(i)}) for i in range(6)]
+    assert recorded["metrics"] == {"test/mae": 3.0}
+    assert recorded["seconds"] > kept["seconds"]
+    assert recorded["started"] == int(kept["started"])
+    assert not (a_run.stages / a_run.key / "earlier.json").exists()
+
+
 def test_a_run_that_takes_too_long_fails(tmp_path):
     error = failure(steps(tmp_path, DEAF, timeout=0.5, grace=0.3))
     assert (error.kind, error.message) == ("timeout", "it had not ended after 0.5 seconds (task.timeout), and was ended")
@@ -380,10 +414,18 @@ def test_code_that_changes_meanwhile_is_not_recorded(tmp_path):
 
 
 def test_names_of_curves_never_clash(tmp_path):
-    """A curve that is called like a final metric, or like what is recorded anyway, gets another name."""
-    text = "def fit(run):\n    run.log(1, {'test/mae': 9, 'time/own': 8, 'a:b': 7})\n    return {'mae': 1}\n"
-    recorded = done(work(tmp_path, function=function(tmp_path, text)))
-    assert recorded["history"][0]["values"] == {"curves/test/mae": 9.0, "curves/time/own": 8.0, "a_b": 7.0}
+    """A curve that is called like a final metric, or like what is recorded anyway, gets another name; a store takes each."""
+    text = """
+def fit(run):
+    run.log(1, {"test/mae": 9, "time/own": 8, "a:b": 7, "../c//d/": 6, "é f.g-h_1": 5, "..": 4, "x" * 300: 3})
+    return {"mae": 1}
+"""
+    values = done(work(tmp_path, function=function(tmp_path, text)))["history"][0]["values"]
+    assert values == {"curves/test/mae": 9, "curves/time/own": 8, "a_b": 7, "c/d": 6, "é f.g-h_1": 5, "_": 4, "x" * 200: 3}
+    from mlflow.utils.validation import _validate_metric_name
+
+    for name in values:
+        _validate_metric_name(name)
 
 
 def test_a_second_process_waits_for_what_the_first_left(tmp_path):

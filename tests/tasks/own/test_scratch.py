@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ablation.tasks.own import scratch
+from ablation.tasks.own.definition import Definition
 from ablation.tracking.tables import Tables
 from tests.tasks.own.runs import done, script
 from tests.tasks.own.test_run import PRINTED
@@ -115,11 +116,46 @@ def test_artifacts_lie_in_the_scratch_folder(tmp_path, empty_database):
     }
 
 
-def test_an_unknown_database_is_no_error(tmp_path):
-    """Nothing is read of one that another version of MLflow made, or that is damaged."""
+def test_an_unknown_database_is_kept(tmp_path):
+    """One that another version of MLflow made, or that is damaged, is not read, and not lost."""
     (tmp_path / "mlflow.db").write_text("no database")
-    assert scratch.collect(tmp_path) is None
-    assert scratch.collect(tmp_path / "none") is None
+    kept = scratch.collect(tmp_path, tmp_path)
+    assert kept.files == {"mlflow.db": tmp_path / "mlflow.db"}
+    assert kept.notes == ("what the code logged into MLflow, of a version that is not known here, is kept as own/mlflow.db",)
+    assert scratch.collect(tmp_path / "none", tmp_path) is None
+
+
+def test_artifacts_in_the_working_folder_are_moved(tmp_path, empty_database):
+    """Where MLflow has made its own database, it puts artifacts beside our store; those of the run go into its result."""
+    store = tmp_path / "scratch"
+    scratch.prepare(store, None)
+    assert not (store / "mlflow.db").exists()
+    (store / "mlflow.db").write_bytes(empty_database.read_bytes())
+    theirs, others = tmp_path / "mlruns" / "0" / "r1" / "artifacts", tmp_path / "elsewhere" / "r2" / "artifacts"
+    columns = "run_uuid, name, status, start_time, lifecycle_stage, artifact_uri, experiment_id"
+    insert = f"INSERT INTO runs ({columns}) VALUES (?, ?, 'FINISHED', 1, 'active', ?, 0)"
+    with sqlite3.connect(store / "mlflow.db") as connection:
+        for folder in (theirs, others):
+            folder.mkdir(parents=True)
+            (folder / "a.txt").touch()
+            connection.execute(insert, (folder.parent.name, folder.parent.name, str(folder)))
+    connection.close()
+    found = scratch.collect(store, tmp_path)
+    assert found.files == {"artifacts/a.txt": theirs / "a.txt", "artifacts/r2/a.txt": others / "a.txt"}
+    assert found.elsewhere == [theirs.parent]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"function": "m:f"}, True),
+        ({"command": (sys.executable, "train.py")}, True),
+        ({"command": ("/bin/sh", "train.sh")}, False),
+        ({"command": ("no-such-program",)}, False),
+    ],
+)
+def test_whose_mlflow_the_code_has(tmp_path, options, expected):
+    assert scratch.has_our_mlflow(Definition(folder=tmp_path, **options)) is expected
 
 
 def test_an_empty_database_is_made_once(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.settings import argv, defaults_of, required_of, schema_of
 from ablation.techniques import technique
 from ablation.techniques.technique import allow_code, build, dump
-from tests.own import imports_undone, write_command, write_function
+from tests.own import write_command, write_function
 
 TYPES = """
 from __future__ import annotations
@@ -60,12 +60,6 @@ def train(
 ):
     return {}
 """
-
-
-@pytest.fixture(autouse=True)
-def _imports_undone():
-    with imports_undone():
-        yield
 
 
 def of_code(folder, code, reference="own_training:train"):
