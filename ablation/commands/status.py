@@ -70,7 +70,8 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     print(f"{name}: {arm} seed {seed}: {run_rows[0]['status'].lower() if run_rows else planned['state']} (key {planned['key'][:8]})")
     points = _points(recorded, run_rows[0]["run_id"]) if run_rows else []
     for step in sorted({point.step for point in points}):
-        print(_row_text({point.name: point for point in points if point.step == step}, step, has_own_code(recorded.plan)))
+        of_step = {point.name: point for point in points if point.step == step}
+        print(_epoch_text(of_step, step, is_own=has_own_code(recorded.plan)))
     if not points:
         what = "curve" if has_own_code(recorded.plan) else "epoch"
         print(f"no {what} is recorded yet (ablate status shows what is under way)")
@@ -92,7 +93,7 @@ def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
     return [Point(row["metric"], row["value"], int(row["time"]), int(row["step"])) for row in rows]
 
 
-def _row_text(points: Mapping[str, Point], step: int, is_own: bool) -> str:
+def _epoch_text(points: Mapping[str, Point], step: int, *, is_own: bool = False) -> str:
     """One epoch (of one's own code, step) as a line, or more if it has many curves: when it ended, and its curves."""
     ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(max(point.time for point in points.values()) / 1000))
     values = "".join(f"  {name.removeprefix('train/')}{TIED}{point.value:.4g}" for name, point in sorted(points.items()))

@@ -142,5 +142,5 @@ def _row_without_metrics(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_columns(names: Sequence[str]) -> None:
     has_first_columns = list(names[:3]) == ["index", "label", "predicted"] and len(set(names)) == len(names)
-    if not has_first_columns or not all(name.startswith("logit") or name == GROUP for name in names[3:]):
+    if not has_first_columns or not all(name.startswith("logit") or name in (GROUP, "item") for name in names[3:]):
         raise ValueError(f"its columns are {', '.join(names)}")

@@ -11,6 +11,7 @@ from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.running.packing import CONTEXT, SPARE, Packing, has_mps
 from ablation.running.scheduler import execute
+from ablation.study.task import load_task
 from ablation.tasks.images import run as image_run
 from ablation.training.device_option import num_cores
 from tests.running.test_scheduler import Record, node, plan, run
@@ -193,7 +194,7 @@ def test_a_worker_on_cuda_tells_of_its_memory(monkeypatch):
 def test_when_jobs_are_packed(kind, jobs, expected):
     """On CUDA where the user did not say how many; it begins with one."""
     session = object.__new__(Session)
-    session.options, session.devices = Options(Path("x.yaml"), jobs=jobs), [torch.device(kind, 0)]
+    session.options, session.devices, session.task = Options(Path("x.yaml"), jobs=jobs), [torch.device(kind, 0)], load_task()
     assert (session.packing is not None) == expected
     assert session.packing is session.packing  # the same for all who ask
     assert session.jobs_per_device == (jobs or (1 if kind == "cuda" else num_cores()))

@@ -24,6 +24,7 @@ from ablation.report.statistics import descriptive, images
 from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p, summary
 from ablation.study.changes import flatten
+from ablation.study.metrics import has_own_code
 from ablation.study.task import DEFAULT, TASKS, load_task
 from ablation.study.yamlfile import read
 
@@ -66,6 +67,11 @@ class Two:
     def sides(self) -> tuple[tuple[str, Mapping[int, Mapping[Any, Any]]], ...]:
         """Both arms with their runs."""
         return (self.arm, self.ours), (self.other, self.theirs)
+
+    @property
+    def items(self) -> str:
+        """The word for what the data consist of."""
+        return "images" if classes_of(self.recorded.plan) and not has_own_code(self.recorded.plan) else "items"
 
     @cached_property
     def metrics(self) -> MetricTable:
@@ -130,8 +136,7 @@ def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
 def _choice_notes(two: Two) -> tuple[str, ...]:
     """A remark if an arm's runs are those of other arms, which may differ from seed to seed."""
     chosen = {name: ", ".join(f"seed {seed} {row['chosen']}" for seed, row in runs.items() if row["chosen"]) for name, runs in two.sides}
-    items = "images" if classes_of(two.recorded.plan) else "items"
-    return tuple(f"{name} was chosen on validation {items}: {words}" for name, words in chosen.items() if words)
+    return tuple(f"{name} was chosen on validation {two.items}: {words}" for name, words in chosen.items() if words)
 
 
 def _label_notes(two: Two) -> tuple[str, ...]:
@@ -272,28 +277,28 @@ def _classes(two: Two, results: images.Results) -> Part:
 
 def _images(two: Two, results: images.Results) -> Iterator[Part]:
     """The uncertainty from the test images: another question than the seeds', so under its own title."""
-    title = "Test images: the other source of doubt"
+    title = f"Test {two.items}: the other source of doubt"
     if two.is_same:
         return
     boot, exact = images.image_rows(_pair(two), results), images.mcnemar_rows(_pair(two), results)
     if exact.empty:
-        yield Part(title, (), (), ("The two arms were not tested on the same images, so that none can be paired.",))
+        yield Part(title, (), (), (f"The two arms were not tested on the same {two.items}, so that none can be paired.",))
         return
     if boot["mean"].isna().any():
-        yield Part(title, (), (), ("The seeds were not all tested on the same images, so that these cannot be drawn again.",))
+        yield Part(title, (), (), (f"The seeds were not all tested on the same {two.items}, so that these cannot be drawn again.",))
     else:
         resampled = tuple(
             (two.metrics.title(row["metric"]), interval(row["mean"], row["low"], row["high"])) for row in boot.to_dict("records")
         )
         clusters = two.recorded.plan.get("clusters")
         whole = f", whole {counted_groups(clusters['test'], clusters['name']).partition(' ')[2]} at a time" if clusters else ""
-        drawn = f"the {boot['images'].iloc[0]} test images drawn again {images.RESAMPLES:,} times{whole}"
+        drawn = f"the {boot['images'].iloc[0]} test {two.items} drawn again {images.RESAMPLES:,} times{whole}"
         note = f"Points; {drawn}, these trained models as they are."
-        yield Part(title, ("metric", "difference [95 % interval, bootstrap over images]"), resampled, (note,))
+        yield Part(title, ("metric", f"difference [95 % interval, bootstrap over {two.items}]"), resampled, (note,))
     rows = tuple((str(row["seed"]), str(row["gained"]), str(row["lost"]), p_value(row["p"])) for row in exact.to_dict("records"))
     note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. The test compares two trained models, not two settings."
     test = "p (signs of groups)" if two.recorded.plan.get("clusters") else "p (McNemar, exact)"
-    yield Part("Test images gained and lost", ("seed", "gained", "lost", test), rows, (note,))
+    yield Part(f"Test {two.items} gained and lost", ("seed", "gained", "lost", test), rows, (note,))
 
 
 def _runs(two: Two) -> Part:

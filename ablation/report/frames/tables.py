@@ -4,7 +4,7 @@ Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -141,20 +141,17 @@ def tidy_frames(
     is one of them (none: the plan's).
     """
     plan, runs = recorded.plan, run_rows(recorded)
-    known_metrics = metrics_of(plan)
-    compared_metrics = metrics or known_metrics.full_names
+    compared_metrics = metrics or metrics_of(plan).full_names
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
     compared, pairs = differences(plan, runs, compared_metrics), _of_arms(comparisons(plan), kept)
-    involved = {*kept, *pairs["against"]}
-    results, unreadable = _results(recorded, runs, involved)
-    scored, unscored = _items(recorded, runs, involved)
+    results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
     counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     arms = _with_verdicts(arm_rows(plan, runs, compared_metrics, references or References()), compared, plan, metric)
     classes = classes_of(plan)
     by_seed = recalls(results, classes)
-    return Frames(
+    frames = Frames(
         runs=shown_runs,
         arms=_of_arms(arms, kept),
         per_class=class_rows(counts, plan),
@@ -169,12 +166,11 @@ def tidy_frames(
         attribution=attribution.attribution(plan, runs, compared_metrics),
         effects=attribution.effects(plan, runs, compared_metrics),
         conditions=_of_conditions(attribution.conditions(plan, runs, compared_metrics), kept),
-        unreadable=[*unreadable, *unscored],
+        unreadable=unreadable,
         predictions=recorded.predictions if results else None,
         recalls=by_seed,
-        item_differences=items.item_rows(pairs, scored, _values(runs, known_metrics.full_names), known_metrics),
-        scored=items.run_rows(scored),
     )
+    return _with_items(frames, recorded, runs, pairs) if has_own_code(plan) else frames
 
 
 def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
@@ -199,16 +195,22 @@ def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> t
     return results, unreadable if results or not has_own_code(recorded.plan) else []
 
 
-def _items(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> tuple[dict[str, dict[int, items.Items]], list[str]]:
-    """The same of the scores of the test items, which only one's own training code hands back."""
-    if not has_own_code(recorded.plan) or recorded.plan["own"].get("has_items") is False:
-        return {}, []
+def _with_items(frames: Frames, recorded: Recorded, runs: pd.DataFrame, pairs: pd.DataFrame) -> Frames:
+    """The frames with what the scores of the test items say, which only one's own training code hands back."""
 
-    def scored(run_id: str) -> items.Items | None:
+    def scored_items(run_id: str) -> items.Items | None:
         table = recorded.items(run_id)
         return None if table is None else items.read(table)
 
-    return _of_runs(runs, arms, scored)
+    metrics, arms = metrics_of(recorded.plan), {*frames.arms["arm"], *pairs["against"]}
+    has_none = recorded.plan["own"].get("has_items") is False
+    scored, unreadable = ({}, list[str]()) if has_none else _of_runs(runs, arms, scored_items)
+    return replace(
+        frames,
+        item_differences=items.item_rows(pairs, scored, _values(runs, metrics.full_names), metrics),
+        scored=items.run_rows(scored),
+        unreadable=[*frames.unreadable, *unreadable],
+    )
 
 
 T = TypeVar("T")

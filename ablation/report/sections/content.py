@@ -77,7 +77,12 @@ class Content:
     @property
     def items(self) -> str:
         """The word for what the data consist of."""
-        return "images" if "classes" in self.facts else "items"
+        return "images" if "classes" in self.facts and not self.own else "items"
+
+    @property
+    def item(self) -> str:
+        """The word for one of them."""
+        return self.items.removesuffix("s")
 
     @cached_property
     def on_test(self) -> frozenset[str]:

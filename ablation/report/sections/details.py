@@ -370,8 +370,11 @@ def reading(content: Content) -> list[Section]:
         ("Parent: the arm that the change is made to. Baseline: the first rung, or the condition's own.", NOTHING),
         ("Seeds that only one of two arms finished make no pair. The standard deviation divides by n - 1, and one seed has none.", NOTHING),
         ("Per class, a class that is never predicted has precision 0, and *macro avg* is the plain mean over classes.", CLASSIFIED),
-        ("*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' images not taken for it.", CLASSIFIED),
-        ("Confusion matrices are divided by the row's sum; a class without test images is an empty row.", CLASSIFIED),
+        (
+            f"*Recall* is the sensitivity of a class; *specificity* is the share of the other classes' {content.items} not taken for it.",
+            CLASSIFIED,
+        ),
+        (f"Confusion matrices are divided by the row's sum; a class without test {content.items} is an empty row.", CLASSIFIED),
         *([] if content.own else OF_TECHNIQUES),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "

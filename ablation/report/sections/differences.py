@@ -163,17 +163,18 @@ def image_doubt(content: Content) -> list[Section]:
     frame = content.frames.image_differences
     if frame.empty:
         return []
-    clusters = content.plan.get("clusters")
+    clusters, items = content.plan.get("clusters"), content.items
+    title = "Doubt from the test items, right or wrong" if content.own else f"Doubt from the test {items}"
     whole = (
-        f" The {escaped(counted_groups(clusters['test'], clusters['name']))} of the test images are drawn whole, since the images of one "
-        "are alike; p: the signs of whole ones are flipped, which is McNemar's test where each has one image."
+        f" The {escaped(counted_groups(clusters['test'], clusters['name']))} of the test {items} are drawn whole, since the {items} of one "
+        f"are alike; p: the signs of whole ones are flipped, which is McNemar's test where each has one {content.item}."
         if clusters
         else ""
     )
     legend = (
-        "Another question than the one above: would these very models differ on other test images? It says nothing about training again, "
-        "and must not be added to the doubt from seeds. Interval: paired bootstrap over test images, 95 %. "
-        "Gained and lost: images right in the arm only, and in the other only, per seed. "
+        f"Another question than the one above: would these very models differ on other test {items}? It says nothing about training again, "
+        f"and must not be added to the doubt from seeds. Interval: paired bootstrap over test {items}, 95 %. "
+        f"Gained and lost: {items} right in the arm only, and in the other only, per seed. "
         "Intervals and p values are not adjusted for the number of comparisons." + whole
     )
     by_pair = records_by(content.frames.mcnemar, "arm", "role")
@@ -198,9 +199,9 @@ def image_doubt(content: Content) -> list[Section]:
         "p, seed by seed" if clusters else "McNemar's p, seed by seed",
     ]
     first, others = (table(header, part, left=2) if part else "" for part in rows.values())
-    details = (Section("Doubt from the test images: the other arms", others, is_minor=True),) if others else ()
+    details = (Section(f"{title}: the other arms", others, is_minor=True),) if others else ()
     where = elsewhere("The other arms", "image_differences.csv", "mcnemar.csv")
-    return [Section("Doubt from the test images", paragraphs(legend, first), details, elsewhere=where)]
+    return [Section(title, paragraphs(legend, first), details, elsewhere=where)]
 
 
 def _bootstrap(row: Mapping[Any, Any] | None, decimals: int = 2) -> str:

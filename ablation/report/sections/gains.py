@@ -77,7 +77,7 @@ def _recalls(content: Content) -> str:
         ]
         for row in shown
     ]
-    header = ["class", *(["training images"] if trained else []), "test images", *(named(content, arm) for arm in arms)]
+    header = ["class", *(["training images"] if trained else []), f"test {content.items}", *(named(content, arm) for arm in arms)]
     return paragraphs(words, table(header, cells))
 
 

@@ -29,7 +29,7 @@ READING = (
 RANKS = (
     (
         "*AUROC* and *AP* (average precision) are the means over classes, each against the rest, of how well its probability ranks the "
-        "images. *kappa* (Cohen) and *MCC* (Matthews) run from -1 to 1, and are 0 for what is right by chance.",
+        "{items}. *kappa* (Cohen) and *MCC* (Matthews) run from -1 to 1, and are 0 for what is right by chance.",
         CLASSIFIED,
     ),
 )
@@ -64,7 +64,7 @@ def _ranking(content: Content) -> list[Section]:
     if not names or not arms[[f"{name}_mean" for name in names]].notna().any(axis=None):
         return []
     units = f"{mean_and_sd(content, names)}. {escaped(content.metrics.lower_words(names))}".rstrip()
-    lines = [units, *lines_for(content, RANKS)]
+    lines = [units, *(line.format(items=content.items) for line in lines_for(content, RANKS))]
     title = "Ranking and agreement" if content.facts >= CLASSIFIED else "More metrics"
     return [Section(title, paragraphs(_table(content, arms, names, []), bullets(lines)))]
 

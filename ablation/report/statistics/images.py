@@ -57,14 +57,16 @@ def read(table: pd.DataFrame, num_classes: int) -> Predictions:
 
 
 def scores(table: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """scores_NC, from one column per class or one column of lists."""
+    """scores_NC, from one column per class or one column of lists; C is 0 if there are none."""
     if "logits" in table:
         return np.stack(table["logits"].to_list()).astype(np.float32)
-    return table[[name for name in table.columns if name.startswith("logit/")]].to_numpy(dtype=np.float32)
+    return table[[name for name in table.columns if name.startswith("logit")]].to_numpy(dtype=np.float32)
 
 
 def bins(scores_NC: npt.NDArray[np.float32], labels_N: Ints, is_right_N: npt.NDArray[np.bool_]) -> Floats:
     """bins_3B: images, summed confidences and right images in the ECE's 15 bins of equal width, open below and closed above."""
+    if not scores_NC.size:  # one's own training code may hand back no scores
+        return np.zeros((3, NUM_BINS))
     _, confidence_N = certainty(labels_N, scores_NC)
     bin_N = np.searchsorted(np.arange(NUM_BINS + 1) / NUM_BINS, confidence_N, side="left") - 1
     weights = (np.ones_like(confidence_N), confidence_N, is_right_N)

@@ -15,6 +15,7 @@ import pytest
 from ablation.running import worker
 from ablation.running.executors import local
 from ablation.running.executors.local import LocalExecutor
+from ablation.system import oom_kills
 from ablation.techniques import technique
 from tests.tiny import Planned, write
 
@@ -330,7 +331,8 @@ def test_what_did_not_fit_prefers_another_device(monkeypatch):
 def test_a_kill_is_told_by_what_is_known_of_it(monkeypatch, code, kills, failure, may_lack, words):
     """SIGKILL is lack of memory where the system counts such an end since the job began, and else a kill from outside."""
     counted = iter(kills)
-    monkeypatch.setattr(local, "num_oom_kills", lambda: next(counted))
+    for module in (local, oom_kills):
+        monkeypatch.setattr(module, "num_oom_kills", lambda: next(counted))
     pool = idle_executor(monkeypatch, ["cpu"], 1)
     pool.submit(SimpleNamespace(key="a"))
     slot = pool._slots[0]

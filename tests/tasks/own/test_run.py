@@ -135,9 +135,23 @@ def test_what_cannot_be_used_is_kept(tmp_path):
     a_run = work(tmp_path, function=function(tmp_path, text))
     error = failure(a_run)
     folder = a_run.stages / a_run.key / "refused"
+    assert error.message.endswith("did not return test/mae; found mea. Did you mean 'mea'?")
     assert error.log.startswith(f"What it handed back is in {folder}\n")
     assert (folder / "weights").read_text() == "dear"
     assert json.loads((folder / "metrics.json").read_text()) == {"mea": 1.0}
+
+
+def test_what_a_failed_run_left_is_kept(tmp_path):
+    """Also what code that ends with an error has written until then; the next attempt that is recorded takes it away."""
+    text = "def fit(run):\n    (run.out / 'best').write_text('dear')\n    raise ValueError('late')\n"
+    reference = function(tmp_path, text)
+    a_run = work(tmp_path, function=reference)
+    error = failure(a_run)
+    folder = a_run.stages / a_run.key / "refused"
+    assert (error.message, error.log.splitlines()[0]) == ("ValueError: late", f"What it handed back is in {folder}")
+    assert (folder / "best").read_text() == "dear"
+    done(work(tmp_path, function=function(tmp_path, FIT)))
+    assert not folder.exists()
 
 
 def test_settings_are_what_their_parameters_say(tmp_path):
@@ -336,7 +350,7 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
 
 def test_a_run_that_takes_too_long_fails(tmp_path):
     error = failure(steps(tmp_path, DEAF, timeout=0.5, grace=0.3))
-    assert (error.kind, error.message) == ("timeout", "it had not ended after 0.5 seconds (task.timeout), and was ended")
+    assert (error.kind, error.message) == ("timeout", "it had not ended after 0.5 s (task.timeout), and was ended")
     assert "from 0" in error.log
 
 
