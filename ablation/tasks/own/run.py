@@ -214,7 +214,7 @@ class Attempt:
             program = f"{self.words[0]!r} could not be started in {self.definition.folder}: {ended['unstarted']}"
             raise TrainingError("data", f"{program}; expected a program")
         if code in KILLED:
-            facts = why_killed(kills)
+            facts = why_killed(kills, num_oom_kills())
             raise TrainingError(facts.pop("failure"), facts.pop("message"), log=self.tail, facts={"exit": -9, "is_fresh": True, **facts})
         if code == 0:
             return

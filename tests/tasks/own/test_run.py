@@ -388,7 +388,7 @@ def test_a_run_that_prints_much_is_read(tmp_path):
 @pytest.mark.parametrize("code", ["os.kill(os.getpid(), 9)", "sys.exit(137)"])
 def test_a_killed_run_is_told_as_a_killed_worker_is(tmp_path, monkeypatch, code):
     """With what the kernel says of memory, so that it is tried again, if need be alone."""
-    monkeypatch.setattr("ablation.system.oom_kills.num_oom_kills", lambda: None)
+    monkeypatch.setattr("ablation.tasks.own.run.num_oom_kills", lambda: None)
     event = event_of(failure(script(tmp_path, f"import os, sys\nprint('begun', flush=True)\n{code}", **PRINTED)), "")
     assert event["failure"] == "killed"
     assert event["exit"] == -9
