@@ -100,7 +100,7 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
     """With the arms and the seeds; it is no longer called the same."""
     recorded = own_study(same=lambda arm, seed: {"test items": "1", "split": f"{arm}{seed}" if (arm, seed) == ("deep", 3) else f"{seed}"})
     text = first_screen(recorded, form) if form in ("markdown", "html", "text") else report.write(recorded, form)
-    assert "split not the same across arms: deep has not what base has (seed 3)" in text
+    assert "not the same across arms: split (deep unlike base, seed 3)" in text
     assert "Same across arms, checked: test items; differing: split; not checked: initial weights, order." in text
 
 

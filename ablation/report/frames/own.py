@@ -93,17 +93,16 @@ def _differs(by_run: ByRun) -> bool:
 
 
 def _differing_words(name: str, by_run: ByRun) -> str:
-    """`the split differs between arms: wide and deep have another one than baseline (seeds 0-4)`."""
-    unlike: dict[str, list[int]] = {}
-    first = ""
+    """`not the same across arms: split (wide and deep unlike baseline, seeds 0-4)`."""
+    unlike: dict[str, None] = {}
+    seeds, first = list[int](), next(iter(by_run))[0]
     for seed, by_arm in sorted(_by_seed(by_run).items()):
-        first = first or next(iter(by_arm))
         reference = by_arm.get(first, next(iter(by_arm.values())))
-        for arm in (arm for arm, value in by_arm.items() if value != reference):
-            unlike.setdefault(arm, []).append(seed)
-    seeds = sorted({seed for of_arm in unlike.values() for seed in of_arm})
-    others = f"{shortened(list(unlike), MOST_NAMED)} {'has' if len(unlike) == 1 else 'have'} not what {first} has"
-    return f"{name} not the same across arms: {others} (seed{'s' * (len(seeds) > 1)} {ranges(seeds)})"
+        others = [arm for arm, value in by_arm.items() if value != reference]
+        unlike |= dict.fromkeys(others)
+        seeds += [seed] if others else []
+    under = f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}"
+    return f"not the same across arms: {name} ({shortened([*unlike], MOST_NAMED)} unlike {first}, {under})"
 
 
 def _same_words(told: Mapping[str, ByRun], done: pd.DataFrame) -> Iterator[str]:

@@ -168,6 +168,9 @@ def _marked(content: Content) -> Iterator[str]:
     near = content.overview.near_chance
     if near:
         yield f"**Near chance**, so little was learnt: {shortened([named(content, arm) for arm in near])}."
+    repeated = [f"{named(content, arm)} ({why})" for arm, why in (content.own.no_effect.items() if content.own else ())]
+    if repeated:
+        yield f"**Seed without effect**, so that its intervals and verdicts mean nothing: {shortened(repeated)}."
     on_test = [named(content, arm) for arm in content.shown if arm in content.on_test]
     if on_test:
         yield f"**Chosen on the test set**: {shortened(on_test)}."

@@ -72,12 +72,18 @@ class Definition:
     @property
     def text(self) -> str:
         """The function, or the command as one line."""
-        return self.function or shlex.join(self.command)
+        return self.function or " ".join(map(_quoted, self.command))
 
     @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
         return frozenset(name for word in self.command for name in PLACE.findall(word) if name)
+
+
+def _quoted(word: str) -> str:
+    """A word as it may stand in the file: in quotes only where it needs them for more than its places."""
+    plain = PLACE.sub("place", word)
+    return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------
