@@ -8,7 +8,7 @@ CODE = """
 def fit(run, *, depth: int = 2, rate: float = 0.1):
     error = 10.0 - depth + 0.1 * run.seed
     for step in (1, 2):
-        run.log(step, {"val/loss": error / step})
+        run.log(step, {"val/loss": error / step, "loss": 2 * error / step})
     run.items(["a", "b"], {"test/mae": [error - 1, error + 1]})
     run.same("split", ["a", "b"])
     return {"test/mae": error}
@@ -36,7 +36,7 @@ def test_no_command_speaks_of_classification(own):
     assert re.search(r"deep seed [01]: finished, mae 6\.[01]00 m", done.err)
     told = [own(*words) for words in (("report", "errors.yaml"), ("status",), ("log", "deep", "1"), ("compare", "baseline", "deep"))]
     assert [(said.status, said.err) for said in told] == [(0, "")] * 4
-    assert re.search(r"  step    1  val/loss 6\.1\n", told[2].out)
+    assert re.search(r"  step    1  loss 12\.2  val/loss 6\.1\n", told[2].out)
     assert "Same across arms, checked: test items, split; not checked: initial weights, order." in " ".join(told[0].out.split())
     for text in (planned.out, planned.err, done.out, done.err, *(said.out for said in told)):
         assert FORBIDDEN.findall(text.replace("--stages", "")) == []

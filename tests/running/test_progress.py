@@ -12,7 +12,7 @@ from ablation.running import progress
 from ablation.running.clock import Clock
 from ablation.running.progress import MOST_RESULTS, LiveView, PlainView, ProgressState, Results, epoch_words, progress_display
 from ablation.study.config import Choice
-from ablation.study.task import load_task
+from ablation.study.task import OWN, load_task
 
 
 def node(key, epochs, seconds, left=None, arms=("baseline",), testing=0.0):
@@ -288,3 +288,58 @@ def test_the_live_table_shows_what_runs_and_what_came_out(tmp_path):
     last = out.getvalue().rpartition("result so far")[2]
     assert [word for line in last.splitlines() if "[cb]" in line for word in line.split()][:4] == ["[cb]", "1/1", "82.00", "+2.00"]
     assert out.getvalue().rstrip("\n").endswith(("\x1b[?25h", "\x1b[2K"))
+
+
+# --- one's own training code ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_work(tmp_path, monkeypatch):
+    """A state of two runs of one's own code, of which one is expected to take ten seconds; and the time, which a test moves."""
+    now = [1000.0]
+    monkeypatch.setattr("ablation.running.clock.time.monotonic", lambda: now[0])
+    planned = plan(node("a", 1, 10.0, testing=10.0), node("b", 1, 10.0, testing=10.0), runs=[run("deep"), run("wide")])
+    planned.study.task = load_task(OWN)
+    return planned, Results(planned, tmp_path, {}), now
+
+
+def step(number, **values):
+    """What a run told at a step."""
+    return {"kind": "epoch", "stage": "a", "epoch": number, "row": {"epoch": number, "seconds": 1.0, "values": values}}
+
+
+def test_own_code_has_steps_without_a_total(own_work):
+    """The last step and its first numbers, by their own names; runs are waiting, not stages."""
+    planned, results, _ = own_work
+    state = ProgressState(planned, 1, results)
+    state.see({"kind": "started", "stage": "a"})
+    (row,) = state.snapshot()["running"]
+    assert epoch_words(row) == "running"
+    state.see(step(3, **{"val/loss": 0.41234, "loss": 2.0, "lr": 0.001, "more": 5.0}))
+    (row,) = json.loads(json.dumps(state.snapshot()))["running"]
+    assert (epoch_words(row), row["shown"]) == ("step 3", {"val/loss": "0.4123", "loss": "2", "lr": "0.001"})
+    lines, table = io.StringIO(), io.StringIO()
+    PlainView(ProgressState(planned, 1, results), Console(file=lines, width=100))(step(3, **{"val/loss": 0.41}))
+    assert lines.getvalue().partition(" | ")[2] == "baseline seed 0: step 3, val/loss 0.41\n"
+    live = LiveView(ProgressState(planned, 1, results), Console(file=table, force_terminal=True, width=100))
+    live.drawn = 0.0
+    live(step(3, **{"val/loss": 0.41}))
+    live.close()
+    assert "step 3" in table.getvalue()
+    assert "val/loss 0.41" in table.getvalue()
+    assert "1 runs waiting" in table.getvalue()
+    assert not {"epoch", "stages", "training"} & {*table.getvalue().split()}
+
+
+def test_the_time_left_of_own_code_passes_with_its_runs(own_work):
+    """Whatever it tells of its steps; a run that took twice as long corrects the rest."""
+    planned, _, now = own_work
+    clock = Clock(planned, 1)
+    clock.see({"kind": "started", "stage": "a"})
+    now[0] += 4.0
+    clock.see(step(1))
+    assert clock.seconds_left == pytest.approx(16.0)
+    now[0] += 16.0
+    assert clock.seconds_of("a") == 0.0
+    clock.see({"kind": "done", "stage": "a"})
+    assert clock.seconds_left == pytest.approx(20.0)

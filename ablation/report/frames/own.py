@@ -43,7 +43,7 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
     """
     if not has_own_code(plan):
         return None
-    done = runs[(runs["state"] == "done") & runs["arm"].isin(arms)]
+    done = runs[(runs["state"] == "done") & runs["arm"].isin(arms) & (runs["chosen"] == "")]  # a chosen run is another arm's
     told = told_same(recorded, done)
     no_effect = seeds_without_effect(done, metrics_of(plan).full_names)
     differing = [(name, by_run) for name, by_run in told.items() if _differs(by_run)]

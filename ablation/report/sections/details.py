@@ -341,8 +341,9 @@ def _code(text: object) -> str:
 # --- how to read it ------------------------------------------------------------------------------------------------------------
 
 
+CHOSEN = "A chosen arm trains nothing and has no time."
 OF_TECHNIQUES: tuple[tuple[str, Needs], ...] = (
-    ("A chosen arm trains nothing and has no time.", NOTHING),
+    (CHOSEN, NOTHING),
     ("The column *change* leaves out the fields that a newly named technique has by default; *Changes* has all of them.", NOTHING),
 )
 
@@ -359,6 +360,7 @@ def reading(content: Content) -> list[Section]:
     sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
     margin = content.metrics.margin(content.name)
     equal = f"; *no difference beyond {margin:g}* (two one-sided tests)" if margin is not None else ""
+    has_chosen = bool((content.frames.arms["chosen"] != "").any())
     without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
     lines: list[tuple[str, Needs]] = [
         (_looks(content), NOTHING),
@@ -378,7 +380,7 @@ def reading(content: Content) -> list[Section]:
             CLASSIFIED,
         ),
         (f"Confusion matrices are divided by the row's sum; a class without test {content.items} is an empty row.", CLASSIFIED),
-        *([] if content.own else OF_TECHNIQUES),
+        *(OF_TECHNIQUES if not content.own else [(CHOSEN, NOTHING)] if has_chosen else []),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
             "test; *same training* (both names are one training).",

@@ -4,6 +4,7 @@ Shapes: N items of one run, P pairs of an item and a seed, G clusters (or items)
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 RESAMPLES = 2000
 MOST_AT_ONCE = 10_000_000  # numbers drawn in one piece
-TOLERANCE = 1e-4  # of the mean size of the scores, within which their mean is the metric
+CLOSE = 1e-5  # of a metric, by which the mean of its items may differ: sums in single precision do
 ITEM, CLUSTER = "item", "cluster"
 ITEM_COLUMNS = ["arm", "role", "against", "metric", "items", "clusters", "seeds", "mean", "low", "high", "why_not"]
 RUN_COLUMNS = ["arm", "seed", "items", "clusters"]
@@ -121,7 +122,7 @@ def _clusters(items: Items) -> npt.NDArray[np.str_]:
 
 
 def _is_mean(scores_N: Floats, value: float) -> bool:
-    return bool(abs(scores_N.mean() - value) <= TOLERANCE * np.abs(scores_N).mean() + 1e-12)
+    return math.isclose(scores_N.mean(), value, rel_tol=CLOSE, abs_tol=1e-12)
 
 
 def _fill(rows: Sequence[tuple[Row, Both]], metrics: MetricTable) -> None:

@@ -22,7 +22,7 @@ TEXTS = (ITEM, CLUSTER, GROUP, LABEL, PREDICTED)
 ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
 PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
 HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
-CLOSE = 1e-6  # of a metric, by which the mean of its items may differ
+CLOSE = 1e-5  # of a metric, by which the mean of its items may differ: sums in single precision do
 EARLIER = 2.0  # seconds by which a file system's clock may be behind
 
 
