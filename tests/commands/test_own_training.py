@@ -7,7 +7,7 @@ import pytest
 
 from ablation.tasks.own import process
 from ablation.tracking.store import Store
-from tests.own import ARMS, FUNCTION, write_command, write_function
+from tests.own import ARMS, FUNCTION, SCRIPT, write_command, write_function
 
 WRITE = {"function": write_function, "command": write_command}
 PLAIN = {"ladder": {"baseline": {}, "wide": {"width": 8}}}
@@ -281,6 +281,10 @@ def test_a_budget_leaves_what_does_not_fit(own):
     assert 2 < len(recorded("fun")) < 8
 
 
+PLAIN_SCRIPT = SCRIPT.replace(
+    '    print(f"epoch {epoch} val_loss={1 / epoch + args.lr}")', '    print("\\n".join(f"line {i + 20 * epoch - 20}" for i in range(20)))'
+)
+
 # --- the other commands ----------------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +309,15 @@ def test_status_log_show_and_compare(own, done):
     assert compared.status == 0, compared.err
     for text in (log, shown.out, compared.out):
         assert not re.search(r"\b(images?|accuracy|points)\b", text), text
+
+
+def test_log_shows_what_a_run_printed(own):
+    """The end of it, also of a run that told no curves."""
+    file = write_command(own.folder, PLAIN_SCRIPT, curves={}, **PLAIN)
+    assert run(own, file, "--arm", "wide", "--seed", "0").status == 0
+    log = own("log", "wide", 0).out
+    assert "it printed (the last 20 of 42 lines; ablate ui shows all of them):\n  line 22\n" in log
+    assert log.endswith("  validation mae 0.125\n")
 
 
 def test_a_packed_study_is_read_without_the_code(own, done, monkeypatch):
