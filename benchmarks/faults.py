@@ -2,12 +2,13 @@
 
     python benchmarks/faults.py --kills 200                 (a small study, about a second and a half for each kill)
     python benchmarks/faults.py --kills 200 --matrix quick  (the profile `quick`)
+    python benchmarks/faults.py --kills 200 --matrix own    (a script of one's own, which resumes and has a child)
     python benchmarks/faults.py --injected                  (a fault at every single write, a store that is held, full, slow, away)
     python benchmarks/faults.py --compare BEFORE AFTER      (the study in the mlruns/ of two folders, run by two versions of the code)
 
-Each kill takes any process of the tree, the coordinator or a worker, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
-given until it ends by itself; then every run must be there once, finished, with the same params, metrics, curves and predictions to the
-bit, and none may be left running. Exit status 1 on any difference.
+Each kill takes any process of the tree, the coordinator or another, by SIGKILL, SIGTERM or SIGINT, at any moment. The same command is
+given until it ends by itself; then every run must be there once, finished, with the same params, metrics, curves and predictions (or
+items) to the bit, and none may be left running. No process of a command may outlive it. Exit status 1 on any difference.
 """
 
 import argparse
@@ -51,23 +52,61 @@ ladder:
   decoupling: {stages: [{epochs: 1/2}, {epochs: 1/2, train: head, mix: none}]}
 variants: {focal: {loss: focal}, best: {select: best_on_test}}
 """
+OWN = """
+study: own
+task: {command: "python own.py {seed} {out} {checkpoints} {args}", resumes: true, grace: 2s}
+metrics: {test/score: {better: higher}}
+curves: {step: 'step (\\d+)', val/score: 'score ([\\d.]+)'}
+seeds: [0, 1]
+base: {scale: 1.0}
+variants: {double: {scale: 2.0}, half: {scale: 0.5}}
+"""
+SCRIPT = """
+import json, os, pathlib, random, subprocess, sys, time
+
+seed, out, checkpoints = int(sys.argv[1]), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+scale, state = float(sys.argv[sys.argv.index("--scale") + 1]), checkpoints / "state.json"
+helper = subprocess.Popen(["sleep", "1000"], start_new_session=True)  # which only its guard can find
+done, score = json.loads(state.read_text()) if state.exists() else (0, 0.0)
+for step in range(done, 8):
+    time.sleep(0.1)
+    score += scale * random.Random(f"{seed} {step}").random()
+    part = checkpoints / f"{os.getpid()}.part"
+    part.write_text(json.dumps([step + 1, score]))
+    part.replace(state)
+    print(f"step {step} score {score:.4f}", flush=True)
+items = [f"item,test/score"] + [f"{i},{score}" for i in range(5)]
+(out / "items.csv").write_text("\\n".join(items))
+(out / "metrics.json").write_text(json.dumps({"test/score": score}))
+"""
+FILES = {"small.yaml": SMALL, "own.yaml": OWN, "own.py": SCRIPT}
+STUDIES = {
+    "small": ["small.yaml"],
+    "own": ["own.yaml", "--allow-code"],
+    "quick": [str(HERE.parent / "experiments.yaml"), "--profile", "quick"],
+}
 
 
 def command(matrix: str) -> list[str]:
     """The command that is given again and again."""
-    study = [str(HERE.parent / "experiments.yaml"), "--profile", "quick"] if matrix == "quick" else ["small.yaml"]
-    return [sys.executable, "-m", "ablation", "run", *study, "--device", "cpu"]
+    return [sys.executable, "-m", "ablation", "run", *STUDIES[matrix], "--device", "cpu"]
+
+
+def write_studies(folder: Path) -> None:
+    """Write the small studies into the folder."""
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
 
 
 def undisturbed(folder: Path, matrix: str) -> None:
     """The whole matrix in one go."""
-    (folder / "small.yaml").write_text(SMALL)
+    write_studies(folder)
     subprocess.run(command(matrix), cwd=folder, check=True, capture_output=True)
 
 
 def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random, longest_wait: float = LONGEST_WAIT) -> Counter[str]:
     """The whole matrix with at most that many kills; how many of each kind were made."""
-    (folder / "small.yaml").write_text(SMALL)
+    write_studies(folder)
     made: Counter[str] = Counter()
     while True:
         process = subprocess.Popen(command(matrix), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
@@ -78,6 +117,8 @@ def disturbed(folder: Path, matrix: str, kills: int, lot: random.Random, longest
             what = kill_one(process, lot)
             made.update([what] if what else [])
         errors = (process.communicate()[1] or b"").decode()
+        left = outliving(folder)
+        assert not left, f"what outlives the command: {left}"
         if process.returncode == 0:
             return made
         assert made, f"the command failed undisturbed: {errors}"
@@ -105,6 +146,22 @@ def tree(pid: int) -> list[psutil.Process]:
     return [top, *(one for one in top.children(recursive=True) if "resource_tracker" not in " ".join(one.cmdline()))]
 
 
+def outliving(folder: Path, patience: float = 10.0) -> list[str]:
+    """The processes in the folder that go on, long after a command there has ended."""
+    left, began = None, time.monotonic()
+    while left is None or (left and time.monotonic() - began < patience):
+        left = [" ".join(one.cmdline()) for one in psutil.process_iter() if _is_in(one, folder)]
+        time.sleep(0.1 if left else 0)
+    return left
+
+
+def _is_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process works in the folder, and has not ended."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder.resolve())
+    return False
+
+
 def kill_one(process: "subprocess.Popen[bytes]", lot: random.Random) -> str:
     """Signal any process of the tree; in words what was done, or nothing where all had ended."""
     try:
@@ -112,7 +169,7 @@ def kill_one(process: "subprocess.Popen[bytes]", lot: random.Random) -> str:
         chosen.send_signal(number)
     except psutil.Error:
         return ""
-    return f"{number.name} to {'the coordinator' if chosen.pid == process.pid else 'a worker'}"
+    return f"{number.name} to {'the coordinator' if chosen.pid == process.pid else 'another'}"
 
 
 def differences(found: Path, expected: Path) -> list[str]:
@@ -175,9 +232,13 @@ def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
         }
         for store, row in zip(stores, rows, strict=True)
     ]
-    tables = [pd.read_parquet(store.artifact(row["run_id"], "predictions.parquet")) for store, row in zip(stores, rows, strict=True)]
     problems += [] if curves[0] == curves[1] else ["curves differ"]
-    return problems + ([] if tables[0].equals(tables[1]) else ["predictions differ"])
+    files = [store.files(row["run_id"]) for store, row in zip(stores, rows, strict=True)]
+    for name in ("predictions.parquet", "items.parquet"):
+        tables = [pd.read_parquet(paths[name]) if name in paths else None for paths in files]
+        is_equal = tables[0] is tables[1] if tables[0] is None or tables[1] is None else tables[0].equals(tables[1])
+        problems += [] if is_equal else [f"{name} differs"]
+    return problems
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--matrix", choices=["small", "quick"], default="small")
+    parser.add_argument("--matrix", choices=list(STUDIES), default="small")
     parser.add_argument("--each", type=int, default=10, help="the most kills of one matrix")
     parser.add_argument("--wait", type=float, default=LONGEST_WAIT, help="the longest time before a kill, in seconds")
     parser.add_argument("--output", type=Path, default=HERE / "results")

@@ -11,7 +11,7 @@ from rich.console import Console
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
 from ablation.commands.options import Options
 from ablation.commands.session import Session
-from ablation.errors import AblateError, ConfigError
+from ablation.errors import AblateError, ConfigError, TrainingError
 from ablation.planning.workspace import Workspace
 from ablation.study.task import CodeChanged, Interrupted
 from ablation.system import signals
@@ -61,7 +61,7 @@ def check_task(options: Options) -> int:
     checking.keep(
         checking.path_of(Workspace(root).root, work.definition, work.code), repeatable=checked.repeats and begins_anew, resumes=resumes
     )
-    print("\n".join([f"{title} ({work.definition.text})", *(f"  {line}" for line in checked.lines)]))
+    print("\n".join([f"{title} ({work.definition.text})", *(f"  {line}" for text in checked.lines for line in text.splitlines())]))
     return DONE if checked.repeats and checked.stopped_repeats is not False else FAILED
 
 
@@ -91,11 +91,16 @@ def _check(work: OwnWork, scratch: Path, device: str, console: Console, should_s
         lines.append("a run ended before it could be stopped, so what happens to a stopped one was not tried")
         return Checked(not differing, None, [*lines, f"took {cost}"])
     console.print(f"run 3: stopped after {stopped[0]:.1f} s")
-    again = checking.trial(work, scratch / "3", device, lambda event: None, should_stop)
     resumes = work.definition.resumes
-    changed = checking.differences(first, again, is_resumed=resumes)
     after = f"stopped after {stopped[1]} of {first.steps} steps" if first.steps > 1 else "stopped half way"
     what = f"a run that was {after} and " + ("resumed" if resumes else "began anew (the file does not say resumes: true)")
+    try:
+        again = checking.trial(work, scratch / "3", device, lambda event: None, should_stop)
+    except TrainingError as error:  # what did not fail before fails after a stop, which is what the check is for
+        return Checked(
+            not differing, False, [*lines, f"{what} fails: {error}", f"took {cost}; {stopped[0]:.1f} s until stopped", error.log]
+        )
+    changed = checking.differences(first, again, is_resumed=resumes)
     lines.append(_verdict(f"{what} comes out the same", f"{what} differs", changed))
     return Checked(not differing, not changed, [*lines, f"took {cost}; {stopped[0]:.1f} s until stopped, then {again.seconds:.1f} s"])
 

@@ -21,6 +21,7 @@ from ablation.tracking.recorded import Point, Recorded
 if TYPE_CHECKING:
     from ablation.report.frames import tables
 
+MOST_PRINTED = 20  # lines of what a run printed itself
 TIED = "\u00a0"  # between a name and its number, which stay on one line
 
 
@@ -68,18 +69,28 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     rows = recorded.runs
     run_rows = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
     print(f"{name}: {arm} seed {seed}: {run_rows[0]['status'].lower() if run_rows else planned['state']} (key {planned['key'][:8]})")
-    points = _points(recorded, run_rows[0]["run_id"]) if run_rows else []
+    points, is_own = _points(recorded, run_rows[0]["run_id"]) if run_rows else [], has_own_code(recorded.plan)
     for step in sorted({point.step for point in points}):
         of_step = {point.name: point for point in points if point.step == step}
-        print(_epoch_text(of_step, step, is_own=has_own_code(recorded.plan)))
+        print(_epoch_text(of_step, step, is_own=is_own))
     if not points:
-        what = "curve" if has_own_code(recorded.plan) else "epoch"
-        print(f"no {what} is recorded yet (ablate status shows what is under way)")
+        print(f"no {'curve' if is_own else 'epoch'} is recorded yet (ablate status shows what is under way)")
+    if is_own and run_rows:
+        _print_printed(recorded, run_rows[0]["run_id"])
     if run_rows and run_rows[0]["reason"]:
         print("\n".join(wrapped(f"reason: {run_rows[0]['reason']}", 2)))
         with contextlib.suppress(AblateError):
             print(recorded.artifact(run_rows[0]["run_id"], "error.txt").read_text(encoding="utf-8"))
     return DONE
+
+
+def _print_printed(recorded: "tables.Recorded", run_id: str) -> None:
+    """Print the end of what a run of one's own code printed itself, if it is recorded and anything."""
+    with contextlib.suppress(AblateError):
+        lines = recorded.artifact(run_id, "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        if lines:
+            left_out = f" (the last {MOST_PRINTED} of {len(lines)} lines; ablate ui shows all of them)" if len(lines) > MOST_PRINTED else ""
+            print("\n".join([f"it printed{left_out}:", *(f"  {line}" for line in lines[-MOST_PRINTED:])]))
 
 
 def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import StoreError
@@ -112,7 +112,8 @@ class MetricTable:
     def unit(self, name: str) -> Unit:
         """The unit in which the metric is shown."""
         metric = self._metrics.get(short_name(name))
-        return unit_called(metric.unit) if metric else PERCENT
+        unit = unit_called(metric.unit) if metric else PERCENT
+        return unit if metric is None or metric.decimals is None else replace(unit, decimals=metric.decimals)
 
     def is_lower_better(self, name: str) -> bool:
         """Whether a smaller number is a gain."""

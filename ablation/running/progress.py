@@ -86,7 +86,7 @@ class Results:
         name = self.metrics.default
         unit, difference = self.metrics.unit(name), self.difference(arm)
         value = self.metrics.value(name, self.scores(arm).get(seed, math.nan))
-        words = f"{self.metrics.words(name)} {with_unit(value, '%' if unit is PERCENT else unit.values, '{} {}')}"
+        words = f"{self.metrics.words(name)} {with_unit(value, '%' if unit.values == PERCENT.values else unit.values, '{} {}')}"
         if math.isnan(difference):
             return words
         return f"{words}, {with_unit(self.metrics.difference(name, difference), unit.differences, '{} {}')} to {self.baselines[arm]} so far"

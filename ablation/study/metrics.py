@@ -21,11 +21,13 @@ class Metric:
     table: str = "comparison"  # the table of the report that has a column for it
     is_headline: bool = False  # whether summaries of arms show it; published figures are of the first headline metric
     words: str = ""  # its name in a sentence, where the title is too short for one
+    decimals: int | None = None  # that are shown; None: as its unit has them
 
 
 def metric_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
     """The metrics as plain data, for a recorded plan."""
-    return [asdict(metric) for metric in metrics]
+    rows = [asdict(metric) for metric in metrics]
+    return [{name: value for name, value in row.items() if (name, value) != ("decimals", None)} for row in rows]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ def num_oom_kills(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     return None
 
 
-def why_killed(kills_before: int | None) -> dict[str, Any]:
-    """The failure of a process that was killed, by whether the system has killed for lack of memory since so many such kills."""
-    kills = num_oom_kills()
+def why_killed(kills_before: int | None, kills: int | None) -> dict[str, Any]:
+    """The failure of a process that was killed, by how often the system had killed for lack of memory before it began, and has by now."""
     if kills is None or kills_before is None:
         either = "for lack of memory or from outside, which this system does not tell"
         return {"failure": "killed", "may_lack_memory": True, "message": f"its process was killed (SIGKILL), {either}"}

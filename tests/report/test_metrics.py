@@ -129,3 +129,15 @@ def test_units_of_several_metrics():
     assert OTHERS.value_units(["mae", "recall/cat"]) == "percent (MAE: as it is)"
     assert IMAGES.lower_words(IMAGES.names) == "For NLL and ECE lower is better."
     assert IMAGES.lower_words(["accuracy"]) == ""
+
+
+def test_a_metric_may_have_decimals_of_its_own():
+    """Values, differences and intervals have them; a plan holds them only of metrics that do."""
+    loss, iou = Metric("test/loss", "loss", "lower", "", decimals=5), Metric("test/iou", "iou", decimals=1)
+    rows = metric_rows([loss, Metric("test/mae", "mae", "lower", "")])
+    assert [row.get("decimals") for row in rows] == [5, None]
+    assert "decimals" not in rows[1]
+    table = metrics_of({"metrics": metric_rows([loss, iou])})
+    assert table.value("loss", 0.001234, 0.00004) == "0.00123 ± 0.00004"
+    assert table.difference("loss", -0.0002) == "-0.00020"
+    assert table.value("iou", 0.52367) == "52.4"

@@ -65,7 +65,7 @@ def axis_label(name: str, metrics: MetricTable) -> str:
     """The unit of a curve: that of its metric; fractions are drawn as they are."""
     metric = name.rpartition("/")[2]
     unit = metrics.unit(metric)
-    return LABELS.get(metric, "fraction" if unit is PERCENT else unit.values)
+    return LABELS.get(metric, "fraction" if unit.values == PERCENT.values else unit.values)
 
 
 def own_label(name: str, metrics: MetricTable) -> str:

@@ -64,9 +64,9 @@ def _headlines(path: Path, rows: list[dict[str, str]], plan: Mapping[str, Any]) 
     metrics = metrics_of(plan)
     name = metrics.published
     by_arm: dict[str, dict[str, float]] = {}
-    unmatched = []
+    unmatched, is_fraction = [], metrics.unit(name).values == PERCENT.values
     for line, row in enumerate(rows, start=2):
-        value, arm = _number(path, line, row, name, is_fraction=metrics.unit(name) is PERCENT), find_arm(row["arm"], plan["arms"])
+        value, arm = _number(path, line, row, name, is_fraction=is_fraction), find_arm(row["arm"], plan["arms"])
         if arm is None:
             unmatched.append(f"{row['report']}: {row['arm']} ({metrics.value(name, value)})")
             continue

@@ -289,6 +289,7 @@ def _own_code(plan: Mapping[str, Any]) -> list[str]:
     environment = [_code(f"{name}={value}") for name, value in (own.get("env") or {}).items()]
     facts = {
         "function" if own["is_function"] else "command": _code(code_words(plan)),
+        "packages that it imports": escaped(", ".join(f"{name} {version}" for name, version in (own.get("packages") or {}).items())),
         "code that counts": shortened([_code(name) for name in own.get("code") or ()], MOST_FILES) or "none",
         "data that count": listed(data) or "none declared",
         "environment": ", ".join(environment),
@@ -308,7 +309,9 @@ def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
         "dates": " to ".join(dict.fromkeys([days[0], days[-1]])),
         "commit": f"{_code(first['commit'])}{dirty}" if first["commit"] else "no repository",
         "command": _code(first["command"]),
-        "versions": escaped(", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())),
+        "versions where ablate runs" if is_own else "versions": escaped(
+            ", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())
+        ),
         "hardware": escaped(first["hardware"]),
         "device": escaped(
             f"{first['device']}{f', {precision}' if (precision := first['precision']) else ''}"

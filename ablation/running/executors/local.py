@@ -190,7 +190,9 @@ class LocalExecutor:
 
 def _why_it_ended(code: int | None, kills_before: int | None) -> dict[str, Any]:
     """The failure of a job whose process ended with that code, by whether the system has killed for lack of memory since it began."""
-    return why_killed(kills_before) if code == -KILLED else {"failure": "killed", "message": f"its process ended with {code}"}
+    if code == -KILLED:
+        return why_killed(kills_before, num_oom_kills())
+    return {"failure": "killed", "message": f"its process ended with {code}"}
 
 
 def _grace(device: str) -> float:

@@ -54,7 +54,7 @@ TEMPLATES = {
         ),
         Template(
             "own-command",
-            "a training script of your own, here a small language model: three rungs, a variant and a sweep, five seeds",
+            "a training script of your own, here a small language model: three rungs, a variant and a sweep, eight seeds",
             "all of it takes a minute; then put your script in the place of train.py (python is the one that your shell finds)",
             "try",
             "train.py",

@@ -12,7 +12,17 @@ def annotation_of(parameter: inspect.Parameter, function: Callable[..., Any]) ->
     """
     annotation, default = parameter.annotation, parameter.default
     if isinstance(annotation, str):
-        return eval(annotation, getattr(inspect.unwrap(function), "__globals__", {}))
+        return _looked_up(annotation, getattr(inspect.unwrap(function), "__globals__", {}))
     if annotation is parameter.empty and not (default is parameter.empty or default is None):
         return type(default)
     return annotation
+
+
+def _looked_up(annotation: str, names: dict[str, Any]) -> Any:
+    """What an annotation that is text stands for."""
+
+    def holder() -> None:
+        pass
+
+    holder.__annotations__ = {"": annotation}
+    return inspect.get_annotations(holder, globals=names, eval_str=True)[""]

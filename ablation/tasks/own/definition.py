@@ -72,12 +72,18 @@ class Definition:
     @property
     def text(self) -> str:
         """The function, or the command as one line."""
-        return self.function or shlex.join(self.command)
+        return self.function or " ".join(map(_quoted, self.command))
 
     @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
         return frozenset(name for word in self.command for name in PLACE.findall(word) if name)
+
+
+def _quoted(word: str) -> str:
+    """A word as it may stand in the file: in quotes only where it needs them for more than its places."""
+    plain = PLACE.sub("place", word)
+    return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------------------
@@ -153,6 +159,7 @@ class MetricForm(BaseModel):
     better: Better
     unit: str = ""
     margin: Annotated[float | None, Field(gt=0)] = None
+    decimals: Annotated[int | None, Field(ge=0, le=12)] = None
     source: Annotated[Any, Field(alias="from")] = None
     title: str = ""
 
@@ -249,7 +256,7 @@ def _metrics(written: Mapping[str, Any], *, has_patterns: bool) -> tuple[tuple[M
         if any(full == metric.name for metric in metrics):
             raise ConfigError(where, "is declared twice; expected each metric once")
         title = form.title or full.removeprefix(PREFIX)
-        metrics.append(Metric(full, title, form.better, form.unit, form.margin, is_headline=not metrics))
+        metrics.append(Metric(full, title, form.better, form.unit, form.margin, is_headline=not metrics, decimals=form.decimals))
         if form.source is not None:
             if not has_patterns:
                 raise ConfigError(f"{where}.from", "is for commands; expected none: the function returns the metric")

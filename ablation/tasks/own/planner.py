@@ -124,6 +124,7 @@ class OwnPlanner:
         about = {
             "what": definition.text,
             "code": files,
+            "packages": self.preparation.packages,
             "data": [{"path": str(item.path), "by": item.by} for item in definition.data],
             "env": dict(definition.env),
             **{name: getattr(definition, name) for name in ("is_function", "threads", "gpus", "timeout", "resumes")},

@@ -59,6 +59,12 @@ def _wrong(message: str) -> TrainingError:
     return TrainingError("data", message)
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The sentence with the nearest known name, after a full stop; "" if none is near."""
+    meant = nearest(name, known)
+    return f".{meant}" if meant else ""
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -112,17 +118,11 @@ def _named(definition: Definition, name: str, written: Mapping[str, Any], out: P
         return by_name[name]
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
-        raise _wrong(f"{definition.text} did not return {name}; {found}{_meant(name, written)}")
+        raise _wrong(f"{definition.text} did not return {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
     if not (out / METRICS).exists():
         expected = f"expected it in {{out}}, with {name}, or what to read it from under metrics.{name.removeprefix(PREFIX)}.from"
         raise _wrong(f"{METRICS} was not written; {expected}")
-    raise _wrong(f"{METRICS} lacks {name}; {found}{_meant(name, written)}")
-
-
-def _meant(name: str, written: Mapping[str, Any]) -> str:
-    """The sentence with the nearest name among those that came back, after a full stop; "" if none is near."""
-    meant = nearest(name.removeprefix(PREFIX), written)
-    return f".{meant}" if meant else ""
+    raise _wrong(f"{METRICS} lacks {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
 
 
 def _checked(name: str, value: object) -> float:
@@ -155,7 +155,7 @@ def _in_file(name: str, source: Source, folders: Iterable[Path], started: float)
         parts = value if isinstance(value, dict) else dict(_by_place(value)) if isinstance(value, list) else {}
         if part not in parts:
             found = ", ".join(map(str, list(parts)[:20])) or _kind(value)
-            raise _wrong(f"{name}: {source.file} has no {part!r} of {source.at}; found {found}.{nearest(part, map(str, parts))}")
+            raise _wrong(f"{name}: {source.file} has no {part!r} of {source.at}; found {found}{_meant(part, map(str, parts))}")
         value = parts[part]
     return value
 
@@ -220,7 +220,7 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     if frame is None:
         return None
     if ITEM not in frame:
-        raise _wrong(f"{name} has no column {ITEM!r}; found {', '.join(map(str, frame))}.{nearest(ITEM, map(str, frame))}")
+        raise _wrong(f"{name} has no column {ITEM!r}; found {', '.join(map(str, frame))}{_meant(ITEM, map(str, frame))}")
     frame = _identified(name, frame, (ITEM, CLUSTER)).reset_index(drop=True)
     declared = [metric.name for metric in definition.metrics]
     frame = frame.rename(columns=lambda column: column if column in (ITEM, CLUSTER) else full_name(str(column)))
@@ -232,7 +232,7 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
             raise _wrong(f"{name} has two columns for {metric}; expected one")
         if metric not in declared:
             problem = f"{name} has a column {metric!r}, which is no declared metric; expected {', '.join(declared)}"
-            raise _wrong(f"{problem}.{nearest(metric, declared)}")
+            raise _wrong(f"{problem}{_meant(metric, declared)}")
         frame[metric] = _scores(name, frame, metric)
     return frame[[ITEM, *scored, *([CLUSTER] if CLUSTER in frame else [])]]
 
@@ -273,7 +273,7 @@ def _predictions(definition: Definition, out: Path) -> "pd.DataFrame | None":
         raise _wrong(f"{name} was handed back, and no classes are declared; expected their names under task.classes")
     for column in (LABEL, PREDICTED):
         if column not in frame:
-            raise _wrong(f"{name} has no column {column!r}; found {', '.join(map(str, frame))}.{nearest(column, map(str, frame))}")
+            raise _wrong(f"{name} has no column {column!r}; found {', '.join(map(str, frame))}{_meant(column, map(str, frame))}")
     frame = _identified(name, frame.rename(columns={CLUSTER: GROUP}), (ITEM, GROUP))
     frame = frame.sort_values(ITEM) if ITEM in frame else frame
     frame = frame.reset_index(drop=True)
@@ -290,7 +290,7 @@ def _classes(definition: Definition, name: str, column: str, values: list[Any]) 
         if value not in numbers:
             known = ", ".join(definition.classes[:20])
             problem = f"{name}: found {value!r} in {column}; expected a class of task.classes ({known}) or its number"
-            raise _wrong(f"{problem}.{nearest(value, definition.classes)}")
+            raise _wrong(f"{problem}{_meant(value, definition.classes)}")
     return [numbers[_class_text(value)] for value in values]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from ablation.errors import TrainingError
+from ablation.formatting import duration
 from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
 from ablation.system import sealed
 from ablation.system.failures import NO_MEMORY
@@ -71,8 +72,11 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         (folder / EARLIER).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="try-", dir=folder, ignore_cleanup_errors=True) as name:
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
-        attempt.watch(emit, should_stop, descriptor)
-        handed_back = _handed_back(work, attempt)
+        try:
+            attempt.watch(emit, should_stop, descriptor)
+            handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
+        except TrainingError as error:
+            raise _failed(work, attempt, error) from None
         if keys.has_changed(work.definition, work.code):
             problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
@@ -83,16 +87,17 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
     shutil.rmtree(folder / REFUSED, ignore_errors=True)
 
 
-def _handed_back(work: OwnWork, attempt: "Attempt") -> returned.Returned:
-    """What came back, checked; what cannot be used is kept, for a run may have taken days."""
-    try:
-        return returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
-    except TrainingError as error:
-        refused = work.stages / work.key / REFUSED
-        shutil.rmtree(refused, ignore_errors=True)
-        left = f"What it handed back is in {refused}\n" if any(attempt.out.iterdir()) else ""
-        attempt.out.replace(refused)
-        raise TrainingError(error.kind, error.message, log=f"{left}{attempt.tail}") from None
+def _failed(work: OwnWork, attempt: "Attempt", error: TrainingError) -> TrainingError:
+    """The error, after what the code left in its folder was kept, for a run may have taken days; its log says where.
+
+    The message says nothing of it: runs that failed for one reason are told together.
+    """
+    kept = work.stages / work.key / REFUSED
+    shutil.rmtree(kept, ignore_errors=True)
+    where = f"What it handed back is in {kept}\n" if any(attempt.out.iterdir()) else ""
+    if where:
+        attempt.out.replace(kept)
+    return TrainingError(error.kind, error.message, log=f"{where}{error.log or attempt.tail}", facts=error.facts)
 
 
 # --- the process -----------------------------------------------------------------------------------------------------------------
@@ -105,13 +110,14 @@ class Attempt:
         self.definition, self.folder, self.words, self.env, self.tag = definition, folder, words, env, tag
         self.out, self.store = folder / "out", folder / "mlflow"
         self.started = self.finished = time.time()
+        self.began = self.ended = time.monotonic()
         patterns = {name: source.pattern for name, source in definition.sources.items() if source.pattern}
         self.printed = Printed(patterns, definition.curves)
         self.curves = Curves(frozenset(metric.name for metric in definition.metrics), self.started * 1000)
         if definition.resumes:
             self.curves.go_on(folder.parent / EARLIER)
         self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
-        self._size, self._asked, self._kept = 0, "", self.started
+        self._size, self._asked, self._kept_at = 0, "", self.began
         self._lines = {name: Lines() for name in ("output", ERRORS)}
         self._file = LoggedFile(self.out / handle.CURVES)
 
@@ -140,7 +146,7 @@ class Attempt:
     def watch(self, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
         """Start the process and follow it to its end; raises Interrupted if it was asked to stop, and TrainingError if it failed."""
         kills = num_oom_kills()
-        self.started = time.time()
+        self.started, self.began = time.time(), time.monotonic()
         self.curves.last = self.started * 1000
         with GuardedProcess(self.words, self.definition.folder, self.env, descriptor) as process:
             while process.ended is None:
@@ -152,20 +158,21 @@ class Attempt:
             self._take(process.rest())
         for lines in self._lines.values():
             self._see(lines.end())
-        self.finished = time.time()
+        self.finished, self.ended = time.time(), time.monotonic()
         self._tell(emit)
         self._keep_curves(every=0)
         self._raise_if_failed(process.ended, kills)
 
     def _keep_curves(self, every: float = KEEP_EVERY) -> None:
         """Keep the curves for another attempt now and then, where that will go on with them."""
-        if self.definition.resumes and time.time() - self._kept >= every:
-            self._kept = time.time()
-            self.curves.keep(self.folder.parent / EARLIER, self._kept - self.started)
+        now = time.monotonic()
+        if self.definition.resumes and now - self._kept_at >= every:
+            self._kept_at = now
+            self.curves.keep(self.folder.parent / EARLIER, now - self.began)
 
     def _end_if_due(self, process: GuardedProcess, should_stop: Callable[[], bool]) -> None:
         timeout = self.definition.timeout
-        self._asked = "stop" if should_stop() else "timeout" if timeout and time.time() - self.started > timeout else ""
+        self._asked = "stop" if should_stop() else "timeout" if timeout and time.monotonic() - self.began > timeout else ""
         if self._asked:
             process.stop(self.definition.grace)
 
@@ -201,13 +208,13 @@ class Attempt:
         if self._asked == "stop":
             raise Interrupted
         if self._asked:
-            problem = f"it had not ended after {self.definition.timeout:g} seconds (task.timeout), and was ended"
+            problem = f"it had not ended after {duration(self.definition.timeout)} (task.timeout), and was ended"
             raise TrainingError("timeout", problem, log=self.tail)
         if "unstarted" in ended:
             program = f"{self.words[0]!r} could not be started in {self.definition.folder}: {ended['unstarted']}"
             raise TrainingError("data", f"{program}; expected a program")
         if code in KILLED:
-            facts = why_killed(kills)
+            facts = why_killed(kills, num_oom_kills())
             raise TrainingError(facts.pop("failure"), facts.pop("message"), log=self.tail, facts={"exit": -9, "is_fresh": True, **facts})
         if code == 0:
             return
@@ -235,12 +242,12 @@ class Attempt:
     @property
     def seconds(self) -> float:
         """How long the run took, with its earlier attempts."""
-        return self.curves.seconds + self.finished - self.started
+        return self.curves.seconds + self.ended - self.began
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows of the curves by their steps, or one without numbers."""
-        empty = {"epoch": 1, "time": int(self.finished * 1000), "seconds": self.finished - self.started, "values": {}}
+        empty = {"epoch": 1, "time": int(self.finished * 1000), "seconds": self.ended - self.began, "values": {}}
         return [row for _, row in sorted(self.curves.rows.items())] or [empty]
 
     @property

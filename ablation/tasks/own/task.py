@@ -129,9 +129,7 @@ class OwnTraining:
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Carry out one run; see `run.run`."""
         from ablation.tasks.own.run import run
-        from ablation.techniques.technique import allow_code
 
-        allow_code(work.definition.folder)  # in the process of a worker, too: what was not allowed was not planned to run
         run(work, device, emit, should_stop, interval)
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:

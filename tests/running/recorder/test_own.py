@@ -101,7 +101,7 @@ def test_a_run_is_recorded_whole(ablate, study, monkeypatch):
     ("settings", "kind", "reason"),
     [
         ("mode: nan", "nan", "test/mae is nan; expected a finite number"),
-        ("mode: none", "data", "did not return test/mae; found nothing."),
+        ("mode: none", "data", "did not return test/mae; found nothing"),
     ],
 )
 def test_a_failure_is_recorded_with_what_was_printed(ablate, study, settings, kind, reason):
@@ -111,7 +111,9 @@ def test_a_failure_is_recorded_with_what_was_printed(ablate, study, settings, ki
     run = runs["baseline", 0]
     assert (run["status"], run["tags"]["ablation.failure"]) == ("FAILED", kind)
     assert reason in run["tags"]["ablation.reason"]
-    assert store.artifact(run["run_id"], "error.txt").read_text().startswith("printed ")
+    where, printed = store.artifact(run["run_id"], "error.txt").read_text().split("\n", 1)
+    assert where.startswith("What it handed back is in /")
+    assert printed.startswith("printed n")
 
 
 def test_a_run_that_takes_too_long_is_recorded_as_that(ablate, study):

@@ -56,7 +56,7 @@ def test_metrics_come_by_any_of_their_names(tmp_path):
             "data: metrics.json was not written; expected it in {out}, with test/mae, or what to read it from under metrics.mae.from",
         ),
         ({"metrics": {"mea": 1, "f1": 1}}, "data: metrics.json lacks test/mae; found mea, f1. Did you mean 'mea'?"),
-        ({"metrics": {}}, "data: metrics.json lacks test/mae; found nothing."),
+        ({"metrics": {}}, "data: metrics.json lacks test/mae; found nothing"),
         ({"metrics": VALUES | {"f1": float("nan")}}, "nan: test/f1 is nan; expected a finite number"),
         ({"metrics": VALUES | {"f1": float("-inf")}}, "nan: test/f1 is -inf; expected a finite number"),
         ({"metrics": VALUES | {"f1": "0.5"}}, "data: test/f1 is '0.5'; expected a number"),
@@ -64,7 +64,7 @@ def test_metrics_come_by_any_of_their_names(tmp_path):
         ({"metrics": VALUES | {"f1": True}}, "data: test/f1 is True; expected a number"),
         ({"metrics": [1]}, "data: metrics.json holds a list; expected a mapping of names"),
         ({"metrics": "{"}, "data: metrics.json cannot be read: Expecting property name enclosed in double quotes"),
-        ({"function": "m:f", "metrics": None}, "data: m:f did not return test/mae; found nothing."),
+        ({"function": "m:f", "metrics": None}, "data: m:f did not return test/mae; found nothing"),
         ({"function": "m:f", "metrics": '"float"'}, "data: m:f returned float; expected its metrics, such as {'test/mae': 0.5}"),
         ({"same_json": "[]"}, "data: same.json holds a list; expected a mapping of names"),
     ],
@@ -77,8 +77,8 @@ def test_mistakes_in_metrics(tmp_path, options, message):
     ("content", "at", "message"),
     [
         ({"eval": {"maa": 1}}, "eval.mae", "test/mae: log.json has no 'mae' of eval.mae; found maa. Did you mean 'maa'?"),
-        ({"eval": 3}, "eval.mae", "test/mae: log.json has no 'mae' of eval.mae; found a number."),
-        ({"eval": [1, 2]}, "eval.5", "test/mae: log.json has no '5' of eval.5; found 0, 1, -2, -1."),
+        ({"eval": 3}, "eval.mae", "test/mae: log.json has no 'mae' of eval.mae; found a number"),
+        ({"eval": [1, 2]}, "eval.5", "test/mae: log.json has no '5' of eval.5; found 0, 1, -2, -1"),
         ({"eval": "x"}, "eval", "test/mae is 'x'; expected a number"),
     ],
 )
@@ -179,7 +179,7 @@ def test_predictions_are_numbers_of_classes_in_the_order_of_items(tmp_path):
     ("columns", "classes", "message"),
     [
         ({"label": ["a"], "predicted": ["a"]}, (), "predictions.csv was handed back, and no classes are declared; expected their names"),
-        ({"label": ["a"]}, ("a",), "predictions.csv has no column 'predicted'; found label."),
+        ({"label": ["a"]}, ("a",), "predictions.csv has no column 'predicted'; found label"),
         (
             {"label": ["cat"], "predicted": ["cta"]},
             ("cat", "dog"),

@@ -141,6 +141,19 @@ def test_what_cannot_be_used_is_kept(tmp_path):
     assert json.loads((folder / "metrics.json").read_text()) == {"mea": 1.0}
 
 
+def test_what_a_failed_run_left_is_kept(tmp_path):
+    """Also what code that ends with an error has written until then; the next attempt that is recorded takes it away."""
+    text = "def fit(run):\n    (run.out / 'best').write_text('dear')\n    raise ValueError('late')\n"
+    reference = function(tmp_path, text)
+    a_run = work(tmp_path, function=reference)
+    error = failure(a_run)
+    folder = a_run.stages / a_run.key / "refused"
+    assert (error.message, error.log.splitlines()[0]) == ("ValueError: late", f"What it handed back is in {folder}")
+    assert (folder / "best").read_text() == "dear"
+    done(work(tmp_path, function=function(tmp_path, FIT)))
+    assert not folder.exists()
+
+
 def test_settings_are_what_their_parameters_say(tmp_path):
     text = """
 import enum
@@ -337,7 +350,7 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
 
 def test_a_run_that_takes_too_long_fails(tmp_path):
     error = failure(steps(tmp_path, DEAF, timeout=0.5, grace=0.3))
-    assert (error.kind, error.message) == ("timeout", "it had not ended after 0.5 seconds (task.timeout), and was ended")
+    assert (error.kind, error.message) == ("timeout", "it had not ended after 0.5 s (task.timeout), and was ended")
     assert "from 0" in error.log
 
 
@@ -375,7 +388,7 @@ def test_a_run_that_prints_much_is_read(tmp_path):
 @pytest.mark.parametrize("code", ["os.kill(os.getpid(), 9)", "sys.exit(137)"])
 def test_a_killed_run_is_told_as_a_killed_worker_is(tmp_path, monkeypatch, code):
     """With what the kernel says of memory, so that it is tried again, if need be alone."""
-    monkeypatch.setattr("ablation.system.oom_kills.num_oom_kills", lambda: None)
+    monkeypatch.setattr("ablation.tasks.own.run.num_oom_kills", lambda: None)
     event = event_of(failure(script(tmp_path, f"import os, sys\nprint('begun', flush=True)\n{code}", **PRINTED)), "")
     assert event["failure"] == "killed"
     assert event["exit"] == -9
