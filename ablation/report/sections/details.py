@@ -11,6 +11,7 @@ import pandas as pd
 
 from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, absent_facts, class_groups, classes_of, train_counts
+from ablation.report.frames.own import code_words
 from ablation.report.sections.claims import claims
 from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
 from ablation.report.sections.comparison import all_metrics
@@ -271,7 +272,7 @@ def provenance(content: Content) -> list[Section]:
         .merge(content.recorded.drop_duplicates("run_id"), on="run_id", how="left")
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
-    head = paragraphs(head, bullets(_own_code(plan["own"])) if content.own else "")
+    head = paragraphs(head, bullets(_own_code(plan)) if content.own else "")
     groups = [
         _provenance_of(rows, done["run_id"].nunique(), is_own=content.own is not None)
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
@@ -281,12 +282,13 @@ def provenance(content: Content) -> list[Section]:
     return [Section(PROVENANCE, paragraphs(head, *groups, left))]
 
 
-def _own_code(own: Mapping[str, Any]) -> list[str]:
+def _own_code(plan: Mapping[str, Any]) -> list[str]:
     """What the results of one's own training code depend on, as it was declared."""
+    own = plan["own"]
     data = [f"{_code(entry['path'])} by {escaped(entry['by'])}" for entry in own.get("data") or ()]
     environment = [_code(f"{name}={value}") for name, value in (own.get("env") or {}).items()]
     facts = {
-        "function" if own["is_function"] else "command": _code(own["what"]),
+        "function" if own["is_function"] else "command": _code(code_words(plan)),
         "packages that it imports": escaped(", ".join(f"{name} {version}" for name, version in (own.get("packages") or {}).items())),
         "code that counts": shortened([_code(name) for name in own.get("code") or ()], MOST_FILES) or "none",
         "data that count": listed(data) or "none declared",
