@@ -88,6 +88,19 @@ def test_mistakes_in_a_command_are_told_alike(own, no_process):
     assert "every seed would be the same run" in run(own, write_command(own.folder, task=no_seed, **PLAIN)).err
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("pythn script.py {seed} {args}", "there is no program 'pythn'; expected one that is installed, or a path"),
+        ("python3 scrpt.py {seed} {args}", "expected a script. Did you mean 'script.py'?"),
+    ],
+)
+def test_a_program_that_is_not_there_is_told_before_anything_starts(own, no_process, command, told):
+    """So is the script that Python is given."""
+    refused = run(own, write_command(own.folder, task=command, **PLAIN))
+    assert (refused.status, told in refused.err) == (2, True), refused.err
+
+
 def test_nothing_runs_unless_it_is_allowed(own, no_process, kind):
     """Neither when it is planned nor when it shall run."""
     refused = own("run", WRITE[kind](own.folder))
