@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ablation.tasks.own import process
+from ablation.tasks.own import run as process
 from ablation.tracking.store import Store
 from tests.own import ARMS, FUNCTION, SCRIPT, write_command, write_function
 
@@ -25,7 +25,7 @@ def no_process(monkeypatch):
     def refuse(*words, **options):
         raise AssertionError(f"started {words}")
 
-    monkeypatch.setattr(process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process, "GuardedProcess", refuse)
 
 
 def run(own, file, *words, command="run", **options):
