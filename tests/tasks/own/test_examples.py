@@ -1,7 +1,9 @@
 """The examples in studies/own run, as the documents say; the documents show them as they are."""
 
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def name(request):
 def example(own, name, monkeypatch):
     """A command on one of the examples, in a folder with a copy of them, where `python` is the one that has the libraries."""
     shutil.copytree(EXAMPLES, own.folder / "own", ignore=shutil.ignore_patterns("__pycache__", "mlruns"))
-    monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}:{Path('/usr/bin')}:/bin")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
     def call(command, *words):
         return own(command, f"own/{name}.yaml", *words, *(("--allow-code",) if command != "report" else ()))
