@@ -125,7 +125,7 @@ def test_a_failure_of_each_kind_says_what_to_do():
         f"  to do: {run_command.NEXT_STEPS['store']}",
         "failed: a seed 4: failed before",
     ]
-    assert set(run_command.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed"}
+    assert set(run_command.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed", "timeout"}
 
 
 def test_fewer_at_once_is_told_once(ablate):

@@ -90,3 +90,14 @@ def test_the_page_links_to_files():
     links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
     assert len(links) > 3
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+@pytest.mark.parametrize("template", ["own-function", "own-command"])
+def test_what_init_writes_runs_as_it_is(own, monkeypatch, template):
+    """The commands that it names work: the plan, and an arm of the small profile."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert own("init", template).status == 0
+    planned = own("plan", "experiments.yaml", "--allow-code")
+    assert planned.status == 0, planned.err
+    done = own("run", "experiments.yaml", "--profile", "try", "--arm", "baseline", "--allow-code")
+    assert done.status == 0, done.err
