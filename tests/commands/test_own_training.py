@@ -298,6 +298,37 @@ PLAIN_SCRIPT = SCRIPT.replace(
     '    print(f"epoch {epoch} val_loss={1 / epoch + args.lr}")', '    print("\\n".join(f"line {i + 20 * epoch - 20}" for i in range(20)))'
 )
 
+FILES = """
+import json, pathlib, sys
+
+settings, out = json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2])
+errors = [settings["lr"] + settings["seed"] / 100 + i / 10 for i in range(4)]
+rows = "".join(f"image-{i},{error!r},{'ab'[i % 2]}\\n" for i, error in enumerate(errors))
+(out / "items.csv").write_text("item,mae,cluster\\n" + rows)
+(out / "curves.jsonl").write_text("".join(json.dumps({"step": i, "val/loss": 1 / i}) + "\\n" for i in (1, 2, 3)))
+(out / "same.json").write_text(json.dumps({"split": "abc"}))
+(out / "metrics.json").write_text(json.dumps({"mae": sum(errors) / 4}))
+(out / "notes.txt").write_text("kept")
+(out / "log.json").write_text(json.dumps({"eval": {"mae": [3.0, 2.0]}}))
+"""
+
+
+def test_a_command_hands_back_files(own):
+    """Metrics, curves, items with clusters, what is the same, and a number in a file of its own; anything else is kept."""
+    task = {"command": "python3 script.py {settings} {out}", "code": ["script.py"]}
+    metrics = {"mae": {"better": "lower"}, "val/mae": {"better": "lower", "from": {"file": "log.json", "at": "eval.mae.-1"}}}
+    file = write_command(own.folder, FILES, task=task, metrics=metrics, curves={}, **PLAIN)
+    assert run(own, file).status == 0
+    one = recorded("com")["baseline", 1]
+    assert one["metrics"]["test/mae"] == pytest.approx(0.1 + 0.01 + 0.15)
+    assert one["metrics"]["validation/mae"] == 2.0
+    assert {point.step for point in Store.open().curves(one["run_id"]) if point.name == "val/loss"} == {1, 2, 3}
+    assert json.loads(one["tags"]["ablation.same"]).keys() == {"split", "test items"}
+    assert Store.open().artifact(one["run_id"], "files/notes.txt").read_text() == "kept"
+    report = own("report", file, "--format", "markdown").out
+    assert "Same across arms, checked: test items, split;" in report
+
+
 # --- the other commands ----------------------------------------------------------------------------------------------------------------
 
 

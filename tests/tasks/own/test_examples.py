@@ -101,3 +101,13 @@ def test_what_init_writes_runs_as_it_is(own, monkeypatch, template):
     assert planned.status == 0, planned.err
     done = own("run", "experiments.yaml", "--profile", "try", "--arm", "baseline", "--allow-code")
     assert done.status == 0, done.err
+
+
+def test_the_page_has_the_message_that_a_misspelt_setting_gets(own):
+    """Word for word."""
+    shutil.copy(EXAMPLES / "diabetes.py", own.folder)
+    text = (EXAMPLES / "diabetes.yaml").read_text(encoding="utf-8")
+    (own.folder / "diabetes.yaml").write_text(text.replace("shallow: {max_depth: 2}", "deep: {max_dept: 12}"), encoding="utf-8")
+    refused = own("plan", "diabetes.yaml", "--allow-code")
+    (message,) = (line for line in refused.err.splitlines() if line.startswith("error: "))
+    assert f"    {message}\n" in PAGE
