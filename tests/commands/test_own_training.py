@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ablation.tasks.own import process
+from ablation.tasks.own import run as process
 from ablation.tracking.store import Store
 from tests.own import ARMS, FUNCTION, SCRIPT, write_command, write_function
 
@@ -25,7 +25,7 @@ def no_process(monkeypatch):
     def refuse(*words, **options):
         raise AssertionError(f"started {words}")
 
-    monkeypatch.setattr(process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process, "GuardedProcess", refuse)
 
 
 def run(own, file, *words, command="run", **options):
@@ -86,6 +86,19 @@ def test_mistakes_in_a_command_are_told_alike(own, no_process):
         assert (refused.status, words in refused.err) == (2, True), refused.err
     no_seed = {"command": "python script.py {args}"}
     assert "every seed would be the same run" in run(own, write_command(own.folder, task=no_seed, **PLAIN)).err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("pythn script.py {seed} {args}", "there is no program 'pythn'; expected one that is installed, or a path"),
+        ("python3 scrpt.py {seed} {args}", "expected a script. Did you mean 'script.py'?"),
+    ],
+)
+def test_a_program_that_is_not_there_is_told_before_anything_starts(own, no_process, command, told):
+    """So is the script that Python is given."""
+    refused = run(own, write_command(own.folder, task=command, **PLAIN))
+    assert (refused.status, told in refused.err) == (2, True), refused.err
 
 
 def test_nothing_runs_unless_it_is_allowed(own, no_process, kind):
@@ -284,6 +297,37 @@ def test_a_budget_leaves_what_does_not_fit(own):
 PLAIN_SCRIPT = SCRIPT.replace(
     '    print(f"epoch {epoch} val_loss={1 / epoch + args.lr}")', '    print("\\n".join(f"line {i + 20 * epoch - 20}" for i in range(20)))'
 )
+
+FILES = """
+import json, pathlib, sys
+
+settings, out = json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2])
+errors = [settings["lr"] + settings["seed"] / 100 + i / 10 for i in range(4)]
+rows = "".join(f"image-{i},{error!r},{'ab'[i % 2]}\\n" for i, error in enumerate(errors))
+(out / "items.csv").write_text("item,mae,cluster\\n" + rows)
+(out / "curves.jsonl").write_text("".join(json.dumps({"step": i, "val/loss": 1 / i}) + "\\n" for i in (1, 2, 3)))
+(out / "same.json").write_text(json.dumps({"split": "abc"}))
+(out / "metrics.json").write_text(json.dumps({"mae": sum(errors) / 4}))
+(out / "notes.txt").write_text("kept")
+(out / "log.json").write_text(json.dumps({"eval": {"mae": [3.0, 2.0]}}))
+"""
+
+
+def test_a_command_hands_back_files(own):
+    """Metrics, curves, items with clusters, what is the same, and a number in a file of its own; anything else is kept."""
+    task = {"command": "python3 script.py {settings} {out}", "code": ["script.py"]}
+    metrics = {"mae": {"better": "lower"}, "val/mae": {"better": "lower", "from": {"file": "log.json", "at": "eval.mae.-1"}}}
+    file = write_command(own.folder, FILES, task=task, metrics=metrics, curves={}, **PLAIN)
+    assert run(own, file).status == 0
+    one = recorded("com")["baseline", 1]
+    assert one["metrics"]["test/mae"] == pytest.approx(0.1 + 0.01 + 0.15)
+    assert one["metrics"]["validation/mae"] == 2.0
+    assert {point.step for point in Store.open().curves(one["run_id"]) if point.name == "val/loss"} == {1, 2, 3}
+    assert json.loads(one["tags"]["ablation.same"]).keys() == {"split", "test items"}
+    assert Store.open().artifact(one["run_id"], "files/notes.txt").read_text() == "kept"
+    report = own("report", file, "--format", "markdown").out
+    assert "Same across arms, checked: test items, split;" in report
+
 
 # --- the other commands ----------------------------------------------------------------------------------------------------------------
 

@@ -226,6 +226,9 @@ def _check_command(definition: Definition) -> None:
     """Raise ConfigError for a command that cannot receive its seed or could not be told from a shell's."""
     if definition.is_function:
         return
+    if len(definition.command) == 1 and not definition.places:
+        expected = "a function as module:function, or a command with {seed}, such as python train.py --seed {seed} {args}"
+        raise ConfigError("task", f"found {definition.text!r}; expected {expected}")
     if not definition.places & {SEED, SETTINGS}:
         raise ConfigError("task.command", "has neither {seed} nor {settings}, so every seed would be the same run; expected one of them")
     for word in definition.command:

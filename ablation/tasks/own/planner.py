@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablation.errors import ConfigError
+from ablation.errors import ConfigError, nearest
 from ablation.study.config import AUTO, Arm, Study
 from ablation.study.task import Branch, Cost, Folders
 from ablation.system.digests import digest
 from ablation.tasks.own import keys
-from ablation.tasks.own.definition import Definition, full_name
+from ablation.tasks.own.definition import PLACE, Definition, full_name
 from ablation.tasks.own.work import OwnRequest, OwnWork
 from ablation.techniques.technique import dump, is_code_allowed
 
@@ -217,15 +217,20 @@ class OwnPreparation:
         """Raise ConfigError for a program that may not or cannot be started."""
         if not is_code_allowed():
             raise ConfigError("task", f"runs code of its own ({self.definition.text}); --allow-code lets it run")
-        program = "" if self.definition.is_function else self.definition.command[0]
-        if program and not _is_program(program, self.definition.folder):
-            raise ConfigError("task.command", f"there is no program {program!r}; expected one that is installed, or a path")
+        if not self.definition.is_function:
+            _check_program(self.definition.command, self.definition.folder)
 
     def seconds_per_item(self, step: OwnStep) -> float:
         """Nothing is known of an arm that never ran."""
         return 0.0
 
 
-def _is_program(name: str, folder: Path) -> bool:
-    """Whether a command can begin with that word in that folder."""
-    return shutil.which(name) is not None or (("/" in name) and shutil.which(str(folder / name)) is not None)
+def _check_program(command: Sequence[str], folder: Path) -> None:
+    """Raise ConfigError for a command whose program, or the script that it gives to Python, is not there."""
+    program, script = command[0], next(iter(command[1:]), "")
+    if shutil.which(program) is None and not ("/" in program and shutil.which(str(folder / program))):
+        raise ConfigError("task.command", f"there is no program {program!r}; expected one that is installed, or a path")
+    is_script = Path(program).name.startswith("python") and script.endswith(".py") and not PLACE.search(script)
+    if is_script and not (folder / script).is_file():
+        scripts = sorted(path.name for path in folder.glob("*.py"))
+        raise ConfigError("task.command", f"there is no {script} in {folder}; expected a script.{nearest(script, scripts)}")

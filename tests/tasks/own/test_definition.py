@@ -89,6 +89,10 @@ def test_mistakes_about_a_function(tmp_path, sections, told):
 @pytest.mark.parametrize(
     ("sections", "told"),
     [
+        (
+            {"task": "own_training.train"},
+            "task: found 'own_training.train'; expected a function as module:function, or a command with {seed}",
+        ),
         ({"task": "python script.py {args}"}, "has neither {seed} nor {settings}"),
         ({"task": "python script.py {seed} | tee log"}, "found '|', which only a shell understands"),
         ({"task": "python 'script.py {seed}"}, "cannot be split into words"),

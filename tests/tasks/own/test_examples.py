@@ -1,7 +1,9 @@
 """The examples in studies/own run, as the documents say; the documents show them as they are."""
 
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def name(request):
 def example(own, name, monkeypatch):
     """A command on one of the examples, in a folder with a copy of them, where `python` is the one that has the libraries."""
     shutil.copytree(EXAMPLES, own.folder / "own", ignore=shutil.ignore_patterns("__pycache__", "mlruns"))
-    monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}:{Path('/usr/bin')}:/bin")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
     def call(command, *words):
         return own(command, f"own/{name}.yaml", *words, *(("--allow-code",) if command != "report" else ()))
@@ -88,3 +90,24 @@ def test_the_page_links_to_files():
     links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
     assert len(links) > 3
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+@pytest.mark.parametrize("template", ["own-function", "own-command"])
+def test_what_init_writes_runs_as_it_is(own, monkeypatch, template):
+    """The commands that it names work: the plan, and an arm of the small profile."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert own("init", template).status == 0
+    planned = own("plan", "experiments.yaml", "--allow-code")
+    assert planned.status == 0, planned.err
+    done = own("run", "experiments.yaml", "--profile", "try", "--arm", "baseline", "--allow-code")
+    assert done.status == 0, done.err
+
+
+def test_the_page_has_the_message_that_a_misspelt_setting_gets(own):
+    """Word for word."""
+    shutil.copy(EXAMPLES / "diabetes.py", own.folder)
+    text = (EXAMPLES / "diabetes.yaml").read_text(encoding="utf-8")
+    (own.folder / "diabetes.yaml").write_text(text.replace("shallow: {max_depth: 2}", "deep: {max_dept: 12}"), encoding="utf-8")
+    refused = own("plan", "diabetes.yaml", "--allow-code")
+    (message,) = (line for line in refused.err.splitlines() if line.startswith("error: "))
+    assert f"    {message}\n" in PAGE
