@@ -40,7 +40,7 @@ class Curve:
 
 
 CURVES = ("train/", "val/")  # the beginnings of the names of image classification's curves
-NO_CURVES = ("own/", "time/", "epochs/")  # those of what one's own training code logged by itself, and of costs
+NO_CURVES = ("own/", "time/", "epochs/", "choice/")  # those of what one's own training code logged by itself, of costs and of choices
 
 
 def has_own_code(plan: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
 from ablation.planning.workspace import INPUTS, Workspace
 from ablation.running.recorder.contents import (
-    RESULT_TAGS,
+    COPIED_TAGS,
     arm_note,
     beginning,
     config_text,
@@ -31,8 +31,9 @@ from ablation.running.recorder.registry import Registry, identity
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
+from ablation.study.metrics import CURVES, is_curve, metric_rows
 from ablation.study.params import params
-from ablation.study.task import Planner
+from ablation.study.task import OWN, Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
 from ablation.tracking.store import Store
@@ -262,14 +263,16 @@ class Recorder:
         scores = {name: summaries.values[name, run.seed][metric] for name in choice.among}
         best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
         source, values = summaries.done[best, run.seed], summaries.values[best, run.seed]
-        final = {name: value for name, value in values.items() if not name.startswith(("train/", "val/", "watched/"))}
+        about = {"own": self.task.name == OWN, "metrics": metric_rows(self.task.metrics(self.plan.study.margin))}
+        final = {name: value for name, value in values.items() if not is_curve(about, name) and not name.startswith(("watched/", "own/"))}
         final |= spent_by_others(values)
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
         run_id = self._run_id(run, known["start"], self.arms[best])
-        tags = {f"ablation.{name}": known["tags"][f"ablation.{name}"] for name in RESULT_TAGS if f"ablation.{name}" in known["tags"]}
+        tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
+        curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
         points = [Point(name, float(value), known["end"]) for name, value in final.items()]
-        self.store.write(run_id, [*self.store.curves(source), *points], tags=tags | {"ablation.chosen": best})
+        self.store.write(run_id, [*curves, *points], tags=tags | {"ablation.chosen": best})
         self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
