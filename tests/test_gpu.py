@@ -138,3 +138,32 @@ def test_images_that_do_not_fit_arrive_on_the_device_as_they_are(tmp_path: Path,
     for one, other in zip(held.batches(slices, order_N), stored.batches(slices, order_N), strict=True):
         assert (one.device, one.stride()) == (other.device, other.stride())
         assert torch.equal(one, other)
+
+
+OWN = """
+study: own
+task: {{function: "device:look", gpus: {gpus}}}
+metrics: {{gpus: {{better: higher}}, total: {{better: higher}}}}
+seeds: [0]
+base: {{}}
+"""
+LOOK = """
+import torch
+
+def look(run, *, size: int = 1000):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"gpus": torch.cuda.device_count(), "total": torch.ones(size, device=device).sum().item()}
+"""
+
+
+@pytest.mark.parametrize("gpus", [1, 0])
+def test_a_run_of_ones_own_code_sees_one_gpu_or_none(tmp_path: Path, gpus: int) -> None:
+    """It sees the device of its slot alone, as cuda:0, and computes there; with `gpus: 0` it sees none. The record names the device."""
+    (tmp_path / "device.py").write_text(LOOK)
+    (tmp_path / "own.yaml").write_text(OWN.format(gpus=gpus))
+    last = torch.cuda.device_count() - 1
+    command = [sys.executable, "-m", "ablation", "run", "own.yaml", "--allow-code", "--device", f"cuda:{last}"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    row = Store.open(tmp_path / "mlruns").recorded("own").runs.iloc[0]
+    assert (row["test/gpus"], row["test/total"]) == (gpus, 1000)
+    assert row["device"].startswith("cuda" if gpus else "cpu")

@@ -204,9 +204,9 @@ def test_a_run_that_refuses_changes_nothing_in_the_store(ablate, monkeypatch):
     client, experiment = client_and_experiment()
     client.delete_experiment(experiment)
     before = recorded()
-    monkeypatch.setattr("ablation.commands.run.wall_seconds", lambda *_: 1e9)
-    assert ablate("run", file, "--device", "cpu").status == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("ablation.commands.run.wall_seconds", lambda *_: 1e9)
+        assert ablate("run", file, "--device", "cpu").status == 2
     assert (recorded(), is_deleted(Path("mlruns"), "tiny")) == (before, True)
-    monkeypatch.undo()
     assert ablate("run", file, "--yes").status == 0
     assert recorded() == ONCE

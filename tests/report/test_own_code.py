@@ -142,7 +142,7 @@ def test_equal_numbers_of_one_metric_are_no_seed_without_effect():
          "A stopped run resumes with the same result (checked 2026-11-29)."),
         ({"resumes": True, "checked": {"repeatable": True, "resumes": False, "when": "2026-11-29"}},
          "**Note:** a stopped run does not resume with the same result"),
-        ({"is_function": False, "what": "python train.py {args}"}, "**Own training code: command python train.py {args}, 7 arms"),
+        ({"is_function": False, "what": "python train.py '{args}'"}, "**Own training code: command python train.py {args}, 7 arms"),
     ],
 )  # fmt: skip
 def test_what_check_task_found_out(told, words):

@@ -1,6 +1,7 @@
 """What a report says of a study of one's own training code: what was run, and what of it was checked and what was not."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +54,13 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
 
 
 def _kind(plan: Mapping[str, Any], num_arms: int) -> str:
-    own = plan["own"]
-    what = f"{'function' if own['is_function'] else 'command'} {own['what']}"
+    what = f"{'function' if plan['own']['is_function'] else 'command'} {code_words(plan)}"
     return f"Own training code: {what}, {counted(num_arms, 'arm')} x {counted(len(plan['seeds']), 'seed')}."
+
+
+def code_words(plan: Mapping[str, Any]) -> str:
+    """The function, or the command as its file has it: places in braces, which are recorded as words for a shell, have no quotes."""
+    return re.sub(r"'(\{[\w.-]+\})'", r"\1", str(plan["own"]["what"]))
 
 
 # --- what is the same across arms ----------------------------------------------------------------------------------------------------

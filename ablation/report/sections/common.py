@@ -140,3 +140,9 @@ def paragraphs(*parts: str) -> str:
 def condition_of(content: Content) -> dict[str, str]:
     """arm -> its condition, "" if it has none; of all arms of the plan, shown or not."""
     return {arm["name"]: arm["name"].partition("/")[0] if arm["kind"] == "condition" else "" for arm in content.plan["arms"]}
+
+
+def in_code(text: object) -> str:
+    """The text within backquotes, on one line."""
+    line = " ".join(str(text).replace("`", "'").split())
+    return f"`{line}`" if line else "not recorded"

@@ -12,7 +12,18 @@ import pandas as pd
 from ablation.formatting import DASH, duration, escaped, listed, percent, setting, shortened
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, absent_facts, class_groups, classes_of, train_counts
 from ablation.report.sections.claims import claims
-from ablation.report.sections.common import bullets, chunked, counted_once, lines_for, named, of_columns, paragraphs, pictures, table
+from ablation.report.sections.common import (
+    bullets,
+    chunked,
+    counted_once,
+    in_code,
+    lines_for,
+    named,
+    of_columns,
+    paragraphs,
+    pictures,
+    table,
+)
 from ablation.report.sections.comparison import all_metrics
 from ablation.report.sections.content import RECORDED, Content
 from ablation.report.sections.data import data, groups
@@ -20,6 +31,7 @@ from ablation.report.sections.differences import conditions, differences
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.gains import attribution, gains
 from ablation.report.sections.opening import unmatched
+from ablation.report.sections.own import depends_on, looks, times
 from ablation.report.sections.quality import quality
 from ablation.report.sections.section import Section, SectionSpec, sections_of
 from ablation.report.statistics import descriptive
@@ -27,7 +39,6 @@ from ablation.report.statistics.descriptive import Records, records_by
 
 MOST_CLASSES_IN_A_MATRIX = 12
 MOST_CONFUSIONS = 10
-MOST_FILES = 12  # of code that are named
 PROVENANCE = "Provenance"
 COUNTED: Needs = frozenset({"classes", "counts"})
 
@@ -208,7 +219,7 @@ def spending(content: Content) -> list[Section]:
     if rows.empty:
         return []
     if content.own:
-        return [_time(content, rows, once)]
+        return [times(content, rows, once)]
     sums, total = rows.groupby("arm", sort=False)[columns].sum(), once[columns].sum()
     cells = [[named(content, str(arm)), *_spent(sums.loc[arm])] for arm in sums.index] + [["all arms", *_spent(total)]]
     saved = duration(float(total["time/shared"]))
@@ -217,16 +228,6 @@ def spending(content: Content) -> list[Section]:
         words += " Runs that several arms have in common count once among all arms."
     body = table(["arm", "time", "shared time", "epochs", "shared epochs"], cells)
     return [Section("Time and epochs", paragraphs(pictures(content, "cost"), body, words))]
-
-
-def _time(content: Content, rows: pd.DataFrame, once: pd.DataFrame) -> Section:
-    """The time of each arm's runs, where nothing is shared but whole runs, and nobody counts epochs."""
-    by_arm = rows.groupby("arm", sort=False)["time/own"].agg(["mean", "sum"])
-    cells = [[named(content, str(arm)), duration(mean), duration(total)] for arm, mean, total in by_arm.itertuples()]
-    body = table(["arm", "a run", "all runs"], [*cells, ["all arms", "", duration(float(once["time/own"].sum()))]])
-    words = "Whether an arm does more work than its parent is not known here, so compare their times."
-    shared = " Runs that several arms have in common count once among all arms." if len(once) < len(rows) else ""
-    return Section("Time", paragraphs(pictures(content, "cost"), body, words + shared))
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
@@ -263,7 +264,7 @@ def runs(content: Content) -> list[Section]:
 def provenance(content: Content) -> list[Section]:
     """The provenance of the numbers, per group of runs that share it, and the runs that are not in the newest plan."""
     plan = content.plan
-    head = f"Planned {escaped(plan['created'])} by {_code(plan['command'])} from {_code(plan['file'])}."
+    head = f"Planned {escaped(plan['created'])} by {in_code(plan['command'])} from {in_code(plan['file'])}."
     done = content.frames.runs[content.frames.runs["state"] == "done"]
     about = (
         done[["arm", "seed", "run_id", "start"]]
@@ -271,7 +272,7 @@ def provenance(content: Content) -> list[Section]:
         .merge(content.recorded.drop_duplicates("run_id"), on="run_id", how="left")
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
-    head = paragraphs(head, bullets(_own_code(plan["own"])) if content.own else "")
+    head = paragraphs(head, bullets(depends_on(plan)) if content.own else "")
     groups = [
         _provenance_of(rows, done["run_id"].nunique(), is_own=content.own is not None)
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
@@ -279,21 +280,6 @@ def provenance(content: Content) -> list[Section]:
     superseded = [escaped(name) for name in content.superseded]
     left = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
     return [Section(PROVENANCE, paragraphs(head, *groups, left))]
-
-
-def _own_code(own: Mapping[str, Any]) -> list[str]:
-    """What the results of one's own training code depend on, as it was declared."""
-    data = [f"{_code(entry['path'])} by {escaped(entry['by'])}" for entry in own.get("data") or ()]
-    environment = [_code(f"{name}={value}") for name, value in (own.get("env") or {}).items()]
-    facts = {
-        "function" if own["is_function"] else "command": _code(own["what"]),
-        "packages that it imports": escaped(", ".join(f"{name} {version}" for name, version in (own.get("packages") or {}).items())),
-        "code that counts": shortened([_code(name) for name in own.get("code") or ()], MOST_FILES) or "none",
-        "data that count": listed(data) or "none declared",
-        "environment": ", ".join(environment),
-        "a run has failed after": duration(own["timeout"]) if own.get("timeout") else "",
-    }
-    return [f"{name}: {value}" for name, value in facts.items() if value]
 
 
 def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
@@ -305,8 +291,8 @@ def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
     facts = {
         "runs": f"{count} of {total} ({'every arm' if count == total else shortened([escaped(arm) for arm in arms])})",
         "dates": " to ".join(dict.fromkeys([days[0], days[-1]])),
-        "commit": f"{_code(first['commit'])}{dirty}" if first["commit"] else "no repository",
-        "command": _code(first["command"]),
+        "commit": f"{in_code(first['commit'])}{dirty}" if first["commit"] else "no repository",
+        "command": in_code(first["command"]),
         "versions where ablate runs" if is_own else "versions": escaped(
             ", ".join(f"{name} {version}" for name, version in versions(first["versions"]).items())
         ),
@@ -315,7 +301,7 @@ def _provenance_of(rows: pd.DataFrame, total: int, *, is_own: bool) -> str:
             f"{first['device']}{f', {precision}' if (precision := first['precision']) else ''}"
             + (", statistical" if first["statistical"].lower() in ("yes", "true") else "")
         ),
-        "data digest": ", ".join(f"seed {seed} {_code(digest)}" for seed, digest in digests if digest or not is_own),
+        "data digest": ", ".join(f"seed {seed} {in_code(digest)}" for seed, digest in digests if digest or not is_own),
     }
     return bullets([f"{name}: {value}" for name, value in facts.items() if value or not is_own])
 
@@ -332,12 +318,6 @@ def day(start: object) -> str:
     return str(start)[:10]
 
 
-def _code(text: object) -> str:
-    """The text within backquotes, on one line."""
-    line = " ".join(str(text).replace("`", "'").split())
-    return f"`{line}`" if line else "not recorded"
-
-
 # --- how to read it ------------------------------------------------------------------------------------------------------------
 
 
@@ -348,13 +328,6 @@ OF_TECHNIQUES: tuple[tuple[str, Needs], ...] = (
 )
 
 
-def _looks(content: Content) -> str:
-    """How often the test items were looked at, as far as that is known."""
-    if content.own:
-        return "How the test items were used is the code's affair: whether it chose anything by them cannot be seen from here."
-    return f"The test {content.items} were looked at once, after training, unless a label says otherwise."
-
-
 def reading(content: Content) -> list[Section]:
     """How the numbers were made, and what is left out."""
     sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
@@ -363,7 +336,7 @@ def reading(content: Content) -> list[Section]:
     has_chosen = bool((content.frames.arms["chosen"] != "").any())
     without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
     lines: list[tuple[str, Needs]] = [
-        (_looks(content), NOTHING),
+        (looks(content), NOTHING),
         (
             "*Balanced* is the mean of the classes' recalls; *many*, *medium* and *few* are that mean within a group of classes.",
             CLASSIFIED | {"groups"},
