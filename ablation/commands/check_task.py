@@ -1,11 +1,13 @@
 """`ablate check-task`: run one's own training code twice, and once stopped in the middle, and compare; the store is not touched."""
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
@@ -113,9 +115,12 @@ def _verdict(good: str, bad: str, differing: list[str]) -> str:
 def _scratch_folder(root: Path) -> Iterator[Path]:
     """A folder beside the store's, deleted afterwards, with the folder of the store if that was not there and nothing is kept in it."""
     root.mkdir(parents=True, exist_ok=True)
+    for lock in root.glob("check-*/lock"):
+        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):  # left by a command that was killed
+            shutil.rmtree(lock.parent, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(dir=root, prefix="check-", ignore_cleanup_errors=True) as scratch:
-            yield Path(scratch)
+        with tempfile.TemporaryDirectory(dir=root, prefix="check-", ignore_cleanup_errors=True) as name, FileLock(Path(name, "lock")):
+            yield Path(name)
     finally:
         with contextlib.suppress(OSError):
             root.rmdir()  # if it is empty

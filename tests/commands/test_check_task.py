@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ablation.commands import check_task
 from ablation.tasks.own.checking import Trial, differences
@@ -153,6 +154,16 @@ def test_a_signal_leaves_nothing_behind(own, number):
     assert "nothing is kept of what was tried" in said
     assert not leftover(own.folder)
     assert str(own.folder) not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def test_what_a_killed_command_left_is_deleted(own):
+    """By the next one, unless another is at work there."""
+    for name in ("check-left", "check-busy"):
+        (own.folder / "mlruns" / name / "1").mkdir(parents=True)
+        (own.folder / "mlruns" / name / "lock").touch()
+    with FileLock(own.folder / "mlruns" / "check-busy" / "lock"):
+        assert own("check-task", write_command(own.folder), "--allow-code").status == 0
+    assert [path.name for path in leftover(own.folder)] == ["check-busy"]
 
 
 # --- what differs ------------------------------------------------------------------------------------------------------------------
