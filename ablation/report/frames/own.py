@@ -162,7 +162,7 @@ def _checked_words(plan: Mapping[str, Any]) -> Iterator[str]:
     own, checked = plan["own"], plan["own"].get("checked") or {}
     when = f" (checked {checked['when']})" if checked.get("when") else ""
     if checked.get("repeatable") is None:
-        yield "Whether a run repeats was not checked: ablate check-task FILE."
+        yield f"Whether a run repeats was not checked; ablate check-task {plan.get('file') or 'FILE'} does."
     elif checked["repeatable"]:
         yield f"A run repeats: the same seed gave the same numbers twice{when}."
     if own.get("resumes") and checked.get("resumes") is None:
