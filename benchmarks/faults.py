@@ -71,10 +71,10 @@ done, score = json.loads(state.read_text()) if state.exists() else (0, 0.0)
 for step in range(done, 8):
     time.sleep(0.1)
     score += scale * random.Random(f"{seed} {step}").random()
+    print(f"step {step} score {score:.4f}", flush=True)  # before it is saved: a step that is done again is told again, none is missing
     part = checkpoints / f"{os.getpid()}.part"
     part.write_text(json.dumps([step + 1, score]))
     part.replace(state)
-    print(f"step {step} score {score:.4f}", flush=True)
 items = [f"item,test/score"] + [f"{i},{score}" for i in range(5)]
 (out / "items.csv").write_text("\\n".join(items))
 (out / "metrics.json").write_text(json.dumps({"test/score": score}))

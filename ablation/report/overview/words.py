@@ -199,4 +199,4 @@ def _size(number: float, what: str) -> str:
 
 
 def _of_margin(more: More, name: str, metrics: MetricTable) -> str:
-    return _size(more.for_margin, f"one of {metrics.margin_words(name)}")
+    return _size(more.for_margin, f"a difference of {metrics.margin_words(name)}")

@@ -356,7 +356,7 @@ def test_a_best_arm_that_is_shown_needs_no_seeds():
     assert math.isnan(found.more.for_best)
     last = words_of(recorded)[-1]
     assert last.startswith(
-        "8 seeds can confirm a difference (sign-flip test, Holm over drop one's 2 comparisons). To find one of 0.5 points "
+        "8 seeds can confirm a difference (sign-flip test, Holm over drop one's 2 comparisons). To find a difference of 0.5 points "
     )
     assert "best arm" not in last
 
