@@ -46,6 +46,7 @@ def check_task(options: Options) -> int:
                 raise ConfigError("FILE", f"{options.file} has no task; expected a study of one's own training code (for others: verify)")
             work, name = _work(session)
         title = f"{session.study.name}: {name} seed {work.seed}"
+        console.print(f"{title} is run twice, and once more to be stopped half way ({work.definition.text})")
         with _stop_on_signal(console) as should_stop:
             try:
                 checked = _check(work, scratch, str(session.devices[0]), console, should_stop, is_long_fine=options.yes)
