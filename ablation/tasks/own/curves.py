@@ -3,12 +3,13 @@
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablation.system.files import write_json
+from ablation.tasks.own import returned
 from ablation.tasks.own.patterns import Lines
 
 MAX_STEPS = 20_000  # that are kept
@@ -42,6 +43,15 @@ class Curves:
         self.rows[step]["values"] |= {self._name(name): value for name, value in values.items()}
         self.untold[step] = None
 
+    def take(self, file: "LoggedFile") -> None:
+        """Add what was logged into a file since the last time."""
+        for line in file.lines():
+            row = returned.curve_row(line)
+            if row is None:
+                self.notes[f"{file.path.name} has lines that are no JSON mapping with a step, which are left out"] = None
+            else:
+                self.add(row[0], int(time.time() * 1000) if row[1] is None else row[1], row[2])
+
     def _name(self, name: str) -> str:
         """The curve's name in a store, which takes only some letters and no empty parts, and in which nothing else is called so."""
         parts = [part.strip() for part in re.sub(r"[^\w./ -]", "_", name).split("/")]
@@ -49,15 +59,22 @@ class Curves:
         return f"curves/{plain}" if plain in self.taken or plain.startswith(RESERVED) else plain
 
     def keep(self, path: Path, seconds: float) -> None:
-        """Keep the rows for the next attempt, and the seconds of this one."""
-        write_json(path, {"started": self.started, "seconds": self.seconds + seconds, "rows": list(self.rows.values())}, is_kept=False)
+        """Add what was not told yet to the file for the next attempt, with the seconds of this one so far, in a line of its own.
+
+        A kill may cut the last line short, so each begins with the end of the one before.
+        """
+        line = json.dumps({"started": self.started, "seconds": self.seconds + seconds, "rows": [self.rows[step] for step in self.untold]})
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}")
 
     def go_on(self, path: Path) -> None:
-        """Begin with the rows that an earlier attempt kept, if it did."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            self.rows = {int(row["epoch"]): row for row in earlier["rows"]}
-            self.started, self.seconds = float(earlier["started"]), float(earlier["seconds"])
+        """Begin with the rows that earlier attempts kept, if there were any."""
+        with contextlib.suppress(OSError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    earlier = json.loads(line)
+                    self.rows |= {int(row["epoch"]): row for row in earlier["rows"]}
+                    self.started, self.seconds = float(earlier["started"]), float(earlier["seconds"])
 
     def events(self) -> Iterator[dict[str, Any]]:
         """An event for each row that is new or has new numbers."""

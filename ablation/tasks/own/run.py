@@ -32,9 +32,8 @@ TICK = 0.1  # seconds between two looks at whether the run shall end
 LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
 LAST_LINES = 30  # in which a message of lacking memory stands
 KILLED = (-9, 137)  # the second is how a shell passes it on
-KEEP_EVERY = 10.0  # seconds between two times that curves are kept for another attempt
 LOG, FILES, CHECKPOINTS = "log.txt", "files", "checkpoints"
-REFUSED, EARLIER = "refused", "earlier.json"  # what could not be used, and the curves of earlier attempts
+REFUSED, EARLIER = "refused", "earlier.jsonl"  # what could not be used, and the curves of earlier attempts
 
 
 def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
@@ -66,6 +65,8 @@ def _seconds(result: Path) -> float:
 def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
     folder = work.stages / work.key
     for leftover in folder.glob("try-*"):  # of a process that was killed
+        if work.definition.resumes:
+            _salvage(work, leftover / "out", folder / EARLIER)
         shutil.rmtree(leftover, ignore_errors=True)
     if not work.definition.resumes:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -85,6 +86,15 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         _write(work, attempt, handed_back)
     (folder / EARLIER).unlink(missing_ok=True)
     shutil.rmtree(folder / REFUSED, ignore_errors=True)
+
+
+def _salvage(work: OwnWork, out: Path, earlier: Path) -> None:
+    """Keep for the next attempt what a killed one logged into its folder, of which nobody may have taken note."""
+    curves = Curves(frozenset(metric.name for metric in work.definition.metrics), time.time() * 1000)
+    curves.go_on(earlier)
+    curves.take(LoggedFile(out / handle.CURVES))
+    if curves.untold:
+        curves.keep(earlier, 0.0)
 
 
 def _failed(work: OwnWork, attempt: "Attempt", error: TrainingError) -> TrainingError:
@@ -117,7 +127,7 @@ class Attempt:
         if definition.resumes:
             self.curves.go_on(folder.parent / EARLIER)
         self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
-        self._size, self._asked, self._kept_at = 0, "", self.began
+        self._size, self._asked = 0, ""
         self._lines = {name: Lines() for name in ("output", ERRORS)}
         self._file = LoggedFile(self.out / handle.CURVES)
 
@@ -152,23 +162,14 @@ class Attempt:
             while process.ended is None:
                 self._take(process.read(TICK))
                 self._tell(emit)
-                self._keep_curves()
                 if not self._asked and process.ended is None:
                     self._end_if_due(process, should_stop)
             self._take(process.rest())
         for lines in self._lines.values():
             self._see(lines.end())
         self.finished, self.ended = time.time(), time.monotonic()
-        self._tell(emit)
-        self._keep_curves(every=0)
+        self._tell(emit, is_last=True)
         self._raise_if_failed(process.ended, kills)
-
-    def _keep_curves(self, every: float = KEEP_EVERY) -> None:
-        """Keep the curves for another attempt now and then, where that will go on with them."""
-        now = time.monotonic()
-        if self.definition.resumes and now - self._kept_at >= every:
-            self._kept_at = now
-            self.curves.keep(self.folder.parent / EARLIER, now - self.began)
 
     def _end_if_due(self, process: GuardedProcess, should_stop: Callable[[], bool]) -> None:
         timeout = self.definition.timeout
@@ -191,13 +192,10 @@ class Attempt:
             for step, values in self.printed.see(line):
                 self.curves.add(step, int(time.time() * 1000), values)
 
-    def _tell(self, emit: Emit) -> None:
-        for line in self._file.lines():
-            row = returned.curve_row(line)
-            if row is None:
-                self.curves.notes[f"{handle.CURVES} has lines that are no JSON mapping with a step, which are left out"] = None
-            else:
-                self.curves.add(row[0], int(time.time() * 1000) if row[1] is None else row[1], row[2])
+    def _tell(self, emit: Emit, *, is_last: bool = False) -> None:
+        self.curves.take(self._file)
+        if self.definition.resumes and (self.curves.untold or is_last):
+            self.curves.keep(self.folder.parent / EARLIER, time.monotonic() - self.began)
         for event in self.curves.events():
             emit(event)
 

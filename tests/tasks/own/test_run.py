@@ -336,7 +336,7 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
     a_run = work(tmp_path, function=function(tmp_path, GOES_ON), resumes=True)
     with pytest.raises(Interrupted):
         carry_out(a_run, should_stop=(tmp_path / "begun-0").exists)
-    kept = json.loads((a_run.stages / a_run.key / "earlier.json").read_text())
+    kept = json.loads((a_run.stages / a_run.key / "earlier.jsonl").read_text().splitlines()[-1])
     assert kept["seconds"] > 0
     events = carry_out(a_run)
     recorded = result(a_run)
@@ -345,7 +345,28 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
     assert recorded["metrics"] == {"test/mae": 3.0}
     assert recorded["seconds"] > kept["seconds"]
     assert recorded["started"] == int(kept["started"])
-    assert not (a_run.stages / a_run.key / "earlier.json").exists()
+    assert not (a_run.stages / a_run.key / "earlier.jsonl").exists()
+
+
+def test_what_a_killed_attempt_logged_is_not_lost(tmp_path):
+    """Where a run goes on from its checkpoints: also what nobody had read yet, and after a line that the kill cut short."""
+    a_run = work(tmp_path, function=function(tmp_path, GOES_ON), resumes=True)
+    folder = a_run.stages / a_run.key
+    for name, text in {
+        "checkpoints/state": "2",
+        "try-1/out/curves.jsonl": '{"step": 1, "loss": 1.0}\n{"step": 9, "lo',
+        "earlier.jsonl": "",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    row = {"epoch": 0, "time": 5, "seconds": 1.0, "values": {"loss": 0.0}}
+    kept = json.dumps({"started": 4.0, "seconds": 7.0, "rows": [row]})
+    (folder / "earlier.jsonl").write_text(f'\n{kept}\n{{"started": 4.0, "rows": [')
+    carry_out(a_run)
+    recorded = result(a_run)
+    assert [(row["epoch"], row["values"]) for row in recorded["history"]] == [(i, {"loss": float(i)}) for i in range(5)]
+    assert recorded["started"] == 4
+    assert recorded["seconds"] > 7
 
 
 def test_a_run_that_takes_too_long_fails(tmp_path):
