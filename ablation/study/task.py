@@ -274,6 +274,10 @@ class Folders(Protocol):
     def data(self) -> Path:
         """Holds the decoded data sets."""
 
+    @property
+    def speeds(self) -> Path:
+        """The file with the measured seconds per item, by kind of step."""
+
     def features(self, study: str) -> Path:
         """The folder that the trainings of a study share while it runs."""
 

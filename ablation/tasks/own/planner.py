@@ -1,10 +1,12 @@
 """Plans the runs of one's own training code: each is one step of one epoch, which nothing else shares."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ablation.errors import ConfigError, nearest
@@ -54,7 +56,7 @@ class OwnPlanner:
         """The arm's run with this seed."""
         there, settings = self.preparation, dump(arm.settings)
         content = keys.content(self.definition, settings, seed, there.data)
-        return (OwnStep(content, there.environment, settings, seed, digest([self.definition.text, settings])[:16]),)
+        return (OwnStep(content, there.environment, settings, seed, f"{self.preparation.family}-{digest(settings)[:16]}"),)
 
     def request(self, arm: Arm, seed: int, steps: Sequence[OwnStep]) -> OwnRequest:
         """Its results."""
@@ -169,6 +171,11 @@ class OwnPreparation:
         return OwnPlanner(self)
 
     @cached_property
+    def family(self) -> str:
+        """What the kinds of all arms of this code begin with."""
+        return digest([self.definition.text, str(self.definition.folder)])[:8]
+
+    @cached_property
     def code(self) -> str:
         """The identity of the code that counts."""
         return keys.code_of(self.definition)
@@ -221,8 +228,12 @@ class OwnPreparation:
             _check_program(self.definition.command, self.definition.folder)
 
     def seconds_per_item(self, step: OwnStep) -> float:
-        """Nothing is known of an arm that never ran."""
-        return 0.0
+        """The median of what the arms of this code took that ran before; 0 if none did."""
+        try:
+            speeds = json.loads(self.folders.speeds.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 0.0
+        return median([float(seconds) for kind, seconds in speeds.items() if kind.startswith(f"{self.family}-")] or [0.0])
 
 
 def _check_program(command: Sequence[str], folder: Path) -> None:
