@@ -51,6 +51,8 @@ def read(table: pd.DataFrame, num_classes: int) -> Predictions:
     table = table.sort_values("index")
     labels, predicted = (table[name].to_numpy(dtype=np.int64) for name in ("label", "predicted"))
     known = hashlib.sha256(table["index"].to_numpy(dtype=np.int64).tobytes() + labels.tobytes())
+    if "item" in table:  # which one's own training code names
+        known.update("\0".join(map(str, table["item"])).encode())
     counts_CC, is_right = confusion_matrix(labels, predicted, num_classes), labels == predicted
     group_N = np.unique(table["group"], return_inverse=True)[1].astype(np.int32) if "group" in table else None
     return Predictions(known.hexdigest(), labels.astype(np.int32), is_right, counts_CC, bins(scores(table), labels, is_right), group_N)

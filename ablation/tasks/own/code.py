@@ -12,7 +12,7 @@ from ablation.errors import ConfigError
 from ablation.system.code import current_code, lenient_tree, module_file
 from ablation.system.digests import digest
 from ablation.tasks.own import function
-from ablation.tasks.own.definition import Definition
+from ablation.tasks.own.definition import PLACE, Definition
 
 MOST_FILES = 5000  # that count without being named
 NO_CODE = ("mlruns", "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
@@ -84,14 +84,21 @@ def _globbed(definition: Definition) -> list[Path]:
         if not matches:
             raise ConfigError(f"task.code.{i}", f"{pattern!r} matches no file in {definition.folder}; expected files of code")
         files |= dict.fromkeys(matches)
-    return sorted(files)
+    return sorted({*files, *_named(definition)})
+
+
+def _named(definition: Definition) -> list[Path]:
+    """The files that the command itself names: a script of Python, and in the study's folder any other script, or a configuration."""
+    data = {item.path for item in definition.data}
+    paths = [definition.folder / word for word in definition.command if not PLACE.search(word)]
+    ours = [path for path in paths if path.suffix == ".py" or path.resolve().is_relative_to(definition.folder)]
+    return [path for path in ours if path.is_file() and path not in data]
 
 
 def _by_default(definition: Definition) -> list[Path]:
     """The Python files below the study's folder that git does not ignore, and those that the command names."""
     folder = definition.folder
-    named = [path for word in definition.command if word.endswith(".py") and (path := folder / word).is_file()]
-    files = sorted({*(_listed_by_git(folder) or _walked(folder)), *named})
+    files = sorted({*(_listed_by_git(folder) or _walked(folder)), *_named(definition)})
     if len(files) > MOST_FILES:
         expected = f"at most {MOST_FILES:,}, or the globs of those that count, such as [train.py, src/**/*.py]"
         raise ConfigError("task.code", f"there are {len(files):,} Python files below {folder}; expected {expected}")

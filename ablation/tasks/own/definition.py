@@ -75,6 +75,11 @@ class Definition:
         return self.function or " ".join(map(_quoted, self.command))
 
     @property
+    def reads_its_folder(self) -> bool:
+        """Whether a metric is read from a file that the command writes beside the study, since it is not told {out}."""
+        return OUT not in self.places and any(source.file for source in self.sources.values())
+
+    @property
     def places(self) -> frozenset[str]:
         """What the command has in braces."""
         return frozenset(name for word in self.command for name in PLACE.findall(word) if name)

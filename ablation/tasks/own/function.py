@@ -1,5 +1,6 @@
 """The function that a study runs: how it is found, and what its parameters may be set to."""
 
+import ast
 import enum
 import inspect
 import json
@@ -16,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from ablation.errors import ConfigError, nearest
-from ablation.system.code import module_file
+from ablation.system.code import lenient_tree, module_file
 from ablation.tasks.own.annotations import annotation_of
 from ablation.techniques.setting_errors import shorten
 from ablation.techniques.technique import imported
@@ -207,6 +208,28 @@ def settings_of(reference: str, folder: Path) -> tuple[Setting, ...]:
     if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
         raise ConfigError(PLACE, f"{reference} begins with the parameter {first}; expected a first one for the run, such as run")
     return tuple(_setting(parameter, function) for parameter in others)
+
+
+def written_defaults(reference: str) -> frozenset[str]:
+    """The parameters whose defaults are written out in the signature, so that the code of the function says all about them."""
+    module, _, name = reference.partition(":")
+    file = module_file(module)
+    tree = lenient_tree(file.read_bytes()) if file else ast.Module([], [])
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            arguments = [*node.args.posonlyargs, *node.args.args]
+            late = arguments[len(arguments) - len(node.args.defaults) :]
+            pairs = [*zip(late, node.args.defaults, strict=True), *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
+            return frozenset(argument.arg for argument, default in pairs if default is not None and _is_literal(default))
+    return frozenset()
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def _setting(parameter: inspect.Parameter, function: Callable[..., Any]) -> Setting:

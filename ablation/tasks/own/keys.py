@@ -7,7 +7,7 @@ from ablation.system.digests import digest
 from ablation.tasks.own.code import code_files, code_of, has_changed, imported_modules, local_modules
 from ablation.tasks.own.declared import data_digest
 from ablation.tasks.own.definition import Definition
-from ablation.tasks.own.function import function_of
+from ablation.tasks.own.function import function_of, written_defaults
 from ablation.tasks.own.packages import versions
 from ablation.tasks.own.settings import defaults_of
 
@@ -30,9 +30,11 @@ SCHEME = 1  # raised when the same settings and seed reach the code in another w
 def content(definition: Definition, settings: Mapping[str, Any], seed: int, data: str) -> str:
     """The identity of a run for any code, versions and device; `data` is the identity of the declared data.
 
-    Settings at the defaults of the function's signature are left out, so that a new parameter with a default changes no key.
+    Settings at the defaults that the function's signature writes out are left out, so that a new parameter with a default changes no key;
+    a default that is computed counts by its value.
     """
-    defaults = defaults_of(definition)
+    written = written_defaults(definition.function) if definition.is_function else ()
+    defaults = {name: value for name, value in defaults_of(definition).items() if name in written}
     set_otherwise = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
     return digest(
         {

@@ -23,7 +23,7 @@ ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
 PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
 HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
 CLOSE = 1e-5  # of a metric, by which the mean of its items may differ: sums in single precision do
-EARLIER = 2.0  # seconds by which a file system's clock may be behind
+State = tuple[int, int, int] | None  # of a file: which it is, when it was written, its size; None if there is none
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,25 @@ class Returned:
     notes: tuple[str, ...] = ()
 
 
-def read(definition: Definition, out: Path, printed: Mapping[str, str], started: float) -> Returned:
-    """What a run that began at that time left in `out`, and the texts that patterns found for metrics in what it printed.
+def states_before(definition: Definition) -> dict[str, State]:
+    """The states of the files beside the study from which metrics are read, before a run begins."""
+    files = [source.file for source in definition.sources.values() if source.file] if definition.reads_its_folder else []
+    return {file: _state(definition.folder / file) for file in files}
+
+
+def _state(path: Path) -> State:
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def read(definition: Definition, out: Path, printed: Mapping[str, str], before: Mapping[str, State]) -> Returned:
+    """What a run left in `out` and beside the study, where files were in the states `before`, and what patterns found in what it printed.
 
     Raises TrainingError: "nan" for a metric that is no finite number, "data" for whatever is missing or cannot be used.
     """
-    metrics, notes = _metrics(definition, out, printed, started)
+    metrics, notes = _metrics(definition, out, printed, before)
     items, predictions = _items(definition, out), _predictions(definition, out)
     identified = items if items is not None else predictions
     same = {name: digest(value) for name, value in _mapping(out / SAME).items()}
@@ -50,8 +63,6 @@ def read(definition: Definition, out: Path, printed: Mapping[str, str], started:
         same[TEST_ITEMS] = digest(sorted(identified[ITEM]))
     notes += [] if items is None else _means_that_differ(items, metrics)
     told = _json(out / NOTES) if (out / NOTES).exists() else []
-    if predictions is not None:
-        predictions = predictions.drop(columns=ITEM, errors="ignore")
     return Returned(metrics, items, predictions, same, (*map(str, told), *notes))
 
 
@@ -87,7 +98,9 @@ def _kind(value: object) -> str:
 # --- metrics ---------------------------------------------------------------------------------------------------------------------
 
 
-def _metrics(definition: Definition, out: Path, printed: Mapping[str, str], started: float) -> tuple[dict[str, float], list[str]]:
+def _metrics(
+    definition: Definition, out: Path, printed: Mapping[str, str], before: Mapping[str, State]
+) -> tuple[dict[str, float], list[str]]:
     """Every declared metric, and notes on others that came back too."""
     written = _written_metrics(definition, out / METRICS)
     values = dict[str, float]()
@@ -98,7 +111,7 @@ def _metrics(definition: Definition, out: Path, printed: Mapping[str, str], star
         elif source.pattern:
             values[metric.name] = _matched(metric.name, source, printed)
         else:
-            values[metric.name] = _checked(metric.name, _in_file(metric.name, source, (out, definition.folder), started))
+            values[metric.name] = _checked(metric.name, _in_file(metric.name, source, definition, out, before))
     others = [name for name in written if full_name(name) not in values]
     return values, [f"also handed back, and not declared: {', '.join(others)}"] if others else []
 
@@ -143,13 +156,14 @@ def _matched(name: str, source: Source, printed: Mapping[str, str]) -> float:
     return _checked(name, number)
 
 
-def _in_file(name: str, source: Source, folders: Iterable[Path], started: float) -> object:
-    """The value in a JSON file below the first of these folders that has it, at a dotted place."""
-    path = next((folder / source.file for folder in folders if (folder / source.file).is_file()), None)
-    if path is None:
-        raise _wrong(f"{name}: there is no {source.file} in {{out}} or in the study's folder; expected the run to write it")
-    if path.stat().st_mtime < started - EARLIER:
-        raise _wrong(f"{name}: {source.file} is older than the run; expected the run to write it, or to be told {{out}}")
+def _in_file(name: str, source: Source, definition: Definition, out: Path, before: Mapping[str, State]) -> object:
+    """The value at a dotted place in a JSON file that the run has written: into `out` if it was told so, else beside the study."""
+    path = (definition.folder if definition.reads_its_folder else out) / source.file
+    where = "the study's folder" if definition.reads_its_folder else "{out}"
+    if not path.is_file():
+        raise _wrong(f"{name}: there is no {source.file} in {where}; expected the run to write it")
+    if _state(path) == before.get(source.file):
+        raise _wrong(f"{name}: {source.file} is not of this run, which did not write it; expected the run to write it")
     value = _json(path)
     for part in source.at.split("."):
         parts = value if isinstance(value, dict) else dict(_by_place(value)) if isinstance(value, list) else {}

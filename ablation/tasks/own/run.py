@@ -1,5 +1,6 @@
 """One run of one's own training code: a process is started and watched, and what it hands back becomes a result, whole or not at all."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -10,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ablation.errors import TrainingError
 from ablation.formatting import duration
 from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
 from ablation.system import sealed
+from ablation.system.digests import digest
 from ablation.system.failures import NO_MEMORY
 from ablation.system.files import write_json
 from ablation.system.oom_kills import num_oom_kills, why_killed
@@ -44,9 +46,10 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
     if keys.has_changed(work.definition, work.code):
         raise CodeChanged
+    _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with FileLock(folder / "lock"), _alone(work, should_stop):
         if not sealed.is_whole(result):
             if result.exists():
                 emit({"kind": "damaged", "message": f"{result} is damaged; its run is done again"})
@@ -55,6 +58,32 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
                     raise Interrupted
                 _carry_out(work, device, emit, should_stop, descriptor)
     emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
+
+
+@contextlib.contextmanager
+def _alone(work: OwnWork, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let no other run work in the study's folder meanwhile, where a metric is read from a file there that each of them writes."""
+    if not work.definition.reads_its_folder:
+        yield
+        return
+    lock = FileLock(work.stages / f"folder-{digest(str(work.definition.folder))[:16]}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=TICK)
+        except Timeout:
+            if should_stop():
+                raise Interrupted from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_data(work: OwnWork) -> None:
+    """Raise TrainingError if the declared data are no longer those of the plan."""
+    if work.definition.data and keys.data_of(work.definition) != work.data:
+        problem = "the declared data were changed since the study was planned, so nobody could tell which of them a run has read"
+        raise TrainingError("data", f"{problem}; ablate run plans with them as they are now")
 
 
 def _seconds(result: Path) -> float:
@@ -75,7 +104,7 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
         try:
             attempt.watch(emit, should_stop, descriptor)
-            handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.started)
+            handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.before)
         except TrainingError as error:
             raise _failed(work, attempt, error) from None
         if keys.has_changed(work.definition, work.code):
@@ -83,9 +112,11 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             raise CodeChanged
+        _check_data(work)
         _write(work, attempt, handed_back)
     (folder / EARLIER).unlink(missing_ok=True)
-    shutil.rmtree(folder / REFUSED, ignore_errors=True)
+    for name in (CHECKPOINTS, REFUSED):  # or the same run, done again, would go on from its own end
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _salvage(work: OwnWork, out: Path, earlier: Path) -> None:
@@ -119,6 +150,7 @@ class Attempt:
     def __init__(self, definition: Definition, folder: Path, words: list[str], env: dict[str, str], tag: str) -> None:
         self.definition, self.folder, self.words, self.env, self.tag = definition, folder, words, env, tag
         self.out, self.store = folder / "out", folder / "mlflow"
+        self.before = returned.states_before(definition)
         self.started = self.finished = time.time()
         self.began = self.ended = time.monotonic()
         patterns = {name: source.pattern for name, source in definition.sources.items() if source.pattern}

@@ -223,9 +223,9 @@ def test_files_that_git_ignores_do_not_count(command):
 
 
 def test_globs_name_the_files_that_count(command):
-    """Files of any kind; a glob without a file is an error with its place."""
+    """Files of any kind, and the script that the command names; a glob without a file is an error with its place."""
     assert names(replace(command, code=("*.py", "**/*.yaml"))) == ["conf.yaml", "own_lib.py", "train.py"]
-    assert names(replace(command, code=("src/**/*.py",))) == ["src/deep/net.py"]
+    assert names(replace(command, code=("src/**/*.py",))) == ["src/deep/net.py", "train.py"]
     for pattern, words in (
         ("*.pyx", "matches no file"),
         ("src/*", "matches no file"),
@@ -320,6 +320,28 @@ def test_settings_at_their_defaults_change_no_key(function):
     plain = keys.content(function, {"lr": 0.1, "width": 4}, 0, "")
     assert keys.content(function, {"lr": 0.1, "width": 5}, 0, "") != plain
     assert keys.content(function, {}, 0, "") == plain
+
+
+def test_a_default_that_is_computed_counts_by_its_value(tmp_path):
+    """The code of the function does not say what it is."""
+    (tmp_path / "computed.py").write_text("RATE = 1\ndef fit(run, *, lr=RATE, width=3): ...\n")
+    allow_code(tmp_path)
+    function = Definition(folder=tmp_path, function="computed:fit", metrics=(MAE,))
+    key = keys.content(function, {"lr": 1, "width": 3}, 0, "")
+    assert key == keys.content(function, {"lr": 1}, 0, "")
+    assert key != keys.content(function, {"width": 3}, 0, "")
+
+
+def test_any_file_that_the_command_names_counts(command):
+    """A script of another language, too, and with globs that do not name it; not a word that is filled in, nor declared data."""
+    (command.folder / "run.sh").write_text("one")
+    shell = replace(command, command=("bash", "run.sh", "{seed}"))
+    assert "run.sh" in names(shell)
+    assert "run.sh" in names(replace(shell, code=("*.py",)))
+    before = keys.code_of(shell)
+    (command.folder / "run.sh").write_text("other")
+    assert keys.code_of(shell) != before
+    assert "run.sh" not in names(replace(shell, data=(DataPath(command.folder / "run.sh"),)))
 
 
 def test_all_settings_of_a_command_count(command):

@@ -1,7 +1,7 @@
 """What a run hands back is checked: one message for each mistake."""
 
 import json
-import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,13 @@ import pytest
 from ablation.errors import TrainingError
 from ablation.study.metrics import Metric
 from ablation.tasks.own.definition import Definition, Source
-from ablation.tasks.own.returned import curve_row, read
+from ablation.tasks.own.returned import curve_row, read, states_before
 
 METRICS = (Metric("test/mae", "mae", "lower", ""), Metric("test/f1", "f1"), Metric("validation/mae", "mae", "lower", ""))
 VALUES = {"mae": 2.0, "f1": 0.5, "val/mae": 3.0}
 
 
-def handed_back(out, *, classes=(), function="", sources=None, printed=None, metrics=VALUES, **files):
+def handed_back(out, *, classes=(), function="", sources=None, printed=None, metrics=VALUES, before=None, **files):
     """What is read of these files in a folder."""
     definition = Definition(folder=out, command=() if function else ("x",), function=function, metrics=METRICS, classes=classes)
     definition = Definition(**{**vars(definition), "sources": sources or {}})
@@ -30,7 +30,7 @@ def handed_back(out, *, classes=(), function="", sources=None, printed=None, met
             pd.DataFrame(content).to_parquet(path)
         else:
             path.write_text(json.dumps(content))
-    return read(definition, out, printed or {}, time.time())
+    return read(definition, out, printed or {}, before or {})
 
 
 def problem(out, **options):
@@ -90,6 +90,21 @@ def test_values_come_from_files_and_from_what_is_printed(tmp_path):
     sources = {"test/mae": Source(file="log.json", at="eval.-1.mae"), "test/f1": Source(pattern="f1 (x)")}
     back = handed_back(tmp_path, sources=sources, printed={"test/f1": " 1e-1 "}, log_json={"eval": [{"mae": 9}, {"mae": 4}]})
     assert back.metrics == {"test/mae": 4.0, "test/f1": 0.1, "validation/mae": 3.0}
+
+
+def test_a_file_that_the_run_did_not_write_is_none_of_its_own(tmp_path):
+    """One of an earlier run beside the study is as it was before; a command that is told {out} must write it there."""
+    sources = {"test/mae": Source(file="log.json", at="mae")}
+    (tmp_path / "log.json").write_text('{"mae": 4}')
+    definition = Definition(folder=tmp_path, command=("x",), metrics=METRICS, sources=sources)
+    before = states_before(definition)
+    with pytest.raises(TrainingError, match=r"log\.json is not of this run, which did not write it"):
+        read(definition, tmp_path, {}, before)
+    (out := tmp_path / "out").mkdir()
+    told = replace(definition, command=("x", "{out}"))
+    assert states_before(told) == {}
+    with pytest.raises(TrainingError, match=r"there is no log\.json in \{out\}"):
+        read(told, out, {}, {})
 
 
 # --- items -------------------------------------------------------------------------------------------------------------------
@@ -170,7 +185,8 @@ def test_predictions_are_numbers_of_classes_in_the_order_of_items(tmp_path):
     assert table[["index", "label", "predicted"]].to_numpy().tolist() == [[0, 0, 1], [1, 0, 0], [2, 1, 0]]
     assert table["group"].tolist() == ["6", "7", "5"]
     assert table["logit1"].tolist() == [2.0, 3.0, 1.0]
-    assert list(table) == ["index", "label", "predicted", "logit0", "logit1", "group"]
+    assert list(table) == ["index", "label", "predicted", "logit0", "logit1", "item", "group"]
+    assert table["item"].tolist() == ["a", "b", "c"]
     assert table["logit0"].dtype == np.float32
     assert set(back.same) == {"test items"}
 

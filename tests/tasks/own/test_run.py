@@ -1,17 +1,19 @@
 """Runs of functions and commands: what comes back, what is refused, how they end and fail."""
 
 import json
-import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from ablation.study.task import CodeChanged, Interrupted
 from ablation.system.failures import failure as event_of
+from ablation.tasks.own import keys
 from ablation.tasks.own import run as run_module
-from ablation.tasks.own.definition import Source
+from ablation.tasks.own.definition import DataPath, Source
+from ablation.tasks.own.work import OwnRequest
 from tests.tasks.own.runs import after, alive, carry_out, done, failure, function, result, script, table, work
 
 FIT = """
@@ -233,18 +235,42 @@ assert json.loads(Path(sys.argv[3]).read_text()) == {"seed": 0, "lr": 0.1}
 
 
 def test_a_value_is_read_from_a_file(tmp_path):
-    """From {out} first, then from the study's folder, where a file of an earlier run does not count."""
+    """From {out} where the command is told it, else from the study's folder, where a file of an earlier run does not count."""
     source = {"test/mae": Source(file="log.json", at="eval.0.mae")}
     text = "import json, sys; open(f'{sys.argv[2]}/log.json', 'w').write(json.dumps({'eval': [{'mae': 4}]}))"
     a_run = script(tmp_path, text, "{out}", sources=source)
     assert done(a_run)["metrics"] == {"test/mae": 4.0}
     a_run = replace(script(tmp_path, "pass", sources=source), results=tmp_path / "others")
-    assert failure(a_run).message.startswith("test/mae: there is no log.json in {out} or in the study's folder")
+    assert failure(a_run).message.startswith("test/mae: there is no log.json in the study's folder")
     (tmp_path / "log.json").write_text('{"eval": [{"mae": 5}]}')
-    os.utime(tmp_path / "log.json", (time.time() - 3600,) * 2)
-    assert failure(a_run).message.startswith("test/mae: log.json is older than the run")
+    assert failure(a_run).message.startswith("test/mae: log.json is not of this run, which did not write it")
     a_run = replace(script(tmp_path, "open('log.json', 'a').write(' ')", sources=source), results=tmp_path / "others")
     assert done(a_run)["metrics"] == {"test/mae": 5.0}
+
+
+def test_runs_that_write_one_file_beside_the_study_go_one_after_another(tmp_path):
+    """Or one would read what another wrote; a command that is told {out} need not wait."""
+    source = {"test/mae": Source(file="log.json", at="mae")}
+    text = "import sys, time; time.sleep(0.3); open('log.json', 'w').write('{\"mae\": ' + sys.argv[1] + '}'); time.sleep(0.3)"
+    a_run = script(tmp_path, text, sources=source)
+    runs = [replace(a_run, key=f"key{seed}", seed=seed, request=OwnRequest(f"key{seed}", "")) for seed in (3, 4)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(carry_out, runs))
+    assert [result(a_run)["metrics"] for a_run in runs] == [{"test/mae": 3.0}, {"test/mae": 4.0}]
+
+
+def test_data_that_change_meanwhile_are_told(tmp_path):
+    """Before a run, and at its end; nothing is recorded."""
+    data = tmp_path / "data.txt"
+    data.write_text("1")
+    text = f"open({str(data)!r}, 'a').write('2'); print('mae: 1.0')"
+    a_run = script(tmp_path, text, **PRINTED, data=(DataPath(data),))
+    a_run = replace(a_run, data=keys.data_of(a_run.definition))
+    for _ in range(2):
+        error = failure(a_run)
+        assert (error.kind, error.message.partition(",")[0]) == ("data", "the declared data were changed since the study was planned")
+    assert data.read_text() == "12"
+    assert not (a_run.results / a_run.request.key).exists()
 
 
 @pytest.mark.parametrize(
@@ -346,6 +372,7 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
     assert recorded["seconds"] > kept["seconds"]
     assert recorded["started"] == int(kept["started"])
     assert not (a_run.stages / a_run.key / "earlier.jsonl").exists()
+    assert not (a_run.stages / a_run.key / "checkpoints").exists()  # or the run, done again, would go on from its own end
 
 
 def test_what_a_killed_attempt_logged_is_not_lost(tmp_path):
