@@ -61,9 +61,8 @@ def check_task(options: Options) -> int:
                 return FAILED
     resumes = checked.stopped_repeats if work.definition.resumes else None
     begins_anew = work.definition.resumes or checked.stopped_repeats is not False
-    checking.keep(
-        checking.path_of(Workspace(root).root, work.definition, work.code), repeatable=checked.repeats and begins_anew, resumes=resumes
-    )
+    path = checking.path_of(Workspace(root).root, preparation.checked_identity)
+    checking.keep(path, name, work.seed, repeatable=checked.repeats and begins_anew, resumes=resumes)
     print("\n".join([f"{title} ({work.definition.text})", *(f"  {line}" for text in checked.lines for line in text.splitlines())]))
     return DONE if checked.repeats and checked.stopped_repeats is not False else FAILED
 

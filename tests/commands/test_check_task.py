@@ -43,10 +43,11 @@ LOOPING = {"metrics": {"test/mae": {"better": "lower"}}, "ladder": {"baseline": 
 
 
 def checked(folder):
-    """What is kept of the one check, without its day."""
+    """What is kept of the one check, without its day and its run."""
     (path,) = (folder / "mlruns" / "checks").iterdir()
     kept = json.loads(path.read_text())
     assert kept.pop("when")[:2] == "20"
+    assert (kept.pop("arm"), kept.pop("seed")) == ("baseline", 0)
     return kept
 
 

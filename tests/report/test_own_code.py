@@ -133,13 +133,13 @@ def test_equal_numbers_of_one_metric_are_no_seed_without_effect():
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"checked": {"repeatable": True, "resumes": None, "when": "2026-11-29"}},
-         "A run repeats: the same seed gave the same numbers twice (checked 2026-11-29)."),
+        ({"checked": {"repeatable": True, "resumes": None, "when": "2026-11-29", "arm": "deep", "seed": 3}},
+         "The run of deep with seed 3 gave the same numbers twice (checked 2026-11-29); other arms were not tried."),
         ({"checked": {"repeatable": False, "resumes": None, "when": "2026-11-29"}},
          "**Note:** a run does not repeat: the same seed gave other numbers the second time"),
         ({"resumes": True}, "That a stopped run resumes with the same result is the author's word."),
         ({"resumes": True, "checked": {"repeatable": True, "resumes": True, "when": "2026-11-29"}},
-         "A stopped run resumes with the same result (checked 2026-11-29)."),
+         "Stopped and resumed, it gave them again (checked 2026-11-29)."),
         ({"resumes": True, "checked": {"repeatable": True, "resumes": False, "when": "2026-11-29"}},
          "**Note:** a stopped run does not resume with the same result"),
         ({"is_function": False, "what": "python train.py '{args}'"}, "**Own training code: command python train.py {args}, 7 arms"),

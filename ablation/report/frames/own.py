@@ -164,11 +164,16 @@ def _checked_words(plan: Mapping[str, Any]) -> Iterator[str]:
     if checked.get("repeatable") is None:
         yield f"Whether a run repeats was not checked; ablate check-task {plan.get('file') or 'FILE'} does."
     elif checked["repeatable"]:
-        yield f"A run repeats: the same seed gave the same numbers twice{when}."
+        yield f"{_tried(checked)} gave the same numbers twice{when}; other arms were not tried."
     if own.get("resumes") and checked.get("resumes") is None:
         yield "That a stopped run resumes with the same result is the author's word."
     elif own.get("resumes") and checked["resumes"]:
-        yield f"A stopped run resumes with the same result{when}."
+        yield f"Stopped and resumed, it gave them again{when}."
+
+
+def _tried(checked: Mapping[str, Any]) -> str:
+    """The run that was tried, at the beginning of a sentence."""
+    return f"The run of {checked['arm']} with seed {checked['seed']}" if "arm" in checked else "A run"
 
 
 def _checked_warnings(plan: Mapping[str, Any]) -> Iterator[str]:

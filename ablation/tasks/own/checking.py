@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ablation.study.task import EVERY_EPOCH, Emit, Interrupted
-from ablation.system.digests import digest
 from ablation.system.files import write_json
 from ablation.system.sealed import RESULT
-from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.work import OwnWork
 
 TABLES = ("items.parquet", "predictions.parquet")
@@ -97,20 +95,21 @@ def _of_curves(first: Mapping[tuple[int, str], float], second: Mapping[tuple[int
 # --- what was found ---------------------------------------------------------------------------------------------------------------
 
 
-def keep(path: Path, *, repeatable: bool, resumes: bool | None) -> None:
-    """Keep what was found today; `resumes` is None where that was not tried, or where the code does not say that it does."""
-    write_json(path, {"repeatable": repeatable, "resumes": resumes, "when": date.today().isoformat()})
+def keep(path: Path, arm: str, seed: int, *, repeatable: bool, resumes: bool | None) -> None:
+    """Keep what was found today of one arm and seed; `resumes` is None where that was not tried, or where the code does not say so."""
+    about = {"arm": arm, "seed": seed, "when": date.today().isoformat()}
+    write_json(path, {"repeatable": repeatable, "resumes": resumes, **about})
 
 
-def found(root: Path, definition: Definition, code: str) -> dict[str, Any] | None:
-    """What `ablate check-task` found of this code: `repeatable`, `resumes` and `when`; None if it never looked."""
+def found(root: Path, identity: str) -> dict[str, Any] | None:
+    """What `ablate check-task` found: `repeatable`, `resumes`, of which `arm` and `seed`, and `when`; None if it never looked."""
     try:
-        checked: dict[str, Any] = json.loads(path_of(root, definition, code).read_text(encoding="utf-8"))
+        checked: dict[str, Any] = json.loads(path_of(root, identity).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return checked
 
 
-def path_of(root: Path, definition: Definition, code: str) -> Path:
-    """The file that holds it, in the folder of the store: one for each state of the code."""
-    return root / "checks" / f"{digest([definition.text, str(definition.folder), code])[:24]}.json"
+def path_of(root: Path, identity: str) -> Path:
+    """The file that holds it, in the folder of the store: one for each state of code, packages, data and device."""
+    return root / "checks" / f"{identity[:24]}.json"

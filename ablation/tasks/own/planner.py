@@ -205,7 +205,14 @@ class OwnPreparation:
         """What `ablate check-task` found of this code, or None."""
         from ablation.tasks.own.checking import found
 
-        return found(self.folders.results.parent, self.definition, self.code)
+        return found(self.folders.results.parent, self.checked_identity)
+
+    @property
+    def checked_identity(self) -> str:
+        """The identity of all that `ablate check-task` has tried, beside settings and seed."""
+        definition = self.definition
+        about = [definition.text, str(definition.folder), dict(definition.env), definition.threads, definition.resumes]
+        return digest([*about, self.environment, self.data])
 
     @cached_property
     def empty_store(self) -> Path | None:
