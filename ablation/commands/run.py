@@ -50,7 +50,7 @@ def run(options: Options) -> int:
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
-            _stop_if_stale(plan)
+            _stop_if_stale(plan, options.rerun)
             if plan.waiting:
                 store.check()
                 devices = [str(device) for device in session.devices]
@@ -159,14 +159,15 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
     return not recorder.problems
 
 
-def _stop_if_stale(plan: Plan) -> None:
+def _stop_if_stale(plan: Plan, rerun: str) -> None:
     stale = [planned_run for planned_run in plan.runs if planned_run.state == "stale"]
     if stale:
         reasons = [run.reason.rpartition("recorded: ")[2] for run in stale if run.choice is None]
         changed = shortened(list(dict.fromkeys(reasons)), 3)
+        also = "; both also run what failed before this change" if rerun == "retry" else ""
         raise AblateError(
             f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device ({changed}), and nothing was "
-            "started; --rerun keep uses them (the report says so), --rerun cached runs them again"
+            f"started; --rerun keep uses them (the report says so), --rerun cached runs them again{also}"
         )
 
 

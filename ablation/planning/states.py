@@ -1,9 +1,10 @@
 """The state of a run or of a stretch of work, and the reason in words, by what is recorded and what lies in the folders."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from ablation.formatting import counted
+from ablation.study.metrics import READ
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
 MOST_NAMED = 4  # changes that a reason names
@@ -13,7 +14,17 @@ DIGESTS = {  # inputs whose values are digests
     "declared data": "the declared data",
     "code": "the code",
 }
-OF_CONTENT = ("data", "weights", "groups", "precision", "declared data", "task", "env", "threads")  # what makes another run, not other bits
+OF_CONTENT = (
+    "data",
+    "weights",
+    "groups",
+    "precision",
+    "declared data",
+    "task",
+    "env",
+    "threads",
+    "metrics",
+)  # what makes another run, not other bits
 
 
 @dataclass(frozen=True)
@@ -49,22 +60,26 @@ class Changes:
 
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
-        words = [*self.settings(recorded), *self._of_inputs(recorded, OF_CONTENT)]
+        words = [*self.settings(recorded), *self._of_inputs(recorded, filter(_is_of_content, self.inputs() if recorded.inputs else ()))]
         return _some(words) or ("how runs are told apart" if "weights" in recorded.inputs else "its groups, its weights or ablate itself")
 
     def of_environment(self, recorded: RecordedRun) -> str:
         """`torch 2.14.0 -> 2.15.0`: what makes it a run of other bits; the code, if it is nothing else that is recorded."""
-        names = [name for name in self.inputs() if name not in (*OF_CONTENT, "device")] if recorded.inputs else []
+        names = [name for name in self.inputs() if name != "device" and not _is_of_content(name)] if recorded.inputs else []
         words = self._of_inputs(recorded, [*names, "device"])
         return _some(words) or ("the code" if "device" in recorded.inputs else "the code, a version or the device")
 
-    def _of_inputs(self, recorded: RecordedRun, names: Sequence[str]) -> list[str]:
+    def _of_inputs(self, recorded: RecordedRun, names: Iterable[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
         return [
             DIGESTS.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
             for name in names
             if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
         ]
+
+
+def _is_of_content(name: str) -> bool:
+    return name in OF_CONTENT or name.startswith(READ)
 
 
 def _some(words: Sequence[str]) -> str:

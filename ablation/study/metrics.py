@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+READ = "where "  # begins an input of a run that says where a metric is read
+
 
 @dataclass(frozen=True)
 class Metric:

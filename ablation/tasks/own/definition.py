@@ -14,6 +14,7 @@ from ablation.study.config import StudyFile
 from ablation.study.metrics import Metric
 from ablation.study.task import DEFAULT
 from ablation.system.paths import user_path
+from ablation.tasks.own.expressions import NUMBER, compiled
 from ablation.techniques.technique import build
 
 FUNCTION = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # module:function
@@ -61,6 +62,7 @@ class Definition:
     resumes: bool = False
     classes: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()  # in the file's order, the first is the headline
+    names: Mapping[str, str] = field(default_factory=dict)  # of metrics as the file declares them, by their full names
     sources: Mapping[str, Source] = field(default_factory=dict)  # of metrics, by their full names
     curves: Mapping[str, str] = field(default_factory=dict)  # name -> pattern over what is printed
 
@@ -68,6 +70,10 @@ class Definition:
     def is_function(self) -> bool:
         """Whether it is a function, and no command."""
         return bool(self.function)
+
+    def shown(self, metric: str) -> str:
+        """A metric's name as the file declares it, of its full name."""
+        return self.names.get(metric, metric)
 
     @property
     def text(self) -> str:
@@ -110,17 +116,12 @@ def _function(value: str) -> str:
     return value
 
 
-def _compiled(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    if groups != 1:
-        raise ValueError(f"a regular expression with one group, such as 'loss ([\\d.]+)', not {groups}")
+def _expression(pattern: str) -> str:
+    compiled(pattern)
     return pattern
 
 
-Pattern = Annotated[str, AfterValidator(_compiled)]
+Pattern = Annotated[str, AfterValidator(_expression)]
 Duration = Annotated[Any, AfterValidator(_duration)]
 
 
@@ -198,6 +199,7 @@ def define(file: StudyFile, folder: Path) -> Definition:
         resumes=form.resumes,
         classes=tuple(form.classes),
         metrics=metrics,
+        names={full_name(name): name for name in file.metrics},
         sources=sources,
         curves=curves,
     )
@@ -278,7 +280,7 @@ def _source(written: object, where: str) -> Source:
     if isinstance(written, Mapping):
         value = build(FileValue, written, where)
         return Source(file=value.file, at=value.at)
-    raise ConfigError(where, f"found {written!r}; expected a pattern such as 'ppl ([\\d.]+)', or {{file: log.json, at: eval.ppl}}")
+    raise ConfigError(where, f"found {written!r}; expected a pattern such as 'ppl {NUMBER}', or {{file: log.json, at: eval.ppl}}")
 
 
 def _data(written: object, where: str, folder: Path) -> DataPath:

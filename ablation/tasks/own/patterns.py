@@ -4,7 +4,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from ablation.tasks.own.definition import STEP
+from ablation.errors import TrainingError
+from ablation.tasks.own.definition import STEP, Definition
+from ablation.tasks.own.expressions import Expression
 
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 LONGEST = 20_000  # letters of a line in which a pattern is looked for
@@ -36,14 +38,15 @@ def _text(line: bytes) -> str:
 
 
 class Printed:
-    """What patterns found so far: `metrics` as texts, by name, the last match of each."""
+    """What patterns found so far: `metrics` as texts, by name, the last match of each; `cut` has the numbers of which one took a part."""
 
     def __init__(self, metrics: Mapping[str, str], curves: Mapping[str, str]) -> None:
         self.metrics: dict[str, str] = {}
+        self.cut: dict[str, str] = {}
         self.notes: dict[str, None] = {}
-        self._patterns = {name: re.compile(pattern) for name, pattern in metrics.items()}
-        self._step = re.compile(curves[STEP]) if STEP in curves else None
-        self._curves = {name: re.compile(pattern) for name, pattern in curves.items() if name != STEP}
+        self._patterns = {name: Expression(pattern) for name, pattern in metrics.items()}
+        self._step = Expression(curves[STEP]) if STEP in curves else None
+        self._curves = {name: Expression(pattern) for name, pattern in curves.items() if name != STEP}
         self._count = dict.fromkeys(self._curves, 0)
         self._current = 0
 
@@ -53,17 +56,32 @@ class Printed:
         The step's pattern numbers what is found in its line and after it; without one, each curve counts its own matches.
         """
         for name, pattern in self._patterns.items():
-            for match in pattern.finditer(line):
-                self.metrics[name] = match[1] or ""
-        for match in self._step.finditer(line) if self._step else ():
-            number = self._number(STEP, match[1])
+            for text, whole in pattern.find(line):
+                self._take(name, text, whole)
+        for text, _ in self._step.find(line) if self._step else ():
+            number = self._number(STEP, text)
             self._current = self._current if number is None else int(number)
         return [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
 
-    def _points(self, name: str, pattern: re.Pattern[str], line: str) -> Iterator[tuple[int, Values]]:
-        for match in pattern.finditer(line):
-            number = self._number(name, match[1])
-            if number is not None:
+    def check(self, definition: Definition) -> None:
+        """Raise TrainingError for a metric of which a pattern took only the beginning."""
+        for name, whole in self.cut.items():
+            found = f"its pattern '{definition.sources[name].pattern}' matched {self.metrics[name]} of {whole}"
+            raise TrainingError(
+                "data", f"{definition.shown(name)}: {found}; expected the whole number, which {{number}} in a pattern takes"
+            )
+
+    def _take(self, metric: str, text: str, whole: str) -> None:
+        self.metrics[metric] = text
+        self.cut.pop(metric, None)
+        if whole != text:
+            self.cut[metric] = whole
+
+    def _points(self, name: str, pattern: Expression, line: str) -> Iterator[tuple[int, Values]]:
+        for text, whole in pattern.find(line):
+            if whole != text:
+                self.notes[f"the pattern of the curve {name} took {text} of {whole}, which is left out; {{number}} takes all of it"] = None
+            elif (number := self._number(name, text)) is not None:
                 self._count[name] += 1
                 yield (self._current if self._step else self._count[name]), {name: number}
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from ablation.errors import ConfigError, nearest
 from ablation.study.config import AUTO, Arm, Study
+from ablation.study.metrics import READ
 from ablation.study.task import Branch, Cost, Folders
 from ablation.system.digests import digest
 from ablation.tasks.own import keys
-from ablation.tasks.own.definition import PLACE, Definition, full_name
+from ablation.tasks.own.definition import PLACE, Definition, Source, full_name
+from ablation.tasks.own.handle import METRICS
 from ablation.tasks.own.work import OwnRequest, OwnWork
 from ablation.techniques.technique import dump, is_code_allowed
 
@@ -70,6 +72,8 @@ class OwnPlanner:
             "task": definition.text,
             "env": " ".join(f"{name}={value}" for name, value in sorted(definition.env.items())),
             "threads": str(definition.threads),
+            "metrics": ", ".join(sorted(metric.name for metric in definition.metrics)),
+            **_read_from(definition),
             "code": there.code,
             "device": there.device_class,
             **there.packages,
@@ -241,6 +245,16 @@ class OwnPreparation:
         except (OSError, ValueError):
             return 0.0
         return median([float(seconds) for kind, seconds in speeds.items() if kind.startswith(f"{self.family}-")] or [0.0])
+
+
+def _read_from(definition: Definition) -> dict[str, str]:
+    """Where each metric of a command is read."""
+    sources = {metric.name: definition.sources.get(metric.name, Source(file=METRICS)) for metric in definition.metrics}
+    return {
+        f"{READ}{definition.shown(name)} is read:": f"'{source.pattern}'" if source.pattern else f"{source.file} {source.at}".strip()
+        for name, source in sources.items()
+        if not definition.is_function
+    }
 
 
 def _check_program(command: Sequence[str], folder: Path) -> None:

@@ -66,8 +66,16 @@ def read(definition: Definition, out: Path, printed: Mapping[str, str], before: 
     return Returned(metrics, items, predictions, same, (*map(str, told), *notes))
 
 
+class _Lacking(TrainingError):  # noqa: N818  it is told with the others that are lacking
+    """A metric that did not come back."""
+
+
 def _wrong(message: str) -> TrainingError:
     return TrainingError("data", message)
+
+
+def _lacking(message: str) -> TrainingError:
+    return _Lacking("data", message)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
@@ -101,17 +109,22 @@ def _kind(value: object) -> str:
 def _metrics(
     definition: Definition, out: Path, printed: Mapping[str, str], before: Mapping[str, State]
 ) -> tuple[dict[str, float], list[str]]:
-    """Every declared metric, and notes on others that came back too."""
+    """Every declared metric, and notes on others that came back too; raises TrainingError with all that were not found."""
     written = _written_metrics(definition, out / METRICS)
-    values = dict[str, float]()
+    values, lacking = dict[str, float](), list[str]()
     for metric in definition.metrics:
-        source = definition.sources.get(metric.name)
-        if source is None:
-            values[metric.name] = _checked(metric.name, _named(definition, metric.name, written, out))
-        elif source.pattern:
-            values[metric.name] = _matched(metric.name, source, printed)
-        else:
-            values[metric.name] = _checked(metric.name, _in_file(metric.name, source, definition, out, before))
+        name, source = definition.shown(metric.name), definition.sources.get(metric.name)
+        try:
+            if source is None:
+                values[metric.name] = _checked(name, _named(definition, metric.name, written, out))
+            elif source.pattern:
+                values[metric.name] = _matched(name, source, printed.get(metric.name))
+            else:
+                values[metric.name] = _checked(name, _in_file(name, source, definition, out, before))
+        except _Lacking as error:
+            lacking.append(error.message)
+    if lacking:
+        raise _wrong("; ".join(dict.fromkeys(lacking)))
     others = [name for name in written if full_name(name) not in values]
     return values, [f"also handed back, and not declared: {', '.join(others)}"] if others else []
 
@@ -129,13 +142,14 @@ def _named(definition: Definition, name: str, written: Mapping[str, Any], out: P
     by_name = {full_name(spelling): value for spelling, value in written.items()}
     if name in by_name:
         return by_name[name]
+    name = definition.shown(name)
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
-        raise _wrong(f"{definition.text} did not return {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
+        raise _lacking(f"{definition.text} did not return {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
     if not (out / METRICS).exists():
         expected = f"expected it in {{out}}, with {name}, or what to read it from under metrics.{name.removeprefix(PREFIX)}.from"
-        raise _wrong(f"{METRICS} was not written; {expected}")
-    raise _wrong(f"{METRICS} lacks {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
+        raise _lacking(f"{METRICS} was not written; {expected}")
+    raise _lacking(f"{METRICS} lacks {name}; {found}{_meant(name.removeprefix(PREFIX), written)}")
 
 
 def _checked(name: str, value: object) -> float:
@@ -147,12 +161,12 @@ def _checked(name: str, value: object) -> float:
     return float(value)
 
 
-def _matched(name: str, source: Source, printed: Mapping[str, str]) -> float:
-    if name not in printed:
-        raise _wrong(f"{name}: nothing that was printed matches {source.pattern!r}; expected a line that does")
-    number = number_in(printed[name])
+def _matched(name: str, source: Source, text: str | None) -> float:
+    if text is None:
+        raise _lacking(f"{name}: nothing that was printed matches '{source.pattern}'; expected a line that does")
+    number = number_in(text)
     if number is None:
-        raise _wrong(f"{name}: its pattern matched {printed[name]!r}; expected a number")
+        raise _wrong(f"{name}: its pattern matched {text!r}; expected a number")
     return _checked(name, number)
 
 

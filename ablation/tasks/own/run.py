@@ -104,6 +104,7 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
         try:
             attempt.watch(emit, should_stop, descriptor)
+            attempt.printed.check(work.definition)
             handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.before)
         except TrainingError as error:
             raise _failed(work, attempt, error) from None

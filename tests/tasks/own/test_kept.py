@@ -8,20 +8,25 @@ from ablation.planning.workspace import Workspace
 from ablation.study.params import params
 from ablation.study.resolving import load_study
 from ablation.techniques.technique import allow_code
-from tests.own import FUNCTION, imports_undone, write_function
+from tests.own import FUNCTION, imports_undone, write_command, write_function
 
 
-def planned(folder, code, past=(), rerun=""):
+def planned(folder, code, past=(), rerun="", status="FINISHED", kind=""):
     """The first run of a study of this code, and the same run as the store has it once it is finished."""
+    return of_file(folder, write_function(folder, code, ladder={"baseline": {}}), past, rerun, status, kind)
+
+
+def of_file(folder, file, past=(), rerun="", status="FINISHED", kind=""):
+    """The same of a file."""
     with imports_undone():
         allow_code(folder)
-        study = load_study(write_function(folder, code, ladder={"baseline": {}}))
+        study = load_study(file)
         preparation = study.task.prepare(study, Workspace(folder / "mlruns"), "cpu", lambda *_: None)
         preparation.empty_store = None  # only a run needs it
         planner = preparation.planner
         plan = make_plan(study, (0,), ["baseline"], planner, RecordedState({("baseline", 0): list(past)}), rerun=rerun)
         (run,), (arm,) = plan.runs, study.arms
-        return run, RecordedRun(run.key, run.content, "FINISHED", "", "", params(arm, 0, study.task), planner.inputs(arm, 0))
+        return run, RecordedRun(run.key, run.content, status, kind, "", params(arm, 0, study.task), planner.inputs(arm, 0))
 
 
 @pytest.mark.parametrize("rerun", ["", "keep", "retry"])
@@ -56,3 +61,32 @@ def test_a_comment_changes_nothing(tmp_path):
     """Nor does the helper's unused function."""
     _, record = planned(tmp_path, FUNCTION)
     assert planned(tmp_path, FUNCTION + "\n# a comment\n", [record])[0].state == "done"
+
+
+@pytest.mark.parametrize("rerun", ["keep", "cached"])
+def test_what_failed_before_an_edit_runs_again(tmp_path, rerun):
+    """Whatever is done with the results that the edit made stale."""
+    _, record = planned(tmp_path, FUNCTION, status="FAILED", kind="bug")
+    assert planned(tmp_path, FUNCTION, [record], rerun)[0].state == "failed"
+    assert planned(tmp_path, FUNCTION.replace("+ lr + (run", "+ 2 * lr + (run"), [record], rerun)[0].state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"),
+    [
+        ({"val/mae": {"from": "mae ([0-9.]+)"}}, "where val/mae is read: 'mae {number}' -> 'mae ([0-9.]+)'"),
+        ({"val/mae": {"from": {"file": "log.json", "at": "mae"}}}, "where val/mae is read: 'mae {number}' -> log.json mae"),
+        ({"val/mae": {}}, "where val/mae is read: 'mae {number}' -> metrics.json"),
+        ({"val/mae": {"from": "mae {number}"}, "f1": {}}, "metrics validation/mae -> test/f1, validation/mae"),
+    ],
+)
+def test_a_metric_that_is_read_elsewhere_is_another_run(tmp_path, metrics, reason):
+    """The reason says of which metric, and how."""
+
+    def of(metrics):
+        declared = {name: {"better": "lower", **form} for name, form in metrics.items()}
+        return write_command(tmp_path, metrics=declared, ladder={"baseline": {}})
+
+    _, record = of_file(tmp_path, of({"val/mae": {"from": "mae {number}"}}))
+    run, _ = of_file(tmp_path, of(metrics), [record])
+    assert (run.state, run.reason) == ("missing", f"has changed: {reason}")

@@ -2,6 +2,9 @@
 
 import pytest
 
+from ablation.errors import TrainingError
+from ablation.tasks.own.definition import Definition, Source
+from ablation.tasks.own.expressions import compiled
 from ablation.tasks.own.patterns import Lines, Printed
 
 
@@ -50,3 +53,94 @@ def test_what_is_no_number_is_left_out_with_a_note():
         "the pattern of the curve step matched what is no finite number, which is left out",
         "the pattern of the curve loss matched what is no finite number, which is left out",
     ]
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("loss 7.58e-05", "7.58e-05"),
+        ("loss   -3", "-3"),
+        ("loss .5,", ".5"),
+        ("loss 1.", "1."),
+        ("loss +1E+3 s", "+1E+3"),
+        ("loss nan", "nan"),
+        ("loss -inf", "-inf"),
+        ("loss Infinity", "Infinity"),
+        ("loss 2%", "2"),
+    ],
+)
+def test_any_number(printed, found):
+    """{number} takes a number whole, as programs print it, and blanks are any run of blanks."""
+    last, _ = seen(f"loss 4\n{printed}\n", {"test/loss": "loss {number}"})
+    assert (last.metrics, last.cut) == ({"test/loss": found}, {})
+
+
+def test_blanks_and_sets_beside_a_number():
+    last, _ = seen("a  b [x ] loss=  3\n", {"test/loss": r"a b \[x[ ]\] loss={number}"})
+    assert last.metrics == {"test/loss": "3"}
+    assert not seen("information", {"test/loss": "{number}"})[0].metrics
+
+
+@pytest.mark.parametrize(
+    ("pattern", "printed", "whole"),
+    [
+        (r"loss:? ([\d.]+)", "loss 7.58e-05", "7.58e-05"),
+        (r"loss (\d+)", "loss 3.5", "3.5"),
+        (r"loss (\d\.\d\d)", "loss 0.1234", "0.1234"),
+        (r"loss ([\d.]+)", "loss 1,234.5", "1,234.5"),
+        ("loss {number}", "loss 1,234", "1,234"),
+    ],
+)
+def test_a_part_of_a_number_fails_the_run(tmp_path, pattern, printed, whole):
+    """The last match counts: one that was cut before does not."""
+    definition = Definition(tmp_path, sources={"validation/loss": Source(pattern)}, names={"validation/loss": "val/loss"})
+    found, _ = seen(printed, {"validation/loss": pattern})
+    with pytest.raises(TrainingError) as caught:
+        found.check(definition)
+    assert caught.value.kind == "data"
+    assert caught.value.message.startswith(f"val/loss: its pattern '{pattern}' matched {found.metrics['validation/loss']} of {whole}; ")
+    later, _ = seen(f"{printed}\nloss 4.25\n", {"validation/loss": "loss {number}"})
+    later.check(definition)
+    assert later.metrics == {"validation/loss": "4.25"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "found"),
+    [
+        (r"loss:? ([\d.]+)", "loss: nan", "nan"),
+        (r"loss (-?[\d.]+) end", "loss -inf end", "-inf"),
+        (r"(?:val|test) (?P<x>[(\d).]+)", "test inf", "inf"),
+        (r"loss.*?(\d+)", "loss nan, lr 5", "nan"),
+        (r"loss.*?(\d+)", "loss 3 (2 nan)", "3"),
+        (r"loss ([\d.]+)", "loss nano", "4"),
+        (r"loss (\S+)", "loss nan", "nan"),
+    ],
+)
+def test_a_later_nan_is_not_skipped(pattern, line, found):
+    """The pattern of one's own matches NaN and infinity in its group's place too."""
+    printed, _ = seen(f"loss 4\nval 4 loss 4 end\n{line}\n", {"test/loss": pattern})
+    assert printed.metrics == {"test/loss": found}
+
+
+def test_a_part_of_a_number_is_no_point_of_a_curve():
+    printed, points = seen("loss 0.5\nloss 5e-1\nloss nan\n", curves={"loss": r"loss ([\d.]+)"})
+    assert points == [(1, {"loss": 0.5})]
+    assert list(printed.notes) == [
+        "the pattern of the curve loss took 5 of 5e-1, which is left out; {number} takes all of it",
+        "the pattern of the curve loss matched what is no finite number, which is left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("loss", "not 0"),
+        ("({number})", "not 2"),
+        ("{number} {number}", "not 2"),
+        (r"(\d*)", "can match nothing"),
+        ("(loss", "a regular expression"),
+    ],
+)
+def test_patterns_that_are_refused(pattern, message):
+    with pytest.raises(ValueError, match=message):
+        compiled(pattern)

@@ -16,10 +16,10 @@ METRICS = (Metric("test/mae", "mae", "lower", ""), Metric("test/f1", "f1"), Metr
 VALUES = {"mae": 2.0, "f1": 0.5, "val/mae": 3.0}
 
 
-def handed_back(out, *, classes=(), function="", sources=None, printed=None, metrics=VALUES, before=None, **files):
+def handed_back(out, *, classes=(), function="", sources=None, names=None, printed=None, metrics=VALUES, before=None, **files):
     """What is read of these files in a folder."""
     definition = Definition(folder=out, command=() if function else ("x",), function=function, metrics=METRICS, classes=classes)
-    definition = Definition(**{**vars(definition), "sources": sources or {}})
+    definition = Definition(**{**vars(definition), "sources": sources or {}, "names": names or {}})
     if metrics is not None:
         (out / "metrics.json").write_text(metrics if isinstance(metrics, str) else json.dumps(metrics))
     for name, content in files.items():
@@ -71,6 +71,15 @@ def test_metrics_come_by_any_of_their_names(tmp_path):
 )
 def test_mistakes_in_metrics(tmp_path, options, message):
     assert problem(tmp_path, **options).startswith(message)
+
+
+def test_all_metrics_that_are_lacking_are_told_at_once(tmp_path):
+    """A metric by its name in the file, a pattern as it stands there."""
+    sources = {"validation/mae": Source(pattern=r"val (\d+)")}
+    names = {"test/mae": "mae", "validation/mae": "val/mae"}
+    told = "data: metrics.json lacks mae; found loss; metrics.json lacks test/f1; found loss; "
+    told += r"val/mae: nothing that was printed matches 'val (\d+)'"
+    assert problem(tmp_path, metrics={"loss": 1}, sources=sources, names=names).startswith(told)
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_data_that_change_meanwhile_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("pass", "data", "test/mae: nothing that was printed matches 'mae: (\\\\S+)'; expected a line that does"),
+        ("pass", "data", "test/mae: nothing that was printed matches 'mae: (\\S+)'; expected a line that does"),
         ("print('mae: low')", "data", "test/mae: its pattern matched 'low'; expected a number"),
         ("print('mae: nan')", "nan", "test/mae is nan; expected a finite number"),
         ("import sys; sys.stderr.write('usage: x\\nno such option\\n'); sys.exit(2)", "bug", "no such option"),
