@@ -47,17 +47,17 @@ def class_code(cls: type) -> str:
     if start[1] not in _defined(start[0]):
         problem = f"the code of {cls.__module__}:{cls.__qualname__} was not found, so that nobody could tell when it changes"
         raise ConfigError("", f"{problem}; expected a class in a file of Python code")
-    dumps_by_name = {f"{module}.{name}": dumps for (module, name), dumps in _used_code(start, _defined).items()}
+    dumps_by_name = {f"{module}.{name}": dumps for (module, name), dumps in _used_code(start, _defined, _counts).items()}
     return json.dumps(dumps_by_name, sort_keys=True)
 
 
 def current_code(module: str, name: str) -> dict[tuple[str, str], list[str]]:
-    """(module, name) -> syntax trees of all code that a name of a module uses, as `class_code` has it, from the files as they are now.
+    """(module, name) -> syntax trees of all code that a name of a module uses, from the files as they are now.
 
-    Empty if the name is not defined in a file.
+    As for `class_code`, but whatever is not installed counts, wherever it lies. Empty if the name is not defined in a file.
     """
     defined = cache(_current_statements)
-    return _used_code((module, name), defined) if name in defined(module) else {}
+    return _used_code((module, name), defined, _is_not_installed) if name in defined(module) else {}
 
 
 def _current_statements(module: str) -> dict[str, list[ast.stmt]]:
@@ -68,7 +68,10 @@ def _current_statements(module: str) -> dict[str, list[ast.stmt]]:
 Defined = Callable[[str], Mapping[str, list[ast.stmt]]]  # the statements that define each name of a module
 
 
-def _used_code(start: tuple[str, str], defined: Defined) -> dict[tuple[str, str], list[str]]:
+Counts = Callable[[str, str], bool]  # whether a module's code counts in an importer
+
+
+def _used_code(start: tuple[str, str], defined: Defined, counts: Counts) -> dict[tuple[str, str], list[str]]:
     """(module, name) -> syntax trees, of all names that `start` uses, directly or indirectly, and that have any."""
     dumps_by_name: dict[tuple[str, str], list[str]] = {}
     pending = [start]
@@ -78,7 +81,7 @@ def _used_code(start: tuple[str, str], defined: Defined) -> dict[tuple[str, str]
             continue
         nodes = defined(module).get(name, [])
         dumps_by_name[module, name] = [ast.dump(node) for node in nodes]
-        pending += [(module, ALWAYS), *(use for node in nodes for use in _used_names(module, node))]
+        pending += [(module, ALWAYS), *(use for node in nodes for use in _used_names(module, node, counts))]
         pending += [(module, member) for member in defined(module)] if name == WHOLE else []
     return {qualified_name: dumps for qualified_name, dumps in dumps_by_name.items() if dumps}
 
@@ -119,25 +122,25 @@ def _is_script(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
-def _used_names(module: str, node: ast.stmt) -> list[tuple[str, str]]:
+def _used_names(module: str, node: ast.stmt, counts: Counts) -> list[tuple[str, str]]:
     """The names that a statement uses, and those that it imports from modules that count, each with its module."""
     names: list[tuple[str, str]] = []
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             names.append((module, part.id))
         elif isinstance(part, ast.Import):
-            names += [(alias.name, WHOLE) for alias in part.names if _counts(alias.name, module)]
+            names += [(alias.name, WHOLE) for alias in part.names if counts(alias.name, module)]
         elif isinstance(part, ast.ImportFrom):
-            names += _imported_names(module, part)
+            names += _imported_names(module, part, counts)
     return names
 
 
-def _imported_names(module: str, node: ast.ImportFrom) -> list[tuple[str, str]]:
+def _imported_names(module: str, node: ast.ImportFrom, counts: Counts) -> list[tuple[str, str]]:
     """What an import takes from a module that counts: names, or whole modules of a package."""
     package = module if _is_package(module) else module.rpartition(".")[0]
     source = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
-    inside = [(f"{source}.{alias.name}", WHOLE) for alias in node.names if _counts(f"{source}.{alias.name}", module)]
-    return [*inside, *((source, alias.name) for alias in node.names if _counts(source, module))]
+    inside = [(f"{source}.{alias.name}", WHOLE) for alias in node.names if counts(f"{source}.{alias.name}", module)]
+    return [*inside, *((source, alias.name) for alias in node.names if counts(source, module))]
 
 
 def _is_package(module: str) -> bool:
@@ -154,6 +157,16 @@ def _counts(module: str, importer: str) -> bool:
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return False
     return module.partition(".")[0] != "ablation" or ("." in module and module not in UNCOUNTED)
+
+
+@cache
+def _is_not_installed(module: str, importer: str) -> bool:
+    """Whether a module's code is a file that may be edited: neither Python's own nor that of an installed package."""
+    top = module.partition(".")[0]
+    if top == "ablation" or _is_by_the_author_of(importer, top):
+        return _counts(module, importer)
+    folder = _import_folder(top)  # to look up what is in a package imports it, so an installed one is left alone
+    return folder not in ("", ".") and not _is_installed(folder) and module_file(module) is not None
 
 
 def _is_by_the_author_of(importer: str, top: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ablation.tasks.own.definition import Definition
 
 PYTHON_FOLDER = r"python(3\.\d+)"
+PYTHON = r"python[\d.]*"  # the program itself, or behind a launcher such as `env`
 
 
 def versions(definition: Definition, modules: Collection[str], local: Collection[str] = ()) -> dict[str, str]:
@@ -39,7 +40,7 @@ def _named(module: str, folders: Sequence[str]) -> list[Distribution]:
 
 def _prefix(definition: Definition) -> Path | None:
     """The environment of a command: that of its program, or of the project for `uv run`; it is only looked at, never run."""
-    program = definition.command[0]
+    program = next((word for word in definition.command if re.fullmatch(PYTHON, Path(word).name)), definition.command[0])
     if Path(program).name == "uv":
         return next((folder / ".venv" for folder in (definition.folder, *definition.folder.parents) if (folder / ".venv").is_dir()), None)
     text = str(definition.folder / program) if os.sep in program else program

@@ -332,6 +332,28 @@ def test_a_default_that_is_computed_counts_by_its_value(tmp_path):
     assert key != keys.content(function, {"width": 3}, 0, "")
 
 
+def test_a_helper_in_another_folder_counts(tmp_path, monkeypatch):
+    """Wherever it is imported from, unless it is installed."""
+    (tmp_path / "library").mkdir()
+    helper = tmp_path / "library" / "far_helper.py"
+    helper.write_text("def scale(x):\n    return x\n")
+    (tmp_path / "near.py").write_text("import numpy\nfrom far_helper import scale\ndef fit(run):\n    return scale(numpy.ones(1))\n")
+    monkeypatch.syspath_prepend(tmp_path / "library")
+    allow_code(tmp_path)
+    function = Definition(folder=tmp_path, function="near:fit", metrics=(MAE,))
+    assert [path.name for path in keys.code_files(function)] == ["far_helper.py", "near.py"]
+    before = keys.code_of(function)
+    helper.write_text("def scale(x):\n    return 100 * x\n")
+    assert keys.code_of(function) != before
+
+
+def test_packages_are_those_of_the_python_behind_a_launcher(command):
+    """Of `env python train.py`, too."""
+    launched = replace(command, command=("env", "A=1", sys.executable, "train.py", "{seed}"))
+    assert keys.packages(launched) == keys.packages(replace(command, command=(sys.executable, "train.py", "{seed}")))
+    assert "python" in keys.packages(launched)
+
+
 def test_any_file_that_the_command_names_counts(command):
     """A script of another language, too, and with globs that do not name it; not a word that is filled in, nor declared data."""
     (command.folder / "run.sh").write_text("one")
