@@ -11,10 +11,10 @@ from rich.console import Console
 
 from ablation.commands.last_run import last_run
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
-from ablation.study.config import load, text_hash
+from ablation.study.config import load, task_of, text_hash
 from ablation.study.resolving import load_study
 from ablation.study.task import DEFAULT
-from ablation.study.written import about_sets, compared, written
+from ablation.study.written import about_sets, compared, declared_since, written
 from ablation.tracking.messages import without_secrets
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
@@ -84,7 +84,7 @@ def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
     try:
         study = load_study(file, profile)
     except ConfigError as error:
-        return with_notes(newest, f"{file.name} cannot be compared with the recorded plan: {error}")
+        return with_notes(newest, _declared_since(file, newest), f"{file.name} cannot be compared with the recorded plan: {error}")
     difference = compared(study, newest.plan)
     if not difference:
         return with_notes(newest)
@@ -94,6 +94,14 @@ def of_file(file: Path, profile: str | None, store: Store) -> Recorded:
         source = "" if newest.plan["file"] == recorded.plan["file"] else f" from {newest.plan['file']}"
         return with_notes(recorded, f"shown is {when}; the study {name} was run since{source} with other settings")
     return with_notes(newest, difference)
+
+
+def _declared_since(file: Path, recorded: Recorded) -> str:
+    """What the file declares beside its arms and did not when it was run: for this, no code of the user's is needed."""
+    with contextlib.suppress(ConfigError):
+        study_file = load(file)
+        return declared_since(task_of(study_file).of_file(study_file, file.resolve().parent), file, recorded.plan)
+    return ""
 
 
 def with_notes(recorded: Recorded, *notes: str) -> Recorded:

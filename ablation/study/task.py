@@ -358,6 +358,10 @@ class Task(Protocol):
         """The task as a study's file defines it; raises ConfigError if it cannot be used."""
 
     @property
+    def declared(self) -> Mapping[str, Any]:
+        """What a study's file declares beside arms and their settings, by dotted name: the task, metrics, curves."""
+
+    @property
     def words(self) -> Words:
         """What its parts are called."""
 

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ablation.formatting import counted, shortened, worded
 from ablation.study.changes import flatten
 from ablation.study.config import AUTO, Arm, Study
-from ablation.study.task import SettingsSchema
+from ablation.study.task import SettingsSchema, Task
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 
@@ -21,7 +22,7 @@ Written = Mapping[str, Any]
 
 
 def written(study: Study) -> dict[str, Any]:
-    """The file's seeds, groups, metric, margin and arms, without what --set changed.
+    """The file's seeds, groups, metric, margin, arms and what its kind of work declares, without what --set changed.
 
     The settings of an arm are those that differ from the first arm's. `digest` tells two contents apart.
     """
@@ -30,6 +31,7 @@ def written(study: Study) -> dict[str, Any]:
     first = next(iter(settings.values()))
     arms = {arm.name: _about(arm) | {"settings": _differing(settings[arm.name], first)} for arm in study.plain}
     about = {"seeds": list(study.seeds), "groups": study.groups, "margin": study.margin, "keep": study.keep}
+    about |= {"declared": study.task.declared} if study.task.declared else {}
     about |= {"metric": study.metric} if study.metric != AUTO else {}  # which plans that were recorded before it could be set lack
     content: dict[str, Any] = json.loads(json.dumps(about | {"first": first, "arms": arms}, default=str))  # as it is read again
     return content | {"digest": digest(content), "text": study.text, "sets": [list(pair) for pair in study.sets]}
@@ -70,7 +72,16 @@ def compared(study: Study, plan: Mapping[str, Any]) -> str:
     file, recorded_file, then = study.file.name, plan.get("file", ""), plan.get("written")
     if then is None:
         return f"whether {file} was edited since cannot be told, since the plan was recorded by an earlier version"
-    words = differences(written(study), then)
+    return _since(file, recorded_file, differences(written(study), then))
+
+
+def declared_since(task: Task, file: Path, plan: Mapping[str, Any]) -> str:
+    """The same about what the file declares beside its arms, for which these need not be resolved."""
+    words = _declared({"declared": task.declared}, plan.get("written", {}))
+    return _since(file.name, plan.get("file", ""), _first(words))
+
+
+def _since(file: str, recorded_file: str, words: Sequence[str]) -> str:
     if not words:
         return ""
     since = f"{file} was edited since" if file == recorded_file else f"{file} differs from the file {recorded_file} that was run"
@@ -101,8 +112,26 @@ def differences(now: Written, then: Written) -> list[str]:
         words += [f"{'arm' if len(names) == 1 else 'arms'} {shortened(names)} {'is' if len(names) == 1 else 'are'} {verb}"] if names else []
     new, old = ({"metric": AUTO} | dict(file) for file in (now, then))
     words += [f"{name} {worded(new[name])} was {worded(old[name])}" for name in WHOLE if new[name] != old[name]]
+    return _first([*_declared(now, then), *words])
+
+
+def _first(words: list[str]) -> list[str]:
+    """The first few, and how many others there are."""
     more = len(words) - MOST_NAMED
     return words if more <= 0 else [*words[:MOST_NAMED], f"and {counted(more, 'other change')}"]
+
+
+def _declared(now: Written, then: Written) -> list[str]:
+    """What differs in what a file declares beside arms: `metrics.test/mae.margin 2 was 1`; nothing if it was not recorded then."""
+    new, old = now.get("declared") or {}, then.get("declared") or {}
+    names = dict.fromkeys([*new, *old]) if new and old else {}
+    new = json.loads(json.dumps(new))
+    return [f"{name} {_told(new, name)} was {_told(old, name)}" for name in names if new.get(name) != old.get(name)]
+
+
+def _told(declared: Mapping[str, Any], name: str) -> str:
+    value = declared.get(name)
+    return worded(None if value in ("", [], {}) else value)
 
 
 def _of_arm(now: Written, then: Written, name: str) -> Iterator[str]:

@@ -89,7 +89,7 @@ def test_the_first_lines_say_what_was_checked(form):
     text = first_screen(own_study(), form)
     assert text.index("Own training code") < text.lower().index("arms 7" if form != "markdown" else "**arms** 7")
     assert "Same across arms, checked: test items, split; not checked: initial weights, order." in text
-    assert "Independent runs leave the tests valid, only wider." in text
+    assert "Independent runs leave the tests valid, with wider intervals." in text
     assert "Data: not declared, so a change of them is not seen." in text
     assert "Whether a run repeats was not checked; ablate check-task " in text
     assert "ote:" not in text
@@ -102,16 +102,26 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
     text = first_screen(recorded, form) if form in ("markdown", "html", "text") else report.write(recorded, form)
     assert "not the same across arms: split (deep unlike base, seed 3)" in text
     assert "Same across arms, checked: test items; differing: split; not checked: initial weights, order." in text
+    assert "leave the tests valid" not in text
+    assert "comparable" not in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
+def test_other_test_items_are_a_bias(form):
+    """Of the arms that were tested on them, whatever the intervals are."""
+    recorded = own_study(same=lambda arm, seed: {"test items": "2" if arm == "deep" else "1"})
+    text = first_screen(recorded, form) if form in ("markdown", "html", "text") else report.write(recorded, form)
+    assert "not the same across arms: test items (deep unlike base, seeds 0-4); these arms were tested on other items than the rest" in text
+    assert "leave the tests valid" not in text
 
 
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_a_seed_without_effect_is_said_on_the_first_screen(form):
     """The arm with its seeds, and its label stands beside its name and below the table."""
     recorded = own_study()
-    same = recorded.runs["arm"].isin(["deep"]) & recorded.runs["seed"].isin([1, 3])
-    recorded.runs.loc[same, [MAE.name, GAIN.name]] = [8.5, 17.0]
+    recorded.runs.loc[recorded.runs["arm"] == "deep", [MAE.name, GAIN.name]] = [8.5, 17.0]
     text = first_screen(recorded, form) if form in ("markdown", "html", "text") else report.write(recorded, form)
-    assert "seed without effect: deep (equal numbers under seeds 1, 3); such runs are no repetitions" in text
+    assert "seed without effect: deep (equal numbers under seeds 0-4); such runs are no repetitions" in text
     whole = report.write(recorded, form)
     if form == "markdown":
         assert cells(whole, "## Comparison")[1]["arm"] == "deep (S)"
@@ -120,6 +130,47 @@ def test_a_seed_without_effect_is_said_on_the_first_screen(form):
         assert re.search(r"seed without effect +deep\n", whole)
     if form == "latex":
         assert "deep\\textsuperscript{S}" in whole
+
+
+def test_no_verdict_is_claimed_where_seeds_have_no_effect():
+    """Neither of the best arm nor among the claims; the arms whose seeds have one keep theirs."""
+    recorded = own_study()
+    assert "**better (by the t test only)**: robust" in first_screen(recorded)
+    recorded.runs.loc[recorded.runs["arm"] == "robust", [MAE.name, GAIN.name]] = [7.0, 14.0]
+    text = first_screen(recorded)
+    assert "**robust** has the lowest mean mae" in text
+    assert "of which nothing is claimed (seed without effect)" in text
+    assert "**better (by the t test only)**: deep" in text
+    assert "Nothing is claimed of 1 other arm: seed without effect." in text
+    assert "To claim more" not in text
+
+
+def test_seeds_of_which_some_tie_are_a_note():
+    """Rounded numbers tie now and then, which makes no interval worthless."""
+    recorded = own_study()
+    recorded.runs.loc[(recorded.runs["arm"] == "deep") & recorded.runs["seed"].isin([1, 3]), [MAE.name, GAIN.name]] = [8.5, 17.0]
+    text = report.write(recorded)
+    assert "equal to the printed digits, as rounded numbers may be: deep under 2 of 5 seeds." in text
+    assert "without effect" not in text
+    assert "mean nothing" not in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
+def test_a_change_without_effect_is_said_on_the_first_screen(form):
+    """Where an arm equals its parent under all seeds in all metrics; not where one seed or one metric differs."""
+    recorded = own_study()
+    of_arm = {name: recorded.runs["arm"] == name for name in ("base", "wide", "rate/low", "rate/high")}
+    for name in ("wide", "rate/low"):
+        recorded.runs.loc[of_arm[name], [MAE.name, GAIN.name]] = recorded.runs.loc[of_arm["base"], [MAE.name, GAIN.name]].to_numpy()
+    recorded.runs.loc[of_arm["rate/low"] & (recorded.runs["seed"] == 2), GAIN.name] += 1
+    recorded.runs.loc[of_arm["rate/high"], MAE.name] = recorded.runs.loc[of_arm["base"], MAE.name].to_numpy()
+    text = first_screen(recorded, form) if form in ("markdown", "html", "text") else report.write(recorded, form)
+    assert "change without effect: wide (equal to base to the last digit under all seeds: does the code read" in text
+    assert "does the code read rate" not in text
+    if form == "markdown":
+        whole = report.write(recorded)
+        assert re.search(r"\bwide \([A-Z, ]*E\)", whole)
+        assert "**E** *change without effect*, equal to its parent" in whole
 
 
 def test_equal_numbers_of_one_metric_are_no_seed_without_effect():
@@ -214,6 +265,10 @@ def test_two_arms_beside_one_another(tmp_path):
             return path
 
     recorded = own_study()
+    recorded.runs.loc[recorded.runs["arm"] == "deep", "same"] = '{"test items": "12"}'
+    parts = comparing.compare(Written(), "base", "deep")
+    assert any("tested on other items than the rest" in note for note in parts[0].notes)
+    assert not any("tested on other" in note for note in comparing.compare(Written(), "base", "wide")[0].notes)
     parts = comparing.compare(Written(), "deep", "base")
     text = json.dumps([[part.title, part.columns, part.rows, part.notes] for part in parts])
     assert [part.title for part in parts] == ["Settings that differ", "Results, paired by seed", "Runs"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ablation.study.resolving import load_study
-from ablation.study.written import about_sets, compared, written
+from ablation.study.written import about_sets, compared, declared_since, written
 from tests.studies import BASE, write
 
 LADDER = {"baseline": {}, "cb": {"sampler": "class_balanced"}, "mixup": {"mix": {"name": "mixup", "alpha": 0.4}}}
@@ -106,3 +106,43 @@ def test_many_edits_are_cut(tmp_path):
 def test_plans_of_an_earlier_version_say_so(tmp_path):
     """They do not hold what the file said."""
     assert "cannot be told" in compared(load_study(write(tmp_path)), {"file": "study.yaml"})
+
+
+# --- one's own training code ---------------------------------------------------------------------------------------------------
+
+OWN = """
+study: study
+task: {command: "python t.py --seed {seed} {args}", timeout: 60}
+metrics: {test/mae: {better: lower, margin: 1, from: "mae (.*)"}, rmse: {better: lower}}
+curves: {step: "epoch (.*)", loss: "loss (.*)"}
+seeds: [0]
+base: {lr: 0.1}
+ladder: {a: {}, b: {lr: 0.2}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("margin: 1", "margin: 2", "metrics.test/mae.margin 2.0 was 1.0"),
+        ("{better: lower}", "{better: higher}", "metrics.test/rmse.better higher was lower"),
+        ("{better: lower}", "{better: lower, unit: percent, title: R}", "metrics.test/rmse.unit percent was none"),
+        ("mae (.*)", "MAE (.*)", "metrics.test/mae.from MAE (.*) was mae (.*)"),
+        ("loss (.*)", "l (.*)", "curves.loss l (.*) was loss (.*)"),
+        (", rmse: {better: lower}", "", "metrics.test/rmse.better none was lower"),
+        ("t.py", "u.py", "task.command python u.py"),
+        ("timeout: 60", "data: [d.csv]", "task.data ['d.csv by content'] was none; task.timeout 0.0 was 60.0"),
+    ],
+)  # fmt: skip
+def test_an_edit_of_what_own_code_declares_is_told(tmp_path, before, after, words):
+    """Of its metrics, curves and task, which are no settings; also where the arms cannot be resolved."""
+    path = tmp_path / "study.yaml"
+    path.write_text(OWN)
+    plan = recorded(path)
+    assert compared(load_study(path), plan) == ""
+    path.write_text(OWN.replace(before, after))
+    study = load_study(path)
+    assert words in compared(study, plan)
+    assert declared_since(study.task, path, plan) == compared(study, plan)
+    del plan["written"]["declared"]  # of an earlier version
+    assert compared(study, plan) == ""

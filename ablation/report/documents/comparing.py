@@ -17,6 +17,7 @@ from ablation.formatting import DASH, capitalised, counted_groups, interval, p_v
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.classes import recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
+from ablation.report.frames.own import pair_warnings
 from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.tables import Recorded, run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
@@ -124,7 +125,7 @@ def _settings(two: Two) -> Part:
     same = ("both resolve to the same settings: one training under two names",) if two.is_same else ()
     notes = (*same, *_choice_notes(two))
     nothing = () if rows or notes else ("no setting differs",)
-    return Part("Settings that differ", ("setting", two.other, two.arm), rows, (*notes, *nothing, *_label_notes(two)))
+    return Part("Settings that differ", ("setting", two.other, two.arm), rows, (*notes, *nothing, *_label_notes(two), *_unlike_notes(two)))
 
 
 def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
@@ -143,6 +144,14 @@ def _label_notes(two: Two) -> tuple[str, ...]:
     """The labels of both arms, with their reasons."""
     labels = {arm["name"]: arm["labels"] for arm in two.recorded.plan["arms"]}
     return tuple(f"{name}: {label} ({why})" for name in (two.arm, two.other) for label, why in labels[name].items())
+
+
+def _unlike_notes(two: Two) -> tuple[str, ...]:
+    """What one's own training code says is not the same across both arms, such as the test items."""
+    if not has_own_code(two.recorded.plan):
+        return ()
+    done = pd.DataFrame([*two.theirs.values(), *two.ours.values()])
+    return tuple(f"{capitalised(words)}." for words in pair_warnings(two.recorded.runs, done))
 
 
 def flat_settings(config: Mapping[str, Any], task: str = DEFAULT) -> dict[str, Any]:

@@ -2,19 +2,23 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import counted, ranges, shortened
+from ablation.formatting import counted, listed, ranges, shortened
 from ablation.report.metrics import metrics_of
 from ablation.study.metrics import has_own_code
 
 USUAL = ("test items", "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
-NO_EFFECT = "seed without effect"  # the label of arms whose different seeds gave equal numbers
-WIDER = "Independent runs leave the tests valid, only wider."
+NO_EFFECT = "seed without effect"  # the label of arms whose different seeds all gave equal numbers
+NO_CHANGE = "change without effect"  # the label of arms whose numbers are those of their parent, though their settings differ
+WIDER = "Independent runs leave the tests valid, with wider intervals."
+TEST_ITEMS = USUAL[0]
+BIASED = "; these arms were tested on other items than the rest, so their differences are not comparable"
 MOST_NAMED = 4
 
 
@@ -23,13 +27,14 @@ class OwnCode:
     """What must be known of a study of one's own training code, in sentences of plain text.
 
     `kind` says what was run, `sentences` what was checked and what was not, `warnings` what makes results worth less, without a full
-    stop. `no_effect` has the arms whose seeds have none, and how that shows.
+    stop. `no_effect` has the arms whose seeds have none, and how that shows; `no_change` those whose change of settings has none.
     """
 
     kind: str
     sentences: Sequence[str]
     warnings: Sequence[str]
     no_effect: Mapping[str, str]
+    no_change: Mapping[str, str]
 
     @property
     def text(self) -> str:
@@ -45,12 +50,17 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
     if not has_own_code(plan):
         return None
     done = runs[(runs["state"] == "done") & runs["arm"].isin(arms) & (runs["chosen"] == "")]  # a chosen run is another arm's
-    told = told_same(recorded, done)
-    no_effect = seeds_without_effect(done, metrics_of(plan).full_names)
-    differing = [(name, by_run) for name, by_run in told.items() if _differs(by_run)]
-    warnings = [*(_differing_words(name, by_run) for name, by_run in differing), *_no_effect_words(no_effect), *_checked_warnings(plan)]
+    told, values = told_same(recorded, done), numbers(done, metrics_of(plan).full_names)
+    no_effect, no_change = seeds_without_effect(values), changes_without_effect(plan, values)
+    found = [*_differing_warnings(told), *_no_effect_words(no_effect), *_no_change_words(no_change), *_tied_words(values)]
     sentences = [*_same_words(told, done), *_data_words(plan), *_checked_words(plan)]
-    return OwnCode(_kind(plan, len(arms)), sentences, [*warnings, *_notes(recorded, done)], no_effect)
+    warnings = [*found, *_checked_warnings(plan), *_notes(recorded, done)]
+    return OwnCode(_kind(plan, len(arms)), sentences, warnings, no_effect, no_change)
+
+
+def pair_warnings(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:
+    """What is not the same across two arms, whose finished runs are in `done`."""
+    return list(_differing_warnings(told_same(recorded, done)))
 
 
 def _kind(plan: Mapping[str, Any], num_arms: int) -> str:
@@ -97,6 +107,12 @@ def _differs(by_run: ByRun) -> bool:
     return any(len(set(by_arm.values())) > 1 for by_arm in _by_seed(by_run).values())
 
 
+def _differing_warnings(told: Mapping[str, ByRun]) -> Iterator[str]:
+    for name, by_run in told.items():
+        if _differs(by_run):
+            yield _differing_words(name, by_run) + (BIASED if name == TEST_ITEMS else "")
+
+
 def _differing_words(name: str, by_run: ByRun) -> str:
     """`not the same across arms: split (wide and deep unlike baseline, seeds 0-4)`."""
     unlike: dict[str, None] = {}
@@ -125,24 +141,41 @@ def _same_words(told: Mapping[str, ByRun], done: pd.DataFrame) -> Iterator[str]:
         "not checked": ", ".join(name for name in USUAL if name not in told),
     }
     yield f"Same across arms, {'; '.join(f'{how}: {names}' for how, names in parts.items() if names)}."
-    if parts["not checked"]:
+    if parts["not checked"] and not parts["differing"]:
         yield WIDER
 
 
 # --- seeds, data, repetition -----------------------------------------------------------------------------------------------------------
 
 
-def seeds_without_effect(done: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
-    """arm -> the seeds under which all of its metrics are equal, in words, where there are any."""
+Numbers = Mapping[str, Mapping[int, tuple[float, ...]]]  # arm -> seed -> its metrics, of runs that have them all
+
+
+def numbers(done: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[int, tuple[float, ...]]]:
+    """The metrics of these runs by arm and seed; runs without a number, and all runs if no metric is known, are left out."""
     known = [name for name in metrics if name in done]
+    found: dict[str, dict[int, tuple[float, ...]]] = {}
+    for row in done.dropna(subset=known).to_dict("records") if known else ():
+        found.setdefault(str(row["arm"]), {})[int(row["seed"])] = tuple(row[name] for name in known)
+    return found
+
+
+def seeds_without_effect(values: Numbers) -> dict[str, str]:
+    """arm -> its seeds, in words, where all of them (two or more) gave equal metrics."""
+    equal = {arm: by_seed for arm, by_seed in values.items() if len(by_seed) > 1 and len({*by_seed.values()}) == 1}
+    return {arm: f"equal numbers under seeds {ranges(sorted(by_seed))}" for arm, by_seed in equal.items()}
+
+
+def changes_without_effect(plan: Mapping[str, Any], values: Numbers) -> dict[str, str]:
+    """arm -> how it equals its parent, where all metrics do under every seed that both have, though the settings differ."""
     found = {}
-    for arm, rows in done.groupby("arm", sort=False):
-        alike: dict[tuple[float, ...], list[int]] = {}
-        for row in rows.dropna(subset=known).to_dict("records"):
-            alike.setdefault(tuple(row[name] for name in known), []).append(int(row["seed"]))
-        equal = [seeds for seeds in alike.values() if len(seeds) > 1]
-        if known and equal:
-            found[str(arm)] = f"equal numbers under {' and under '.join(f'seeds {ranges(seeds)}' for seeds in equal)}"
+    for arm in plan["arms"]:
+        name, parent = arm["name"], arm.get("parent")
+        ours, theirs = values.get(name, {}), values.get(parent, {})
+        shared = ours.keys() & theirs.keys()
+        if arm["change"] and not arm.get("same_as") and shared and all(ours[seed] == theirs[seed] for seed in shared):
+            under = "all seeds" if len(shared) > 1 else f"seed {min(shared)}"
+            found[name] = f"equal to {parent} to the last digit under {under}: does the code read {listed([*arm['change']])}?"
     return found
 
 
@@ -150,6 +183,21 @@ def _no_effect_words(no_effect: Mapping[str, str]) -> Iterator[str]:
     if no_effect:
         arms = shortened([f"{arm} ({why})" for arm, why in no_effect.items()], MOST_NAMED)
         yield f"{NO_EFFECT}: {arms}; such runs are no repetitions, so their intervals and verdicts mean nothing"
+
+
+def _no_change_words(no_change: Mapping[str, str]) -> Iterator[str]:
+    if no_change:
+        yield f"{NO_CHANGE}: {shortened([f'{arm} ({why})' for arm, why in no_change.items()], MOST_NAMED)}"
+
+
+def _tied_words(values: Numbers) -> Iterator[str]:
+    """The arms of which some seeds, and not all, gave equal metrics, as rounded ones may."""
+    tied = {arm: sum(number for number in Counter(by_seed.values()).values() if number > 1) for arm, by_seed in values.items()}
+    some = [
+        f"{arm} under {number} of {len(values[arm])} seeds" for arm, number in tied.items() if len({*values[arm].values()}) > 1 and number
+    ]
+    if some:
+        yield f"equal to the printed digits, as rounded numbers may be: {shortened(some, MOST_NAMED)}"
 
 
 def _data_words(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report.frames.own import NO_EFFECT, OwnCode
+from ablation.report.frames.own import NO_CHANGE, NO_EFFECT, OwnCode
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.overview.best import Best, best_arm
 from ablation.report.overview.chance import near_chance
@@ -36,9 +36,14 @@ class Overview:
         return [*row.labels, *self.found_labels(row.arm)]
 
     def found_labels(self, arm: str) -> list[str]:
-        """The labels that only numbers tell: whether the arm is near chance, and whether its seeds have no effect."""
-        found = {NEAR_CHANCE: arm in self.near_chance, NO_EFFECT: self.own is not None and arm in self.own.no_effect}
-        return [label for label, is_there in found.items() if is_there]
+        """The labels that only numbers tell: whether the arm is near chance, and whether its seeds or its change have no effect."""
+        found = {NEAR_CHANCE: self.near_chance}
+        found |= {NO_EFFECT: [*self.own.no_effect], NO_CHANGE: [*self.own.no_change]} if self.own else {}
+        return [label for label, arms in found.items() if arm in arms]
+
+    def is_void(self, row: Row) -> bool:
+        """Whether the comparison of an arm with the baseline means nothing, since the seeds of one of them have no effect."""
+        return self.own is not None and bool({row.arm, row.vs_baseline.get("against")} & {*self.own.no_effect})
 
     @property
     def ladder(self) -> Family | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ablation.formatting import counted, escaped, ranges, shortened
+from ablation.report.frames.own import NO_EFFECT
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
 from ablation.report.overview.families import Row, once, plain_rows, rivals
@@ -79,7 +80,8 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
-    return f"{start}: {difference}, {_shown(str(against['verdict']))}.{_luck(best, name, metrics)}"
+    shown = f"of which nothing is claimed ({NO_EFFECT})" if overview.is_void(row) else _shown(str(against["verdict"]))
+    return f"{start}: {difference}, {shown}.{_luck(best, name, metrics)}"
 
 
 def _mean(best: Best, name: str, metrics: MetricTable) -> str:
@@ -143,7 +145,13 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
 def _claims(overview: Overview, marks: Marks) -> str:
     """The arms that differ from the baseline, and the number of those that are open; none under conditions, and each training once."""
     rows = once([row for family in overview.families if family.kind != "condition" for row in family.rows])
-    compared = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in ("", SAME)]
+    tested = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in ("", SAME)]
+    compared = [row for row in tested if not overview.is_void(row)]
+    void = f" Nothing is claimed of {counted(len(tested) - len(compared), 'other arm' if compared else 'arm')}: {NO_EFFECT}."
+    return (_claimed(compared, marks) + (void if len(compared) < len(tested) else "")).strip()
+
+
+def _claimed(compared: Sequence[Row], marks: Marks) -> str:
     if not compared:
         return ""
     parts = list(_parts(compared, marks))
@@ -180,7 +188,7 @@ def _name(row: Row, marks: Marks) -> str:
 
 def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     more = overview.more
-    if more is None:
+    if more is None or (overview.best and overview.is_void(overview.best.row)):
         return ""
     family = FAMILIES.get(more.family) or f"{marks.name(more.family)}'s"
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"

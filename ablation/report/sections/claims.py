@@ -171,6 +171,9 @@ def _marked(content: Content) -> Iterator[str]:
     repeated = [f"{named(content, arm)} ({why})" for arm, why in (content.own.no_effect.items() if content.own else ())]
     if repeated:
         yield f"**Seed without effect**, so that its intervals and verdicts mean nothing: {shortened(repeated)}."
+    unchanged = [f"{named(content, arm)} ({why})" for arm, why in (content.own.no_change.items() if content.own else ())]
+    if unchanged:
+        yield f"**Change without effect**: {shortened(unchanged)}."
     on_test = [named(content, arm) for arm in content.shown if arm in content.on_test]
     if on_test:
         yield f"**Chosen on the test set**: {shortened(on_test)}."

@@ -10,7 +10,7 @@ import pandas as pd
 from ablation.formatting import DASH, capitalised, counted, escaped
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
-from ablation.report.frames.own import NO_EFFECT
+from ablation.report.frames.own import NO_CHANGE, NO_EFFECT
 from ablation.report.overview import strip
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
@@ -30,6 +30,7 @@ LABELS = {
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),
     NO_EFFECT: ("S", "different seeds gave equal numbers, so they are no repetitions and intervals mean nothing"),
+    NO_CHANGE: ("E", "equal to its parent to the last digit, though its settings differ"),
 }
 
 

@@ -41,6 +41,7 @@ class ImageClassification:
     curves: tuple[Curve, ...] = CURVES
     words = WORDS
     memory_advice = MEMORY_ADVICE
+    declared: Mapping[str, Any] = {}  # all is settings, groups and a margin
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The metrics to compare; `margin` is the study's, in points."""

@@ -1,5 +1,6 @@
 """What a study's file says of its own training code: what is run, what it declares, and what comes back."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -205,6 +206,25 @@ def define(file: StudyFile, folder: Path) -> Definition:
     )
     _check_command(definition)
     return definition
+
+
+OF_TASK = ("function", "code", "env", "threads", "gpus", "timeout", "grace", "resumes", "classes")
+OF_METRIC = ("better", "unit", "margin", "title", "decimals")
+
+
+def declared(definition: Definition) -> dict[str, Any]:
+    """What a file says of its task, metrics and curves, by dotted name: what a report compares with the file that was run."""
+    data = [f"{os.path.relpath(item.path, definition.folder)} by {item.by}" for item in definition.data]
+    about = {"command": " ".join(map(_quoted, definition.command)), "data": data}
+    about |= {name: getattr(definition, name) for name in OF_TASK}
+    sources = {name: source.pattern or f"{source.at} in {source.file}" for name, source in definition.sources.items()}
+    metrics = {metric.name: {name: getattr(metric, name) for name in OF_METRIC} for metric in definition.metrics}
+    return {
+        **{f"task.{name}": value for name, value in about.items()},
+        **{f"metrics.{name}.{part}": value for name, metric in metrics.items() for part, value in metric.items()},
+        **{f"metrics.{name}.from": source for name, source in sources.items()},
+        **{f"curves.{name}": pattern for name, pattern in definition.curves.items()},
+    }
 
 
 class _Curve(BaseModel):

@@ -10,7 +10,7 @@ from ablation.study.changes import flatten
 from ablation.study.config import StudyFile
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import OWN, CheckpointInterval, Emit, Folders, SavedStages, SettingsSchema
-from ablation.tasks.own.definition import STEP, Definition, check_names, choices, define, full_name
+from ablation.tasks.own.definition import STEP, Definition, check_names, choices, declared, define, full_name
 from ablation.tasks.own.words import WORDS
 from ablation.techniques.technique import Technique, dump
 
@@ -60,6 +60,11 @@ class OwnTraining:
         """The curves that a command prints; what a function logs is not known before."""
         names = self.definition.curves if self.definition else ()
         return tuple(Curve(name, name, DECIMALS) for name in names if name != STEP)
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """What the file says of its task, metrics and curves."""
+        return declared(self.definition) if self.definition else {}
 
     def metrics(self, margin: float) -> tuple[Metric, ...]:
         """The declared metrics, each with its own margin."""
