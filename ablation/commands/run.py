@@ -193,7 +193,7 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     def print_line(text: str) -> None:
         session.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    for line in failure_lines([*failed_before, *outcome.failed]):
+    for line in failure_lines([*failed_before, *outcome.failed], NEXT_STEPS | dict(session.task.words.next_steps)):
         print_line(line)
     if outcome.left:
         why = "stopped" if stopped else outcome.why or "the budget is used up"
@@ -217,7 +217,7 @@ NEXT_STEPS = {  # kind of failure -> what the user can do
 }
 
 
-def failure_lines(failures: Sequence[Failure]) -> list[str]:
+def failure_lines(failures: Sequence[Failure], next_steps: Mapping[str, str] = NEXT_STEPS) -> list[str]:
     """The failures, a line for each reason with its arms and seeds, followed by a line with what to do."""
     by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
     for failure in failures:
@@ -226,7 +226,7 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     for (kind, reason), arms in by_reason.items():
         runs_text = ", ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for arm, seeds in arms.items())
         lines.append(f"failed: {runs_text}: {reason}")
-        lines += [f"  to do: {NEXT_STEPS[kind]}"] if kind in NEXT_STEPS else []
+        lines += [f"  to do: {next_steps[kind]}"] if kind in next_steps else []
     return lines
 
 

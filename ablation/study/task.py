@@ -319,6 +319,7 @@ class Words:
     running: str  # the head of the column with what is under way
     stopping: str  # said when the user asks to stop
     is_counted: bool = True  # whether the number of rows is known before they are there
+    next_steps: Mapping[str, str] = field(default_factory=dict)  # kind of failure -> what to do, where that is not what it is for others
 
 
 # --- the task ------------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ def states(own, file, *words):
         ({"ladder": {"a": {"width": "wide"}}}, (), "ladder.a"),
         ({"ladder": {"a": {"width": 2.5}}}, (), "found 2.5; expected a whole number"),
         ({"ladder": {"a": {"lr": True}}}, (), "found True; expected a number"),
+        (
+            {"task": "json:train"},
+            (),
+            "task.function: there is no json.py beside the study, and the module json of ",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_starts_nothing(own, no_process, sections, words, told):
@@ -84,6 +89,8 @@ def test_mistakes_in_a_command_are_told_alike(own, no_process):
     for section, (arms, words) in told.items():
         refused = run(own, write_command(own.folder, **{section: arms}))
         assert (refused.status, words in refused.err) == (2, True), refused.err
+    whole = run(own, write_command(own.folder, base={"lr": 20}, ladder={"a": {"lr": 0.5}}))
+    assert "found 0.5; expected a whole number, as base has there: 20.0 in base makes it a number" in whole.err
     no_seed = {"command": "python script.py {args}"}
     assert "every seed would be the same run" in run(own, write_command(own.folder, task=no_seed, **PLAIN)).err
 
@@ -93,12 +100,29 @@ def test_mistakes_in_a_command_are_told_alike(own, no_process):
     [
         ("pythn script.py {seed} {args}", "there is no program 'pythn'; expected one that is installed, or a path"),
         ("python3 scrpt.py {seed} {args}", "expected a script. Did you mean 'script.py'?"),
+        ("python3 -u script.py {seed} scrpt.py {args}", "task.command: there is no scrpt.py in "),
     ],
 )
 def test_a_program_that_is_not_there_is_told_before_anything_starts(own, no_process, command, told):
     """So is the script that Python is given."""
     refused = run(own, write_command(own.folder, task=command, **PLAIN))
     assert (refused.status, told in refused.err) == (2, True), refused.err
+
+
+def test_a_plan_refuses_a_script_that_is_not_there(own, no_process):
+    """Whatever is in braces or begins with a dash is none."""
+    refused = run(own, write_command(own.folder, task="python3 scrpt.py {seed} {args}", **PLAIN), command="plan")
+    assert (refused.status, "expected a script. Did you mean 'script.py'?" in refused.err) == (2, True), refused.err
+    planned = run(own, write_command(own.folder, task="python3 script.py --x=a.py {seed} {lr}.py {args}", **PLAIN), command="plan")
+    assert planned.status == 0, planned.err
+
+
+@pytest.mark.parametrize("sections", [{"base": {"lr": 0.1}}, {"ladder": {"baseline": {}, "low": {"lr": 0.1}}}])
+def test_a_first_parameter_that_is_a_setting_is_told(own, no_process, sections):
+    """It is given the run, whatever it is called."""
+    refused = run(own, write_function(own.folder, "def train(lr, width=3):\n    return {}\n", **sections))
+    assert refused.status == 2
+    assert "the first parameter of own_training:train, lr, is given the run, and the file has a setting of that name" in refused.err
 
 
 def test_nothing_runs_unless_it_is_allowed(own, no_process, kind):

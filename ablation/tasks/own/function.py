@@ -5,10 +5,11 @@ import enum
 import inspect
 import json
 import math
+import sys
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -20,7 +21,7 @@ from ablation.errors import ConfigError, nearest
 from ablation.system.code import lenient_tree, module_file
 from ablation.tasks.own.annotations import annotation_of
 from ablation.techniques.setting_errors import shorten
-from ablation.techniques.technique import imported
+from ablation.techniques.technique import imported, is_code_allowed
 
 PLACE = "task.function"
 PLAIN = (bool, int, float, str, type(None))
@@ -180,7 +181,10 @@ class Setting:
 
 def function_of(reference: str, folder: Path | None = None) -> Callable[..., Any]:
     """The function that module:function names; raises ConfigError unless it is one, and in the study's folder if that has its module."""
-    function = imported(reference, PLACE, "function")
+    try:
+        function = imported(reference, PLACE, "function")
+    except ConfigError as error:
+        raise _of_another_module(reference, folder) or error from None
     if inspect.isclass(function) or not callable(function):
         raise ConfigError(PLACE, f"{reference} is {shorten(function)}; expected a function")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
@@ -190,10 +194,26 @@ def function_of(reference: str, folder: Path | None = None) -> Callable[..., Any
     return function  # type: ignore[no-any-return]
 
 
+def _of_another_module(reference: str, folder: Path | None) -> ConfigError | None:
+    """What to say of a function that is not in its module, where that is none of the study's but Python's own or an installed one."""
+    name, _, attribute = reference.partition(":")
+    module = sys.modules.get(name)
+    if not is_code_allowed() or folder is None or module is None or hasattr(module, attribute) or _beside(name, folder):
+        return None
+    place = getattr(module, "__file__", None) or "Python itself"
+    problem = f"there is no {name.replace('.', '/')}.py beside the study, and the module {name} of {place} has no {attribute}"
+    return ConfigError(PLACE, f"{problem}; expected a function in a file beside the study")
+
+
+def _beside(module: str, folder: Path) -> list[Path]:
+    """The files in the study's folder that are the module."""
+    here = folder.joinpath(*module.split("."))
+    return [path for path in (here.with_suffix(".py"), here / "__init__.py") if path.is_file()]
+
+
 def _check_place(module: str, folder: Path) -> None:
     """Raise ConfigError if the folder has a module of that name and another was imported: a run would import the former."""
-    here, file = folder.joinpath(*module.split(".")), module_file(module)
-    beside = [path for path in (here.with_suffix(".py"), here / "__init__.py") if path.is_file()]
+    beside, file = _beside(module, folder), module_file(module)
     if beside and file is not None and not any(path.samefile(file) for path in beside):
         raise ConfigError(PLACE, f"{module} is {beside[0]} and also {file}; expected a name that no other module has")
 
@@ -230,6 +250,14 @@ def _is_literal(node: ast.expr) -> bool:
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
     return True
+
+
+def check_first(reference: str, folder: Path, names: Container[str]) -> None:
+    """Raise ConfigError for a function whose first parameter has one of these names of settings, since it is given the run."""
+    first = next(iter(inspect.signature(function_of(reference, folder)).parameters.values()), None)
+    if first is not None and first.default is first.empty and first.name in names:
+        problem = f"the first parameter of {reference}, {first.name}, is given the run, and the file has a setting of that name"
+        raise ConfigError(PLACE, f"{problem}; expected a first parameter for the run, such as run, before it")
 
 
 def _setting(parameter: inspect.Parameter, function: Callable[..., Any]) -> Setting:

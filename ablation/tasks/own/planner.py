@@ -228,7 +228,8 @@ class OwnPreparation:
     # --- before a run ------------------------------------------------------------------------------------------------------------
 
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
-        """Raise AblateError for code or data that cannot be read."""
+        """Raise AblateError for a script, code or data that cannot be read."""
+        _check_scripts(self.definition)
         _ = self.environment, self.data
 
     def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
@@ -258,11 +259,18 @@ def _read_from(definition: Definition) -> dict[str, str]:
 
 
 def _check_program(command: Sequence[str], folder: Path) -> None:
-    """Raise ConfigError for a command whose program, or the script that it gives to Python, is not there."""
-    program, script = command[0], next(iter(command[1:]), "")
+    """Raise ConfigError for a command whose program is not there."""
+    program = command[0]
     if shutil.which(program) is None and not ("/" in program and shutil.which(str(folder / program))):
         raise ConfigError("task.command", f"there is no program {program!r}; expected one that is installed, or a path")
-    is_script = Path(program).name.startswith("python") and script.endswith(".py") and not PLACE.search(script)
-    if is_script and not (folder / script).is_file():
-        scripts = sorted(path.name for path in folder.glob("*.py"))
-        raise ConfigError("task.command", f"there is no {script} in {folder}; expected a script.{nearest(script, scripts)}")
+
+
+def _check_scripts(definition: Definition) -> None:
+    """Raise ConfigError for a Python file that a command gives to Python, and that is not there."""
+    program, *words = definition.command or ("",)
+    for word in words if Path(program).name.startswith("python") else ():
+        is_named = word.endswith(".py") and not word.startswith("-") and not PLACE.search(word)
+        if is_named and not (definition.folder / word).is_file():
+            scripts = sorted(path.relative_to(definition.folder).as_posix() for path in definition.folder.glob("*.py"))
+            problem = f"there is no {word} in {definition.folder}; expected a script"
+            raise ConfigError("task.command", f"{problem}.{nearest(word, scripts)}")

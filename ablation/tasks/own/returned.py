@@ -24,6 +24,8 @@ PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
 HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
 CLOSE = 1e-5  # of a metric, by which the mean of its items may differ: sums in single precision do
 State = tuple[int, int, int] | None  # of a file: which it is, when it was written, its size; None if there is none
+NONE = type(None).__name__
+BY_METHOD = {ITEMS: "run.items", PREDICTIONS: "run.predictions"}  # how a function hands back what lies in these files
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def _written_metrics(definition: Definition, path: Path) -> dict[str, Any]:
     if definition.is_function and path.exists():
         value = _json(path)
         if not isinstance(value, dict):  # the name of its type
-            raise _wrong(f"{definition.text} returned {value}; expected its metrics, such as {{{definition.metrics[0].name!r}: 0.5}}")
+            example = f"{{{definition.shown(definition.metrics[0].name)!r}: 0.5}}"
+            raise _wrong(f"{definition.text} returned {'nothing' if value == NONE else value}; expected its metrics, such as {example}")
     return _mapping(path)
 
 
@@ -247,6 +250,7 @@ def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     name, frame = _table(out, ITEM_FILES)
     if frame is None:
         return None
+    name = BY_METHOD.get(name, name) if definition.is_function else name
     if ITEM not in frame:
         raise _wrong(f"{name} has no column {ITEM!r}; found {', '.join(map(str, frame))}{_meant(ITEM, map(str, frame))}")
     frame = _identified(name, frame, (ITEM, CLUSTER)).reset_index(drop=True)
@@ -295,6 +299,7 @@ def _predictions(definition: Definition, out: Path) -> "pd.DataFrame | None":
     name, frame = _table(out, PREDICTION_FILES)
     if frame is None:
         return None
+    name = BY_METHOD.get(name, name) if definition.is_function else name
     import pandas as pd
 
     if not definition.classes:

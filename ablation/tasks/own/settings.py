@@ -42,6 +42,7 @@ def schema_of(definition: Definition, base: Mapping[str, Any]) -> type[Technique
     Raises ConfigError for what cannot be a setting, and for what does not reach the command.
     """
     if definition.is_function:
+        function.check_first(definition.function, definition.folder, base)
         return _model(
             {setting.name: (partial(_checked, setting.name, setting.values), setting.default) for setting in _of_function(definition)}
         )
@@ -95,6 +96,17 @@ def _checked(name: str, values: Values, value: object) -> Any:
         raise ConfigError(name, values.problem(value)) from None
 
 
+def _checked_as_base(name: str, values: Values, example: Any, value: object) -> Any:
+    """The value, of which base has an example; where that is a whole number and this one is not, the message says what to write."""
+    try:
+        return _checked(name, values, value)
+    except ConfigError as error:
+        if type(example) is not int or not isinstance(value, float):
+            raise
+        expected = f"a whole number, as base has there: {float(example)} in base makes it a number"
+        raise ConfigError(name, f"found {shorten(value)}; expected {expected}") from error
+
+
 # --- the base of a command -------------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +134,7 @@ def _by_example(name: str, value: Any, where: str, *, has_options: bool) -> Chec
     if isinstance(value, Mapping) and value:
         inner = {key: (_by_example(key, item, f"{where}.{key}", has_options=has_options), ...) for key, item in value.items()}
         return partial(_checked_mapping, name, _model(inner))
-    check = partial(_checked, name, Values(_type_of(value, where)))
+    check = partial(_checked_as_base, name, Values(_type_of(value, where)), value)
     return partial(_checked_list, name, check) if isinstance(value, list) and has_options else check
 
 

@@ -82,7 +82,9 @@ class OwnTraining:
 
     def of_file(self, file: StudyFile, folder: Path) -> "OwnTraining":
         """The task with the file's definition, and its base."""
-        return OwnTraining(define(file, folder), file.base)
+        definition = define(file, folder)
+        set_by_arms = {name: value for arm in (*file.ladder.values(), *file.variants.values()) for name, value in (arm or {}).items()}
+        return OwnTraining(definition, (set_by_arms if definition.is_function else {}) | dict(file.base))
 
     def resolve(self, partial: Any, where: str, finish: Callable[[int, dict[str, Any]], dict[str, Any]]) -> tuple[Whole, ...]:
         """An arm is one stage."""

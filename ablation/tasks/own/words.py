@@ -11,4 +11,5 @@ WORDS = Words(
     running="run",
     stopping="stopping the runs",
     is_counted=False,
+    next_steps={"data": "ablate log ARM SEED shows what was printed; once the code or the file is mended, --rerun retry tries again"},
 )

@@ -66,6 +66,11 @@ def test_metrics_come_by_any_of_their_names(tmp_path):
         ({"metrics": "{"}, "data: metrics.json cannot be read: Expecting property name enclosed in double quotes"),
         ({"function": "m:f", "metrics": None}, "data: m:f did not return test/mae; found nothing"),
         ({"function": "m:f", "metrics": '"float"'}, "data: m:f returned float; expected its metrics, such as {'test/mae': 0.5}"),
+        ({"function": "m:f", "metrics": '"NoneType"'}, "data: m:f returned nothing; expected its metrics, such as {'test/mae': 0.5}"),
+        (
+            {"function": "m:f", "items_json": {"item": [1, 1], "mae": [1, 1]}},
+            "data: run.items has the item '1' more than once; expected each once",
+        ),
         ({"same_json": "[]"}, "data: same.json holds a list; expected a mapping of names"),
     ],
 )
