@@ -236,7 +236,7 @@ def test_a_metric_without_a_margin_claims_no_equivalence():
 
 def test_curves_have_the_user_s_names():
     """Any name that is no declared metric, and nothing that the code logged by itself; their first step is the code's own."""
-    recorded = own_study(curves=("loss", "val/loss", "own/lr", "val/gain"))
+    recorded = own_study(curves=("loss", "val/loss", "own/lr", "val/gain", "choice/equal"))
     curves = report.tidy_frames(recorded).curves
     assert set(curves["metric"]) == {"loss", "val/loss"}
     assert "training curves" not in report.write(recorded)
@@ -271,7 +271,19 @@ def test_two_arms_beside_one_another(tmp_path):
     assert not any("tested on other" in note for note in comparing.compare(Written(), "base", "wide")[0].notes)
     parts = comparing.compare(Written(), "deep", "base")
     text = json.dumps([[part.title, part.columns, part.rows, part.notes] for part in parts])
-    assert [part.title for part in parts] == ["Settings that differ", "Results, paired by seed", "Runs"]
+    assert [part.title for part in parts] == [
+        "Settings that differ",
+        "Results, paired by seed",
+        "Test items: the other source of doubt",
+        "Runs",
+    ]
+    row = report.tidy_frames(recorded).item_differences.set_index(["arm", "role"]).loc[("deep", "parent")]
+    backwards = f"{-row['mean']:+.3f} [{-row['high']:+.3f}, {-row['low']:+.3f}]"
+    assert parts[2].rows == (("mae", backwards, "60", "20", "5"),)
+    recorded.scores = {run_id: table.drop(columns="cluster") for run_id, table in recorded.scores.items()}
+    assert comparing.compare(Written(), "deep", "base")[2].rows[0][3] == "–"
+    recorded.scores = {}
+    assert len(comparing.compare(Written(), "deep", "base")) == 3
     assert FORBIDDEN.findall(text) == []
 
 
@@ -284,6 +296,9 @@ def test_the_doubt_from_items_is_told_with_its_clusters():
     text = report.write(recorded)
     rows = {(row["arm"], row["against"]): row["mae"] for row in cells(text, "#### Doubt from the test items")}
     assert len(rows) == 8
+    assert "from 2,000 bootstrap resamples (percentiles, widened as few clusters need it)" in text
+    assert "The mean is over all pairs of an item and a seed" in text
+    assert "[Doubt from the test items](#doubt-from-the-test-items)" in first_screen(recorded)
     assert "over the 60 test items; not adjusted" in text
     assert "Whole clusters are drawn, since the items of one are alike (20 clusters)." in text
     frame = report.tidy_frames(recorded).item_differences
@@ -298,7 +313,8 @@ def test_the_doubt_from_items_is_told_with_its_clusters():
     [
         (lambda table: table.assign(**{"test/mae": table["test/mae"] + 1}), "the mean of its items is not the metric"),
         (lambda table: table.assign(item=table["item"] + 1), "the two arms were not tested on the same items"),
-        (lambda table: table.assign(cluster=0), "the two arms were not tested on the same items"),
+        (lambda table: table.assign(cluster=0), "the items are of other clusters in one arm than in the other"),
+        (lambda table: table.drop(columns="cluster"), "one of both arms handed back no clusters"),
         (lambda table: None, "they share no seed with scores of items"),
     ],
 )
@@ -308,7 +324,7 @@ def test_why_items_have_no_interval(change, why):
     runs = recorded.runs[recorded.runs["arm"] == "wide"]["run_id"]
     recorded.scores |= {run_id: change(recorded.scores[run_id]) for run_id in runs}
     text = report.write(recorded)
-    assert f"- mae: no interval for 2 comparisons, since {why}." in text
+    assert f"- mae: no interval for wide against base, since {why}." in text
     assert len(cells(text, "#### Doubt from the test items")) == 7
 
 

@@ -21,7 +21,7 @@ from ablation.report.frames.own import pair_warnings
 from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.tables import Recorded, run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
-from ablation.report.statistics import descriptive, images
+from ablation.report.statistics import descriptive, images, items
 from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p, summary
 from ablation.study.changes import flatten
@@ -95,7 +95,7 @@ def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> li
     if two.common and planned_facts(recorded.plan) >= CLASSIFIED:
         results = _results(two)
         parts += [_classes(two, results), *_images(two, results)]
-    return [*parts, _runs(two)]
+    return [*parts, *(_items(two) if has_own_code(recorded.plan) else ()), _runs(two)]
 
 
 def _two(recorded: Recorded, arm: str, other: str) -> Two:
@@ -137,7 +137,8 @@ def _flat(two: Two, runs: Mapping[int, Mapping[Any, Any]]) -> dict[str, Any]:
 def _choice_notes(two: Two) -> tuple[str, ...]:
     """A remark if an arm's runs are those of other arms, which may differ from seed to seed."""
     chosen = {name: ", ".join(f"seed {seed} {row['chosen']}" for seed, row in runs.items() if row["chosen"]) for name, runs in two.sides}
-    return tuple(f"{name} was chosen on validation {two.items}: {words}" for name, words in chosen.items() if words)
+    by = "by a validation metric" if has_own_code(two.recorded.plan) else f"on validation {two.items}"
+    return tuple(f"{name} was chosen {by}: {words}" for name, words in chosen.items() if words)
 
 
 def _label_notes(two: Two) -> tuple[str, ...]:
@@ -308,6 +309,33 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
     note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. The test compares two trained models, not two settings."
     test = "p (signs of groups)" if two.recorded.plan.get("clusters") else "p (McNemar, exact)"
     yield Part(f"Test {two.items} gained and lost", ("seed", "gained", "lost", test), rows, (note,))
+
+
+def _items(two: Two) -> Iterator[Part]:
+    """The uncertainty from the items whose scores one's own training code handed back."""
+    tables = {name: {seed: two.recorded.items(runs[seed]["run_id"]) for seed in two.common} for name, runs in two.sides}
+    read = {name: {seed: items.read(table) for seed, table in by_seed.items() if table is not None} for name, by_seed in tables.items()}
+    if two.is_same or not any(read.values()):
+        return
+    values = {
+        (name, seed, metric): float(runs[seed].get(metric, math.nan))
+        for name, runs in two.sides
+        for seed in two.common
+        for metric in two.metrics.full_names
+    }
+    frame = items.item_rows(_pair(two), read, values, two.metrics)
+    rows = tuple(_item_row(two, row) for row in frame[frame["why_not"] == ""].to_dict("records"))
+    missing = (
+        f"{two.metrics.title(row['metric'])}: no interval, since {row['why_not']}." for row in frame.to_dict("records") if row["why_not"]
+    )
+    drawn = f"These trained models as they are; items, or whole clusters of them, drawn again {items.RESAMPLES:,} times."
+    columns = ("metric", "difference [95 % interval, bootstrap over items]", "items", "clusters", "seeds")
+    yield Part("Test items: the other source of doubt", columns if rows else (), rows, (*((drawn,) if rows else ()), *missing))
+
+
+def _item_row(two: Two, row: Mapping[Any, Any]) -> tuple[str, ...]:
+    words = interval(row["mean"], row["low"], row["high"], two.metrics.unit(row["metric"]).decimals)
+    return two.metrics.title(row["metric"]), words, str(row["items"]), str(row["clusters"] or DASH), str(row["seeds"])
 
 
 def _runs(two: Two) -> Part:

@@ -118,7 +118,7 @@ def run_command(plan: Mapping[str, Any], seeds: Sequence[int]) -> str:
     """The command that runs the plan's file with these seeds, as the plan was run otherwise."""
     command = str(plan.get("command") or "")
     words = ["ablate", "run", recorded_file(command) or str(plan.get("file") or "FILE"), *kept_options(command)]
-    return shlex.join([*words, *(word for seed in seeds for word in ("--seed", str(seed)))])
+    return shlex.join([*words, *(word for seed in sorted(seeds) for word in ("--seed", str(seed)))])
 
 
 def recorded_file(command: str) -> str:

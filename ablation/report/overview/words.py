@@ -130,11 +130,19 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
     """How many arms may be as good, and what is left of the lead where luck is taken out."""
     if best.tied == best.others:
         return " All arms have the same mean."
+    tests = f" by paired t tests with Holm's correction over these {best.others}" if best.others > 1 else " by a paired t test"
     many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
-    alike = f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it." if best.alike else ""
+    alike = (
+        f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it{tests}."
+        if best.alike
+        else ""
+    )
     if not math.isfinite(best.repeated) or not best.row.vs_baseline:  # the baseline is not compared with itself
         return alike
     left = metrics.difference(name, best.repeated)
+    if left == metrics.difference(name, float(best.row.vs_baseline["mean"])):
+        whichever = f"It is the best of {best.others + 1} whichever seed is left out"
+        return f"{alike} {whichever}: no luck of having been picked shows in its difference."
     how = "picked on the other seeds and measured on the one left out, the difference is"
     return f"{alike} The best of {best.others + 1} is partly luck: {how} {left}."
 
@@ -194,7 +202,9 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
     can = f"cannot confirm a difference: {more.floor} are the fewest that can" if more.present < more.floor else "can confirm a difference"
     start = f"{counted(more.present, 'seed' if more.is_even else 'shared seed')} {can}"
-    of_best = _size(more.for_best, f"one like the best arm's{' without its luck' if more.is_without_luck else ''}")
+    of_best = _size(
+        more.for_best, f"a difference like the best arm's{', without the luck of having been picked,' if more.is_without_luck else ''}"
+    )
     sizes = " and ".join(filter(None, [of_best, _of_margin(more, overview.metric, metrics)]))
     text = f"{start} ({test}).{' To find ' if sizes else ''}{sizes}{'.' if sizes else ''}"
     return f"{text} To claim more: {marks.code(more.command)}" if more.command else text

@@ -102,14 +102,14 @@ def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
 
 
 def tally(rows: pd.DataFrame) -> str:
-    """`3 better (1 by the t test only), 2 worse, 5 without a difference beyond 0.5, 15 inconclusive`."""
+    """`3 better (1 by the t test only), 1 worse by the t test only, 5 worse, 5 without a difference beyond 0.5, 15 inconclusive`."""
     verdicts = rows["verdict"]
     words = []
     for start, claim_words in ((BETTER, "better"), (WORSE, "worse"), (NO_DIFFERENCE, "without a difference beyond the margin")):
         claimed = verdicts[verdicts.str.startswith(start)]
         by_t_only = int(claimed.str.contains("t only", regex=False).sum())
         if len(claimed):
-            words.append(f"{len(claimed)} {claim_words}" + (f" ({by_t_only} by the t test only)" if by_t_only else ""))
+            words.append(f"{len(claimed)} {claim_words}" + _by_t_only(by_t_only, len(claimed)))
     for is_such, other_words in (
         (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
         (verdicts == SAME, "of the same training"),
@@ -118,6 +118,11 @@ def tally(rows: pd.DataFrame) -> str:
         number = int(is_such.sum())
         words += [f"{number} {other_words}"] if number else []
     return listed(words) or "nothing to compare"
+
+
+def _by_t_only(number: int, total: int) -> str:
+    """How many of so many claims only the t test makes."""
+    return "" if not number else " by the t test only" if number == total else f" ({number} by the t test only)"
 
 
 # --- what cannot ---------------------------------------------------------------------------------------------------------------

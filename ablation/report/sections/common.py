@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, counted, escaped
+from ablation.formatting import DASH, capitalised, counted, escaped, listed
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
 from ablation.report.frames.own import NO_CHANGE, NO_EFFECT
@@ -25,7 +25,7 @@ LABELS = {
     "bundle": ("B", "the change spans several {parts}, so a difference belongs to all of them together"),
     "budget": ("U", "more updates, {items} or trainable parameters than its parent"),
     "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
-    "chosen": ("C", "each seed's run is another arm's, picked on the validation {items}"),
+    "chosen": ("C", "each seed's run is another arm's, picked {picked}"),
     "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),
@@ -36,8 +36,14 @@ LABELS = {
 
 def label_meaning(content: Content, label: str) -> str:
     """The label's meaning; empty if the label is unknown."""
-    parts = "settings" if content.own else "families"
-    return LABELS[label][1].format(items=content.items, parts=parts) if label in LABELS else ""
+    parts, picked = ("settings", _chosen_by(content)) if content.own else ("families", f"on the validation {content.items}")
+    return LABELS[label][1].format(items=content.items, parts=parts, picked=picked) if label in LABELS else ""
+
+
+def _chosen_by(content: Content) -> str:
+    """`by val/mae`, the metrics by which arms choose."""
+    arms = content.plan.get("written", {}).get("arms", {}).values()
+    return f"by {listed(list(dict.fromkeys(arm['choice'][0] for arm in arms if arm.get('choice')))) or 'a validation metric'}"
 
 
 def named(content: Content, arm: str) -> str:

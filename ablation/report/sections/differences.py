@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablation.formatting import DASH, capitalised, counted, counted_groups, escaped, interval, number, p_value
+from ablation.formatting import DASH, capitalised, counted, counted_groups, escaped, interval, number, p_value, shortened
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
 from ablation.report.sections.common import (
@@ -25,9 +25,11 @@ from ablation.report.sections.common import (
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section, SectionSpec, sections_of
+from ablation.report.statistics import items
 from ablation.report.statistics.descriptive import records_by
 
 EQUAL = "p equal (Holm)"
+MOST_PAIRS = 6  # that are named in a sentence
 # title -> columns of the frame: the p, and the adjusted one
 TESTS = {"p t (Holm)": ("p_t", "p_t_holm"), "p sign-flip (Holm)": ("p_flip", "p_flip_holm"), EQUAL: ("p_equal_holm",)}
 
@@ -217,31 +219,40 @@ def item_doubt(content: Content) -> list[Section]:
     if frame.empty:
         return []
     known = frame[frame["why_not"] == ""]
-    clusters = int(known["clusters"].max()) if len(known) else 0
-    whole = f" Whole clusters are drawn, since the items of one are alike ({clusters} clusters)." if clusters else ""
-    legend = (
-        "Another question than the one above: would these very models differ on other test items? It says nothing about training again, "
-        "and must not be added to the doubt from seeds. Mean paired difference with its 95 % bootstrap interval over the "
-        f"{counted(int(known['items'].max()), 'test item') if len(known) else 'test items'}; not adjusted for the number of comparisons."
-        f"{whole}"
-    )
-    body = _item_table(content, known) if len(known) else ""
+    legend, body = (item_legend(known), _item_table(content, known)) if len(known) else ("", "")
     skipped = bullets(_without_interval(content, frame[frame["why_not"] != ""]))
     if len(frame["arm"].unique()) <= MOST_IN_MARKDOWN:
-        return [Section("Doubt from the test items", paragraphs(legend if body else "", body, skipped))]
+        return [Section("Doubt from the test items", paragraphs(legend, body, skipped))]
     details = (Section("Doubt from the test items: every comparison", body, is_minor=True),) if body else ()
     where = elsewhere("The comparisons", "item_differences.csv")
-    return [Section("Doubt from the test items", paragraphs(legend if body else "", skipped), details, elsewhere=where)]
+    return [Section("Doubt from the test items", paragraphs(legend, skipped), details, elsewhere=where)]
+
+
+def item_legend(known: pd.DataFrame) -> str:
+    """What the intervals over items are: of what mean, over which items, by which method."""
+    clusters = int(known["clusters"].max())
+    whole = f" Whole clusters are drawn, since the items of one are alike ({clusters} clusters)." if clusters else ""
+    return (
+        "Another question than the one above: would these very models differ on other test items? It says nothing about training again, "
+        "and must not be added to the doubt from seeds. The mean is over all pairs of an item and a seed, so an item weighs by the seeds "
+        "in which both arms were tested on it; where seeds have different numbers of items, it may differ from the mean over seeds in "
+        f"the other tables. In brackets is its 95 % interval from {items.RESAMPLES:,} bootstrap resamples (percentiles, widened as few "
+        f"{'clusters' if clusters else 'items'} need it) over the {counted(int(known['items'].max()), 'test item')}; not adjusted for "
+        f"the number of comparisons.{whole}"
+    )
 
 
 def _without_interval(content: Content, rows: pd.DataFrame) -> list[str]:
-    """Why comparisons have no interval over items, for each metric and reason."""
-    counts: dict[tuple[str, str], int] = {}
+    """Why comparisons have no interval over items, for each metric and reason; a pair is named once, whatever its roles."""
+    pairs: dict[tuple[str, str], dict[tuple[str, ...], str]] = {}
     for row in rows.to_dict("records"):
-        counts[row["metric"], row["why_not"]] = counts.get((row["metric"], row["why_not"]), 0) + 1
+        arms = row["arm"], row["against"]
+        pairs.setdefault((row["metric"], row["why_not"]), {}).setdefault(
+            tuple(sorted(arms)), " against ".join(named(content, arm) for arm in arms)
+        )
     return [
-        f"{escaped(content.metrics.title(metric))}: no interval for {counted(count, 'comparison')}, since {why}."
-        for (metric, why), count in counts.items()
+        f"{escaped(content.metrics.title(metric))}: no interval for {shortened([*those.values()], MOST_PAIRS)}, since {why}."
+        for (metric, why), those in pairs.items()
     ]
 
 

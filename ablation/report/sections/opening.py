@@ -13,6 +13,7 @@ from ablation.report.sections.section import Section
 
 MOST_RUNS_NAMED = 5
 SHOWN = 0.0001  # the smallest difference of recalls that their two decimals show
+ITEMS = "The differences over test items: [Doubt from the test items](#doubt-from-the-test-items)."
 WHERE = "Where a number comes from: [Runs](#runs), [Provenance](#provenance), [How to read this](#how-to-read-this)."
 
 
@@ -23,7 +24,9 @@ def opening(content: Content) -> list[Section]:
     notes = bullets([f"**Note:** {escaped(note)}." for note in overview.notes])
     lines = sentences(overview, content.metrics, MARKDOWN)
     own = f"**{escaped(content.own.kind)}** {escaped(' '.join(content.own.sentences))}" if content.own else ""
-    return [Section(escaped(content.study), paragraphs(own, strip, notes, bullets([*lines, *_suffering(content), WHERE])))]
+    found = content.frames.item_differences
+    where = [] if found.empty else [ITEMS]
+    return [Section(escaped(content.study), paragraphs(own, strip, notes, bullets([*lines, *_suffering(content), *where, WHERE])))]
 
 
 def _suffering(content: Content) -> list[str]:

@@ -27,6 +27,8 @@ ITEM_COLUMNS = ["arm", "role", "against", "metric", "items", "clusters", "seeds"
 RUN_COLUMNS = ["arm", "seed", "items", "clusters"]
 NOT_THE_MEAN = "the mean of its items is not the metric"
 NOT_THE_SAME = "the two arms were not tested on the same items"
+ONE_WITHOUT_CLUSTERS = "one of both arms handed back no clusters"
+OTHER_CLUSTERS = "the items are of other clusters in one arm than in the other"
 NO_ITEMS = "they share no seed with scores of items"
 ONE_CLUSTER = "all items are of one cluster"
 
@@ -112,8 +114,12 @@ def _why_not(both: Both) -> str:
     """Why these items say nothing; empty if they do."""
     if not both:
         return NO_ITEMS
-    if any(ours.test_set != theirs.test_set for ours, theirs in both):
+    if any(not np.array_equal(ours.names_N, theirs.names_N) for ours, theirs in both):
         return NOT_THE_SAME
+    if any((ours.cluster_N is None) != (theirs.cluster_N is None) for ours, theirs in both):
+        return ONE_WITHOUT_CLUSTERS
+    if any(ours.test_set != theirs.test_set for ours, theirs in both):
+        return OTHER_CLUSTERS
     return ONE_CLUSTER if all(len(np.unique(_clusters(ours))) == 1 for ours, _ in both) else ""
 
 

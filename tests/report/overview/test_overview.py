@@ -92,7 +92,7 @@ def test_without_a_difference_nothing_is_won():
     assert best.others == 3
     assert best.repeated == pytest.approx(100 * sum(gains) / 3)
     first = words_of(recorded)[0]
-    assert "The 3 other arms cannot be told apart from it." in first
+    assert "The 3 other arms cannot be told apart from it by paired t tests with Holm's correction over these 3." in first
     assert "it is the baseline, and no arm has a better mean." in first
     assert "luck" not in first  # the baseline is not compared with itself
 
@@ -136,7 +136,8 @@ def test_the_command_that_claims_more_is_whole():
     assert found.command == f"ablate run 'my study.yaml' --profile quick --arm up --set a=1 {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
     assert last.startswith(
-        "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). To find one"
+        "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). "
+        "To find a difference like"
     )
     assert last.endswith(f"To claim more: `{found.command}`")
 
@@ -277,8 +278,17 @@ def test_claims_keep_the_bound_of_their_verdicts():
 
 def test_a_difference_is_no_gain_where_lower_is_better():
     """Below zero it is an improvement, so it is not called a gain of less than nothing."""
+    recorded = shifted({"a": -0.3, "b": -0.31, "c": 0.2}, metric="test/nll")
+    recorded.runs.loc[(recorded.runs["arm"] == "a") & (recorded.runs["seed"] == 0), "test/nll"] -= 0.3
+    first = words_of(recorded, "nll")[0]
+    assert first.startswith("a has the lowest mean NLL")
+    assert "measured on the one left out, the difference is -0." in first
+
+
+def test_where_no_luck_shows_the_same_number_is_not_told_twice():
+    """The arm that is the best on all other seeds, whichever is left out."""
     first = words_of(shifted({"a": -0.3, "b": -0.1, "c": 0.2}, metric="test/nll"), "nll")[0]
-    assert first.endswith("measured on the one left out, the difference is -0.300.")
+    assert first.endswith("It is the best of 4 whichever seed is left out: no luck of having been picked shows in its difference.")
 
 
 def test_arms_that_tie_are_not_ranked_by_luck():
@@ -370,4 +380,4 @@ def test_the_seeds_for_the_best_arm_are_for_what_is_left_without_luck():
     rows = differences(recorded.plan, run_rows(recorded), ["test/accuracy"])
     sd = pooled_sd(rows[rows["role"] == "baseline"])
     assert found.more.for_best == seeds_needed(sd, left, 3) > seeds_needed(sd, lead, 3)
-    assert "one like the best arm's without its luck takes about" in words_of(recorded)[-1]
+    assert "a difference like the best arm's, without the luck of having been picked, takes about" in words_of(recorded)[-1]
