@@ -237,7 +237,7 @@ def _run_differences(stores: Sequence[Any], rows: Sequence[Any]) -> list[str]:
     for name in ("predictions.parquet", "items.parquet"):
         tables = [pd.read_parquet(paths[name]) if name in paths else None for paths in files]
         is_equal = tables[0] is tables[1] if tables[0] is None or tables[1] is None else tables[0].equals(tables[1])
-        problems += [] if is_equal else [f"{name} differs"]
+        problems += [] if is_equal else [f"{name.partition('.')[0]} differ"]
     return problems
 
 

@@ -16,7 +16,7 @@ if "ablation" in " ".join(sys.orig_argv) or "multiprocessing" in " ".join(sys.or
     import fcntl, os, types
     del signal.SIGRTMIN, signal.SIGRTMAX, os.sched_getaffinity
     from ablation.system import memory, signals
-    memory.sys = signals.sys = types.SimpleNamespace(platform="darwin", exit=sys.exit)
+    memory.sys = signals.sys = types.SimpleNamespace(platform="darwin", exit=sys.exit, unraisablehook=sys.unraisablehook)
     fcntl.F_FULLFSYNC = 51  # which Linux refuses
 
     def refuse(event, arguments):

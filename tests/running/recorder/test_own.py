@@ -100,8 +100,8 @@ def test_a_run_is_recorded_whole(ablate, study, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "kind", "reason"),
     [
-        ("mode: nan", "nan", "test/mae is nan; expected a finite number"),
-        ("mode: none", "data", "did not return test/mae; found nothing"),
+        ("mode: nan", "nan", "mae is nan; expected a finite number"),
+        ("mode: none", "data", "did not return mae; found nothing"),
     ],
 )
 def test_a_failure_is_recorded_with_what_was_printed(ablate, study, settings, kind, reason):

@@ -104,7 +104,7 @@ def fit(run):
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
-        ("return None", "data", "{reference} returned NoneType; expected its metrics, such as {{'test/mae': 0.5}}"),
+        ("return None", "data", "{reference} returned nothing; expected its metrics, such as {{'test/mae': 0.5}}"),
         ("return {'mse': 1.0}", "data", "{reference} did not return test/mae; found mse. Did you mean 'mse'?"),
         ("return {'mae': float('nan')}", "nan", "test/mae is nan; expected a finite number"),
         ("return {'mae': 'low'}", "data", "test/mae is \"'low'\"; expected a number"),
