@@ -78,6 +78,7 @@ def test_a_full_device_is_said_to_be_full(study, python):
     assert "no process can begin on cuda:0, since its memory is full: other programs may hold it" in done.err
 
 
+@OF_ALL
 def test_a_broken_device_fails_one_run(study, python, tmp_path):
     """An illegal address fails the run that met it as a bug; the next has another process, and is done."""
     (tmp_path / "break").touch()
