@@ -78,6 +78,16 @@ def test_a_run_that_is_stopped(own, saves, resumes):
     assert checked(own.folder) == {"repeatable": True, "resumes": True if resumes else None}
 
 
+def test_steps_that_are_logged_at_once(own):
+    """A stop after the last of them says nothing of one in the middle, and is no proof that the code resumes."""
+    code = LOOP.replace("        time.sleep(0.25)\n    return", "    time.sleep(2)\n    return")
+    task = {"function": "own_training:train", "resumes": True}
+    done = own("check-task", write_function(own.folder, code, task=task, **LOOPING), "--allow-code")
+    assert done.status == 0, (done.out, done.err)
+    assert "a run logged its last step before it could be stopped" in done.out
+    assert checked(own.folder) == {"repeatable": True, "resumes": None}
+
+
 def test_resuming_to_other_numbers(own):
     """It says in which metric, and fails."""
     task = {"function": "own_training:train", "resumes": True}
