@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,18 +99,27 @@ def image_rows(pairs: pd.DataFrame, results: Results) -> pd.DataFrame:
     images, mean and interval are NaN, and the counts are of the seeds in which both arms had the same images. Without such a seed there
     is no row.
     """
-    rows = []
+    rows, measured = [], dict[tuple[str, str], list[dict[str, Any]]]()  # a parent that is the baseline is looked at once
     for comparison, by_seed in _both_done(pairs, results):
-        changes = [_changes(*both) for both in by_seed.values() if _is_alike(*both)]
-        if changes:
-            counts = {
-                "images": round(np.mean([len(changes_N) for changes_N in changes])),
-                "gained": np.mean([(changes_N > 0).sum() for changes_N in changes]),
-                "lost": np.mean([(changes_N < 0).sum() for changes_N in changes]),
-            }
-            for metric, numbers in _intervals(changes, by_seed).items():
-                rows.append({**comparison, "metric": metric, **dict(zip(("mean", "low", "high"), numbers, strict=True)), **counts})
+        arms = comparison["arm"], comparison["against"]
+        if arms not in measured:
+            measured[arms] = _measured(by_seed)
+        rows += [{**comparison, **numbers} for numbers in measured[arms]]
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
+
+
+def _measured(by_seed: Mapping[int, Both]) -> list[dict[str, Any]]:
+    """A row for each metric of one comparison; none without a seed in which both arms had the same images."""
+    changes = [_changes(*both) for both in by_seed.values() if _is_alike(*both)]
+    if not changes:
+        return []
+    counts = {
+        "images": round(np.mean([len(changes_N) for changes_N in changes])),
+        "gained": np.mean([(changes_N > 0).sum() for changes_N in changes]),
+        "lost": np.mean([(changes_N < 0).sum() for changes_N in changes]),
+    }
+    intervals = _intervals(changes, by_seed).items()
+    return [{"metric": metric, **dict(zip(("mean", "low", "high"), numbers, strict=True)), **counts} for metric, numbers in intervals]
 
 
 def _intervals(changes: Sequence[Ints], by_seed: Mapping[int, Both]) -> dict[str, tuple[float, float, float]]:
