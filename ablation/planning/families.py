@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ablation.formatting import shortened
 from ablation.study.config import Arm
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.study.wording import change_words
 
 MOST_NAMED = 8  # arms or values of a family

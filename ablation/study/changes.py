@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ablation.study.config import Arm
-from ablation.study.task import SettingsSchema, Stage, Task
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import Stage, Task
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.study import yamlfile
-from ablation.study.task import DEFAULT, OWN, SettingsSchema, Task, load_task
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import DEFAULT, OWN, Task, load_task
 from ablation.system.digests import digest
 from ablation.system.paths import user_path
 from ablation.techniques.technique import build

@@ -6,7 +6,7 @@ from typing import Any
 from ablation.errors import ConfigError
 from ablation.formatting import listed
 from ablation.study.config import Overrides
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.technique import Technique, family
 
 UNSET = "none"

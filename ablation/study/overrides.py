@@ -9,7 +9,7 @@ from typing import Any
 from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.study.config import Overrides
 from ablation.study.implied import having, is_unset, no_field
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.technique import build, dump
 
 

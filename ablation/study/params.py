@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from ablation.study.changes import flatten
 from ablation.study.config import Arm
-from ablation.study.task import SettingsSchema, Task
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import Task
 from ablation.techniques.technique import dump
 
 LONGEST = 6000  # letters of a value that are recorded

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from ablation.study.config import AUTO, NAME, NAMED_SECTIONS, OWN_FIELDS, Grid, Profile, StudyFile, Sweep
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.technique import FAMILIES, Nested
 
 Schema = dict[str, Any]

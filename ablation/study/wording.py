@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablation.formatting import setting
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.defaults import field_defaults
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from ablation.formatting import counted, shortened, worded
 from ablation.study.changes import flatten
 from ablation.study.config import AUTO, Arm, Study
-from ablation.study.task import SettingsSchema, Task
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import Task
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from ablation.study.metrics import has_own_code, is_curve
-from ablation.study.task import DEFAULT, TASKS, SettingsSchema, load_task
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import DEFAULT, TASKS, load_task
 from ablation.techniques.technique import Technique
 
 # classes: the names of the classes; groups: which classes belong together; counts: the training and test items of each class;

@@ -1,6 +1,6 @@
 """The settings that a study's file may have for image classification."""
 
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.tasks.images.metrics import CHOICES, CLASS_METRICS, NAMES
 from ablation.training.settings import Settings, StageOptions
 

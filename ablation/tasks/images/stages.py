@@ -7,7 +7,7 @@ from typing import Any
 from ablation.errors import ConfigError
 from ablation.study.config import Overrides
 from ablation.study.overrides import PartialArm, apply_overrides, split_stage
-from ablation.study.task import SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.technique import Technique, build
 from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions
 

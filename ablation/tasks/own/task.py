@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ablation.study.changes import flatten
 from ablation.study.config import StudyFile
 from ablation.study.metrics import Curve, Metric
-from ablation.study.task import OWN, CheckpointInterval, Emit, Folders, SavedStages, SettingsSchema
+from ablation.study.settings_schema import SettingsSchema
+from ablation.study.task import OWN, CheckpointInterval, Emit, Folders, SavedStages
 from ablation.tasks.own.definition import STEP, Definition, check_names, choices, declared, define, full_name
 from ablation.tasks.own.words import WORDS
 from ablation.techniques.technique import Technique, dump
