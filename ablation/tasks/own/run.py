@@ -23,7 +23,7 @@ from ablation.system.files import write_json
 from ablation.system.oom_kills import num_oom_kills, why_killed
 from ablation.tasks.own import child, handle, keys, returned, scratch, settings
 from ablation.tasks.own.curves import Curves, LoggedFile
-from ablation.tasks.own.definition import Definition
+from ablation.tasks.own.definition import STEP, Definition
 from ablation.tasks.own.environment import VISIBLE, device_tag, environment
 from ablation.tasks.own.patterns import Lines, Printed
 from ablation.tasks.own.process import ERRORS, GuardedProcess, held
@@ -284,7 +284,10 @@ class Attempt:
     @property
     def notes(self) -> list[str]:
         """What was found to be odd while it ran."""
-        return [*self.curves.notes, *self.printed.notes]
+        drawn = {name for row in self.curves.rows.values() for name in row["values"]}
+        empty = [name for name in self.definition.curves if name != STEP and name not in drawn and f"curves/{name}" not in drawn]
+        unmatched = [f"nothing that was printed matches the pattern of the curve {name}" for name in empty]
+        return [*self.curves.notes, *self.printed.notes, *unmatched]
 
 
 # --- the result ------------------------------------------------------------------------------------------------------------------

@@ -248,6 +248,13 @@ def test_a_value_is_read_from_a_file(tmp_path):
     assert done(a_run)["metrics"] == {"test/mae": 5.0}
 
 
+def test_a_curve_without_a_point_is_told(tmp_path):
+    """Its pattern may be wrong, and the run is as good as it would be without it."""
+    curves = {"step": r"step (\d+)", "val/loss": r"val ([\d.]+)", "val/lss": r"lss ([\d.]+)"}
+    recorded = done(script(tmp_path, "print('step 1 val 0.5'); print('mae: 1.0')", **PRINTED, curves=curves))
+    assert recorded["notes"] == ["nothing that was printed matches the pattern of the curve val/lss"]
+
+
 def test_runs_that_write_one_file_beside_the_study_go_one_after_another(tmp_path):
     """Or one would read what another wrote; a command that is told {out} need not wait."""
     source = {"test/mae": Source(file="log.json", at="mae")}
