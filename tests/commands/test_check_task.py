@@ -14,7 +14,7 @@ from filelock import FileLock
 from ablation.commands import check_task
 from ablation.tasks.own.checking import Trial, differences
 from ablation.tracking.store import Store
-from tests.own import FUNCTION, write_command, write_function
+from tests.own import FUNCTION, SCRIPT, write_command, write_function
 from tests.tiny import write
 
 ROOT = Path(__file__).parents[2]
@@ -78,11 +78,19 @@ def test_a_run_that_is_stopped(own, saves, resumes):
     assert checked(own.folder) == {"repeatable": True, "resumes": True if resumes else None}
 
 
-def test_steps_that_are_logged_at_once(own):
-    """A stop after the last of them says nothing of one in the middle, and is no proof that the code resumes."""
-    code = LOOP.replace("        time.sleep(0.25)\n    return", "    time.sleep(2)\n    return")
+def test_a_function_that_logs_its_steps_at_once(own):
+    """It waits after half of them, so that it is stopped there however quick it is."""
     task = {"function": "own_training:train", "resumes": True}
-    done = own("check-task", write_function(own.folder, code, task=task, **LOOPING), "--allow-code")
+    quick = LOOP.replace("        time.sleep(0.25)\n", "")
+    done = own("check-task", write_function(own.folder, quick, task=task, **LOOPING), "--allow-code")
+    assert done.status == 0, (done.out, done.err)
+    assert "stopped after 2 of 4 steps and resumed comes out the same" in done.out
+    assert checked(own.folder) == {"repeatable": True, "resumes": True}
+
+
+def test_a_command_that_prints_its_steps_at_once(own):
+    """A stop after the last of them says nothing of one in the middle, and is no proof of what a stopped one comes to."""
+    done = own("check-task", write_command(own.folder, SCRIPT + "import time\n\ntime.sleep(2)\n"), "--allow-code")
     assert done.status == 0, (done.out, done.err)
     assert "a run logged its last step before it could be stopped" in done.out
     assert checked(own.folder) == {"repeatable": True, "resumes": None}

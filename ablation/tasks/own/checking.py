@@ -58,7 +58,7 @@ def stopped_trial(work: OwnWork, folder: Path, device: str, first: Trial, should
         return should_stop() or (steps >= first.steps / 2 if first.steps > 1 else is_late)
 
     try:
-        trial(work, folder, device, emit, is_half)
+        trial(replace(work, hold_after=(first.steps + 1) // 2 if first.steps > 1 else 0), folder, device, emit, is_half)
     except Interrupted:
         if should_stop():
             raise

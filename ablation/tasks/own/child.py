@@ -32,6 +32,7 @@ def main(request: Path) -> None:
     function = getattr(importlib.import_module(module), name)
     settings = converted(function, asked["settings"])
     run = Run(asked["seed"], asked["out"], asked["checkpoints"])
+    run._hold_after = asked["hold_after"]
     seed_all(asked["seed"])  # what was drawn while modules were imported does not count
     returned = function(run, **settings)
     (run.out / METRICS).write_text(json.dumps(_metrics(returned)), encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 METRICS, CURVES, SAME, NOTES = "metrics.json", "curves.jsonl", "same.json", "notes.json"
 ITEMS, PREDICTIONS = "items.json", "predictions.parquet"
+HOLD = 10.0  # seconds that a run waits to be stopped, where it is to be stopped after a step
 
 
 class Run:
@@ -30,6 +31,7 @@ class Run:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._same: dict[str, str] = {}
         self._notes: dict[str, None] = {}
+        self._hold_after, self._steps = 0, set[int]()
 
     def seed_for(self, purpose: str) -> int:
         """A number for one purpose, such as "split": the same in every arm, another one for another seed or purpose; below 2**32."""
@@ -50,6 +52,8 @@ class Run:
                 row[str(name)] = number
         with (self.out / CURVES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        if self._hold_after:
+            self._hold(row["step"])
 
     def items(self, ids: Iterable[Any], scores: Mapping[str, Iterable[Any]], cluster: Iterable[Any] | None = None) -> None:
         """Hand back a score for each test item (image, sentence, row), by metric: `run.items(names, {"test/mae": errors})`.
@@ -90,6 +94,13 @@ class Run:
         """The file in `checkpoints` that was written last, of those that match, such as `last*.ckpt`; None where the run begins anew."""
         found = sorted(self.checkpoints.glob(pattern), key=lambda path: (path.stat().st_mtime_ns, path.name))
         return found[-1] if found else None
+
+    def _hold(self, step: int) -> None:
+        """Wait to be stopped, if so many steps have been logged, as `ablate check-task` wants it: a quick run would end before."""
+        self._steps.add(step)
+        if len(self._steps) == self._hold_after:
+            self._hold_after = 0
+            time.sleep(HOLD)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self._notes:

@@ -171,14 +171,15 @@ class Attempt:
         out.mkdir()
         checkpoints.mkdir(exist_ok=True)
         env = environment(definition, device, scratch.prepare(folder / "mlflow", work.empty_store))
-        asked = {
+        asked: dict[str, Any] = {
             "function": definition.function,
             "settings": dict(work.settings),
             "seed": work.seed,
             "folder": str(definition.folder.resolve()),
         }
         if definition.is_function:
-            write_json(folder / "request.json", asked | {"out": str(out), "checkpoints": str(checkpoints)}, is_kept=False)
+            asked |= {"out": str(out), "checkpoints": str(checkpoints), "hold_after": work.hold_after}
+            write_json(folder / "request.json", asked, is_kept=False)
             words = [sys.executable, "-P", child.__file__, str(folder / "request.json")]
         else:
             file = folder / "settings.json"

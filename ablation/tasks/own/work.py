@@ -30,3 +30,4 @@ class OwnWork:
     code: str  # the identity of the code as it was planned, `keys.code_of(definition)`
     data: str  # the identity of the declared data
     empty_store: Path | None = None  # an empty MLflow database; a copy is what the code logs into
+    hold_after: int = 0  # a function that has logged so many steps waits a while to be stopped; 0: it never waits
