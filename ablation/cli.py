@@ -67,7 +67,7 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ablation.commands.options import Options, parse_budget, parse_interval, parse_set
+    from ablation.commands.options import Options, parse_budget, parse_interval, parse_part, parse_set
     from ablation.study.task import EVERY_EPOCH
 
     return Options(
@@ -84,6 +84,8 @@ def _options(values: dict[str, Any]) -> Any:
         yes=values["yes"],
         allow_code=values["allow_code"],
         checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
+        part=parse_part(values["part"]) if values.get("part") else None,
+        records_part=values.get("records_part", False),
     )
 
 
@@ -115,6 +117,8 @@ def init(name: str, output: Path) -> int:
 
 @cli.command()
 @matrix_options
+@click.option("--part", metavar="I/N", help="Only the I-th of N parts; the results lie in mlruns/, and ablate run without it records them.")
+@click.option("--record", "records_part", is_flag=True, help="With --part: also record what is there when the part ends.")
 @click.option(
     "--save-every",
     metavar="N|TIME",

@@ -1,35 +1,32 @@
 """`ablate run`: run what is not done yet, record it, and print the table."""
 
 import contextlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
 from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
+from ablation.commands.run_part import run_part
+from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
-from ablation.errors import AblateError, StoreError
-from ablation.formatting import ranges, shortened
+from ablation.errors import AblateError, ConfigError, StoreError
+from ablation.formatting import ranges
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
 from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
-from ablation.planning.workspace import Workspace
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
-from ablation.running.progress import ProgressState, Results, View, progress_display
+from ablation.running.outcomes import Failure, Outcome
+from ablation.running.progress import ProgressState, Results, progress_display
 from ablation.running.recorder.recorder import Recorder
-from ablation.running.scheduler import Executor, Failure, Outcome, execute
-from ablation.study.task import CheckpointInterval
+from ablation.running.scheduler import Executor, execute
 from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
@@ -39,18 +36,22 @@ DAY = 24 * 3600
 
 
 def run(options: Options) -> int:
-    """Run what is not done yet, record it, and print the table."""
+    """Run what is not done yet, record it, and print the table; with --part, run a part of it."""
+    if options.part:
+        return run_part(options, options.part)
+    if options.records_part:
+        raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
+    with study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
             note_last_run(session.workspace.root, options.file, options.profile)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
-            _stop_if_stale(plan, options.rerun)
+            stop_if_stale(plan, options.rerun)
             if plan.waiting:
                 store.check()
                 devices = [str(device) for device in session.devices]
@@ -64,7 +65,7 @@ def run(options: Options) -> int:
         if options.rerun == "force":
             session.force(plan)
         _tidy_store(store, doubled, session)
-        plan = _with_interval(plan, options.checkpoint_interval)
+        plan = with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
         recorder.begin(known_runs)
         for planned_run in plan.runs:
@@ -111,18 +112,12 @@ def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
         store.delete(run_id)
 
 
-def _with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
-    """The plan, with jobs that write checkpoints at this interval."""
-    nodes = plan.nodes.items()
-    return replace(plan, nodes={key: replace(node, job=replace(node.job, checkpoint_interval=interval)) for key, node in nodes})
-
-
 def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
     """Train and test what is waiting; return the outcome, and whether the user stopped it."""
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
     try:
-        with _stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
+        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
             outcome = execute(
                 plan,
                 executor,
@@ -157,18 +152,6 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
         told = f"a picture could not be drawn, and the record is complete without it ({recorder.undrawn})"
         session.console.print(told, markup=False, highlight=False, soft_wrap=True)
     return not recorder.problems
-
-
-def _stop_if_stale(plan: Plan, rerun: str) -> None:
-    stale = [planned_run for planned_run in plan.runs if planned_run.state == "stale"]
-    if stale:
-        reasons = [run.reason.rpartition("recorded: ")[2] for run in stale if run.choice is None]
-        changed = shortened(list(dict.fromkeys(reasons)), 3)
-        also = "; both also run what failed before this change" if rerun == "retry" else ""
-        raise AblateError(
-            f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device ({changed}), and nothing was "
-            f"started; --rerun keep uses them (the report says so), --rerun cached runs them again{also}"
-        )
 
 
 def _stop_if_long(plan: Plan, session: Session) -> None:
@@ -206,30 +189,6 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     return FAILED if failed_before or outcome.failed else DONE
 
 
-NEXT_STEPS = {  # kind of failure -> what the user can do
-    "nan": "change a setting in the file, which makes another run; --rerun retry tries the same run again",
-    "bug": "ablate log ARM SEED shows where; once the code is fixed, --rerun retry tries again",
-    "data": "once the data or the setting is fixed, --rerun retry tries again",
-    "memory": "change a setting in the file, which makes another run; the same command tries the same run again",
-    "store": "once there is room and permission to write, the same command tries again",
-    "killed": "the same command tries again",
-    "timeout": "raise task.timeout, or change a setting; --rerun retry tries the same run again",
-}
-
-
-def failure_lines(failures: Sequence[Failure], next_steps: Mapping[str, str] = NEXT_STEPS) -> list[str]:
-    """The failures, a line for each reason with its arms and seeds, followed by a line with what to do."""
-    by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for failure in failures:
-        by_reason.setdefault((failure.kind, failure.reason), {}).setdefault(failure.run.arm, []).append(failure.run.seed)
-    lines = []
-    for (kind, reason), arms in by_reason.items():
-        runs_text = ", ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for arm, seeds in arms.items())
-        lines.append(f"failed: {runs_text}: {reason}")
-        lines += [f"  to do: {next_steps[kind]}"] if kind in next_steps else []
-    return lines
-
-
 def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:
     """The seeds that all arms have finished, in words: ` (all arms have seeds 0-2)`."""
     complete_runs = [
@@ -239,43 +198,3 @@ def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:
     incomplete_seeds = {run.seed for run in plan.runs if (run.arm, run.seed) not in complete_runs}
     complete_seeds = [seed for seed in plan.seeds if seed not in incomplete_seeds]
     return f" (all arms have seed{'s' if len(complete_seeds) > 1 else ''} {ranges(complete_seeds)})" if complete_seeds else ""
-
-
-@contextlib.contextmanager
-def _study_lock(workspace: Workspace, study: str, console: Console) -> Iterator[None]:
-    """Hold the study's lock: one `run` at a time per study and store; a second one waits, and says so.
-
-    The features that the study's trainings shared are deleted before and after.
-    """
-    lock = FileLock(workspace.locks / f"{study}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print(
-            f"another `ablate run` is working on the study {study!r}; waiting for it to end (ablate status shows it)", highlight=False
-        )
-        lock.acquire()
-    try:
-        shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
-        yield
-    finally:
-        shutil.rmtree(workspace.features(study), ignore_errors=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def _stop_on_signal(console: Console, display: View, stopping: str) -> Iterator[Any]:
-    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        if received:
-            display.close()
-            raise KeyboardInterrupt
-        received.append(number)
-        with contextlib.suppress(RuntimeError):  # the signal came while something was being written
-            console.print(f"{stopping}; once more to stop at once", highlight=False)
-
-    with signals.handled(handle):
-        yield lambda: bool(received)

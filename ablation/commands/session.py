@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ class Session:
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
-        self.workspace = Workspace((root or Path("mlruns")).resolve())
+        part = options.part.suffix if options.part else ""
+        self.workspace = Workspace((root or Path("mlruns")).resolve(), part)
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
@@ -77,8 +78,11 @@ class Session:
         """Raise AblateError now for what would otherwise stop a run at its start; decodes the data."""
         self.preparation.check(self.arms, self.seeds)
 
-    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
-        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly."""
+    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool, only: Collection[str] | None = None) -> Plan:
+        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly.
+
+        With `only`, the keys of some runs, nothing else is to be done.
+        """
         return make_plan(
             self.study,
             self.seeds,
@@ -87,6 +91,7 @@ class Session:
             self.workspace.recorded_state(self._with_forced(known_runs), self.task),
             other_seeds=self.study.seeds,
             rerun=self.options.rerun,
+            only=only,
             seconds_per_item=self._probed_seconds if probe else self._measured_seconds,
         )
 
