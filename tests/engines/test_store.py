@@ -1,0 +1,157 @@
+"""MLflow's server on PostgreSQL with artifacts on S3, as docs/store.md has it, killed while a study is recorded there."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ablation.tracking.store import Store
+from tests.tiny import write
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+NEEDED = {name: find_spec(name) is not None for name in ("psycopg", "boto3", "moto", "flask_cors")}
+NEEDED |= {"PostgreSQL": bool(shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))}
+MISSING = ", ".join(name for name, is_there in NEEDED.items() if not is_there)
+pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}")]
+
+ARMS, SEEDS = ("base", "smooth"), (0, 1, 2)
+RUNS = {(arm, str(seed)) for arm in ARMS for seed in SEEDS}
+OF_ONE_RECORD = {"run_id", "start", "end", "created", "command"}  # what two records of the same results need not share
+
+
+class Servers:
+    """PostgreSQL, an S3 and MLflow's server, started by our scripts in a folder of their own."""
+
+    def __init__(self, folder):
+        self.folder, self.ports = Path(folder), free_ports(3)
+        self.uri = f"http://127.0.0.1:{self.ports[0]}"
+        self.is_coming = self.begin()
+
+    def begin(self):
+        """Start what does not run; the process that does it."""
+        server, database, s3 = self.ports
+        both = '"$0/postgresql-up.sh" "$1" "$3" && "$0/mlflow-server-up.sh" "$1" "$2" "$3" "$4"'
+        words = ["bash", "-c", both, *map(str, (SCRIPTS, self.folder, server, database, s3))]
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait(self):
+        """Until all of them answer."""
+        said, _ = self.is_coming.communicate(timeout=120)
+        assert said.splitlines()[-1] == self.uri, said
+
+    def kill(self):
+        """End the server by SIGKILL, and PostgreSQL as in a crash: nothing is written any more."""
+        os.killpg(int((self.folder / "mlflow.pid").read_text()), signal.SIGKILL)
+        postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split()[0]))
+        postmaster.send_signal(signal.SIGQUIT)
+        psutil.wait_procs([postmaster], timeout=20)
+
+    def close(self):
+        """End all three."""
+        self.is_coming.wait(timeout=120)
+        subprocess.run([SCRIPTS / "store-down.sh", self.folder], check=True)
+
+
+def free_ports(count):
+    """Ports that nobody listens to now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def servers():
+    """The servers, on their way. Not below pytest's own folder, which PostgreSQL's user may not enter."""
+    folder = tempfile.mkdtemp(prefix="ablate-store-")
+    started = Servers(folder)
+    yield started
+    started.close()
+    shutil.rmtree(folder)
+
+
+def results(folder):
+    """The predictions of each run that has been trained in the folder, by its key."""
+    return {path.parent.name: path.read_bytes() for path in folder.glob("mlruns/results/*/predictions.parquet")}
+
+
+def wait_until(is_so, process):
+    """Until something is so, or the process has ended."""
+    while not is_so() and process.poll() is None:
+        time.sleep(0.02)
+
+
+def signalled(processes, number):
+    """Send them all a signal; those that have ended are passed over."""
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def run_through_a_crash(folder, servers):
+    """`ablate run` whose server and database are killed as the first runs are recorded, and come back while others still train."""
+    words = [sys.executable, "-m", "ablation", "run", "tiny.yaml", "--jobs", "2"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": servers.uri, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as study:
+        wait_until(lambda: results(folder), study)
+        servers.kill()
+        before = len(results(folder))
+        wait_until(lambda: len(results(folder)) > before, study)  # one that is finished while nobody can record it
+        workers = psutil.Process(study.pid).children(recursive=True) if study.poll() is None else []
+        signalled(workers, signal.SIGSTOP)  # so that the study does not end first, however slow this machine is
+        servers.is_coming = servers.begin()
+        servers.wait()
+        signalled(workers, signal.SIGCONT)
+        out, err = study.communicate(timeout=120)
+    return study.returncode, out, err
+
+
+def comparable(value):
+    """A report as JSON without what is of one record: ids of runs, and times."""
+    if isinstance(value, dict):
+        kept = {name: one for name, one in value.items() if name not in OF_ONE_RECORD and not name.startswith("time/")}
+        return {name: comparable(one) for name, one in kept.items() if name != "runs" or not isinstance(one, str)}
+    return [comparable(one) for one in value] if isinstance(value, list) else value
+
+
+def test_a_study_outlives_the_crash_of_its_store(ablate, tmp_path, monkeypatch, servers):
+    """Status 0, the table alone on stdout, each run recorded once, the bytes and the report of a record in a local database."""
+    layers = {"seeds": list(SEEDS), "ladder": {"base": {}, "smooth": {"smoothing": {"epsilon": 0.2}}}}
+    local, remote = ablate.folder, tmp_path / "remote"
+    remote.mkdir()
+    for folder in (local, remote):
+        write(folder, **layers)
+    done = ablate("run", "tiny.yaml")  # while the servers are on their way
+    report = ablate("report", "tiny.yaml", "--format", "json")
+    servers.wait()
+    status, out, err = run_through_a_crash(remote, servers)
+    assert (status, out) == (0, done.out), err
+    assert "View run" not in out + err
+    assert "%|" not in out + err  # of a progress bar
+
+    monkeypatch.chdir(remote)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.uri)
+    store = Store.open(make=False)
+    recorded = store.runs_of("tiny")
+    assert {run["status"] for run in recorded} == {"FINISHED"}
+    runs = [run for run in recorded if run["tags"]["ablation.kind"] == "run"]
+    assert sorted((run["tags"]["ablation.arm"], run["tags"]["ablation.seed"]) for run in runs) == sorted(RUNS)
+    stored = {run["tags"]["ablation.key"]: store.artifact(run["run_id"], "predictions.parquet").read_bytes() for run in runs}
+    assert stored == results(remote) == results(local)
+    again = ablate("report", "tiny.yaml", "--format", "json")
+    assert comparable(json.loads(again.out)) == comparable(json.loads(report.out))
