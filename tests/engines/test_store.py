@@ -25,7 +25,7 @@ NEEDED |= {"PostgreSQL": bool(shutil.which("initdb") or list(Path("/usr/lib/post
 MISSING = ", ".join(name for name, is_there in NEEDED.items() if not is_there)
 pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}")]
 
-ARMS, SEEDS = ("base", "smooth"), (0, 1, 2)
+ARMS, SEEDS = ("base", "smooth"), (0, 1)
 RUNS = {(arm, str(seed)) for arm in ARMS for seed in SEEDS}
 OF_ONE_RECORD = {"run_id", "start", "end", "created", "command"}  # what two records of the same results need not share
 
@@ -83,14 +83,21 @@ def servers():
     shutil.rmtree(folder)
 
 
-def results(folder):
-    """The predictions of each run that has been trained in the folder, by its key."""
-    return {path.parent.name: path.read_bytes() for path in folder.glob("mlruns/results/*/predictions.parquet")}
+def finished(folder):
+    """The keys of the runs whose results are complete in the folder."""
+    return {path.parent.name for path in folder.glob("mlruns/results/*/result.json") if "." not in path.parent.name}
 
 
-def wait_until(is_so, process):
-    """Until something is so, or the process has ended."""
-    while not is_so() and process.poll() is None:
+def predictions(folder):
+    """The predictions of each finished run, by its key."""
+    return {key: (folder / "mlruns" / "results" / key / "predictions.parquet").read_bytes() for key in finished(folder)}
+
+
+def wait_for_another(folder, process):
+    """Until one more run is finished in the folder."""
+    before = finished(folder)
+    while finished(folder) == before:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
 
@@ -105,14 +112,13 @@ def signalled(processes, number):
 
 def run_through_a_crash(folder, servers):
     """`ablate run` whose server and database are killed as the first runs are recorded, and come back while others still train."""
-    words = [sys.executable, "-m", "ablation", "run", "tiny.yaml", "--jobs", "2"]
+    words = [sys.executable, "-m", "ablation", "run", "tiny.yaml", "--jobs", "1"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": servers.uri, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as study:
-        wait_until(lambda: results(folder), study)
+        wait_for_another(folder, study)
         servers.kill()
-        before = len(results(folder))
-        wait_until(lambda: len(results(folder)) > before, study)  # one that is finished while nobody can record it
-        workers = psutil.Process(study.pid).children(recursive=True) if study.poll() is None else []
+        wait_for_another(folder, study)  # which nobody can record now
+        workers = psutil.Process(study.pid).children(recursive=True)
         signalled(workers, signal.SIGSTOP)  # so that the study does not end first, however slow this machine is
         servers.is_coming = servers.begin()
         servers.wait()
@@ -152,6 +158,6 @@ def test_a_study_outlives_the_crash_of_its_store(ablate, tmp_path, monkeypatch, 
     runs = [run for run in recorded if run["tags"]["ablation.kind"] == "run"]
     assert sorted((run["tags"]["ablation.arm"], run["tags"]["ablation.seed"]) for run in runs) == sorted(RUNS)
     stored = {run["tags"]["ablation.key"]: store.artifact(run["run_id"], "predictions.parquet").read_bytes() for run in runs}
-    assert stored == results(remote) == results(local)
+    assert stored == predictions(remote) == predictions(local)
     again = ablate("report", "tiny.yaml", "--format", "json")
     assert comparable(json.loads(again.out)) == comparable(json.loads(report.out))
