@@ -1,7 +1,9 @@
-"""MLflow's server on PostgreSQL with artifacts on S3, as docs/store.md has it, killed while a study is recorded there."""
+"""MLflow's server on PostgreSQL with artifacts on S3, as docs/store.md has it, that crash while a study is recorded there."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,10 +38,9 @@ class Servers:
     def __init__(self, folder):
         self.folder, self.ports = Path(folder), free_ports(3)
         self.uri = f"http://127.0.0.1:{self.ports[0]}"
-        self.is_coming = self.begin()
+        self.coming = self._up()
 
-    def begin(self):
-        """Start what does not run; the process that does it."""
+    def _up(self):
         server, database, s3 = self.ports
         both = '"$0/postgresql-up.sh" "$1" "$3" && "$0/mlflow-server-up.sh" "$1" "$2" "$3" "$4"'
         words = ["bash", "-c", both, *map(str, (SCRIPTS, self.folder, server, database, s3))]
@@ -48,28 +49,37 @@ class Servers:
 
     def wait(self):
         """Until all of them answer."""
-        said, _ = self.is_coming.communicate(timeout=120)
+        said, _ = self.coming.communicate(timeout=120)
         assert said.splitlines()[-1] == self.uri, said
 
-    def kill(self):
-        """End the server by SIGKILL, and PostgreSQL as in a crash: nothing is written any more."""
+    def start(self):
+        """Start what has ended, and wait for it."""
+        self.coming = self._up()
+        self.wait()
+
+    def kill_server(self):
+        """End MLflow's server with its processes by SIGKILL."""
         os.killpg(int((self.folder / "mlflow.pid").read_text()), signal.SIGKILL)
+
+    def crash_database(self):
+        """End PostgreSQL at once: nothing is written any more, and its next start begins with what its log holds."""
         postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split()[0]))
         postmaster.send_signal(signal.SIGQUIT)
         psutil.wait_procs([postmaster], timeout=20)
 
     def close(self):
         """End all three."""
-        self.is_coming.wait(timeout=120)
+        self.coming.wait(timeout=120)
         subprocess.run([SCRIPTS / "store-down.sh", self.folder], check=True)
 
 
 def free_ports(count):
-    """Ports that nobody listens to now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports that nobody listens to, below those that the system gives to clients: one that is left for a while stays free."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 
@@ -104,25 +114,31 @@ def wait_for_another(folder, process):
 def signalled(processes, number):
     """Send them all a signal; those that have ended are passed over."""
     for process in processes:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
 
 
-def run_through_a_crash(folder, servers):
-    """`ablate run` whose server and database are killed as the first runs are recorded, and come back while others still train."""
+@contextlib.contextmanager
+def frozen(process):
+    """Its children stand still, as on a slow machine: the study that they train cannot end first."""
+    children = process.children(recursive=True)
+    signalled(children, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signalled(children, signal.SIGCONT)
+
+
+def run_through_outages(folder, servers):
+    """`ablate run` whose database crashes as the first run is recorded, and whose server is killed at the second: status, out, err."""
     words = [sys.executable, "-m", "ablation", "run", "tiny.yaml", "--jobs", "1"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": servers.uri, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as study:
-        wait_for_another(folder, study)
-        servers.kill()
-        wait_for_another(folder, study)  # which nobody can record now
-        workers = psutil.Process(study.pid).children(recursive=True)
-        signalled(workers, signal.SIGSTOP)  # so that the study does not end first, however slow this machine is
-        servers.is_coming = servers.begin()
-        servers.wait()
-        signalled(workers, signal.SIGCONT)
+        for end_one in (servers.crash_database, servers.kill_server):
+            wait_for_another(folder, study)
+            with frozen(psutil.Process(study.pid)):
+                end_one()
+                servers.start()
         out, err = study.communicate(timeout=120)
     return study.returncode, out, err
 
@@ -135,7 +151,7 @@ def comparable(value):
     return [comparable(one) for one in value] if isinstance(value, list) else value
 
 
-def test_a_study_outlives_the_crash_of_its_store(ablate, tmp_path, monkeypatch, servers):
+def test_a_study_outlives_its_store(ablate, tmp_path, monkeypatch, servers):
     """Status 0, the table alone on stdout, each run recorded once, the bytes and the report of a record in a local database."""
     layers = {"seeds": list(SEEDS), "ladder": {"base": {}, "smooth": {"smoothing": {"epsilon": 0.2}}}}
     local, remote = ablate.folder, tmp_path / "remote"
@@ -145,7 +161,7 @@ def test_a_study_outlives_the_crash_of_its_store(ablate, tmp_path, monkeypatch, 
     done = ablate("run", "tiny.yaml")  # while the servers are on their way
     report = ablate("report", "tiny.yaml", "--format", "json")
     servers.wait()
-    status, out, err = run_through_a_crash(remote, servers)
+    status, out, err = run_through_outages(remote, servers)
     assert (status, out) == (0, done.out), err
     assert "View run" not in out + err
     assert "%|" not in out + err  # of a progress bar
