@@ -3,7 +3,7 @@
 #
 #   scripts/postgresql-up.sh DIR [PORT]
 #
-# DIR keeps the data and the log; given again after a stop or a crash, the same data are there. Its last line is the database's
+# DIR keeps the data and the log; given again, it starts what has stopped or crashed, with the same data. Its last line is the database's
 # address. It needs PostgreSQL (Debian: apt-get install postgresql) and takes 2 s. scripts/store-down.sh DIR stops it.
 set -euo pipefail
 
@@ -23,8 +23,10 @@ cd "$directory"
 if [ ! -s data/PG_VERSION ]; then
   "${as_owner[@]}" initdb -D data -U ablate -A trust -E UTF8 --no-sync > initdb.log
 fi
-"${as_owner[@]}" pg_ctl -D data -w -l postgresql.log \
-  -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=" start > pg_ctl.log
+if ! "${as_owner[@]}" pg_ctl -D data status > pg_ctl.log; then
+  "${as_owner[@]}" pg_ctl -D data -w -l postgresql.log \
+    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=" start > pg_ctl.log
+fi
 database=(psql -qtA -h 127.0.0.1 -p "$port" -U ablate postgres -c)
 if [ -z "$("${database[@]}" "select 1 from pg_database where datname = 'mlflow'")" ]; then
   "${database[@]}" 'create database mlflow'

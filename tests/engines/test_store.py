@@ -49,7 +49,7 @@ class Servers:
 
     def wait(self):
         """Until all of them answer."""
-        said, _ = self.coming.communicate(timeout=120)
+        said, _ = self.coming.communicate(timeout=300)
         assert said.splitlines()[-1] == self.uri, said
 
     def start(self):
@@ -60,16 +60,17 @@ class Servers:
     def kill_server(self):
         """End MLflow's server with its processes by SIGKILL."""
         os.killpg(int((self.folder / "mlflow.pid").read_text()), signal.SIGKILL)
+        wait_until(lambda: not answers(self.ports[0]))
 
     def crash_database(self):
         """End PostgreSQL at once: nothing is written any more, and its next start begins with what its log holds."""
-        postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().split()[0]))
-        postmaster.send_signal(signal.SIGQUIT)
-        psutil.wait_procs([postmaster], timeout=20)
+        running = self.folder / "data" / "postmaster.pid"
+        os.kill(int(running.read_text().split()[0]), signal.SIGQUIT)
+        wait_until(lambda: not running.exists())
 
     def close(self):
         """End all three."""
-        self.coming.wait(timeout=120)
+        self.coming.wait(timeout=300)
         subprocess.run([SCRIPTS / "store-down.sh", self.folder], check=True)
 
 
@@ -81,6 +82,21 @@ def free_ports(count):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             ports.append(port)
     return ports
+
+
+def answers(port):
+    """Whether somebody listens to it."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(is_so):
+    """Until something is so, for a minute at most."""
+    for _ in range(3000):
+        if is_so():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
 
 
 @pytest.fixture
@@ -139,7 +155,7 @@ def run_through_outages(folder, servers):
             with frozen(psutil.Process(study.pid)):
                 end_one()
                 servers.start()
-        out, err = study.communicate(timeout=120)
+        out, err = study.communicate(timeout=300)
     return study.returncode, out, err
 
 
