@@ -11,6 +11,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
+from ablation.commands.run_parts import follow_parts, submit_parts
 from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -39,8 +40,7 @@ def run(options: Options) -> int:
     """Run what is not done yet, record it, and print the table; with --part, run a part of it."""
     if options.part:
         return run_part(options, options.part)
-    if options.records_part:
-        raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
+    _check_options(options)
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
@@ -54,6 +54,7 @@ def run(options: Options) -> int:
             stop_if_stale(plan, options.rerun)
             if plan.waiting:
                 store.check()
+            if plan.waiting and session.site is None:
                 devices = [str(device) for device in session.devices]
                 executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
                 exit_stack.callback(executor.close)  # its workers do their imports while models are built here
@@ -65,6 +66,9 @@ def run(options: Options) -> int:
         if options.rerun == "force":
             session.force(plan)
         _tidy_store(store, doubled, session)
+        if session.site and options.is_detached and plan.waiting:
+            session.console.print(submit_parts(plan, session, session.site), markup=False, highlight=False, soft_wrap=True)
+            return DONE
         plan = with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
         recorder.begin(known_runs)
@@ -72,7 +76,7 @@ def run(options: Options) -> int:
             if planned_run.state == "evaluated":
                 recorder.finished(planned_run)
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
-        outcome, stopped = _execute_plan(plan, session, executor, recorder, state) if executor else (Outcome(), False)
+        outcome, stopped = _carry_out(plan, session, executor, recorder, state)
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
         runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
@@ -112,6 +116,36 @@ def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
         store.delete(run_id)
 
 
+def _check_options(options: Options) -> None:
+    """Raise ConfigError for options that another option makes senseless."""
+    is_here = options.executor in ("local", "ray")
+    if options.records_part:
+        raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
+    if options.is_detached and is_here:
+        raise ConfigError("--detach", f"found it with --executor {options.executor}, whose work ends with this command; expected slurm")
+    if options.budget and not is_here:
+        raise ConfigError("--budget", "found it with jobs of a queue; expected their time limit, such as sbatch: {time: '4:00:00'}")
+
+
+def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
+    """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
+    if not plan.waiting:
+        return Outcome(), False
+    try:
+        if executor is not None:
+            outcome, stopped = _execute_plan(plan, session, executor, recorder, state)
+        else:
+            assert session.site is not None, session.options
+            outcome, stopped = follow_parts(plan, session, session.site, recorder, state)
+    except BaseException:
+        recorder.interrupted("ended at once")
+        recorder.close()
+        raise
+    if outcome.left:
+        recorder.interrupted("stopped by the user" if stopped else outcome.why or "the budget was used up")
+    return outcome, stopped
+
+
 def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
     """Train and test what is waiting; return the outcome, and whether the user stopped it."""
     display = progress_display(state, session.console)
@@ -127,17 +161,10 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
                 budget=session.options.budget,
                 packing=session.packing,
             )
-            stopped = should_stop()
-    except BaseException:
-        recorder.interrupted("ended at once")
-        recorder.close()
-        raise
+            return outcome, should_stop()
     finally:
         display.close()
         messages.close()
-    if outcome.left:
-        recorder.interrupted("stopped by the user" if stopped else outcome.why or "the budget was used up")
-    return outcome, stopped
 
 
 def _finish_recording(recorder: Recorder, session: Session) -> bool:
@@ -155,6 +182,8 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
 
 
 def _stop_if_long(plan: Plan, session: Session) -> None:
+    if session.site is not None:
+        return
     seconds = wall_seconds(plan, session.num_slots)
     if session.devices[0].type == "cpu" and seconds > DAY and not (session.options.yes or session.options.budget):
         raise AblateError(

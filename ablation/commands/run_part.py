@@ -21,6 +21,7 @@ from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome
 from ablation.running.parts import split as splits
 from ablation.running.parts.log import PartLog
+from ablation.running.parts.script import PART_SPLIT as SPLIT
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState, Results, progress_display
 from ablation.running.recorder.recorder import Recorder
@@ -28,9 +29,10 @@ from ablation.running.scheduler import Executor, execute
 from ablation.system import signals
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.store import Store
-from ablation.training.devices import device_name
+from ablation.training.planned_device import device_name
 
-SPLIT, ATTEMPT = "ABLATE_SPLIT", "ABLATE_ATTEMPT"  # set by the job of an engine: the folder of the split, and which attempt this is
+
+OWNER, ATTEMPT = "ABLATE_OWNER", "ABLATE_ATTEMPT"
 
 
 def run_part(options: Options, part: Part) -> int:
@@ -39,7 +41,7 @@ def run_part(options: Options, part: Part) -> int:
         raise ConfigError("--part", "found --rerun force, which would delete what other parts have done; expected it without --part")
     if not os.environ.get(SPLIT):
         return _run_part(options, part, None)
-    log = PartLog(splits.read(Path(os.environ[SPLIT])).log(part.number), int(os.environ.get(ATTEMPT, "0")))
+    log = PartLog(splits.read(Path(os.environ[SPLIT])).log(part.number))
     log.begin()
     try:
         return _run_part(options, part, log)
@@ -60,6 +62,7 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             if log is None:
                 log = PartLog(split.log(part.number))
                 log.begin()
+            os.environ |= {OWNER: f"{split.name}/part-{part.number}", ATTEMPT: str(log.attempt)}  # of the workers, too
             _print(session, _summary(plan, part, session.num_slots))
             outcome, stopped = Outcome(), False
             if plan.waiting:

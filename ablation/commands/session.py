@@ -14,6 +14,8 @@ from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
 from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace, read_speeds
+from ablation.running.executors import EXECUTORS
+from ablation.running.executors.sites import BatchSite, SlurmSite, find_site
 from ablation.running.packing import Packing
 from ablation.study.config import Arm
 from ablation.study.resolving import load_study
@@ -22,7 +24,7 @@ from ablation.study.task import Step
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
-from ablation.training.devices import device_name
+from ablation.training.planned_device import device_name, plan_for
 
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
@@ -41,7 +43,10 @@ class Session:
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
+        self.site = _site(options)
         self.devices = devices(options.device)
+        if self.site is not None and self.site.device_name:
+            self.devices = [plan_for(self.site.device_name, self.site.capability)]
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
@@ -169,6 +174,14 @@ class Session:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
+
+
+def _site(options: Options) -> SlurmSite | BatchSite | None:
+    """The site of a queue at which the study is carried out; None if that is done by this command's own workers."""
+    if options.executor in EXECUTORS:
+        return None
+    site = find_site(options.executor, options.file)
+    return site if isinstance(site, SlurmSite | BatchSite) else None
 
 
 def _is_done(run: Mapping[str, Any]) -> bool:

@@ -29,8 +29,8 @@ class Engine(Protocol):
     def about(self) -> dict[str, Any]:
         """What another process needs to make the same engine, as plain data."""
 
-    def submit(self, parts: Sequence[int], attempt: int) -> str:
-        """Start these parts, their attempts numbered from `attempt`; the id of the job. Raises AblateError if that is refused."""
+    def submit(self, parts: Sequence[int]) -> str:
+        """Start these parts; the id of the job. Raises AblateError if that is refused."""
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
         """(id, part) -> state of the parts of these jobs that the engine still knows; None if it does not answer."""

@@ -148,6 +148,8 @@ class _Follower:
                 raise AblateError("the queue does not answer, so nobody knows whether parts are at work already; nothing was submitted")
             self._tell("the queue does not answer; parts go on, and it is asked again")
             return
+        if words := waiting_words(states):
+            self._tell(words)
         for part in self.parts:
             part.state = states.get((part.job, part.number))
             if _is_alive(part):
@@ -158,8 +160,9 @@ class _Follower:
     def _submit(self, parts: list[_Part]) -> list[int]:
         numbers = [part.number for part in parts]
         if numbers:
-            job = self.engine.submit(numbers, self.split.next_attempt)
+            job = self.engine.submit(numbers)
             self.split.note_job(self.engine.about, job, numbers)
+            self._tell(f"submitted {counted(len(numbers), 'part')} ({ranges(numbers)}) as job {job}")
             for part in parts:
                 part.job, part.state, part.gone_since = job, JobState(State.WAITING), None
                 part.has_begun = False

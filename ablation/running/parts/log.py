@@ -18,11 +18,11 @@ NOT_KEPT = frozenset({"tick", "finished", "result", "untested"})  # events that 
 class PartLog:
     """Appends to the log of one part: it is its record of runs, and a view of its events."""
 
-    def __init__(self, path: Path, attempt: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         newest = LogReader(path)
         newest.read()
-        self.attempt = attempt or newest.attempt + 1
+        self.attempt = newest.attempt + 1
         self._file = path.open("ab", buffering=0)
         if path.stat().st_size and not _ends_a_line(path):  # of an attempt that was killed in the middle of one
             self._file.write(b"\n")

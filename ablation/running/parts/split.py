@@ -15,7 +15,6 @@ from ablation.planning.plan import Plan
 from ablation.system.files import write_json
 
 SPLIT, JOBS, STOP = "split.json", "jobs.json", "stop"
-ATTEMPTS_EACH = 1000  # a job may be started again so often before it counts as submitted again
 
 
 @dataclass(frozen=True)
@@ -69,20 +68,27 @@ class Split:
         submitted = [*self.jobs.get("submitted", []), {"id": job, "parts": list(parts), "time": time.time()}]
         write_json(self.folder / JOBS, {**engine, "submitted": submitted})
 
-    @property
-    def next_attempt(self) -> int:
-        """The number of the first attempt of what is submitted next: larger than that of anything that was begun before."""
-        return ATTEMPTS_EACH * (1 + len(self.jobs.get("submitted", [])))
-
 
 def pinned(parts: Path, plan: Plan, num_parts: int, device: str) -> Split:
-    """The split of a plan, made by whoever comes first; parts that begin later, when some of the work is done, take the same."""
+    """The split of a plan into so many parts, made by whoever comes first.
+
+    A part that begins later, when some of the runs are computed or recorded, finds it, and so takes the share that was meant for it.
+    """
+    for split in covering(parts, plan, device):
+        if len(split.shares) == num_parts:
+            return split
     folder = parts / plan.study.name / f"{identity(plan, num_parts)}-{num_parts}"
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / SPLIT).exists():
-        keys = [[run.key for run in share] for share in shares(plan, num_parts)]
-        _write_once(folder / SPLIT, {"study": plan.study.name, "device": device, "shares": keys, "created": time.time()})
+    keys = [[run.key for run in share] for share in shares(plan, num_parts)]
+    _write_once(folder / SPLIT, {"study": plan.study.name, "device": device, "shares": keys, "created": time.time()})
     return read(folder)
+
+
+def covering(parts: Path, plan: Plan, device: str) -> list[Split]:
+    """The splits that have every run that is still to be computed, the newest first."""
+    wanted = {run.key for run in plan.waiting if run.choice is None}
+    found = [split for split in splits(parts, plan.study.name) if split.device == device]
+    return [split for split in reversed(found) if wanted <= {key for keys in split.shares for key in keys}]
 
 
 def _write_once(path: Path, data: object) -> None:
