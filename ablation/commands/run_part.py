@@ -31,7 +31,6 @@ from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.store import Store
 from ablation.training.planned_device import device_name
 
-
 OWNER, ATTEMPT = "ABLATE_OWNER", "ABLATE_ATTEMPT"
 
 
