@@ -121,19 +121,22 @@ class _Scheduler:
         return self.outcomes.outcome
 
     def _submit(self, left: float, budget: float) -> None:
-        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left.
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left."""
+        while key := self._next(left, budget):
+            node = self.running[key] = self.waiting.pop(key)
+            self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
 
-        One that goes alone stands first, and holds everything up until a device is idle.
-        """
-        for key, node in list(self.waiting.items()):
+    def _next(self, left: float, budget: float) -> str:
+        """The first stage that can begin now, "" if none can; one that goes alone stands first, and holds all up until a device is idle."""
+        for key, node in self.waiting.items():
             is_ready = not node.job.parent or node.job.parent in self.done
             if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
-                return
+                return ""
             if key in self.alone and not self.executor.num_idle:
-                return
+                return ""
             if is_ready:
-                self.running[key] = self.waiting.pop(key)
-                self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
+                return key
+        return ""
 
     def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
         """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
