@@ -43,6 +43,9 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True, help="Where the workers run."),
             click.option(
+                "--ray-address", default="", metavar="HOST:PORT", help="The Ray cluster; by default RAY_ADDRESS, else this machine."
+            ),
+            click.option(
                 "--rerun",
                 type=click.Choice(["cached", "retry", "force", "keep"]),
                 help="Earlier results: run stale ones again (cached) or use them (keep), failed ones again (retry), all again (force).",
@@ -70,19 +73,13 @@ def _options(values: dict[str, Any]) -> Any:
     from ablation.commands.options import Options, parse_budget, parse_interval, parse_set
     from ablation.study.task import EVERY_EPOCH
 
+    as_they_are = ("file", "profile", "arms", "seeds", "device", "executor", "ray_address", "yes", "allow_code")
     return Options(
-        file=values["file"],
-        profile=values["profile"],
-        arms=values["arms"],
-        seeds=values["seeds"],
+        **{name: values[name] for name in as_they_are},
         sets=tuple(parse_set(text) for text in values["sets"]),
-        device=values["device"],
         jobs=values["jobs"] or 0,
-        executor=values["executor"],
         rerun=values["rerun"] or "",
         budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
-        yes=values["yes"],
-        allow_code=values["allow_code"],
         checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
     )
 

@@ -53,8 +53,7 @@ def run(options: Options) -> int:
             _stop_if_stale(plan, options.rerun)
             if plan.waiting:
                 store.check()
-                devices = [str(device) for device in session.devices]
-                executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
+                executor = _started(session)
                 exit_stack.callback(executor.close)  # its workers do their imports while models are built here
                 waiting_arms = {run.arm for run in plan.waiting}
                 session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
@@ -82,6 +81,19 @@ def run(options: Options) -> int:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
         return status if is_written else max(status, FAILED)
+
+
+def _started(session: Session) -> Executor:
+    """The executor that the options ask for."""
+    options, devices = session.options, [str(device) for device in session.devices]
+    if options.executor == "local":
+        return start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
+    folders = [str(session.workspace.root), str(options.file.resolve().parent)]
+    code = [str(options.file.resolve().parent), str(Path.cwd())] if options.allow_code else []
+    place = {"address": options.ray_address, "folders": folders, "code": code}
+    executor = start_executor(options.executor, devices, options.jobs, session.task.name, **place)
+    session.executor_slots = executor.num_slots
+    return executor
 
 
 def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -48,6 +48,7 @@ class Session:
         self.workspace = Workspace((root or Path("mlruns")).resolve())
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
+        self.executor_slots = 0  # of one that is not on this machine, once it has begun
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
     @property
@@ -61,12 +62,13 @@ class Session:
     def packing(self) -> Packing | None:
         """Finds out how many runs can share a GPU; None if the user said it, or on a CPU."""
         can_adapt = self.devices[0].type == "cuda" and not self.options.jobs and self.task.shares_devices
+        can_adapt = can_adapt and self.options.executor == "local"
         return Packing(max(1, num_cores() // len(self.devices))) if can_adapt else None
 
     @property
     def num_slots(self) -> int:
         """How many runs train at once at the start."""
-        return self.jobs_per_device * len(self.devices)
+        return self.executor_slots or self.jobs_per_device * len(self.devices)
 
     @property
     def arms(self) -> list[Arm]:

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import sys
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablation.planning.jobs import Job
 from ablation.study.task import CodeChanged, Interrupted, load_task
@@ -17,6 +17,13 @@ END = int(getattr(signal, "SIGRTMIN", signal.SIGUSR2))  # macOS has no signals o
 OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 
+class Order(NamedTuple):
+    """What a worker is given: a job, and how many jobs share its device."""
+
+    job: Job
+    num_jobs: int = 1
+
+
 def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> None:
     """Take jobs of one kind of work from the pipe and carry them out on a device; `stop.value` asks to end at the next epoch."""
     for number in signals.NUMBERS:
@@ -27,18 +34,18 @@ def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> No
     keep_freed_memory()
     with contextlib.suppress(Exception):  # what fails here, as on a device that is full, fails again with the first job, which tells of it
         load_task(task).start(device)
-    job: Job
+    order: Order
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
             try:
-                job, num_jobs = pipe.recv()
+                order = pipe.recv()
             except (EOFError, ConnectionError):
                 raise
             except Exception:  # its classes are imported now, by a worker that began after their file was edited
                 pipe.send(OTHER_CODE)
                 continue
             pipe.send({"kind": "started"})
-            pipe.send(carry_out(job, device, pipe, stop, num_jobs))
+            pipe.send(carry_out(order.job, device, pipe, stop, order.num_jobs))
 
 
 def _end(_number: int, _frame: object) -> None:
