@@ -189,7 +189,15 @@ class _Cluster:
         ray.shutdown()
 
 
-_Worker = ray.remote(max_restarts=0, max_task_retries=0)(RemoteWorker)
+class _Actor(RemoteWorker):
+    """A worker in a process of Ray's."""
+
+    def __init__(self, place: str) -> None:
+        vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's own program, which a process that is spawned here would run again
+        super().__init__(place)
+
+
+_Worker = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
 
 
 def _facts_of_node(asked: str) -> str:
@@ -210,6 +218,7 @@ def _living() -> list[dict[str, Any]]:
 def _connect(address: str, gpus: Sequence[str]) -> bool:
     """Connect to the cluster at this address or RAY_ADDRESS's, else begin one of this machine; whether it was begun."""
     where = address or os.environ.get("RAY_ADDRESS", "")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is begun here; 15 would let any other program go first
     begun = {"num_cpus": len(os.sched_getaffinity(0)), "num_gpus": len(gpus), "include_dashboard": False}
     if where:
         _check_address(where)
