@@ -256,12 +256,11 @@ class RemoteExecutor:
         return events
 
     def _without_workers(self, node: Node, why: str) -> list[dict[str, Any]]:
-        """The failure of all that is held, if no slot is left that could ever begin."""
+        """The end of all that is held, and why nothing more can begin, if no slot is left that ever could."""
         if self._slots:
             return []
-        message = f"no worker can begin on {node.name}: {why}"
         held, self._held = self._held, deque()
-        about = {"kind": "failed", "failure": "store", "message": message, "log": "", "device": node.name}
+        about = {"kind": "stopped", "why": f"no worker can begin on {node.name}: {why}", "device": ""}
         return [about | {"stage": job.key} for job, _ in held]
 
     def _drop(self, slot: Slot) -> None:
