@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
 from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace, read_speeds
+from ablation.running.executors.sites import BatchSite, RaySite, SlurmSite, site_of
 from ablation.running.packing import Packing
 from ablation.study.config import Arm
 from ablation.study.resolving import load_study
@@ -22,7 +23,7 @@ from ablation.study.task import Step
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
-from ablation.training.devices import device_name
+from ablation.training.planned_device import device_name, plan_for
 
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
@@ -41,14 +42,20 @@ class Session:
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
+        site = site_of(options.executor, options.file)
+        self.site = site if isinstance(site, SlurmSite | BatchSite) else None  # of a queue, whose jobs are parts of the study
+        self.cluster = site if isinstance(site, RaySite) else None  # whose workers are this command's own
         self.devices = devices(options.device)
+        if site is not None and site.device_name:
+            self.devices = [plan_for(site.device_name, site.capability)]
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
-        self.workspace = Workspace((root or Path("mlruns")).resolve())
+        part = options.part.suffix if options.part else ""
+        self.workspace = Workspace((root or Path("mlruns")).resolve(), part)
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
-        self.executor_slots = 0  # of one that is not on this machine, once it has begun
+        self.cluster_slots = 0  # once the cluster's workers begin
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
     @property
@@ -62,13 +69,12 @@ class Session:
     def packing(self) -> Packing | None:
         """Finds out how many runs can share a GPU; None if the user said it, or on a CPU."""
         can_adapt = self.devices[0].type == "cuda" and not self.options.jobs and self.task.shares_devices
-        can_adapt = can_adapt and self.options.executor == "local"
-        return Packing(max(1, num_cores() // len(self.devices))) if can_adapt else None
+        return Packing(max(1, num_cores() // len(self.devices))) if can_adapt and self.cluster is None else None
 
     @property
     def num_slots(self) -> int:
         """How many runs train at once at the start."""
-        return self.executor_slots or self.jobs_per_device * len(self.devices)
+        return self.cluster_slots or self.jobs_per_device * len(self.devices)
 
     @property
     def arms(self) -> list[Arm]:
@@ -79,8 +85,11 @@ class Session:
         """Raise AblateError now for what would otherwise stop a run at its start; decodes the data."""
         self.preparation.check(self.arms, self.seeds)
 
-    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
-        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly."""
+    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool, only: Collection[str] | None = None) -> Plan:
+        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly.
+
+        With `only`, the keys of some runs, nothing else is to be done.
+        """
         return make_plan(
             self.study,
             self.seeds,
@@ -89,6 +98,7 @@ class Session:
             self.workspace.recorded_state(self._with_forced(known_runs), self.task),
             other_seeds=self.study.seeds,
             rerun=self.options.rerun,
+            only=only,
             seconds_per_item=self._probed_seconds if probe else self._measured_seconds,
         )
 

@@ -45,6 +45,7 @@ class RayExecutor(RemoteExecutor):
         task: str,
         *,
         address: str = "",
+        study: str,
         folders: Sequence[str],
         code: Sequence[str] = (),
         heartbeat: float = HEARTBEAT_TIMEOUT,

@@ -151,7 +151,7 @@ class ImageClassification:
         """The CPU with its capability, or a GPU with its name."""
         import torch
 
-        from ablation.training.devices import device_name
+        from ablation.training.planned_device import device_name
 
         return device_name(torch.device(device))
 
