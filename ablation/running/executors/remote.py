@@ -94,14 +94,16 @@ class Slot:
 class RemoteExecutor:
     """Runs jobs in the slots of a cluster; what it does for the scheduler, `scheduler.Executor` says.
 
+    `owner` names the study, of whose stages only the newest attempt may write: an orphan on a lost node may live on.
     Where a worker is gone, or silent for `heartbeat` seconds, its job ends as `failed` with `is_lost`, and another takes its place.
     """
 
-    def __init__(self, cluster: Cluster, heartbeat: float = HEARTBEAT_TIMEOUT) -> None:
-        self.cluster, self._heartbeat, self._poll = cluster, heartbeat, min(POLL, heartbeat / 4)
+    def __init__(self, cluster: Cluster, owner: str, heartbeat: float = HEARTBEAT_TIMEOUT) -> None:
+        self.cluster, self._owner, self._heartbeat, self._poll = cluster, owner, heartbeat, min(POLL, heartbeat / 4)
         self._slots: list[Slot] = []
         self._held: deque[tuple[Job, bool]] = deque()  # jobs for which no slot is ready yet, and whether each goes alone
         self._told: list[dict[str, Any]] = []  # events of our own
+        self._attempts: dict[str, int] = {}  # the last one at each job
         self._failed_starts: dict[str, int] = {}  # by node
         self._seen = self._stuck_since = time.monotonic()
 
@@ -179,9 +181,20 @@ class RemoteExecutor:
             self._held.popleft()
             for neighbour in [other for other in self._slots if alone and other is not slot and other.device == slot.device]:
                 self.cluster.ask(neighbour.worker, "end")
-            slot.job, slot.is_alone, slot.silence = job, alone, 0.0
-            order = {"job": job_to_json(job), "alone": alone, "num_jobs": 1 if alone else self._num_on(slot.device)}
-            slot.answer = self.cluster.ask(slot.worker, "work", json.dumps(order), self._poll)
+            self._begin(slot, job, alone=alone)
+
+    def _begin(self, slot: Slot, job: Job, *, alone: bool) -> None:
+        """Have a slot do a job; the number of the attempt grows from command to command too, since it is the time in milliseconds."""
+        attempt = self._attempts[job.key] = max(self._attempts.get(job.key, 0) + 1, int(time.time() * 1000))
+        order = {
+            "job": job_to_json(job),
+            "alone": alone,
+            "num_jobs": 1 if alone else self._num_on(slot.device),
+            "owner": f"{self._owner}/{job.key}",
+            "attempt": attempt,
+        }
+        slot.job, slot.is_alone, slot.silence = job, alone, 0.0
+        slot.answer = self.cluster.ask(slot.worker, "work", json.dumps(order), self._poll)
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call, after at most `timeout` seconds: as `scheduler.Executor` describes them."""

@@ -59,7 +59,8 @@ class RaySite(BaseModel):
 
 SITES: dict[str, type[SlurmSite] | type[BatchSite] | type[RaySite]] = {"slurm": SlurmSite, "batch": BatchSite, "ray": RaySite}
 
-UNWRITTEN = {"slurm": SlurmSite(), "ray": RaySite(address="")}  # without settings, if the file has none of that name
+# Without settings, if the file has none of that name.
+UNWRITTEN: dict[str, SlurmSite | RaySite] = {"slurm": SlurmSite(), "ray": RaySite(address="")}
 
 
 def site_of(executor: str, study: Path) -> SlurmSite | BatchSite | RaySite | None:
@@ -89,12 +90,10 @@ def _site(name: str, settings: Any) -> SlurmSite | BatchSite | RaySite:
     kind = settings.get("kind", "slurm")
     if kind not in SITES:
         raise unknown_name(f"{place}.kind", "kind of executor", str(kind), SITES)
-    model: Any = SITES[kind]
     try:
-        site: SlurmSite | BatchSite | RaySite = model.model_validate({"kind": kind, **settings})
+        return SITES[kind].model_validate({"kind": kind, **settings})
     except ValidationError as error:
-        raise to_config_error(error, model, place) from None
-    return site
+        raise to_config_error(error, SITES[kind], place) from None
 
 
 def _user_folder() -> Path:

@@ -66,7 +66,7 @@ class Cluster:
 def executor(*nodes, kind="cpu", is_begun=True, **options):
     """An executor on these nodes, and its cluster."""
     cluster = Cluster(kind)
-    made = RemoteExecutor(cluster, **options)
+    made = RemoteExecutor(cluster, "ray/s", **options)
     made.add(nodes)
     if is_begun:
         cluster.begin(*range(len(cluster.workers)))
@@ -166,6 +166,10 @@ def test_what_is_lost_is_no_failure(how):
     assert record.told == [("finished", "arm")]
     assert not outcome.failed
     assert cluster.ended == [0, 1, 2, 3]
+    asked = [json.loads(words[1]) for worker in cluster.workers for words in worker.asked if words[0] == "work"]
+    assert {order["owner"] for order in asked} == {"ray/s/a"}
+    attempts = [order["attempt"] for order in asked]
+    assert attempts == sorted(set(attempts))
     assert [seen.count(kind) for kind in ("told", "stopped", "done")] == [4, 4, 1]
 
 
