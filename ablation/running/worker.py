@@ -4,13 +4,16 @@ import contextlib
 import signal
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablation.planning.jobs import Job
+from ablation.running.job_json import job_from_json
 from ablation.study.task import CodeChanged, Interrupted, load_task
 from ablation.system import signals, streams
 from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
+from ablation.techniques.technique import allow_code
 
 # Asks a worker to end at once, in order. No cluster sends it; what clusters send asks the command to stop, and workers ignore it.
 END = int(getattr(signal, "SIGRTMIN", signal.SIGUSR2))  # macOS has no signals of one's own
@@ -18,10 +21,19 @@ OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed wh
 
 
 class Order(NamedTuple):
-    """What a worker is given: a job, and how many jobs share its device."""
+    """What a worker is given: a job, as JSON if it comes from another machine, and how many jobs share its device."""
 
-    job: Job
+    job: Job | str
     num_jobs: int = 1
+    code: tuple[str, ...] = ()  # folders from which a job in JSON may have code of the user's imported
+
+    def read(self) -> Job:
+        """The job; raises an exception if the code that it names is no longer there."""
+        if isinstance(self.job, Job):
+            return self.job
+        if self.code:
+            allow_code(*map(Path, self.code))
+        return job_from_json(self.job)
 
 
 def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> None:
@@ -39,13 +51,14 @@ def work(pipe: Connection, device: str, task: str, stop: Any, parent: int) -> No
         while True:
             try:
                 order = pipe.recv()
+                job = order.read()
             except (EOFError, ConnectionError):
                 raise
             except Exception:  # its classes are imported now, by a worker that began after their file was edited
                 pipe.send(OTHER_CODE)
                 continue
             pipe.send({"kind": "started"})
-            pipe.send(carry_out(order.job, device, pipe, stop, order.num_jobs))
+            pipe.send(carry_out(job, device, pipe, stop, order.num_jobs))
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -187,6 +187,7 @@ class RemoteExecutor:
         """Have a slot do a job; the number of the attempt grows from command to command too, since it is the time in milliseconds."""
         attempt = self._attempts[job.key] = max(self._attempts.get(job.key, 0) + 1, int(time.time() * 1000))
         order = {
+            "key": job.key,
             "job": job_to_json(job),
             "alone": alone,
             "num_jobs": 1 if alone else self._num_on(slot.device),

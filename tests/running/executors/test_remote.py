@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablation.running.executors import node_facts, remote, remote_worker
+from ablation.running.executors import node_facts, remote
 from ablation.running.executors.remote import Broken, Gone, Node, RemoteExecutor
 from ablation.running.executors.remote_worker import RemoteWorker
 from ablation.running.scheduler import execute
+from ablation.running.worker import OTHER_CODE
 from tests.running.test_scheduler import Record, node, plan, run
 from tests.tiny import Planned, write
 
@@ -261,12 +262,12 @@ def test_a_worker_speaks_json(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     worker = RemoteWorker(json.dumps(place))
     try:
-        order = {"job": remote.job_to_json(tiny), "alone": False, "num_jobs": 3}
+        order = {"key": tiny.key, "job": remote.job_to_json(tiny), "alone": False, "num_jobs": 3}
         told = json.loads(worker.work(json.dumps(order), 60))
         while told[-1]["kind"] not in remote.ENDS:
             told += json.loads(worker.events(60))
         assert [event["kind"] for event in told] == ["started", "epoch", "epoch", "result", "done"]
-        assert json.loads(worker.work(json.dumps(order | {"job": "{}"}), 1)) == [remote_worker.OTHER_CODE]
+        assert json.loads(worker.work(json.dumps(order | {"job": "{}"}), 60)) == [OTHER_CODE | {"stage": tiny.key, "device": "cpu"}]
     finally:
         worker.end()
 
