@@ -229,3 +229,22 @@ def test_a_node_that_is_gone_loses_no_run(cluster, tmp_path):
     assert not outcome.left
     assert "told" in [event["kind"] for event in events]
     assert predictions(there) == predictions(here)
+
+
+def test_two_jobs_have_halves_of_a_gpu(tmp_path, monkeypatch):
+    """On a cluster that is begun for the command: both actors see the one GPU, which is one device with two slots; nothing of it is left."""
+    from ablation.running.executors.ray import RayExecutor
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    pool = RayExecutor(["cuda:0"], 2, "images", study="s", folders=[str(tmp_path)])
+    with contextlib.closing(pool):
+        assert (pool.num_slots, pool.num_free) == (2, 2)
+        until = time.monotonic() + 120
+        while not all(slot.device for slot in pool._slots) and time.monotonic() < until:
+            pool.events(0.2)
+        (device,) = {slot.device for slot in pool._slots}
+        assert device.startswith("cuda:0 of ")
+        assert pool.num_idle == 1
+        assert pool.shrink(device) == 1
+        assert pool.num_slots == 1
+    assert none_within(20, actors)
