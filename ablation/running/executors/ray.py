@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -153,11 +153,13 @@ class _Cluster:
     def start(self, node: Node) -> Any:
         """An actor with the node's share."""
         place = {"folder": str(Path.cwd()), "code": list(self.code), "device": self._asked["device"], "task": self.task}
-        return _Worker.options(**node.share, scheduling_strategy=_on(node.id)).remote(json.dumps(place))
+        with _reached():
+            return _Worker.options(**node.share, scheduling_strategy=_on(node.id)).remote(json.dumps(place))
 
     def ask(self, worker: Any, method: str, *words: Any) -> Any:
         """Call a method of an actor; the reference to what it will return."""
-        return getattr(worker, method).remote(*words)
+        with _reached():
+            return getattr(worker, method).remote(*words)
 
     def answered(self, answers: Sequence[Any], timeout: float) -> list[Any]:
         """Those of the references whose values are there, after at most `timeout` seconds."""
@@ -210,7 +212,17 @@ _facts = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_facts_of_node)  # i
 
 
 def _living() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
+    with _reached():
+        return [node for node in ray.nodes() if node["Alive"]]
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Raise AblateError where the cluster itself does not answer: nothing can go on without it."""
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise AblateError(f"the Ray cluster does not answer any more ({_said(error)}); the same command goes on once it is back") from None
 
 
 # --- the connection --------------------------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def test_a_node_that_is_gone_loses_no_run(cluster, tmp_path):
 
 
 def test_two_jobs_have_halves_of_a_gpu(tmp_path, monkeypatch):
-    """On a cluster that is begun for the command: both actors see the one GPU, which is one device with two slots; nothing of it is left."""
+    """On a cluster that is begun for the command: both actors have the one GPU, a device with two slots; nothing of it is left."""
     from ablation.running.executors.ray import RayExecutor
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -1,12 +1,14 @@
 """Jobs in the slots of a cluster that is made up: which begins where, what is lost and goes on, and what a machine must have in common."""
 
 import json
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from ablation.running.executors import node_facts, remote
+from ablation.errors import ConfigError
+from ablation.running.executors import node_facts, remote, start_executor
 from ablation.running.executors.remote import Broken, Gone, Node, RemoteExecutor
 from ablation.running.executors.remote_worker import RemoteWorker
 from ablation.running.scheduler import execute
@@ -249,6 +251,14 @@ def test_stopping_reaches_what_runs_and_what_waits():
     assert pool.events(0) == [{"kind": "stopped", "stage": "d", "device": ""}]
     pool.close()
     assert (sorted(cluster.ended), cluster.closed) == ([0, 1, 2], True)
+
+
+def test_ray_that_is_not_installed_is_told(monkeypatch):
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "ablation.running.executors.ray", raising=False)
+    with pytest.raises(ConfigError, match=r"--executor: ray is not installed; expected it: pip install 'longtail-ablation\[ray\]'"):
+        start_executor("ray", ["cpu"], 0, "images", study="s", folders=["mlruns"])
 
 
 # --- the worker ------------------------------------------------------------------------------------------------------------------
