@@ -69,7 +69,10 @@ class Workspace:
 
     @contextlib.contextmanager
     def held_off(self, but: str = "") -> Iterator[list[str]]:
-        """Let no study but one begin to run in this folder for a while; the names of those that do already."""
+        """Let no study but one begin to run in this folder for a while; the names of those that do already.
+
+        Of other hosts nothing may be known on a network disk: a stage that is deleted while it is trained ends at its next checkpoint.
+        """
         with contextlib.ExitStack() as locks:
             running = []
             for path in sorted(self.locks.glob("*.lock")):

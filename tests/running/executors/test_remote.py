@@ -13,6 +13,7 @@ from ablation.running.executors.remote import Broken, Gone, Node, RemoteExecutor
 from ablation.running.executors.remote_worker import RemoteWorker
 from ablation.running.scheduler import execute
 from ablation.running.worker import OTHER_CODE
+from ablation.system import fencing
 from tests.running.test_scheduler import Record, node, plan, run
 from tests.tiny import Planned, write
 
@@ -272,11 +273,13 @@ def test_a_worker_speaks_json(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     worker = RemoteWorker(json.dumps(place))
     try:
-        order = {"key": tiny.key, "job": remote.job_to_json(tiny), "alone": False, "num_jobs": 3}
+        order = {"key": tiny.key, "job": remote.job_to_json(tiny), "alone": False, "num_jobs": 3, "owner": "ray/s", "attempt": 7}
         told = json.loads(worker.work(json.dumps(order), 60))
         while told[-1]["kind"] not in remote.ENDS:
             told += json.loads(worker.events(60))
         assert [event["kind"] for event in told] == ["started", "epoch", "epoch", "result", "done"]
+        token = json.loads((tmp_path / "mlruns" / "stages" / tiny.key / fencing.TOKEN).read_text())
+        assert (token["owner"], token["attempt"]) == ("ray/s", 7)
         assert json.loads(worker.work(json.dumps(order | {"job": "{}"}), 60)) == [OTHER_CODE | {"stage": tiny.key, "device": "cpu"}]
     finally:
         worker.end()
