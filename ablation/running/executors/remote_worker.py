@@ -64,4 +64,5 @@ class _OneSlot(LocalExecutor):
         self.submit(Job(asked["key"], "", "", (), self._task, None), alone=asked["alone"])
 
     def _order(self, job: Job, num_jobs: int) -> Order:
-        return Order(*(self._asked[name] for name in ("job", "num_jobs", "owner", "attempt")), code=self._code)
+        asked = self._asked
+        return Order(asked["job"], asked["num_jobs"], asked["owner"], asked["attempt"], self._code)
