@@ -42,6 +42,7 @@ PLACES = {
     "seaborn": {"report.figures.style", "report.figures.matrices"},
     "matplotlib": FIGURES,
     "timm": {"techniques.models", "techniques.cifar_resnet"},
+    "ray": {"running.executors.ray"},
     "yaml": {"study.yamlfile", "running.recorder.contents", "commands.verify"},  # the last two: written, not read
 }
 MODULES = {

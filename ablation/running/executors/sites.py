@@ -46,30 +46,39 @@ class BatchSite(Site):
     takes_many: bool = True  # whether one `submit` takes several parts, as an array
 
 
-class RaySite(Site):
-    """A Ray cluster: its address, or `auto` for the one of this machine."""
+class RaySite(BaseModel):
+    """A Ray cluster: its address, or `auto` for the one that was begun on this machine."""
 
-    kind: Literal["ray"]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    kind: Literal["ray"] = "ray"
     address: str = "auto"
+    device_name: str = ""  # as for other sites
+    capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = "8.0"
+    jobs: Annotated[int, Field(ge=0)] = 0  # runs at once on each GPU, or each node without GPUs, as --jobs
 
 
 SITES: dict[str, type[SlurmSite] | type[BatchSite] | type[RaySite]] = {"slurm": SlurmSite, "batch": BatchSite, "ray": RaySite}
 
+# Without settings, if the file has none of that name.
+UNWRITTEN: dict[str, SlurmSite | RaySite] = {"slurm": SlurmSite(), "ray": RaySite(address="")}
+
+
+def site_of(executor: str, study: Path) -> SlurmSite | BatchSite | RaySite | None:
+    """The site of an executor; None for processes of this machine."""
+    return None if executor == "local" else find_site(executor, study)
+
 
 def find_site(name: str, study: Path) -> SlurmSite | BatchSite | RaySite:
-    """The site of that name in `executors.yaml` beside the study, or else in the user's folder of settings; raises ConfigError.
-
-    `slurm` is a site without settings, if the file has none of that name.
-    """
+    """The site of that name in `executors.yaml` beside the study, or else in the user's folder of settings; raises ConfigError."""
     for folder in (study.resolve().parent, _user_folder()):
         if (folder / FILE).is_file():
             sites = {key: _site(key, value) for key, value in read(folder / FILE).items()}
             if name in sites:
                 return sites[name]
-            if name != "slurm":
+            if name not in UNWRITTEN:
                 raise unknown_name("--executor", "executor", name, ["local", "ray", "slurm", *sites])
-    if name == "slurm":
-        return SlurmSite()
+    if name in UNWRITTEN:
+        return UNWRITTEN[name]
     expected = f"expected local, ray, slurm, or a site of {FILE} beside the study or in {_user_folder()}, and there is none"
     raise ConfigError("--executor", f"unknown executor {name!r}; {expected}")
 
