@@ -39,7 +39,7 @@ FIGURES = {f"report.figures.{room}" for room in (*DRAWING, "cost", "reliability"
 PLACES = {
     "mlflow": {"tracking.store", "tracking.api"},
     "click": {"cli", "cli_group"},
-    "seaborn": {"report.figures.style", "report.figures.matrices"},
+    "seaborn": {"report.figures.style"},
     "matplotlib": FIGURES,
     "timm": {"techniques.models", "techniques.cifar_resnet"},
     "yaml": {"study.yamlfile", "running.recorder.contents", "commands.verify"},  # the last two: written, not read

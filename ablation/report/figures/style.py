@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,17 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath, text_to_path
 from matplotlib.transforms import Affine2D, IdentityTransform
 from PIL import Image
-from scipy.optimize import isotonic_regression
 
 from ablation.report.figures.fonts import wide_families
+from ablation.system.code import package_version
+from ablation.system.kept import kept
 
 GREY = "0.55"
 INK = "0.15"
@@ -42,6 +43,7 @@ NEARLY_WHITE = 252
 MANY = 4  # times that each of a page's letters is drawn, on average, from which it is worth its own artist
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")
 BACKENDS = ("backend", "backend_fallback")  # settings of pyplot, which looks for a display when they are read
+Colours = str | ListedColormap
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -68,10 +70,25 @@ STYLE: Any = {
 
 def line_colours() -> list[Any]:
     """Six colours of seaborn's colour-blind palette and black, in the order in which they are easiest to tell apart."""
-    import seaborn
-
-    palette = seaborn.color_palette("colorblind")
+    palette = [tuple(colour) for colour in _of_seaborn()["colorblind"]]
     return [palette[0], palette[1], (0.0, 0.0, 0.0), palette[9], palette[4], palette[5]]
+
+
+def diverging_colours() -> ListedColormap:
+    """Seaborn's colours from blue over white to red, for what may be below and above zero."""
+    return ListedColormap(_of_seaborn()["vlag"])
+
+
+@cache
+def _of_seaborn() -> dict[str, list[list[float]]]:
+    """The colours that we take from seaborn; they are kept, since it imports much of SciPy and what else its plots need."""
+
+    def find() -> dict[str, list[list[float]]]:
+        import seaborn
+
+        return {"colorblind": [list(colour) for colour in seaborn.color_palette("colorblind")], "vlag": seaborn.cm.vlag.colors}
+
+    return kept("colours", package_version("seaborn"), find)
 
 
 def group_colour(group: str, groups: Sequence[str]) -> Any:
@@ -188,7 +205,7 @@ def _reach(text: str, size: float) -> float:
     return float(-_outline(text, size, 1.0).get_extents().x0)
 
 
-def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
+def colour_bar(figure: Figure, norm: Any, colours: Colours, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
     """Draw one colour bar for the whole page, in its right margin."""
     wide, tall = figure.get_size_inches()
     height = min(2.2, 0.5 * tall)
@@ -209,6 +226,8 @@ def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     """The positions, moved apart as little as possible so that neighbours keep the gap, within the range if they fit."""
     if not len(wanted):
         return []
+    from scipy.optimize import isotonic_regression  # which takes long to import
+
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(order))
     # Positions minus their steps only have to stay in order, which is what isotonic regression does.
