@@ -41,6 +41,7 @@ MOST_ANNOTATED_CLASSES = 15
 LONGEST_CLASS = 14
 NEARLY_WHITE = 252
 MANY = 4  # times that each of a page's letters is drawn, on average, from which it is worth its own artist
+FINDING_TABLES = ("cmap", "post", "OS/2")
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")
 BACKENDS = ("backend", "backend_fallback")  # settings of pyplot, which looks for a display when they are read
 Colours = str | ListedColormap
@@ -340,14 +341,20 @@ def _few_colours(figure: Figure) -> Image.Image:
 
 @contextmanager
 def _lean_fonts() -> Iterator[None]:
-    """Leave the tables for laying out text out of embedded fonts: no reader of a PDF uses them, and reading them takes half of the time."""
+    """Leave the tables for laying out text out of embedded fonts, and those for finding glyphs, which a PDF names by their numbers.
+
+    No reader of a PDF uses them, and reading them takes most of the time.
+    """
     from fontTools import subset
 
     load = subset.load_font
 
     def lean(*arguments: Any, **options: Any) -> Any:
         font = load(*arguments, **options)
-        for table in LAYOUT_TABLES:
+        by_number = "glyf" in font and mpl.__version_info__ >= (3, 11)  # before, matplotlib asked for glyphs by their letters
+        if by_number:
+            font.setGlyphOrder([f"glyph{number}" for number in range(font["maxp"].numGlyphs)])
+        for table in (*LAYOUT_TABLES, *(FINDING_TABLES if by_number else ())):
             if table in font:
                 del font[table]
         return font
