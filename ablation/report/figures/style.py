@@ -26,6 +26,7 @@ from matplotlib.transforms import Affine2D, IdentityTransform
 from PIL import Image
 
 from ablation.report.figures.fonts import wide_families
+from ablation.report.figures.vector import is_plain, svg_of
 from ablation.system.code import package_version
 from ablation.system.kept import kept
 
@@ -181,7 +182,7 @@ def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size
     """
     paths = [_outline(text, size, 1.0) for text in texts_N]
     collection = PathCollection(
-        [path.transformed(Affine2D().rotate_deg(90)) for path in paths] if upright else paths,
+        [_upright(path) for path in paths] if upright else paths,
         sizes=[1.0], offsets=np.asarray(places_N2, dtype=float), offset_transform=figure.transFigure, facecolors=["black"], linewidths=0,
         label=" ".join(texts_N),
     )  # fmt: skip
@@ -198,6 +199,11 @@ def _outline(text: str, size: float, end: float = 0.5) -> Outline:
     path = TextPath((0, 0), text, size=size)
     reach = path.get_extents()
     return path.transformed(Affine2D().translate(-reach.x0 - end * (reach.x1 - reach.x0), -0.36 * size))
+
+
+@lru_cache(maxsize=1024)
+def _upright(path: Outline) -> Outline:
+    return path.transformed(Affine2D().rotate_deg(90))
 
 
 @lru_cache(maxsize=1024)
@@ -317,7 +323,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write the figure and return the path. The file has no version and no date, so equal figures give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with styled():
-        if path.suffix == ".svg":
+        if path.suffix == ".svg" and is_plain(figure):
+            path.write_text(svg_of(figure), encoding="utf-8")
+        elif path.suffix == ".svg":
             figure.savefig(path, metadata={"Date": None, "Creator": None})
         elif path.suffix == ".pdf":
             with _lean_fonts():
