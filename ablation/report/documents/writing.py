@@ -1,10 +1,12 @@
 """Writes the report as a text, or into a folder with its figures and CSV files."""
 
+import contextlib
 import fnmatch
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from ablation.report.frames.tables import Recorded, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
+from ablation.system.beside import beside
 from ablation.system.paths import user_file, user_folder
 from ablation.tracking.messages import first_line
 
@@ -42,7 +45,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
         terminal.check_options(options)
         if output is None:  # predictions are not read for it
             return f"{terminal.of_record(recorded, options, Screen()).plain}\n"
-    content = gather(recorded, options)
+    content = gather(recorded, options, _import_figures if output or format_name == "html" else None)
     if options.columns:
         from ablation.report.documents.latex_columns import chosen
 
@@ -50,9 +53,10 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     if output is None:
         return _printed(content, format_name)
     make_folder(output)
+    files = beside(partial(csv_files, content.frames, content.plan, content.about))
     try:
         content = _with_drawn(content, output / "figures")
-        for name, body in csv_files(content.frames, content.plan, content.about).items():
+        for name, body in files().items():
             (output / name).write_text(body, encoding="utf-8")
         documents = {name: text(part, format_name, _bytes(output, part)) for name, part in _files(content, format_name)}
         for name, document in documents.items():
@@ -111,8 +115,11 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 # --- what is asked for ---------------------------------------------------------------------------------------------------------
 
 
-def gather(recorded: Recorded, options: Shown) -> Content:
-    """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric."""
+def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | None = None) -> Content:
+    """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric.
+
+    `meanwhile` is done here while other processes compute.
+    """
     plan, metrics = recorded.plan, metrics_of(recorded.plan)
     references = (
         read(user_file(options.reference, "--reference", "a CSV file of published figures"), plan) if options.reference else References()
@@ -120,7 +127,7 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     metric = known_metric("--metric", options.metric, plan, recorded.runs)
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
-    frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
+    frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric, meanwhile)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
     own = own_code(plan, recorded.runs, frames.runs, list(frames.arms["arm"]))
@@ -161,6 +168,12 @@ def make_folder(output: Path) -> None:
         raise ConfigError(
             "--output", f"cannot make the folder {output} ({error.strerror}); expected a folder that can be written"
         ) from None
+
+
+def _import_figures() -> None:
+    """Matplotlib takes a while; whether it works is told by who draws."""
+    with contextlib.suppress(Exception):
+        import ablation.report.figures  # noqa: F401
 
 
 def pages_of(content: Content) -> "list[Page]":

@@ -138,11 +138,12 @@ def tidy_frames(
     metrics: Sequence[str] = (),
     references: References | None = None,
     metric: str = "",
+    meanwhile: Callable[[], None] | None = None,
 ) -> Frames:
     """The frames of the arms `shown` (None: all arms). Arms that are not shown still count as partners and in corrections.
 
     `metrics` are the full names of the metrics to compare (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
-    is one of them (none: the plan's).
+    is one of them (none: the plan's). `meanwhile` is done here while other processes compute.
     """
     plan, runs = recorded.plan, run_rows(recorded)
     compared_metrics = metrics or metrics_of(plan).full_names
@@ -153,6 +154,8 @@ def tidy_frames(
     pairs = _of_arms(comparisons(plan), kept)
     results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
     of_images = begin(partial(images.image_rows, pairs, results))
+    if meanwhile is not None:
+        meanwhile()
     counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     classes = classes_of(plan)
