@@ -25,9 +25,9 @@ def free_cores() -> int:
     return len(os.sched_getaffinity(0)) if may_fork else 1
 
 
-def beside(work: Callable[[], T]) -> Callable[[], T]:
-    """Begin the work in another process, if there is a core for it; what comes back waits for its result."""
-    if free_cores() < 2 or threading.active_count() > 1:
+def beside(work: Callable[[], T], *, worth: bool = True) -> Callable[[], T]:
+    """Begin the work in another process, if it is worth one and there is a core for it; what comes back waits for its result."""
+    if not worth or free_cores() < 2 or threading.active_count() > 1:
         return work
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

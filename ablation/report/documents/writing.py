@@ -20,7 +20,7 @@ from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.own import own_code
 from ablation.report.frames.references import References, read
-from ablation.report.frames.tables import Recorded, tidy_frames
+from ablation.report.frames.tables import Recorded, has_many_runs, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
@@ -53,17 +53,25 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     if output is None:
         return _printed(content, format_name)
     make_folder(output)
-    files = beside(partial(csv_files, content.frames, content.plan, content.about))
+    many = has_many_runs(content.frames.runs)
+    tables = beside(partial(csv_files, content.frames, content.plan, content.about), worth=many)
+    pages = _pages(content)
+    # As if all of them could be drawn; HTML has their bytes in it.
+    early = beside(partial(_documents, with_figures(content, pages), format_name, output), worth=many and format_name != "html")
     try:
-        content = _with_drawn(content, output / "figures")
-        for name, body in files().items():
-            (output / name).write_text(body, encoding="utf-8")
-        documents = {name: text(part, format_name, _bytes(output, part)) for name, part in _files(content, format_name)}
-        for name, document in documents.items():
+        content = _with_drawn(content, pages, output / "figures")
+        documents = _documents(content, format_name, output) if content.options.undrawn else early()
+        for name, document in {**tables(), **documents}.items():
             (output / name).write_text(document, encoding="utf-8")
     except OSError as error:
         raise ConfigError("--output", f"cannot write {error.filename or output} ({error.strerror}); expected files that can be") from None
     return next(iter(documents.values()))
+
+
+def _documents(content: Content, format_name: str, output: Path) -> dict[str, str]:
+    """File name -> its text, of the document in that folder with its figures."""
+    images = _bytes(output, content) if format_name == "html" else {}
+    return {name: text(part, format_name, images) for name, part in _files(content, format_name)}
 
 
 def _files(content: Content, format_name: str) -> Iterator[tuple[str, Content]]:
@@ -83,7 +91,8 @@ def _printed(content: Content, format_name: str) -> str:
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "figures").mkdir()
-        content = _with_drawn(content, Path(folder) / "figures", by_itself=False)
+        pages = [replace(page, column=None) for page in _pages(content) if page.is_shown]
+        content = _with_drawn(content, pages, Path(folder) / "figures")
         return text(content, format_name, _bytes(Path(folder), content))
 
 
@@ -191,20 +200,21 @@ def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
     return replace(content, figures=links)
 
 
-def _with_drawn(content: Content, folder: Path, *, by_itself: bool = True) -> Content:
-    """The content with the pages that could be written into that folder; without `by_itself` only what the document shows of them.
-
-    Without a matplotlib that works there are none.
-    """
+def _pages(content: Content) -> "list[Page]":
+    """The pages of figures to draw; without a matplotlib that works there are none."""
     try:
-        from ablation.report import figures
-
-        pages = pages_of(content)
+        return pages_of(content)
     except Exception as error:  # numbers are shown without figures
         print(f"no figure could be drawn, and the report goes without ({first_line(error)})", file=sys.stderr)
+        return []
+
+
+def _with_drawn(content: Content, pages: "Sequence[Page]", folder: Path) -> Content:
+    """The content with the pages that could be written into that folder."""
+    if not pages:
         return content
-    if not by_itself:
-        pages = [replace(page, column=None) for page in pages if page.is_shown]
+    from ablation.report import figures
+
     drawn = figures.write(pages, folder)
     names = {page.name for page in drawn}
     undrawn = tuple(page.name for page in pages if page.name not in names)

@@ -25,7 +25,7 @@ from ablation.study.wording import change_words
 from ablation.system.beside import beside
 
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
-MANY_RUNS = 40  # from which their statistics are worth processes of their own
+MANY_RUNS = 40
 SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
 T = TypeVar("T")
 ABOUT_RUN = ["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end"]
@@ -149,7 +149,7 @@ def tidy_frames(
     compared_metrics = metrics or metrics_of(plan).full_names
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
-    begin = beside if len(runs) >= MANY_RUNS else _not_yet
+    begin = partial(beside, worth=has_many_runs(runs))
     of_metrics = begin(partial(_of_metrics, plan, runs, compared_metrics, references or References(), metric))
     pairs = _of_arms(comparisons(plan), kept)
     results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
@@ -178,8 +178,9 @@ def tidy_frames(
     return _with_items(frames, recorded, runs, pairs) if has_own_code(plan) else frames
 
 
-def _not_yet(work: Callable[[], T]) -> Callable[[], T]:
-    return work
+def has_many_runs(runs: pd.DataFrame) -> bool:
+    """Whether what is made of them is worth processes of its own."""
+    return len(runs) >= MANY_RUNS
 
 
 def _of_metrics(
