@@ -6,12 +6,12 @@ Stages begin in the plan's order, all arms of the first seed first, so that what
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ablation.planning.jobs import Job
 from ablation.planning.plan import Node, Plan, Run
 from ablation.running.clock import Clock
+from ablation.running.outcomes import Outcome, Outcomes, Record
 from ablation.running.packing import Packing
 from ablation.study.task import load_task
 
@@ -65,37 +65,6 @@ class Executor(Protocol):
         """End everything."""
 
 
-class Record(Protocol):
-    """What is told of the runs."""
-
-    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
-        """A training's epochs so far."""
-
-    def finished(self, run: Run) -> None:
-        """A run's results are there."""
-
-    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
-        """A run cannot go on."""
-
-
-class Failure(NamedTuple):
-    """A run that cannot go on: why in one word, and in a sentence."""
-
-    run: Run
-    kind: str
-    reason: str
-
-
-@dataclass
-class Outcome:
-    """What became of the runs: those that finished, those that failed, and those that were not begun or not ended."""
-
-    finished: list[Run] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    left: list[Run] = field(default_factory=list)
-    why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
-
-
 def execute(
     plan: Plan,
     executor: Executor,
@@ -128,9 +97,10 @@ class _Scheduler:
         self.alone: set[str] = set()  # what is tried with nothing beside it on its device
         self.untested: dict[str, dict[str, Any]] = {}  # trainings whose tests did not fit into memory, and what told that
         self.history: dict[str, list[Mapping[str, Any]]] = {}
-        self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
-        self.outcome = Outcome(left=list(plan.waiting))
-        self.available = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+        self.runs: dict[str, list[Run]] = {}  # by the key of what is tested
+        for run in plan.waiting:
+            self.runs.setdefault(run.key, []).append(run)
+        self.outcomes = Outcomes(plan, record, view)
         self.clock = Clock(plan, executor.num_slots)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
@@ -141,33 +111,36 @@ class _Scheduler:
             if (should_stop() or left < 0) and not is_asked:
                 stopping = is_asked = True
                 self.executor.ask_to_stop()
-            stopping = stopping or bool(self.outcome.why)
+            stopping = stopping or bool(self.outcomes.why)
             if not stopping:
                 self._submit(left, budget or math.inf)
                 stopping = not self.running  # nothing that is left fits into the budget
             for event in self.executor.events(0.2) if self.running else []:
                 self._handle(event)
             self.view({"kind": "tick"})
-        return self.outcome
+        return self.outcomes.outcome
 
     def _submit(self, left: float, budget: float) -> None:
-        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left.
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left."""
+        while key := self._next(left, budget):
+            node = self.running[key] = self.waiting.pop(key)
+            self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
 
-        One that goes alone stands first, and holds everything up until a device is idle.
-        """
-        for key, node in list(self.waiting.items()):
+    def _next(self, left: float, budget: float) -> str:
+        """The first stage that can begin now, "" if none can; one that goes alone stands first, and holds all up until a device is idle."""
+        for key, node in self.waiting.items():
             is_ready = not node.job.parent or node.job.parent in self.done
             if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
-                return
+                return ""
             if key in self.alone and not self.executor.num_idle:
-                return
+                return ""
             if is_ready:
-                self.running[key] = self.waiting.pop(key)
-                self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
+                return key
+        return ""
 
     def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
         """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
-        if self._until_end(key) <= left:
+        if left == math.inf or self._until_end(key) <= left:
             return True
         if is_ready:
             return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(other) > left for other in self.running)
@@ -188,14 +161,14 @@ class _Scheduler:
             self.record.live(node, self.history[key])
         elif kind == "result":
             for run in self.runs.get(event["run"], []):
-                self._finish(run)
+                self.outcomes.finish(run)
         elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
             self.untested[key] = event
         elif kind == "untested":
-            self._fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
+            self.outcomes.fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
-            self.outcome.why = event.get("why", self.outcome.why)
+            self.outcomes.why = event.get("why", self.outcomes.why)
         elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
@@ -214,17 +187,6 @@ class _Scheduler:
             if key in self.untested:
                 self._make_room(self.untested.pop(key))
                 self.waiting = {key: node, **self.waiting}
-
-    def _finish(self, run: Run) -> None:
-        if run in self.outcome.left:
-            self.outcome.left.remove(run)
-            self.outcome.finished.append(run)
-            self.record.finished(run)
-            self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
-            self.available.add((run.arm, run.seed))
-            for other in [left for left in self.outcome.left if left.choice and left.seed == run.seed]:
-                if other.choice and all((name, run.seed) in self.available for name in other.choice.among):
-                    self._finish(other)
 
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
         """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
@@ -289,22 +251,8 @@ class _Scheduler:
             if waiting.job.parent in lost:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
-        training = [run for run in self.outcome.left if not run.choice]
-        self._fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
-
-    def _fail(self, failed: list[Run], event: dict[str, Any]) -> None:
-        """Give up these runs, and those that choose among them."""
-        for run in [run for run in failed if run in self.outcome.left]:
-            self._give_up(run, event["failure"], event["message"], event["log"])
-        for run in [run for run in self.outcome.left if run.choice]:
-            lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
-            if lacking:
-                self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
-
-    def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
-        self.outcome.left.remove(run)
-        self.outcome.failed.append(Failure(run, kind, reason))
-        self.record.failed(run, kind, reason, log)
+        training = [run for run in self.outcomes.left if not run.choice]
+        self.outcomes.fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
 
 
 def _is_memory(event: dict[str, Any]) -> bool:
