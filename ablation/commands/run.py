@@ -11,7 +11,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
-from ablation.commands.run_parts import follow_parts, submit_parts
+from ablation.commands.run_parts import failed_before, follow_parts, refuse_if_at_work, submit_parts
 from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -64,10 +64,13 @@ def run(options: Options) -> int:
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
         if options.rerun == "force":
+            refuse_if_at_work(session)
             session.force(plan)
         _tidy_store(store, doubled, session)
         if session.site and options.is_detached and plan.waiting:
-            session.console.print(submit_parts(plan, session, session.site), markup=False, highlight=False, soft_wrap=True)
+            session.console.print(
+                submit_parts(plan, session, session.site, failed_before(known_runs)), markup=False, highlight=False, soft_wrap=True
+            )
             return DONE
         plan = with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
@@ -76,7 +79,7 @@ def run(options: Options) -> int:
             if planned_run.state == "evaluated":
                 recorder.finished(planned_run)
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
-        outcome, stopped = _carry_out(plan, session, executor, recorder, state)
+        outcome, stopped = _carry_out(plan, session, executor, recorder, state, failed_before(known_runs))
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
         runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
@@ -127,7 +130,9 @@ def _check_options(options: Options) -> None:
         raise ConfigError("--budget", "found it with jobs of a queue; expected their time limit, such as sbatch: {time: '4:00:00'}")
 
 
-def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
+def _carry_out(
+    plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState, failed: Mapping[str, float]
+) -> tuple[Outcome, bool]:
     """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
     if not plan.waiting:
         return Outcome(), False
@@ -136,7 +141,7 @@ def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder
             outcome, stopped = _execute_plan(plan, session, executor, recorder, state)
         else:
             assert session.site is not None, session.options
-            outcome, stopped = follow_parts(plan, session, session.site, recorder, state)
+            outcome, stopped = follow_parts(plan, session, session.site, recorder, state, failed)
     except BaseException:
         recorder.interrupted("ended at once")
         recorder.close()

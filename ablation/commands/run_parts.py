@@ -1,6 +1,8 @@
 """`ablate run --executor slurm`, or a site of `executors.yaml`: the plan's parts as jobs of an engine, followed or left to it."""
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ablation.commands.options import Options
 from ablation.commands.running import stop_on_signal
@@ -19,6 +21,16 @@ from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState, progress_display
 from ablation.study.task import EVERY_EPOCH
 from ablation.training.planned_device import device_name
+
+
+def refuse_if_at_work(session: Session) -> None:
+    """Raise AblateError if jobs of the study are at work, whose results would be deleted."""
+    for split in splits.splits(session.workspace.parts, session.study.name):
+        if is_alive(split):
+            jobs = ", ".join(sorted(job_ids(split)))
+            raise AblateError(
+                f"--rerun force would delete what parts at work do (job {jobs}); nothing was deleted; ablate cancel ends them"
+            )
 
 
 def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:
@@ -41,10 +53,16 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     return splits.pinned(parts, plan, min(site.parts, len(trees)), device)
 
 
-def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> str:
+def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """key of a run that is recorded as failed -> when, in seconds since 1970."""
+    failed = [run for run in known_runs if run["status"] == "FAILED" and run["tags"].get("ablation.kind") == "run"]
+    return {run["tags"]["ablation.key"]: int(run["end"]) / 1000 for run in reversed(failed)}
+
+
+def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, failed: Mapping[str, float]) -> str:
     """Submit what has no job yet, and say in a sentence what was submitted, and how it goes on."""
     split = split_of(plan, session, site)
-    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split))
+    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split), failed)
     if not numbers:
         return "all parts are at work already; ablate status shows them, and the same command without --detach records them"
     job = split.jobs["submitted"][-1]["id"]
@@ -52,15 +70,29 @@ def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> s
     return f"{what}; ablate status shows them, ablate cancel ends them, and the same command without --detach records them"
 
 
-def follow_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, record: Record, state: ProgressState) -> tuple[Outcome, bool]:
-    """Have the parts carried out, and follow them; return the outcome, and whether the user stopped it. Stopped at once, jobs are ended."""
+def follow_parts(
+    plan: Plan, session: Session, site: SlurmSite | BatchSite, record: Record, state: ProgressState, failed: Mapping[str, float]
+) -> tuple[Outcome, bool]:
+    """Have the parts carried out, and follow them; return the outcome, and whether the user stopped it.
+
+    Stopped at once, the jobs are ended. `failed` is that of `failed_before`.
+    """
     split = split_of(plan, session, site)
     engine = engine_of_site(site, part_words(session.options, site), split)
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, None, state, session.console)
     try:
         with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
-            outcome = follow(plan, split, engine, record, lambda event: messages(event, display), should_stop=should_stop, poll=site.poll)
+            outcome = follow(
+                plan,
+                split,
+                engine,
+                record,
+                lambda event: messages(event, display),
+                should_stop=should_stop,
+                failed=failed,
+                poll=site.poll,
+            )
             return outcome, should_stop()
     except KeyboardInterrupt:
         _end(split, engine)

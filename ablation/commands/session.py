@@ -44,9 +44,10 @@ class Session:
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
         self.site = _site(options)
-        self.devices = devices(options.device)
         if self.site is not None and self.site.device_name:
             self.devices = [plan_for(self.site.device_name, self.site.capability)]
+        else:
+            self.devices = devices(options.device)
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
@@ -59,8 +60,8 @@ class Session:
     @property
     def jobs_per_device(self) -> int:
         """How many runs share a device at the start: --jobs if given, else as many as cores on a CPU, and one on a GPU."""
-        if self.options.jobs:
-            return self.options.jobs
+        if jobs := self.options.jobs or (self.site.jobs if self.site else 0):
+            return jobs
         return num_cores() if self.devices[0].type == "cpu" else 1
 
     @cached_property
@@ -71,8 +72,8 @@ class Session:
 
     @property
     def num_slots(self) -> int:
-        """How many runs train at once at the start."""
-        return self.jobs_per_device * len(self.devices)
+        """How many runs train at once at the start; at a site, if each part has as many devices as this machine."""
+        return self.jobs_per_device * len(self.devices) * (self.site.parts if self.site else 1)
 
     @property
     def arms(self) -> list[Arm]:

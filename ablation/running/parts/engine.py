@@ -12,7 +12,8 @@ class State(Enum):
     RUNNING = "running"
     CANCELLED = "cancelled"  # by a user or an administrator, not to make room
     NO_MEMORY = "no memory"
-    ENDED = "ended"  # also preempted, timed out, or lost with its machine
+    LOST = "lost"  # preempted, or with its machine: nothing of it tells whether the part is all right
+    ENDED = "ended"  # by itself, at its time limit, or nobody knows how
 
 
 class JobState(NamedTuple):
@@ -29,8 +30,8 @@ class Engine(Protocol):
     def about(self) -> dict[str, Any]:
         """What another process needs to make the same engine, as plain data."""
 
-    def submit(self, parts: Sequence[int]) -> str:
-        """Start these parts; the id of the job. Raises AblateError if that is refused."""
+    def submit(self, parts: Sequence[int], *, alone: bool = False) -> str:
+        """Start these parts, if `alone` each with one run at once; the id of the job. Raises AblateError if that is refused."""
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
         """(id, part) -> state of the parts of these jobs that the engine still knows; None if it does not answer."""
