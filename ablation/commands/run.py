@@ -11,7 +11,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
-from ablation.commands.run_parts import failed_before, follow_parts, refuse_if_at_work, submit_parts
+from ablation.commands.run_parts import failed_before, follow_parts, refuse_if_at_work, submit_parts, tidy_splits
 from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -55,11 +55,7 @@ def run(options: Options) -> int:
             if plan.waiting:
                 store.check()
             if plan.waiting and session.site is None:
-                devices = [str(device) for device in session.devices]
-                executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
-                exit_stack.callback(executor.close)  # its workers do their imports while models are built here
-                waiting_arms = {run.arm for run in plan.waiting}
-                session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
+                executor = _started_executor(plan, session, exit_stack)
                 plan = session.plan(known_runs, probe=True)
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
@@ -68,9 +64,7 @@ def run(options: Options) -> int:
             session.force(plan)
         _tidy_store(store, doubled, session)
         if session.site and options.is_detached and plan.waiting:
-            session.console.print(
-                submit_parts(plan, session, session.site, failed_before(known_runs)), markup=False, highlight=False, soft_wrap=True
-            )
+            submit_parts(plan, session, session.site, failed_before(known_runs))
             return DONE
         plan = with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
@@ -89,7 +83,20 @@ def run(options: Options) -> int:
             if is_written:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
-        return status if is_written else max(status, FAILED)
+        status = status if is_written else max(status, FAILED)
+        if status == DONE:
+            tidy_splits(plan, session.workspace.parts)
+        return status
+
+
+def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor:
+    """The executor, whose workers do their imports while models are built here to see that all can begin."""
+    devices = [str(device) for device in session.devices]
+    executor = start_executor(session.options.executor, devices, session.jobs_per_device, session.task.name)
+    exit_stack.callback(executor.close)
+    waiting_arms = {run.arm for run in plan.waiting}
+    session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
+    return executor
 
 
 def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -19,6 +19,7 @@ from ablation.planning.plan import Plan
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome
+from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT as SPLIT
@@ -121,7 +122,7 @@ def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     known_runs, _ = session.known_runs(Store.open(make=False)) if Store.is_there() else ((), ())
     whole = session.plan(known_runs, probe=False)
     stop_if_stale(whole, session.options.rerun)
-    split = splits.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
+    split = pinning.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
     keys = split.shares[part.number - 1]
     return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
 

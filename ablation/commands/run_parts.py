@@ -1,7 +1,10 @@
 """`ablate run --executor slurm`, or a site of `executors.yaml`: the plan's parts as jobs of an engine, followed or left to it."""
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ablation.commands.options import Options
@@ -14,6 +17,7 @@ from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome, Record
+from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
@@ -40,7 +44,7 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     """
     device, parts = device_name(session.devices[0]), session.workspace.parts
     alive = [split for split in splits.splits(parts, plan.study.name) if is_alive(split)]
-    for split in splits.covering(parts, plan, device):
+    for split in pinning.covering(parts, plan, device):
         if split in alive:
             return split
     if alive:
@@ -50,7 +54,16 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
             "or run this again once they have ended"
         )
     trees = {plan.lineage(run)[0].job.key for run in plan.waiting if run.choice is None}
-    return splits.pinned(parts, plan, min(site.parts, len(trees)), device)
+    return pinning.pinned(parts, plan, min(site.parts, len(trees)), device)
+
+
+def tidy_splits(plan: Plan, parts: Path) -> None:
+    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended."""
+    recorded = {key for run in plan.runs for key in (run.key, run.used_key)}
+    for split in splits.splits(parts, plan.study.name):
+        with contextlib.suppress(AblateError):  # nobody knows of its jobs
+            if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
+                shutil.rmtree(split.folder, ignore_errors=True)
 
 
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -59,15 +72,21 @@ def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {run["tags"]["ablation.key"]: int(run["end"]) / 1000 for run in reversed(failed)}
 
 
-def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, failed: Mapping[str, float]) -> str:
+def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, failed: Mapping[str, float]) -> None:
     """Submit what has no job yet, and say in a sentence what was submitted, and how it goes on."""
     split = split_of(plan, session, site)
+    before = len(split.jobs.get("submitted", []))
     numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split), failed)
-    if not numbers:
-        return "all parts are at work already; ablate status shows them, and the same command without --detach records them"
-    job = split.jobs["submitted"][-1]["id"]
-    what = f"{counted(len(numbers), 'part')} of {plan.study.name} submitted (job {job})"
-    return f"{what}; ablate status shows them, ablate cancel ends them, and the same command without --detach records them"
+    how = "the same command without --detach records them"
+    if numbers:
+        jobs = ", ".join(submitted["id"] for submitted in split.jobs["submitted"][before:])
+        parts = f"{counted(len(numbers), 'part')} of {plan.study.name} submitted (job {jobs})"
+        told = f"{parts}; ablate status shows them, ablate cancel ends them, and {how}"
+    elif is_alive(split):
+        told = f"all parts are at work already; ablate status shows them, and {how}"
+    else:
+        told = f"all parts have ended; {how}"
+    session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def follow_parts(

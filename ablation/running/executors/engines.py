@@ -3,20 +3,23 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablation.errors import AblateError, ConfigError
 from ablation.running.executors.batch import BatchEngine
-from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.executors.slurm import SlurmEngine
 from ablation.running.parts.engine import Engine, State
 from ablation.running.parts.script import PartCommand
 from ablation.running.parts.split import Split
 
+if TYPE_CHECKING:
+    from ablation.running.executors.sites import BatchSite, SlurmSite
 
-def engine_of_site(site: SlurmSite | BatchSite, words: Sequence[str], split: Split) -> Engine:
+
+def engine_of_site(site: "SlurmSite | BatchSite", words: Sequence[str], split: Split) -> Engine:
     """The engine that submits parts of a split; `words` are those of `ablate` for each of them, without --part."""
     command = PartCommand(Path.cwd(), [site.python or sys.executable, "-m", "ablation", *words], site.setup)
-    if isinstance(site, SlurmSite):
+    if site.kind == "slurm":
         return SlurmEngine(site.sbatch, command, split)
     return BatchEngine(site.model_dump(), command, split)
 

@@ -1,8 +1,10 @@
 """What the following of parts asks of an engine, which starts them as jobs somewhere: Slurm, or any other batch system."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
+
+from ablation.formatting import counted, ranges
 
 
 class State(Enum):
@@ -41,3 +43,13 @@ class Engine(Protocol):
 
     def cancel(self, jobs: Collection[str]) -> None:
         """End the jobs at once."""
+
+
+def waiting_words(states: Mapping[tuple[str, int], JobState]) -> str:
+    """`parts 3-8 wait in the queue (Resources)`, or "" if none does."""
+    waiting = {part: state.reason for (_, part), state in states.items() if state.state is State.WAITING}
+    if not waiting:
+        return ""
+    reasons = ", ".join(dict.fromkeys(reason for reason in waiting.values() if reason))
+    verb = "waits" if len(waiting) == 1 else "wait"
+    return f"{counted(len(waiting), 'part')} ({ranges(sorted(waiting))}) {verb} in the queue" + (f" ({reasons})" if reasons else "")

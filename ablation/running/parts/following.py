@@ -12,7 +12,7 @@ from ablation.errors import AblateError
 from ablation.formatting import counted, ranges
 from ablation.planning.plan import Plan, Run
 from ablation.running.outcomes import Outcome, Outcomes, Record
-from ablation.running.parts.engine import Engine, JobState, State
+from ablation.running.parts.engine import Engine, JobState, State, waiting_words
 from ablation.running.parts.log import BEGIN, END, FAILED, FINISHED, LogReader
 from ablation.running.parts.split import Split
 from ablation.system import sealed
@@ -323,13 +323,3 @@ def _tail(path: Path) -> str:
     except OSError:
         lines = []
     return f"{lines[-1].strip()} ({path})" if lines else f"it printed nothing ({path})"
-
-
-def waiting_words(states: Mapping[tuple[str, int], JobState]) -> str:
-    """`parts 3-8 wait in the queue (Resources)`, or "" if none does."""
-    waiting = {part: state.reason for (_, part), state in states.items() if state.state is State.WAITING}
-    if not waiting:
-        return ""
-    reasons = ", ".join(dict.fromkeys(reason for reason in waiting.values() if reason))
-    verb = "waits" if len(waiting) == 1 else "wait"
-    return f"{counted(len(waiting), 'part')} ({ranges(sorted(waiting))}) {verb} in the queue" + (f" ({reasons})" if reasons else "")

@@ -4,15 +4,17 @@ An attempt makes its own file, under the next number that is free. So no two pro
 what a lost attempt goes on to write stands apart from what counts.
 """
 
+import contextlib
 import json
 import os
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablation.planning.plan import Node, Run
+if TYPE_CHECKING:
+    from ablation.planning.plan import Node, Run
 
 BEGIN, END, FINISHED, FAILED = "part begins", "part ends", "run finished", "run failed"
 NOT_KEPT = frozenset({"tick", "finished", "result", "untested"})  # events that say nothing, or nothing final, of a run
@@ -40,21 +42,22 @@ class PartLog:
 
     def end(self, status: int, why: str = "") -> None:
         """Say with which exit status the part ends, and why if it is not plain."""
-        self._write({"kind": END, "status": status, "why": why, "time": time.time()}, is_kept=True)
+        with contextlib.suppress(OSError):  # on a network disk, of a folder that was deleted since all of it is recorded
+            self._write({"kind": END, "status": status, "why": why, "time": time.time()}, is_kept=True)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take one event of the scheduler."""
         if event["kind"] not in NOT_KEPT:
             self._write(event)
 
-    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+    def live(self, node: "Node", history: list[Mapping[str, Any]]) -> None:
         """Nothing: each epoch is an event."""
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: "Run") -> None:
         """A run's results are there."""
         self._write({"kind": FINISHED, "run": run.key}, is_kept=True)
 
-    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+    def failed(self, run: "Run", kind: str, reason: str, log: str) -> None:
         """A run cannot go on."""
         about = {"failure": kind, "message": reason, "log": log}
         self._write({"kind": FAILED, "run": run.key, "time": time.time(), **about}, is_kept=True)
