@@ -43,12 +43,8 @@ class Deletable:
         rows = []
         for name in dict.fromkeys([*self.results, *self.stages, *self.splits]):
             results, stages, splits = self.results.get(name, ()), self.stages.get(name, ()), self.splits.get(name, ())
-            kinds = [
-                (len(stages), "trained stage"),
-                (len(results), "computed result"),
-                (len(splits), "split into parts", "splits into parts"),
-            ]
-            what = listed([counted(*kind) for kind in kinds if kind[0]])
+            kinds = [(len(stages), "trained stage"), (len(results), "computed result"), (len(splits), "split")]
+            what = listed([counted(number, kind) for number, kind in kinds if number])
             rows.append(f"  {name}: {what}, {size(_bytes([*results, *stages, *splits]))}")
         return [*rows, *([f"  {DATA}: {size(_bytes(self.data))}"] if self.data else [])]
 
