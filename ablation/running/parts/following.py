@@ -190,7 +190,10 @@ class _Follower:
         elif self.is_stopping and part.reader.ended:
             self._over(part, "")
         elif part.gone_since is not None and time.monotonic() - part.gone_since > self.grace:
-            self._ended(part)
+            self._read(part)  # once more: it may have written until its job was found gone
+            part.is_over = not part.left
+            if part.left:
+                self._ended(part)
 
     def _ended(self, part: _Part) -> None:
         """Submit a part again whose job is gone, unless that was wanted or would be in vain."""
@@ -251,11 +254,15 @@ class _Follower:
 
     def take_logs(self) -> None:
         """Take note of what the parts have done since the last time."""
-        for part in [part for part in self.parts if not part.is_over]:
-            for line in part.reader.read():
-                self._take(part, line)
-            for key in sorted(part.unseen):
-                self._finish(part, key)
+        for part in self.parts:
+            if not part.is_over:
+                self._read(part)
+
+    def _read(self, part: _Part) -> None:
+        for line in part.reader.read():
+            self._take(part, line)
+        for key in sorted(part.unseen):
+            self._finish(part, key)
 
     def _take(self, part: _Part, line: dict[str, Any]) -> None:
         kind = line["kind"]
