@@ -39,6 +39,10 @@ def run_part(options: Options, part: Part) -> int:
     """Carry out one part of a study; with --record, record it when it ends."""
     if options.rerun == "force":
         raise ConfigError("--part", "found --rerun force, which would delete what other parts have done; expected it without --part")
+    if options.is_detached:
+        raise ConfigError("--detach", "found it with --part, which is carried out here; expected --executor slurm, or no --part")
+    if options.executor != "local":
+        raise ConfigError("--part", f"found it with --executor {options.executor}, which makes parts itself; expected one of the two")
     if not is_submitted():
         return _run_part(options, part, None)
     log = PartLog(splits.read(Path(os.environ[SPLIT])).folder, part.number)
