@@ -7,13 +7,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ablation.planning.jobs import Job
-from ablation.study.task import CodeChanged, Interrupted, load_task
-from ablation.system import signals, streams
+from ablation.study.task import CodeChanged, Fenced, Interrupted, load_task
+from ablation.system import fencing, signals, streams
 from ablation.system.failures import failure
 from ablation.system.memory import keep_freed_memory
 
 # Asks a worker to end at once, in order. No cluster sends it; what clusters send asks the command to stop, and workers ignore it.
 END = int(getattr(signal, "SIGRTMIN", signal.SIGUSR2))  # macOS has no signals of one's own
+TAKEN_OVER: dict[str, Any] = {"kind": "stopped", "why": "another attempt has taken over what this one did"}
 OTHER_CODE: dict[str, Any] = {"kind": "stopped", "why": "the code was changed while the study ran"}
 
 
@@ -51,6 +52,8 @@ def carry_out(job: Job, device: str, pipe: Any, stop: Any, num_jobs: int = 1) ->
     """Do a job on a device that so many share, sending its events; the last event, which tells how it ended."""
 
     def emit(event: dict[str, Any]) -> None:
+        if event["kind"] == "untested":
+            fencing.check()  # then it is no failure
         try:
             pipe.send(event)
         except OSError:
@@ -65,6 +68,8 @@ def carry_out(job: Job, device: str, pipe: Any, stop: Any, num_jobs: int = 1) ->
         return {"kind": "stopped"}
     except CodeChanged:
         return OTHER_CODE
+    except Fenced:
+        return TAKEN_OVER
     except KeyboardInterrupt:
         sys.exit(1)
     except Exception as error:  # whatever it is, the others go on

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ablation.study.metrics import Curve, Metric
 from ablation.study.settings_schema import SettingsSchema
+from ablation.system import fencing
 
 TASKS = {"images": "ablation.tasks.images", "own": "ablation.tasks.own"}  # name -> the module that defines it as `TASK`
 DEFAULT = "images"  # of files without a task, and of recorded plans that name none
@@ -57,8 +58,8 @@ class CheckpointInterval:
 EVERY_EPOCH = CheckpointInterval()
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error
-    """The user asked to stop; the state after the last epoch is saved."""
+Interrupted = fencing.Interrupted
+Fenced = fencing.Fenced
 
 
 class CodeChanged(Exception):  # noqa: N818  it is no error
@@ -371,7 +372,7 @@ class Task(Protocol):
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Do the work. Results appear in their folders only when complete; events hold only names and numbers.
 
-        Raises Interrupted, CodeChanged or AblateError; anything else is a bug.
+        Raises Interrupted, Fenced, CodeChanged or AblateError; anything else is a bug.
         """
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
