@@ -127,7 +127,7 @@ class OwnTraining:
 
     def saved_stages(self, folder: Path) -> SavedStages:
         """The runs that left checkpoints: none of their epochs counts, since the code says itself where it goes on."""
-        return SavedStages({}, {path.parent.name: 0 for path in folder.glob("*/checkpoints") if any(path.iterdir())})
+        return SavedStages({}, {path.parent.name: 0 for path in folder.glob("*/checkpoints*") if any(path.iterdir())})
 
     # --- running -------------------------------------------------------------------------------------------------------------
 
