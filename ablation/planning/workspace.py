@@ -70,7 +70,11 @@ class Workspace:
 
     @contextlib.contextmanager
     def held_off(self, but: str = "") -> Iterator[list[str]]:
-        """Let no study but one begin to run in this folder for a while; the names of those that do already, also on other hosts."""
+        """Let no study but one begin to run in this folder for a while; the names of those that do already.
+
+        On other hosts, those that said so within a minute: of a lock there nothing may be known on a network disk. A stage that is deleted
+        while it is trained ends at its next checkpoint.
+        """
         with contextlib.ExitStack() as locks:
             running = [path.stem for path in sorted((self.root / "status").glob("*.json")) if path.stem != but and runs_elsewhere(path)]
             for path in sorted(self.locks.glob("*.lock")):

@@ -46,11 +46,11 @@ def part_of(path: Path) -> Path:
 
 
 def sweep(folder: Path, pattern: str = ".*.part") -> None:
-    """Delete the files of this pattern that were last written more than a day ago, by processes that were killed, on whichever host."""
+    """Delete files and folders of this pattern in which nothing was written for a day: their processes were killed, on whichever host."""
     for path in folder.glob(pattern):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > DAY:
-                path.unlink()
+            if time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > DAY:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:

@@ -11,7 +11,10 @@ SILENCE = 60.0  # seconds after which a host that says nothing more counts as go
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock. Where the folder is read-only, nothing is: nobody could run a study there."""
+    """Whether a process holds this lock. Where the folder is read-only, nothing is: nobody could run a study there.
+
+    Only for what is shown: on a network disk, nothing may be known of the locks of other hosts.
+    """
     if not path.exists():
         return False
     try:

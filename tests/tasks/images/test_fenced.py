@@ -1,16 +1,18 @@
 """A stage whose process was given up and lives on: a later attempt goes on from its checkpoint, and the orphan changes nothing."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ablation.running.worker import TAKEN_OVER, carry_out
+from ablation.study.task import load_task
 from ablation.system import fencing
 from ablation.training import checkpoints, testing
 from tests.fenced import NoLock, Orphan, contents, freeze
-from tests.tiny import Planned, write
+from tests.tiny import CPU, Planned, run_job, write
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="/proc tells that a process is frozen"),
@@ -21,6 +23,7 @@ EPOCHS = 2
 
 @pytest.fixture(params=["locks", "no locks"])
 def locks(request, monkeypatch):
+    load_task().start("cpu")  # what it imports, the orphan has then, too
     monkeypatch.setattr(fencing, "_identity", [])
     if request.param == "no locks":
         monkeypatch.setattr("filelock.FileLock", NoLock)
@@ -81,3 +84,20 @@ def test_an_orphan_in_the_middle_of_a_result(tmp_path, monkeypatch, locks):
         assert orphan.let_go()[1:] == [TAKEN_OVER]
         assert contents(tmp_path / "mlruns") == before
     assert [path.name for path in planned.workspace.results.iterdir()] == [planned.run_of("baseline").key]
+
+
+def test_features_are_shared_by_one_attempt_on_one_host(tmp_path, monkeypatch):
+    """Where an engine starts attempts: else a process that was given up could keep all others waiting for what it computes."""
+    monkeypatch.setattr(fencing, "_identity", [])
+    (job,) = Planned(write(tmp_path), tmp_path / "mlruns").jobs()
+    shared, used = tmp_path / "features", []
+    monkeypatch.setattr("ablation.tasks.images.run.run", lambda work, *_: used.append(work.features))
+    for owner, attempt, place in (("", 0, "here"), ("a", 1, "here"), ("b", 1, "here"), ("a", 2, "here"), ("a", 2, "there")):
+        monkeypatch.setattr("ablation.tasks.images.task.place", lambda place=place: place)
+        if owner:
+            fencing.become(owner, attempt)
+        run_job(replace(job, work=replace(job.work, features=shared)), CPU, used.append, lambda: False)
+    assert used[0] == shared
+    assert used[1] == used[2]
+    assert len({shared, *used}) == 4
+    assert {path.parent for path in used[1:]} == {shared}
