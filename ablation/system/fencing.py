@@ -67,6 +67,8 @@ class Token:
     @property
     def is_held(self) -> bool:
         """Whether its process is known to live and to hold the folder still."""
+        if self.process == process_name():
+            return self.claim in _claims
         return not self.is_released and self.place == place() and bool(self.start) and start_of(self.pid) == self.start
 
     def is_earlier(self, other: "Token") -> bool:
@@ -99,6 +101,7 @@ class Fence:
 
 
 _identity: list[tuple[str, int]] = []
+_claims: set[str] = set()  # that this process holds, in any thread
 _held: ContextVar[tuple[Fence, ...]] = ContextVar("held", default=())  # by thread
 
 
@@ -111,7 +114,7 @@ def identity() -> tuple[str, int]:
     """The owner and the attempt: as `become` or the environment has them, else those of this process alone."""
     if _identity:
         return _identity[0]
-    owner, attempt = os.environ.get(OWNER), os.environ.get(ATTEMPT, "0")
+    owner, attempt = os.environ.get(OWNER), os.environ.get(ATTEMPT) or "0"
     if not attempt.isdecimal():
         raise ConfigError(ATTEMPT, f"found {attempt!r}; expected a whole number")
     return (owner, int(attempt)) if owner else (process_name(), 0)
@@ -152,13 +155,16 @@ def held(folder: Path, should_stop: Callable[[], bool], locks: Sequence[str] = (
 def _entered(fence: Fence) -> Iterator[Fence]:
     """Have `check` look at a fence too; what fails where the folder was taken over is no failure."""
     before = _held.set((*_held.get(), fence))
+    _claims.add(fence.token.claim)
     try:
         yield fence
     except Exception:
-        fence.check()
+        with contextlib.suppress(OSError):
+            fence.check()
         raise
     finally:
         _held.reset(before)
+        _claims.remove(fence.token.claim)
         fence.release()
 
 

@@ -1,11 +1,10 @@
 """Which process this is among those of all hosts that share a folder."""
 
+import contextlib
 import os
 import re
 from functools import cache
 from pathlib import Path
-
-HAS_PROC = Path("/proc/self/stat").exists()
 
 
 def host() -> str:
@@ -17,7 +16,7 @@ def host() -> str:
 def place() -> str:
     """What all processes have in common that can see each other's IDs: the host, its last start and the container."""
     parts = [os.uname().nodename]
-    if HAS_PROC:
+    with contextlib.suppress(OSError):  # where there is no /proc, nothing is asked of processes either
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 

@@ -23,8 +23,6 @@ pytestmark = [
 def nobody(monkeypatch):
     """No test leaves this process an owner."""
     monkeypatch.setattr(fencing, "_identity", [])
-    monkeypatch.delenv("ABLATE_OWNER", raising=False)
-    monkeypatch.delenv("ABLATE_ATTEMPT", raising=False)
 
 
 @pytest.fixture(params=["locks", "no locks"])
@@ -124,6 +122,7 @@ def test_the_newest_claim_wins_where_locks_keep_nobody_off(tmp_path, monkeypatch
     with pytest.raises(Fenced) as error, fencing.held(tmp_path, never):  # noqa: PT012
         with monkeypatch.context() as patch:
             patch.setattr(fencing, "place", lambda: "elsewhere")
+            patch.setattr(fencing, "process_name", lambda: "another")
             with fencing.held(tmp_path, never):
                 pass
         raise OSError("no such file")
@@ -174,9 +173,15 @@ def test_a_full_disk_gives_the_folder_back(tmp_path, monkeypatch):
     def fail(*_args, **_options):
         raise OSError("no space left")
 
-    with fencing.held(tmp_path, never):
-        monkeypatch.setattr(fencing, "write_json", fail)
+    with monkeypatch.context() as patch, fencing.held(tmp_path, never):
+        patch.setattr(fencing, "write_json", fail)
     assert Token.read(tmp_path) is None
+    with monkeypatch.context() as patch, fencing.held(tmp_path, never) as fence:
+        patch.setattr(fencing, "write_json", fail)
+        patch.setattr("pathlib.Path.unlink", fail)
+    assert Token.read(tmp_path) == fence.token
+    with fencing.held(tmp_path, never):  # this process does not wait for itself
+        pass
 
 
 def test_the_environment_names_owner_and_attempt(monkeypatch):
