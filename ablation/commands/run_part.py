@@ -28,11 +28,11 @@ from ablation.running.progress import ProgressState, Results, progress_display
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals
+from ablation.system.fencing import ATTEMPT, OWNER
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.store import Store
 from ablation.training.planned_device import device_name
 
-OWNER, ATTEMPT = "ABLATE_OWNER", "ABLATE_ATTEMPT"
 
 
 def run_part(options: Options, part: Part) -> int:
