@@ -11,7 +11,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
-from ablation.commands.run_parts import failed_before, follow_parts, refuse_if_at_work, submit_parts, tidy_splits
+from ablation.commands.run_parts import failed_before, follow_parts, refuse_beside_jobs, submit_parts, tidy_splits
 from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -52,6 +52,7 @@ def run(options: Options) -> int:
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
             stop_if_stale(plan, options.rerun)
+            refuse_beside_jobs(plan, session)
             if plan.waiting:
                 store.check()
             if plan.waiting and session.site is None:
@@ -60,7 +61,6 @@ def run(options: Options) -> int:
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
         if options.rerun == "force":
-            refuse_if_at_work(session)
             session.force(plan)
         _tidy_store(store, doubled, session)
         if session.site and options.is_detached and plan.waiting:

@@ -34,7 +34,6 @@ from ablation.tracking.store import Store
 from ablation.training.planned_device import device_name
 
 
-
 def run_part(options: Options, part: Part) -> int:
     """Carry out one part of a study; with --record, record it when it ends."""
     if options.rerun == "force":

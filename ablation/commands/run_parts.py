@@ -27,14 +27,28 @@ from ablation.study.task import EVERY_EPOCH
 from ablation.training.planned_device import device_name
 
 
-def refuse_if_at_work(session: Session) -> None:
-    """Raise AblateError if jobs of the study are at work, whose results would be deleted."""
-    for split in splits.splits(session.workspace.parts, session.study.name):
-        if is_alive(split):
-            jobs = ", ".join(sorted(job_ids(split)))
-            raise AblateError(
-                f"--rerun force would delete what parts at work do (job {jobs}); nothing was deleted; ablate cancel ends them"
-            )
+def refuse_beside_jobs(plan: Plan, session: Session) -> None:
+    """Raise AblateError if jobs of the study are at work, and this command would train what they train, or delete what they do."""
+    is_forced = session.options.rerun == "force"
+    if not is_forced and (session.site is not None or not plan.waiting):
+        return
+    for split in splits.splits(session.workspace.parts, plan.study.name):
+        if is_forced or _is_known_alive(split):
+            _refuse(split, "would delete what they do" if is_forced else "without --executor would train the same")
+
+
+def _refuse(split: Split, why: str) -> None:
+    if is_alive(split):
+        jobs = ", ".join(sorted(job_ids(split)))
+        told = f"parts of {split.study} are at work (job {jobs}), and this command {why}; nothing was begun"
+        raise AblateError(f"{told}; --executor follows them, ablate cancel ends them")
+
+
+def _is_known_alive(split: Split) -> bool:
+    """Whether jobs are at work for all that is known here: a copy of the folder may lie where there is no queue."""
+    with contextlib.suppress(AblateError):
+        return is_alive(split)
+    return False
 
 
 def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:

@@ -156,13 +156,16 @@ def test_detached_parts_are_shown_and_cancelled(queue):
 
 
 def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):
-    """One sentence each: clean, --rerun force, another plan of the study; and where the queue does not answer, cancel says so."""
+    """One sentence each: clean, --rerun force, a run here, another plan of the study; a queue that does not answer."""
     run = ("run", "tiny.yaml", "--device", "cpu", "--executor", "lab")
     assert queue(*run, "--detach").status == 0
     assert (
         "error: parts of tiny are at work (job 12), which ablate cancel ends; nothing was deleted" in queue("clean", "--all", "--yes").err
     )
-    assert "error: --rerun force would delete what parts at work do (job 12)" in queue(*run, "--rerun", "force").err
+    for words, why in (((*run, "--rerun", "force"), "would delete what they do"), (run[:4], "without --executor would train the same")):
+        refused = queue(*words)
+        assert (refused.status, refused.epochs) == (2, 0)
+        assert f"error: parts of tiny are at work (job 12), and this command {why}; nothing was begun" in refused.err
     assert "error: parts of an earlier plan of tiny are at work (job 12), and nothing was submitted" in queue(*run, "--seed", "5").err
     parts.command(queue.folder, "squeue", "exit 1")
     for words in (("cancel",), run):
