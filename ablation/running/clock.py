@@ -55,6 +55,11 @@ class Clock:
             self._estimated += expected
 
     @property
+    def is_known(self) -> bool:
+        """Whether the plan or an epoch tells how long any stage takes."""
+        return bool(self.spent) or any(node.seconds for node in self.nodes.values())
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the end, were every slot busy."""
         left = [self.seconds_of(key) for key in self.nodes if key not in self.ended]
