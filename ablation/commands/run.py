@@ -60,18 +60,12 @@ def run(options: Options) -> int:
                 plan = session.plan(known_runs, probe=True)
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
-        if options.rerun == "force":
-            session.force(plan)
-        _tidy_store(store, doubled, session)
+        _make_way(plan, store, doubled, session)
         if session.site and options.is_detached and plan.waiting:
             submit_parts(plan, session, session.site, failed_before(known_runs))
             return DONE
         plan = with_interval(plan, options.checkpoint_interval)
-        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
-        recorder.begin(known_runs)
-        for planned_run in plan.runs:
-            if planned_run.state == "evaluated":
-                recorder.finished(planned_run)
+        recorder = _begun_recorder(store, plan, session, known_runs)
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
         outcome, stopped = _carry_out(plan, session, executor, recorder, state, failed_before(known_runs))
         is_written = _finish_recording(recorder, session)
@@ -99,6 +93,16 @@ def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitS
     return executor
 
 
+def _begun_recorder(store: Store, plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]]) -> Recorder:
+    """The recorder of a plan, which writes what is computed already."""
+    recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
+    recorder.begin(known_runs)
+    for planned_run in plan.runs:
+        if planned_run.state == "evaluated":
+            recorder.finished(planned_run)
+    return recorder
+
+
 def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print the plan in short, and whether recorded runs lack the study's metric."""
     told = [explain.summary(plan, session.preparation.planner, session.num_slots), *lacking_metric(plan, known_runs)]
@@ -118,8 +122,13 @@ def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> Non
         session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
-    """Restore the study if it was deleted in MLflow, and delete what is recorded twice; by now nothing refuses to begin."""
+def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session) -> None:
+    """Discard what is to be run again, restore the study if it was deleted in MLflow, and delete what is recorded twice.
+
+    By now nothing refuses to begin.
+    """
+    if session.options.rerun == "force":
+        session.force(plan)
     if changed := store.restore(session.study.name):
         session.console.print(changed, markup=False, highlight=False, soft_wrap=True)
     for run_id in doubled:
