@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             if log is None:
                 log = PartLog(split.folder, part.number)
                 log.begin()
-            os.environ |= {OWNER: f"{split.name}/part-{part.number}", ATTEMPT: str(log.attempt)}  # of the workers, too
+            exit_stack.enter_context(_named(f"{split.name}/part-{part.number}", log.attempt))
             _print(session, _summary(plan, part, session.num_slots))
             outcome, stopped = Outcome(), False
             if plan.waiting:
@@ -91,6 +92,19 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
         _record(options)
     _print_outcome(session, part, outcome, is_stopped=stopped)
     return status
+
+
+@contextlib.contextmanager
+def _named(owner: str, attempt: int) -> Iterator[None]:
+    """Let what this process and its workers do meanwhile be this attempt at the owner's work."""
+    before = {name: os.environ.get(name) for name in (OWNER, ATTEMPT)}
+    os.environ |= {OWNER: owner, ATTEMPT: str(attempt)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {name: value} if value is not None else {}
 
 
 def _status(outcome: Outcome) -> int:
