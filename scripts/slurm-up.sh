@@ -6,7 +6,8 @@ set -euo pipefail
 D=${1:?usage: slurm-up.sh DIR [PORT]} PORT=${2:-26817}
 mkdir -p "$D"/{state,spool.n1,spool.n2,spool.n3}
 cd "$D"
-# A lost node is noticed after SlurmdTimeout, and its job begins again once munge's credentials have expired: seconds here, minutes on clusters.
+# A lost node is noticed after SlurmdTimeout, and its job begins again once credentials have expired (5 s at the
+# least): seconds here, minutes on clusters.
 cat > slurm.conf <<C
 ClusterName=test
 SlurmctldHost=localhost(127.0.0.1)
@@ -14,7 +15,7 @@ SlurmctldPort=$PORT
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$D/munge.socket,cred_expire=3
+AuthInfo=socket=$D/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$D/state
 SlurmdSpoolDir=$D/spool.%n

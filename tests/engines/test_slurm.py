@@ -1,6 +1,6 @@
 """Parts as jobs of a real Slurm with three nodes on this machine, and what clusters do to jobs: the bits and the record stay the same.
 
-The default run has what takes seconds. With ABLATE_ENGINES=all a node is killed too, whose loss Slurm notices after half a minute.
+The default run has what takes seconds. With ABLATE_ENGINES=all a node is killed too, whose loss Slurm notices after a while.
 """
 
 import os
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"Slurm is not installed ({', '.join(MISSING)})"),
     pytest.mark.skipif(os.geteuid() != 0, reason="a Slurm of our own needs root"),
 ]
-NODES_DIE = pytest.mark.skipif(os.environ.get("ABLATE_ENGINES") != "all", reason="takes a minute; ABLATE_ENGINES=all runs it")
+SLOW = pytest.mark.skipif(os.environ.get("ABLATE_ENGINES") != "all", reason="takes half a minute or more; ABLATE_ENGINES=all runs it")
 COMMAND = [sys.executable, "-m", "ablation"]
 WAIT, EPOCHS = 180.0, 12
 DECOUPLED = {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]}
@@ -194,7 +194,7 @@ def test_warned_preempted_and_cancelled(cluster, local):
     assert compared(local, cluster.folder) == []
 
 
-@pytest.mark.parametrize("how", ["once", "twice", "cancel"])
+@pytest.mark.parametrize("how", ["once", pytest.param("twice", marks=SLOW), pytest.param("cancel", marks=SLOW)])
 def test_users_end_it(cluster, how):
     """Ctrl-C once: the parts end after their epoch; twice, or by ablate cancel: the jobs are ended. No job is left."""
     watching = cluster.follow()
@@ -218,7 +218,7 @@ def test_users_end_it(cluster, how):
         assert '"status": 130' in (cluster.split.folder / "part-1.attempt-1.jsonl").read_text()
 
 
-@NODES_DIE
+@SLOW
 def test_a_node_dies_and_its_orphan_goes_on(cluster, local):
     """Slurm gives its job to another node; what the first still does is not written, and it ends by itself."""
     cluster.follow()
