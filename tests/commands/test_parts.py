@@ -4,11 +4,17 @@ import json
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ablation import cli
+from ablation.commands.options import Options, Part
+from ablation.commands.run_parts import part_words
+from ablation.running.executors.sites import SlurmSite
 from ablation.running.parts.split import splits
+from ablation.study.task import CheckpointInterval
 from ablation.tracking.store import Store
 from benchmarks.faults import compared
 from tests import parts
@@ -172,6 +178,18 @@ def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):
         assert "error: the queue does not answer, so nobody knows whether parts of tiny are at work (job 12)" in queue(*words).err
     assert "tiny: submitted as job 12; the queue does not answer" in queue("status").out
     assert len(parts.words(queue.folder, "sbatch")) == 1
+
+
+@pytest.mark.parametrize("interval", [CheckpointInterval(seconds=90.0), CheckpointInterval(epochs=5), CheckpointInterval()])
+def test_a_part_is_given_what_the_command_was(tmp_path, interval):
+    """All options that say what is computed and how, read back as they were; the site says what the command does not."""
+    sets = (("optimizer.lr", 1e-3), ("mix", {"name": "mixup", "alpha": 0.4}), ("loss", "focal"), ("compile", True), ("average", None))
+    options = Options(tmp_path / "a b.yaml", "quick", ("c*", "base"), (0, 3), sets, "cpu", 2, allow_code=True, checkpoint_interval=interval)
+    words = part_words(options, SlurmSite(device="cuda", jobs=5))
+    read = cli._options(cli.cli.commands["run"].make_context("run", [*words[1:], "--part", "2/3"]).params)
+    assert read == replace(options, part=Part(2, 3))
+    plain = part_words(Options(tmp_path / "a.yaml"), SlurmSite(device="cuda", jobs=5))
+    assert plain[2:] == ["--device", "cuda", "--jobs", "5"]
 
 
 def test_the_plan_counts_the_parts_of_a_site(queue):
