@@ -28,7 +28,8 @@ class Executor(Protocol):
     `failed` and `untested` have `failure` (memory, nan, data, store, killed, timeout, bug), `message`, `log`, `jobs`, the number at once
     on the device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended,
     `may_lack_memory` where it was killed (true if nothing tells whether that was for lack of memory), and else `has_begun`, false if the
-    process could not begin on the device. `told` has a `message` that is said once.
+    process could not begin on the device; `is_lost` where the place itself was lost or taken away, which is no failure of the job: it goes
+    on elsewhere, however often. `told` has a `message` that is said once.
     """
 
     @property
@@ -190,6 +191,8 @@ class _Scheduler:
 
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
         """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
+        if event.get("is_lost"):
+            return self._waits_again(key)
         self.attempts[key] = self.attempts.get(key, 0) + 1
         if _is_memory(event) and not event.get("has_begun", True) and self.executor.num_slots > 1:
             self._shrink(event["device"], is_full=True)
@@ -199,6 +202,10 @@ class _Scheduler:
             pass  # killed once more: a daemon may do so before the kernel finds that memory is lacking
         elif not (event["failure"] == "killed" or "exit" in event) or self.attempts[key] >= ATTEMPTS:
             return False
+        return self._waits_again(key)
+
+    def _waits_again(self, key: str) -> bool:
+        """Have a job begin again before all that waits, from its last checkpoint."""
         self.untested.pop(key, None)
         self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
         self.history.pop(key, None)  # what is trained again is told again
