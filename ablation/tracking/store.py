@@ -1,4 +1,4 @@
-"""The MLflow store; only this file and `api` import MLflow. One process writes at a time, and writing anything twice does no harm.
+"""The MLflow store; only this file, `api` and `transactions` import MLflow. One process writes at a time; writing twice does no harm.
 
 MLflow is imported with the first call that needs it, since that takes over a second: a local database is read without it.
 """
@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -30,6 +31,7 @@ from ablation.tracking.database import make_database, moved, repoint, tell_if_bu
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 from ablation.tracking.tables import Experiment, Tables
+from ablation.tracking.transactions import one_transaction
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -224,15 +226,20 @@ class Store:
         page = self.client.search_runs([experiment], " and ".join(conditions), max_results=1000)
         return [_without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
 
+    def transaction(self) -> AbstractContextManager[bool]:
+        """All that this thread writes meanwhile is there in the end or nothing, if the value is true; a server knows no such thing."""
+        return one_transaction(None if self.is_remote else self.client)
+
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""
         run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
+        self._artifact_uris[run.info.run_id] = run.info.artifact_uri
         return str(run.info.run_id)
 
     def write(
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Add points, params and tags. A point that is written again is not doubled, since its time is the same."""
+        """Add points, params and tags, the tags last. A point that is written again is not doubled, since its time is the same."""
         cut_tags = {name: value[:5000] for name, value in (tags or {}).items()}
         points = list(points)
         if not points and not params and self._has_tags(run_id, cut_tags):
@@ -243,10 +250,11 @@ class Store:
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
         run_tags = [RunTag(name, value) for name, value in cut_tags.items()]
         while metrics or run_params or run_tags:
-            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
+            is_last = len(metrics) <= METRICS_AT_ONCE - 200 and len(run_params) <= PARAMS_AT_ONCE
+            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
-            metrics = metrics[METRICS_AT_ONCE - 200 :]
-            run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
+            metrics, run_params = metrics[METRICS_AT_ONCE - 200 :], run_params[PARAMS_AT_ONCE:]
+            run_tags = run_tags[len(batch[2]) :]
 
     def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
         """Whether a run has these tags already, as far as that is known without MLflow."""

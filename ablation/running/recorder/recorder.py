@@ -6,6 +6,7 @@ What it writes lies in the local folders first, so whatever cannot be written no
 import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ablation.planning.describe import for_the_record
@@ -21,6 +22,7 @@ from ablation.running.recorder.contents import (
     own_record,
     result_files,
     result_tags,
+    settings_text,
     spending,
     spent_by_others,
     study_note,
@@ -39,6 +41,7 @@ from ablation.tracking.recorded import FILE, PLAN, Point, of_content
 from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+TOUCH_EVERY = 1.0  # seconds between two notes of the study's last change while the record is behind
 VIEW = "arms"  # the name of the prepared view of MLflow's page
 
 
@@ -56,6 +59,12 @@ class Recorder:
         self._file = plan.study.file.read_bytes()  # as it is now: it may be edited while the study runs
         self._shown: dict[str, float] = {}  # when a stage's curves were shown last
         self._known: Sequence[Mapping[str, Any]] = ()
+        self._waiting: dict[str, list[Run]] = {}  # the runs that a training is for, by its key
+        for run in plan.waiting:
+            for node in plan.lineage(run) if run.choice is None else ():
+                self._waiting.setdefault(node.job.key, []).append(run)
+        self._settings: dict[str, str] = {}  # of each arm, in the words of config.yaml
+        self._touched = 0.0  # when the study's last change was noted
         self._writer = Writer(self._begin, self._end)
 
     # --- what callers say ------------------------------------------------------------------------------------------------
@@ -75,6 +84,8 @@ class Recorder:
 
     def finished(self, run: Run) -> None:
         """Record a run whose results lie in the local folder."""
+        if self._writer.is_behind and run.choice is None:
+            self.pictures.ask(self.workspace.results / run.key, _title(run))
         self._writer.put(lambda: self._write_finished(run))
 
     def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
@@ -158,13 +169,10 @@ class Recorder:
             (folder / name).write_bytes(content)
             (folder / of_content(name, about["written"]["digest"])).write_bytes(content)  # which a plan of another content leaves
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | context_tags(self.command, self.plan.study.folder)
-        ids = self.registry.ids
-        if ("plan", "") not in ids:
-            ids["plan", ""] = self.registry.create("plan", tags, now())
-        run_id = ids["plan", ""]
+        run_id = self.registry.run_id(("plan", ""), "plan", tags, now())
         if run_id in self.registry.unfinished:
             self.store.finish(run_id, "FINISHED", now())
-            del self.registry.unfinished[run_id]
+            self.registry.complete(run_id)
         self.store.write(run_id, tags=tags)
         self.store.add_files(run_id, {path.name: path for path in folder.iterdir()})
 
@@ -175,22 +183,33 @@ class Recorder:
 
     # --- runs ------------------------------------------------------------------------------------------------------------
 
-    def _run_id(self, run: Run, start: int, chosen: Arm | None = None) -> str:
-        """The id of the run's record, with the settings of `chosen` where another arm's run stands for it.
+    def _write_run(
+        self,
+        run: Run,
+        start: int,
+        points: Sequence[Point] = (),
+        tags: Mapping[str, str] | None = None,
+        own_params: Mapping[str, str] | None = None,
+        chosen: Arm | None = None,
+    ) -> str:
+        """Write numbers and tags of a run in one batch, with its settings, or those of `chosen`, unless it has them; its id.
 
         One that was left unfinished under the same key goes on.
         """
         registry, name = self.registry, ("run", run.arm, str(run.seed), run.used_key)
+        all_params, all_tags = dict(own_params or {}), dict(tags or {})
         if name in registry.ids:
             self.store.finish(registry.ids[name], "RUNNING", 0)
-            self.store.write(registry.ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
+            all_tags = {"ablation.reason": "", "ablation.failure": ""} | all_tags
+            run_id = registry.ids[name]
         else:
-            registry.ids[name] = registry.create(f"{run.arm} seed {run.seed}", self._tags(run), start)
-        run_id = registry.ids[name]
+            run_id = registry.run_id(name, f"{run.arm} seed {run.seed}", self._tags(run), start)
         if run_id in registry.unfinished:
-            registry.write_params(run_id, params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm})
-            self.store.write(run_id, tags=context_tags(self.command, self.plan.study.folder))
-            del registry.unfinished[run_id]
+            settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
+            all_params |= registry.lacking(run_id, settings)
+            all_tags |= context_tags(self.command, self.plan.study.folder)
+        self.store.write(run_id, points, all_params, all_tags)
+        registry.complete(run_id)
         return run_id
 
     def _tags(self, run: Run) -> dict[str, str]:
@@ -207,10 +226,10 @@ class Recorder:
         }
 
     def _write_live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
-        for run in self.plan.runs:
-            if run.needed and run.choice is None and node in self.plan.lineage(run) and not self.registry.done_elsewhere(run):
-                run_id = self._run_id(run, int(history[0]["time"]))
-                self.store.write(run_id, curve_points(history, run, self.task))
+        for run in self._waiting.get(node.job.key, ()):
+            if not self.registry.done_elsewhere(run):
+                with self.registry.transaction():
+                    self._write_run(run, int(history[0]["time"]), curve_points(history, run, self.task))
 
     def _write_finished(self, run: Run) -> None:
         if run.choice is not None:
@@ -221,14 +240,15 @@ class Recorder:
             return
         folder = self.workspace.results / run.key
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
-        run_id = self._run_id(run, beginning(result))
+        pictures = self.pictures.of_result(result, folder, _title(run))
         values = result["metrics"] | spending(self.plan, run, result)
         points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
         own_points, own_params = own_record(folder)
         points = [*curve_points(result["history"], run, self.task), *points, *own_points]
-        self.store.write(run_id, points, params=own_params, tags=result_tags(result))
-        self._log_dataset(run_id, self.arms[run.arm], result["digest"])
-        self._add_files(run, run_id, result)
+        with self.registry.transaction():
+            run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
+            self._log_dataset(run_id, self.arms[run.arm], result["digest"])
+        self._add_files(run, run_id, pictures)
         self.store.finish(run_id, "FINISHED", result["finished"])
         self._take_result(run, run_id, values)
 
@@ -237,20 +257,27 @@ class Recorder:
         if name:  # data that nobody declared has none
             self.store.log_dataset(run_id, name, digest, place, "training")
 
-    def _add_files(self, run: Run, run_id: str, result: Mapping[str, Any]) -> None:
+    def _add_files(self, run: Run, run_id: str, pictures: Mapping[str, Path]) -> None:
         """The run's artifacts: its result, what it was made with, its pictures, and with `keep: all` the weights of every stage."""
         folder, config = self.workspace.results / run.key, self.pictures.new_folder() / "config.yaml"
-        config.write_text(config_text(self.arms[run.arm], run.seed, self.task), encoding="utf-8")
+        arm = self.arms[run.arm]
+        if arm.name not in self._settings:
+            self._settings[arm.name] = settings_text(arm, self.task)
+        config.write_text(config_text(arm, run.seed, self._settings[arm.name]), encoding="utf-8")
         files = result_files(folder) | {config.name: config}
         if self.plan.study.keep == "all":
             stages = enumerate(self.task.stage_weights(self.workspace.stages / key) for key in run.chain)
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
-        files |= self.pictures.of_result(result, folder, f"{run.arm}, seed {run.seed}")
-        self.store.add_files(run_id, files)
+        self.store.add_files(run_id, {**files, **pictures})
 
     def _take_result(self, run: Run, run_id: str, values: Mapping[str, float]) -> None:
         self.summaries.take_result(run.arm, run.seed, run_id, values)
-        self.store.touch(self.registry.experiment)  # whoever watches looks again
+        is_behind = self._writer.is_behind
+        if not is_behind:
+            self.summaries.catch_up(run.arm)
+        if not is_behind or time.monotonic() - self._touched > TOUCH_EVERY:
+            self.store.touch(self.registry.experiment)  # whoever watches looks again
+            self._touched = time.monotonic()
 
     def _write_chosen(self, run: Run, choice: Choice) -> None:
         """Record the best of some runs once more, under the name of the arm that chooses; it trained nothing of its own."""
@@ -268,12 +295,12 @@ class Recorder:
         final |= spent_by_others(values)
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
-        run_id = self._run_id(run, known["start"], self.arms[best])
         tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
-        points = [Point(name, float(value), known["end"]) for name, value in final.items()]
-        self.store.write(run_id, [*curves, *points], tags=tags | {"ablation.chosen": best})
-        self._log_dataset(run_id, self.arms[best], known["digest"])
+        points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
+        with self.registry.transaction():
+            run_id = self._write_run(run, known["start"], points, tags | {"ablation.chosen": best}, chosen=self.arms[best])
+            self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
         self._take_result(run, run_id, final)
@@ -281,8 +308,8 @@ class Recorder:
     def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:
         if self.registry.done_elsewhere(run):
             return  # another machine has finished it meanwhile, and its record stays
-        run_id = self._run_id(run, now())
-        self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
+        with self.registry.transaction():
+            run_id = self._write_run(run, now(), (), {"ablation.failure": kind, "ablation.reason": reason})
         if log:
             path = self.pictures.new_folder() / "error.txt"
             path.write_text(log, encoding="utf-8")
@@ -294,3 +321,8 @@ class Recorder:
             if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self.registry.is_ours(run):
                 self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", now())
+
+
+def _title(run: Run) -> str:
+    """What stands above a run's picture."""
+    return f"{run.arm}, seed {run.seed}"

@@ -4,7 +4,7 @@ import contextlib
 import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,10 @@ class Registry:
         self.unfinished: dict[str, Mapping[str, str]] = {}
         self.before: set[str] = set()  # the ids of the runs that were finished when this command began
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
+        self._absent: Mapping[str, str] = {}  # the identity of which no run was there just now
+        self._is_atomic = False  # whether a transaction is under way
+        self._created: list[tuple[str, ...]] = []  # in it: the names of runs
+        self._completed: dict[str, Mapping[str, str]] = {}  # in it: the params that runs had which then lacked nothing any more
         root.mkdir(parents=True, exist_ok=True)
         self._place, self._earlier_place = place(root), earlier_place(root)
 
@@ -73,9 +77,44 @@ class Registry:
         if not self.store.is_shared:
             self.store.delete(run["run_id"])
 
-    def create(self, title: str, tags: Mapping[str, str], start: int) -> str:
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Have all that is written meanwhile be there in the end or, where the store can, nothing of it, and nothing noted here."""
+        self._created, self._completed = [], {}
+        try:
+            with self.store.transaction() as self._is_atomic:
+                yield
+        except Exception:
+            if self._is_atomic:
+                self._forget()
+            raise
+        finally:
+            self._is_atomic = False
+
+    def _forget(self) -> None:
+        """Take back what was noted in the transaction, which may have come through all the same."""
+        self._looks_first, self._absent = True, {}
+        for name in self._created:
+            run_id = self.ids.pop(name)
+            self.unfinished.pop(run_id, None)
+            self._completed.pop(run_id, None)
+        self.unfinished |= self._completed
+
+    def complete(self, run_id: str) -> None:
+        """Take note that the run lacks nothing any more of what is written at its beginning."""
+        if run_id in self.unfinished:
+            self._completed[run_id] = self.unfinished.pop(run_id)
+
+    def run_id(self, name: tuple[str, ...], title: str, tags: Mapping[str, str], start: int) -> str:
+        """The id of the run of that name in `ids`, which is created unless it is there."""
+        if name not in self.ids:
+            self.ids[name] = self._create(title, tags, start)
+            self._created.append(name)
+        return self.ids[name]
+
+    def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
         """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
-        if self._looks_first and (known := self._same(tags)):
+        if self._looks_first and _identity(tags) != self._absent and (known := self._same(tags)):
             run_id = str(known[0]["run_id"])
             self.unfinished[run_id] = known[0]["params"]
             return run_id
@@ -86,19 +125,20 @@ class Registry:
             self._looks_first = True  # it may be there all the same
             raise
         self.unfinished[run_id] = {}
-        for run in self._same(tags) if self.store.is_shared else []:
+        self._absent = {}
+        for run in self._same(tags) if self.store.is_shared and not self._is_atomic else []:
             if run["tags"].get(TOKEN) == token and run["run_id"] != run_id:  # a request that was sent twice
                 self.store.delete(run["run_id"])
         return run_id
 
-    def write_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Write the params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
-        known = self.unfinished[run_id]
-        self.store.write(run_id, params={name: value for name, value in params.items() if name not in known})
+    def lacking(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
+        """The params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
+        return {name: value for name, value in params.items() if name not in self.unfinished[run_id]}
 
     def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
         """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
         known = self._same(identity(run)) if self.store.is_shared else []
+        self._absent = {} if known or not self.store.is_shared else identity(run)
         if not known or known[0]["status"] != "FINISHED":
             return None
         name = ("run", run.arm, str(run.seed), run.used_key)
@@ -110,5 +150,9 @@ class Registry:
 
     def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         """The runs of the same identity that were not finished when this command began, finished ones first."""
-        known = self.store.find(self.experiment, {name: tags[name] for name in IDENTITY if name in tags})
+        known = self.store.find(self.experiment, _identity(tags))
         return sorted((run for run in known if run["run_id"] not in self.before), key=lambda run: run["status"] != "FINISHED")
+
+
+def _identity(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: tags[name] for name in IDENTITY if name in tags}

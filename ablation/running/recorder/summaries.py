@@ -5,7 +5,8 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ablation.errors import StoreError
 from ablation.planning.plan import Plan
@@ -13,6 +14,7 @@ from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_c
 from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
+from ablation.running.recorder.writer import MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import Metric, metric_rows
 from ablation.study.params import params
@@ -20,10 +22,13 @@ from ablation.study.task import Task
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 
-SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
+SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
+AT_ONCE = 20  # summaries in one transaction, which keeps others from writing
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
 SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of what the summaries say
+
+T = TypeVar("T")
 
 
 class Summaries:
@@ -38,9 +43,13 @@ class Summaries:
         self.values: dict[tuple[str, int], Mapping[str, float]] = {}  # of the runs that are done, by arm and seed
         self.done: dict[tuple[str, int], str] = {}  # their ids
         self.classes: Sequence[str] = ()  # where the study has any
+        self._planned: dict[str, list[int]] = {}  # the seeds of each arm
+        for run in plan.runs:
+            self._planned.setdefault(run.arm, []).append(run.seed)
         self._changed: set[str] = set()  # arms that have results which no summary tells yet
         self._told = ""  # the digest of what all summaries say
         self._summarised = time.monotonic()
+        self._seconds = 0.0  # that the last rewriting took
         self._starts: dict[str, int] = {}  # in milliseconds: MLflow lists by them
         self._pictured: dict[str, str] = {}  # the digest of the matrix whose picture an arm's summary has
 
@@ -68,8 +77,10 @@ class Summaries:
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Make the summary runs that there are not yet, and nest the known runs that are kept under those that are new."""
         self._starts = starts(list(self.arms), self._starts, now())
-        for arm in self.plan.selected:
-            self.run_id(self.arms[arm])
+        for some in _some(self.plan.selected):
+            with self.registry.transaction():
+                for arm in some:
+                    self.run_id(self.arms[arm])
         for run in known:
             tags = run["tags"]
             arm = tags.get("ablation.arm", "") if tags.get("ablation.kind") == "run" else ""
@@ -79,26 +90,28 @@ class Summaries:
 
     def run_id(self, arm: Arm) -> str:
         """The id of the arm's summary run."""
-        ids, name = self.registry.ids, ("summary", arm.name)
-        if name not in ids:
-            tags = {
-                "ablation.kind": "summary",
-                "ablation.settings": settings_digest(arm, self.task),
-                "ablation.study": self.plan.study.name,
-                "ablation.arm": arm.name,
-                "ablation.parent_arm": arm.parent or "",
-                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
-                "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
-                "mlflow.source.name": self.command,
-            }
-            ids[name] = self.registry.create(arm.name, tags, self._starts[arm.name])
-        if ids[name] in self.registry.unfinished:
+        registry, name = self.registry, ("summary", arm.name)
+        run_id = registry.ids.get(name) or registry.run_id(name, arm.name, self._tags(arm), self._starts[arm.name])
+        if run_id in registry.unfinished:
             own = {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
-            self.registry.write_params(ids[name], own)
-            self.store.finish(ids[name], "FINISHED", self._starts[arm.name])
+            self.store.write(run_id, params=registry.lacking(run_id, own))
+            self.store.finish(run_id, "FINISHED", self._starts[arm.name])
             self._changed.add(arm.name)
-            del self.registry.unfinished[ids[name]]
-        return ids[name]
+            registry.complete(run_id)
+        return run_id
+
+    def _tags(self, arm: Arm) -> dict[str, str]:
+        """What an arm's summary is, by its tags."""
+        return {
+            "ablation.kind": "summary",
+            "ablation.settings": settings_digest(arm, self.task),
+            "ablation.study": self.plan.study.name,
+            "ablation.arm": arm.name,
+            "ablation.parent_arm": arm.parent or "",
+            "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+            "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
+            "mlflow.source.name": self.command,
+        }
 
     # --- results ---------------------------------------------------------------------------------------------------------------
 
@@ -108,20 +121,23 @@ class Summaries:
             self.values[arm, seed], self.done[arm, seed] = values, run_id
 
     def take_result(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
-        """Take note of a run that is done, and tell of it now and then."""
+        """Take note of a run that is done."""
         self.values[arm, seed], self.done[arm, seed] = values, run_id
         self._changed.add(arm)
-        if time.monotonic() - self._summarised > SUMMARISE_EVERY:
+
+    def catch_up(self, arm: str) -> None:
+        """Tell of what is done by now, now and then, and show the picture of an arm that got a result; `end` does the rest."""
+        if time.monotonic() - self._summarised > SUMMARISE_EVERY * max(1, self._seconds):
             self.summarise(sorted(self._changed & {name for name, _ in self.values}))
-        self._show_picture(arm)
+        if picture := self._lacking_picture(arm):
+            self._show_picture(arm, *picture)
 
     def end(self) -> None:
         """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of the same already."""
         arms_done, told = {name for name, _ in self.values}, self._digest()
         if arms_done and (self._changed or self._told != told):
             self.summarise([name for name in self.arms if name in arms_done])
-            for arm in self.plan.selected:
-                self._show_picture(arm)
+            self._show_pictures()
             self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: told})
             self._told = told
 
@@ -134,7 +150,7 @@ class Summaries:
 
         from ablation.report.statistics import descriptive, differences
 
-        names = [metric.name for metric in self.metrics]
+        began, names = time.monotonic(), [metric.name for metric in self.metrics]
         rows = [
             {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in names if name in values}
             for (arm, seed), values in self.values.items()
@@ -143,17 +159,24 @@ class Summaries:
         compared = differences.differences(self._compared(), runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
         by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}
+        done = Counter(name for name, _ in self.values)
+        written = []
         for arm in arms:
-            numbers: dict[str, float] = {"summary/n": sum(name == arm for name, _ in self.values)}
+            numbers: dict[str, float] = {"summary/n": done[arm]}
             for metric in self.metrics:
                 numbers |= _of_arm(metric, by_seed[metric.name][arm])
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
             judged = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
-            self._write(arm, points, self._unjudged(arm) or judged)
+            written.append((arm, points, self._unjudged(arm) or judged))
+        for some in _some(written):
+            with self.registry.transaction():
+                for arm, points, verdict in some:
+                    self._write(arm, points, verdict)
         self._changed -= set(arms)
         self._summarised = time.monotonic()
+        self._seconds = self._summarised - began
 
     def _unjudged(self, arm: str) -> str:
         """Why an arm that could be judged is not: none of its runs, or of its parent's, has the study's metric; else empty."""
@@ -166,7 +189,7 @@ class Summaries:
         """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""
         known, run_id = self.arms[arm], self.run_id(self.arms[arm])
         done = [values for (name, _), values in self.values.items() if name == arm]
-        planned = sum(run.arm == arm for run in self.plan.runs)
+        planned = len(self._planned.get(arm, ()))
         judged = f"{self.table.words(self.table.default)} against {known.parent}", verdict
         note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
         self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
@@ -187,22 +210,39 @@ class Summaries:
         notes = [arm_note(self.arms[name], labels, self.task) for name, labels in self.plan.labels.items()]
         return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values())])
 
-    def _show_picture(self, arm: str) -> None:
-        """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""
-        runs = [self.done[run.arm, run.seed] for run in self.plan.runs if run.arm == arm and (run.arm, run.seed) in self.done]
-        if not self.classes or not runs or len(runs) < sum(run.arm == arm for run in self.plan.runs):
-            return
+    def _show_pictures(self) -> None:
+        """Show all that lack; many are drawn by other processes."""
+        lacking = {arm: picture for arm in self.plan.selected if (picture := self._lacking_picture(arm))}
+        if len(lacking) >= MANY:
+            for tables, title, _ in lacking.values():
+                self.pictures.ask_sum(tables, self.classes, title)
+        for arm, picture in lacking.items():
+            self._show_picture(arm, *picture)
+
+    def _lacking_picture(self, arm: str) -> tuple[list[Path], str, str] | None:
+        """The tables, the title and the digest of the arm's confusion matrix over all seeds, once these are there, unless it is shown."""
+        planned = self._planned.get(arm, [])
+        runs = [self.done[arm, seed] for seed in planned if (arm, seed) in self.done]
+        if not self.classes or not runs or len(runs) < len(planned):
+            return None
         try:
             tables = [self.store.artifact(run_id, f"{CONFUSION}.csv") for run_id in runs]
         except StoreError:  # somebody has deleted one: the numbers are there all the same
-            return
+            return None
         shown = digest([summed(tables).tolist(), list(self.classes)])
-        if self._pictured.get(arm) != shown:
-            title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
-            run_id, picture = self.run_id(self.arms[arm]), self.pictures.confusion(tables, self.classes, title)
-            if picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture)):
+        title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
+        return (tables, title, shown) if self._pictured.get(arm) != shown else None
+
+    def _show_picture(self, arm: str, tables: Sequence[Path], title: str, shown: str) -> None:
+        """Show the arm's confusion matrix in its summary."""
+        picture = self.pictures.confusion(tables, self.classes, title)
+        run_id = self.run_id(self.arms[arm])
+        with self.registry.transaction():
+            is_shown = picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture))
+            if is_shown:
                 self.store.write(run_id, tags={PICTURED: shown})
-                self._pictured[arm] = shown
+        if is_shown:
+            self._pictured[arm] = shown
 
 
 def columns(metrics: Sequence[Metric]) -> list[str]:
@@ -224,6 +264,11 @@ def starts(arms: Sequence[str], known: Mapping[str, int], now: int) -> dict[str,
         start = known[arm] if arm in known else start + (STEP if start + STEP < lowest else 1)
         by_arm[arm] = start
     return by_arm
+
+
+def _some(items: Sequence[T]) -> list[Sequence[T]]:
+    """The items, AT_ONCE at a time."""
+    return [items[begin : begin + AT_ONCE] for begin in range(0, len(items), AT_ONCE)]
 
 
 def now() -> int:

@@ -11,6 +11,7 @@ from ablation.tracking.messages import first_line, without_secrets
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 PAUSE = 15.0  # seconds for which a store that did not answer is left alone
 PATIENCE = 3  # how many failures in a row say that a store is still away
+MANY = 8  # writings that wait: what can come later does, until none is left
 TRIM_EVERY = 30.0  # seconds between two times that memory is given back
 
 Writing = Callable[[], None]
@@ -22,6 +23,7 @@ class Writer:
     def __init__(self, first: Writing, last: Writing) -> None:
         self.problems: list[str] = []
         self._first, self._last, self._has_begun = first, last, False
+        self._is_behind = False
         self._late: list[Writing] = []  # what could not be written yet, in order
         self._problem, self._failed_at = "", 0.0
         self._queue: queue.SimpleQueue[tuple[Writing, bool] | None] = queue.SimpleQueue()
@@ -31,6 +33,12 @@ class Writer:
     def put(self, writing: Writing, *, is_kept: bool = True) -> None:
         """Have something written; with `is_kept`, later where it cannot be now."""
         self._queue.put((writing, is_kept))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether much waits to be written, or did, and some of it does still."""
+        self._is_behind = self._queue.qsize() >= (1 if self._is_behind else MANY)
+        return self._is_behind
 
     def close(self) -> None:
         """Write what is left; `problems` then says what could not be."""
