@@ -31,7 +31,7 @@ from ablation.tracking.database import make_database, moved, repoint, tell_if_bu
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 from ablation.tracking.tables import Experiment, Tables
-from ablation.tracking.transactions import one_transaction
+from ablation.tracking.transactions import one_transaction, tag_values
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -226,9 +226,16 @@ class Store:
         page = self.client.search_runs([experiment], " and ".join(conditions), max_results=1000)
         return [_without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
 
-    def transaction(self) -> AbstractContextManager[bool]:
-        """All that this thread writes meanwhile is there in the end or nothing, if the value is true; a server knows no such thing."""
-        return one_transaction(None if self.is_remote else self.client)
+    def tag_values(self, experiment: str, name: str, values: Sequence[str]) -> set[str] | None:
+        """Those of the values that a tag has in any of the study's runs; None of a server, which is not asked so."""
+        return None if self.is_remote else tag_values(self.client, experiment, name, values)
+
+    def transaction(self, *, is_careful: bool = True) -> AbstractContextManager[bool]:
+        """All that this thread writes meanwhile is there in the end or nothing, if the value is true; a server knows no such thing.
+
+        Unless it is careful, it fails where something is written that is there already.
+        """
+        return one_transaction(None if self.is_remote else self.client, is_careful=is_careful)
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""

@@ -1,13 +1,12 @@
 """Several calls of MLflow's client as one transaction of its database: all of what they write is there, or nothing, for one commit.
 
 MLflow commits each part of each call by itself, which on SQLite is a wait for the disk each time. Here the sessions that it opens join a
-transaction that is begun outside, as SQLAlchemy provides; each still undoes its own part where it fails. A store without a database of
-its own (a server) is written to as before.
+transaction that is begun outside, as SQLAlchemy provides. A store without a database of its own (a server) is written to as before.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,8 +32,11 @@ class _Routed:
 
 
 @contextlib.contextmanager
-def one_transaction(client: Any) -> Iterator[bool]:
-    """Have all that is written by this thread meanwhile be one transaction; yields whether it is one. One within another is part of it."""
+def one_transaction(client: Any, *, is_careful: bool = False) -> Iterator[bool]:
+    """Have all that is written by this thread meanwhile be one transaction; yields whether it is one. One within another is part of it.
+
+    It fails where a call writes what is there already, unless it is careful: then that call alone is undone, which takes far longer.
+    """
     store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
     routed = _routed(store)
     if routed is None:
@@ -42,15 +44,43 @@ def one_transaction(client: Any) -> Iterator[bool]:
     elif getattr(routed.thread, "sessions", None):
         yield True
     else:
-        with store.engine.connect() as connection:
+        with _first_errors(), store.engine.connect() as connection:
             for statement in BEGIN_SQLITE if store.db_type == "sqlite" else ():
                 connection.exec_driver_sql(statement)
-            routed.thread.sessions = _joining(connection)
+            routed.thread.sessions = _savepoints(connection) if is_careful else _one_session(connection)
             try:
                 yield True
                 connection.commit()
             finally:
                 routed.thread.sessions = None
+
+
+@contextlib.contextmanager
+def _first_errors() -> Iterator[None]:
+    """Raise the error that came first: where SQLite has undone a transaction by itself, more come up when parts of it are to be undone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        first: BaseException = error
+        while (before := first.__cause__ or first.__context__) is not None:
+            first = before
+        raise error if first is error else MlflowException(str(first)) from error
+
+
+def tag_values(client: Any, experiment: str, name: str, values: Collection[str]) -> set[str] | None:
+    """Those of the values that a tag has in any run of an experiment; None of a store without a database."""
+    store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
+    if _routed(store) is None:
+        return None
+    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+
+    with store.ManagedSessionMaker(read_only=True) as session:
+        of_runs = (
+            session.query(SqlTag.value).join(SqlRun, SqlTag.run_uuid == SqlRun.run_uuid).filter(SqlRun.experiment_id == int(experiment))
+        )
+        return {value for (value,) in of_runs.filter(SqlTag.key == name, SqlTag.value.in_(list(values)))}
 
 
 def _routed(store: Any) -> _Routed | None:
@@ -63,7 +93,34 @@ def _routed(store: Any) -> _Routed | None:
     return sessions
 
 
-def _joining(connection: Any) -> Sessions:
+def _one_session(connection: Any) -> Sessions:
+    """Gives all calls the same session, which knows what they have written and begins no parts."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.orm import Session
+
+    session: Any = Session(connection)
+    session.commit, session.rollback = session.flush, _refuse
+
+    @contextlib.contextmanager
+    def joined(read_only: bool = True) -> Iterator[Any]:
+        try:
+            yield session
+            session.flush()
+        except SQLAlchemyError as error:
+            raise MlflowException(str(error)) from error
+
+    return joined
+
+
+def _refuse() -> None:
+    """In place of undoing a part, which would be the whole."""
+    from mlflow.exceptions import MlflowException
+
+    raise MlflowException("a part of a transaction cannot be undone")
+
+
+def _savepoints(connection: Any) -> Sessions:
     """Opens sessions whose commits and rollbacks are those of a savepoint in the connection's transaction."""
     from mlflow.store.db.utils import _get_managed_session_maker
     from sqlalchemy.orm import sessionmaker

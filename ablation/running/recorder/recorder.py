@@ -6,6 +6,7 @@ What it writes lies in the local folders first, so whatever cannot be written no
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from ablation.running.recorder.contents import (
 )
 from ablation.running.recorder.pictures import Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
-from ablation.running.recorder.registry import Registry, identity
+from ablation.running.recorder.registry import Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
@@ -43,6 +44,16 @@ from ablation.tracking.store import Store
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 TOUCH_EVERY = 1.0  # seconds between two notes of the study's last change while the record is behind
 VIEW = "arms"  # the name of the prepared view of MLflow's page
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A run that is to be recorded: its result, its numbers with what it cost, its pictures by name."""
+
+    run: Run
+    result: Mapping[str, Any]
+    values: Mapping[str, float]
+    pictures: Mapping[str, Path]
 
 
 class Recorder:
@@ -77,6 +88,8 @@ class Recorder:
     def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         """Show a training's curves on the runs that wait for it, now and then."""
         key = node.job.key
+        if self._writer.is_behind:  # what is finished comes first
+            return
         if time.monotonic() - self._shown.setdefault(key, time.monotonic()) > LIVE_EVERY:
             self._shown[key] = time.monotonic()
             rows = list(history)
@@ -84,9 +97,12 @@ class Recorder:
 
     def finished(self, run: Run) -> None:
         """Record a run whose results lie in the local folder."""
-        if self._writer.is_behind and run.choice is None:
+        if (choice := run.choice) is not None:
+            self._writer.put(lambda: self._write_chosen(run, choice))
+            return
+        if self._writer.is_behind:
             self.pictures.ask(self.workspace.results / run.key, _title(run))
-        self._writer.put(lambda: self._write_finished(run))
+        self._writer.put_item(self._write_finished, run)
 
     def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
         """Record that a run failed, and why; `log` is the traceback of a bug."""
@@ -196,7 +212,7 @@ class Recorder:
 
         One that was left unfinished under the same key goes on.
         """
-        registry, name = self.registry, ("run", run.arm, str(run.seed), run.used_key)
+        registry, name = self.registry, run_name(run)
         all_params, all_tags = dict(own_params or {}), dict(tags or {})
         if name in registry.ids:
             self.store.finish(registry.ids[name], "RUNNING", 0)
@@ -226,31 +242,49 @@ class Recorder:
         }
 
     def _write_live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
-        for run in self._waiting.get(node.job.key, ()):
-            if not self.registry.done_elsewhere(run):
-                with self.registry.transaction():
+        runs = self._waiting.get(node.job.key, ())
+        self.registry.look_for(runs)
+        for run in runs:
+            if (run.arm, run.seed) not in self.summaries.done and not self.registry.done_elsewhere(run):
+                with self.registry.transaction(is_new=not self.registry.is_known(run)):
                     self._write_run(run, int(history[0]["time"]), curve_points(history, run, self.task))
 
-    def _write_finished(self, run: Run) -> None:
-        if run.choice is not None:
-            self._write_chosen(run, run.choice)
-            return
-        if done := self.registry.done_elsewhere(run):
-            self._take_result(run, done["run_id"], done["metrics"])
-            return
+    def _write_finished(self, runs: Sequence[Run]) -> None:
+        """Record runs whose results lie in the local folder: all that they are in one transaction, their ends in another."""
+        registry = self.registry
+        registry.look_for(runs)
+        done = {name: found for run in runs if (found := registry.done_elsewhere(run)) for name in [(run.arm, run.seed)]}
+        written = [self._read(run) for run in runs if (run.arm, run.seed) not in done]
+        with registry.transaction(is_new=not any(registry.is_known(one.run) for one in written)):
+            ids = [self._write_result(one) for one in written]
+        for one, run_id in zip(written, ids, strict=True):
+            self._add_files(one.run, run_id, one.pictures)
+        with registry.transaction():
+            for one, run_id in zip(written, ids, strict=True):
+                self.store.finish(run_id, "FINISHED", one.result["finished"])
+        for run in runs:
+            if found := done.get((run.arm, run.seed)):
+                self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"])
+        for one, run_id in zip(written, ids, strict=True):
+            self.summaries.take_result(one.run.arm, one.run.seed, run_id, one.values)
+        self._catch_up(runs)
+
+    def _read(self, run: Run) -> _Finished:
+        """The result of a run, and the pictures that are drawn of it."""
         folder = self.workspace.results / run.key
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
         pictures = self.pictures.of_result(result, folder, _title(run))
-        values = result["metrics"] | spending(self.plan, run, result)
-        points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
-        own_points, own_params = own_record(folder)
+        return _Finished(run, result, result["metrics"] | spending(self.plan, run, result), pictures)
+
+    def _write_result(self, finished: _Finished) -> str:
+        """Write the numbers of a result, with the run's settings and data; the run's id."""
+        run, result = finished.run, finished.result
+        points = [Point(name, float(value), result["finished"]) for name, value in finished.values.items()]
+        own_points, own_params = own_record(self.workspace.results / run.key)
         points = [*curve_points(result["history"], run, self.task), *points, *own_points]
-        with self.registry.transaction():
-            run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
-            self._log_dataset(run_id, self.arms[run.arm], result["digest"])
-        self._add_files(run, run_id, pictures)
-        self.store.finish(run_id, "FINISHED", result["finished"])
-        self._take_result(run, run_id, values)
+        run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
+        self._log_dataset(run_id, self.arms[run.arm], result["digest"])
+        return run_id
 
     def _log_dataset(self, run_id: str, arm: Arm, digest: str) -> None:
         name, place = self.planner.dataset(arm)
@@ -270,11 +304,11 @@ class Recorder:
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
         self.store.add_files(run_id, {**files, **pictures})
 
-    def _take_result(self, run: Run, run_id: str, values: Mapping[str, float]) -> None:
-        self.summaries.take_result(run.arm, run.seed, run_id, values)
+    def _catch_up(self, runs: Sequence[Run]) -> None:
+        """Tell of runs that were just recorded, at once or, while much waits, now and then."""
         is_behind = self._writer.is_behind
         if not is_behind:
-            self.summaries.catch_up(run.arm)
+            self.summaries.catch_up({run.arm for run in runs})
         if not is_behind or time.monotonic() - self._touched > TOUCH_EVERY:
             self.store.touch(self.registry.experiment)  # whoever watches looks again
             self._touched = time.monotonic()
@@ -298,17 +332,19 @@ class Recorder:
         tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
         points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
-        with self.registry.transaction():
+        with self.registry.transaction(is_new=not self.registry.is_known(run)):
             run_id = self._write_run(run, known["start"], points, tags | {"ablation.chosen": best}, chosen=self.arms[best])
             self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
-        self._take_result(run, run_id, final)
+        summaries.take_result(run.arm, run.seed, run_id, final)
+        self._catch_up([run])
 
     def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        self.registry.look_for([run])
         if self.registry.done_elsewhere(run):
             return  # another machine has finished it meanwhile, and its record stays
-        with self.registry.transaction():
+        with self.registry.transaction(is_new=not self.registry.is_known(run)):
             run_id = self._write_run(run, now(), (), {"ablation.failure": kind, "ablation.reason": reason})
         if log:
             path = self.pictures.new_folder() / "error.txt"

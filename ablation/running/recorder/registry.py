@@ -4,7 +4,7 @@ import contextlib
 import json
 import platform
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ def identity(run: Run) -> dict[str, str]:
     return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.key}
 
 
+def run_name(run: Run) -> tuple[str, ...]:
+    """What `Registry.ids` calls a run."""
+    return "run", run.arm, str(run.seed), run.used_key
+
+
 class Registry:
     """The runs of one study in the store that this command goes on with.
 
@@ -61,8 +66,9 @@ class Registry:
         self.unfinished: dict[str, Mapping[str, str]] = {}
         self.before: set[str] = set()  # the ids of the runs that were finished when this command began
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
-        self._absent: Mapping[str, str] = {}  # the identity of which no run was there just now
+        self._absent: list[Mapping[str, str]] = []  # the identities of which no run was there just now
         self._is_atomic = False  # whether a transaction is under way
+        self._is_careful = False  # whether the last one failed
         self._created: list[tuple[str, ...]] = []  # in it: the names of runs
         self._completed: dict[str, Mapping[str, str]] = {}  # in it: the params that runs had which then lacked nothing any more
         root.mkdir(parents=True, exist_ok=True)
@@ -78,13 +84,18 @@ class Registry:
             self.store.delete(run["run_id"])
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Have all that is written meanwhile be there in the end or, where the store can, nothing of it, and nothing noted here."""
+    def transaction(self, *, is_new: bool = True) -> Iterator[None]:
+        """Have all that is written meanwhile be there in the end or, where the store can, nothing of it, and nothing noted here.
+
+        With `is_new` nothing of it is there already; where that turns out otherwise it fails, and the next one is careful.
+        """
         self._created, self._completed = [], {}
         try:
-            with self.store.transaction() as self._is_atomic:
+            with self.store.transaction(is_careful=self._is_careful or not is_new) as self._is_atomic:
                 yield
+            self._is_careful = False
         except Exception:
+            self._is_careful = True
             if self._is_atomic:
                 self._forget()
             raise
@@ -93,7 +104,7 @@ class Registry:
 
     def _forget(self) -> None:
         """Take back what was noted in the transaction, which may have come through all the same."""
-        self._looks_first, self._absent = True, {}
+        self._looks_first, self._absent = True, []
         for name in self._created:
             run_id = self.ids.pop(name)
             self.unfinished.pop(run_id, None)
@@ -114,7 +125,7 @@ class Registry:
 
     def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
         """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
-        if self._looks_first and _identity(tags) != self._absent and (known := self._same(tags)):
+        if self._looks_first and _identity(tags) not in self._absent and (known := self._same(tags)):
             run_id = str(known[0]["run_id"])
             self.unfinished[run_id] = known[0]["params"]
             return run_id
@@ -125,7 +136,6 @@ class Registry:
             self._looks_first = True  # it may be there all the same
             raise
         self.unfinished[run_id] = {}
-        self._absent = {}
         for run in self._same(tags) if self.store.is_shared and not self._is_atomic else []:
             if run["tags"].get(TOKEN) == token and run["run_id"] != run_id:  # a request that was sent twice
                 self.store.delete(run["run_id"])
@@ -135,17 +145,27 @@ class Registry:
         """The params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
         return {name: value for name, value in params.items() if name not in self.unfinished[run_id]}
 
+    def is_known(self, run: Run) -> bool:
+        """Whether there is a record of the run, which goes on."""
+        return run_name(run) in self.ids
+
+    def look_for(self, runs: Sequence[Run]) -> None:
+        """Take note of those of the runs of which nobody has begun a record, if one question tells of all."""
+        there = self.store.tag_values(self.experiment, "ablation.key", [run.key for run in runs]) if self.store.is_shared else None
+        self._absent = [] if there is None else [identity(run) for run in runs if run.key not in there]
+
     def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
         """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
-        known = self._same(identity(run)) if self.store.is_shared else []
-        self._absent = {} if known or not self.store.is_shared else identity(run)
+        if not self.store.is_shared or identity(run) in self._absent:
+            return None
+        known = self._same(identity(run))
+        self._absent += [] if known else [identity(run)]
         if not known or known[0]["status"] != "FINISHED":
             return None
-        name = ("run", run.arm, str(run.seed), run.used_key)
-        own = self.ids.get(name, known[0]["run_id"])
+        own = self.ids.get(run_name(run), known[0]["run_id"])
         if own != known[0]["run_id"]:
             self.store.delete(own)
-            self.ids[name] = known[0]["run_id"]
+            self.ids[run_name(run)] = known[0]["run_id"]
         return known[0]
 
     def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_c
 from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import Registry
-from ablation.running.recorder.writer import MANY
+from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import Metric, metric_rows
 from ablation.study.params import params
@@ -23,7 +23,6 @@ from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
-AT_ONCE = 20  # summaries in one transaction, which keeps others from writing
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
 SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of what the summaries say
@@ -125,19 +124,18 @@ class Summaries:
         self.values[arm, seed], self.done[arm, seed] = values, run_id
         self._changed.add(arm)
 
-    def catch_up(self, arm: str) -> None:
-        """Tell of what is done by now, now and then, and show the picture of an arm that got a result; `end` does the rest."""
+    def catch_up(self, arms: Collection[str]) -> None:
+        """Tell of what is done by now, now and then, and show the pictures of arms that got a result; `end` does the rest."""
         if time.monotonic() - self._summarised > SUMMARISE_EVERY * max(1, self._seconds):
             self.summarise(sorted(self._changed & {name for name, _ in self.values}))
-        if picture := self._lacking_picture(arm):
-            self._show_picture(arm, *picture)
+        self._show_pictures(arms)
 
     def end(self) -> None:
         """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of the same already."""
         arms_done, told = {name for name, _ in self.values}, self._digest()
         if arms_done and (self._changed or self._told != told):
             self.summarise([name for name in self.arms if name in arms_done])
-            self._show_pictures()
+            self._show_pictures(self.plan.selected)
             self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: told})
             self._told = told
 
@@ -210,9 +208,9 @@ class Summaries:
         notes = [arm_note(self.arms[name], labels, self.task) for name, labels in self.plan.labels.items()]
         return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values())])
 
-    def _show_pictures(self) -> None:
-        """Show all that lack; many are drawn by other processes."""
-        lacking = {arm: picture for arm in self.plan.selected if (picture := self._lacking_picture(arm))}
+    def _show_pictures(self, arms: Collection[str]) -> None:
+        """Show those that lack; many are drawn by other processes."""
+        lacking = {arm: picture for arm in arms if (picture := self._lacking_picture(arm))}
         if len(lacking) >= MANY:
             for tables, title, _ in lacking.values():
                 self.pictures.ask_sum(tables, self.classes, title)
