@@ -1,4 +1,4 @@
-"""The MLflow store; only this file, `api` and `transactions` import MLflow. One process writes at a time; writing twice does no harm.
+"""The MLflow store; only this file, `api`, `transactions` and `rows` import MLflow. One process writes at a time; twice does no harm.
 
 MLflow is imported with the first call that needs it, since that takes over a second: a local database is read without it.
 """
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -30,8 +31,9 @@ from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
+from ablation.tracking.rows import NewRun, end_runs, insert_runs, tag_values
 from ablation.tracking.tables import Experiment, Tables
-from ablation.tracking.transactions import one_transaction, tag_values
+from ablation.tracking.transactions import one_transaction
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -237,6 +239,12 @@ class Store:
         """
         return one_transaction(None if self.is_remote else self.client, is_careful=is_careful)
 
+    def insert(self, experiment: str, runs: Sequence[NewRun]) -> list[str] | None:
+        """Make new runs with all that is known of them; the id of each. None of a store that takes each by itself: nothing is written."""
+        made = None if self.is_remote else insert_runs(self.client, experiment, [_fitting(run) for run in runs])
+        self._artifact_uris |= dict(made or ())
+        return None if made is None else [run_id for run_id, _ in made]
+
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""
         run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
@@ -247,15 +255,14 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags, the tags last. A point that is written again is not doubled, since its time is the same."""
-        cut_tags = {name: value[:5000] for name, value in (tags or {}).items()}
-        points = list(points)
-        if not points and not params and self._has_tags(run_id, cut_tags):
+        fitting, points = cut_tags(tags or {}), list(points)
+        if not points and not params and self._has_tags(run_id, fitting):
             return
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
         run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        run_tags = [RunTag(name, value) for name, value in cut_tags.items()]
+        run_tags = [RunTag(name, value) for name, value in fitting.items()]
         while metrics or run_params or run_tags:
             is_last = len(metrics) <= METRICS_AT_ONCE - 200 and len(run_params) <= PARAMS_AT_ONCE
             batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
@@ -277,11 +284,17 @@ class Store:
         """End a run as FINISHED, FAILED or KILLED, or set its status to RUNNING again."""
         self.client.update_run(run_id, status=status) if status == "RUNNING" else self.client.set_terminated(run_id, status, end)
 
+    def finish_all(self, ends: Sequence[tuple[str, str, int]]) -> None:
+        """End runs, (id, status, end) each."""
+        if self.is_remote or not end_runs(self.client, ends):
+            for run_id, status, end in ends:
+                self.finish(run_id, status, end)
+
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """Record the run's data set."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}))
+        dataset = Dataset(name, digest[:36], "local", _source(source))
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
@@ -406,6 +419,21 @@ class Store:
             raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
+
+
+def cut_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that fit, for which the end of a long one is left out."""
+    return {name: value[:5000] for name, value in tags.items()}
+
+
+def _fitting(run: NewRun) -> NewRun:
+    """The run with its params and data as `write` and `log_dataset` would write them."""
+    dataset = (run.dataset[0], run.dataset[1][:36], _source(run.dataset[2])) if run.dataset else None
+    return replace(run, params={name: value[:6000] for name, value in run.params.items()}, dataset=dataset)
+
+
+def _source(place: str) -> str:
+    return json.dumps({"uri": place})
 
 
 def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ transaction that is begun outside, as SQLAlchemy provides. A store without a dat
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -69,18 +69,10 @@ def _first_errors() -> Iterator[None]:
         raise error if first is error else MlflowException(str(first)) from error
 
 
-def tag_values(client: Any, experiment: str, name: str, values: Collection[str]) -> set[str] | None:
-    """Those of the values that a tag has in any run of an experiment; None of a store without a database."""
+def database_store(client: Any) -> Any:
+    """What MLflow's client writes a database with; None of a client of another store, or of one that is not as it is known here."""
     store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
-    if _routed(store) is None:
-        return None
-    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
-
-    with store.ManagedSessionMaker(read_only=True) as session:
-        of_runs = (
-            session.query(SqlTag.value).join(SqlRun, SqlTag.run_uuid == SqlRun.run_uuid).filter(SqlRun.experiment_id == int(experiment))
-        )
-        return {value for (value,) in of_runs.filter(SqlTag.key == name, SqlTag.value.in_(list(values)))}
+    return None if _routed(store) is None else store
 
 
 def _routed(store: Any) -> _Routed | None:

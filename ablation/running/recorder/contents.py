@@ -97,7 +97,8 @@ def settings_text(arm: Arm, task: Task) -> str:
 
 
 def _as_yaml(config: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, allow_unicode=True)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same text, ten times faster where it was built
+    return str(yaml.dump(json.loads(json.dumps(config)), Dumper=dumper, sort_keys=False, allow_unicode=True))
 
 
 def settings_digest(arm: Arm, task: Task) -> str:

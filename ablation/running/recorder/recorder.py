@@ -39,7 +39,8 @@ from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
-from ablation.tracking.store import Store
+from ablation.tracking.rows import NewRun
+from ablation.tracking.store import Store, cut_tags
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 TOUCH_EVERY = 1.0  # seconds between two notes of the study's last change while the record is behind
@@ -219,7 +220,7 @@ class Recorder:
             all_tags = {"ablation.reason": "", "ablation.failure": ""} | all_tags
             run_id = registry.ids[name]
         else:
-            run_id = registry.run_id(name, f"{run.arm} seed {run.seed}", self._tags(run), start)
+            run_id = registry.run_id(name, _run_title(run), self._tags(run), start)
         if run_id in registry.unfinished:
             settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
             all_params |= registry.lacking(run_id, settings)
@@ -256,12 +257,11 @@ class Recorder:
         done = {name: found for run in runs if (found := registry.done_elsewhere(run)) for name in [(run.arm, run.seed)]}
         written = [self._read(run) for run in runs if (run.arm, run.seed) not in done]
         with registry.transaction(is_new=not any(registry.is_known(one.run) for one in written)):
-            ids = [self._write_result(one) for one in written]
+            ids = self._write_results(written)
         for one, run_id in zip(written, ids, strict=True):
             self._add_files(one.run, run_id, one.pictures)
         with registry.transaction():
-            for one, run_id in zip(written, ids, strict=True):
-                self.store.finish(run_id, "FINISHED", one.result["finished"])
+            self.store.finish_all([(run_id, "FINISHED", one.result["finished"]) for one, run_id in zip(written, ids, strict=True)])
         for run in runs:
             if found := done.get((run.arm, run.seed)):
                 self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"])
@@ -276,15 +276,37 @@ class Recorder:
         pictures = self.pictures.of_result(result, folder, _title(run))
         return _Finished(run, result, result["metrics"] | spending(self.plan, run, result), pictures)
 
-    def _write_result(self, finished: _Finished) -> str:
-        """Write the numbers of a result, with the run's settings and data; the run's id."""
-        run, result = finished.run, finished.result
-        points = [Point(name, float(value), result["finished"]) for name, value in finished.values.items()]
+    def _write_results(self, written: Sequence[_Finished]) -> list[str]:
+        """Write the numbers of results, with the runs' settings and data; the runs' ids. Those that are new are written at once."""
+        new = [one for one in written if self.registry.is_new(one.run)]
+        ids = self.registry.insert({run_name(one.run): self._new_run(one) for one in new})
+        return [ids.get(run_name(one.run)) or self._write_result(one) for one in written]
+
+    def _new_run(self, finished: _Finished) -> NewRun:
+        """The run of a result, as `_write_result` writes it."""
+        run, arm = finished.run, self.arms[finished.run.arm]
         own_points, own_params = own_record(self.workspace.results / run.key)
-        points = [*curve_points(result["history"], run, self.task), *points, *own_points]
+        tags = self._tags(run) | cut_tags(result_tags(finished.result) | context_tags(self.command, self.plan.study.folder))
+        settings = own_params | params(arm, run.seed, self.task) | {"arm": run.arm}
+        name, place = self.planner.dataset(arm)
+        dataset = (name, finished.result["digest"], place) if name else None
+        points = [*self._points(finished), *own_points]
+        return NewRun(_run_title(run), beginning(finished.result), tags, settings, points, dataset)
+
+    def _write_result(self, finished: _Finished) -> str:
+        """Write one that may be there in part; the run's id."""
+        run, result = finished.run, finished.result
+        own_points, own_params = own_record(self.workspace.results / run.key)
+        points = [*self._points(finished), *own_points]
         run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
         self._log_dataset(run_id, self.arms[run.arm], result["digest"])
         return run_id
+
+    def _points(self, finished: _Finished) -> list[Point]:
+        """A result's curves and numbers."""
+        run, result = finished.run, finished.result
+        points = [Point(name, float(value), result["finished"]) for name, value in finished.values.items()]
+        return [*curve_points(result["history"], run, self.task), *points]
 
     def _log_dataset(self, run_id: str, arm: Arm, digest: str) -> None:
         name, place = self.planner.dataset(arm)
@@ -357,6 +379,11 @@ class Recorder:
             if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self.registry.is_ours(run):
                 self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", now())
+
+
+def _run_title(run: Run) -> str:
+    """What a run is called in MLflow."""
+    return f"{run.arm} seed {run.seed}"
 
 
 def _title(run: Run) -> str:

@@ -5,6 +5,7 @@ import json
 import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from filelock import FileLock
 
 from ablation.planning.plan import Run
 from ablation.system.files import to_disk
+from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
@@ -149,9 +151,22 @@ class Registry:
         """Whether there is a record of the run, which goes on."""
         return run_name(run) in self.ids
 
+    def is_new(self, run: Run) -> bool:
+        """Whether it is known that nobody has begun a record of the run."""
+        return not self.is_known(run) and (not self._looks_first or identity(run) in self._absent)
+
+    def insert(self, runs: Mapping[tuple[str, ...], NewRun]) -> dict[tuple[str, ...], str]:
+        """Create runs that are new, with all that is written at their beginning; the id of each, of none where the store cannot."""
+        ours = [replace(run, tags={**run.tags, TOKEN: uuid.uuid4().hex, PLACE: self._place}) for run in runs.values()]
+        ids = self.store.insert(self.experiment, ours) if ours else None
+        made = dict(zip(runs, ids, strict=True)) if ids else {}
+        self.ids |= made
+        self._created += made
+        return made
+
     def look_for(self, runs: Sequence[Run]) -> None:
         """Take note of those of the runs of which nobody has begun a record, if one question tells of all."""
-        there = self.store.tag_values(self.experiment, "ablation.key", [run.key for run in runs]) if self.store.is_shared else None
+        there = self.store.tag_values(self.experiment, "ablation.key", [run.key for run in runs]) if self._looks_first else None
         self._absent = [] if there is None else [identity(run) for run in runs if run.key not in there]
 
     def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
