@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run that is to be made, with all that is known of it but its files and its end."""
+    """A run that is to be made, with all that is known of it but its files; without an end it is under way."""
 
     name: str
     start: int  # milliseconds
@@ -29,10 +29,11 @@ class NewRun:
     params: Mapping[str, str]
     points: Sequence[Point]
     dataset: tuple[str, str, str] | None = None  # what it is trained on: name, digest, and where it lies
+    end: int | None = None
 
 
 def insert_runs(client: Any, experiment: str, runs: Sequence[NewRun]) -> list[tuple[str, str]] | None:
-    """Make runs that are under way; the id of each, and the address of its artifacts. None where that is left to the client."""
+    """Make runs; the id of each, and the address of its artifacts. None where that is left to the client."""
     store = database_store(client)
     if store is None:
         return None
@@ -115,7 +116,8 @@ def _address(location: str, run_id: str) -> str:
 def _run(experiment: int, run_id: str, address: str, run: NewRun) -> Row:
     about = {"run_uuid": run_id, "experiment_id": experiment, "name": run.name, "artifact_uri": address, "start_time": run.start}
     nothing = {"source_type": "UNKNOWN", "source_name": "", "entry_point_name": "", "source_version": "", "user_id": "unknown"}
-    return about | nothing | {"status": "RUNNING", "lifecycle_stage": "active"}
+    status = "RUNNING" if run.end is None else "FINISHED"
+    return about | nothing | {"status": status, "end_time": run.end, "lifecycle_stage": "active"}
 
 
 def _cells(run_id: str, values: Mapping[str, str]) -> list[Row]:

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
+from ablation.tracking import thumbnails
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
@@ -308,15 +309,15 @@ class Store:
                 link_or_copy(path, folder / name)
 
     @raises_store_errors
-    def show_picture(self, run_id: str, key: str, path: Path) -> None:
-        """Show a picture in the run's page and in MLflow's grid of images; it replaces the one before."""
-        from PIL import Image
-
+    def show_picture(self, run_id: str, key: str, path: Path, tags: Mapping[str, str] | None = None) -> None:
+        """Show a picture in the run's page and in MLflow's grid of images, and set tags with it; it replaces the one before."""
         folder = self._local_folder(run_id)
         for old in folder.glob(f"images/{key}[+%]*") if folder else ():
             old.unlink()
-        with Image.open(path) as image:
-            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0, synchronous=True)
+        with tempfile.TemporaryDirectory() as temporary_folder:
+            files = thumbnails.named(path, key, Path(temporary_folder))
+            self.add_files(run_id, {f"images/{name}": file for name, file in files.items()})
+        self.write(run_id, tags={"mlflow.loggedImages": "True", **(tags or {})})
 
     def has_lost_files(self, run_id: str, name: str) -> bool:
         """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine."""

@@ -13,10 +13,15 @@ from typing import Any
 
 from ablation.errors import StoreError
 from ablation.system import sealed, signals
+from ablation.tracking import thumbnails
 from ablation.tracking.messages import first_line
 
 CONFUSION = "confusion_matrix"  # the name of the table and of the picture
 MOST_PROCESSES = 4  # that draw
+
+Draw = Callable[
+    [Sequence[Path], Sequence[str] | Path, str, Path], None
+]  # of tables, classes or the file that has them, a title; into a file
 
 
 class Pictures:
@@ -46,14 +51,17 @@ class Pictures:
     def ask(self, folder: Path, title: str) -> None:
         """Have the picture of a result drawn by another process, before `of_result` wants it."""
         if (folder / f"{CONFUSION}.csv").exists():
-            self.ask_sum([folder / f"{CONFUSION}.csv"], folder / sealed.RESULT, title)
+            self._ask(draw_confusion, [folder / f"{CONFUSION}.csv"], folder / sealed.RESULT, title)
 
-    def ask_sum(self, tables: Sequence[Path], classes: Sequence[str] | Path, title: str) -> None:
-        """The same of a sum of confusion matrices, before `confusion` wants it; `classes` may be the file of a result that has them."""
+    def ask_sum(self, tables: Sequence[Path], classes: Sequence[str], title: str) -> None:
+        """The same of a sum of confusion matrices, before `of_sum` wants it."""
+        self._ask(draw_sum, tables, classes, title)
+
+    def _ask(self, draw: Draw, tables: Sequence[Path], classes: Sequence[str] | Path, title: str) -> None:
         path = self.new_folder() / f"{CONFUSION}.png"
         with contextlib.suppress(BrokenExecutor), signals.blocked():
             if not self._is_broken:
-                self._asked[tables[0], title] = self._processes().submit(draw_confusion, tables, classes, title, path), path
+                self._asked[tables[0], title] = self._processes().submit(draw, tables, classes, title, path), path
 
     def _processes(self) -> ProcessPoolExecutor:
         """The processes that draw, which end with this one; begun by whoever asks, one after another as there is more to draw."""
@@ -66,18 +74,22 @@ class Pictures:
         """The files by name: the confusion matrix of a result's folder, and the class distribution of its data."""
         if not (folder / f"{CONFUSION}.csv").exists():
             return {}
-        picture = self.confusion([folder / f"{CONFUSION}.csv"], result["classes"], title)
+        picture = self._drawn(draw_confusion, [folder / f"{CONFUSION}.csv"], result["classes"], title)
         return ({picture.name: picture} if picture else {}) | self._distribution(result["digest"], result["classes"], result["counts"])
 
-    def confusion(self, tables: Sequence[Path], classes: Sequence[str], title: str) -> Path | None:
-        """The picture of the sum of confusion matrices, if it can be drawn."""
+    def of_sum(self, tables: Sequence[Path], classes: Sequence[str], title: str) -> Path | None:
+        """The picture of the sum of confusion matrices, with a thumbnail, if it can be drawn."""
+        return self._drawn(draw_sum, tables, classes, title)
+
+    def _drawn(self, draw: Draw, tables: Sequence[Path], classes: Sequence[str], title: str) -> Path | None:
+        """What was asked for, or else is drawn here."""
         asked, path = self._asked.pop((tables[0], title), None), self.new_folder() / f"{CONFUSION}.png"
         if asked and not asked[0].cancel():
             try:
                 return asked[1] if self.is_done(asked[0].result) else None
             except BrokenExecutor:  # somebody has killed a process that draws
                 self._is_broken = True
-        return path if self.is_done(lambda: draw_confusion(tables, classes, title, path)) else None
+        return path if self.is_done(lambda: draw(tables, classes, title, path)) else None
 
     def is_done(self, draw: Callable[[], None]) -> bool:
         """Whether a picture could be drawn or shown: whatever a library of pictures, its fonts or its settings say."""
@@ -117,6 +129,12 @@ def draw_confusion(tables: Sequence[Path], classes: Sequence[str] | Path, title:
 
     names = json.loads(classes.read_text(encoding="utf-8"))["classes"] if isinstance(classes, Path) else classes
     figures.confusion_matrix_png(summed(tables), list(names), path, title)
+
+
+def draw_sum(tables: Sequence[Path], classes: Sequence[str] | Path, title: str, path: Path) -> None:
+    """Draw it with its thumbnail."""
+    draw_confusion(tables, classes, title, path)
+    thumbnails.make(path, path)
 
 
 def summed(tables: Sequence[Path]) -> Any:

@@ -30,7 +30,7 @@ from ablation.running.recorder.contents import (
 )
 from ablation.running.recorder.pictures import Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
-from ablation.running.recorder.registry import Registry, identity, run_name
+from ablation.running.recorder.registry import KEY, Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
@@ -244,7 +244,7 @@ class Recorder:
 
     def _write_live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         runs = self._waiting.get(node.job.key, ())
-        self.registry.look_for(runs)
+        self.registry.look_for(KEY, [identity(run) for run in runs])
         for run in runs:
             if (run.arm, run.seed) not in self.summaries.done and not self.registry.done_elsewhere(run):
                 with self.registry.transaction(is_new=not self.registry.is_known(run)):
@@ -253,7 +253,7 @@ class Recorder:
     def _write_finished(self, runs: Sequence[Run]) -> None:
         """Record runs whose results lie in the local folder: all that they are in one transaction, their ends in another."""
         registry = self.registry
-        registry.look_for(runs)
+        registry.look_for(KEY, [identity(run) for run in runs])
         done = {name: found for run in runs if (found := registry.done_elsewhere(run)) for name in [(run.arm, run.seed)]}
         written = [self._read(run) for run in runs if (run.arm, run.seed) not in done]
         with registry.transaction(is_new=not any(registry.is_known(one.run) for one in written)):
@@ -278,7 +278,7 @@ class Recorder:
 
     def _write_results(self, written: Sequence[_Finished]) -> list[str]:
         """Write the numbers of results, with the runs' settings and data; the runs' ids. Those that are new are written at once."""
-        new = [one for one in written if self.registry.is_new(one.run)]
+        new = [one for one in written if self.registry.is_new(run_name(one.run), identity(one.run))]
         ids = self.registry.insert({run_name(one.run): self._new_run(one) for one in new})
         return [ids.get(run_name(one.run)) or self._write_result(one) for one in written]
 
@@ -363,7 +363,7 @@ class Recorder:
         self._catch_up([run])
 
     def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:
-        self.registry.look_for([run])
+        self.registry.look_for(KEY, [identity(run)])
         if self.registry.done_elsewhere(run):
             return  # another machine has finished it meanwhile, and its record stays
         with self.registry.transaction(is_new=not self.registry.is_known(run)):

@@ -17,7 +17,8 @@ from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
-IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "ablation.settings")  # two runs with these alike are one
+KEY, SETTINGS = "ablation.key", "ablation.settings"  # what a run, or an arm's summary, stands for
+IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", KEY, SETTINGS)  # two runs with these alike are one
 
 
 def place(root: Path) -> str:
@@ -46,7 +47,7 @@ def earlier_place(root: Path) -> str:
 
 def identity(run: Run) -> dict[str, str]:
     """The tags by which a run is found again."""
-    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.key}
+    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), KEY: run.key}
 
 
 def run_name(run: Run) -> tuple[str, ...]:
@@ -151,9 +152,9 @@ class Registry:
         """Whether there is a record of the run, which goes on."""
         return run_name(run) in self.ids
 
-    def is_new(self, run: Run) -> bool:
-        """Whether it is known that nobody has begun a record of the run."""
-        return not self.is_known(run) and (not self._looks_first or identity(run) in self._absent)
+    def is_new(self, name: tuple[str, ...], tags: Mapping[str, str]) -> bool:
+        """Whether it is known that nobody has begun a record of that name with these tags."""
+        return name not in self.ids and (not self._looks_first or _identity(tags) in self._absent)
 
     def insert(self, runs: Mapping[tuple[str, ...], NewRun]) -> dict[tuple[str, ...], str]:
         """Create runs that are new, with all that is written at their beginning; the id of each, of none where the store cannot."""
@@ -164,10 +165,11 @@ class Registry:
         self._created += made
         return made
 
-    def look_for(self, runs: Sequence[Run]) -> None:
-        """Take note of those of the runs of which nobody has begun a record, if one question tells of all."""
-        there = self.store.tag_values(self.experiment, "ablation.key", [run.key for run in runs]) if self._looks_first else None
-        self._absent = [] if there is None else [identity(run) for run in runs if run.key not in there]
+    def look_for(self, tag: str, records: Sequence[Mapping[str, str]]) -> None:
+        """Take note of those records, by their tags, which nobody has begun; `tag` is one of them, by which one question tells of all."""
+        wanted = [_identity(tags) for tags in records]
+        there = self.store.tag_values(self.experiment, tag, [tags[tag] for tags in wanted]) if self._looks_first else None
+        self._absent = [] if there is None else [tags for tags in wanted if tags[tag] not in there]
 
     def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
         """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""

@@ -13,7 +13,7 @@ from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_called
 from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
-from ablation.running.recorder.registry import Registry
+from ablation.running.recorder.registry import SETTINGS, Registry
 from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import Metric, metric_rows
@@ -21,6 +21,7 @@ from ablation.study.params import params
 from ablation.study.task import Task
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
+from ablation.tracking.rows import NewRun
 
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
@@ -57,7 +58,7 @@ class Summaries:
     def take_known(self, run: Mapping[str, Any]) -> None:
         """Go on with an arm's summary run, unless the arm has other settings by now."""
         arm = self.arms.get(run["tags"]["ablation.arm"])
-        if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm, self.task):
+        if arm is not None and run["tags"].get(SETTINGS) == settings_digest(arm, self.task):
             is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
             if is_first and run["status"] != "FINISHED":
                 self.registry.unfinished[run["run_id"]] = run["params"]
@@ -76,10 +77,13 @@ class Summaries:
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Make the summary runs that there are not yet, and nest the known runs that are kept under those that are new."""
         self._starts = starts(list(self.arms), self._starts, now())
+        lacking = {name: self._tags(self.arms[name]) for name in self.plan.selected if ("summary", name) not in self.registry.ids}
+        self.registry.look_for(SETTINGS, list(lacking.values()))
         for some in _some(self.plan.selected):
             with self.registry.transaction():
-                for arm in some:
-                    self.run_id(self.arms[arm])
+                self._make({name: lacking[name] for name in some if name in lacking})
+                for name in some:
+                    self.run_id(self.arms[name])
         for run in known:
             tags = run["tags"]
             arm = tags.get("ablation.arm", "") if tags.get("ablation.kind") == "run" else ""
@@ -87,13 +91,26 @@ class Summaries:
             if parent and tags.get("mlflow.parentRunId") != parent and run["run_id"] in self.done.values():
                 self.store.write(run["run_id"], tags={"mlflow.parentRunId": parent})
 
+    def _make(self, lacking: Mapping[str, Mapping[str, str]]) -> None:
+        """Make the summary runs of arms, with these tags, as far as they are new: all at once."""
+        made = self.registry.insert(
+            {
+                ("summary", name): NewRun(name, self._starts[name], tags, self._params(self.arms[name]), (), end=self._starts[name])
+                for name, tags in lacking.items()
+                if self.registry.is_new(("summary", name), tags)
+            }
+        )
+        self._changed |= {name for _, name in made}
+
+    def _params(self, arm: Arm) -> dict[str, str]:
+        return {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
+
     def run_id(self, arm: Arm) -> str:
         """The id of the arm's summary run."""
         registry, name = self.registry, ("summary", arm.name)
         run_id = registry.ids.get(name) or registry.run_id(name, arm.name, self._tags(arm), self._starts[arm.name])
         if run_id in registry.unfinished:
-            own = {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
-            self.store.write(run_id, params=registry.lacking(run_id, own))
+            self.store.write(run_id, params=registry.lacking(run_id, self._params(arm)))
             self.store.finish(run_id, "FINISHED", self._starts[arm.name])
             self._changed.add(arm.name)
             registry.complete(run_id)
@@ -103,7 +120,7 @@ class Summaries:
         """What an arm's summary is, by its tags."""
         return {
             "ablation.kind": "summary",
-            "ablation.settings": settings_digest(arm, self.task),
+            SETTINGS: settings_digest(arm, self.task),
             "ablation.study": self.plan.study.name,
             "ablation.arm": arm.name,
             "ablation.parent_arm": arm.parent or "",
@@ -170,8 +187,7 @@ class Summaries:
             written.append((arm, points, self._unjudged(arm) or judged))
         for some in _some(written):
             with self.registry.transaction():
-                for arm, points, verdict in some:
-                    self._write(arm, points, verdict)
+                self.store.finish_all([self._write(arm, points, verdict) for arm, points, verdict in some])
         self._changed -= set(arms)
         self._summarised = time.monotonic()
         self._seconds = self._summarised - began
@@ -183,8 +199,8 @@ class Summaries:
         lacking = next((name for name in (arm, parent) if name in known - having), "") if parent in known else ""
         return f"not judged: no run of {lacking} has {self.table.words(metric)}" if lacking else ""
 
-    def _write(self, arm: str, points: list[Point], verdict: str) -> None:
-        """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""
+    def _write(self, arm: str, points: list[Point], verdict: str) -> tuple[str, str, int]:
+        """Write the summary's numbers, its verdict and its note; its end: it lasts what was trained on the arm's own account."""
         known, run_id = self.arms[arm], self.run_id(self.arms[arm])
         done = [values for (name, _), values in self.values.items() if name == arm]
         planned = len(self._planned.get(arm, ()))
@@ -192,7 +208,7 @@ class Summaries:
         note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
         self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
         spent = sum(values.get("time/own", 0.0) for values in done)
-        self.store.finish(run_id, "FINISHED", self._starts[arm] + round(1000 * spent))
+        return run_id, "FINISHED", self._starts[arm] + round(1000 * spent)
 
     def _compared(self) -> dict[str, Any]:
         """The arms among which differences are judged, as the recorded plan has them."""
@@ -214,8 +230,11 @@ class Summaries:
         if len(lacking) >= MANY:
             for tables, title, _ in lacking.values():
                 self.pictures.ask_sum(tables, self.classes, title)
-        for arm, picture in lacking.items():
-            self._show_picture(arm, *picture)
+        for some in _some(list(lacking)):
+            drawn = {arm: self.pictures.of_sum(lacking[arm][0], self.classes, lacking[arm][1]) for arm in some}
+            with self.registry.transaction():
+                shown = {arm: lacking[arm][2] for arm in some if self._is_shown(arm, drawn[arm], lacking[arm][2])}
+            self._pictured |= shown
 
     def _lacking_picture(self, arm: str) -> tuple[list[Path], str, str] | None:
         """The tables, the title and the digest of the arm's confusion matrix over all seeds, once these are there, unless it is shown."""
@@ -231,16 +250,10 @@ class Summaries:
         title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
         return (tables, title, shown) if self._pictured.get(arm) != shown else None
 
-    def _show_picture(self, arm: str, tables: Sequence[Path], title: str, shown: str) -> None:
-        """Show the arm's confusion matrix in its summary."""
-        picture = self.pictures.confusion(tables, self.classes, title)
+    def _is_shown(self, arm: str, picture: Path | None, shown: str) -> bool:
+        """Show the arm's confusion matrix in its summary, if it could be drawn; whether it is there."""
         run_id = self.run_id(self.arms[arm])
-        with self.registry.transaction():
-            is_shown = picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture))
-            if is_shown:
-                self.store.write(run_id, tags={PICTURED: shown})
-        if is_shown:
-            self._pictured[arm] = shown
+        return picture is not None and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture, {PICTURED: shown}))
 
 
 def columns(metrics: Sequence[Metric]) -> list[str]:
