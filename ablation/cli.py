@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from ablation.cli_group import Ablate, UserPath
-from ablation.running.executors import EXECUTORS
 from ablation.system.version import version
 
 FORMATS = ("markdown", "html", "latex", "csv", "json", "text")  # a test checks that it equals ablation.report.FORMATS
@@ -41,7 +40,13 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="N",
                 help="How many runs train on a device at once; by default one per core on a CPU, and as many as fit on a GPU.",
             ),
-            click.option("--executor", type=click.Choice(EXECUTORS), default="local", show_default=True, help="Where the workers run."),
+            click.option(
+                "--executor",
+                default="local",
+                show_default=True,
+                metavar="local|slurm|NAME",
+                help="Where it is carried out: here, as jobs of Slurm, or at a site of executors.yaml.",
+            ),
             click.option(
                 "--rerun",
                 type=click.Choice(["cached", "retry", "force", "keep"]),
@@ -67,7 +72,7 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(values: dict[str, Any]) -> Any:
-    from ablation.commands.options import Options, parse_budget, parse_interval, parse_set
+    from ablation.commands.options import Options, parse_budget, parse_interval, parse_part, parse_set
     from ablation.study.task import EVERY_EPOCH
 
     return Options(
@@ -84,6 +89,9 @@ def _options(values: dict[str, Any]) -> Any:
         yes=values["yes"],
         allow_code=values["allow_code"],
         checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
+        part=parse_part(values["part"]) if values.get("part") else None,
+        is_detached=values.get("is_detached", False),
+        records_part=values.get("records_part", False),
     )
 
 
@@ -115,6 +123,9 @@ def init(name: str, output: Path) -> int:
 
 @cli.command()
 @matrix_options
+@click.option("--part", metavar="I/N", help="Only the I-th of N parts; the results lie in mlruns/, and ablate run without it records them.")
+@click.option("--detach", "is_detached", is_flag=True, help="With jobs of a queue: submit them and end; the same command later records.")
+@click.option("--record", "records_part", is_flag=True, help="With --part: also record what is there when the part ends.")
 @click.option(
     "--save-every",
     metavar="N|TIME",
@@ -189,6 +200,16 @@ def status(follow: bool) -> int:
     from ablation.commands import status as command
 
     return command.status(follow=follow)
+
+
+@cli.command()
+@click.argument("file", type=UserPath(), required=False)
+@profile_option
+def cancel(file: Path | None, profile: str | None) -> int:
+    """End the jobs that ablate run submitted to a queue, of the study of FILE or of all studies here; checkpoints and results stay."""
+    from ablation.commands import cancel as command
+
+    return command.cancel(file, profile)
 
 
 @cli.command()

@@ -27,6 +27,22 @@ class Options:
     yes: bool = False
     allow_code: bool = False
     checkpoint_interval: CheckpointInterval = EVERY_EPOCH
+    part: "Part | None" = None
+    is_detached: bool = False
+    records_part: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of so many parts of a study, counted from 1."""
+
+    number: int
+    of: int
+
+    @property
+    def suffix(self) -> str:
+        """What its files have behind the study's name."""
+        return f".part-{self.number}-of-{self.of}"
 
 
 def parse_set(text: str) -> tuple[str, Any]:
@@ -35,6 +51,14 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not sign or not path:
         raise ConfigError("--set", f"found {text!r}; expected PATH=VALUE, such as optimizer.lr=1e-3")
     return path.strip(), parse(value, f"--set {path}")
+
+
+def parse_part(text: str) -> Part:
+    """`3/8` as the third of eight parts."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError("--part", f"found {text!r}; expected one of so many parts, counted from 1, such as 3/8")
+    return Part(int(match[1]), int(match[2]))
 
 
 def parse_budget(text: str) -> float:

@@ -1,35 +1,33 @@
 """`ablate run`: run what is not done yet, record it, and print the table."""
 
 import contextlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
 from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
+from ablation.commands.run_part import run_part
+from ablation.commands.run_parts import follow_parts, submit_parts
+from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
-from ablation.errors import AblateError, StoreError
-from ablation.formatting import ranges, shortened
+from ablation.errors import AblateError, ConfigError, StoreError
+from ablation.formatting import ranges
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
 from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
-from ablation.planning.workspace import Workspace
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
-from ablation.running.progress import ProgressState, Results, View, progress_display
+from ablation.running.outcomes import Failure, Outcome
+from ablation.running.progress import ProgressState, Results, progress_display
 from ablation.running.recorder.recorder import Recorder
-from ablation.running.scheduler import Executor, Failure, Outcome, execute
-from ablation.study.task import CheckpointInterval
+from ablation.running.scheduler import Executor, execute
 from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
@@ -39,20 +37,24 @@ DAY = 24 * 3600
 
 
 def run(options: Options) -> int:
-    """Run what is not done yet, record it, and print the table."""
+    """Run what is not done yet, record it, and print the table; with --part, run a part of it."""
+    if options.part:
+        return run_part(options, options.part)
+    _check_options(options)
     console = Console(stderr=True)
     session = Session(options, console)
     session.check()
-    with _study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
+    with study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             store = Store.open()
             note_last_run(session.workspace.root, options.file, options.profile)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
-            _stop_if_stale(plan, options.rerun)
+            stop_if_stale(plan, options.rerun)
             if plan.waiting:
                 store.check()
+            if plan.waiting and session.site is None:
                 devices = [str(device) for device in session.devices]
                 executor = start_executor(options.executor, devices, session.jobs_per_device, session.task.name)
                 exit_stack.callback(executor.close)  # its workers do their imports while models are built here
@@ -64,14 +66,17 @@ def run(options: Options) -> int:
         if options.rerun == "force":
             session.force(plan)
         _tidy_store(store, doubled, session)
-        plan = _with_interval(plan, options.checkpoint_interval)
+        if session.site and options.is_detached and plan.waiting:
+            session.console.print(submit_parts(plan, session, session.site), markup=False, highlight=False, soft_wrap=True)
+            return DONE
+        plan = with_interval(plan, options.checkpoint_interval)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
         recorder.begin(known_runs)
         for planned_run in plan.runs:
             if planned_run.state == "evaluated":
                 recorder.finished(planned_run)
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
-        outcome, stopped = _execute_plan(plan, session, executor, recorder, state) if executor else (Outcome(), False)
+        outcome, stopped = _carry_out(plan, session, executor, recorder, state)
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
         runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
@@ -111,10 +116,34 @@ def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
         store.delete(run_id)
 
 
-def _with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
-    """The plan, with jobs that write checkpoints at this interval."""
-    nodes = plan.nodes.items()
-    return replace(plan, nodes={key: replace(node, job=replace(node.job, checkpoint_interval=interval)) for key, node in nodes})
+def _check_options(options: Options) -> None:
+    """Raise ConfigError for options that another option makes senseless."""
+    is_here = options.executor in ("local", "ray")
+    if options.records_part:
+        raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
+    if options.is_detached and is_here:
+        raise ConfigError("--detach", f"found it with --executor {options.executor}, whose work ends with this command; expected slurm")
+    if options.budget and not is_here:
+        raise ConfigError("--budget", "found it with jobs of a queue; expected their time limit, such as sbatch: {time: '4:00:00'}")
+
+
+def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
+    """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
+    if not plan.waiting:
+        return Outcome(), False
+    try:
+        if executor is not None:
+            outcome, stopped = _execute_plan(plan, session, executor, recorder, state)
+        else:
+            assert session.site is not None, session.options
+            outcome, stopped = follow_parts(plan, session, session.site, recorder, state)
+    except BaseException:
+        recorder.interrupted("ended at once")
+        recorder.close()
+        raise
+    if outcome.left:
+        recorder.interrupted("stopped by the user" if stopped else outcome.why or "the budget was used up")
+    return outcome, stopped
 
 
 def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
@@ -122,7 +151,7 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
     try:
-        with _stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
+        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
             outcome = execute(
                 plan,
                 executor,
@@ -132,17 +161,10 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
                 budget=session.options.budget,
                 packing=session.packing,
             )
-            stopped = should_stop()
-    except BaseException:
-        recorder.interrupted("ended at once")
-        recorder.close()
-        raise
+            return outcome, should_stop()
     finally:
         display.close()
         messages.close()
-    if outcome.left:
-        recorder.interrupted("stopped by the user" if stopped else outcome.why or "the budget was used up")
-    return outcome, stopped
 
 
 def _finish_recording(recorder: Recorder, session: Session) -> bool:
@@ -159,19 +181,9 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
     return not recorder.problems
 
 
-def _stop_if_stale(plan: Plan, rerun: str) -> None:
-    stale = [planned_run for planned_run in plan.runs if planned_run.state == "stale"]
-    if stale:
-        reasons = [run.reason.rpartition("recorded: ")[2] for run in stale if run.choice is None]
-        changed = shortened(list(dict.fromkeys(reasons)), 3)
-        also = "; both also run what failed before this change" if rerun == "retry" else ""
-        raise AblateError(
-            f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device ({changed}), and nothing was "
-            f"started; --rerun keep uses them (the report says so), --rerun cached runs them again{also}"
-        )
-
-
 def _stop_if_long(plan: Plan, session: Session) -> None:
+    if session.site is not None:
+        return
     seconds = wall_seconds(plan, session.num_slots)
     if session.devices[0].type == "cpu" and seconds > DAY and not (session.options.yes or session.options.budget):
         raise AblateError(
@@ -206,30 +218,6 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     return FAILED if failed_before or outcome.failed else DONE
 
 
-NEXT_STEPS = {  # kind of failure -> what the user can do
-    "nan": "change a setting in the file, which makes another run; --rerun retry tries the same run again",
-    "bug": "ablate log ARM SEED shows where; once the code is fixed, --rerun retry tries again",
-    "data": "once the data or the setting is fixed, --rerun retry tries again",
-    "memory": "change a setting in the file, which makes another run; the same command tries the same run again",
-    "store": "once there is room and permission to write, the same command tries again",
-    "killed": "the same command tries again",
-    "timeout": "raise task.timeout, or change a setting; --rerun retry tries the same run again",
-}
-
-
-def failure_lines(failures: Sequence[Failure], next_steps: Mapping[str, str] = NEXT_STEPS) -> list[str]:
-    """The failures, a line for each reason with its arms and seeds, followed by a line with what to do."""
-    by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for failure in failures:
-        by_reason.setdefault((failure.kind, failure.reason), {}).setdefault(failure.run.arm, []).append(failure.run.seed)
-    lines = []
-    for (kind, reason), arms in by_reason.items():
-        runs_text = ", ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for arm, seeds in arms.items())
-        lines.append(f"failed: {runs_text}: {reason}")
-        lines += [f"  to do: {next_steps[kind]}"] if kind in next_steps else []
-    return lines
-
-
 def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:
     """The seeds that all arms have finished, in words: ` (all arms have seeds 0-2)`."""
     complete_runs = [
@@ -239,43 +227,3 @@ def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:
     incomplete_seeds = {run.seed for run in plan.runs if (run.arm, run.seed) not in complete_runs}
     complete_seeds = [seed for seed in plan.seeds if seed not in incomplete_seeds]
     return f" (all arms have seed{'s' if len(complete_seeds) > 1 else ''} {ranges(complete_seeds)})" if complete_seeds else ""
-
-
-@contextlib.contextmanager
-def _study_lock(workspace: Workspace, study: str, console: Console) -> Iterator[None]:
-    """Hold the study's lock: one `run` at a time per study and store; a second one waits, and says so.
-
-    The features that the study's trainings shared are deleted before and after.
-    """
-    lock = FileLock(workspace.locks / f"{study}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print(
-            f"another `ablate run` is working on the study {study!r}; waiting for it to end (ablate status shows it)", highlight=False
-        )
-        lock.acquire()
-    try:
-        shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
-        yield
-    finally:
-        shutil.rmtree(workspace.features(study), ignore_errors=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def _stop_on_signal(console: Console, display: View, stopping: str) -> Iterator[Any]:
-    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        if received:
-            display.close()
-            raise KeyboardInterrupt
-        received.append(number)
-        with contextlib.suppress(RuntimeError):  # the signal came while something was being written
-            console.print(f"{stopping}; once more to stop at once", highlight=False)
-
-    with signals.handled(handle):
-        yield lambda: bool(received)

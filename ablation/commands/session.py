@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
 from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace, read_speeds
+from ablation.running.executors import EXECUTORS
+from ablation.running.executors.sites import BatchSite, SlurmSite, find_site
 from ablation.running.packing import Packing
 from ablation.study.config import Arm
 from ablation.study.resolving import load_study
@@ -22,7 +24,7 @@ from ablation.study.task import Step
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
-from ablation.training.devices import device_name
+from ablation.training.planned_device import device_name, plan_for
 
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
@@ -41,11 +43,15 @@ class Session:
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
+        self.site = _site(options)
         self.devices = devices(options.device)
+        if self.site is not None and self.site.device_name:
+            self.devices = [plan_for(self.site.device_name, self.site.capability)]
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
-        self.workspace = Workspace((root or Path("mlruns")).resolve())
+        part = options.part.suffix if options.part else ""
+        self.workspace = Workspace((root or Path("mlruns")).resolve(), part)
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
@@ -77,8 +83,11 @@ class Session:
         """Raise AblateError now for what would otherwise stop a run at its start; decodes the data."""
         self.preparation.check(self.arms, self.seeds)
 
-    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool) -> Plan:
-        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly."""
+    def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool, only: Collection[str] | None = None) -> Plan:
+        """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly.
+
+        With `only`, the keys of some runs, nothing else is to be done.
+        """
         return make_plan(
             self.study,
             self.seeds,
@@ -87,6 +96,7 @@ class Session:
             self.workspace.recorded_state(self._with_forced(known_runs), self.task),
             other_seeds=self.study.seeds,
             rerun=self.options.rerun,
+            only=only,
             seconds_per_item=self._probed_seconds if probe else self._measured_seconds,
         )
 
@@ -164,6 +174,14 @@ class Session:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
+
+
+def _site(options: Options) -> SlurmSite | BatchSite | None:
+    """The site of a queue at which the study is carried out; None if that is done by this command's own workers."""
+    if options.executor in EXECUTORS:
+        return None
+    site = find_site(options.executor, options.file)
+    return site if isinstance(site, SlurmSite | BatchSite) else None
 
 
 def _is_done(run: Mapping[str, Any]) -> bool:

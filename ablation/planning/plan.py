@@ -3,8 +3,8 @@
 It looks at nothing itself: the task's planner, the recorded state and the measured speeds come in as arguments.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ablation.errors import AblateError
 from ablation.planning.jobs import Job
@@ -107,6 +107,7 @@ def make_plan(
     *,
     other_seeds: Sequence[int] = (),
     rerun: str = "",
+    only: Collection[str] | None = None,
     seconds_per_item: Callable[[Step], float] = lambda step: 0.0,
 ) -> Plan:
     """The plan for the selected arms and seeds.
@@ -115,9 +116,12 @@ def make_plan(
     selecting another arm later trains nothing again.
 
     `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (what failed again), or "force" (all).
+    With `only`, the keys of some runs, nothing else is to be done.
     """
     chains = _chains(study, tuple(dict.fromkeys([*seeds, *other_seeds])), selected, planner)
     every_run = _runs(study, chains, planner, recorded, rerun)
+    if only is not None:
+        every_run = [run if run.key in only else replace(run, state="done") for run in every_run]
     runs = [run for run in every_run if run.arm in selected and run.seed in seeds]
     planned = {(run.arm, run.seed) for run in runs}
     others = [run for run in every_run if (run.arm, run.seed) not in planned and (run.state == "done" or _is_recorded(run, recorded))]

@@ -23,6 +23,7 @@ class Workspace:
     """The folders beside the store: decoded data, trained stages, computed results."""
 
     root: Path
+    part: str = ""  # what tells a part that works beside others, such as .part-3-of-8
 
     @property
     def stages(self) -> Path:
@@ -49,9 +50,14 @@ class Workspace:
         """A lock per study, held while it is run."""
         return self.root / "locks"
 
+    @property
+    def parts(self) -> Path:
+        """A folder per study, with one for each split of its plan into parts."""
+        return self.root / "parts"
+
     def features(self, study: str) -> Path:
-        """What trainings of one study share while it is run, deleted afterwards."""
-        return self.root / "features" / study
+        """What trainings of one study, or of one part of it, share while it is run, deleted afterwards."""
+        return self.root / "features" / f"{study}{self.part}"
 
     def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
         """Delete the states of these stages and the results of these runs, so that they are computed again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ class RunMessages:
 
     def __init__(self, plan: Plan, workspace: Workspace, packing: Packing | None, state: ProgressState, console: Console) -> None:
         self.plan, self.workspace, self.packing, self.state, self.console = plan, workspace, packing, state, console
-        self.path = workspace.root / "status" / f"{plan.study.name}.json"
+        self.path = workspace.root / "status" / f"{plan.study.name}{workspace.part}.json"
         self.written = 0.0
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
         self.told: set[str] = set()  # what was said
@@ -67,7 +68,7 @@ class RunMessages:
         """The state of the matrix in a file, whole."""
         self.written = time.monotonic()
         with contextlib.suppress(Exception):  # neither a full disk nor the display's state may end the training
-            about = {"state": state, "pid": os.getpid(), "time": time.time(), **self.state.snapshot()}
+            about = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **self.state.snapshot()}
             write_json(self.path, about, is_kept=False)
 
     def close(self) -> None:

@@ -6,12 +6,12 @@ Stages begin in the plan's order, all arms of the first seed first, so that what
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ablation.planning.jobs import Job
-from ablation.planning.plan import Node, Plan, Run
+from ablation.planning.plan import Node, Plan
 from ablation.running.clock import Clock
+from ablation.running.outcomes import Outcome, Outcomes, Record
 from ablation.running.packing import Packing
 from ablation.study.task import load_task
 
@@ -65,37 +65,6 @@ class Executor(Protocol):
         """End everything."""
 
 
-class Record(Protocol):
-    """What is told of the runs."""
-
-    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
-        """A training's epochs so far."""
-
-    def finished(self, run: Run) -> None:
-        """A run's results are there."""
-
-    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
-        """A run cannot go on."""
-
-
-class Failure(NamedTuple):
-    """A run that cannot go on: why in one word, and in a sentence."""
-
-    run: Run
-    kind: str
-    reason: str
-
-
-@dataclass
-class Outcome:
-    """What became of the runs: those that finished, those that failed, and those that were not begun or not ended."""
-
-    finished: list[Run] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    left: list[Run] = field(default_factory=list)
-    why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
-
-
 def execute(
     plan: Plan,
     executor: Executor,
@@ -129,8 +98,8 @@ class _Scheduler:
         self.untested: dict[str, dict[str, Any]] = {}  # trainings whose tests did not fit into memory, and what told that
         self.history: dict[str, list[Mapping[str, Any]]] = {}
         self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
-        self.outcome = Outcome(left=list(plan.waiting))
-        self.available = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+        self.outcomes = Outcomes(plan, record, view)
+        self.outcome = self.outcomes.outcome
         self.clock = Clock(plan, executor.num_slots)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
@@ -188,11 +157,11 @@ class _Scheduler:
             self.record.live(node, self.history[key])
         elif kind == "result":
             for run in self.runs.get(event["run"], []):
-                self._finish(run)
+                self.outcomes.finish(run)
         elif kind == "untested" and _is_memory(event) and self._goes_alone(key, event):
             self.untested[key] = event
         elif kind == "untested":
-            self._fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
+            self.outcomes.fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
             self.outcome.why = event.get("why", self.outcome.why)
@@ -214,17 +183,6 @@ class _Scheduler:
             if key in self.untested:
                 self._make_room(self.untested.pop(key))
                 self.waiting = {key: node, **self.waiting}
-
-    def _finish(self, run: Run) -> None:
-        if run in self.outcome.left:
-            self.outcome.left.remove(run)
-            self.outcome.finished.append(run)
-            self.record.finished(run)
-            self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
-            self.available.add((run.arm, run.seed))
-            for other in [left for left in self.outcome.left if left.choice and left.seed == run.seed]:
-                if other.choice and all((name, run.seed) in self.available for name in other.choice.among):
-                    self._finish(other)
 
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
         """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
@@ -290,21 +248,7 @@ class _Scheduler:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
         training = [run for run in self.outcome.left if not run.choice]
-        self._fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
-
-    def _fail(self, failed: list[Run], event: dict[str, Any]) -> None:
-        """Give up these runs, and those that choose among them."""
-        for run in [run for run in failed if run in self.outcome.left]:
-            self._give_up(run, event["failure"], event["message"], event["log"])
-        for run in [run for run in self.outcome.left if run.choice]:
-            lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
-            if lacking:
-                self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
-
-    def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
-        self.outcome.left.remove(run)
-        self.outcome.failed.append(Failure(run, kind, reason))
-        self.record.failed(run, kind, reason, log)
+        self.outcomes.fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
 
 
 def _is_memory(event: dict[str, Any]) -> bool:

@@ -17,13 +17,14 @@ from rich.console import Console
 
 from ablation.commands import options as reading
 from ablation.commands import run as run_command
+from ablation.commands import running
 from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.errors import ConfigError, DataError
 from ablation.formatting import ranges
 from ablation.running import scheduler
 from ablation.running.messages import RunMessages
-from ablation.running.scheduler import Failure
+from ablation.running.outcomes import Failure, Outcome
 from ablation.study.task import CheckpointInterval
 from ablation.techniques import posthoc
 from ablation.tracking.store import Store
@@ -117,15 +118,15 @@ def test_a_failure_of_each_kind_says_what_to_do():
     """Arms that failed alike share a line; those that failed otherwise have their own, and every kind has its word of advice."""
     first, second = SimpleNamespace(arm="a", seed=4), SimpleNamespace(arm="b", seed=0)
     failures = [Failure(first, "memory", "too large"), Failure(second, "store", "no space"), Failure(second, "memory", "too large")]
-    lines = run_command.failure_lines([*failures, Failure(first, "", "failed before")])
+    lines = running.failure_lines([*failures, Failure(first, "", "failed before")])
     assert lines == [
         "failed: a seed 4, b seed 0: too large",
-        f"  to do: {run_command.NEXT_STEPS['memory']}",
+        f"  to do: {running.NEXT_STEPS['memory']}",
         "failed: b seed 0: no space",
-        f"  to do: {run_command.NEXT_STEPS['store']}",
+        f"  to do: {running.NEXT_STEPS['store']}",
         "failed: a seed 4: failed before",
     ]
-    assert set(run_command.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed", "timeout"}
+    assert set(running.NEXT_STEPS) == {"nan", "bug", "data", "memory", "store", "killed", "timeout"}
 
 
 def test_fewer_at_once_is_told_once(ablate):
@@ -306,7 +307,7 @@ def test_each_of_them_ends_what_is_starting(ablate, monkeypatch, number):
             time.sleep(10)
 
     monkeypatch.setattr(Session, "check", swallowed)
-    monkeypatch.setattr(run_command, "execute", lambda *_, **__: scheduler.Outcome())
+    monkeypatch.setattr(run_command, "execute", lambda *_, **__: Outcome())
     file = study(ablate)
     ended = ablate("run", file)
     assert (ended.status, ended.epochs) == (130, 0)

@@ -121,7 +121,7 @@ def _folded(family: Family, rows: Mapping[str, Row], metric: str, metrics: Metri
     means = " → ".join(_mean(row, metric, metrics) for row in (plain, first) if row)
     labels = [label for label in first.labels if all(label in row.labels for row in family.rows)]
     effect = ", ".join(filter(None, [f"{names[first.arm]} {means}", first.verdict]))
-    best = [f"best {names[arm]} {_mean(rows[arm], metric, metrics)}" for arm in family.best[:1]]
+    best = [f"best {names[arm]} {_mean(rows[arm], metric, metrics)}" for arm in family.best[:1] if arm in names]  # or the reference is
     parts = [*_cut(first.change), *labels, effect, *best]
     return [*" ".join(f"{part};" for part in parts).split(), *_verdicts(family.rows[1:], names)]
 

@@ -25,10 +25,9 @@ from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import measured_speed
 from ablation.techniques.models import classifier_of
-from ablation.training.devices import device_name
 from ablation.training.loop import batch_slices
+from ablation.training.planned_device import device_name, planned_precision
 from ablation.training.settings import Stage
-from ablation.training.step import resolve_precision
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,7 +54,7 @@ class ImagePreparation:
             source=self.source,
             account=self.account,
             weights=self.weights,
-            precision=lambda name: resolve_precision(name, self.device).name,
+            precision=lambda name: planned_precision(name, self.device).name,
             device_class=self.device_class,
             tail=self.tail,
             stages=self.folders.stages,
@@ -198,7 +197,7 @@ def _check_range(data: Any, source: Source) -> None:
 
 def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -> None:
     settings = stage.settings
-    precision = resolve_precision(settings.precision, device)
+    precision = planned_precision(settings.precision, device)
     if settings.compile and (settings.deterministic or precision.name == "fp16"):
         conflict = "deterministic: true" if settings.deterministic else "precision: fp16"
         raise ConfigError("compile", f"found true with {conflict} in {arm.name!r}, which keeps the plain step; expected false")

@@ -83,7 +83,7 @@ def device_class(device: str) -> str:
         return device.partition(":")[0]
     import torch
 
-    from ablation.training.devices import device_name
+    from ablation.training.planned_device import device_name
 
     return device_name(torch.device(device))
 

@@ -156,6 +156,16 @@ def test_a_condition_is_a_line():
     assert line == f"no-lag (2) average none; selected on test; {first}; 1 inconclusive"
 
 
+def test_a_condition_of_one_arm():
+    """It names no best arm of its own where the arm outside it that it is compared with is better."""
+    recorded = study([rung for rung in CONDITIONED if rung["name"] != "no-lag/cb"])
+    mean = recorded.runs.groupby("arm")["test/accuracy"].mean()
+    assert mean["no-lag/baseline"] < mean["baseline"]
+    (line,) = block(report.brief(recorded), "Conditions")
+    assert line.startswith("no-lag (1) average none; baseline ")
+    assert " best " not in line
+
+
 def test_what_would_be_folded_alone_is_a_table():
     """Where only arms of sweeps or conditions are asked for, each has its row."""
     arms = [*CONDITIONED, *TAU]

@@ -1,0 +1,190 @@
+"""`ablate run --part I/N`: one part of a study, beside others on this machine or elsewhere; the results lie in the shared folder."""
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
+from ablation.commands.options import Options, Part
+from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
+from ablation.commands.session import Session
+from ablation.errors import AblateError, ConfigError
+from ablation.formatting import counted, duration
+from ablation.planning.cost import wall_seconds
+from ablation.planning.plan import Plan
+from ablation.running.executors import start_executor
+from ablation.running.messages import RunMessages
+from ablation.running.outcomes import Outcome
+from ablation.running.parts import split as splits
+from ablation.running.parts.log import PartLog
+from ablation.running.parts.script import PART_SPLIT as SPLIT
+from ablation.running.parts.split import Split
+from ablation.running.progress import ProgressState, Results, progress_display
+from ablation.running.recorder.recorder import Recorder
+from ablation.running.scheduler import Executor, execute
+from ablation.system import signals
+from ablation.system.invocation import command_line, command_to_go_on
+from ablation.tracking.store import Store
+from ablation.training.planned_device import device_name
+
+OWNER, ATTEMPT = "ABLATE_OWNER", "ABLATE_ATTEMPT"
+
+
+def run_part(options: Options, part: Part) -> int:
+    """Carry out one part of a study; with --record, record it when it ends."""
+    if options.rerun == "force":
+        raise ConfigError("--part", "found --rerun force, which would delete what other parts have done; expected it without --part")
+    if not os.environ.get(SPLIT):
+        return _run_part(options, part, None)
+    log = PartLog(splits.read(Path(os.environ[SPLIT])).log(part.number))
+    log.begin()
+    try:
+        return _run_part(options, part, log)
+    except AblateError as error:
+        log.end(REFUSED, str(error))
+        raise
+
+
+def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
+    """Carry it out; a `log` is there already where an engine started the part."""
+    session = Session(options, Console(stderr=True))
+    session.check()
+    lock = study_lock(session.workspace, session.study.name, session.console, is_awaited=log is None)
+    with lock, contextlib.ExitStack() as exit_stack:
+        with signals.interruptible():
+            split, plan = _as_submitted(session, part) if log else _as_it_is(session, part)
+            plan = with_interval(plan, options.checkpoint_interval)
+            if log is None:
+                log = PartLog(split.log(part.number))
+                log.begin()
+            os.environ |= {OWNER: f"{split.name}/part-{part.number}", ATTEMPT: str(log.attempt)}  # of the workers, too
+            _print(session, _summary(plan, part, session.num_slots))
+            outcome, stopped = Outcome(), False
+            if plan.waiting:
+                devices = [str(device) for device in session.devices]
+                executor = start_executor("local", devices, session.jobs_per_device, session.task.name)
+                exit_stack.callback(executor.close)
+                waiting = {run.arm for run in plan.waiting}
+                session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting], plan.seeds[0])
+        state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, {}))
+        if plan.waiting:
+            outcome, stopped = _execute(plan, session, executor, split, log, state)
+        status = INTERRUPTED if outcome.left else FAILED if outcome.failed else DONE
+        log.end(status, outcome.why)
+    if options.records_part:
+        _record(options)
+    _print_outcome(session, part, outcome, is_stopped=stopped)
+    return status
+
+
+# --- what the part is ------------------------------------------------------------------------------------------------------------
+
+
+def _as_submitted(session: Session, part: Part) -> tuple[Split, Plan]:
+    """The part as it was planned where it was submitted; raises AblateError if it would come out otherwise here."""
+    split = splits.read(Path(os.environ[SPLIT]))
+    device = device_name(session.devices[0])
+    if split.device != device:
+        expected = f"expected device_name: {device!r} for this site in executors.yaml, if all its machines have that"
+        raise AblateError(f"the study was planned for {split.device!r}, and this machine has {device!r}, on which bits depend; {expected}")
+    if part.of != len(split.shares):
+        raise ConfigError("--part", f"found {part.number}/{part.of}; expected one of {len(split.shares)} parts, as {split.folder} has them")
+    keys = split.shares[part.number - 1]
+    plan = session.plan((), probe=False, only=keys)
+    if unknown := set(keys) - {run.key for run in plan.runs}:
+        cause = "the file, the code, the data or versions of packages are others here, or were changed since it was submitted"
+        raise AblateError(f"{len(unknown)} of the {len(keys)} runs of part {part.number} are not those that were planned: {cause}")
+    return split, _restricted(plan, keys)
+
+
+def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
+    """The part of the study as the store and the folders have it."""
+    known_runs, _ = session.known_runs(Store.open())
+    whole = session.plan(known_runs, probe=False)
+    stop_if_stale(whole, session.options.rerun)
+    split = splits.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
+    keys = split.shares[part.number - 1]
+    return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
+
+
+def _restricted(plan: Plan, keys: tuple[str, ...]) -> Plan:
+    """The plan with no other runs than those of the part."""
+    return replace(plan, runs=tuple(run for run in plan.runs if run.key in keys and run.choice is None), others=())
+
+
+def _summary(plan: Plan, part: Part, num_slots: int) -> str:
+    """`digits: part 3 of 8 has 18 runs (4 computed already): 12 stages, about 5 min with 2 at once`."""
+    words, computed = plan.study.task.words, len(plan.runs) - len(plan.waiting)
+    already = f" ({computed} computed already)" if computed else ""
+    head = f"{plan.study.name}: part {part.number} of {part.of} has {counted(len(plan.runs), 'run')}{already}"
+    if not plan.waiting:
+        return f"{head}; nothing is to be done"
+    seconds = wall_seconds(plan, num_slots)
+    time = f", about {duration(seconds)}" if seconds else ""
+    todo = sum(node.state != "done" for node in plan.nodes.values())
+    return f"{head}; {words.to_do}: {counted(todo, words.part)}{time} with {num_slots} at once"
+
+
+# --- carrying it out -------------------------------------------------------------------------------------------------------------
+
+
+def _execute(plan: Plan, session: Session, executor: Executor, split: Split, log: PartLog, state: ProgressState) -> tuple[Outcome, bool]:
+    """Train and test what the part lacks, all of it told in its log; return the outcome, and whether it was asked to stop."""
+    display = progress_display(state, session.console)
+    messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
+
+    def view(event: dict[str, Any]) -> None:
+        log(event)
+        messages(event, display)
+
+    try:
+        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as is_asked:
+            outcome = execute(
+                plan,
+                executor,
+                log,
+                view,
+                should_stop=lambda: is_asked() or split.is_stopped,
+                budget=session.options.budget,
+                packing=session.packing,
+            )
+            return outcome, is_asked() or split.is_stopped
+    finally:
+        display.close()
+        messages.close()
+
+
+def _record(options: Options) -> None:
+    """Record what is computed of the study so far, by whatever part."""
+    session = Session(replace(options, part=None), Console(stderr=True))
+    with study_lock(session.workspace, session.study.name, session.console):
+        store = Store.open()
+        known_runs, _ = session.known_runs(store)
+        plan = session.plan(known_runs, probe=False)
+        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
+        recorder.begin(known_runs)
+        for run in plan.runs:
+            if run.state == "evaluated":
+                recorder.finished(run)
+        recorder.close()
+    if recorder.problems:
+        raise AblateError(f"the results lie in {session.workspace.results}, but were not recorded: {recorder.problems[0]}")
+
+
+def _print_outcome(session: Session, part: Part, outcome: Outcome, *, is_stopped: bool) -> None:
+    """Print what failed, and how it goes on."""
+    for line in failure_lines(outcome.failed, NEXT_STEPS | dict(session.task.words.next_steps)):
+        _print(session, line)
+    if outcome.left:
+        why = "stopped" if is_stopped else outcome.why or "the budget is used up"
+        _print(session, f"{why}; {counted(len(outcome.left), 'run')} of part {part.number} are left. To go on: {command_to_go_on()}")
+    elif not session.options.records_part:
+        _print(session, f"part {part.number} of {part.of} has ended; once all have, ablate run {session.options.file} records them")
+
+
+def _print(session: Session, text: str) -> None:
+    session.console.print(text, markup=False, highlight=False, soft_wrap=True)

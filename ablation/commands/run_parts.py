@@ -1,0 +1,92 @@
+"""`ablate run --executor slurm`, or a site of `executors.yaml`: the plan's parts as jobs of an engine, followed or left to it."""
+
+import json
+
+from ablation.commands.options import Options
+from ablation.commands.running import stop_on_signal
+from ablation.commands.session import Session
+from ablation.errors import AblateError
+from ablation.formatting import counted
+from ablation.planning.plan import Plan
+from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
+from ablation.running.executors.sites import BatchSite, SlurmSite
+from ablation.running.messages import RunMessages
+from ablation.running.outcomes import Outcome, Record
+from ablation.running.parts import split as splits
+from ablation.running.parts.engine import Engine
+from ablation.running.parts.following import follow, submit
+from ablation.running.parts.split import Split
+from ablation.running.progress import ProgressState, progress_display
+from ablation.study.task import EVERY_EPOCH
+from ablation.training.planned_device import device_name
+
+
+def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:
+    """The split that is followed: one whose jobs are at work if it has all that is to be done, else one of the site's number of parts.
+
+    Raises AblateError while jobs of another plan of the study are at work.
+    """
+    device, parts = device_name(session.devices[0]), session.workspace.parts
+    alive = [split for split in splits.splits(parts, plan.study.name) if is_alive(split)]
+    for split in splits.covering(parts, plan, device):
+        if split in alive:
+            return split
+    if alive:
+        jobs = ", ".join(sorted(job_ids(alive[-1])))
+        raise AblateError(
+            f"parts of an earlier plan of {plan.study.name} are at work (job {jobs}), and nothing was submitted; ablate cancel ends them, "
+            "or run this again once they have ended"
+        )
+    trees = {plan.lineage(run)[0].job.key for run in plan.waiting if run.choice is None}
+    return splits.pinned(parts, plan, min(site.parts, len(trees)), device)
+
+
+def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> str:
+    """Submit what has no job yet, and say in a sentence what was submitted, and how it goes on."""
+    split = split_of(plan, session, site)
+    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split))
+    if not numbers:
+        return "all parts are at work already; ablate status shows them, and the same command without --detach records them"
+    job = split.jobs["submitted"][-1]["id"]
+    what = f"{counted(len(numbers), 'part')} of {plan.study.name} submitted (job {job})"
+    return f"{what}; ablate status shows them, ablate cancel ends them, and the same command without --detach records them"
+
+
+def follow_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, record: Record, state: ProgressState) -> tuple[Outcome, bool]:
+    """Have the parts carried out, and follow them; return the outcome, and whether the user stopped it. Stopped at once, jobs are ended."""
+    split = split_of(plan, session, site)
+    engine = engine_of_site(site, part_words(session.options, site), split)
+    display = progress_display(state, session.console)
+    messages = RunMessages(plan, session.workspace, None, state, session.console)
+    try:
+        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
+            outcome = follow(plan, split, engine, record, lambda event: messages(event, display), should_stop=should_stop, poll=site.poll)
+            return outcome, should_stop()
+    except KeyboardInterrupt:
+        _end(split, engine)
+        raise
+    finally:
+        display.close()
+        messages.close()
+
+
+def _end(split: Split, engine: Engine) -> None:
+    split.ask_to_stop()
+    engine.cancel(job_ids(split))
+
+
+def part_words(options: Options, site: SlurmSite | BatchSite) -> list[str]:
+    """The words of the command of every part, without --part."""
+    words = ["run", str(options.file.resolve())]
+    words += ["--profile", options.profile] if options.profile else []
+    words += [word for arm in options.arms for word in ("--arm", arm)]
+    words += [word for seed in options.seeds for word in ("--seed", str(seed))]
+    words += [word for path, value in options.sets for word in ("--set", f"{path}={json.dumps(value)}")]
+    words += ["--device", options.device if options.device != "auto" else site.device]
+    jobs = options.jobs or site.jobs
+    words += ["--jobs", str(jobs)] if jobs else []
+    words += ["--allow-code"] if options.allow_code else []
+    interval = options.checkpoint_interval
+    if interval != EVERY_EPOCH:
+        words += ["--save-every", f"{interval.seconds:g}s" if interval.seconds else str(interval.epochs)]
+    return words

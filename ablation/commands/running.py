@@ -1,0 +1,103 @@
+"""What `run` does, whether it carries out a study or a part of it: one at a time, stopped by signals, and how failures are told."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from ablation.errors import AblateError
+from ablation.formatting import ranges, shortened
+from ablation.planning.plan import Plan
+from ablation.planning.workspace import Workspace
+from ablation.running.outcomes import Failure
+from ablation.running.progress import View
+from ablation.study.task import CheckpointInterval
+from ablation.system import signals
+
+NEXT_STEPS = {  # kind of failure -> what the user can do
+    "nan": "change a setting in the file, which makes another run; --rerun retry tries the same run again",
+    "bug": "ablate log ARM SEED shows where; once the code is fixed, --rerun retry tries again",
+    "data": "once the data or the setting is fixed, --rerun retry tries again",
+    "memory": "change a setting in the file, which makes another run; the same command tries the same run again",
+    "store": "once there is room and permission to write, the same command tries again",
+    "killed": "the same command tries again",
+    "timeout": "raise task.timeout, or change a setting; --rerun retry tries the same run again",
+}
+
+
+def failure_lines(failures: Sequence[Failure], next_steps: Mapping[str, str] = NEXT_STEPS) -> list[str]:
+    """The failures, a line for each reason with its arms and seeds, followed by a line with what to do."""
+    by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for failure in failures:
+        by_reason.setdefault((failure.kind, failure.reason), {}).setdefault(failure.run.arm, []).append(failure.run.seed)
+    lines = []
+    for (kind, reason), arms in by_reason.items():
+        runs_text = ", ".join(f"{arm} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for arm, seeds in arms.items())
+        lines.append(f"failed: {runs_text}: {reason}")
+        lines += [f"  to do: {next_steps[kind]}"] if kind in next_steps else []
+    return lines
+
+
+def stop_if_stale(plan: Plan, rerun: str) -> None:
+    """Raise AblateError if recorded results were made by other code, and the user has not said what to do with them."""
+    stale = [planned_run for planned_run in plan.runs if planned_run.state == "stale"]
+    if stale:
+        reasons = [run.reason.rpartition("recorded: ")[2] for run in stale if run.choice is None]
+        changed = shortened(list(dict.fromkeys(reasons)), 3)
+        also = "; both also run what failed before this change" if rerun == "retry" else ""
+        raise AblateError(
+            f"{len(stale)} of {len(plan.runs)} results were made by other code, versions or on another device ({changed}), and nothing was "
+            f"started; --rerun keep uses them (the report says so), --rerun cached runs them again{also}"
+        )
+
+
+def with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
+    """The plan, with jobs that write checkpoints at this interval."""
+    nodes = plan.nodes.items()
+    return replace(plan, nodes={key: replace(node, job=replace(node.job, checkpoint_interval=interval)) for key, node in nodes})
+
+
+@contextlib.contextmanager
+def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited: bool = True) -> Iterator[None]:
+    """Hold the study's lock, or that of a part: one `run` at a time per study and store; a second one waits, and says so.
+
+    It is not awaited where an engine has said that whoever holds it is lost: its machine may be gone, and the lock be held for ever.
+    The features that the study's trainings shared are deleted before and after.
+    """
+    lock = FileLock(workspace.locks / f"{study}{workspace.part}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if is_awaited:
+            told = f"another `ablate run` is working on the study {study!r}; waiting for it to end (ablate status shows it)"
+            console.print(told, highlight=False)
+            lock.acquire()
+    try:
+        shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
+        yield
+    finally:
+        shutil.rmtree(workspace.features(study), ignore_errors=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def stop_on_signal(console: Console, display: View, stopping: str) -> Iterator[Any]:
+    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        if received:
+            display.close()
+            raise KeyboardInterrupt
+        received.append(number)
+        with contextlib.suppress(RuntimeError):  # the signal came while something was being written
+            console.print(f"{stopping}; once more to stop at once", highlight=False)
+
+    with signals.handled(handle):
+        yield lambda: bool(received)

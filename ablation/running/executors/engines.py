@@ -1,0 +1,45 @@
+"""The engine of a site, and that of a split that was submitted before."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablation.errors import ConfigError
+from ablation.running.executors.batch import BatchEngine
+from ablation.running.executors.sites import BatchSite, SlurmSite
+from ablation.running.executors.slurm import SlurmEngine
+from ablation.running.parts.engine import Engine
+from ablation.running.parts.script import PartCommand
+from ablation.running.parts.split import Split
+
+
+def engine_of_site(site: SlurmSite | BatchSite, words: Sequence[str], split: Split) -> Engine:
+    """The engine that submits parts of a split; `words` are those of `ablate` for each of them, without --part."""
+    command = PartCommand(Path.cwd(), [site.python or sys.executable, "-m", "ablation", *words], site.setup)
+    if isinstance(site, SlurmSite):
+        return SlurmEngine(site.sbatch, command, split)
+    return BatchEngine(site.model_dump(), command, split)
+
+
+def engine_of_split(split: Split) -> Engine | None:
+    """The engine that a split was submitted to, to look at its jobs and end them; None if it never was."""
+    jobs = split.jobs
+    if not jobs:
+        return None
+    if jobs["kind"] == "slurm":
+        return SlurmEngine({}, None, split)
+    if jobs["kind"] == "batch":
+        return BatchEngine(jobs, None, split)
+    raise ConfigError(str(split.folder), f"found jobs of the kind {jobs['kind']!r}; expected slurm or batch")
+
+
+def job_ids(split: Split) -> set[str]:
+    """The ids of all jobs that were submitted of a split."""
+    return {submitted["id"] for submitted in split.jobs.get("submitted", [])}
+
+
+def is_alive(split: Split) -> bool:
+    """Whether a job of the split waits or runs, as far as the engine answers."""
+    engine, jobs = engine_of_split(split), job_ids(split)
+    states = engine.states(jobs) if engine and jobs else {}
+    return any(state.state.value in ("waiting", "running") for state in (states or {}).values())

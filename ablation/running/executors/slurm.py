@@ -1,0 +1,106 @@
+"""Parts as one job array of Slurm, by its plain commands: sbatch, squeue (no accounting is needed) and scancel."""
+
+import getpass
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ablation.errors import AblateError
+from ablation.formatting import ranges
+from ablation.running.parts.engine import JobState, State
+from ablation.running.parts.script import PartCommand, script
+from ablation.running.parts.split import Split
+
+WARNING = 60  # seconds before the time limit at which Slurm sends SIGUSR1
+PATIENCE = 60  # seconds for one of its commands
+STATES = {
+    "PENDING": State.WAITING,
+    "CONFIGURING": State.WAITING,
+    "REQUEUED": State.WAITING,
+    "REQUEUE_HOLD": State.WAITING,
+    "SPECIAL_EXIT": State.WAITING,
+    "RESV_DEL_HOLD": State.WAITING,
+    "REQUEUE_FED": State.WAITING,
+    "RUNNING": State.RUNNING,
+    "SUSPENDED": State.RUNNING,
+    "STOPPED": State.RUNNING,
+    "COMPLETING": State.RUNNING,
+    "SIGNALING": State.RUNNING,
+    "STAGE_OUT": State.RUNNING,
+    "RESIZING": State.RUNNING,
+    "CANCELLED": State.CANCELLED,
+    "OUT_OF_MEMORY": State.NO_MEMORY,
+}
+AGAIN = 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" && sleep 60'
+
+
+class SlurmEngine:
+    """Slurm, with the options of one site's jobs."""
+
+    def __init__(self, options: Mapping[str, Any], command: PartCommand | None, split: Split) -> None:
+        self.options, self.command, self.split = dict(options), command, split
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What another process needs to ask for these jobs and to end them."""
+        return {"kind": "slurm"}
+
+    def submit(self, parts: Sequence[int]) -> str:
+        """Submit an array of these parts; the id of the job."""
+        assert self.command is not None, "made to look on"
+        path = self.split.folder / "job.sh"
+        path.write_text(script(self.command, self.split, "SLURM_ARRAY_TASK_ID", again=AGAIN), encoding="utf-8")
+        ours = {
+            "job-name": f"ablate-{self.split.study}",
+            "output": str(self.split.folder / "part-%a.out"),
+            "open-mode": "append",
+            "signal": f"B:USR1@{WARNING}",
+            "requeue": True,
+        }
+        words = ["sbatch", "--parsable", *_words(ours | self.options), f"--array={ranges(parts).replace(' ', '')}", str(path)]
+        done = _run(words)
+        if done.returncode:
+            raise AblateError(f"sbatch refused the parts, and nothing was submitted: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout.strip().partition(";")[0]  # behind it stands the cluster
+
+    def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
+        """What squeue says of all our jobs, ended ones for a few minutes too; None if it does not answer."""
+        done = _run(["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"])
+        if done.returncode:
+            return None
+        rows = [line.strip().split("|") for line in done.stdout.splitlines()]
+        return {(row[0], int(row[1])): _state(row[2], row[3]) for row in rows if len(row) == 4 and row[0] in jobs and row[1].isdecimal()}
+
+    def stop(self, jobs: Collection[str]) -> None:
+        """Send SIGUSR1 to the parts that run, and take out those that wait."""
+        for job in jobs:
+            _run(["scancel", "--state=PENDING", job])
+            _run(["scancel", "--batch", "--signal=USR1", job])
+
+    def cancel(self, jobs: Collection[str]) -> None:
+        """End the jobs at once."""
+        if jobs:
+            _run(["scancel", *sorted(jobs)])
+
+
+def _state(word: str, reason: str) -> JobState:
+    """A word of squeue as a state; of an ended job the word itself is the reason."""
+    state = STATES.get(word, State.ENDED)
+    if state is State.WAITING:
+        return JobState(state, "" if reason == "None" else reason)
+    return JobState(state, "" if state is State.RUNNING else word.lower().replace("_", " "))
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """The options of sbatch: `{gres: gpu:1}` as `--gres=gpu:1`, true as an option without a value, false as none."""
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items() if value is not False]
+
+
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A command of Slurm, carried out; raises AblateError if it is not installed. One that hangs has failed."""
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise AblateError(f"found no {words[0]} here; expected Slurm's commands, as on a cluster's login node") from None
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(list(words), 1, "", f"{words[0]} did not answer within {PATIENCE} s")

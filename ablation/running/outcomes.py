@@ -1,0 +1,75 @@
+"""What became of the runs: who finished, who failed and why, and who is left; a choice among arms follows from its arms."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ablation.planning.plan import Node, Plan, Run
+
+
+class Record(Protocol):
+    """What is told of the runs."""
+
+    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+        """A training's epochs so far."""
+
+    def finished(self, run: Run) -> None:
+        """A run's results are there."""
+
+    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        """A run cannot go on."""
+
+
+class Failure(NamedTuple):
+    """A run that cannot go on: why in one word, and in a sentence."""
+
+    run: Run
+    kind: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What became of the runs: those that finished, those that failed, and those that were not begun or not ended."""
+
+    finished: list[Run] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
+    why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
+
+
+class Outcomes:
+    """Takes what is known of runs, tells the record of it, and ends the arms that choose among others once these have ended."""
+
+    def __init__(self, plan: Plan, record: Record, view: Callable[[dict[str, Any]], None]) -> None:
+        self.record, self.view = record, view
+        self.outcome = Outcome(left=list(plan.waiting))
+        self._available = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+
+    def finish(self, run: Run) -> None:
+        """Take note that a run's results are there."""
+        if run not in self.outcome.left:
+            return
+        self.outcome.left.remove(run)
+        self.outcome.finished.append(run)
+        self.record.finished(run)
+        self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
+        self._available.add((run.arm, run.seed))
+        for other in [left for left in self.outcome.left if left.choice and left.seed == run.seed]:
+            if other.choice and all((name, run.seed) in self._available for name in other.choice.among):
+                self.finish(other)
+
+    def fail(self, failed: Iterable[Run], event: Mapping[str, Any]) -> None:
+        """Give up these runs, and those that choose among them; the event has the `failure`, the `message` and the `log`."""
+        failed = [run for run in failed if run in self.outcome.left]
+        for run in failed:
+            self._give_up(run, event["failure"], event["message"], event["log"])
+        for run in [run for run in self.outcome.left if run.choice]:
+            lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
+            if lacking:
+                self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
+
+    def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
+        self.outcome.left.remove(run)
+        self.outcome.failed.append(Failure(run, kind, reason))
+        self.record.failed(run, kind, reason, log)

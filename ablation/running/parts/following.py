@@ -1,0 +1,317 @@
+"""Follows parts that an engine carries out: their logs become the record and the display, and what is lost is submitted again."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import AblateError
+from ablation.formatting import counted, ranges
+from ablation.planning.plan import Plan, Run
+from ablation.running.outcomes import Outcome, Outcomes, Record
+from ablation.running.parts.engine import Engine, JobState, State
+from ablation.running.parts.log import BEGIN, END, FAILED, FINISHED, LogReader
+from ablation.running.parts.split import Split
+from ablation.system import sealed
+
+POLL = 15.0  # seconds between two questions to the engine
+GRACE = 10.0  # seconds after a job's end until nothing more of it is expected in the log, which a network disk may show late
+TICK = 0.5
+MOST_SILENT = 2  # jobs in a row that end before their part begins
+MOST_IDLE = 5  # times in a row that a part ends by itself, with runs left, and nothing came of it
+REFUSED, NO_MEMORY = 2, 1  # an exit status; how often a job is begun again that its engine ended for lack of memory
+
+
+@dataclass
+class _Part:
+    """One part as it is known: what is left of it, its log, and its job."""
+
+    number: int
+    left: dict[str, list[Run]]  # key -> the runs with these results
+    reader: LogReader
+    job: str = ""
+    state: JobState | None = None  # None: the engine does not know it
+    gone_since: float | None = None  # when the engine was first found not to know it, or to have ended it
+    is_over: bool = False
+    has_begun: bool = False  # since it was submitted last
+    is_idle: bool = True  # nothing came of it since it was begun last
+    num_silent: int = 0
+    num_idle: int = 0
+    num_without_memory: int = 0
+    running: set[str] = field(default_factory=set)  # stages
+    unseen: set[str] = field(default_factory=set)  # finished runs whose results a network disk does not show yet
+
+
+def follow(
+    plan: Plan,
+    split: Split,
+    engine: Engine,
+    record: Record,
+    view: Callable[[dict[str, Any]], None],
+    *,
+    should_stop: Callable[[], bool],
+    poll: float = POLL,
+    grace: float = GRACE,
+) -> Outcome:
+    """Follow the parts until nothing is left of them; what has no job, or has lost it, is submitted."""
+    return _Follower(plan, split, engine, record, view, poll, grace).run(should_stop)
+
+
+def submit(plan: Plan, split: Split, engine: Engine) -> list[int]:
+    """Submit the parts with runs that are left and that no job has, and follow nothing; their numbers."""
+    follower = _Follower(plan, split, engine, _Nobody(), lambda event: None, POLL, GRACE)
+    follower.take_logs()
+    return follower.begin()
+
+
+class _Nobody:
+    """A record of nothing."""
+
+    def live(self, *_: Any) -> None: ...
+
+    def finished(self, *_: Any) -> None: ...
+
+    def failed(self, *_: Any) -> None: ...
+
+
+class _Follower:
+    def __init__(
+        self,
+        plan: Plan,
+        split: Split,
+        engine: Engine,
+        record: Record,
+        view: Callable[[dict[str, Any]], None],
+        poll: float,
+        grace: float,
+    ) -> None:
+        self.plan, self.split, self.engine, self.record, self.view = plan, split, engine, record, view
+        self.poll, self.grace = poll, grace
+        self.outcomes = Outcomes(plan, record, view)
+        self.outcome = self.outcomes.outcome
+        self.results = _results_folder(split)
+        waiting: dict[str, list[Run]] = {}
+        for run in plan.waiting:
+            waiting.setdefault(run.key, []).append(run)
+        self.parts = [
+            _Part(number, {key: waiting[key] for key in keys if key in waiting}, LogReader(split.log(number)))
+            for number, keys in enumerate(split.shares, 1)
+        ]
+        self.history: dict[str, list[Mapping[str, Any]]] = {}
+        self.asked_at = 0.0
+        self.is_stopping = False
+        self.told = deque[str](maxlen=100)
+
+    def run(self, should_stop: Callable[[], bool]) -> Outcome:
+        self.take_logs()
+        self.begin()
+        while not all(part.is_over for part in self.parts):
+            if should_stop() and not self.is_stopping:
+                self.is_stopping = True
+                self.split.ask_to_stop()
+                self.engine.stop(self._jobs())
+            self.take_logs()
+            if time.monotonic() - self.asked_at > self.poll:
+                self._ask()
+            for part in self.parts:
+                self._look_after(part)
+            self.view({"kind": "tick"})
+            time.sleep(TICK)
+        return self.outcome
+
+    def _jobs(self) -> set[str]:
+        return {part.job for part in self.parts if part.job and not part.is_over}
+
+    # --- jobs ------------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> list[int]:
+        """Find the jobs of earlier commands, and submit the parts that have none; their numbers."""
+        self.split.go_on()
+        for submitted in self.split.jobs.get("submitted", []):
+            for part in self.parts:
+                part.job = submitted["id"] if part.number in submitted["parts"] else part.job
+        for part in self.parts:
+            part.is_over = not part.left
+        self._ask(must_answer=True)
+        idle = [part for part in self.parts if not part.is_over and not _is_alive(part)]
+        return self._submit(idle)
+
+    def _ask(self, *, must_answer: bool = False) -> None:
+        """Ask the engine for the state of all jobs at once."""
+        self.asked_at = time.monotonic()
+        jobs = self._jobs()
+        states = self.engine.states(jobs) if jobs else {}
+        if states is None:
+            if must_answer:
+                raise AblateError("the queue does not answer, so nobody knows whether parts are at work already; nothing was submitted")
+            self._tell("the queue does not answer; parts go on, and it is asked again")
+            return
+        if words := waiting_words(states):
+            self._tell(words)
+        for part in self.parts:
+            part.state = states.get((part.job, part.number))
+            if _is_alive(part):
+                part.gone_since = None
+            elif part.gone_since is None:
+                part.gone_since = time.monotonic()
+
+    def _submit(self, parts: list[_Part]) -> list[int]:
+        numbers = [part.number for part in parts]
+        if numbers:
+            job = self.engine.submit(numbers)
+            self.split.note_job(self.engine.about, job, numbers)
+            self._tell(f"submitted {counted(len(numbers), 'part')} ({ranges(numbers)}) as job {job}")
+            for part in parts:
+                part.job, part.state, part.gone_since = job, JobState(State.WAITING), None
+                part.has_begun = False
+        return numbers
+
+    def _look_after(self, part: _Part) -> None:
+        """See to a part whose job has ended."""
+        if part.is_over:
+            return
+        if not part.left:
+            part.is_over = True
+        elif part.gone_since is not None and time.monotonic() - part.gone_since > self.grace:
+            self._ended(part)
+
+    def _ended(self, part: _Part) -> None:
+        """Submit a part again whose job is gone, unless that was wanted or would be in vain."""
+        state, ended = part.state.state if part.state else State.ENDED, part.reader.ended
+        part.num_silent = 0 if part.has_begun else part.num_silent + 1
+        part.num_idle = part.num_idle + 1 if ended and part.is_idle else 0
+        if self.is_stopping:
+            self._over(part, "")
+        elif self.split.is_stopped:
+            self._over(part, "ablate cancel ended it")
+        elif part.has_begun and ended.get("status") == REFUSED:
+            self._over(part, f"part {part.number} could not begin: {ended['why']}")
+        elif state is State.CANCELLED:
+            self._over(part, f"the job of part {part.number} was cancelled ({part.job})")
+        elif state is State.NO_MEMORY and part.num_without_memory >= NO_MEMORY:
+            self._out_of_memory(part)
+        elif part.num_silent >= MOST_SILENT:
+            self._over(part, f"part {part.number} did not begin: {_tail(self.split.output(part.number))}")
+        elif part.num_idle >= MOST_IDLE:
+            said = ended["why"] or _tail(self.split.output(part.number))
+            self._over(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
+        else:
+            part.num_without_memory += state is State.NO_MEMORY
+            self._tell(f"part {part.number} lost its job ({_why(part)}) and is submitted again; it goes on from its last checkpoints")
+            self._stopped(part)
+            self._submit([part])
+
+    def _out_of_memory(self, part: _Part) -> None:
+        """Give up the runs of the stages that were under way when the engine ended a job for lack of memory once more."""
+        lost = [run for runs in part.left.values() for run in runs if any(node.job.key in part.running for node in self.plan.lineage(run))]
+        event = {"failure": "memory", "message": "the engine ended its job for lack of memory, more than once", "log": ""}
+        self.outcomes.fail(lost or [run for runs in part.left.values() for run in runs], event)
+        for key in [key for key, runs in part.left.items() if not any(run in self.outcome.left for run in runs)]:
+            del part.left[key]
+        self._over(part, f"part {part.number} lacked memory; more of it per job, or fewer --jobs, may help")
+
+    def _over(self, part: _Part, why: str) -> None:
+        part.is_over = True
+        self._stopped(part)
+        if why:
+            self._tell(why)
+            self.outcome.why = self.outcome.why or why
+
+    def _stopped(self, part: _Part) -> None:
+        """Nothing of the part is under way any more."""
+        for key in sorted(part.running):
+            self.view({"kind": "stopped", "stage": key, "device": ""})
+        part.running.clear()
+
+    def _tell(self, message: str) -> None:
+        if message not in self.told:
+            self.told.append(message)
+            self.view({"kind": "told", "message": message})
+
+    # --- logs ------------------------------------------------------------------------------------------------------------
+
+    def take_logs(self) -> None:
+        """Take note of what the parts have done since the last time."""
+        for part in self.parts:
+            for line in part.reader.read():
+                self._take(part, line)
+            for key in sorted(part.unseen):
+                self._finish(part, key)
+
+    def _take(self, part: _Part, line: dict[str, Any]) -> None:
+        kind = line["kind"]
+        if kind == BEGIN:
+            if part.running:  # in an attempt that was lost
+                self._tell(f"part {part.number} begins again on {line['host']}, from its last checkpoints; its earlier job was lost")
+            part.has_begun, part.is_idle = True, True
+            self._stopped(part)
+        elif kind == END:
+            self._stopped(part)
+        elif kind == FINISHED:
+            part.is_idle = False
+            self._finish(part, line["run"])
+        elif kind == FAILED:
+            part.is_idle = False
+            self.outcomes.fail(part.left.pop(line["run"], []), line)
+        elif line.get("stage", "") in self.plan.nodes:
+            self._take_event(part, line)
+        elif kind == "told":
+            self._tell(line["message"])
+
+    def _take_event(self, part: _Part, event: dict[str, Any]) -> None:
+        """Show an event of a stage, and its epochs in the record."""
+        key, kind = event["stage"], event["kind"]
+        if kind == "started":
+            part.running.add(key)
+            self.history.pop(key, None)  # what is trained again is told again
+        elif kind == "epoch":
+            part.is_idle = False
+            self.history.setdefault(key, []).append(event["row"])
+            self.record.live(self.plan.nodes[key], self.history[key])
+        elif kind in ("done", "stopped", "failed"):
+            part.running.discard(key)
+        self.view(event)
+
+    def _finish(self, part: _Part, key: str) -> None:
+        """A run is finished once its results can be seen from here."""
+        if not (self.results / key / sealed.RESULT).exists():
+            part.unseen.add(key)
+            return
+        part.unseen.discard(key)
+        for run in part.left.pop(key, []):
+            self.outcomes.finish(run)
+
+
+def _results_folder(split: Split) -> Path:
+    """The folder of results beside that of the splits."""
+    return split.folder.parents[2] / "results"
+
+
+def _is_alive(part: _Part) -> bool:
+    return part.state is not None and part.state.state in (State.WAITING, State.RUNNING)
+
+
+def _why(part: _Part) -> str:
+    """Why a job is gone, in a few words."""
+    return part.state.reason.lower() if part.state and part.state.reason else "it is no longer in the queue"
+
+
+def _tail(path: Path) -> str:
+    """The last line that a part printed."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return f"{lines[-1].strip()} ({path})" if lines else f"it printed nothing ({path})"
+
+
+def waiting_words(states: Mapping[tuple[str, int], JobState]) -> str:
+    """`parts 3-8 wait in the queue (Resources)`, or "" if none does."""
+    waiting = {part: state.reason for (_, part), state in states.items() if state.state is State.WAITING}
+    if not waiting:
+        return ""
+    reasons = ", ".join(dict.fromkeys(reason for reason in waiting.values() if reason))
+    verb = "waits" if len(waiting) == 1 else "wait"
+    return f"{counted(len(waiting), 'part')} ({ranges(sorted(waiting))}) {verb} in the queue" + (f" ({reasons})" if reasons else "")

@@ -1,0 +1,28 @@
+"""The class of device that a study is planned for, which may be that of other machines: nothing is computed there by this process."""
+
+import torch
+
+from ablation.training import devices
+from ablation.training.step import Precision, resolve_precision
+
+BF16 = (8, 0)  # the compute capability from which a GPU computes in bf16
+_other = {"name": "", "capability": ""}
+
+
+def plan_for(name: str, capability: str) -> torch.device:
+    """Plan from now on for another machine's class of device, such as `cuda NVIDIA H100`, and its compute capability; the device."""
+    _other["name"], _other["capability"] = name, capability
+    return torch.device(name.partition(" ")[0])
+
+
+def device_name(device: torch.device) -> str:
+    """The class of device, on which the bits of a result depend."""
+    return _other["name"] or devices.device_name(device)
+
+
+def planned_precision(name: str, device: torch.device) -> Precision:
+    """The precision of that name, or for `auto` the fastest safe one; raises ConfigError if the device does not support it."""
+    if _other["name"] and name == "auto" and device.type == "cuda":
+        major, _, minor = _other["capability"].partition(".")
+        return Precision("bf16" if (int(major), int(minor)) >= BF16 else "fp16")
+    return resolve_precision(name, device)
