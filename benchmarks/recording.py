@@ -1,5 +1,7 @@
 """Times how finished runs are recorded: this checkout, and another one in the same run.
 
+`processor` are the seconds of the processor that the recorder's process takes, `drawing` those of processes that draw for it.
+
 Usage: python benchmarks/recording.py --study FOLDER --profile quick --before CHECKOUT   (nothing else should run meanwhile)
 
 FOLDER holds an experiments.yaml and the mlruns/ of a study that is finished. Its results are recorded again, without training, into an
@@ -13,6 +15,7 @@ import importlib
 import json
 import os
 import pstats
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,15 +27,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FILE = "experiments.yaml"
 PARTS = {  # functions of the recorder, of this checkout or of earlier ones, by what they are for
-    "its beginning": "_begin",
-    "its end": "_end",
-    "pictures of runs": "of_result",
-    "pictures of arms": "_show_picture",
-    "numbers of summaries": "summarise",
-    "new runs": "create",
-    "MLflow's batches": "log_batch",
-    "data sets": "log_dataset",
-    "files": "add_files",
+    "its beginning": ("_begin",),
+    "its end": ("_end",),
+    "pictures of runs": ("of_result",),
+    "pictures of arms": ("_show_pictures", "_show_picture"),
+    "numbers of summaries": ("summarise",),
+    "rows of new runs": ("insert_runs",),
+    "runs one by one": ("create",),
+    "MLflow's batches": ("log_batch",),
+    "data sets": ("log_dataset",),
+    "ends": ("end_runs", "finish"),
+    "files": ("add_files",),
 }
 
 
@@ -56,17 +61,23 @@ def child(profile: str, is_profiled: bool) -> None:
     if is_profiled:
         work = Writer._work
         Writer._work = lambda writer: profiler.runcall(work, writer)
-    began, spent = time.perf_counter(), time.process_time()
+    began, spent, drawn = time.perf_counter(), time.process_time(), _of_children()
     recorder = Recorder(store, plan, session.preparation.planner, session.workspace, "ablate run")
     recorder.begin([])
     runs = [run for run in plan.runs if run.state == "evaluated"]
     for run in runs:
         recorder.finished(run)
     recorder.close()
-    seconds, processor = time.perf_counter() - began, time.process_time() - spent
+    used = {"seconds": time.perf_counter() - began, "processor": time.process_time() - spent, "drawing": _of_children() - drawn}
     if recorder.problems:
         sys.exit(str(recorder.problems))
-    print(json.dumps(parts(profiler) if is_profiled else {"runs": len(runs), "seconds": seconds, "processor": processor}))
+    print(json.dumps(parts(profiler) if is_profiled else {"runs": len(runs), **used}))
+
+
+def _of_children() -> float:
+    """The processor's seconds of child processes that have ended: those that draw pictures."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def parts(profiler: cProfile.Profile) -> dict[str, float]:
@@ -75,7 +86,8 @@ def parts(profiler: cProfile.Profile) -> dict[str, float]:
     for (path, _, name), (_, _, _, seconds, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
         if "running/recorder" in path or "tracking" in path:
             spent[name] = max(spent.get(name, 0.0), seconds)
-    return {part: round(spent[name], 2) for part, name in PARTS.items() if name in spent}
+    by_part = {part: max(spent.get(name, 0.0) for name in names) for part, names in PARTS.items()}
+    return {part: round(seconds, 2) for part, seconds in by_part.items() if seconds}
 
 
 def recorded(checkout: Path, study: Path, profile: str, uri: str, *, is_profiled: bool, keep: Path | None = None) -> dict[str, float]:
@@ -108,7 +120,7 @@ def measure(checkouts: dict[str, Path], options: argparse.Namespace) -> dict[str
     results = {}
     for name, checkout in checkouts.items():
         by_part = recorded(checkout, options.study, options.profile, options.uri, is_profiled=True)
-        each = {what: round(min(one[what] / one["runs"] for one in samples[name]), 4) for what in ("seconds", "processor")}
+        each = {what: round(min(one[what] / one["runs"] for one in samples[name]), 4) for what in ("seconds", "processor", "drawing")}
         results[name] = {"runs": samples[name][0]["runs"], "a run": each, "seconds by part, profiled": by_part}
         print(name, json.dumps(results[name]), flush=True)
     return results

@@ -28,7 +28,7 @@ from ablation.running.recorder.contents import (
     spent_by_others,
     study_note,
 )
-from ablation.running.recorder.pictures import Pictures
+from ablation.running.recorder.pictures import CONFUSION, Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
 from ablation.running.recorder.registry import KEY, Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
@@ -325,6 +325,8 @@ class Recorder:
             stages = enumerate(self.task.stage_weights(self.workspace.stages / key) for key in run.chain)
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
         self.store.add_files(run_id, {**files, **pictures})
+        for path in (config, *(path for name, path in pictures.items() if name == f"{CONFUSION}.png")):
+            path.unlink()  # of which the store has a link or a copy
 
     def _catch_up(self, runs: Sequence[Run]) -> None:
         """Tell of runs that were just recorded, at once or, while much waits, now and then."""

@@ -174,35 +174,45 @@ class Summaries:
         compared = differences.differences(self._compared(), runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
         by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}
-        done = Counter(name for name, _ in self.values)
-        written = []
+        of_arms, written, metric_name = self._by_arm(), [], self._metric
+        judged = {name for name, done in of_arms.items() if any(math.isfinite(values.get(metric_name, math.nan)) for values in done)}
         for arm in arms:
-            numbers: dict[str, float] = {"summary/n": done[arm]}
+            numbers: dict[str, float] = {"summary/n": len(of_arms[arm])}
             for metric in self.metrics:
                 numbers |= _of_arm(metric, by_seed[metric.name][arm])
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
-            judged = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
-            written.append((arm, points, self._unjudged(arm) or judged))
+            verdict = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
+            written.append((arm, points, self._unjudged(arm, of_arms, judged) or verdict))
         for some in _some(written):
             with self.registry.transaction():
-                self.store.finish_all([self._write(arm, points, verdict) for arm, points, verdict in some])
+                self.store.finish_all([self._write(arm, points, verdict, of_arms[arm]) for arm, points, verdict in some])
         self._changed -= set(arms)
         self._summarised = time.monotonic()
         self._seconds = self._summarised - began
 
-    def _unjudged(self, arm: str) -> str:
-        """Why an arm that could be judged is not: none of its runs, or of its parent's, has the study's metric; else empty."""
-        known, metric, parent = {name for name, _ in self.values}, self.table.full_name(self.table.default), self.arms[arm].parent
-        having = {name for (name, _), values in self.values.items() if math.isfinite(values.get(metric, math.nan))}
-        lacking = next((name for name in (arm, parent) if name in known - having), "") if parent in known else ""
-        return f"not judged: no run of {lacking} has {self.table.words(metric)}" if lacking else ""
+    @property
+    def _metric(self) -> str:
+        """The name that runs have of the metric by which arms are judged."""
+        return self.table.full_name(self.table.default)
 
-    def _write(self, arm: str, points: list[Point], verdict: str) -> tuple[str, str, int]:
+    def _by_arm(self) -> dict[str, list[Mapping[str, float]]]:
+        """The numbers of the runs that are done, by arm."""
+        of_arms: dict[str, list[Mapping[str, float]]] = {}
+        for (arm, _), values in self.values.items():
+            of_arms.setdefault(arm, []).append(values)
+        return of_arms
+
+    def _unjudged(self, arm: str, known: Collection[str], judged: Collection[str]) -> str:
+        """Why an arm that could be judged is not: none of its runs, or of its parent's, has the study's metric; else empty."""
+        parent = self.arms[arm].parent
+        lacking = next((name for name in (arm, parent) if name in known and name not in judged), "") if parent in known else ""
+        return f"not judged: no run of {lacking} has {self.table.words(self._metric)}" if lacking else ""
+
+    def _write(self, arm: str, points: list[Point], verdict: str, done: Sequence[Mapping[str, float]]) -> tuple[str, str, int]:
         """Write the summary's numbers, its verdict and its note; its end: it lasts what was trained on the arm's own account."""
         known, run_id = self.arms[arm], self.run_id(self.arms[arm])
-        done = [values for (name, _), values in self.values.items() if name == arm]
         planned = len(self._planned.get(arm, ()))
         judged = f"{self.table.words(self.table.default)} against {known.parent}", verdict
         note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
