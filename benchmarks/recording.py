@@ -110,7 +110,7 @@ def recorded(checkout: Path, study: Path, profile: str, uri: str, *, is_profiled
 
 
 def measure(checkouts: dict[str, Path], options: argparse.Namespace) -> dict[str, dict[str, object]]:
-    """For each checkout the least seconds a run of so many times, in turn, and the seconds by part of one more time."""
+    """For each checkout the least seconds a run of so many times, in turn, and the seconds by part of one more."""
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
     for index in range(options.times):
         for name, checkout in checkouts.items():
@@ -119,7 +119,7 @@ def measure(checkouts: dict[str, Path], options: argparse.Namespace) -> dict[str
             print(name, json.dumps(samples[name][-1]), flush=True)
     results = {}
     for name, checkout in checkouts.items():
-        by_part = recorded(checkout, options.study, options.profile, options.uri, is_profiled=True)
+        by_part = {} if options.no_parts else recorded(checkout, options.study, options.profile, options.uri, is_profiled=True)
         each = {what: round(min(one[what] / one["runs"] for one in samples[name]), 4) for what in ("seconds", "processor", "drawing")}
         results[name] = {"runs": samples[name][0]["runs"], "a run": each, "seconds by part, profiled": by_part}
         print(name, json.dumps(results[name]), flush=True)
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout, measured in turn with this one")
     parser.add_argument("--uri", default="", help="the address of another store than an SQLite file, as MLFLOW_TRACKING_URI has it")
     parser.add_argument("--times", type=int, default=2, help="how often each is timed")
+    parser.add_argument("--no-parts", action="store_true", help="leave out the seconds by part, which take one more time each")
     parser.add_argument("--keep", type=Path, help="where the first stores of both are kept")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--parts", action="store_true", help=argparse.SUPPRESS)

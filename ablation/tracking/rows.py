@@ -74,15 +74,22 @@ def end_runs(client: Any, ends: Sequence[tuple[str, str, int]]) -> bool:
 
 
 def tag_values(client: Any, experiment: str, name: str, values: Collection[str]) -> set[str] | None:
-    """Those of the values that a tag has in any run of an experiment; None where only the client can tell."""
+    """Those of the values that a tag has in any run of an experiment; None where only the client can tell.
+
+    Until the transaction ends nobody else is answered, so that of two who ask in order to write, the second sees what the first wrote.
+    """
     store = database_store(client)
     if store is None:
         return None
     with store.ManagedSessionMaker(read_only=True) as session:
         if not _is_known(session):
             return None
-        from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+        from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun, SqlTag
 
+        lock = session.query(SqlExperiment.experiment_id).with_for_update(
+            key_share=True
+        )  # where begin has not locked all, as SQLite's does
+        lock.filter(SqlExperiment.experiment_id == int(experiment)).all()
         of_runs = (
             session.query(SqlTag.value).join(SqlRun, SqlTag.run_uuid == SqlRun.run_uuid).filter(SqlRun.experiment_id == int(experiment))
         )

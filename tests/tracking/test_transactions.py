@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ablation.tracking.recorded import Point
 from ablation.tracking.store import Store
@@ -103,3 +104,28 @@ def test_a_store_without_a_database_has_none():
     """A server takes each call by itself."""
     with one_transaction(object()) as is_one:
         assert not is_one
+
+
+def test_unless_it_is_careful_nothing_may_be_there_already(store):
+    """A point that is written again fails then, and all of the transaction is undone; what is new is written."""
+    store, experiment = store
+    run_id = write_run(store, experiment)
+
+    def write_again():
+        with store.transaction(is_careful=False):
+            write_run(store, experiment, "two")
+            store.write(run_id, [Point("m", 1.0, 5)])
+
+    with pytest.raises(MlflowException):
+        write_again()
+    assert names(store, experiment) == {"one"}
+    with store.transaction(is_careful=False):
+        second = write_run(store, experiment, "two")
+        store.write(run_id, [Point("m", 2.0, 6)], {"q": "2"}, {"c": "e"})
+        store.finish(second, "FINISHED", 9)
+        assert store.client.get_run(second).info.status == "FINISHED"
+    found = {run["name"]: run for run in store.runs(experiment)}
+    assert found["one"]["metrics"]["m"] == 2.0
+    assert found["one"]["params"] == {"p": "1", "q": "2"}
+    assert found["one"]["tags"]["c"] == "e"
+    assert found["two"]["end"] == 9

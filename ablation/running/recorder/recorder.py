@@ -252,18 +252,18 @@ class Recorder:
 
     def _write_finished(self, runs: Sequence[Run]) -> None:
         """Record runs whose results lie in the local folder: all that they are in one transaction, their ends in another."""
-        registry = self.registry
-        registry.look_for(KEY, [identity(run) for run in runs])
-        done = {name: found for run in runs if (found := registry.done_elsewhere(run)) for name in [(run.arm, run.seed)]}
-        written = [self._read(run) for run in runs if (run.arm, run.seed) not in done]
-        with registry.transaction(is_new=not any(registry.is_known(one.run) for one in written)):
+        registry, results = self.registry, [self._read(run) for run in runs]
+        with registry.transaction(is_new=not any(registry.is_known(run) for run in runs)):
+            registry.look_for(KEY, [identity(run) for run in runs])
+            done = {run_name(run): found for run in runs if (found := registry.done_elsewhere(run))}
+            written = [one for one in results if run_name(one.run) not in done]
             ids = self._write_results(written)
         for one, run_id in zip(written, ids, strict=True):
             self._add_files(one.run, run_id, one.pictures)
         with registry.transaction():
             self.store.finish_all([(run_id, "FINISHED", one.result["finished"]) for one, run_id in zip(written, ids, strict=True)])
         for run in runs:
-            if found := done.get((run.arm, run.seed)):
+            if found := done.get(run_name(run)):
                 self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"])
         for one, run_id in zip(written, ids, strict=True):
             self.summaries.take_result(one.run.arm, one.run.seed, run_id, one.values)

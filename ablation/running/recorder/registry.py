@@ -72,7 +72,6 @@ class Registry:
         self._absent: list[Mapping[str, str]] = []  # the identities of which no run was there just now
         self._is_atomic = False  # whether a transaction is under way
         self._is_careful = False  # whether the last one failed
-        self._created: list[tuple[str, ...]] = []  # in it: the names of runs
         self._completed: dict[str, Mapping[str, str]] = {}  # in it: the params that runs had which then lacked nothing any more
         root.mkdir(parents=True, exist_ok=True)
         self._place, self._earlier_place = place(root), earlier_place(root)
@@ -92,7 +91,7 @@ class Registry:
 
         With `is_new` nothing of it is there already; where that turns out otherwise it fails, and the next one is careful.
         """
-        self._created, self._completed = [], {}
+        before, self._completed = dict(self.ids), {}
         try:
             with self.store.transaction(is_careful=self._is_careful or not is_new) as self._is_atomic:
                 yield
@@ -100,19 +99,17 @@ class Registry:
         except Exception:
             self._is_careful = True
             if self._is_atomic:
-                self._forget()
+                self._forget(before)
             raise
         finally:
             self._is_atomic = False
 
-    def _forget(self) -> None:
-        """Take back what was noted in the transaction, which may have come through all the same."""
+    def _forget(self, before: dict[tuple[str, ...], str]) -> None:
+        """Take back what was noted in the transaction, which may have come through all the same: `ids` are those from before it."""
         self._looks_first, self._absent = True, []
-        for name in self._created:
-            run_id = self.ids.pop(name)
-            self.unfinished.pop(run_id, None)
-            self._completed.pop(run_id, None)
-        self.unfinished |= self._completed
+        made = set(self.ids.values()) - set(before.values())
+        unfinished = self.unfinished | self._completed
+        self.ids, self.unfinished = before, {run_id: has for run_id, has in unfinished.items() if run_id not in made}
 
     def complete(self, run_id: str) -> None:
         """Take note that the run lacks nothing any more of what is written at its beginning."""
@@ -123,7 +120,6 @@ class Registry:
         """The id of the run of that name in `ids`, which is created unless it is there."""
         if name not in self.ids:
             self.ids[name] = self._create(title, tags, start)
-            self._created.append(name)
         return self.ids[name]
 
     def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
@@ -162,7 +158,6 @@ class Registry:
         ids = self.store.insert(self.experiment, ours) if ours else None
         made = dict(zip(runs, ids, strict=True)) if ids else {}
         self.ids |= made
-        self._created += made
         return made
 
     def look_for(self, tag: str, records: Sequence[Mapping[str, str]]) -> None:
