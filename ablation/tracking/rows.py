@@ -68,9 +68,29 @@ def end_runs(client: Any, ends: Sequence[tuple[str, str, int]]) -> bool:
         of_these = SqlRun.run_uuid.in_([run_id for run_id, _, _ in ends])
         runs = {run.run_uuid: run for run in session.query(SqlRun).filter(of_these)}
         for run_id, status, end in ends:
-            store._check_run_is_active(runs[run_id])
-            runs[run_id].status, runs[run_id].end_time = status, end
+            run = runs.get(run_id) or store._get_run(session, run_id)  # which says that there is none
+            store._check_run_is_active(run)
+            run.status, run.end_time = status, end
     return True
+
+
+def are_known(client: Any) -> bool:
+    """Whether the client's store has a database whose tables are written here."""
+    store = database_store(client)
+    if store is None:
+        return False
+    with store.ManagedSessionMaker(read_only=True) as session:
+        return _is_known(session)
+
+
+def missing(client: Any, run_id: str, points: Sequence[Point]) -> list[Point]:
+    """Those of the points that a run lacks, of a store of which `are_known` is true."""
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
+
+    columns = SqlMetric.key, SqlMetric.timestamp, SqlMetric.step, SqlMetric.value, SqlMetric.is_nan
+    with database_store(client).ManagedSessionMaker(read_only=True) as session:
+        there = {tuple(row) for row in session.query(*columns).filter(SqlMetric.run_uuid == run_id)}
+    return [point for point in points if (point.name, point.time, point.step, *_number(point.value)) not in there]
 
 
 def tag_values(client: Any, experiment: str, name: str, values: Collection[str]) -> set[str] | None:
@@ -147,8 +167,7 @@ def _metrics(run_id: str, points: Iterable[Point]) -> tuple[list[Row], list[Row]
     every: dict[tuple[object, ...], Row] = {}
     latest: dict[str, Row] = {}
     for point in points:
-        is_nan = math.isnan(point.value)
-        number = 0.0 if is_nan else min(max(float(point.value), -sys.float_info.max), sys.float_info.max)
+        number, is_nan = _number(point.value)
         row: Row = {"run_uuid": run_id, "key": point.name, "value": number, "timestamp": point.time, "step": point.step, "is_nan": is_nan}
         every.setdefault(tuple(row.values()), row)
     for row in every.values():
@@ -158,6 +177,11 @@ def _metrics(run_id: str, points: Iterable[Point]) -> tuple[list[Row], list[Row]
     for name, row in latest.items():
         _validate_metric(name, row["value"], row["timestamp"], row["step"])
     return list(every.values()), list(latest.values())
+
+
+def _number(value: float) -> tuple[float, bool]:
+    """How MLflow writes a number: the number, and whether it is none."""
+    return (0.0, True) if math.isnan(value) else (min(max(float(value), -sys.float_info.max), sys.float_info.max), False)
 
 
 def _of_data(session: Any, experiment: int, runs: Sequence[tuple[str, NewRun]]) -> dict[str, list[Row]]:

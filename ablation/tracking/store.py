@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlparse
@@ -32,7 +32,7 @@ from ablation.tracking.api import Api, as_dict, mlflow_errors
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
-from ablation.tracking.rows import NewRun, end_runs, insert_runs, tag_values
+from ablation.tracking.rows import NewRun, are_known, end_runs, insert_runs, missing, tag_values
 from ablation.tracking.tables import Experiment, Tables
 from ablation.tracking.transactions import one_transaction
 
@@ -284,6 +284,15 @@ class Store:
     def finish(self, run_id: str, status: str, end: int) -> None:
         """End a run as FINISHED, FAILED or KILLED, or set its status to RUNNING again."""
         self.client.update_run(run_id, status=status) if status == "RUNNING" else self.client.set_terminated(run_id, status, end)
+
+    @cached_property
+    def knows_points(self) -> bool:
+        """Whether `missing` can tell which points a run has already."""
+        return not self.is_remote and are_known(self.client)
+
+    def missing(self, run_id: str, points: Sequence[Point]) -> Sequence[Point]:
+        """Those of the points that a run lacks, as far as that is known."""
+        return missing(self.client, run_id, points) if self.knows_points else points
 
     def finish_all(self, ends: Sequence[tuple[str, str, int]]) -> None:
         """End runs, (id, status, end) each."""

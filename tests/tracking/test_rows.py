@@ -168,3 +168,13 @@ def test_the_values_that_a_tag_has(stores):
     store.insert(experiment, [NewRun("one", 5, {"key": "x"}, {}, []), NewRun("two", 5, {"key": "y", "else": "z"}, {}, [])])
     store.insert(other, [NewRun("three", 5, {"key": "z"}, {}, [])])
     assert store.tag_values(experiment, "key", ["x", "z", "w"]) == {"x"}
+
+
+def test_points_that_a_run_has_are_no_more_missing(stores):
+    """Whoever wrote them; numbers that are none count as they are."""
+    store, experiment, _ = stores[0]
+    new = [Point("train/loss", 0.5, 30, 3), Point("diverged", math.nan, 6), Point("other", 1.0, 7)]
+    (run_id,) = store.insert(experiment, [RUN])
+    for one in (run_id, by_client(store, experiment, RUN)):
+        assert store.missing(one, [*POINTS, *new]) == new
+    assert store.missing(store.create(experiment, "empty", {}, 1), POINTS) == POINTS

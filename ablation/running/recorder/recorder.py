@@ -225,7 +225,7 @@ class Recorder:
             settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
             all_params |= registry.lacking(run_id, settings)
             all_tags |= context_tags(self.command, self.plan.study.folder)
-        self.store.write(run_id, points, all_params, all_tags)
+        self.store.write(run_id, self.store.missing(run_id, points), all_params, all_tags)
         registry.complete(run_id)
         return run_id
 

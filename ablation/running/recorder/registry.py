@@ -89,11 +89,12 @@ class Registry:
     def transaction(self, *, is_new: bool = True) -> Iterator[None]:
         """Have all that is written meanwhile be there in the end or, where the store can, nothing of it, and nothing noted here.
 
-        With `is_new` nothing of it is there already; where that turns out otherwise it fails, and the next one is careful.
+        With `is_new`, or where `Store.missing` tells, nothing of it is there already; if it is, it fails, and the next one is careful.
         """
         before, self._completed = dict(self.ids), {}
+        is_careful = self._is_careful or not (is_new or self.store.knows_points)
         try:
-            with self.store.transaction(is_careful=self._is_careful or not is_new) as self._is_atomic:
+            with self.store.transaction(is_careful=is_careful) as self._is_atomic:
                 yield
             self._is_careful = False
         except Exception:

@@ -1,7 +1,12 @@
 """How many statements and commits finished runs take that wait for their record, and what is there if one cannot be read."""
 
+import contextlib
+import json
+import math
 import shutil
+import sqlite3
 import threading
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event
@@ -75,6 +80,30 @@ def test_runs_take_as_few_statements_as_one(copy, monkeypatch, number):
     assert [run["status"] for run in store.runs_of("tiny") if run["tags"]["ablation.kind"] == "run"] == ["FINISHED"] * number
     assert len(commits) == 2
     assert 10 < len(statements) <= 30
+
+
+def test_a_run_that_was_shown_while_it_trained_is_completed(copy):
+    """The points of its curve that are there already undo nothing, and each is there once."""
+    planned = Planned(copy / "tiny.yaml", copy / "mlruns")
+    run = planned.plan.runs[0]
+    result = json.loads((copy / "mlruns" / "results" / run.key / "result.json").read_text())
+    store = Store.open(copy / "mlruns")
+    recorder = Recorder(store, planned.plan, planned.planner, Workspace(copy / "mlruns"), "ablate run")
+    recorder._waiting = {"its training": [run]}
+    recorder.begin([])
+    node = SimpleNamespace(job=SimpleNamespace(key="its training"))
+    for _ in range(2):
+        recorder._shown["its training"] = -math.inf
+        recorder.live(node, result["history"])
+    recorder.finished(run)
+    recorder.close()
+    assert recorder.problems == []
+    (recorded,) = (one for one in store.runs_of("tiny") if one["tags"]["ablation.kind"] == "run")
+    assert recorded["status"] == "FINISHED"
+    assert recorded["metrics"].items() >= result["metrics"].items()
+    with contextlib.closing(sqlite3.connect(copy / "mlruns" / "mlflow.db")) as connection:
+        losses = connection.execute("SELECT count(*) FROM metrics WHERE key = 'train/loss'").fetchone()
+    assert losses == (len(result["history"]),)
 
 
 def test_one_result_that_cannot_be_read_keeps_no_other(copy):
