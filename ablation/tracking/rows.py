@@ -4,12 +4,13 @@ The client takes some sixty statements for a run, most of which ask what a run t
 whose tables are of a version that is known, which the tests hold against the client; others, and servers, are left to the client.
 """
 
+import json
 import math
 import os
 import sys
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ablation.tracking.recorded import Point
@@ -30,6 +31,22 @@ class NewRun:
     points: Sequence[Point]
     dataset: tuple[str, str, str] | None = None  # what it is trained on: name, digest, and where it lies
     end: int | None = None
+
+
+def cut_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that fit, for which the end of a long one is left out."""
+    return {name: value[:5000] for name, value in tags.items()}
+
+
+def fitting(run: NewRun) -> NewRun:
+    """The run with its params and data as `write` and `log_dataset` would write them."""
+    dataset = (run.dataset[0], run.dataset[1][:36], source_text(run.dataset[2])) if run.dataset else None
+    return replace(run, params={name: value[:6000] for name, value in run.params.items()}, dataset=dataset)
+
+
+def source_text(place: str) -> str:
+    """What MLflow is told of where data lie."""
+    return json.dumps({"uri": place})
 
 
 def insert_runs(client: Any, experiment: str, runs: Sequence[NewRun]) -> list[tuple[str, str]] | None:

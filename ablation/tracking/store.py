@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -26,13 +25,13 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
-from ablation.tracking import thumbnails
+from ablation.tracking import thumbnails, views
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
-from ablation.tracking.api import Api, as_dict, mlflow_errors
+from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
-from ablation.tracking.rows import NewRun, are_known, end_runs, insert_runs, missing, tag_values
+from ablation.tracking.rows import NewRun, are_known, cut_tags, end_runs, fitting, insert_runs, missing, source_text, tag_values
 from ablation.tracking.tables import Experiment, Tables
 from ablation.tracking.transactions import one_transaction
 
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
-COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,7 +209,7 @@ class Store:
         """Every run of a study: its id, status, start, end, tags, params, metrics and the digest of its data; the newest first."""
         runs = self._read(lambda source: source.runs(experiment, deleted=deleted))
         self._artifact_uris |= {run["run_id"]: run["artifacts"] for run in runs}
-        return [_without_artifacts(run) for run in runs]
+        return [without_artifacts(run) for run in runs]
 
     @raises_store_errors
     def runs_of(self, study: str) -> list[dict[str, Any]]:
@@ -227,7 +224,7 @@ class Store:
         """The study's runs that have these tags, in the form of `runs`."""
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if not set(value) & set("'\"\\")]
         page = self.client.search_runs([experiment], " and ".join(conditions), max_results=1000)
-        return [_without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
+        return [without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
 
     def tag_values(self, experiment: str, name: str, values: Sequence[str]) -> set[str] | None:
         """Those of the values that a tag has in any of the study's runs; None of a server, which is not asked so."""
@@ -242,7 +239,7 @@ class Store:
 
     def insert(self, experiment: str, runs: Sequence[NewRun]) -> list[str] | None:
         """Make new runs with all that is known of them; the id of each. None of a store that takes each by itself: nothing is written."""
-        made = None if self.is_remote else insert_runs(self.client, experiment, [_fitting(run) for run in runs])
+        made = None if self.is_remote else insert_runs(self.client, experiment, [fitting(run) for run in runs])
         self._artifact_uris |= dict(made or ())
         return None if made is None else [run_id for run_id, _ in made]
 
@@ -256,20 +253,11 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags, the tags last. A point that is written again is not doubled, since its time is the same."""
-        fitting, points = cut_tags(tags or {}), list(points)
-        if not points and not params and self._has_tags(run_id, fitting):
+        short_tags, points = cut_tags(tags or {}), list(points)
+        if not points and not params and self._has_tags(run_id, short_tags):
             return
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-        run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        run_tags = [RunTag(name, value) for name, value in fitting.items()]
-        while metrics or run_params or run_tags:
-            is_last = len(metrics) <= METRICS_AT_ONCE - 200 and len(run_params) <= PARAMS_AT_ONCE
-            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
+        for batch in batches(points, params or {}, short_tags):
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
-            metrics, run_params = metrics[METRICS_AT_ONCE - 200 :], run_params[PARAMS_AT_ONCE:]
-            run_tags = run_tags[len(batch[2]) :]
 
     def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
         """Whether a run has these tags already, as far as that is known without MLflow."""
@@ -304,7 +292,7 @@ class Store:
         """Record the run's data set."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:36], "local", _source(source))
+        dataset = Dataset(name, digest[:36], "local", source_text(source))
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
@@ -335,20 +323,7 @@ class Store:
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
-        columns = [*(f"tags.`{tag}`" for tag in tags), *(f"metrics.`{metric}`" for metric in metrics), "attributes.`Duration`"]
-        view = {
-            "searchFilter": search_filter,
-            "orderByKey": "attributes.start_time",
-            "orderByAsc": False,
-            "startTime": "ALL",
-            "lifecycleFilter": "Active",
-            "datasetsFilter": [],
-            "modelVersionFilter": "All Runs",
-            "selectedColumns": columns,
-            "columnOrder": columns,
-            "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
-            "runsHiddenMode": "FIRST_20_RUNS",
-        }
+        view = views.of_runs(search_filter, tags, metrics)
         self._set_tag(experiment, f"mlflow.sharedViewState.{name}", json.dumps(view))
         self._set_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
@@ -429,22 +404,3 @@ class Store:
             raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
-
-
-def cut_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags that fit, for which the end of a long one is left out."""
-    return {name: value[:5000] for name, value in tags.items()}
-
-
-def _fitting(run: NewRun) -> NewRun:
-    """The run with its params and data as `write` and `log_dataset` would write them."""
-    dataset = (run.dataset[0], run.dataset[1][:36], _source(run.dataset[2])) if run.dataset else None
-    return replace(run, params={name: value[:6000] for name, value in run.params.items()}, dataset=dataset)
-
-
-def _source(place: str) -> str:
-    return json.dumps({"uri": place})
-
-
-def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in run.items() if name != "artifacts"}

@@ -39,8 +39,8 @@ from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
-from ablation.tracking.rows import NewRun
-from ablation.tracking.store import Store, cut_tags
+from ablation.tracking.rows import NewRun, cut_tags
+from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
 TOUCH_EVERY = 1.0  # seconds between two notes of the study's last change while the record is behind
