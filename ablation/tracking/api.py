@@ -14,7 +14,8 @@ from ablation.tracking.tables import ABOUT_RUN, RUNS_AT_ONCE, Experiment
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 800, 100  # with as many tags, as much as one call may have
+
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 
 
 def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -115,8 +116,9 @@ def batches(
     metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
     run_params = [Param(name, value[:6000]) for name, value in params.items()]
     run_tags = [RunTag(name, value) for name, value in tags.items()]
+    room = METRICS_AT_ONCE - 2 * PARAMS_AT_ONCE
     while metrics or run_params or run_tags:
-        is_last = len(metrics) <= METRICS_AT_ONCE and len(run_params) <= PARAMS_AT_ONCE
-        batch = metrics[:METRICS_AT_ONCE], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
+        is_last = len(metrics) <= room and len(run_params) <= PARAMS_AT_ONCE
+        batch = metrics[:room], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
         yield batch
-        metrics, run_params, run_tags = metrics[METRICS_AT_ONCE:], run_params[PARAMS_AT_ONCE:], run_tags[len(batch[2]) :]
+        metrics, run_params, run_tags = metrics[room:], run_params[PARAMS_AT_ONCE:], run_tags[len(batch[2]) :]
