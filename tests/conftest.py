@@ -26,7 +26,9 @@ def own_cache(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_store(monkeypatch):
-    """No test writes into the store that the shell names."""
+    """No test writes into the store that the shell names, nor is an attempt at anybody's work, nor leaves the next one to be."""
+    monkeypatch.setenv("ABLATE_OWNER", "")
+    monkeypatch.setenv("ABLATE_ATTEMPT", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)  # by which a command says how it was started
 

@@ -18,6 +18,7 @@ from ablation.running.outcomes import Failure
 from ablation.running.progress import View
 from ablation.study.task import CheckpointInterval
 from ablation.system import signals
+from ablation.system.files import sweep
 
 NEXT_STEPS = {  # kind of failure -> what the user can do
     "nan": "change a setting in the file, which makes another run; --rerun retry tries the same run again",
@@ -67,7 +68,8 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
     """Hold the study's lock, or that of a part: one `run` at a time per study and store; a second one waits, and says so.
 
     It is not awaited where an engine has said that whoever holds it is lost: its machine may be gone, and the lock be held for ever.
-    The features that the study's trainings shared are deleted before and after.
+    The features that the study's trainings shared are deleted before and after, and what killed processes half wrote long ago. On a disk
+    where the lock keeps no other host off, it is each stage's token that does.
     """
     lock = FileLock(workspace.locks / f"{study}{workspace.part}.lock")
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +82,8 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
             lock.acquire()
     try:
         shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
+        sweep(workspace.root)
+        sweep(workspace.root / "status")
         yield
     finally:
         shutil.rmtree(workspace.features(study), ignore_errors=True)

@@ -22,7 +22,8 @@ from ablation.data.raster import inspect_array
 from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
 from ablation.errors import DataError
 from ablation.system.code import class_code
-from ablation.system.files import to_disk
+from ablation.system.files import sweep, to_disk
+from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
 FORMAT = 2
@@ -193,9 +194,13 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _build(source_files: SourceFiles, folder: Path, name: str, progress: Progress) -> None:
-    """Write the folder under another name and then rename it, so that a half-written one never has its name."""
-    partial = folder.with_name(f"{folder.name}.partial")
+    """Write the folder under another name and then rename it, so that a half-written one never has its name.
+
+    The name is of this host, within which the lock keeps others off: where it does not between hosts, each decodes, and the first counts.
+    """
+    partial = folder.with_name(f"{folder.name}.{host()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    sweep(folder.parent, f"{folder.name}.*.partial")
     try:
         contents = source_files.read()
         _check_contents(contents)
@@ -205,8 +210,9 @@ def _build(source_files: SourceFiles, folder: Path, name: str, progress: Progres
         progress(message, 0, len(contents.labels_N))  # says how much disk space it will take
         partial.mkdir()
         _write(contents, shape, partial, lambda done, total: progress(message, done, total))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        if not _is_complete(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -286,6 +286,7 @@ def download(variant: Variant, root: Path) -> None:
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        # Where the lock keeps nobody off, two download the same, each in a folder of its own.
         with FileLock(root / f".{variant.name}.lock"), TemporaryDirectory(dir=root, prefix=".download-") as staging:
             if not (root / variant.archive).exists():  # otherwise another process was faster
                 download_url(dataset_class.url, staging, variant.archive, dataset_class.tgz_md5)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ablation.study.metrics import Curve, Metric
 from ablation.study.settings_schema import SettingsSchema
+from ablation.system import fencing
 
 TASKS = {"images": "ablation.tasks.images", "own": "ablation.tasks.own"}  # name -> the module that defines it as `TASK`
 DEFAULT = "images"  # of files without a task, and of recorded plans that name none
@@ -57,8 +58,8 @@ class CheckpointInterval:
 EVERY_EPOCH = CheckpointInterval()
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error
-    """The user asked to stop; the state after the last epoch is saved."""
+Interrupted = fencing.Interrupted
+Fenced = fencing.Fenced
 
 
 class CodeChanged(Exception):  # noqa: N818  it is no error
@@ -362,6 +363,13 @@ class Task(Protocol):
     def saved_stages(self, folder: Path) -> SavedStages:
         """The stages that are saved in this folder."""
 
+    @property
+    def work_type(self) -> type:
+        """The dataclass of its works, every field of which pydantic can write as JSON and read again."""
+
+    def device_class(self, device: str) -> str:
+        """The class of a device: results of two classes have different keys."""
+
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Prepare a process for its jobs on a device: do slow imports, and set what the bits of results depend on.
 
@@ -371,7 +379,7 @@ class Task(Protocol):
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
         """Do the work. Results appear in their folders only when complete; events hold only names and numbers.
 
-        Raises Interrupted, CodeChanged or AblateError; anything else is a bug.
+        Raises Interrupted, Fenced, CodeChanged or AblateError; anything else is a bug.
         """
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:

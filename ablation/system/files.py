@@ -6,8 +6,12 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
+from ablation.system.identity import process_name
+
+DAY = 24 * 60 * 60.0  # seconds
 UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # the errors of network file systems that cannot sync a folder
 
 
@@ -36,10 +40,23 @@ def _flush(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
+def part_of(path: Path) -> Path:
+    """The name, beside a file, under which this process writes it before it renames it: others may write the same, also on other hosts."""
+    return path.with_name(f".{path.name}.{process_name()}.part")
+
+
+def sweep(folder: Path, pattern: str = ".*.part") -> None:
+    """Delete files and folders of this pattern in which nothing was written for a day: their processes were killed, on whichever host."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > DAY:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
     """Write plain data to a file, whole or not at all; with `is_kept`, wait until it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")  # another process may write too
+    partial = part_of(path)
     partial.write_text(json.dumps(data), encoding="utf-8")
     if is_kept:
         to_disk(partial)
@@ -50,8 +67,7 @@ def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Put the file under another name; `target` is never incomplete."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
+    part = part_of(target)
     try:
         os.link(source, part)
     except OSError:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ablation.system.code import package_version
 from ablation.system.digests import digest, sealed, unsealed
+from ablation.system.files import part_of
 
 LIBRARIES = ("torch", "torchvision", "timm", "pydantic")  # whose versions may change what is kept
 T = TypeVar("T")
@@ -31,7 +32,7 @@ def kept(kind: str, key: str, find: Callable[[], T]) -> T:
     value = find()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")  # another process may write too; what it adds may be found twice
+        partial = part_of(path)  # another process may write too; what it adds may be found twice
         partial.write_text(sealed({"state": state, "known": {**_read(path, state), key: value}}), encoding="utf-8")
         partial.replace(path)
     return value

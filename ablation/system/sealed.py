@@ -6,26 +6,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablation.system import fencing
 from ablation.system.digests import file_digest, sealed, unsealed
 from ablation.system.files import to_disk
+from ablation.system.identity import process_name
 
 RESULT = "result.json"
 
 
 def part_of(folder: Path) -> Path:
     """The folder, beside `folder` and for this process alone, that `complete` renames to `folder`."""
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = _parts(folder) / process_name()
     part.mkdir(parents=True, exist_ok=True)
     return part
 
 
+def _parts(folder: Path) -> Path:
+    """Holds the parts of `folder` of all processes; `ablate clean` deletes it if nobody completes the folder any more."""
+    return folder.with_name(f"{folder.name}.part")
+
+
 def clear_part(folder: Path) -> None:
-    """Delete what a killed process with our process ID left there."""
-    shutil.rmtree(part_of(folder), ignore_errors=True)
+    """Delete what processes left there that were killed, or to which the folder belongs no more."""
+    shutil.rmtree(_parts(folder), ignore_errors=True)
 
 
 def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
-    """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`."""
+    """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`.
+
+    Raises Fenced if another process has taken over what this one does.
+    """
     part = part_of(folder)
     files = {path.relative_to(part).as_posix(): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
     (part / RESULT).write_text(sealed({**result, "files": files}), encoding="utf-8")
@@ -34,9 +44,11 @@ def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[st
         link(path, part / name)
     for path in (*part.rglob("*"), part):
         to_disk(path)
+    fencing.check()
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
     to_disk(folder.parent)
+    clear_part(folder)
 
 
 def is_whole(folder: Path) -> bool:

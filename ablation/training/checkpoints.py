@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ablation.system.files import to_disk
+from ablation.system import fencing
+from ablation.system.files import part_of, to_disk
 
 FINAL = "final.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -32,14 +32,18 @@ class SavedState:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write the file under another name, sync it and rename it, so that it is never incomplete."""
+    """Write the file under another name, sync it and rename it, so that it is never incomplete.
+
+    Raises Fenced if another process has taken over what this one does.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
     on_cpu = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     try:
         save_file(on_cpu, part, metadata={"record": json.dumps({**record, CHECKSUM: checksum(on_cpu, record)})})
         to_disk(part)
+        fencing.check()
         part.replace(path)
         to_disk(path.parent)
     except SafetensorError as error:  # such as a full disk

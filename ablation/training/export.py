@@ -5,7 +5,6 @@ Shapes: N images, B batch, H height, W width, C classes or channels, F features,
 
 import json
 import math
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from ablation.data import open_dataset, raster, split
 from ablation.errors import AblateError, ConfigError, DataError
 from ablation.system.digests import file_digest
+from ablation.system.files import part_of
 from ablation.techniques.augmentations import Resize
 from ablation.techniques.models import classifier_of
 from ablation.techniques.technique import make
@@ -91,7 +91,7 @@ def write_model(run: TrainedRun, data: Path, folder: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy the file, so that it is never incomplete; a link would change with the file in the store."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part = part_of(target)
     shutil.copyfile(source, part)
     part.replace(target)
 

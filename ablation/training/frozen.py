@@ -33,7 +33,10 @@ class FeatureCache:
     num_sharers: int = 0  # how many trainings use each epoch's features
 
     def get(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors of that name; if they are not in the folder, one process computes them now."""
+        """The tensors of that name; if they are not in the folder, one process computes them now.
+
+        Where the lock keeps nobody off, several do: what each writes is whole and the same.
+        """
         if self.folder is None:
             return compute()
         path = self.folder / f"{name}.safetensors"
@@ -49,7 +52,10 @@ class FeatureCache:
             return tensors
 
     def release(self, name: str) -> None:
-        """Note that one training no longer needs the tensors of that name; the last training deletes them."""
+        """Note that one training no longer needs the tensors of that name; the last training deletes them.
+
+        Where the lock keeps nobody off, or one training is done twice, they are deleted late, or early and computed again.
+        """
         if self.folder is None:
             return
         path = self.folder / f"{name}.safetensors"

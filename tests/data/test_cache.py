@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -216,6 +217,26 @@ def test_a_killed_preparation_leaves_nothing_that_counts(base, place):
     folder = prepared(base)
     assert len(open_dataset(folder).labels_N) == 10
     assert [path for path in (base / "cache").iterdir() if path.is_dir()] == [folder]
+
+
+def test_another_host_decodes_beside(base, monkeypatch):
+    """Where no lock keeps hosts apart: neither touches what the other has half written, and what is there first stays."""
+    first, made = prepared(base), []
+    shutil.rmtree(first)
+    write_meta = cache_module._write_meta
+
+    def meanwhile(folder, meta):
+        write_meta(folder, meta)
+        if not made:
+            made.append(folder)
+            monkeypatch.setattr(cache_module, "host", lambda: "elsewhere")
+            monkeypatch.setattr(cache_module, "FileLock", lambda path: contextlib.nullcontext())
+            made.append((prepared(base) / "meta.json").stat().st_ino)
+
+    monkeypatch.setattr(cache_module, "_write_meta", meanwhile)
+    assert prepared(base) == first
+    assert (first / "meta.json").stat().st_ino == made[1]
+    assert [path for path in (base / "cache").iterdir() if path.is_dir()] == [first]
 
 
 def test_two_at_once_decode_once(base, monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 
 import pytest
 
@@ -55,3 +56,27 @@ def test_a_file_system_that_cannot_sync_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))
     with pytest.raises(OSError, match="Errno 5"):
         files.to_disk(tmp_path)
+
+
+def test_what_was_half_written_goes_after_a_day(tmp_path):
+    """Files and folders, whichever process on whichever host began them; not those that are still written to."""
+    old, new, whole = files.part_of(tmp_path / "old"), files.part_of(tmp_path / "new"), tmp_path / "whole"
+    for path in (old, new, whole):
+        path.touch()
+    folders = [tmp_path / ".still.elsewhere-1-a.part", tmp_path / ".gone.elsewhere-1-a.part"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").touch()
+    before = time.time() - files.DAY - 1
+    for path in (old, whole, folders[1] / "file", *folders):
+        os.utime(path, (before, before))
+    files.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, "whole", folders[0].name}
+
+
+def test_names_of_what_is_half_written_are_of_host_and_process(tmp_path):
+    """Two hosts that share a folder may write the same file with the same process ID."""
+    name = files.part_of(tmp_path / "a.json").name
+    assert name.startswith(".a.json.")
+    assert f"-{os.getpid()}-" in name
+    assert os.uname().nodename[:5].replace(".", "-") in name

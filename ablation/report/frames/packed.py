@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import shutil
 import tempfile
 import weakref
@@ -20,6 +19,7 @@ import pandas as pd
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, planned_facts
 from ablation.study.metrics import has_own_code
+from ablation.system.files import part_of
 
 if TYPE_CHECKING:
     from ablation.tracking.recorded import Recorded
@@ -52,7 +52,7 @@ def write(recorded: "Recorded", written: Path, target: Path) -> None:
 
     Raises StoreError if the store lacks a file of a run.
     """
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    beside = part_of(target)
     try:
         with ZipFile(beside, "w", ZIP_DEFLATED) as archive:
             for name, content in sorted(_members(recorded, written)):

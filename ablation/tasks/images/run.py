@@ -26,8 +26,9 @@ from ablation.training.work import TestRequest, TrainingWork, products
 def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
     """Do whatever of the training and the tests is not done yet; the folder of each result appears only when it is complete.
 
-    A run that cannot be tested is reported by an event of its own. Raises TrainingError, DataError, Interrupted or CodeChanged. A second
-    process with the same work waits for the first.
+    A run that cannot be tested is reported by an event of its own. Raises TrainingError, DataError, Interrupted or CodeChanged, and Fenced
+    where another process takes over. A second process with the same work waits for the first: `task.py` sees to it that it waits for no
+    earlier attempt that was given up.
     """
     if work.code != code_of([work.stage.settings, *(request.settings for request in work.requests)]):
         raise CodeChanged  # a file was edited between the plan and the start of this process

@@ -1,6 +1,7 @@
 """Image classification as a kind of work for the engine. What a method needs is in a file of its own, imported when it is called."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ from ablation.study.changes import flatten
 from ablation.study.config import StudyFile, check_names
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages, Words
+from ablation.system import fencing
+from ablation.system.digests import digest
+from ablation.system.identity import place
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
@@ -17,8 +21,9 @@ from ablation.training.settings import RESTARTS, Stage, StageOptions
 if TYPE_CHECKING:
     from ablation.study.config import Arm, Study
     from ablation.tasks.images.preparation import ImagePreparation
+    from ablation.training.work import TrainingWork
 
-
+LOCK = "lock"  # of a stage's folder, which `run.run` takes again while that is held here: that file's code is in the keys of trainings
 WORDS = Words(
     to_do="to train",
     part="stage",
@@ -140,6 +145,21 @@ class ImageClassification:
 
     # --- running -------------------------------------------------------------------------------------------------------------
 
+    @property
+    def work_type(self) -> type:
+        """Some epochs of a stage, and the tests at their end."""
+        from ablation.training.work import TrainingWork
+
+        return TrainingWork
+
+    def device_class(self, device: str) -> str:
+        """The CPU with its capability, or a GPU with its name."""
+        import torch
+
+        from ablation.training.planned_device import device_name
+
+        return device_name(torch.device(device))
+
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Import torch, timm and scikit-learn, and set the threads, the device, and how many jobs share it."""
         import sklearn.metrics  # noqa: F401  imported now, as the next line, while the coordinator still plans
@@ -153,12 +173,13 @@ class ImageClassification:
         set_up_process(torch.device(device), num_jobs)
 
     def run(self, work: Any, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
-        """Train and test; see `run.run`."""
+        """Train and test, when the stage's folder is free; see `run.run`."""
         import torch
 
         from ablation.tasks.images.run import run
 
-        run(work, torch.device(device), emit, should_stop, interval)
+        with fencing.held(work.stages / work.key, should_stop, (LOCK,)):
+            run(_apart(work), torch.device(device), emit, should_stop, interval)
 
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
         """An epoch's numbers that belong to the run: those without an average, and of the watched splits those of the run's average.
@@ -178,6 +199,16 @@ class ImageClassification:
             if split == "val" or request.settings.select == "best_on_test":
                 values |= by_average.get(_own_average(request.average, by_average), {})
         return values
+
+
+def _apart(work: "TrainingWork") -> "TrainingWork":
+    """The work with features that it shares only on this host and with trainings of as many starts, where an engine starts them.
+
+    A process that computes shared features holds a lock, and nothing tells on another host that it has been given up.
+    """
+    if work.features is None or not fencing.is_named():
+        return work
+    return replace(work, features=work.features / digest([place(), fencing.identity()[1]])[:16])
 
 
 def _own_average(average: str, known_averages: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -126,24 +127,34 @@ def _marked(mark: bytes) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def held(path: Path, is_given_up: Callable[[], bool]) -> Iterator[int | None]:
+def held(path: Path, is_given_up: Callable[[], bool], patience: float = math.inf) -> Iterator[int | None]:
     """A locked file's descriptor, which a guard inherits: nobody else gets it while something of a process is left.
 
-    None if that was given up before the lock was free.
+    After `patience` seconds whatever is left counts no more, and the file is made anew. None if it was given up before the lock was free.
     """
-    import fcntl
-
+    deadline = time.monotonic() + patience
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if is_given_up():
-                    yield None
-                    return
+        while not _is_locked_now(descriptor):
+            if is_given_up():
+                yield None
+                return
+            if time.monotonic() > deadline:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            else:
                 time.sleep(0.05)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_locked_now(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

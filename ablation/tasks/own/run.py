@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -11,15 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ablation.errors import TrainingError
 from ablation.formatting import duration
 from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
-from ablation.system import sealed
+from ablation.system import fencing, sealed
 from ablation.system.digests import digest
 from ablation.system.failures import NO_MEMORY
 from ablation.system.files import write_json
+from ablation.system.identity import place
 from ablation.system.oom_kills import num_oom_kills, why_killed
 from ablation.tasks.own import child, handle, keys, returned, scratch, settings
 from ablation.tasks.own.curves import Curves, LoggedFile
@@ -31,6 +31,8 @@ from ablation.tasks.own.work import OwnWork
 from ablation.techniques.technique import allow_code
 
 TICK = 0.1  # seconds between two looks at whether the run shall end
+FENCE_TICK = 2.0  # seconds between two looks at whether another attempt has taken over
+PATIENCE = 15.0  # seconds for what an earlier attempt left on this host to end; longer than a look and what its guard takes
 LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
 LAST_LINES = 30  # in which a message of lacking memory stands
 KILLED = (-9, 137)  # the second is how a shell passes it on
@@ -41,42 +43,49 @@ REFUSED, EARLIER = "refused", "earlier.jsonl"  # what could not be used, and the
 def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], interval: CheckpointInterval) -> None:
     """Carry out a run that has no result yet; the folder of the result appears only when it is complete.
 
-    Raises TrainingError, Interrupted, or CodeChanged, at the start or at the end. A second process with the same work waits for the first.
+    Raises TrainingError, Interrupted, Fenced, or CodeChanged, at the start or at the end. A second process with the same work waits for the
+    first, unless that is an earlier attempt that was given up.
     """
     allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
     if keys.has_changed(work.definition, work.code):
         raise CodeChanged
     _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"), _alone(work, should_stop):
+    with fencing.held(folder, should_stop) as fence, _alone(work, should_stop):
         if not sealed.is_whole(result):
             if result.exists():
                 emit({"kind": "damaged", "message": f"{result} is damaged; its run is done again"})
-            with held(folder / "processes", should_stop) as descriptor:
+            with held(folder / "processes", should_stop, _patience(fence)) as descriptor:
                 if descriptor is None:
                     raise Interrupted
-                _carry_out(work, device, emit, should_stop, descriptor)
+                checkpoints = _checkpoints(folder, is_renamed=fence.left is not None)
+                _carry_out(work, checkpoints, device, emit, should_stop, descriptor)
     emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
 
 
-@contextlib.contextmanager
-def _alone(work: OwnWork, should_stop: Callable[[], bool]) -> Iterator[None]:
+def _alone(work: OwnWork, should_stop: Callable[[], bool]) -> "contextlib.AbstractContextManager[object]":
     """Let no other run work in the study's folder meanwhile, where a metric is read from a file there that each of them writes."""
     if not work.definition.reads_its_folder:
-        yield
-        return
-    lock = FileLock(work.stages / f"folder-{digest(str(work.definition.folder))[:16]}.lock")
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=TICK)
-        except Timeout:
-            if should_stop():
-                raise Interrupted from None
-    try:
-        yield
-    finally:
-        lock.release()
+        return contextlib.nullcontext()
+    return fencing.held(work.stages / f"folder-{digest(str(work.definition.folder))[:16]}", should_stop)
+
+
+def _patience(fence: fencing.Fence) -> float:
+    """The seconds to wait for what is left of the run's processes: none where an earlier attempt left them on another host."""
+    if fence.left is None:
+        return math.inf
+    return PATIENCE if fence.left.place == place() else 0.0
+
+
+def _checkpoints(folder: Path, *, is_renamed: bool) -> Path:
+    """The folder with what the code kept, of several the last; `is_renamed`, by a name that no process of an earlier attempt writes to."""
+    newest = max((int(path.name.partition("-")[2] or 0), path) for path in [folder / CHECKPOINTS, *folder.glob(f"{CHECKPOINTS}-[0-9]*")])
+    if not is_renamed:
+        return newest[1]
+    renamed = folder / f"{CHECKPOINTS}-{newest[0] + 1}"
+    with contextlib.suppress(FileNotFoundError):
+        newest[1].rename(renamed)
+    return renamed
 
 
 def _check_data(work: OwnWork) -> None:
@@ -91,19 +100,20 @@ def _seconds(result: Path) -> float:
     return float(json.loads((result / sealed.RESULT).read_text(encoding="utf-8"))["seconds"])
 
 
-def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
+def _carry_out(work: OwnWork, checkpoints: Path, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
     folder = work.stages / work.key
     for leftover in folder.glob("try-*"):  # of a process that was killed
         if work.definition.resumes:
             _salvage(work, leftover / "out", folder / EARLIER)
         shutil.rmtree(leftover, ignore_errors=True)
     if not work.definition.resumes:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         (folder / EARLIER).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="try-", dir=folder, ignore_cleanup_errors=True) as name:
-        attempt = Attempt.prepare(work, Path(name).resolve(), (folder / CHECKPOINTS).resolve(), device)
+        attempt = Attempt.prepare(work, Path(name).resolve(), checkpoints.resolve(), device)
         try:
             attempt.watch(emit, should_stop, descriptor)
+            fencing.check()
             attempt.printed.check(work.definition)
             handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.before)
         except TrainingError as error:
@@ -111,13 +121,13 @@ def _carry_out(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[],
         if keys.has_changed(work.definition, work.code):
             problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
             emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)
             raise CodeChanged
         _check_data(work)
         _write(work, attempt, handed_back)
     (folder / EARLIER).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, REFUSED):  # or the same run, done again, would go on from its own end
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for kept in (*folder.glob(f"{CHECKPOINTS}*"), folder / REFUSED):  # or the same run, done again, would go on from its own end
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def _salvage(work: OwnWork, out: Path, earlier: Path) -> None:
@@ -134,6 +144,7 @@ def _failed(work: OwnWork, attempt: "Attempt", error: TrainingError) -> Training
 
     The message says nothing of it: runs that failed for one reason are told together.
     """
+    fencing.check()
     kept = work.stages / work.key / REFUSED
     shutil.rmtree(kept, ignore_errors=True)
     where = f"What it handed back is in {kept}\n" if any(attempt.out.iterdir()) else ""
@@ -160,7 +171,7 @@ class Attempt:
         if definition.resumes:
             self.curves.go_on(folder.parent / EARLIER)
         self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
-        self._size, self._asked = 0, ""
+        self._size, self._asked, self._checked = 0, "", time.monotonic()
         self._lines = {name: Lines() for name in ("output", ERRORS)}
         self._file = LoggedFile(self.out / handle.CURVES)
 
@@ -188,7 +199,10 @@ class Attempt:
         return cls(definition, folder, words, env, device_tag(device, env.get(VISIBLE, "")))
 
     def watch(self, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
-        """Start the process and follow it to its end; raises Interrupted if it was asked to stop, and TrainingError if it failed."""
+        """Start the process and follow it to its end.
+
+        Raises Interrupted if it was asked to stop, Fenced if another attempt has taken over, and TrainingError if it failed.
+        """
         kills = num_oom_kills()
         self.started, self.began = time.time(), time.monotonic()
         self.curves.last = self.started * 1000
@@ -206,6 +220,9 @@ class Attempt:
         self._raise_if_failed(process.ended, kills)
 
     def _end_if_due(self, process: GuardedProcess, should_stop: Callable[[], bool]) -> None:
+        if time.monotonic() - self._checked > FENCE_TICK:
+            fencing.check()
+            self._checked = time.monotonic()
         timeout = self.definition.timeout
         self._asked = "stop" if should_stop() else "timeout" if timeout and time.monotonic() - self.began > timeout else ""
         if self._asked:
@@ -229,6 +246,7 @@ class Attempt:
     def _tell(self, emit: Emit, *, is_last: bool = False) -> None:
         self.curves.take(self._file)
         if self.definition.resumes and (self.curves.untold or is_last):
+            fencing.check()
             self.curves.keep(self.folder.parent / EARLIER, time.monotonic() - self.began)
         for event in self.curves.events():
             emit(event)

@@ -127,9 +127,22 @@ class OwnTraining:
 
     def saved_stages(self, folder: Path) -> SavedStages:
         """The runs that left checkpoints: none of their epochs counts, since the code says itself where it goes on."""
-        return SavedStages({}, {path.parent.name: 0 for path in folder.glob("*/checkpoints") if any(path.iterdir())})
+        return SavedStages({}, {path.parent.name: 0 for path in folder.glob("*/checkpoints*") if any(path.iterdir())})
 
     # --- running -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def work_type(self) -> type:
+        """One run."""
+        from ablation.tasks.own.work import OwnWork
+
+        return OwnWork
+
+    def device_class(self, device: str) -> str:
+        """The CPU, whichever it is, or a GPU with its name."""
+        from ablation.tasks.own.keys import device_class
+
+        return device_class(device)
 
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Nothing: each run is a process of its own."""
