@@ -4,15 +4,17 @@
 
 The job is the same on both sides: a stage of the smallest study that is trained already, of which a worker reads the state, sees that its
 result is whole, and says so. Both sides take turns. One line of JSON: seconds from the submission to the end, by executor, and how much
-more Ray takes (`overhead`), as medians and as the 95th percentile.
+more Ray takes (`overhead`), as medians and as the 95th percentile; `load` is how many processes wanted a core before.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 from ablation.planning.jobs import Job
 from ablation.running.executors import start_executor
 from ablation.running.scheduler import Executor
+from benchmarks.commands import hardware
 from tests.tiny import Planned, write
 
 
@@ -64,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--address", default="", help="HOST:PORT of a cluster; by default one of this machine.")
     options = parser.parse_args(argv)
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "hardware": hardware(), "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(measured(Path(name), options.jobs, options.address)))
+        print(json.dumps(about | measured(Path(name), options.jobs, options.address)))
     return 0
 
 
