@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from ablation.commands.exit_codes import DONE
+from ablation.commands.recorded import study_of_file
 from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import engine_of_split, is_alive, job_ids
 from ablation.running.parts.split import splits
-from ablation.study.resolving import load_study
 
 
 def cancel(file: Path | None, profile: str | None) -> int:
     """End the jobs of one study, or of all studies here, from any machine that sees the folder."""
-    study = load_study(file, profile).name if file else "*"
+    study = study_of_file(file, profile) if file else ""
     num_ended = 0
     for split in splits(Workspace(Path("mlruns").resolve()).parts, study):
         engine, jobs = engine_of_split(split), job_ids(split)

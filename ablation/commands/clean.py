@@ -15,6 +15,8 @@ from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
 from ablation.planning.workspace import Workspace
+from ablation.running.executors.engines import is_alive, job_ids
+from ablation.running.parts.split import splits
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
@@ -28,20 +30,22 @@ class Deletable:
     results: Mapping[str, Sequence[Path]]
     stages: Mapping[str, Sequence[Path]]
     data: Sequence[Path]
+    splits: Mapping[str, Sequence[Path]]
 
     @property
     def folders(self) -> list[Path]:
         """All of them."""
-        return [*(path for by_study in (self.results, self.stages) for paths in by_study.values() for path in paths), *self.data]
+        kinds = (self.results, self.stages, self.splits)
+        return [*(path for by_study in kinds for paths in by_study.values() for path in paths), *self.data]
 
     def lines(self) -> list[str]:
         """What would be deleted, a line for each study."""
         rows = []
-        for name in dict.fromkeys([*self.results, *self.stages]):
-            results, stages = self.results.get(name, ()), self.stages.get(name, ())
-            kinds = [(len(stages), "trained stage"), (len(results), "computed result")]
+        for name in dict.fromkeys([*self.results, *self.stages, *self.splits]):
+            results, stages, splits = self.results.get(name, ()), self.stages.get(name, ()), self.splits.get(name, ())
+            kinds = [(len(stages), "trained stage"), (len(results), "computed result"), (len(splits), "split")]
             what = listed([counted(number, kind) for number, kind in kinds if number])
-            rows.append(f"  {name}: {what}, {size(_bytes([*results, *stages]))}")
+            rows.append(f"  {name}: {what}, {size(_bytes([*results, *stages, *splits]))}")
         return [*rows, *([f"  {DATA}: {size(_bytes(self.data))}"] if self.data else [])]
 
 
@@ -91,6 +95,10 @@ def _nothing_running(workspace: Workspace) -> Iterator[None]:
     with workspace.held_off() as running_studies:
         if running_studies:
             raise AblateError(f"{', '.join(running_studies)} is being run; nothing was deleted")
+        for split in splits(workspace.parts):
+            if is_alive(split):
+                jobs = ", ".join(sorted(job_ids(split)))
+                raise AblateError(f"parts of {split.study} are at work (job {jobs}), which ablate cancel ends; nothing was deleted")
         yield
 
 
@@ -122,7 +130,21 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         results=_by_study(workspace.results.glob("*"), results, () if only else stray),
         stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
+        splits=_splits(workspace, own, finished, only, everything=everything),
     )
+
+
+def _splits(
+    workspace: Workspace, own: Sequence[Recorded], finished: Mapping[str, set[str]], only: str, *, everything: bool
+) -> dict[str, list[Path]]:
+    """study -> its splits of which no run is planned and not recorded, or all of them."""
+    left = {recorded.study: {run["key"] for run in recorded.plan["runs"]} - finished[recorded.study] for recorded in own}
+    found: dict[str, list[Path]] = {}
+    for split in splits(workspace.parts, only):
+        is_over = split.study in left and not left[split.study] & {key for keys in split.shares for key in keys}
+        if everything or is_over:
+            found.setdefault(split.study, []).append(split.folder)
+    return found
 
 
 def _by_study(folders: Iterable[Path], keys: Mapping[str, set[str]], others: Iterable[Path]) -> dict[str, list[Path]]:

@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from ablation.report.frames import tables
 
 
+def study_of_file(file: Path, profile: str | None) -> str:
+    """The name of the study of a file and profile."""
+    study_file = load(file)
+    if profile is not None and profile not in study_file.profiles:
+        raise unknown_name("profiles", "profile", profile, study_file.profiles)
+    return f"{study_file.study}.{profile}" if profile else study_file.study
+
+
 def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     """The name of the study of a file and profile, or of the study that was run last."""
     if file is not None:
-        study_file = load(file)
-        if profile is not None and profile not in study_file.profiles:
-            raise unknown_name("profiles", "profile", profile, study_file.profiles)
-        return f"{study_file.study}.{profile}" if profile else study_file.study
+        return study_of_file(file, profile)
     if profile is not None:
         noted = last_run()
         if noted is None:

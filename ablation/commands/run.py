@@ -12,7 +12,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
-from ablation.commands.run_parts import follow_parts, submit_parts
+from ablation.commands.run_parts import failed_before, follow_parts, refuse_beside_jobs, submit_parts, tidy_splits
 from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -54,30 +54,22 @@ def run(options: Options) -> int:
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None
             stop_if_stale(plan, options.rerun)
+            refuse_beside_jobs(plan, session)
             if plan.waiting:
                 store.check()
             if plan.waiting and session.site is None:
-                executor = _started(session)
-                exit_stack.callback(executor.close)  # its workers do their imports while models are built here
-                waiting_arms = {run.arm for run in plan.waiting}
-                session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
+                executor = _started_executor(plan, session, exit_stack)
                 plan = session.plan(known_runs, probe=True)
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
-        if options.rerun == "force":
-            session.force(plan)
-        _tidy_store(store, doubled, session)
+        _make_way(plan, store, doubled, session)
         if session.site and options.is_detached and plan.waiting:
-            session.console.print(submit_parts(plan, session, session.site), markup=False, highlight=False, soft_wrap=True)
+            submit_parts(plan, session, session.site, failed_before(known_runs))
             return DONE
         plan = with_interval(plan, options.checkpoint_interval)
-        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
-        recorder.begin(known_runs)
-        for planned_run in plan.runs:
-            if planned_run.state == "evaluated":
-                recorder.finished(planned_run)
+        recorder = _begun_recorder(store, plan, session, known_runs)
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, recorded_values(plan, known_runs)))
-        outcome, stopped = _carry_out(plan, session, executor, recorder, state)
+        outcome, stopped = _carry_out(plan, session, executor, recorder, state, failed_before(known_runs))
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
         runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
@@ -87,7 +79,29 @@ def run(options: Options) -> int:
             if is_written:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
-        return status if is_written else max(status, FAILED)
+        status = status if is_written else max(status, FAILED)
+        if status == DONE:
+            tidy_splits(plan, session.workspace.parts)
+        return status
+
+
+def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor:
+    """The executor, whose workers do their imports while models are built here to see that all can begin."""
+    executor = _started(session)
+    exit_stack.callback(executor.close)
+    waiting_arms = {run.arm for run in plan.waiting}
+    session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
+    return executor
+
+
+def _begun_recorder(store: Store, plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]]) -> Recorder:
+    """The recorder of a plan, which writes what is computed already."""
+    recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
+    recorder.begin(known_runs)
+    for planned_run in plan.runs:
+        if planned_run.state == "evaluated":
+            recorder.finished(planned_run)
+    return recorder
 
 
 def _started(session: Session) -> Executor:
@@ -131,8 +145,13 @@ def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> Non
         session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def _tidy_store(store: Store, doubled: Sequence[str], session: Session) -> None:
-    """Restore the study if it was deleted in MLflow, and delete what is recorded twice; by now nothing refuses to begin."""
+def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session) -> None:
+    """Discard what is to be run again, restore the study if it was deleted in MLflow, and delete what is recorded twice.
+
+    By now nothing refuses to begin.
+    """
+    if session.options.rerun == "force":
+        session.force(plan)
     if changed := store.restore(session.study.name):
         session.console.print(changed, markup=False, highlight=False, soft_wrap=True)
     for run_id in doubled:
@@ -153,7 +172,9 @@ def _check_options(options: Options) -> None:
         raise ConfigError("--budget", "found it with jobs of a queue; expected their time limit, such as sbatch: {time: '4:00:00'}")
 
 
-def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
+def _carry_out(
+    plan: Plan, session: Session, executor: Executor | None, recorder: Recorder, state: ProgressState, failed: Mapping[str, float]
+) -> tuple[Outcome, bool]:
     """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
     if not plan.waiting:
         return Outcome(), False
@@ -162,7 +183,7 @@ def _carry_out(plan: Plan, session: Session, executor: Executor | None, recorder
             outcome, stopped = _execute_plan(plan, session, executor, recorder, state)
         else:
             assert session.site is not None, session.options
-            outcome, stopped = follow_parts(plan, session, session.site, recorder, state)
+            outcome, stopped = follow_parts(plan, session, session.site, recorder, state, failed)
     except BaseException:
         recorder.interrupted("ended at once")
         recorder.close()

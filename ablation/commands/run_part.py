@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ablation.planning.plan import Plan
 from ablation.running.executors import start_executor
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome
+from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT as SPLIT
@@ -37,15 +39,27 @@ def run_part(options: Options, part: Part) -> int:
     """Carry out one part of a study; with --record, record it when it ends."""
     if options.rerun == "force":
         raise ConfigError("--part", "found --rerun force, which would delete what other parts have done; expected it without --part")
-    if not os.environ.get(SPLIT):
+    if options.is_detached:
+        raise ConfigError("--detach", "found it with --part, which is carried out here; expected --executor slurm, or no --part")
+    if options.executor != "local":
+        raise ConfigError("--part", f"found it with --executor {options.executor}, which makes parts itself; expected one of the two")
+    if not is_submitted():
         return _run_part(options, part, None)
-    log = PartLog(splits.read(Path(os.environ[SPLIT])).log(part.number))
+    log = PartLog(splits.read(Path(os.environ[SPLIT])).folder, part.number)
     log.begin()
     try:
         return _run_part(options, part, log)
     except AblateError as error:
         log.end(REFUSED, str(error))
         raise
+    except Exception as error:
+        log.end(FAILED, f"{type(error).__name__}: {error}")
+        raise
+
+
+def is_submitted() -> bool:
+    """Whether an engine started this part: else a user did, and no ablate cancel concerns it."""
+    return bool(os.environ.get(SPLIT))
 
 
 def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
@@ -58,9 +72,9 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             split, plan = _as_submitted(session, part) if log else _as_it_is(session, part)
             plan = with_interval(plan, options.checkpoint_interval)
             if log is None:
-                log = PartLog(split.log(part.number))
+                log = PartLog(split.folder, part.number)
                 log.begin()
-            os.environ |= {OWNER: f"{split.name}/part-{part.number}", ATTEMPT: str(log.attempt)}  # of the workers, too
+            exit_stack.enter_context(_named(f"{split.name}/part-{part.number}", log.attempt))
             _print(session, _summary(plan, part, session.num_slots))
             outcome, stopped = Outcome(), False
             if plan.waiting:
@@ -72,12 +86,32 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
         state = ProgressState(plan, session.num_slots, Results(plan, session.workspace.results, {}))
         if plan.waiting:
             outcome, stopped = _execute(plan, session, executor, split, log, state)
-        status = INTERRUPTED if outcome.left else FAILED if outcome.failed else DONE
+        status = _status(outcome)
         log.end(status, outcome.why)
     if options.records_part:
         _record(options)
     _print_outcome(session, part, outcome, is_stopped=stopped)
     return status
+
+
+@contextlib.contextmanager
+def _named(owner: str, attempt: int) -> Iterator[None]:
+    """Let what this process and its workers do meanwhile be this attempt at the owner's work."""
+    before = {name: os.environ.get(name) for name in (OWNER, ATTEMPT)}
+    os.environ |= {OWNER: owner, ATTEMPT: str(attempt)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {name: value} if value is not None else {}
+
+
+def _status(outcome: Outcome) -> int:
+    """The exit status; 130 has a submitted part begin again, which one must not that another attempt has taken over."""
+    if outcome.left and outcome.why and is_submitted():
+        return FAILED
+    return INTERRUPTED if outcome.left else FAILED if outcome.failed else DONE
 
 
 # --- what the part is ------------------------------------------------------------------------------------------------------------
@@ -102,10 +136,10 @@ def _as_submitted(session: Session, part: Part) -> tuple[Split, Plan]:
 
 def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     """The part of the study as the store and the folders have it."""
-    known_runs, _ = session.known_runs(Store.open())
+    known_runs, _ = session.known_runs(Store.open(make=False)) if Store.is_there() else ((), ())
     whole = session.plan(known_runs, probe=False)
     stop_if_stale(whole, session.options.rerun)
-    split = splits.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
+    split = pinning.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
     keys = split.shares[part.number - 1]
     return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
 
@@ -142,16 +176,20 @@ def _execute(plan: Plan, session: Session, executor: Executor, split: Split, log
 
     try:
         with stop_on_signal(session.console, display, plan.study.task.words.stopping) as is_asked:
+
+            def should_stop() -> bool:
+                return bool(is_asked() or (is_submitted() and split.is_stopped))
+
             outcome = execute(
                 plan,
                 executor,
                 log,
                 view,
-                should_stop=lambda: is_asked() or split.is_stopped,
+                should_stop=should_stop,
                 budget=session.options.budget,
                 packing=session.packing,
             )
-            return outcome, is_asked() or split.is_stopped
+            return outcome, should_stop()
     finally:
         display.close()
         messages.close()

@@ -1,6 +1,11 @@
 """`ablate run --executor slurm`, or a site of `executors.yaml`: the plan's parts as jobs of an engine, followed or left to it."""
 
+import contextlib
 import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ablation.commands.options import Options
 from ablation.commands.running import stop_on_signal
@@ -12,6 +17,7 @@ from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome, Record
+from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
@@ -21,6 +27,30 @@ from ablation.study.task import EVERY_EPOCH
 from ablation.training.planned_device import device_name
 
 
+def refuse_beside_jobs(plan: Plan, session: Session) -> None:
+    """Raise AblateError if jobs of the study are at work, and this command would train what they train, or delete what they do."""
+    is_forced = session.options.rerun == "force"
+    if not is_forced and (session.site is not None or not plan.waiting):
+        return
+    for split in splits.splits(session.workspace.parts, plan.study.name):
+        if is_forced or _is_known_alive(split):
+            _refuse(split, "would delete what they do" if is_forced else "without --executor would train the same")
+
+
+def _refuse(split: Split, why: str) -> None:
+    if is_alive(split):
+        jobs = ", ".join(sorted(job_ids(split)))
+        told = f"parts of {split.study} are at work (job {jobs}), and this command {why}; nothing was begun"
+        raise AblateError(f"{told}; --executor follows them, ablate cancel ends them")
+
+
+def _is_known_alive(split: Split) -> bool:
+    """Whether jobs are at work for all that is known here: a copy of the folder may lie where there is no queue."""
+    with contextlib.suppress(AblateError):
+        return is_alive(split)
+    return False
+
+
 def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:
     """The split that is followed: one whose jobs are at work if it has all that is to be done, else one of the site's number of parts.
 
@@ -28,7 +58,7 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     """
     device, parts = device_name(session.devices[0]), session.workspace.parts
     alive = [split for split in splits.splits(parts, plan.study.name) if is_alive(split)]
-    for split in splits.covering(parts, plan, device):
+    for split in pinning.covering(parts, plan, device):
         if split in alive:
             return split
     if alive:
@@ -38,29 +68,64 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
             "or run this again once they have ended"
         )
     trees = {plan.lineage(run)[0].job.key for run in plan.waiting if run.choice is None}
-    return splits.pinned(parts, plan, min(site.parts, len(trees)), device)
+    return pinning.pinned(parts, plan, min(site.parts, len(trees)), device)
 
 
-def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> str:
+def tidy_splits(plan: Plan, parts: Path) -> None:
+    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended."""
+    recorded = {key for run in plan.runs for key in (run.key, run.used_key)}
+    for split in splits.splits(parts, plan.study.name):
+        with contextlib.suppress(AblateError):  # nobody knows of its jobs
+            if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
+                shutil.rmtree(split.folder, ignore_errors=True)
+
+
+def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """key of a run that is recorded as failed -> when, in seconds since 1970."""
+    failed = [run for run in known_runs if run["status"] == "FAILED" and run["tags"].get("ablation.kind") == "run"]
+    return {run["tags"]["ablation.key"]: int(run["end"]) / 1000 for run in reversed(failed)}
+
+
+def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, failed: Mapping[str, float]) -> None:
     """Submit what has no job yet, and say in a sentence what was submitted, and how it goes on."""
     split = split_of(plan, session, site)
-    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split))
-    if not numbers:
-        return "all parts are at work already; ablate status shows them, and the same command without --detach records them"
-    job = split.jobs["submitted"][-1]["id"]
-    what = f"{counted(len(numbers), 'part')} of {plan.study.name} submitted (job {job})"
-    return f"{what}; ablate status shows them, ablate cancel ends them, and the same command without --detach records them"
+    before = len(split.jobs.get("submitted", []))
+    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split), failed)
+    how = "the same command without --detach records them"
+    if numbers:
+        jobs = ", ".join(submitted["id"] for submitted in split.jobs["submitted"][before:])
+        parts = f"{counted(len(numbers), 'part')} of {plan.study.name} submitted (job {jobs})"
+        told = f"{parts}; ablate status shows them, ablate cancel ends them, and {how}"
+    elif is_alive(split):
+        told = f"all parts are at work already; ablate status shows them, and {how}"
+    else:
+        told = f"all parts have ended; {how}"
+    session.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def follow_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, record: Record, state: ProgressState) -> tuple[Outcome, bool]:
-    """Have the parts carried out, and follow them; return the outcome, and whether the user stopped it. Stopped at once, jobs are ended."""
+def follow_parts(
+    plan: Plan, session: Session, site: SlurmSite | BatchSite, record: Record, state: ProgressState, failed: Mapping[str, float]
+) -> tuple[Outcome, bool]:
+    """Have the parts carried out, and follow them; return the outcome, and whether the user stopped it.
+
+    Stopped at once, the jobs are ended. `failed` is that of `failed_before`.
+    """
     split = split_of(plan, session, site)
     engine = engine_of_site(site, part_words(session.options, site), split)
     display = progress_display(state, session.console)
     messages = RunMessages(plan, session.workspace, None, state, session.console)
     try:
         with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
-            outcome = follow(plan, split, engine, record, lambda event: messages(event, display), should_stop=should_stop, poll=site.poll)
+            outcome = follow(
+                plan,
+                split,
+                engine,
+                record,
+                lambda event: messages(event, display),
+                should_stop=should_stop,
+                failed=failed,
+                poll=site.poll,
+            )
             return outcome, should_stop()
     except KeyboardInterrupt:
         _end(split, engine)

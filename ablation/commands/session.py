@@ -45,9 +45,10 @@ class Session:
         site = site_of(options.executor, options.file)
         self.site = site if isinstance(site, SlurmSite | BatchSite) else None  # of a queue, whose jobs are parts of the study
         self.cluster = site if isinstance(site, RaySite) else None  # whose workers are this command's own
-        self.devices = devices(options.device)
         if site is not None and site.device_name:
             self.devices = [plan_for(site.device_name, site.capability)]
+        else:
+            self.devices = devices(options.device)
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:
             raise ConfigError("--device", f"found devices of several kinds ({', '.join(sorted(kinds))}); expected one kind, such as cuda:0")
@@ -61,8 +62,8 @@ class Session:
     @property
     def jobs_per_device(self) -> int:
         """How many runs share a device at the start: --jobs if given, else as many as cores on a CPU, and one on a GPU."""
-        if self.options.jobs:
-            return self.options.jobs
+        if jobs := self.options.jobs or (self.site.jobs if self.site else 0):
+            return jobs
         return num_cores() if self.devices[0].type == "cpu" else 1
 
     @cached_property
@@ -73,8 +74,8 @@ class Session:
 
     @property
     def num_slots(self) -> int:
-        """How many runs train at once at the start."""
-        return self.cluster_slots or self.jobs_per_device * len(self.devices)
+        """How many runs train at once at the start; at a queue's site, if each part has as many devices as this machine."""
+        return self.cluster_slots or self.jobs_per_device * len(self.devices) * (self.site.parts if self.site else 1)
 
     @property
     def arms(self) -> list[Arm]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import math
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +13,13 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
 from ablation.errors import AblateError, ConfigError, unknown_name
-from ablation.formatting import wrapped
+from ablation.formatting import counted, ranges, wrapped
+from ablation.running.executors.engines import engine_of_split, job_ids
+from ablation.running.parts.engine import State, waiting_words
+from ablation.running.parts.split import Split, splits
 from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import has_own_code
-from ablation.system.locks import is_locked
+from ablation.system.locks import is_locked, runs_elsewhere
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
@@ -22,22 +27,46 @@ if TYPE_CHECKING:
     from ablation.report.frames import tables
 
 MOST_PRINTED = 20  # lines of what a run printed itself
+QUEUE_EVERY = 15.0  # seconds between two questions to a queue
 TIED = "\u00a0"  # between a name and its number, which stay on one line
 
 
 def status(*, follow: bool) -> int:
-    """Print the progress of every study that is running, or of the one that was run last."""
-    console = Console()
+    """Print the progress of every study that is running, or of the one that was run last, and what is submitted to a queue."""
+    console, asked_at, submitted = Console(), -math.inf, list[tuple[str, bool]]()
     while True:
         status_files = sorted(Path("mlruns/status").glob("*.json"), key=lambda path: -path.stat().st_mtime)
-        if not status_files:
+        if time.monotonic() - asked_at > QUEUE_EVERY:
+            asked_at, submitted = time.monotonic(), list(filter(None, map(_submitted, splits(Path("mlruns/parts").resolve()))))
+        if not (status_files or submitted):
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
-        running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock")]
-        for path in running_files or status_files[:1]:
-            console.print(_status_text(path, is_running=path in running_files), markup=False, highlight=False, emoji=False, soft_wrap=True)
-        if not (follow and running_files):
+        running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock") or runs_elsewhere(path)]
+        texts = [_status_text(path, is_running=path in running_files) for path in running_files or status_files[:1]]
+        for text in [*texts, *(words for words, _ in submitted)]:
+            console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        if not (follow and (running_files or any(is_alive for _, is_alive in submitted))):
             return DONE
         time.sleep(2)
+
+
+def _submitted(split: Split) -> tuple[str, bool] | None:
+    """`tiny: job 12: 2 parts (1-2) run; 1 part (3) waits in the queue (Resources)`, and whether any does; None if none was submitted."""
+    engine, jobs = engine_of_split(split), ", ".join(sorted(job_ids(split)))
+    if engine is None:
+        return None
+    try:
+        states = engine.states(job_ids(split))
+    except AblateError as error:  # a host without the queue's commands
+        return f"{split.study}: submitted as job {jobs}; {error}", False
+    if states is None:
+        return f"{split.study}: submitted as job {jobs}; the queue does not answer", False
+    running = sorted(part for (_, part), state in states.items() if state.state is State.RUNNING)
+    runs = f"{counted(len(running), 'part')} ({ranges(running)}) {'runs' if len(running) == 1 else 'run'}" if running else ""
+    alive = sorted({job for (job, _), state in states.items() if state.state in (State.RUNNING, State.WAITING)})
+    words = "; ".join(filter(None, [runs, waiting_words(states)]))
+    if not alive:
+        return f"{split.study}: its parts have ended (job {jobs}); the same ablate run records what is there", False
+    return f"{split.study}: job {', '.join(alive)}: {words}", True
 
 
 def _status_text(path: Path, *, is_running: bool) -> str:
@@ -45,7 +74,8 @@ def _status_text(path: Path, *, is_running: bool) -> str:
         status = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise AblateError(f"{path} was damaged; expected JSON, as the next ablate run writes it") from None
-    state = f"running (pid {status['pid']})" if is_running else "not running"
+    host = f" on {status['host']}" if status.get("host", "") not in ("", socket.gethostname()) else ""
+    state = f"running (pid {status['pid']}{host})" if is_running else "not running"
     lines = [f"{path.stem}: {state} · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")

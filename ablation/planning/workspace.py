@@ -14,6 +14,7 @@ from ablation.planning.states import RecordedRun, RecordedState
 from ablation.study.task import Task
 from ablation.system import sealed
 from ablation.system.files import write_json
+from ablation.system.locks import runs_elsewhere
 
 INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
 
@@ -71,17 +72,18 @@ class Workspace:
     def held_off(self, but: str = "") -> Iterator[list[str]]:
         """Let no study but one begin to run in this folder for a while; the names of those that do already.
 
-        Of other hosts nothing may be known on a network disk: a stage that is deleted while it is trained ends at its next checkpoint.
+        On other hosts, those that said so within a minute: of a lock there nothing may be known on a network disk. A stage that is deleted
+        while it is trained ends at its next checkpoint.
         """
         with contextlib.ExitStack() as locks:
-            running = []
+            running = [path.stem for path in sorted((self.root / "status").glob("*.json")) if path.stem != but and runs_elsewhere(path)]
             for path in sorted(self.locks.glob("*.lock")):
                 try:
                     if path.stem != but:
                         locks.enter_context(FileLock(path, timeout=0))
                 except Timeout:
                     running.append(path.stem)
-            yield running
+            yield list(dict.fromkeys(running))
 
     def recorded_state(self, known: Iterable[Mapping[str, Any]], task: Task) -> RecordedState:
         """What lies in the folders and, of the store's runs, what is recorded."""

@@ -73,6 +73,11 @@ class Clock:
             self._estimated += expected
 
     @property
+    def is_known(self) -> bool:
+        """Whether the plan or an epoch tells how long any stage takes."""
+        return bool(self.spent) or any(node.seconds for node in self.nodes.values())
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the end, were every slot busy."""
         while self._longest and self._longest[0][1] not in self._idle:

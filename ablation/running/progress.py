@@ -154,7 +154,8 @@ class ProgressState:
         """Runs done, time spent and, unless all are done, time left."""
         num_done, num_runs = len(self.results.values), len(self.results.runs)
         seconds = self.clock.seconds_left if num_done < num_runs else 0.0
-        left = f" · about {duration(seconds)} left" if seconds or (num_done < num_runs and self.words.is_counted) else ""
+        is_told = seconds or (num_done < num_runs and self.words.is_counted and self.clock.is_known)
+        left = f" · about {duration(seconds)} left" if is_told else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"{num_done}/{num_runs} runs{failed} · {duration(time.monotonic() - self.began)}{left}"
 

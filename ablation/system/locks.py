@@ -1,8 +1,13 @@
-"""Whether another process holds a lock."""
+"""Whether another process is at work: it holds a lock here, or says so from another host."""
 
+import json
+import socket
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+SILENCE = 60.0  # seconds after which a host that says nothing more counts as gone
 
 
 def is_locked(path: Path) -> bool:
@@ -19,3 +24,13 @@ def is_locked(path: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def runs_elsewhere(status: Path) -> bool:
+    """Whether a status file was written within the last minute by a process on another host, where no lock of it may be seen here."""
+    try:
+        about = json.loads(status.read_text(encoding="utf-8"))
+        is_fresh = abs(time.time() - float(about["time"])) < SILENCE
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return is_fresh and about["state"] == "running" and about["host"] != socket.gethostname()

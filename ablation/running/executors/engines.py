@@ -3,20 +3,23 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ablation.errors import ConfigError
+from ablation.errors import AblateError, ConfigError
 from ablation.running.executors.batch import BatchEngine
-from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.executors.slurm import SlurmEngine
-from ablation.running.parts.engine import Engine
+from ablation.running.parts.engine import Engine, State
 from ablation.running.parts.script import PartCommand
 from ablation.running.parts.split import Split
 
+if TYPE_CHECKING:
+    from ablation.running.executors.sites import BatchSite, SlurmSite
 
-def engine_of_site(site: SlurmSite | BatchSite, words: Sequence[str], split: Split) -> Engine:
+
+def engine_of_site(site: "SlurmSite | BatchSite", words: Sequence[str], split: Split) -> Engine:
     """The engine that submits parts of a split; `words` are those of `ablate` for each of them, without --part."""
     command = PartCommand(Path.cwd(), [site.python or sys.executable, "-m", "ablation", *words], site.setup)
-    if isinstance(site, SlurmSite):
+    if site.kind == "slurm":
         return SlurmEngine(site.sbatch, command, split)
     return BatchEngine(site.model_dump(), command, split)
 
@@ -39,7 +42,13 @@ def job_ids(split: Split) -> set[str]:
 
 
 def is_alive(split: Split) -> bool:
-    """Whether a job of the split waits or runs, as far as the engine answers."""
+    """Whether a job of the split waits or runs; raises AblateError if the queue does not answer."""
     engine, jobs = engine_of_split(split), job_ids(split)
-    states = engine.states(jobs) if engine and jobs else {}
-    return any(state.state.value in ("waiting", "running") for state in (states or {}).values())
+    if engine is None:
+        return False
+    states = engine.states(jobs)
+    if states is None:
+        raise AblateError(
+            f"the queue does not answer, so nobody knows whether parts of {split.study} are at work (job {', '.join(sorted(jobs))})"
+        )
+    return any(state.state in (State.WAITING, State.RUNNING) for state in states.values())

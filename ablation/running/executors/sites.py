@@ -1,17 +1,42 @@
 """`executors.yaml`: the sites where a study can be carried out, each with its engine and how to ask for its machines."""
 
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ablation.errors import ConfigError, unknown_name
 from ablation.study.yamlfile import read
 from ablation.techniques.setting_errors import to_config_error
 
 FILE = "executors.yaml"
-Words = dict[str, str | int | float | bool]
+OURS = frozenset({"array", "output", "error", "parsable", "wrap"})  # options of sbatch that ablate gives itself
+NOT_SITES = ("local",)  # executors without settings, of whose names no site may be
+
+
+def _free(options: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    if taken := OURS & options.keys():
+        raise ValueError(f"no {', no '.join(sorted(taken))}, which ablate gives itself")
+    return options
+
+
+def _template(*names: str) -> AfterValidator:
+    """Text that is a command, in which only these names stand in braces."""
+
+    def check(text: str) -> str:
+        found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        if not shlex.split(text) or found - set(names):
+            raise ValueError("a command, in which only " + ", ".join(f"{{{name}}}" for name in names) + " stand in braces")
+        return text
+
+    return AfterValidator(check)
+
+
+Job = Annotated[str, _template("job")]
 
 
 class Site(BaseModel):
@@ -32,16 +57,16 @@ class SlurmSite(Site):
     """A cluster with Slurm; `sbatch` holds its options by their long names."""
 
     kind: Literal["slurm"] = "slurm"
-    sbatch: Words = {}
+    sbatch: Annotated[dict[str, str | int | float | bool], AfterValidator(_free)] = {}
 
 
 class BatchSite(Site):
     """Another batch system, by its commands; `{script}`, `{parts}` (`1-8` or `3`), `{name}`, `{output}` and `{job}` are filled in."""
 
     kind: Literal["batch"]
-    submit: str  # prints the job's id in the end
-    list: str  # prints the jobs that wait or run
-    cancel: str
+    submit: Annotated[str, _template("script", "parts", "name", "output")]  # prints the job's id
+    list: Job  # prints the jobs that wait or run
+    cancel: Job
     part: str = "PBS_ARRAY_INDEX"  # the variable with the number of the part
     takes_many: bool = True  # whether one `submit` takes several parts, as an array
 
@@ -69,26 +94,32 @@ def site_of(executor: str, study: Path) -> SlurmSite | BatchSite | RaySite | Non
 
 
 def find_site(name: str, study: Path) -> SlurmSite | BatchSite | RaySite:
-    """The site of that name in `executors.yaml` beside the study, or else in the user's folder of settings; raises ConfigError."""
-    for folder in (study.resolve().parent, _user_folder()):
-        if (folder / FILE).is_file():
-            sites = {key: _site(key, value) for key, value in read(folder / FILE).items()}
-            if name in sites:
-                return sites[name]
-            if name not in UNWRITTEN:
-                raise unknown_name("--executor", "executor", name, ["local", "ray", "slurm", *sites])
-    if name in UNWRITTEN:
-        return UNWRITTEN[name]
-    expected = f"expected local, ray, slurm, or a site of {FILE} beside the study or in {_user_folder()}, and there is none"
-    raise ConfigError("--executor", f"unknown executor {name!r}; {expected}")
+    """The site of that name in `executors.yaml` beside the study, or else in the user's folder of settings; raises ConfigError.
+
+    `slurm` and `ray` are sites without settings, if no file has one of that name.
+    """
+    folders = [_user_folder(), study.resolve().parent]
+    sites = UNWRITTEN | {key: site for folder in folders for key, site in _sites(folder / FILE).items()}
+    if name not in sites:
+        error = unknown_name("--executor", "executor", name, [*NOT_SITES, *sites])
+        where = f" Sites are named in {FILE}, beside the study or in {folders[0]}."
+        raise ConfigError(error.path, error.problem + where)
+    return sites[name]
+
+
+def _sites(file: Path) -> Mapping[str, SlurmSite | BatchSite | RaySite]:
+    """The sites of a file; none if there is no such file."""
+    return {name: _site(name, settings) for name, settings in read(file).items()} if file.exists() else {}
 
 
 def _site(name: str, settings: Any) -> SlurmSite | BatchSite | RaySite:
     place = f"{FILE}: {name}"
+    if name in NOT_SITES:
+        raise ConfigError(place, f"found a site of the name of an executor; expected another name than {' and '.join(NOT_SITES)}")
     if not isinstance(settings, dict):
         raise ConfigError(place, f"found {settings!r}; expected a mapping such as {{kind: slurm, parts: 8}}")
     kind = settings.get("kind", "slurm")
-    if kind not in SITES:
+    if not isinstance(kind, str) or kind not in SITES:
         raise unknown_name(f"{place}.kind", "kind of executor", str(kind), SITES)
     try:
         return SITES[kind].model_validate({"kind": kind, **settings})

@@ -1,18 +1,17 @@
 """Parts as one job array of Slurm, by its plain commands: sbatch, squeue (no accounting is needed) and scancel."""
 
-import getpass
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from subprocess import CompletedProcess
 from typing import Any
 
 from ablation.errors import AblateError
 from ablation.formatting import ranges
+from ablation.running.executors.queue_commands import carried_out
 from ablation.running.parts.engine import JobState, State
-from ablation.running.parts.script import PartCommand, script
+from ablation.running.parts.script import PartCommand, write_script
 from ablation.running.parts.split import Split
 
 WARNING = 60  # seconds before the time limit at which Slurm sends SIGUSR1
-PATIENCE = 60  # seconds for one of its commands
 STATES = {
     "PENDING": State.WAITING,
     "CONFIGURING": State.WAITING,
@@ -30,6 +29,9 @@ STATES = {
     "RESIZING": State.RUNNING,
     "CANCELLED": State.CANCELLED,
     "OUT_OF_MEMORY": State.NO_MEMORY,
+    "PREEMPTED": State.LOST,
+    "NODE_FAIL": State.LOST,
+    "BOOT_FAIL": State.LOST,
 }
 AGAIN = 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" && sleep 60'
 
@@ -45,11 +47,10 @@ class SlurmEngine:
         """What another process needs to ask for these jobs and to end them."""
         return {"kind": "slurm"}
 
-    def submit(self, parts: Sequence[int]) -> str:
+    def submit(self, parts: Sequence[int], *, alone: bool = False) -> str:
         """Submit an array of these parts; the id of the job."""
         assert self.command is not None, "made to look on"
-        path = self.split.folder / "job.sh"
-        path.write_text(script(self.command, self.split, "SLURM_ARRAY_TASK_ID", again=AGAIN), encoding="utf-8")
+        path = write_script(self.command, self.split, "SLURM_ARRAY_TASK_ID", again=AGAIN, alone=alone)
         ours = {
             "job-name": f"ablate-{self.split.study}",
             "output": str(self.split.folder / "part-%a.out"),
@@ -65,7 +66,7 @@ class SlurmEngine:
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
         """What squeue says of all our jobs, ended ones for a few minutes too; None if it does not answer."""
-        done = _run(["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"])
+        done = _run(["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F|%K|%T|%r"])
         if done.returncode:
             return None
         rows = [line.strip().split("|") for line in done.stdout.splitlines()]
@@ -93,14 +94,9 @@ def _state(word: str, reason: str) -> JobState:
 
 def _words(options: Mapping[str, Any]) -> list[str]:
     """The options of sbatch: `{gres: gpu:1}` as `--gres=gpu:1`, true as an option without a value, false as none."""
-    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items() if value is not False]
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in named.items() if value is not False]
 
 
-def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """A command of Slurm, carried out; raises AblateError if it is not installed. One that hangs has failed."""
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise AblateError(f"found no {words[0]} here; expected Slurm's commands, as on a cluster's login node") from None
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(list(words), 1, "", f"{words[0]} did not answer within {PATIENCE} s")
+def _run(words: Sequence[str]) -> CompletedProcess[str]:
+    return carried_out(words, "Slurm's commands, as on a cluster's login node")

@@ -1,8 +1,10 @@
 """What the following of parts asks of an engine, which starts them as jobs somewhere: Slurm, or any other batch system."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
+
+from ablation.formatting import counted, ranges
 
 
 class State(Enum):
@@ -12,7 +14,8 @@ class State(Enum):
     RUNNING = "running"
     CANCELLED = "cancelled"  # by a user or an administrator, not to make room
     NO_MEMORY = "no memory"
-    ENDED = "ended"  # also preempted, timed out, or lost with its machine
+    LOST = "lost"  # preempted, or with its machine: nothing of it tells whether the part is all right
+    ENDED = "ended"  # by itself, at its time limit, or nobody knows how
 
 
 class JobState(NamedTuple):
@@ -29,8 +32,8 @@ class Engine(Protocol):
     def about(self) -> dict[str, Any]:
         """What another process needs to make the same engine, as plain data."""
 
-    def submit(self, parts: Sequence[int]) -> str:
-        """Start these parts; the id of the job. Raises AblateError if that is refused."""
+    def submit(self, parts: Sequence[int], *, alone: bool = False) -> str:
+        """Start these parts, if `alone` each with one run at once; the id of the job. Raises AblateError if that is refused."""
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
         """(id, part) -> state of the parts of these jobs that the engine still knows; None if it does not answer."""
@@ -40,3 +43,13 @@ class Engine(Protocol):
 
     def cancel(self, jobs: Collection[str]) -> None:
         """End the jobs at once."""
+
+
+def waiting_words(states: Mapping[tuple[str, int], JobState]) -> str:
+    """`parts 3-8 wait in the queue (Resources)`, or "" if none does."""
+    waiting = {part: state.reason for (_, part), state in states.items() if state.state is State.WAITING}
+    if not waiting:
+        return ""
+    reasons = ", ".join(dict.fromkeys(reason for reason in waiting.values() if reason))
+    verb = "waits" if len(waiting) == 1 else "wait"
+    return f"{counted(len(waiting), 'part')} ({ranges(sorted(waiting))}) {verb} in the queue" + (f" ({reasons})" if reasons else "")

@@ -1,8 +1,9 @@
 """Follows parts that an engine carries out: their logs become the record and the display, and what is lost is submitted again."""
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,18 @@ from ablation.errors import AblateError
 from ablation.formatting import counted, ranges
 from ablation.planning.plan import Plan, Run
 from ablation.running.outcomes import Outcome, Outcomes, Record
-from ablation.running.parts.engine import Engine, JobState, State
+from ablation.running.parts.engine import Engine, JobState, State, waiting_words
 from ablation.running.parts.log import BEGIN, END, FAILED, FINISHED, LogReader
 from ablation.running.parts.split import Split
 from ablation.system import sealed
 
 POLL = 15.0  # seconds between two questions to the engine
 GRACE = 10.0  # seconds after a job's end until nothing more of it is expected in the log, which a network disk may show late
-TICK = 0.5
+TICK, LOOK = 0.5, 0.002  # seconds between two looks at the logs: the least, and how much more for each part
+NOTHING: Mapping[str, float] = {}
 MOST_SILENT = 2  # jobs in a row that end before their part begins
-MOST_IDLE = 5  # times in a row that a part ends by itself, with runs left, and nothing came of it
-REFUSED, NO_MEMORY = 2, 1  # an exit status; how often a job is begun again that its engine ended for lack of memory
+MOST_IDLE = 5  # times in a row that a part ends, with runs left, and nothing came of it, unless it was lost
+REFUSED = 2  # an exit status
 
 
 @dataclass
@@ -36,10 +38,10 @@ class _Part:
     gone_since: float | None = None  # when the engine was first found not to know it, or to have ended it
     is_over: bool = False
     has_begun: bool = False  # since it was submitted last
-    is_idle: bool = True  # nothing came of it since it was begun last
+    is_idle: bool = True  # nothing came of it since it was submitted or begun last
     num_silent: int = 0
     num_idle: int = 0
-    num_without_memory: int = 0
+    is_alone: bool = False  # with one run at once, since memory did not suffice for more
     running: set[str] = field(default_factory=set)  # stages
     unseen: set[str] = field(default_factory=set)  # finished runs whose results a network disk does not show yet
 
@@ -52,16 +54,20 @@ def follow(
     view: Callable[[dict[str, Any]], None],
     *,
     should_stop: Callable[[], bool],
+    failed: Mapping[str, float] = NOTHING,
     poll: float = POLL,
     grace: float = GRACE,
 ) -> Outcome:
-    """Follow the parts until nothing is left of them; what has no job, or has lost it, is submitted."""
-    return _Follower(plan, split, engine, record, view, poll, grace).run(should_stop)
+    """Follow the parts until nothing is left of them; what has no job, or has lost it, is submitted.
+
+    `failed` holds the runs that are recorded as failed, key -> when, in seconds since 1970: what a log tells of before is known.
+    """
+    return _Follower(plan, split, engine, record, view, failed, poll, grace).run(should_stop)
 
 
-def submit(plan: Plan, split: Split, engine: Engine) -> list[int]:
+def submit(plan: Plan, split: Split, engine: Engine, failed: Mapping[str, float] = NOTHING) -> list[int]:
     """Submit the parts with runs that are left and that no job has, and follow nothing; their numbers."""
-    follower = _Follower(plan, split, engine, _Nobody(), lambda event: None, POLL, GRACE)
+    follower = _Follower(plan, split, engine, _Nobody(), lambda event: None, failed, POLL, GRACE)
     follower.take_logs()
     return follower.begin()
 
@@ -84,18 +90,19 @@ class _Follower:
         engine: Engine,
         record: Record,
         view: Callable[[dict[str, Any]], None],
+        failed: Mapping[str, float],
         poll: float,
         grace: float,
     ) -> None:
         self.plan, self.split, self.engine, self.record, self.view = plan, split, engine, record, view
-        self.poll, self.grace = poll, grace
+        self.failed, self.poll, self.grace = failed, poll, grace
         self.outcomes = Outcomes(plan, record, view)
         self.results = _results_folder(split)
         waiting: dict[str, list[Run]] = {}
         for run in plan.waiting:
             waiting.setdefault(run.key, []).append(run)
         self.parts = [
-            _Part(number, {key: waiting[key] for key in keys if key in waiting}, LogReader(split.log(number)))
+            _Part(number, {key: waiting[key] for key in keys if key in waiting}, LogReader(split.folder, number))
             for number, keys in enumerate(split.shares, 1)
         ]
         self.history: dict[str, list[Mapping[str, Any]]] = {}
@@ -111,13 +118,14 @@ class _Follower:
                 self.is_stopping = True
                 self.split.ask_to_stop()
                 self.engine.stop(self._jobs())
+                self.asked_at = -math.inf
             self.take_logs()
             if time.monotonic() - self.asked_at > self.poll:
                 self._ask()
             for part in self.parts:
                 self._look_after(part)
             self.view({"kind": "tick"})
-            time.sleep(TICK)
+            time.sleep(TICK + len(self.parts) * LOOK)
         return self.outcomes.outcome
 
     def _jobs(self) -> set[str]:
@@ -135,6 +143,8 @@ class _Follower:
             part.is_over = not part.left
         self._ask(must_answer=True)
         idle = [part for part in self.parts if not part.is_over and not _is_alive(part)]
+        for part in idle:
+            part.is_alone = part.state is not None and part.state.state is State.NO_MEMORY
         return self._submit(idle)
 
     def _ask(self, *, must_answer: bool = False) -> None:
@@ -156,16 +166,19 @@ class _Follower:
             elif part.gone_since is None:
                 part.gone_since = time.monotonic()
 
-    def _submit(self, parts: list[_Part]) -> list[int]:
-        numbers = [part.number for part in parts]
-        if numbers:
-            job = self.engine.submit(numbers)
-            self.split.note_job(self.engine.about, job, numbers)
-            self._tell(f"submitted {counted(len(numbers), 'part')} ({ranges(numbers)}) as job {job}")
-            for part in parts:
+    def _submit(self, parts: Sequence[_Part]) -> list[int]:
+        """Submit these parts, those with one run at once as a job of their own; their numbers."""
+        for alone in (False, True):
+            some = [part for part in parts if part.is_alone == alone]
+            numbers = [part.number for part in some]
+            if numbers:
+                job = self.engine.submit(numbers, alone=alone)
+                self.split.note_job(self.engine.about, job, numbers)
+                self._tell(f"submitted {counted(len(numbers), 'part')} ({ranges(numbers)}) as job {job}")
+            for part in some:
                 part.job, part.state, part.gone_since = job, JobState(State.WAITING), None
-                part.has_begun = False
-        return numbers
+                part.has_begun, part.is_idle = False, True
+        return [part.number for part in parts]
 
     def _look_after(self, part: _Part) -> None:
         """See to a part whose job has ended."""
@@ -173,14 +186,20 @@ class _Follower:
             return
         if not part.left:
             part.is_over = True
+        elif self.is_stopping and part.reader.ended:
+            self._over(part, "")
         elif part.gone_since is not None and time.monotonic() - part.gone_since > self.grace:
-            self._ended(part)
+            self._read(part)  # once more: it may have written until its job was found gone
+            part.is_over = not part.left
+            if part.left:
+                self._ended(part)
 
     def _ended(self, part: _Part) -> None:
         """Submit a part again whose job is gone, unless that was wanted or would be in vain."""
         state, ended = part.state.state if part.state else State.ENDED, part.reader.ended
-        part.num_silent = 0 if part.has_begun else part.num_silent + 1
-        part.num_idle = part.num_idle + 1 if ended and part.is_idle else 0
+        if state is not State.LOST:
+            part.num_silent = 0 if part.has_begun else part.num_silent + 1
+            part.num_idle = part.num_idle + 1 if part.has_begun and part.is_idle else 0
         if self.is_stopping:
             self._over(part, "")
         elif self.split.is_stopped:
@@ -189,27 +208,28 @@ class _Follower:
             self._over(part, f"part {part.number} could not begin: {ended['why']}")
         elif state is State.CANCELLED:
             self._over(part, f"the job of part {part.number} was cancelled ({part.job})")
-        elif state is State.NO_MEMORY and part.num_without_memory >= NO_MEMORY:
+        elif state is State.NO_MEMORY and part.is_alone:
             self._out_of_memory(part)
         elif part.num_silent >= MOST_SILENT:
             self._over(part, f"part {part.number} did not begin: {_tail(self.split.output(part.number))}")
         elif part.num_idle >= MOST_IDLE:
-            said = ended["why"] or _tail(self.split.output(part.number))
+            said = ended.get("why") or _tail(self.split.output(part.number))
             self._over(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
         else:
-            part.num_without_memory += state is State.NO_MEMORY
-            self._tell(f"part {part.number} lost its job ({_why(part)}) and is submitted again; it goes on from its last checkpoints")
+            part.is_alone = part.is_alone or state is State.NO_MEMORY
+            how = ", with one run at once" if part.is_alone else ""
+            self._tell(f"part {part.number} lost its job ({_why(part)}) and is submitted again{how}; it goes on from its last checkpoints")
             self._stopped(part)
             self._submit([part])
 
     def _out_of_memory(self, part: _Part) -> None:
         """Give up the runs of the stages that were under way when the engine ended a job for lack of memory once more."""
         lost = [run for runs in part.left.values() for run in runs if any(node.job.key in part.running for node in self.plan.lineage(run))]
-        event = {"failure": "memory", "message": "the engine ended its job for lack of memory, more than once", "log": ""}
+        event = {"failure": "memory", "message": "the queue ended its job for lack of memory, with one run at once too", "log": ""}
         self.outcomes.fail(lost or [run for runs in part.left.values() for run in runs], event)
         for key in [key for key, runs in part.left.items() if not any(run in self.outcomes.left for run in runs)]:
             del part.left[key]
-        self._over(part, f"part {part.number} lacked memory; more of it per job, or fewer --jobs, may help")
+        self._over(part, f"part {part.number} lacked memory, with one run at once too; more of it per job may help")
 
     def _over(self, part: _Part, why: str) -> None:
         part.is_over = True
@@ -234,10 +254,14 @@ class _Follower:
     def take_logs(self) -> None:
         """Take note of what the parts have done since the last time."""
         for part in self.parts:
-            for line in part.reader.read():
-                self._take(part, line)
-            for key in sorted(part.unseen):
-                self._finish(part, key)
+            if not part.is_over:
+                self._read(part)
+
+    def _read(self, part: _Part) -> None:
+        for line in part.reader.read():
+            self._take(part, line)
+        for key in sorted(part.unseen):
+            self._finish(part, key)
 
     def _take(self, part: _Part, line: dict[str, Any]) -> None:
         kind = line["kind"]
@@ -253,7 +277,8 @@ class _Follower:
             self._finish(part, line["run"])
         elif kind == FAILED:
             part.is_idle = False
-            self.outcomes.fail(part.left.pop(line["run"], []), line)
+            if line["time"] > self.failed.get(line["run"], 0.0):
+                self.outcomes.fail(part.left.pop(line["run"], []), line)
         elif line.get("stage", "") in self.plan.nodes:
             self._take_event(part, line)
         elif kind == "told":
@@ -304,13 +329,3 @@ def _tail(path: Path) -> str:
     except OSError:
         lines = []
     return f"{lines[-1].strip()} ({path})" if lines else f"it printed nothing ({path})"
-
-
-def waiting_words(states: Mapping[tuple[str, int], JobState]) -> str:
-    """`parts 3-8 wait in the queue (Resources)`, or "" if none does."""
-    waiting = {part: state.reason for (_, part), state in states.items() if state.state is State.WAITING}
-    if not waiting:
-        return ""
-    reasons = ", ".join(dict.fromkeys(reason for reason in waiting.values() if reason))
-    verb = "waits" if len(waiting) == 1 else "wait"
-    return f"{counted(len(waiting), 'part')} ({ranges(sorted(waiting))}) {verb} in the queue" + (f" ({reasons})" if reasons else "")

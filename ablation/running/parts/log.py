@@ -1,107 +1,112 @@
-"""The log of a part: what happens in it, a line of JSON each, appended by the part and read by whoever follows it."""
+"""The log of a part: a file for each attempt at it, with a line of JSON for whatever happens, read by whoever follows the part.
 
+An attempt makes its own file, under the next number that is free. So no two processes write to one file, on whatever hosts they are, and
+what a lost attempt goes on to write stands apart from what counts.
+"""
+
+import contextlib
 import json
 import os
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablation.planning.plan import Node, Run
+if TYPE_CHECKING:
+    from ablation.planning.plan import Node, Run
 
-ALIVE_EVERY = 10.0  # seconds between two signs of life
 BEGIN, END, FINISHED, FAILED = "part begins", "part ends", "run finished", "run failed"
 NOT_KEPT = frozenset({"tick", "finished", "result", "untested"})  # events that say nothing, or nothing final, of a run
 
 
-class PartLog:
-    """Appends to the log of one part: it is its record of runs, and a view of its events."""
+def log_file(folder: Path, part: int, attempt: int) -> Path:
+    """The file of one attempt at a part, both counted from 1, in the folder of the split."""
+    return folder / f"part-{part}.attempt-{attempt}.jsonl"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        newest = LogReader(path)
-        newest.read()
-        self.attempt = newest.attempt + 1
-        self._file = path.open("ab", buffering=0)
-        if path.stat().st_size and not _ends_a_line(path):  # of an attempt that was killed in the middle of one
-            self._file.write(b"\n")
-        self._alive = time.monotonic()
+
+class PartLog:
+    """Writes what happens in one attempt at a part: it is its record of runs, and a view of its events."""
+
+    def __init__(self, folder: Path, part: int) -> None:
+        self.attempt, self._file = 1, -1
+        while self._file < 0:
+            try:
+                self._file = os.open(log_file(folder, part, self.attempt), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                self.attempt += 1
 
     def begin(self) -> None:
         """Say who begins, and where."""
-        self._write({"kind": BEGIN, "time": time.time(), "host": socket.gethostname(), "pid": os.getpid()})
+        self._write({"kind": BEGIN, "time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}, is_kept=True)
 
     def end(self, status: int, why: str = "") -> None:
         """Say with which exit status the part ends, and why if it is not plain."""
-        self._write({"kind": END, "status": status, "why": why, "time": time.time()})
+        with contextlib.suppress(OSError):  # on a network disk, of a folder that was deleted since all of it is recorded
+            self._write({"kind": END, "status": status, "why": why, "time": time.time()}, is_kept=True)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take one event of the scheduler."""
         if event["kind"] not in NOT_KEPT:
             self._write(event)
-        elif time.monotonic() - self._alive > ALIVE_EVERY:
-            self._alive = time.monotonic()
-            os.utime(self.path)
 
-    def live(self, node: Node, history: list[Mapping[str, Any]]) -> None:
+    def live(self, node: "Node", history: list[Mapping[str, Any]]) -> None:
         """Nothing: each epoch is an event."""
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: "Run") -> None:
         """A run's results are there."""
-        self._write({"kind": FINISHED, "run": run.key})
+        self._write({"kind": FINISHED, "run": run.key}, is_kept=True)
 
-    def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+    def failed(self, run: "Run", kind: str, reason: str, log: str) -> None:
         """A run cannot go on."""
-        self._write({"kind": FAILED, "run": run.key, "failure": kind, "message": reason, "log": log})
+        about = {"failure": kind, "message": reason, "log": log}
+        self._write({"kind": FAILED, "run": run.key, "time": time.time(), **about}, is_kept=True)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({"attempt": self.attempt, **line}).encode() + b"\n")
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
+    def _write(self, line: Mapping[str, Any], *, is_kept: bool = False) -> None:
+        """Add a line; with `is_kept`, wait until other hosts can read it."""
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+        if is_kept:
+            os.fsync(self._file)
 
 
 class LogReader:
-    """Reads a part's log as it grows; what an attempt writes after a later one has begun is left out."""
+    """Reads a part's log as it grows; once an attempt has begun, nothing more of those before it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.attempt = 0
-        self.begun: dict[str, Any] = {}  # what the newest attempt said when it began
+    def __init__(self, folder: Path, part: int) -> None:
+        self.folder, self.part = folder, part
+        self.attempt = 0  # the newest
+        self.begun: dict[str, Any] = {}  # what it said when it began
         self.ended: dict[str, Any] = {}  # and when it ended
         self._position = 0
 
     def read(self) -> list[dict[str, Any]]:
         """The lines that were written since the last call, whole ones only."""
+        lines: list[dict[str, Any]] = []
+        while log_file(self.folder, self.part, self.attempt + 1).exists():
+            lines += self._rest()
+            self.attempt, self.begun, self.ended, self._position = self.attempt + 1, {}, {}, 0
+        return lines + self._rest()
+
+    def _rest(self) -> list[dict[str, Any]]:
+        """What the newest attempt has written since the last call."""
         try:
-            with self.path.open("rb") as file:
+            with log_file(self.folder, self.part, self.attempt).open("rb") as file:
                 file.seek(self._position)
                 text = file.read()
         except OSError:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._position += len(whole)
-        return [line for text in whole.splitlines() if (line := _parsed(text)) and self._counts(line)]
-
-    def _counts(self, line: dict[str, Any]) -> bool:
-        """Whether a line is of the newest attempt, of which note is taken."""
-        if line["attempt"] < self.attempt:
-            return False
-        if line["kind"] == BEGIN:
-            self.attempt, self.begun, self.ended = line["attempt"], line, {}
-        elif line["kind"] == END:
-            self.ended = line
-        return True
+        lines = [line for text in whole.splitlines() if (line := _parsed(text))]
+        self.begun = next((line for line in lines if line["kind"] == BEGIN), self.begun)
+        self.ended = next((line for line in lines if line["kind"] == END), self.ended)
+        return lines
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """A line as it was written; None for one that was cut off by a kill."""
+    """A line as it was written; None for what is none, such as the zeros that a host leaves that lost its power."""
     try:
         line = json.loads(text)
     except ValueError:
         return None
-    return line if isinstance(line, dict) and {"attempt", "kind"} <= line.keys() else None
+    return line if isinstance(line, dict) and "kind" in line else None

@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablation.running.parts.split import Split
+from ablation.running.parts.split import STOP, Split
+from ablation.system.digests import digest
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
 INTERRUPTED = 130
 
 TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.
+part="${variable}"
+exec >> {split}/part-"$part".out 2>&1
 cd {folder} || exit 1
-{setup}part="${variable}"
-export {split_variable}={split}
+{setup}export {split_variable}={split}
 {command} --part "$part/{num_parts}" &
 pid=$!
-trap 'kill -USR1 "$pid"' USR1
+trap 'warned=1; kill -USR1 "$pid"' USR1
+trap : TERM
 wait "$pid"; status=$?
 while kill -0 "$pid" 2>/dev/null; do wait "$pid"; status=$?; done
 {again}exit $status
@@ -33,13 +36,23 @@ class PartCommand:
     setup: Sequence[str] = ()
 
 
-def script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "") -> str:
-    """The text of the script: `variable` is the engine's for the number of the part.
+def write_script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> Path:
+    """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
+    text = script(command, split, variable, head=head, again=again, alone=alone)
+    path = split.folder / f"job-{digest(text)[:8]}.sh"
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    return path
 
-    It passes on SIGUSR1, at which the part ends after its epoch; then the shell command `again`, if given, asks for the same job again,
-    unless the user ended the study.
+
+def script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> str:
+    """The text of the script: `variable` is the engine's for the number of the part; `alone`, it has one run at once.
+
+    It passes on SIGUSR1, at which the part ends after its epoch, and outlives SIGTERM, which the part gets too; then the shell command
+    `again`, if given, asks for the same job again after a SIGUSR1, unless the user ended the study.
     """
-    asks = f"if [ $status = {INTERRUPTED} ] && [ ! -e {shlex.quote(str(split.folder / 'stop'))} ]; then {again}; fi\n" if again else ""
+    stop = shlex.quote(str(split.folder / STOP))
+    asks = f'if [ "$warned" ] && [ $status = {INTERRUPTED} ] && [ ! -e {stop} ]; then {again}; fi\n' if again else ""
     return TEMPLATE.format(
         head=head,
         study=split.study,
@@ -48,7 +61,7 @@ def script(command: PartCommand, split: Split, variable: str, *, head: str = "",
         variable=variable,
         split_variable=PART_SPLIT,
         split=shlex.quote(str(split.folder)),
-        command=shlex.join(command.words),
+        command=shlex.join([*command.words, *(["--jobs", "1"] if alone else [])]),
         num_parts=len(split.shares),
         again=asks,
     )

@@ -1,0 +1,119 @@
+"""What is asked of Slurm, by its commands: scripts of those names stand in for them here; tests/engines has the real ones."""
+
+import pytest
+
+from ablation.errors import AblateError
+from ablation.running.executors.engines import engine_of_site, engine_of_split, is_alive, job_ids
+from ablation.running.executors.sites import SlurmSite
+from ablation.running.executors.slurm import SlurmEngine
+from ablation.running.parts.engine import State
+from tests import parts
+
+
+@pytest.fixture
+def split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", parts.command(tmp_path, "sbatch", "echo '12;cluster'"))
+    parts.command(tmp_path, "scancel", "exit 0")
+    return parts.split_of(tmp_path, [["r1"], ["r2"], ["r3"]])
+
+
+def engine(split, **sbatch):
+    return engine_of_site(SlurmSite(sbatch=sbatch), ["run", "tiny.yaml"], split)
+
+
+def test_parts_are_one_array(tmp_path, split):
+    """With the site's options over ours, in Slurm's spelling; the id is without the cluster."""
+    options = {"partition": "gpu", "gres": "gpu:1", "exclusive": True, "requeue": False, "cpus_per_task": 4}
+    assert engine(split, **options).submit([1, 2, 3]) == "12"
+    (words,) = parts.words(tmp_path, "sbatch")
+    assert words.startswith("--parsable --job-name=ablate-tiny ")
+    expected = ["--partition=gpu", "--gres=gpu:1", "--exclusive", "--cpus-per-task=4", "--signal=B:USR1@60", "--open-mode=append"]
+    assert all(f" {one} " in words for one in expected)
+    assert "--requeue" not in words
+    assert f" --output={split.folder}/part-%a.out " in words
+    assert words.split()[-2] == "--array=1-3"
+    text = (split.folder / words.split()[-1]).read_text()
+    assert '-m ablation run tiny.yaml --part "$part/3" &' in text
+    assert 'part="$SLURM_ARRAY_TASK_ID"' in text
+
+
+def test_some_parts_alone(tmp_path, split):
+    """Those that lacked memory, with one run at once."""
+    engine(split).submit([1, 3], alone=True)
+    (words,) = parts.words(tmp_path, "sbatch")
+    assert words.split()[-2] == "--array=1,3"
+    assert '-m ablation run tiny.yaml --jobs 1 --part "$part/3" &' in (split.folder / words.split()[-1]).read_text()
+
+
+def test_what_is_refused_is_told(tmp_path, split, monkeypatch):
+    """In Slurm's words."""
+    parts.command(tmp_path, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
+    with pytest.raises(AblateError, match="sbatch refused the parts, and nothing was submitted: sbatch: error: invalid partition"):
+        engine(split).submit([1])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AblateError, match="found no command sbatch here; expected Slurm's commands, as on a cluster's login node"):
+        engine(split).submit([1])
+
+
+def test_states_of_all_jobs_by_one_question(tmp_path, split):
+    """Only of jobs that are ours; what is lost is told from what was cancelled, and from what ended for lack of memory."""
+    rows = [
+        "12|1|RUNNING|None",
+        "12|2|PENDING|Resources",
+        "12|3|PENDING|None",
+        "13|1|NODE_FAIL|None",
+        "13|2|CANCELLED|None",
+        "13|3|OUT_OF_MEMORY|OutOfMemory",
+        "14|1|FAILED|NonZeroExitCode",
+        "14|2|TIMEOUT|TimeLimit",
+        "15|1|RUNNING|None",
+        "16|N/A|RUNNING|None",
+    ]
+    parts.command(tmp_path, "squeue", "\n".join(f"echo '{row}'" for row in rows))
+    states = engine(split).states({"12", "13", "14", "16"})
+    assert {key: (one.state, one.reason) for key, one in states.items()} == {
+        ("12", 1): (State.RUNNING, ""),
+        ("12", 2): (State.WAITING, "Resources"),
+        ("12", 3): (State.WAITING, ""),
+        ("13", 1): (State.LOST, "node fail"),
+        ("13", 2): (State.CANCELLED, "cancelled"),
+        ("13", 3): (State.NO_MEMORY, "out of memory"),
+        ("14", 1): (State.ENDED, "failed"),
+        ("14", 2): (State.ENDED, "timeout"),
+    }
+    assert parts.words(tmp_path, "squeue") == ["--me --noheader --array --states=all --format=%F|%K|%T|%r"]
+
+
+def test_a_queue_that_fails_does_not_answer(tmp_path, split, monkeypatch):
+    """Nor does one that hangs."""
+    parts.command(tmp_path, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+    assert engine(split).states({"12"}) is None
+    parts.command(tmp_path, "squeue", "exec sleep 20")
+    monkeypatch.setattr("ablation.running.executors.queue_commands.PATIENCE", 0.2)
+    assert engine(split).states({"12"}) is None
+    split.note_job(engine(split).about, "12", [1])
+    with pytest.raises(AblateError, match=r"the queue does not answer, so nobody knows whether parts of tiny are at work \(job 12\)"):
+        is_alive(split)
+
+
+def test_to_stop_and_to_cancel(tmp_path, split):
+    """What runs is warned, what waits is taken out; or all ends at once."""
+    engine(split).stop({"12"})
+    engine(split).cancel({"12", "13"})
+    engine(split).cancel(())
+    assert parts.words(tmp_path, "scancel") == ["--state=PENDING 12", "--batch --signal=USR1 12", "12 13"]
+
+
+def test_another_process_finds_the_engine(tmp_path, split):
+    """By the folder alone: it can look on and end, on any host that has Slurm's commands."""
+    assert engine_of_split(split) is None
+    assert not is_alive(split)
+    split.note_job(engine(split).about, "12", [1, 2])
+    split.note_job(engine(split).about, "15", [2])
+    assert job_ids(split) == {"12", "15"}
+    found = engine_of_split(split)
+    assert isinstance(found, SlurmEngine)
+    for word, is_it in (("COMPLETED", False), ("RUNNING", True)):
+        parts.command(tmp_path, "squeue", f"echo '12|1|{word}|None'")
+        assert is_alive(split) == is_it
