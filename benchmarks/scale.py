@@ -37,7 +37,7 @@ from ablation.planning.parts import shares  # noqa: E402
 from ablation.planning.plan import Plan  # noqa: E402
 from ablation.running.messages import RunMessages  # noqa: E402
 from ablation.running.outcomes import Outcome  # noqa: E402
-from ablation.running.parts import split as splits  # noqa: E402
+from ablation.running.parts.pinning import pinned  # noqa: E402
 from ablation.running.parts.engine import JobState, State  # noqa: E402
 from ablation.running.parts.following import follow  # noqa: E402
 from ablation.running.parts.log import PartLog  # noqa: E402
@@ -197,9 +197,9 @@ class Started:
 
 def following(plan: Plan, parts: int, folder: Path) -> dict[str, Any]:
     """Take the logs of so many parts, in which everything has happened."""
-    split = splits.pinned(folder / "parts", plan, parts, "cpu")
+    split = pinned(folder / "parts", plan, parts, "cpu")
     for number, keys in enumerate(split.shares, 1):
-        log = PartLog(split.log(number))
+        log = PartLog(split.folder, number)
         log.begin()
         wanted = set(keys)
         for node in plan.nodes.values():
@@ -267,6 +267,27 @@ def _each(used: dict[str, float], count: int) -> float:
     return round(1000 * used["processor s"] / count, 3)
 
 
+def plot(figures: dict[str, Any], path: Path) -> None:
+    """Draw how many workers one coordinator keeps busy, by the length of a run: as many as end runs no faster than it can take them."""
+    import matplotlib.pyplot as plt
+
+    lengths = [10.0, 36_000.0]  # seconds
+    costs = {  # seconds of the coordinator a run
+        "hands out, and shows": max(row["ms a run"] for row in figures["scheduling"]) / 1000,
+        "follows parts": max(row["ms a run"] for row in figures["following"]) / 1000,
+        "records (SQLite)": 1 / figures["recording"][0]["runs a second"],
+    }
+    fig, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for name, cost in costs.items():
+        ax.plot(lengths, [length / cost for length in lengths], label=f"{name}: {1000 * cost:.2g} ms a run")
+    for workers in (1000, 10_000):
+        ax.axhline(workers, color="0.7", linewidth=0.8)
+        ax.annotate(f"{workers:,} workers", (lengths[1], workers), xytext=(-4, 3), textcoords="offset points", ha="right", color="0.4")
+    ax.set(xscale="log", yscale="log", xlabel="length of a run in seconds", ylabel="workers that one coordinator keeps busy")
+    ax.legend(frameon=False)
+    fig.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Measure each part, print it, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -275,10 +296,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000, 10_000])
     parser.add_argument("--parts", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--recorded", type=int, default=1000, help="how many runs are recorded, in an SQLite file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw how many workers one coordinator keeps busy")
     options = parser.parse_args()
     from commands import hardware
 
     folder, now = Path(tempfile.mkdtemp(prefix="ablate-scale-")), datetime.now(UTC)
+    picture = options.plot and options.plot.resolve()
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = ""
     FILE.write_text(study_text(options.arms, options.seeds), encoding="utf-8")
@@ -297,6 +320,8 @@ def main() -> None:
     about = {"date": now.isoformat(timespec="seconds"), "hardware": hardware(), "load": os.getloadavg()[0], "command": " ".join(sys.argv)}
     target = HERE / "results" / f"scale-{now:%Y-%m-%d}.json"
     target.write_text(json.dumps({**about, **figures}, indent=1) + "\n", encoding="utf-8")
+    if picture:
+        plot(figures, picture)
     shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{about['hardware']}, {about['date']}; written to {target.relative_to(HERE.parent)}")
 
