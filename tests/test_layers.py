@@ -51,7 +51,7 @@ DRAWING = (
 FIGURES = {f"report.figures.{room}" for room in (*DRAWING, "cost", "reliability")}
 # Where an outside library may be imported.
 PLACES = {
-    "mlflow": {"tracking.store", "tracking.api"},
+    "mlflow": {"tracking.store", "tracking.api", "tracking.rows", "tracking.transactions"},
     "click": {"cli", "cli_group"},
     "seaborn": {"report.figures.style"},
     "matplotlib": FIGURES,
