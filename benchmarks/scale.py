@@ -37,10 +37,10 @@ from ablation.planning.parts import shares  # noqa: E402
 from ablation.planning.plan import Plan  # noqa: E402
 from ablation.running.messages import RunMessages  # noqa: E402
 from ablation.running.outcomes import Outcome  # noqa: E402
-from ablation.running.parts.pinning import pinned  # noqa: E402
 from ablation.running.parts.engine import JobState, State  # noqa: E402
 from ablation.running.parts.following import follow  # noqa: E402
 from ablation.running.parts.log import PartLog  # noqa: E402
+from ablation.running.parts.pinning import pinned  # noqa: E402
 from ablation.running.progress import PlainView, ProgressState, Results  # noqa: E402
 from ablation.running.scheduler import execute  # noqa: E402
 
