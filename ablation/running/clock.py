@@ -56,8 +56,9 @@ class Clock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the plan or an epoch tells how long any stage takes."""
-        return bool(self.spent) or any(node.seconds for node in self.nodes.values())
+        """Whether something tells of each stage that is left how long it takes: the plan, its epochs, or those that have ended."""
+        unknown = [key for key, node in self.nodes.items() if key not in self.ended and is_unknown(node)]
+        return bool(self._unforeseen) or all(self.epochs.get(key) for key in unknown)
 
     @property
     def seconds_left(self) -> float:
@@ -69,7 +70,7 @@ class Clock:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:
             return 0.0
-        if is_unknown(self.nodes[key]):
+        if is_unknown(self.nodes[key]) and not self.epochs.get(key):
             return fmean(self._unforeseen) if self._unforeseen else 0.0
         factor = self._took / self._estimated if self._estimated else 1.0
         if not self.is_counted:
