@@ -166,17 +166,18 @@ def disturbed(campaign: Campaign) -> list[float]:
     """The study with all of this; of each part the seconds from its job's start to its first epoch."""
     watching, parts = campaign.start(), range(1, NUM_PARTS + 1)
     seconds = first_epochs(campaign)
-    nodes = {part: campaign.node_of(part) for part in parts}
-    away = [part for part in parts if nodes[part] != nodes[1]]
-    for wait in [node_killed(campaign, 1), warned(campaign, away[0]), frozen_and_cancelled(campaign, away[-1])]:
+    other, last = [part for part in parts if campaign.node_of(part) != campaign.node_of(1)][:2]
+    lost, taken = node_killed(campaign, 1), preempted(campaign, other)  # each with all that runs there
+    taken()
+    campaign.until(lambda: campaign.trains(last, 2))
+    for wait in (warned(campaign, other), frozen_and_cancelled(campaign, last), lost):
         wait()
-    preempted(campaign, 1)()
     watching.kill()
     watching.wait()
     campaign.tell("whoever watched killed")
     elsewhere = campaign.start(before=["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"])
-    campaign.until(lambda: campaign.trains(away[-1], 2))
-    campaign.tell(f"begun again on another host, which submitted part {away[-1]} again")
+    campaign.until(lambda: campaign.trains(last, 3))
+    campaign.tell(f"begun again on another host, which submitted part {last} again")
     elsewhere.kill()
     elsewhere.wait()
     if campaign.start("--detach").wait(PATIENCE):
