@@ -48,6 +48,9 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Where it is carried out: here, as jobs of Slurm, or at a site of executors.yaml.",
             ),
             click.option(
+                "--ray-address", default="", metavar="HOST:PORT", help="The Ray cluster; by default RAY_ADDRESS, else this machine."
+            ),
+            click.option(
                 "--rerun",
                 type=click.Choice(["cached", "retry", "force", "keep"]),
                 help="Earlier results: run stale ones again (cached) or use them (keep), failed ones again (retry), all again (force).",
@@ -75,19 +78,13 @@ def _options(values: dict[str, Any]) -> Any:
     from ablation.commands.options import Options, parse_budget, parse_interval, parse_part, parse_set
     from ablation.study.task import EVERY_EPOCH
 
+    as_they_are = ("file", "profile", "arms", "seeds", "device", "executor", "ray_address", "yes", "allow_code")
     return Options(
-        file=values["file"],
-        profile=values["profile"],
-        arms=values["arms"],
-        seeds=values["seeds"],
+        **{name: values[name] for name in as_they_are},
         sets=tuple(parse_set(text) for text in values["sets"]),
-        device=values["device"],
         jobs=values["jobs"] or 0,
-        executor=values["executor"],
         rerun=values["rerun"] or "",
         budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
-        yes=values["yes"],
-        allow_code=values["allow_code"],
         checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
         part=parse_part(values["part"]) if values.get("part") else None,
         is_detached=values.get("is_detached", False),

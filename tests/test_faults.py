@@ -173,7 +173,8 @@ def fault_at(number, kind):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda _: None)  # a process that is killed says nothing
-        patch.setattr(tracking, "link_or_copy", faulty(tracking.link_or_copy))
+        for name in ("link_or_copy", "insert_runs", "end_runs"):
+            patch.setattr(tracking, name, faulty(getattr(tracking, name)))
         for name in WRITES:
             patch.setattr(MlflowClient, name, faulty(getattr(MlflowClient, name)))
         yield seen
@@ -286,6 +287,7 @@ class Server:
                 import mlflow.server.auth  # noqa: F401
 
         self.app, self.delay, self.lost, self.seen, self.stop_at = app.wsgi_app, 0.0, "nothing", [], -1
+        self.back_after = None  # seconds
         self.folder, self.port = folder, 0
         self.start()
 
@@ -302,6 +304,8 @@ class Server:
         self.seen.append(environ["PATH_INFO"])
         if len(self.seen) == self.stop_at:
             self.stop()
+            if self.back_after is not None:
+                threading.Timer(self.back_after, self.start).start()
         time.sleep(self.delay)
         with contextlib.closing(self.app(environ, start_response)) as parts:
             recorded = list(parts)
@@ -379,10 +383,10 @@ def test_a_server_that_restarts_in_the_middle_loses_nothing(fresh, server, monke
     monkeypatch.setattr(writer, "WAITS", (0.2, 0.5, 3.0))
     folder = fresh()
     recorder, runs = recording(folder)
-    server.stop_at = len(server.seen) + after
-    threading.Timer(1, server.start).start()
+    server.stop_at, server.back_after = len(server.seen) + after, 1.0
     tell(recorder, runs)
     recorder.close()
+    assert len(server.seen) > server.stop_at
     assert recorder.problems == []
     assert once(folder) == FINISHED
 

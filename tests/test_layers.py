@@ -33,15 +33,30 @@ ROOMS = (
 )
 # What knows neither images nor classes: it asks the Protocol in study.task.
 BEHIND_THE_TASK = ("study", "tracking", "planning", "running")
-DRAWING = ("style", "fonts", "page", "dots", "sweeps", "recall", "ranking", "matrices", "classes", "curves", "differences", "waterfall")
+DRAWING = (
+    "style",
+    "vector",
+    "fonts",
+    "page",
+    "dots",
+    "sweeps",
+    "recall",
+    "ranking",
+    "matrices",
+    "classes",
+    "curves",
+    "differences",
+    "waterfall",
+)
 FIGURES = {f"report.figures.{room}" for room in (*DRAWING, "cost", "reliability")}
 # Where an outside library may be imported.
 PLACES = {
-    "mlflow": {"tracking.store", "tracking.api"},
+    "mlflow": {"tracking.store", "tracking.api", "tracking.rows", "tracking.transactions"},
     "click": {"cli", "cli_group"},
-    "seaborn": {"report.figures.style", "report.figures.matrices"},
+    "seaborn": {"report.figures.style"},
     "matplotlib": FIGURES,
     "timm": {"techniques.models", "techniques.cifar_resnet"},
+    "ray": {"running.executors.ray"},
     "yaml": {"study.yamlfile", "running.recorder.contents", "commands.verify"},  # the last two: written, not read
 }
 MODULES = {

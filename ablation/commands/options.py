@@ -22,6 +22,7 @@ class Options:
     device: str = "auto"
     jobs: int = 0
     executor: str = "local"
+    ray_address: str = ""
     rerun: str = ""
     budget: float = 0.0
     yes: bool = False

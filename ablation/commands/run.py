@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from ablation.planning.plan import Plan
 from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
 from ablation.running.executors import start_executor
+from ablation.running.executors.sites import RaySite, site_of
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure, Outcome
 from ablation.running.progress import ProgressState, Results, progress_display
@@ -85,8 +87,7 @@ def run(options: Options) -> int:
 
 def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor:
     """The executor, whose workers do their imports while models are built here to see that all can begin."""
-    devices = [str(device) for device in session.devices]
-    executor = start_executor(session.options.executor, devices, session.jobs_per_device, session.task.name)
+    executor = _started(session)
     exit_stack.callback(executor.close)
     waiting_arms = {run.arm for run in plan.waiting}
     session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
@@ -101,6 +102,28 @@ def _begun_recorder(store: Store, plan: Plan, session: Session, known_runs: Sequ
         if planned_run.state == "evaluated":
             recorder.finished(planned_run)
     return recorder
+
+
+def _started(session: Session) -> Executor:
+    """The executor of this machine's processes, or of the cluster that the options name."""
+    options, devices, task = session.options, [str(device) for device in session.devices], session.task.name
+    if session.cluster is None:
+        return start_executor("local", devices, session.jobs_per_device, task)
+    if options.device.startswith("cuda:"):
+        raise ConfigError("--device", f"found {options.device!r} with a Ray cluster, which says itself which GPU a run has; expected cuda")
+    folder = str(options.file.resolve().parent)
+    executor = start_executor(
+        "ray",
+        devices,
+        options.jobs or session.cluster.jobs,
+        task,
+        address=options.ray_address or session.cluster.address,
+        study=session.study.name,
+        folders=[str(session.workspace.root), folder],
+        code=[folder, str(Path.cwd())] if options.allow_code else [],
+    )
+    session.cluster_slots = executor.num_slots
+    return executor
 
 
 def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -137,9 +160,12 @@ def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session
 
 def _check_options(options: Options) -> None:
     """Raise ConfigError for options that another option makes senseless."""
-    is_here = options.executor in ("local", "ray")
+    site = site_of(options.executor, options.file)
+    is_here = isinstance(site, RaySite | None)
     if options.records_part:
         raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
+    if options.ray_address and not isinstance(site, RaySite):
+        raise ConfigError("--ray-address", f"found it with --executor {options.executor}; expected --executor ray")
     if options.is_detached and is_here:
         raise ConfigError("--detach", f"found it with --executor {options.executor}, whose work ends with this command; expected slurm")
     if options.budget and not is_here:

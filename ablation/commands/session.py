@@ -14,8 +14,7 @@ from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
 from ablation.planning.states import LOST
 from ablation.planning.workspace import Workspace, read_speeds
-from ablation.running.executors import EXECUTORS
-from ablation.running.executors.sites import BatchSite, SlurmSite, find_site
+from ablation.running.executors.sites import BatchSite, RaySite, SlurmSite, site_of
 from ablation.running.packing import Packing
 from ablation.study.config import Arm
 from ablation.study.resolving import load_study
@@ -43,9 +42,11 @@ class Session:
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
-        self.site = _site(options)
-        if self.site is not None and self.site.device_name:
-            self.devices = [plan_for(self.site.device_name, self.site.capability)]
+        site = site_of(options.executor, options.file)
+        self.site = site if isinstance(site, SlurmSite | BatchSite) else None  # of a queue, whose jobs are parts of the study
+        self.cluster = site if isinstance(site, RaySite) else None  # whose workers are this command's own
+        if site is not None and site.device_name:
+            self.devices = [plan_for(site.device_name, site.capability)]
         else:
             self.devices = devices(options.device)
         kinds = {device_name(device) for device in self.devices}
@@ -55,6 +56,7 @@ class Session:
         self.workspace = Workspace((root or Path("mlruns")).resolve(), part)
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
+        self.cluster_slots = 0  # once the cluster's workers begin
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
     @property
@@ -68,12 +70,12 @@ class Session:
     def packing(self) -> Packing | None:
         """Finds out how many runs can share a GPU; None if the user said it, or on a CPU."""
         can_adapt = self.devices[0].type == "cuda" and not self.options.jobs and self.task.shares_devices
-        return Packing(max(1, num_cores() // len(self.devices))) if can_adapt else None
+        return Packing(max(1, num_cores() // len(self.devices))) if can_adapt and self.cluster is None else None
 
     @property
     def num_slots(self) -> int:
-        """How many runs train at once at the start; at a site, if each part has as many devices as this machine."""
-        return self.jobs_per_device * len(self.devices) * (self.site.parts if self.site else 1)
+        """How many runs train at once at the start; at a queue's site, if each part has as many devices as this machine."""
+        return self.cluster_slots or self.jobs_per_device * len(self.devices) * (self.site.parts if self.site else 1)
 
     @property
     def arms(self) -> list[Arm]:
@@ -175,14 +177,6 @@ class Session:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
-
-
-def _site(options: Options) -> SlurmSite | BatchSite | None:
-    """The site of a queue at which the study is carried out; None if that is done by this command's own workers."""
-    if options.executor in EXECUTORS:
-        return None
-    site = find_site(options.executor, options.file)
-    return site if isinstance(site, SlurmSite | BatchSite) else None
 
 
 def _is_done(run: Mapping[str, Any]) -> bool:

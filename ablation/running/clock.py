@@ -1,8 +1,8 @@
 """The time that is left, by the plan's estimate and by how long things took."""
 
+import heapq
 import time
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from ablation.planning.cost import is_unknown
@@ -23,10 +23,18 @@ class Clock:
         self.ended = {key for key, node in plan.nodes.items() if not node.seconds and not node.remaining_epochs}
         self._took, self._estimated = 0.0, 0.0  # of all epochs so far
         self._began: dict[str, float] = {}
-        self._unforeseen: list[float] = []  # the seconds of those that ended of which nothing was known
+        self._unforeseen, self._num_unforeseen = 0.0, 0  # the seconds of those that ended of which nothing was known
+        self._idle = {key for key in plan.nodes if key not in self.ended}  # what has not begun
+        self._active: set[str] = set()  # what has, and has not ended
+        self._idle_seconds = sum(self.nodes[key].seconds for key in self._idle)  # summed once, for there may be many
+        self._num_idle_unknown = sum(is_unknown(self.nodes[key]) for key in self._idle)
+        self._longest = [(-self.nodes[key].seconds, key) for key in self._idle]
+        heapq.heapify(self._longest)
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Take note of a beginning, an epoch's time, or an end."""
+        if event["kind"] in ("started", "epoch", "done", "failed"):
+            self._begin(event["stage"])
         if event["kind"] == "started":
             self._began[event["stage"]] = time.monotonic()
         elif event["kind"] == "epoch":
@@ -38,13 +46,23 @@ class Clock:
         elif event["kind"] in ("done", "failed"):
             key = event["stage"]
             self.ended.add(key)
+            self._active.discard(key)
             if event["kind"] == "done" and key in self._began:
                 self._ended(self.nodes[key], time.monotonic() - self._began[key])
+
+    def _begin(self, key: str) -> None:
+        """Count something for itself from now on."""
+        if key in self._idle:
+            self._idle.remove(key)
+            self._active.add(key)
+            self._idle_seconds -= self.nodes[key].seconds
+            self._num_idle_unknown -= is_unknown(self.nodes[key])
 
     def _ended(self, node: Node, took: float) -> None:
         """Take note of how long something took whose epochs tell nothing of it."""
         if is_unknown(node):
-            self._unforeseen.append(took)
+            self._unforeseen += took
+            self._num_unforeseen += 1
         elif not self.is_counted:
             self._compare(took, node.seconds)
 
@@ -57,22 +75,37 @@ class Clock:
     @property
     def is_known(self) -> bool:
         """Whether something tells of each stage that is left how long it takes: the plan, its epochs, or those that have ended."""
-        unknown = [key for key, node in self.nodes.items() if key not in self.ended and is_unknown(node)]
-        return bool(self._unforeseen) or all(self.epochs.get(key) for key in unknown)
+        if self._num_unforeseen:
+            return True
+        return not self._num_idle_unknown and all(self.epochs.get(key) or not is_unknown(self.nodes[key]) for key in self._active)
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the end, were every slot busy."""
-        left = [self.seconds_of(key) for key in self.nodes if key not in self.ended]
-        return max(sum(left) / self.num_slots, max(left, default=0.0))
+        while self._longest and self._longest[0][1] not in self._idle:
+            heapq.heappop(self._longest)
+        active = [self.seconds_of(key) for key in self._active]
+        idle = self._factor * self._idle_seconds + self._num_idle_unknown * self._mean_unforeseen
+        longest = [self._factor * -seconds for seconds, _ in self._longest[:1]]
+        unknown = self._mean_unforeseen if self._num_idle_unknown else 0.0
+        return max((sum(active) + max(0.0, idle)) / self.num_slots, *active, *longest, unknown)
+
+    @property
+    def _factor(self) -> float:
+        """How wrong the estimates were so far."""
+        return self._took / self._estimated if self._estimated else 1.0
+
+    @property
+    def _mean_unforeseen(self) -> float:
+        return self._unforeseen / self._num_unforeseen if self._num_unforeseen else 0.0
 
     def seconds_of(self, key: str) -> float:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:
             return 0.0
         if is_unknown(self.nodes[key]) and not self.epochs.get(key):
-            return fmean(self._unforeseen) if self._unforeseen else 0.0
-        factor = self._took / self._estimated if self._estimated else 1.0
+            return self._mean_unforeseen
+        factor = self._factor
         if not self.is_counted:
             gone = time.monotonic() - self._began[key] if key in self._began else 0.0
             return max(0.0, factor * self.nodes[key].seconds - gone)

@@ -1,6 +1,7 @@
 """What is said and kept of a run beside its display: the state for `ablate status`, measured speeds, and changes of concurrency."""
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -15,6 +16,8 @@ from ablation.running.packing import Packing, has_mps
 from ablation.running.progress import ProgressState, View
 from ablation.system.files import write_json
 
+NOTE_EVERY = 5.0  # seconds between two notes of the speed of a kind of job
+
 
 class RunMessages:
     """Passes events on to the display, and keeps beside it what `ablate status` shows and the measured speeds."""
@@ -23,6 +26,7 @@ class RunMessages:
         self.plan, self.workspace, self.packing, self.state, self.console = plan, workspace, packing, state, console
         self.path = workspace.root / "status" / f"{plan.study.name}{workspace.part}.json"
         self.written = 0.0
+        self.noted: dict[str, float] = {}  # when the speed of a kind of job was kept last
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
         self.told: set[str] = set()  # what was said
 
@@ -34,14 +38,20 @@ class RunMessages:
             self._say(event["message"])
         seconds = _seconds_per_item(event)
         if seconds is not None and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
-            with contextlib.suppress(OSError):
-                note_speed(self.workspace.speeds, self.plan.nodes[event["stage"]].job.kind, seconds)
+            self._note_speed(self.plan.nodes[event["stage"]].job.kind, seconds)
         if event["kind"] == "memory":
             self._shrink(event)
         elif event["kind"] == "packing":
             self._packed(event)
         if time.monotonic() - self.written > 1:
             self.write("running")
+
+    def _note_speed(self, kind: str, seconds: float) -> None:
+        """Keep a measured speed, of each kind of job now and then."""
+        if time.monotonic() - self.noted.get(kind, -math.inf) > NOTE_EVERY:
+            self.noted[kind] = time.monotonic()
+            with contextlib.suppress(OSError):
+                note_speed(self.workspace.speeds, kind, seconds)
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(Exception):  # of a display: the work goes on

@@ -43,33 +43,46 @@ class Outcomes:
 
     def __init__(self, plan: Plan, record: Record, view: Callable[[dict[str, Any]], None]) -> None:
         self.record, self.view = record, view
-        self.outcome = Outcome(left=list(plan.waiting))
+        self.why = ""  # why nothing more is begun, where neither the user nor a budget ended it
+        self._finished: list[Run] = []
+        self._failed: list[Failure] = []
+        self._left = {(run.arm, run.seed): run for run in plan.waiting}
+        self._choosing = [run for run in plan.waiting if run.choice]
         self._available = {(run.arm, run.seed) for run in plan.runs if run.state in ("done", "evaluated")}
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the runs so far."""
+        return Outcome(list(self._finished), list(self._failed), list(self._left.values()), self.why)
+
+    @property
+    def left(self) -> list[Run]:
+        """The runs that have neither finished nor failed."""
+        return list(self._left.values())
 
     def finish(self, run: Run) -> None:
         """Take note that a run's results are there."""
-        if run not in self.outcome.left:
+        if self._left.pop((run.arm, run.seed), None) is None:
             return
-        self.outcome.left.remove(run)
-        self.outcome.finished.append(run)
+        self._finished.append(run)
         self.record.finished(run)
         self.view({"kind": "finished", "arm": run.arm, "seed": run.seed})
         self._available.add((run.arm, run.seed))
-        for other in [left for left in self.outcome.left if left.choice and left.seed == run.seed]:
-            if other.choice and all((name, run.seed) in self._available for name in other.choice.among):
+        for other in self._choosing:
+            if other.choice and other.seed == run.seed and all((name, run.seed) in self._available for name in other.choice.among):
                 self.finish(other)
 
     def fail(self, failed: Iterable[Run], event: Mapping[str, Any]) -> None:
         """Give up these runs, and those that choose among them; the event has the `failure`, the `message` and the `log`."""
-        failed = [run for run in failed if run in self.outcome.left]
+        failed = [run for run in failed if (run.arm, run.seed) in self._left]
         for run in failed:
             self._give_up(run, event["failure"], event["message"], event["log"])
-        for run in [run for run in self.outcome.left if run.choice]:
+        for run in [run for run in self._choosing if (run.arm, run.seed) in self._left]:
             lacking = [point.arm for point in failed if point.seed == run.seed and run.choice and point.arm in run.choice.among]
             if lacking:
                 self._give_up(run, event["failure"], f"{lacking[0]}, among which it chooses, failed: {event['message']}", "")
 
     def _give_up(self, run: Run, kind: str, reason: str, log: str) -> None:
-        self.outcome.left.remove(run)
-        self.outcome.failed.append(Failure(run, kind, reason))
+        del self._left[run.arm, run.seed]
+        self._failed.append(Failure(run, kind, reason))
         self.record.failed(run, kind, reason, log)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -48,7 +49,11 @@ class Results:
         self.runs = {(run.arm, run.seed): run for run in plan.runs}
         self.baselines = {arm.name: arm.baseline for arm in plan.study.arms}
         self.folder, self.values = folder, {run: dict(values) for run, values in recorded.items() if run in self.runs}
-        self.newest = list(dict.fromkeys(arm for arm, _ in self.values))  # the arm that got a result last stands last
+        self.num_planned = Counter(arm for arm, _ in self.runs)
+        self.by_arm: dict[str, dict[int, Mapping[str, float]]] = {}
+        for (arm, seed), values in self.values.items():
+            self.by_arm.setdefault(arm, {})[seed] = values
+        self.newest = list(self.by_arm)  # the arm that got a result last stands last
         for arm, seed in [name for name, run in self.runs.items() if run.state == "evaluated"]:
             self.take(arm, seed)
 
@@ -62,7 +67,7 @@ class Results:
         else:
             with contextlib.suppress(OSError, ValueError, KeyError):  # the record will tell; the display goes without
                 metrics = json.loads((self.folder / run.key / sealed.RESULT).read_text(encoding="utf-8"))["metrics"]
-        self.values[arm, seed] = metrics
+        self.values[arm, seed] = self.by_arm.setdefault(arm, {})[seed] = metrics
         self.newest = [*(name for name in self.newest if name != arm), arm]
 
     @property
@@ -73,7 +78,7 @@ class Results:
     def scores(self, arm: str) -> dict[int, float]:
         """The study's metric of an arm's runs by seed, as the store has it."""
         name = self.metrics.full_name(self.metrics.default)
-        return {seed: values[name] for (run, seed), values in self.values.items() if run == arm and name in values}
+        return {seed: values[name] for seed, values in self.by_arm.get(arm, {}).items() if name in values}
 
     def difference(self, arm: str) -> float:
         """The mean difference to the arm's baseline over the seeds that both have, in its own unit; NaN where there is none."""
@@ -93,13 +98,12 @@ class Results:
 
     def rows(self) -> list[list[str]]:
         """Arm, runs that are there of those planned, accuracy and difference: of the first arm and the newest, in the plan's order."""
-        order = list(dict.fromkeys(arm for arm, _ in self.runs))
-        arms = [arm for arm in order if arm in self.newest]
+        arms = [arm for arm in self.num_planned if arm in self.by_arm]
         shown = {*arms[:1], *self.newest[1 - MOST_RESULTS :]}
         return [self._row(arm) for arm in arms if arm in shown]
 
     def _row(self, arm: str) -> list[str]:
-        num_planned, num_done = sum(name == arm for name, _ in self.runs), sum(name == arm for name, _ in self.values)
+        num_planned, num_done = self.num_planned[arm], len(self.by_arm[arm])
         scores, name = self.scores(arm), self.metrics.default
         mean = self.metrics.value(name, fmean(scores.values()) if scores else math.nan)
         return [arm, f"{num_done}/{num_planned}", mean, self.metrics.difference(name, self.difference(arm))]

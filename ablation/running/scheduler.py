@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ablation.planning.jobs import Job
-from ablation.planning.plan import Node, Plan
+from ablation.planning.plan import Node, Plan, Run
 from ablation.running.clock import Clock
 from ablation.running.outcomes import Outcome, Outcomes, Record
 from ablation.running.packing import Packing
@@ -28,7 +28,8 @@ class Executor(Protocol):
     `failed` and `untested` have `failure` (memory, nan, data, store, killed, timeout, bug), `message`, `log`, `jobs`, the number at once
     on the device, and `is_fresh`, whether it is the first job of its process. `failed` has `exit` where a process ended,
     `may_lack_memory` where it was killed (true if nothing tells whether that was for lack of memory), and else `has_begun`, false if the
-    process could not begin on the device. `told` has a `message` that is said once.
+    process could not begin on the device; `is_lost` where the place itself was lost or taken away, which is no failure of the job: it goes
+    on elsewhere, however often. `told` has a `message` that is said once.
     """
 
     @property
@@ -97,9 +98,10 @@ class _Scheduler:
         self.alone: set[str] = set()  # what is tried with nothing beside it on its device
         self.untested: dict[str, dict[str, Any]] = {}  # trainings whose tests did not fit into memory, and what told that
         self.history: dict[str, list[Mapping[str, Any]]] = {}
-        self.runs = {run.key: [other for other in plan.waiting if other.key == run.key] for run in plan.waiting}
+        self.runs: dict[str, list[Run]] = {}  # by the key of what is tested
+        for run in plan.waiting:
+            self.runs.setdefault(run.key, []).append(run)
         self.outcomes = Outcomes(plan, record, view)
-        self.outcome = self.outcomes.outcome
         self.clock = Clock(plan, executor.num_slots)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
@@ -110,33 +112,36 @@ class _Scheduler:
             if (should_stop() or left < 0) and not is_asked:
                 stopping = is_asked = True
                 self.executor.ask_to_stop()
-            stopping = stopping or bool(self.outcome.why)
+            stopping = stopping or bool(self.outcomes.why)
             if not stopping:
                 self._submit(left, budget or math.inf)
                 stopping = not self.running  # nothing that is left fits into the budget
             for event in self.executor.events(0.2) if self.running else []:
                 self._handle(event)
             self.view({"kind": "tick"})
-        return self.outcome
+        return self.outcomes.outcome
 
     def _submit(self, left: float, budget: float) -> None:
-        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left.
+        """Begin what is ready, in the plan's order, up to the first stage that would not end in the seconds that are left."""
+        while key := self._next(left, budget):
+            node = self.running[key] = self.waiting.pop(key)
+            self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
 
-        One that goes alone stands first, and holds everything up until a device is idle.
-        """
-        for key, node in list(self.waiting.items()):
+    def _next(self, left: float, budget: float) -> str:
+        """The first stage that can begin now, "" if none can; one that goes alone stands first, and holds all up until a device is idle."""
+        for key, node in self.waiting.items():
             is_ready = not node.job.parent or node.job.parent in self.done
             if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
-                return
+                return ""
             if key in self.alone and not self.executor.num_idle:
-                return
+                return ""
             if is_ready:
-                self.running[key] = self.waiting.pop(key)
-                self.executor.submit(node.job, alone=True) if key in self.alone else self.executor.submit(node.job)
+                return key
+        return ""
 
     def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
         """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
-        if self._until_end(key) <= left:
+        if left == math.inf or self._until_end(key) <= left:
             return True
         if is_ready:
             return self.clock.seconds_of(key) > budget and all(self.clock.seconds_of(other) > left for other in self.running)
@@ -164,7 +169,7 @@ class _Scheduler:
             self.outcomes.fail(self.runs.get(event["run"], []), _as_out_of_memory(event, node.job.task))
         elif kind in ("done", "stopped"):
             self._ended(key, kind)
-            self.outcome.why = event.get("why", self.outcome.why)
+            self.outcomes.why = event.get("why", self.outcomes.why)
         elif kind == "failed" and self._tries_again(key, event):
             event = event | {"kind": "stopped"}
         elif kind == "failed":
@@ -186,6 +191,8 @@ class _Scheduler:
 
     def _tries_again(self, key: str, event: dict[str, Any]) -> bool:
         """Whether the job waits for another attempt: it did not fit beside others, or its process was killed, and not too often yet."""
+        if event.get("is_lost"):
+            return self._waits_again(key)
         self.attempts[key] = self.attempts.get(key, 0) + 1
         if _is_memory(event) and not event.get("has_begun", True) and self.executor.num_slots > 1:
             self._shrink(event["device"], is_full=True)
@@ -195,6 +202,10 @@ class _Scheduler:
             pass  # killed once more: a daemon may do so before the kernel finds that memory is lacking
         elif not (event["failure"] == "killed" or "exit" in event) or self.attempts[key] >= ATTEMPTS:
             return False
+        return self._waits_again(key)
+
+    def _waits_again(self, key: str) -> bool:
+        """Have a job begin again before all that waits, from its last checkpoint."""
         self.untested.pop(key, None)
         self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
         self.history.pop(key, None)  # what is trained again is told again
@@ -247,7 +258,7 @@ class _Scheduler:
             if waiting.job.parent in lost:
                 lost.add(other)
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
-        training = [run for run in self.outcome.left if not run.choice]
+        training = [run for run in self.outcomes.left if not run.choice]
         self.outcomes.fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
 
 

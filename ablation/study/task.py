@@ -363,6 +363,13 @@ class Task(Protocol):
     def saved_stages(self, folder: Path) -> SavedStages:
         """The stages that are saved in this folder."""
 
+    @property
+    def work_type(self) -> type:
+        """The dataclass of its works, every field of which pydantic can write as JSON and read again."""
+
+    def device_class(self, device: str) -> str:
+        """The class of a device: results of two classes have different keys."""
+
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Prepare a process for its jobs on a device: do slow imports, and set what the bits of results depend on.
 

@@ -20,6 +20,9 @@ OF_DATABASES: Names = ("MLFLOW_SQLALCHEMYSTORE_", "MLFLOW_ENABLE_WORKSPACES", "M
 OF_PYTHON: Names = ("PYTHONWARNINGS", "PYTHONSTARTUP", "PYTHONINSPECT", "MPLBACKEND")
 OF_GIT: Names = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY")
 COUNTS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR")
+BOOLEANS = ("true", "false", "1", "0")
+# What MLflow says of each run that it ends in a server, and of each file that it fetches from one, stays out of our output.
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")
 
 
@@ -33,6 +36,8 @@ def settle() -> None:
         for name in [name for name in os.environ if name.startswith(OF_DATABASES)]:
             del os.environ[name]
     _drop_nonsense()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     _forget_warnings()
     os.environ["PYTHONSAFEPATH"] = "1"  # no process imports a file of the current folder that is called like a library
     if dropped:
@@ -43,6 +48,9 @@ def _drop_nonsense() -> None:
     """Drop settings that are none, over which a library would end with a traceback."""
     for name in COUNTS:
         if not os.environ.get(name, "0").strip().isdecimal():
+            del os.environ[name]
+    for name in QUIET:
+        if os.environ.get(name, "0").lower() not in BOOLEANS:
             del os.environ[name]
     if os.environ.get("MLFLOW_LOGGING_LEVEL", "INFO").strip().upper() not in LEVELS:
         del os.environ["MLFLOW_LOGGING_LEVEL"]

@@ -28,6 +28,17 @@ def _is_nohup(number: signal.Signals) -> bool:
 
 
 @contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keep their handlers, whatever a library sets meanwhile."""
+    previous = {number: signal.getsignal(number) for number in NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Each of them stops the command as Ctrl-C does, even if a library swallows the exception while it is imported.
 

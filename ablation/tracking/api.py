@@ -4,15 +4,18 @@ MLflow is imported with the first of them, since that takes over a second.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ablation.tracking.recorded import Point
 from ablation.tracking.tables import ABOUT_RUN, RUNS_AT_ONCE, Experiment
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 
 
 def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -97,3 +100,25 @@ def as_dict(run: Any) -> dict[str, Any]:
     digests = [dataset_input.dataset.digest for dataset_input in run.inputs.dataset_inputs] if run.inputs else []
     data = {"tags": dict(run.data.tags), "params": dict(run.data.params), "metrics": dict(run.data.metrics)}
     return dict(zip(ABOUT_RUN, about, strict=True)) | data | {"digest": digests[-1] if digests else ""}
+
+
+def without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without the address of its artifacts."""
+    return {name: value for name, value in run.items() if name != "artifacts"}
+
+
+def batches(
+    points: Iterable[Point], params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[tuple[list[Any], list[Any], list[Any]]]:
+    """Points, params and tags as MLflow takes them, so many at once; the tags last."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+    run_params = [Param(name, value[:6000]) for name, value in params.items()]
+    run_tags = [RunTag(name, value) for name, value in tags.items()]
+    room = METRICS_AT_ONCE - 2 * PARAMS_AT_ONCE
+    while metrics or run_params or run_tags:
+        is_last = len(metrics) <= room and len(run_params) <= PARAMS_AT_ONCE
+        batch = metrics[:room], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE] if is_last else []
+        yield batch
+        metrics, run_params, run_tags = metrics[room:], run_params[PARAMS_AT_ONCE:], run_tags[len(batch[2]) :]

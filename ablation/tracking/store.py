@@ -1,4 +1,4 @@
-"""The MLflow store; only this file and `api` import MLflow. One process writes at a time, and writing anything twice does no harm.
+"""The MLflow store; only this file, `api`, `transactions` and `rows` import MLflow. One process writes at a time; twice does no harm.
 
 MLflow is imported with the first call that needs it, since that takes over a second: a local database is read without it.
 """
@@ -11,7 +11,8 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from contextlib import AbstractContextManager
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlparse
@@ -24,20 +25,21 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
+from ablation.tracking import thumbnails, views
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
-from ablation.tracking.api import Api, as_dict, mlflow_errors
+from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
+from ablation.tracking.rows import NewRun, are_known, cut_tags, end_runs, fitting, insert_runs, missing, source_text, tag_values
 from ablation.tracking.tables import Experiment, Tables
+from ablation.tracking.transactions import one_transaction
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
-COLUMN_WIDTH = 200  # pixels, of a column in MLflow's page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -207,7 +209,7 @@ class Store:
         """Every run of a study: its id, status, start, end, tags, params, metrics and the digest of its data; the newest first."""
         runs = self._read(lambda source: source.runs(experiment, deleted=deleted))
         self._artifact_uris |= {run["run_id"]: run["artifacts"] for run in runs}
-        return [_without_artifacts(run) for run in runs]
+        return [without_artifacts(run) for run in runs]
 
     @raises_store_errors
     def runs_of(self, study: str) -> list[dict[str, Any]]:
@@ -222,31 +224,40 @@ class Store:
         """The study's runs that have these tags, in the form of `runs`."""
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if not set(value) & set("'\"\\")]
         page = self.client.search_runs([experiment], " and ".join(conditions), max_results=1000)
-        return [_without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
+        return [without_artifacts(as_dict(run)) for run in page if tags.items() <= run.data.tags.items()]
+
+    def tag_values(self, experiment: str, name: str, values: Sequence[str]) -> set[str] | None:
+        """Those of the values that a tag has in any of the study's runs; None of a server, which is not asked so."""
+        return None if self.is_remote else tag_values(self.client, experiment, name, values)
+
+    def transaction(self, *, is_careful: bool = True) -> AbstractContextManager[bool]:
+        """All that this thread writes meanwhile is there in the end or nothing, if the value is true; a server knows no such thing.
+
+        Unless it is careful, it fails where something is written that is there already.
+        """
+        return one_transaction(None if self.is_remote else self.client, is_careful=is_careful)
+
+    def insert(self, experiment: str, runs: Sequence[NewRun]) -> list[str] | None:
+        """Make new runs with all that is known of them; the id of each. None of a store that takes each by itself: nothing is written."""
+        made = None if self.is_remote else insert_runs(self.client, experiment, [fitting(run) for run in runs])
+        self._artifact_uris |= dict(made or ())
+        return None if made is None else [run_id for run_id, _ in made]
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""
         run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
+        self._artifact_uris[run.info.run_id] = run.info.artifact_uri
         return str(run.info.run_id)
 
     def write(
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Add points, params and tags. A point that is written again is not doubled, since its time is the same."""
-        cut_tags = {name: value[:5000] for name, value in (tags or {}).items()}
-        points = list(points)
-        if not points and not params and self._has_tags(run_id, cut_tags):
+        """Add points, params and tags, the tags last. A point that is written again is not doubled, since its time is the same."""
+        short_tags, points = cut_tags(tags or {}), list(points)
+        if not points and not params and self._has_tags(run_id, short_tags):
             return
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-        run_params = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        run_tags = [RunTag(name, value) for name, value in cut_tags.items()]
-        while metrics or run_params or run_tags:
-            batch = metrics[: METRICS_AT_ONCE - 200], run_params[:PARAMS_AT_ONCE], run_tags[:PARAMS_AT_ONCE]
+        for batch in batches(points, params or {}, short_tags):
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
-            metrics = metrics[METRICS_AT_ONCE - 200 :]
-            run_params, run_tags = run_params[PARAMS_AT_ONCE:], run_tags[PARAMS_AT_ONCE:]
 
     def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
         """Whether a run has these tags already, as far as that is known without MLflow."""
@@ -262,11 +273,26 @@ class Store:
         """End a run as FINISHED, FAILED or KILLED, or set its status to RUNNING again."""
         self.client.update_run(run_id, status=status) if status == "RUNNING" else self.client.set_terminated(run_id, status, end)
 
+    @cached_property
+    def knows_points(self) -> bool:
+        """Whether `missing` can tell which points a run has already."""
+        return not self.is_remote and are_known(self.client)
+
+    def missing(self, run_id: str, points: Sequence[Point]) -> Sequence[Point]:
+        """Those of the points that a run lacks, as far as that is known."""
+        return missing(self.client, run_id, points) if self.knows_points else points
+
+    def finish_all(self, ends: Sequence[tuple[str, str, int]]) -> None:
+        """End runs, (id, status, end) each."""
+        if self.is_remote or not end_runs(self.client, ends):
+            for run_id, status, end in ends:
+                self.finish(run_id, status, end)
+
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """Record the run's data set."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}))
+        dataset = Dataset(name, digest[:36], "local", source_text(source))
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
@@ -280,15 +306,15 @@ class Store:
                 link_or_copy(path, folder / name)
 
     @raises_store_errors
-    def show_picture(self, run_id: str, key: str, path: Path) -> None:
-        """Show a picture in the run's page and in MLflow's grid of images; it replaces the one before."""
-        from PIL import Image
-
+    def show_picture(self, run_id: str, key: str, path: Path, tags: Mapping[str, str] | None = None) -> None:
+        """Show a picture in the run's page and in MLflow's grid of images, and set tags with it; it replaces the one before."""
         folder = self._local_folder(run_id)
         for old in folder.glob(f"images/{key}[+%]*") if folder else ():
             old.unlink()
-        with Image.open(path) as image:
-            self.client.log_image(run_id, image.convert("RGB"), key=key, step=0, synchronous=True)
+        with tempfile.TemporaryDirectory() as temporary_folder:
+            files = thumbnails.named(path, key, Path(temporary_folder))
+            self.add_files(run_id, {f"images/{name}": file for name, file in files.items()})
+        self.write(run_id, tags={"mlflow.loggedImages": "True", **(tags or {})})
 
     def has_lost_files(self, run_id: str, name: str) -> bool:
         """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine."""
@@ -297,20 +323,7 @@ class Store:
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
-        columns = [*(f"tags.`{tag}`" for tag in tags), *(f"metrics.`{metric}`" for metric in metrics), "attributes.`Duration`"]
-        view = {
-            "searchFilter": search_filter,
-            "orderByKey": "attributes.start_time",
-            "orderByAsc": False,
-            "startTime": "ALL",
-            "lifecycleFilter": "Active",
-            "datasetsFilter": [],
-            "modelVersionFilter": "All Runs",
-            "selectedColumns": columns,
-            "columnOrder": columns,
-            "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
-            "runsHiddenMode": "FIRST_20_RUNS",
-        }
+        view = views.of_runs(search_filter, tags, metrics)
         self._set_tag(experiment, f"mlflow.sharedViewState.{name}", json.dumps(view))
         self._set_tag(experiment, "mlflow.experimentKind", "custom_model_development")
 
@@ -391,7 +404,3 @@ class Store:
             raise StoreError(f"{error}; ablate run FILE records it again") from None
         frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
         return Recorded(study, plan, frame, superseded, self, content)
-
-
-def _without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in run.items() if name != "artifacts"}

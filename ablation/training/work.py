@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ablation.techniques.technique import Technique
+from ablation.techniques.technique import Nested
 from ablation.training.settings import Settings, Stage
 
 
@@ -13,7 +13,7 @@ class TrackedAverage:
     """An average of the weights that is updated since epoch `since`, and the splits by whose accuracy its best epoch is kept."""
 
     id: str
-    technique: Any
+    technique: Annotated[Any, Nested("averages")]
     since: int
     best_on: tuple[str, ...] = ()
 
@@ -42,7 +42,7 @@ class TrainingWork:
     end_epoch: int  # where it ends, counted from the beginning of the stage
     parent: str  # the key whose state it starts from, or ""
     parent_average: str  # the id of the average that it starts from, or "" for the weights
-    parent_classifier: Technique  # the classifier in that state
+    parent_classifier: Annotated[Any, Nested("classifiers")]  # the classifier in that state
     is_same_stage: bool  # whether the parent is an earlier part of the same stage
     tracked: tuple[TrackedAverage, ...]
     keep_optimizer: bool  # whether a later stage continues with its state

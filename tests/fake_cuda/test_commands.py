@@ -43,6 +43,7 @@ def test_a_study_is_done_by_its_workers(study, python, tmp_path):
     assert len(done.contexts) == 3  # the probe, and two workers
 
 
+@OF_ALL
 def test_a_full_device_leaves_the_work_to_the_others(study, python, tmp_path):
     """Of three devices one is full: all is done on the others, by a worker each; the plan of what is left makes no context."""
     done = python(*RUN, "cuda", "--jobs", "1", devices=3, full="0")

@@ -71,6 +71,16 @@ def test_nonsense_is_dropped_and_the_rest_is_kept(settled, name, value, is_kept)
     assert (name in settled(**{name: value})) == is_kept
 
 
+@pytest.mark.parametrize("name", environment.QUIET)
+@pytest.mark.parametrize("nonsense", ["", "loud", "yes"])
+def test_mlflow_says_nothing_in_our_output_unless_it_is_told_to(settled, name, nonsense):
+    """Neither where a run of a server is seen, nor how much of a file was fetched; a value that MLflow would refuse counts as none."""
+    ours = environment.QUIET[name]
+    theirs = "false" if ours == "true" else "True"
+    assert settled()[name] == settled(**{name: nonsense})[name] == ours
+    assert settled(**{name: theirs})[name] == theirs
+
+
 def test_a_store_of_others_keeps_its_settings(settled):
     """The pool of a server's database is chosen by whoever names the database."""
     assert "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE" in settled(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE="5", MLFLOW_TRACKING_URI="postgresql://x/y")

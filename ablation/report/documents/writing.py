@@ -1,10 +1,12 @@
 """Writes the report as a text, or into a folder with its figures and CSV files."""
 
+import contextlib
 import fnmatch
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,11 @@ from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.own import own_code
 from ablation.report.frames.references import References, read
-from ablation.report.frames.tables import Recorded, tidy_frames
+from ablation.report.frames.tables import Recorded, has_many_runs, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
+from ablation.system.beside import beside
 from ablation.system.paths import user_file, user_folder
 from ablation.tracking.messages import first_line
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 
 
+@pd.option_context("mode.string_storage", "python")  # that of Arrow takes longer for every text that is looked at
 def write(recorded: Recorded, format_name: str, output: Path | None, options: Shown) -> str:
     """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
     if format_name not in FORMATS:
@@ -41,7 +45,7 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
         terminal.check_options(options)
         if output is None:  # predictions are not read for it
             return f"{terminal.of_record(recorded, options, Screen()).plain}\n"
-    content = gather(recorded, options)
+    content = gather(recorded, options, _import_figures if output or format_name == "html" else None)
     if options.columns:
         from ablation.report.documents.latex_columns import chosen
 
@@ -49,16 +53,25 @@ def write(recorded: Recorded, format_name: str, output: Path | None, options: Sh
     if output is None:
         return _printed(content, format_name)
     make_folder(output)
+    many = has_many_runs(content.frames.runs)
+    tables = beside(partial(csv_files, content.frames, content.plan, content.about), worth=many)
+    pages = _pages(content)
+    # As if all of them could be drawn; HTML has their bytes in it.
+    early = beside(partial(_documents, with_figures(content, pages), format_name, output), worth=many and format_name != "html")
     try:
-        content = _with_drawn(content, output / "figures")
-        for name, body in csv_files(content.frames, content.plan, content.about).items():
-            (output / name).write_text(body, encoding="utf-8")
-        documents = {name: text(part, format_name, _bytes(output, part)) for name, part in _files(content, format_name)}
-        for name, document in documents.items():
+        content = _with_drawn(content, pages, output / "figures")
+        documents = _documents(content, format_name, output) if content.options.undrawn else early()
+        for name, document in {**tables(), **documents}.items():
             (output / name).write_text(document, encoding="utf-8")
     except OSError as error:
         raise ConfigError("--output", f"cannot write {error.filename or output} ({error.strerror}); expected files that can be") from None
     return next(iter(documents.values()))
+
+
+def _documents(content: Content, format_name: str, output: Path) -> dict[str, str]:
+    """File name -> its text, of the document in that folder with its figures."""
+    images = _bytes(output, content) if format_name == "html" else {}
+    return {name: text(part, format_name, images) for name, part in _files(content, format_name)}
 
 
 def _files(content: Content, format_name: str) -> Iterator[tuple[str, Content]]:
@@ -78,7 +91,8 @@ def _printed(content: Content, format_name: str) -> str:
         return text(content, format_name, {})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "figures").mkdir()
-        content = _with_drawn(content, Path(folder) / "figures", by_itself=False)
+        pages = [replace(page, column=None) for page in _pages(content) if page.is_shown]
+        content = _with_drawn(content, pages, Path(folder) / "figures")
         return text(content, format_name, _bytes(Path(folder), content))
 
 
@@ -110,8 +124,11 @@ def text(content: Content, format_name: str, images: Mapping[str, bytes]) -> str
 # --- what is asked for ---------------------------------------------------------------------------------------------------------
 
 
-def gather(recorded: Recorded, options: Shown) -> Content:
-    """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric."""
+def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | None = None) -> Content:
+    """The content of the document: the arms that match the globs, in the chosen order, with differences of the chosen metric.
+
+    `meanwhile` is done here while other processes compute.
+    """
     plan, metrics = recorded.plan, metrics_of(recorded.plan)
     references = (
         read(user_file(options.reference, "--reference", "a CSV file of published figures"), plan) if options.reference else References()
@@ -119,7 +136,7 @@ def gather(recorded: Recorded, options: Shown) -> Content:
     metric = known_metric("--metric", options.metric, plan, recorded.runs)
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
-    frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric)
+    frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric, meanwhile)
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
     own = own_code(plan, recorded.runs, frames.runs, list(frames.arms["arm"]))
@@ -162,6 +179,12 @@ def make_folder(output: Path) -> None:
         ) from None
 
 
+def _import_figures() -> None:
+    """Matplotlib takes a while; whether it works is told by who draws."""
+    with contextlib.suppress(Exception):
+        import ablation.report.figures  # noqa: F401
+
+
 def pages_of(content: Content) -> "list[Page]":
     """The pages of figures to draw."""
     from ablation.report import figures
@@ -177,20 +200,21 @@ def with_figures(content: Content, pages: "Sequence[Page]") -> Content:
     return replace(content, figures=links)
 
 
-def _with_drawn(content: Content, folder: Path, *, by_itself: bool = True) -> Content:
-    """The content with the pages that could be written into that folder; without `by_itself` only what the document shows of them.
-
-    Without a matplotlib that works there are none.
-    """
+def _pages(content: Content) -> "list[Page]":
+    """The pages of figures to draw; without a matplotlib that works there are none."""
     try:
-        from ablation.report import figures
-
-        pages = pages_of(content)
+        return pages_of(content)
     except Exception as error:  # numbers are shown without figures
         print(f"no figure could be drawn, and the report goes without ({first_line(error)})", file=sys.stderr)
+        return []
+
+
+def _with_drawn(content: Content, pages: "Sequence[Page]", folder: Path) -> Content:
+    """The content with the pages that could be written into that folder."""
+    if not pages:
         return content
-    if not by_itself:
-        pages = [replace(page, column=None) for page in pages if page.is_shown]
+    from ablation.report import figures
+
     drawn = figures.write(pages, folder)
     names = {page.name for page in drawn}
     undrawn = tuple(page.name for page in pages if page.name not in names)

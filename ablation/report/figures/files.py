@@ -6,15 +6,14 @@ Equal pages give equal bytes, whichever process draws them.
 import contextlib
 import gc
 import multiprocessing
-import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 from ablation.report.figures.page import Page
 from ablation.report.figures.style import save, styled
+from ablation.system.beside import free_cores, quiet_fork
 
 FEWEST = 8  # pages that are worth another process
 MOST_PROCESSES = 8
@@ -62,10 +61,8 @@ def write_page(page: Page, folder: Path) -> str:
 
 
 def _processes(count: int) -> int:
-    """How many processes draw that many pages. Other systems than Linux cannot fork safely, and there one draws them all."""
-    if count < FEWEST or sys.platform != "linux" or multiprocessing.current_process().daemon:
-        return 1
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    """How many processes draw that many pages."""
+    return 1 if count < FEWEST else min(free_cores(), MOST_PROCESSES)
 
 
 def _written_by_many(pages: Sequence[Page], folder: Path) -> dict[int, str]:
@@ -73,7 +70,7 @@ def _written_by_many(pages: Sequence[Page], folder: Path) -> dict[int, str]:
     _inherited[:] = pages
     results: dict[int, Future[str]] = {}
     try:
-        with _quiet_fork(), ProcessPoolExecutor(_processes(len(pages)), multiprocessing.get_context("fork")) as pool:
+        with quiet_fork(), ProcessPoolExecutor(_processes(len(pages)), multiprocessing.get_context("fork")) as pool:
             results = {
                 number: pool.submit(_in_child, number, folder)
                 for number in sorted(range(len(pages)), key=lambda number: "/" in pages[number].name)
@@ -103,11 +100,3 @@ def _seldom_collecting() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _quiet_fork() -> Iterator[None]:
-    """Without the warning about threads: the children only draw, and take no lock of a library with threads."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
-        yield

@@ -24,7 +24,6 @@ from ablation.report.statistics.descriptive import normalised
 Floats = npt.NDArray[np.float64]
 
 COLOURS = "cividis"  # perceptually uniform, also for colour-blind readers
-DIVERGING = "vlag"
 SHARES = Normalize(0, 1)  # one scale, so that matrices can be compared
 MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
@@ -80,14 +79,13 @@ def confusion_page(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str
 
 def difference_page(pairs: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], classes: Sequence[str]) -> Figure:
     """One page of differences of matrices in points, on one symmetric scale with a colour bar."""
-    import seaborn  # noqa: F401 - it registers the diverging colours
-
     points = {arm: 100 * (normalised(arm_CC) - normalised(base_CC)) for arm, (arm_CC, base_CC) in pairs.items()}
     largest = max((float(np.nanmax(np.abs(points_CC), initial=0)) for points_CC in points.values()), default=0)
     limit = max(1.0, float(np.ceil(largest)))
-    figure = _panels(points, classes, Normalize(-limit, limit), DIVERGING, point_texts)
+    colours = style.diverging_colours()
+    figure = _panels(points, classes, Normalize(-limit, limit), colours, point_texts)
     ticks = [-limit, -limit / 2, 0, limit / 2, limit]
-    style.colour_bar(figure, Normalize(-limit, limit), DIVERGING, "points", ticks, [f"{tick:+.4g}" if tick else "0" for tick in ticks])
+    style.colour_bar(figure, Normalize(-limit, limit), colours, "points", ticks, [f"{tick:+.4g}" if tick else "0" for tick in ticks])
     return figure
 
 
@@ -134,7 +132,7 @@ def point_texts(points_CC: Floats) -> list[list[str]]:
     return [["" if not abs(points) >= 0.5 else f"{points:+.0f}" for points in row] for row in points_CC]
 
 
-def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, colours: str, texts: Any) -> Figure:
+def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, colours: style.Colours, texts: Any) -> Figure:
     side, names = 2.7, style.room_for(classes)
     sheet = style.sheet_of(len(matrices), 3, width=side, height=side, left=names, right=0.8, bottom=names, across=0.15, down=0.35)
     figure = sheet.blank()
@@ -152,13 +150,13 @@ def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, c
     return figure
 
 
-def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: str) -> None:
+def _picture(axes: Axes, values_CC: Floats, norm: Any, colours: style.Colours) -> None:
     """Draw an image instead of a mesh, so that the SVG of a hundred classes stays small; "none" keeps the pixels sharp."""
     axes.imshow(values_CC, cmap=colours, norm=norm, interpolation="none", aspect="auto")
     axes.set_axis_off()
 
 
-def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: str, texts: Any) -> None:
+def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]], norm: Any, colours: style.Colours, texts: Any) -> None:
     """Draw all panels' numbers at once, dark on light and light on dark."""
     import matplotlib as mpl
 
@@ -171,7 +169,7 @@ def _annotate(figure: Figure, panels: Sequence[tuple[tuple[float, ...], Floats]]
                     places.append((left + (column + 0.5) / size * width, bottom + (1 - (row + 0.5) / size) * height))
                     words.append(text)
                     values.append(values_CC[row, column])
-    lightness_N = mpl.colormaps[colours](norm(np.array(values, dtype=float)))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    lightness_N = mpl.colormaps.get_cmap(colours)(norm(np.array(values, dtype=float)))[:, :3] @ [0.2126, 0.7152, 0.0722]
     style.letters(figure, places, words, ["black" if lightness > 0.5 else "white" for lightness in lightness_N])
 
 

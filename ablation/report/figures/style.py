@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath, text_to_path
 from matplotlib.transforms import Affine2D, IdentityTransform
 from PIL import Image
-from scipy.optimize import isotonic_regression
 
 from ablation.report.figures.fonts import wide_families
+from ablation.report.figures.vector import is_plain, svg_of
+from ablation.system.code import package_version
+from ablation.system.kept import kept
 
 GREY = "0.55"
 INK = "0.15"
@@ -40,8 +42,10 @@ MOST_ANNOTATED_CLASSES = 15
 LONGEST_CLASS = 14
 NEARLY_WHITE = 252
 MANY = 4  # times that each of a page's letters is drawn, on average, from which it is worth its own artist
+FINDING_TABLES = ("cmap", "post", "OS/2")
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")
 BACKENDS = ("backend", "backend_fallback")  # settings of pyplot, which looks for a display when they are read
+Colours = str | ListedColormap
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -68,10 +72,25 @@ STYLE: Any = {
 
 def line_colours() -> list[Any]:
     """Six colours of seaborn's colour-blind palette and black, in the order in which they are easiest to tell apart."""
-    import seaborn
-
-    palette = seaborn.color_palette("colorblind")
+    palette = [tuple(colour) for colour in _of_seaborn()["colorblind"]]
     return [palette[0], palette[1], (0.0, 0.0, 0.0), palette[9], palette[4], palette[5]]
+
+
+def diverging_colours() -> ListedColormap:
+    """Seaborn's colours from blue over white to red, for what may be below and above zero."""
+    return ListedColormap(_of_seaborn()["vlag"])
+
+
+@cache
+def _of_seaborn() -> dict[str, list[list[float]]]:
+    """The colours that we take from seaborn; they are kept, since it imports much of SciPy and what else its plots need."""
+
+    def find() -> dict[str, list[list[float]]]:
+        import seaborn
+
+        return {"colorblind": [list(colour) for colour in seaborn.color_palette("colorblind")], "vlag": seaborn.cm.vlag.colors}
+
+    return kept("colours", package_version("seaborn"), find)
 
 
 def group_colour(group: str, groups: Sequence[str]) -> Any:
@@ -163,7 +182,7 @@ def names(figure: Figure, places_N2: npt.ArrayLike, texts_N: Sequence[str], size
     """
     paths = [_outline(text, size, 1.0) for text in texts_N]
     collection = PathCollection(
-        [path.transformed(Affine2D().rotate_deg(90)) for path in paths] if upright else paths,
+        [_upright(path) for path in paths] if upright else paths,
         sizes=[1.0], offsets=np.asarray(places_N2, dtype=float), offset_transform=figure.transFigure, facecolors=["black"], linewidths=0,
         label=" ".join(texts_N),
     )  # fmt: skip
@@ -183,12 +202,17 @@ def _outline(text: str, size: float, end: float = 0.5) -> Outline:
 
 
 @lru_cache(maxsize=1024)
+def _upright(path: Outline) -> Outline:
+    return path.transformed(Affine2D().rotate_deg(90))
+
+
+@lru_cache(maxsize=1024)
 def _reach(text: str, size: float) -> float:
     """How far an outline that ends at its origin goes, in points."""
     return float(-_outline(text, size, 1.0).get_extents().x0)
 
 
-def colour_bar(figure: Figure, norm: Any, colours: str, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
+def colour_bar(figure: Figure, norm: Any, colours: Colours, title: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
     """Draw one colour bar for the whole page, in its right margin."""
     wide, tall = figure.get_size_inches()
     height = min(2.2, 0.5 * tall)
@@ -209,6 +233,8 @@ def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     """The positions, moved apart as little as possible so that neighbours keep the gap, within the range if they fit."""
     if not len(wanted):
         return []
+    from scipy.optimize import isotonic_regression  # which takes long to import
+
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(order))
     # Positions minus their steps only have to stay in order, which is what isotonic regression does.
@@ -297,7 +323,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write the figure and return the path. The file has no version and no date, so equal figures give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with styled():
-        if path.suffix == ".svg":
+        if path.suffix == ".svg" and is_plain(figure):
+            path.write_text(svg_of(figure), encoding="utf-8")
+        elif path.suffix == ".svg":
             figure.savefig(path, metadata={"Date": None, "Creator": None})
         elif path.suffix == ".pdf":
             with _lean_fonts():
@@ -321,14 +349,20 @@ def _few_colours(figure: Figure) -> Image.Image:
 
 @contextmanager
 def _lean_fonts() -> Iterator[None]:
-    """Leave the tables for laying out text out of embedded fonts: no reader of a PDF uses them, and reading them takes half of the time."""
+    """Leave the tables for laying out text out of embedded fonts, and those for finding glyphs, which a PDF names by their numbers.
+
+    No reader of a PDF uses them, and reading them takes most of the time.
+    """
     from fontTools import subset
 
     load = subset.load_font
 
     def lean(*arguments: Any, **options: Any) -> Any:
         font = load(*arguments, **options)
-        for table in LAYOUT_TABLES:
+        by_number = "glyf" in font and mpl.__version_info__ >= (3, 11)  # before, matplotlib asked for glyphs by their letters
+        if by_number:
+            font.setGlyphOrder([f"glyph{number}" for number in range(font["maxp"].numGlyphs)])
+        for table in (*LAYOUT_TABLES, *(FINDING_TABLES if by_number else ())):
             if table in font:
                 del font[table]
         return font

@@ -5,6 +5,7 @@ Shapes: R runs of one arm, C true classes, C predicted classes.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,9 +22,12 @@ from ablation.report.statistics import attribution, descriptive, images, items
 from ablation.report.statistics.differences import ROLES, class_differences, comparisons, differences
 from ablation.study.metrics import has_own_code, is_curve
 from ablation.study.wording import change_words
+from ablation.system.beside import beside
 
 STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped", "RUNNING": "running"}
+MANY_RUNS = 40
 SPENDING = ("time/own", "time/shared", "epochs/own", "epochs/shared")
+T = TypeVar("T")
 ABOUT_RUN = ["arm", "seed", "state", "reason", "chosen", "key", "run_id", "start", "end"]
 CURVE_COLUMNS = ["arm", "seed", "metric", "step", "value"]
 # frame -> the facts that a study needs for it; otherwise the frame has no rows and is in no document
@@ -134,43 +138,69 @@ def tidy_frames(
     metrics: Sequence[str] = (),
     references: References | None = None,
     metric: str = "",
+    meanwhile: Callable[[], None] | None = None,
 ) -> Frames:
     """The frames of the arms `shown` (None: all arms). Arms that are not shown still count as partners and in corrections.
 
     `metrics` are the full names of the metrics to compare (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
-    is one of them (none: the plan's).
+    is one of them (none: the plan's). `meanwhile` is done here while other processes compute.
     """
     plan, runs = recorded.plan, run_rows(recorded)
     compared_metrics = metrics or metrics_of(plan).full_names
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
-    compared, pairs = differences(plan, runs, compared_metrics), _of_arms(comparisons(plan), kept)
+    begin = partial(beside, worth=has_many_runs(runs))
+    of_metrics = begin(partial(_of_metrics, plan, runs, compared_metrics, references or References(), metric))
+    pairs = _of_arms(comparisons(plan), kept)
     results, unreadable = _results(recorded, runs, {*kept, *pairs["against"]})
+    of_images = begin(partial(images.image_rows, pairs, results))
+    if meanwhile is not None:
+        meanwhile()
     counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
-    arms = _with_verdicts(arm_rows(plan, runs, compared_metrics, references or References()), compared, plan, metric)
     classes = classes_of(plan)
     by_seed = recalls(results, classes)
     frames = Frames(
         runs=shown_runs,
-        arms=_of_arms(arms, kept),
         per_class=class_rows(counts, plan),
         averages=average_rows(counts),
         confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
         curves=curve_rows(recorded, shown_runs),
-        differences=_of_arms(compared, kept),
         class_differences=class_differences(pairs, by_seed, classes, class_groups(plan)),
-        image_differences=images.image_rows(pairs, results),
         mcnemar=images.mcnemar_rows(pairs, results),
         calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
-        attribution=attribution.attribution(plan, runs, compared_metrics),
-        effects=attribution.effects(plan, runs, compared_metrics),
-        conditions=_of_conditions(attribution.conditions(plan, runs, compared_metrics), kept),
         unreadable=unreadable,
         predictions=recorded.predictions if results else None,
         recalls=by_seed,
+        image_differences=of_images(),
+        **_of_kept(of_metrics(), kept),
     )
     return _with_items(frames, recorded, runs, pairs) if has_own_code(plan) else frames
+
+
+def has_many_runs(runs: pd.DataFrame) -> bool:
+    """Whether what is made of them is worth processes of its own."""
+    return len(runs) >= MANY_RUNS
+
+
+def _of_metrics(
+    plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str], references: References, metric: str
+) -> dict[str, pd.DataFrame]:
+    """The frames of all arms that are made of the runs' final metrics alone."""
+    compared = differences(plan, runs, metrics)
+    return {
+        "differences": compared,
+        "arms": _with_verdicts(arm_rows(plan, runs, metrics, references), compared, plan, metric),
+        "attribution": attribution.attribution(plan, runs, metrics),
+        "effects": attribution.effects(plan, runs, metrics),
+        "conditions": attribution.conditions(plan, runs, metrics),
+    }
+
+
+def _of_kept(frames: Mapping[str, pd.DataFrame], arms: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """These frames without the rows of other arms; what each rung and crossed settings do is of the study."""
+    ways = {"differences": _of_arms, "arms": _of_arms, "conditions": _of_conditions}
+    return {name: ways[name](frame, arms) if name in ways else frame for name, frame in frames.items()}
 
 
 def _of_arms(frame: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
@@ -211,9 +241,6 @@ def _with_items(frames: Frames, recorded: Recorded, runs: pd.DataFrame, pairs: p
         scored=items.run_rows(scored),
         unreadable=[*frames.unreadable, *unreadable],
     )
-
-
-T = TypeVar("T")
 
 
 def _of_runs(runs: pd.DataFrame, arms: Collection[str], read: Callable[[str], T | None]) -> tuple[dict[str, dict[int, T]], list[str]]:

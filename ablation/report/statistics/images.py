@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse, stats
+from scipy import special
 
 from ablation.report.statistics.descriptive import Counts, confusion_matrix
 from ablation.report.statistics.inference import LEVEL, Floats
@@ -165,7 +165,8 @@ def mcnemar_p(gained: Ints, lost: Ints) -> Floats:
 
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; here exact.
     """
-    p: Floats = np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(gained, lost), gained + lost, 0.5))
+    fewer, more = np.minimum(gained, lost), np.maximum(gained, lost)
+    p: Floats = np.where(more - fewer <= 1, 1.0, 2 * special.betainc(np.maximum(more, 1), fewer + 1, 0.5))
     return p
 
 
@@ -175,6 +176,8 @@ def group_flip_p(changes_N: Ints, group_N: npt.NDArray[np.int32]) -> float:
     It asks only that a group's images might as well have spoken for the other arm, whatever they share. With one image in each group it
     is McNemar's exact p. Winkler et al., "Multi-level block permutation", NeuroImage 2015: signs are flipped by whole blocks.
     """
+    from scipy import stats  # which takes long to import, and most data have no groups
+
     sums_G = np.bincount(group_N, weights=changes_N).astype(np.int64)
     chances = np.ones(1)  # of the sums from -(len - 1) / 2 to (len - 1) / 2
     for size, count in zip(*np.unique(np.abs(sums_G[sums_G != 0]), return_counts=True), strict=True):
@@ -233,6 +236,8 @@ def _drawn_within(sums_G: Ints, sizes_G: Ints, place_G: Ints, num_strata: int) -
 
 def _drawn_together(values_N: Ints, place_N: Ints, group_N: npt.NDArray[np.int32], shape: tuple[int, int]) -> Floats:
     """The sum of the values in each stratum when all groups are resampled; the same groups for any values."""
+    from scipy import sparse
+
     sums_TG = sparse.csr_array((values_N.astype(float), (place_N, group_N)), shape=shape)
     blocks = np.array_split(_draws(shape[1]), RESAMPLES // 100)
     return np.concatenate([(sums_TG @ draws_RG.T.astype(float)).T for draws_RG in blocks])

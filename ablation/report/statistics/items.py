@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from ablation.report.metrics import MetricTable, short_name
 from ablation.report.statistics.inference import LEVEL, Floats
@@ -165,7 +165,7 @@ def bootstrap(sums_KG: Floats, sizes_G: Ints) -> tuple[Floats, Floats]:
         return nothing, nothing
     generator, block = np.random.default_rng(0), max(1, min(RESAMPLES, MOST_AT_ONCE // number))
     parts = [_resampled(generator, sums_KG, sizes_G, min(block, RESAMPLES - begin)) for begin in range(0, RESAMPLES, block)]
-    tail = stats.norm.cdf(np.sqrt(number / (number - 1)) * stats.t.ppf(LEVEL / 2, number - 1))
+    tail = special.ndtr(np.sqrt(number / (number - 1)) * special.stdtrit(number - 1, LEVEL / 2))
     low_K, high_K = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
     return low_K, high_K
 

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ablation.planning.jobs import Job
-from ablation.running.worker import END, work
+from ablation.running.worker import END, Order, work
 from ablation.study.task import DEFAULT
 from ablation.system import signals
 from ablation.system.oom_kills import num_oom_kills, why_killed
@@ -109,16 +109,20 @@ class LocalExecutor:
         if not slot.process.is_alive():
             number = self._slots.index(slot)
             slot = self._slots[number] = self._start(slot.device)
-        message = (job, 1 if alone else self._num_on(slot.device))
+        order = self._order(job, 1 if alone else self._num_on(slot.device))
         try:
-            slot.pipe.send(message)
+            slot.pipe.send(order)
         except OSError:  # it ended just now
             number = self._slots.index(slot)
             slot.end()
             slot = self._slots[number] = self._start(slot.device)
-            slot.pipe.send(message)
+            slot.pipe.send(order)
         slot.busy, slot.is_alone, slot.num_oom_kills = job.key, alone, num_oom_kills()
         slot.num_begun += 1
+
+    def _order(self, job: Job, num_jobs: int) -> Order:
+        """What a worker is sent, on a device that so many of these slots share."""
+        return Order(job, num_jobs)
 
     def resize(self, device: str, num_jobs: int) -> int:
         """Run so many jobs at once on a device, more only as those that are too many end; the number as it is now."""

@@ -15,7 +15,7 @@ from ablation.techniques.setting_errors import to_config_error
 
 FILE = "executors.yaml"
 OURS = frozenset({"array", "output", "error", "parsable", "wrap"})  # options of sbatch that ablate gives itself
-NOT_SITES = ("local", "ray")  # executors without settings, of whose names no site may be
+NOT_SITES = ("local",)  # executors without settings, of whose names no site may be
 
 
 def _free(options: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
@@ -71,23 +71,35 @@ class BatchSite(Site):
     takes_many: bool = True  # whether one `submit` takes several parts, as an array
 
 
-class RaySite(Site):
-    """A Ray cluster: its address, or `auto` for the one of this machine."""
+class RaySite(BaseModel):
+    """A Ray cluster: its address, or `auto` for the one that was begun on this machine."""
 
-    kind: Literal["ray"]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    kind: Literal["ray"] = "ray"
     address: str = "auto"
+    device_name: str = ""  # as for other sites
+    capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = "8.0"
+    jobs: Annotated[int, Field(ge=0)] = 0  # runs at once on each GPU, or each node without GPUs, as --jobs
 
 
 SITES: dict[str, type[SlurmSite] | type[BatchSite] | type[RaySite]] = {"slurm": SlurmSite, "batch": BatchSite, "ray": RaySite}
+
+# Without settings, if the file has none of that name.
+UNWRITTEN: dict[str, SlurmSite | RaySite] = {"slurm": SlurmSite(), "ray": RaySite(address="")}
+
+
+def site_of(executor: str, study: Path) -> SlurmSite | BatchSite | RaySite | None:
+    """The site of an executor; None for processes of this machine."""
+    return None if executor == "local" else find_site(executor, study)
 
 
 def find_site(name: str, study: Path) -> SlurmSite | BatchSite | RaySite:
     """The site of that name in `executors.yaml` beside the study, or else in the user's folder of settings; raises ConfigError.
 
-    `slurm` is a site without settings, if no file has one of that name.
+    `slurm` and `ray` are sites without settings, if no file has one of that name.
     """
     folders = [_user_folder(), study.resolve().parent]
-    sites = {"slurm": SlurmSite()} | {key: site for folder in folders for key, site in _sites(folder / FILE).items()}
+    sites = UNWRITTEN | {key: site for folder in folders for key, site in _sites(folder / FILE).items()}
     if name not in sites:
         error = unknown_name("--executor", "executor", name, [*NOT_SITES, *sites])
         where = f" Sites are named in {FILE}, beside the study or in {folders[0]}."

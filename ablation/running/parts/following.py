@@ -97,7 +97,6 @@ class _Follower:
         self.plan, self.split, self.engine, self.record, self.view = plan, split, engine, record, view
         self.failed, self.poll, self.grace = failed, poll, grace
         self.outcomes = Outcomes(plan, record, view)
-        self.outcome = self.outcomes.outcome
         self.results = _results_folder(split)
         waiting: dict[str, list[Run]] = {}
         for run in plan.waiting:
@@ -127,7 +126,7 @@ class _Follower:
                 self._look_after(part)
             self.view({"kind": "tick"})
             time.sleep(TICK + len(self.parts) * LOOK)
-        return self.outcome
+        return self.outcomes.outcome
 
     def _jobs(self) -> set[str]:
         return {part.job for part in self.parts if part.job and not part.is_over}
@@ -228,7 +227,7 @@ class _Follower:
         lost = [run for runs in part.left.values() for run in runs if any(node.job.key in part.running for node in self.plan.lineage(run))]
         event = {"failure": "memory", "message": "the queue ended its job for lack of memory, with one run at once too", "log": ""}
         self.outcomes.fail(lost or [run for runs in part.left.values() for run in runs], event)
-        for key in [key for key, runs in part.left.items() if not any(run in self.outcome.left for run in runs)]:
+        for key in [key for key, runs in part.left.items() if not any(run in self.outcomes.left for run in runs)]:
             del part.left[key]
         self._over(part, f"part {part.number} lacked memory, with one run at once too; more of it per job may help")
 
@@ -237,7 +236,7 @@ class _Follower:
         self._stopped(part)
         if why:
             self._tell(why)
-            self.outcome.why = self.outcome.why or why
+            self.outcomes.why = self.outcomes.why or why
 
     def _stopped(self, part: _Part) -> None:
         """Nothing of the part is under way any more."""

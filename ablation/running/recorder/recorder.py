@@ -6,6 +6,8 @@ What it writes lies in the local folders first, so whatever cannot be written no
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ablation.planning.describe import for_the_record
@@ -21,13 +23,14 @@ from ablation.running.recorder.contents import (
     own_record,
     result_files,
     result_tags,
+    settings_text,
     spending,
     spent_by_others,
     study_note,
 )
-from ablation.running.recorder.pictures import Pictures
+from ablation.running.recorder.pictures import CONFUSION, Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
-from ablation.running.recorder.registry import Registry, identity
+from ablation.running.recorder.registry import KEY, Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Writer
 from ablation.study.config import Arm, Choice
@@ -36,10 +39,22 @@ from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
+from ablation.tracking.rows import NewRun, cut_tags
 from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
+TOUCH_EVERY = 1.0  # seconds between two notes of the study's last change while the record is behind
 VIEW = "arms"  # the name of the prepared view of MLflow's page
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A run that is to be recorded: its result, its numbers with what it cost, its pictures by name."""
+
+    run: Run
+    result: Mapping[str, Any]
+    values: Mapping[str, float]
+    pictures: Mapping[str, Path]
 
 
 class Recorder:
@@ -56,6 +71,12 @@ class Recorder:
         self._file = plan.study.file.read_bytes()  # as it is now: it may be edited while the study runs
         self._shown: dict[str, float] = {}  # when a stage's curves were shown last
         self._known: Sequence[Mapping[str, Any]] = ()
+        self._waiting: dict[str, list[Run]] = {}  # the runs that a training is for, by its key
+        for run in plan.waiting:
+            for node in plan.lineage(run) if run.choice is None else ():
+                self._waiting.setdefault(node.job.key, []).append(run)
+        self._settings: dict[str, str] = {}  # of each arm, in the words of config.yaml
+        self._touched = 0.0  # when the study's last change was noted
         self._writer = Writer(self._begin, self._end)
 
     # --- what callers say ------------------------------------------------------------------------------------------------
@@ -68,6 +89,8 @@ class Recorder:
     def live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
         """Show a training's curves on the runs that wait for it, now and then."""
         key = node.job.key
+        if self._writer.is_behind:  # what is finished comes first
+            return
         if time.monotonic() - self._shown.setdefault(key, time.monotonic()) > LIVE_EVERY:
             self._shown[key] = time.monotonic()
             rows = list(history)
@@ -75,7 +98,12 @@ class Recorder:
 
     def finished(self, run: Run) -> None:
         """Record a run whose results lie in the local folder."""
-        self._writer.put(lambda: self._write_finished(run))
+        if (choice := run.choice) is not None:
+            self._writer.put(lambda: self._write_chosen(run, choice))
+            return
+        if self._writer.is_behind:
+            self.pictures.ask(self.workspace.results / run.key, _title(run))
+        self._writer.put_item(self._write_finished, run)
 
     def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
         """Record that a run failed, and why; `log` is the traceback of a bug."""
@@ -158,13 +186,10 @@ class Recorder:
             (folder / name).write_bytes(content)
             (folder / of_content(name, about["written"]["digest"])).write_bytes(content)  # which a plan of another content leaves
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | context_tags(self.command, self.plan.study.folder)
-        ids = self.registry.ids
-        if ("plan", "") not in ids:
-            ids["plan", ""] = self.registry.create("plan", tags, now())
-        run_id = ids["plan", ""]
+        run_id = self.registry.run_id(("plan", ""), "plan", tags, now())
         if run_id in self.registry.unfinished:
             self.store.finish(run_id, "FINISHED", now())
-            del self.registry.unfinished[run_id]
+            self.registry.complete(run_id)
         self.store.write(run_id, tags=tags)
         self.store.add_files(run_id, {path.name: path for path in folder.iterdir()})
 
@@ -175,22 +200,33 @@ class Recorder:
 
     # --- runs ------------------------------------------------------------------------------------------------------------
 
-    def _run_id(self, run: Run, start: int, chosen: Arm | None = None) -> str:
-        """The id of the run's record, with the settings of `chosen` where another arm's run stands for it.
+    def _write_run(
+        self,
+        run: Run,
+        start: int,
+        points: Sequence[Point] = (),
+        tags: Mapping[str, str] | None = None,
+        own_params: Mapping[str, str] | None = None,
+        chosen: Arm | None = None,
+    ) -> str:
+        """Write numbers and tags of a run in one batch, with its settings, or those of `chosen`, unless it has them; its id.
 
         One that was left unfinished under the same key goes on.
         """
-        registry, name = self.registry, ("run", run.arm, str(run.seed), run.used_key)
+        registry, name = self.registry, run_name(run)
+        all_params, all_tags = dict(own_params or {}), dict(tags or {})
         if name in registry.ids:
             self.store.finish(registry.ids[name], "RUNNING", 0)
-            self.store.write(registry.ids[name], tags={"ablation.reason": "", "ablation.failure": ""})
+            all_tags = {"ablation.reason": "", "ablation.failure": ""} | all_tags
+            run_id = registry.ids[name]
         else:
-            registry.ids[name] = registry.create(f"{run.arm} seed {run.seed}", self._tags(run), start)
-        run_id = registry.ids[name]
+            run_id = registry.run_id(name, _run_title(run), self._tags(run), start)
         if run_id in registry.unfinished:
-            registry.write_params(run_id, params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm})
-            self.store.write(run_id, tags=context_tags(self.command, self.plan.study.folder))
-            del registry.unfinished[run_id]
+            settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
+            all_params |= registry.lacking(run_id, settings)
+            all_tags |= context_tags(self.command, self.plan.study.folder)
+        self.store.write(run_id, self.store.missing(run_id, points), all_params, all_tags)
+        registry.complete(run_id)
         return run_id
 
     def _tags(self, run: Run) -> dict[str, str]:
@@ -207,50 +243,99 @@ class Recorder:
         }
 
     def _write_live(self, node: Node, history: Sequence[Mapping[str, Any]]) -> None:
-        for run in self.plan.runs:
-            if run.needed and run.choice is None and node in self.plan.lineage(run) and not self.registry.done_elsewhere(run):
-                run_id = self._run_id(run, int(history[0]["time"]))
-                self.store.write(run_id, curve_points(history, run, self.task))
+        runs = self._waiting.get(node.job.key, ())
+        self.registry.look_for(KEY, [identity(run) for run in runs])
+        for run in runs:
+            if (run.arm, run.seed) not in self.summaries.done and not self.registry.done_elsewhere(run):
+                with self.registry.transaction(is_new=not self.registry.is_known(run)):
+                    self._write_run(run, int(history[0]["time"]), curve_points(history, run, self.task))
 
-    def _write_finished(self, run: Run) -> None:
-        if run.choice is not None:
-            self._write_chosen(run, run.choice)
-            return
-        if done := self.registry.done_elsewhere(run):
-            self._take_result(run, done["run_id"], done["metrics"])
-            return
+    def _write_finished(self, runs: Sequence[Run]) -> None:
+        """Record runs whose results lie in the local folder: all that they are in one transaction, their ends in another."""
+        registry, results = self.registry, [self._read(run) for run in runs]
+        with registry.transaction(is_new=not any(registry.is_known(run) for run in runs)):
+            registry.look_for(KEY, [identity(run) for run in runs])
+            done = {run_name(run): found for run in runs if (found := registry.done_elsewhere(run))}
+            written = [one for one in results if run_name(one.run) not in done]
+            ids = self._write_results(written)
+        for one, run_id in zip(written, ids, strict=True):
+            self._add_files(one.run, run_id, one.pictures)
+        with registry.transaction():
+            self.store.finish_all([(run_id, "FINISHED", one.result["finished"]) for one, run_id in zip(written, ids, strict=True)])
+        for run in runs:
+            if found := done.get(run_name(run)):
+                self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"])
+        for one, run_id in zip(written, ids, strict=True):
+            self.summaries.take_result(one.run.arm, one.run.seed, run_id, one.values)
+        self._catch_up(runs)
+
+    def _read(self, run: Run) -> _Finished:
+        """The result of a run, and the pictures that are drawn of it."""
         folder = self.workspace.results / run.key
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
-        run_id = self._run_id(run, beginning(result))
-        values = result["metrics"] | spending(self.plan, run, result)
-        points = [Point(name, float(value), result["finished"]) for name, value in values.items()]
-        own_points, own_params = own_record(folder)
-        points = [*curve_points(result["history"], run, self.task), *points, *own_points]
-        self.store.write(run_id, points, params=own_params, tags=result_tags(result))
+        pictures = self.pictures.of_result(result, folder, _title(run))
+        return _Finished(run, result, result["metrics"] | spending(self.plan, run, result), pictures)
+
+    def _write_results(self, written: Sequence[_Finished]) -> list[str]:
+        """Write the numbers of results, with the runs' settings and data; the runs' ids. Those that are new are written at once."""
+        new = [one for one in written if self.registry.is_new(run_name(one.run), identity(one.run))]
+        ids = self.registry.insert({run_name(one.run): self._new_run(one) for one in new})
+        return [ids.get(run_name(one.run)) or self._write_result(one) for one in written]
+
+    def _new_run(self, finished: _Finished) -> NewRun:
+        """The run of a result, as `_write_result` writes it."""
+        run, arm = finished.run, self.arms[finished.run.arm]
+        own_points, own_params = own_record(self.workspace.results / run.key)
+        tags = self._tags(run) | cut_tags(result_tags(finished.result) | context_tags(self.command, self.plan.study.folder))
+        settings = own_params | params(arm, run.seed, self.task) | {"arm": run.arm}
+        name, place = self.planner.dataset(arm)
+        dataset = (name, finished.result["digest"], place) if name else None
+        points = [*self._points(finished), *own_points]
+        return NewRun(_run_title(run), beginning(finished.result), tags, settings, points, dataset)
+
+    def _write_result(self, finished: _Finished) -> str:
+        """Write one that may be there in part; the run's id."""
+        run, result = finished.run, finished.result
+        own_points, own_params = own_record(self.workspace.results / run.key)
+        points = [*self._points(finished), *own_points]
+        run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
         self._log_dataset(run_id, self.arms[run.arm], result["digest"])
-        self._add_files(run, run_id, result)
-        self.store.finish(run_id, "FINISHED", result["finished"])
-        self._take_result(run, run_id, values)
+        return run_id
+
+    def _points(self, finished: _Finished) -> list[Point]:
+        """A result's curves and numbers."""
+        run, result = finished.run, finished.result
+        points = [Point(name, float(value), result["finished"]) for name, value in finished.values.items()]
+        return [*curve_points(result["history"], run, self.task), *points]
 
     def _log_dataset(self, run_id: str, arm: Arm, digest: str) -> None:
         name, place = self.planner.dataset(arm)
         if name:  # data that nobody declared has none
             self.store.log_dataset(run_id, name, digest, place, "training")
 
-    def _add_files(self, run: Run, run_id: str, result: Mapping[str, Any]) -> None:
+    def _add_files(self, run: Run, run_id: str, pictures: Mapping[str, Path]) -> None:
         """The run's artifacts: its result, what it was made with, its pictures, and with `keep: all` the weights of every stage."""
         folder, config = self.workspace.results / run.key, self.pictures.new_folder() / "config.yaml"
-        config.write_text(config_text(self.arms[run.arm], run.seed, self.task), encoding="utf-8")
+        arm = self.arms[run.arm]
+        if arm.name not in self._settings:
+            self._settings[arm.name] = settings_text(arm, self.task)
+        config.write_text(config_text(arm, run.seed, self._settings[arm.name]), encoding="utf-8")
         files = result_files(folder) | {config.name: config}
         if self.plan.study.keep == "all":
             stages = enumerate(self.task.stage_weights(self.workspace.stages / key) for key in run.chain)
             files |= {f"stage-{i}.safetensors": path for i, path in stages if path.exists()}
-        files |= self.pictures.of_result(result, folder, f"{run.arm}, seed {run.seed}")
-        self.store.add_files(run_id, files)
+        self.store.add_files(run_id, {**files, **pictures})
+        for path in (config, *(path for name, path in pictures.items() if name == f"{CONFUSION}.png")):
+            path.unlink()  # of which the store has a link or a copy
 
-    def _take_result(self, run: Run, run_id: str, values: Mapping[str, float]) -> None:
-        self.summaries.take_result(run.arm, run.seed, run_id, values)
-        self.store.touch(self.registry.experiment)  # whoever watches looks again
+    def _catch_up(self, runs: Sequence[Run]) -> None:
+        """Tell of runs that were just recorded, at once or, while much waits, now and then."""
+        is_behind = self._writer.is_behind
+        if not is_behind:
+            self.summaries.catch_up({run.arm for run in runs})
+        if not is_behind or time.monotonic() - self._touched > TOUCH_EVERY:
+            self.store.touch(self.registry.experiment)  # whoever watches looks again
+            self._touched = time.monotonic()
 
     def _write_chosen(self, run: Run, choice: Choice) -> None:
         """Record the best of some runs once more, under the name of the arm that chooses; it trained nothing of its own."""
@@ -268,21 +353,23 @@ class Recorder:
         final |= spent_by_others(values)
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
-        run_id = self._run_id(run, known["start"], self.arms[best])
         tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
-        points = [Point(name, float(value), known["end"]) for name, value in final.items()]
-        self.store.write(run_id, [*curves, *points], tags=tags | {"ablation.chosen": best})
-        self._log_dataset(run_id, self.arms[best], known["digest"])
+        points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
+        with self.registry.transaction(is_new=not self.registry.is_known(run)):
+            run_id = self._write_run(run, known["start"], points, tags | {"ablation.chosen": best}, chosen=self.arms[best])
+            self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
-        self._take_result(run, run_id, final)
+        summaries.take_result(run.arm, run.seed, run_id, final)
+        self._catch_up([run])
 
     def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:
+        self.registry.look_for(KEY, [identity(run)])
         if self.registry.done_elsewhere(run):
             return  # another machine has finished it meanwhile, and its record stays
-        run_id = self._run_id(run, now())
-        self.store.write(run_id, tags={"ablation.failure": kind, "ablation.reason": reason})
+        with self.registry.transaction(is_new=not self.registry.is_known(run)):
+            run_id = self._write_run(run, now(), (), {"ablation.failure": kind, "ablation.reason": reason})
         if log:
             path = self.pictures.new_folder() / "error.txt"
             path.write_text(log, encoding="utf-8")
@@ -294,3 +381,13 @@ class Recorder:
             if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self.registry.is_ours(run):
                 self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", now())
+
+
+def _run_title(run: Run) -> str:
+    """What a run is called in MLflow."""
+    return f"{run.arm} seed {run.seed}"
+
+
+def _title(run: Run) -> str:
+    """What stands above a run's picture."""
+    return f"{run.arm}, seed {run.seed}"

@@ -4,7 +4,8 @@ import contextlib
 import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from filelock import FileLock
 
 from ablation.planning.plan import Run
 from ablation.system.files import to_disk
+from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
-IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", "ablation.key", "ablation.settings")  # two runs with these alike are one
+KEY, SETTINGS = "ablation.key", "ablation.settings"  # what a run, or an arm's summary, stands for
+IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", KEY, SETTINGS)  # two runs with these alike are one
 
 
 def place(root: Path) -> str:
@@ -44,7 +47,12 @@ def earlier_place(root: Path) -> str:
 
 def identity(run: Run) -> dict[str, str]:
     """The tags by which a run is found again."""
-    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), "ablation.key": run.key}
+    return {"ablation.kind": "run", "ablation.arm": run.arm, "ablation.seed": str(run.seed), KEY: run.key}
+
+
+def run_name(run: Run) -> tuple[str, ...]:
+    """What `Registry.ids` calls a run."""
+    return "run", run.arm, str(run.seed), run.used_key
 
 
 class Registry:
@@ -61,6 +69,10 @@ class Registry:
         self.unfinished: dict[str, Mapping[str, str]] = {}
         self.before: set[str] = set()  # the ids of the runs that were finished when this command began
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
+        self._absent: list[Mapping[str, str]] = []  # the identities of which no run was there just now
+        self._is_atomic = False  # whether a transaction is under way
+        self._is_careful = False  # whether the last one failed
+        self._completed: dict[str, Mapping[str, str]] = {}  # in it: the params that runs had which then lacked nothing any more
         root.mkdir(parents=True, exist_ok=True)
         self._place, self._earlier_place = place(root), earlier_place(root)
 
@@ -73,9 +85,47 @@ class Registry:
         if not self.store.is_shared:
             self.store.delete(run["run_id"])
 
-    def create(self, title: str, tags: Mapping[str, str], start: int) -> str:
+    @contextlib.contextmanager
+    def transaction(self, *, is_new: bool = True) -> Iterator[None]:
+        """Have all that is written meanwhile be there in the end or, where the store can, nothing of it, and nothing noted here.
+
+        With `is_new`, or where `Store.missing` tells, nothing of it is there already; if it is, it fails, and the next one is careful.
+        """
+        before, self._completed = dict(self.ids), {}
+        is_careful = self._is_careful or not (is_new or self.store.knows_points)
+        try:
+            with self.store.transaction(is_careful=is_careful) as self._is_atomic:
+                yield
+            self._is_careful = False
+        except Exception:
+            self._is_careful = True
+            if self._is_atomic:
+                self._forget(before)
+            raise
+        finally:
+            self._is_atomic = False
+
+    def _forget(self, before: dict[tuple[str, ...], str]) -> None:
+        """Take back what was noted in the transaction, which may have come through all the same: `ids` are those from before it."""
+        self._looks_first, self._absent = True, []
+        made = set(self.ids.values()) - set(before.values())
+        unfinished = self.unfinished | self._completed
+        self.ids, self.unfinished = before, {run_id: has for run_id, has in unfinished.items() if run_id not in made}
+
+    def complete(self, run_id: str) -> None:
+        """Take note that the run lacks nothing any more of what is written at its beginning."""
+        if run_id in self.unfinished:
+            self._completed[run_id] = self.unfinished.pop(run_id)
+
+    def run_id(self, name: tuple[str, ...], title: str, tags: Mapping[str, str], start: int) -> str:
+        """The id of the run of that name in `ids`, which is created unless it is there."""
+        if name not in self.ids:
+            self.ids[name] = self._create(title, tags, start)
+        return self.ids[name]
+
+    def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
         """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
-        if self._looks_first and (known := self._same(tags)):
+        if self._looks_first and _identity(tags) not in self._absent and (known := self._same(tags)):
             run_id = str(known[0]["run_id"])
             self.unfinished[run_id] = known[0]["params"]
             return run_id
@@ -86,29 +136,56 @@ class Registry:
             self._looks_first = True  # it may be there all the same
             raise
         self.unfinished[run_id] = {}
-        for run in self._same(tags) if self.store.is_shared else []:
+        for run in self._same(tags) if self.store.is_shared and not self._is_atomic else []:
             if run["tags"].get(TOKEN) == token and run["run_id"] != run_id:  # a request that was sent twice
                 self.store.delete(run["run_id"])
         return run_id
 
-    def write_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Write the params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
-        known = self.unfinished[run_id]
-        self.store.write(run_id, params={name: value for name, value in params.items() if name not in known})
+    def lacking(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
+        """The params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
+        return {name: value for name, value in params.items() if name not in self.unfinished[run_id]}
+
+    def is_known(self, run: Run) -> bool:
+        """Whether there is a record of the run, which goes on."""
+        return run_name(run) in self.ids
+
+    def is_new(self, name: tuple[str, ...], tags: Mapping[str, str]) -> bool:
+        """Whether it is known that nobody has begun a record of that name with these tags."""
+        return name not in self.ids and (not self._looks_first or _identity(tags) in self._absent)
+
+    def insert(self, runs: Mapping[tuple[str, ...], NewRun]) -> dict[tuple[str, ...], str]:
+        """Create runs that are new, with all that is written at their beginning; the id of each, of none where the store cannot."""
+        ours = [replace(run, tags={**run.tags, TOKEN: uuid.uuid4().hex, PLACE: self._place}) for run in runs.values()]
+        ids = self.store.insert(self.experiment, ours) if ours else None
+        made = dict(zip(runs, ids, strict=True)) if ids else {}
+        self.ids |= made
+        return made
+
+    def look_for(self, tag: str, records: Sequence[Mapping[str, str]]) -> None:
+        """Take note of those records, by their tags, which nobody has begun; `tag` is one of them, by which one question tells of all."""
+        wanted = [_identity(tags) for tags in records]
+        there = self.store.tag_values(self.experiment, tag, [tags[tag] for tags in wanted]) if self._looks_first else None
+        self._absent = [] if there is None else [tags for tags in wanted if tags[tag] not in there]
 
     def done_elsewhere(self, run: Run) -> Mapping[str, Any] | None:
         """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
-        known = self._same(identity(run)) if self.store.is_shared else []
+        if not self.store.is_shared or identity(run) in self._absent:
+            return None
+        known = self._same(identity(run))
+        self._absent += [] if known else [identity(run)]
         if not known or known[0]["status"] != "FINISHED":
             return None
-        name = ("run", run.arm, str(run.seed), run.used_key)
-        own = self.ids.get(name, known[0]["run_id"])
+        own = self.ids.get(run_name(run), known[0]["run_id"])
         if own != known[0]["run_id"]:
             self.store.delete(own)
-            self.ids[name] = known[0]["run_id"]
+            self.ids[run_name(run)] = known[0]["run_id"]
         return known[0]
 
     def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         """The runs of the same identity that were not finished when this command began, finished ones first."""
-        known = self.store.find(self.experiment, {name: tags[name] for name in IDENTITY if name in tags})
+        known = self.store.find(self.experiment, _identity(tags))
         return sorted((run for run in known if run["run_id"] not in self.before), key=lambda run: run["status"] != "FINISHED")
+
+
+def _identity(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: tags[name] for name in IDENTITY if name in tags}

@@ -4,26 +4,31 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ablation.errors import StoreError
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, short_name, unit_called
 from ablation.running.recorder.contents import arm_note, settings_digest
 from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
-from ablation.running.recorder.registry import Registry
+from ablation.running.recorder.registry import SETTINGS, Registry
+from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import Metric, metric_rows
 from ablation.study.params import params
 from ablation.study.task import Task
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
+from ablation.tracking.rows import NewRun
 
-SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result
+SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
 SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of what the summaries say
+
+T = TypeVar("T")
 
 
 class Summaries:
@@ -38,9 +43,13 @@ class Summaries:
         self.values: dict[tuple[str, int], Mapping[str, float]] = {}  # of the runs that are done, by arm and seed
         self.done: dict[tuple[str, int], str] = {}  # their ids
         self.classes: Sequence[str] = ()  # where the study has any
+        self._planned: dict[str, list[int]] = {}  # the seeds of each arm
+        for run in plan.runs:
+            self._planned.setdefault(run.arm, []).append(run.seed)
         self._changed: set[str] = set()  # arms that have results which no summary tells yet
         self._told = ""  # the digest of what all summaries say
         self._summarised = time.monotonic()
+        self._seconds = 0.0  # that the last rewriting took
         self._starts: dict[str, int] = {}  # in milliseconds: MLflow lists by them
         self._pictured: dict[str, str] = {}  # the digest of the matrix whose picture an arm's summary has
 
@@ -49,7 +58,7 @@ class Summaries:
     def take_known(self, run: Mapping[str, Any]) -> None:
         """Go on with an arm's summary run, unless the arm has other settings by now."""
         arm = self.arms.get(run["tags"]["ablation.arm"])
-        if arm is not None and run["tags"].get("ablation.settings") == settings_digest(arm, self.task):
+        if arm is not None and run["tags"].get(SETTINGS) == settings_digest(arm, self.task):
             is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
             if is_first and run["status"] != "FINISHED":
                 self.registry.unfinished[run["run_id"]] = run["params"]
@@ -68,8 +77,13 @@ class Summaries:
     def begin(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Make the summary runs that there are not yet, and nest the known runs that are kept under those that are new."""
         self._starts = starts(list(self.arms), self._starts, now())
-        for arm in self.plan.selected:
-            self.run_id(self.arms[arm])
+        lacking = {name: self._tags(self.arms[name]) for name in self.plan.selected if ("summary", name) not in self.registry.ids}
+        self.registry.look_for(SETTINGS, list(lacking.values()))
+        for some in _some(self.plan.selected):
+            with self.registry.transaction():
+                self._make({name: lacking[name] for name in some if name in lacking})
+                for name in some:
+                    self.run_id(self.arms[name])
         for run in known:
             tags = run["tags"]
             arm = tags.get("ablation.arm", "") if tags.get("ablation.kind") == "run" else ""
@@ -77,28 +91,43 @@ class Summaries:
             if parent and tags.get("mlflow.parentRunId") != parent and run["run_id"] in self.done.values():
                 self.store.write(run["run_id"], tags={"mlflow.parentRunId": parent})
 
+    def _make(self, lacking: Mapping[str, Mapping[str, str]]) -> None:
+        """Make the summary runs of arms, with these tags, as far as they are new: all at once."""
+        made = self.registry.insert(
+            {
+                ("summary", name): NewRun(name, self._starts[name], tags, self._params(self.arms[name]), (), end=self._starts[name])
+                for name, tags in lacking.items()
+                if self.registry.is_new(("summary", name), tags)
+            }
+        )
+        self._changed |= {name for _, name in made}
+
+    def _params(self, arm: Arm) -> dict[str, str]:
+        return {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
+
     def run_id(self, arm: Arm) -> str:
         """The id of the arm's summary run."""
-        ids, name = self.registry.ids, ("summary", arm.name)
-        if name not in ids:
-            tags = {
-                "ablation.kind": "summary",
-                "ablation.settings": settings_digest(arm, self.task),
-                "ablation.study": self.plan.study.name,
-                "ablation.arm": arm.name,
-                "ablation.parent_arm": arm.parent or "",
-                "ablation.change": json.dumps(arm.change, ensure_ascii=False),
-                "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
-                "mlflow.source.name": self.command,
-            }
-            ids[name] = self.registry.create(arm.name, tags, self._starts[arm.name])
-        if ids[name] in self.registry.unfinished:
-            own = {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
-            self.registry.write_params(ids[name], own)
-            self.store.finish(ids[name], "FINISHED", self._starts[arm.name])
+        registry, name = self.registry, ("summary", arm.name)
+        run_id = registry.ids.get(name) or registry.run_id(name, arm.name, self._tags(arm), self._starts[arm.name])
+        if run_id in registry.unfinished:
+            self.store.write(run_id, params=registry.lacking(run_id, self._params(arm)))
+            self.store.finish(run_id, "FINISHED", self._starts[arm.name])
             self._changed.add(arm.name)
-            del self.registry.unfinished[ids[name]]
-        return ids[name]
+            registry.complete(run_id)
+        return run_id
+
+    def _tags(self, arm: Arm) -> dict[str, str]:
+        """What an arm's summary is, by its tags."""
+        return {
+            "ablation.kind": "summary",
+            SETTINGS: settings_digest(arm, self.task),
+            "ablation.study": self.plan.study.name,
+            "ablation.arm": arm.name,
+            "ablation.parent_arm": arm.parent or "",
+            "ablation.change": json.dumps(arm.change, ensure_ascii=False),
+            "mlflow.note.content": arm_note(arm, self.plan.labels[arm.name], self.task),
+            "mlflow.source.name": self.command,
+        }
 
     # --- results ---------------------------------------------------------------------------------------------------------------
 
@@ -108,20 +137,22 @@ class Summaries:
             self.values[arm, seed], self.done[arm, seed] = values, run_id
 
     def take_result(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
-        """Take note of a run that is done, and tell of it now and then."""
+        """Take note of a run that is done."""
         self.values[arm, seed], self.done[arm, seed] = values, run_id
         self._changed.add(arm)
-        if time.monotonic() - self._summarised > SUMMARISE_EVERY:
+
+    def catch_up(self, arms: Collection[str]) -> None:
+        """Tell of what is done by now, now and then, and show the pictures of arms that got a result; `end` does the rest."""
+        if time.monotonic() - self._summarised > SUMMARISE_EVERY * max(1, self._seconds):
             self.summarise(sorted(self._changed & {name for name, _ in self.values}))
-        self._show_picture(arm)
+        self._show_pictures(arms)
 
     def end(self) -> None:
         """Rewrite all summaries, since one more result may change others' verdicts, unless they tell of the same already."""
         arms_done, told = {name for name, _ in self.values}, self._digest()
         if arms_done and (self._changed or self._told != told):
             self.summarise([name for name in self.arms if name in arms_done])
-            for arm in self.plan.selected:
-                self._show_picture(arm)
+            self._show_pictures(self.plan.selected)
             self.store.write(self.registry.ids["plan", ""], tags={SUMMARISED: told})
             self._told = told
 
@@ -134,7 +165,7 @@ class Summaries:
 
         from ablation.report.statistics import descriptive, differences
 
-        names = [metric.name for metric in self.metrics]
+        began, names = time.monotonic(), [metric.name for metric in self.metrics]
         rows = [
             {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in names if name in values}
             for (arm, seed), values in self.values.items()
@@ -143,35 +174,51 @@ class Summaries:
         compared = differences.differences(self._compared(), runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
         by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}
+        of_arms, written, metric_name = self._by_arm(), [], self._metric
+        judged = {name for name, done in of_arms.items() if any(math.isfinite(values.get(metric_name, math.nan)) for values in done)}
         for arm in arms:
-            numbers: dict[str, float] = {"summary/n": sum(name == arm for name, _ in self.values)}
+            numbers: dict[str, float] = {"summary/n": len(of_arms[arm])}
             for metric in self.metrics:
                 numbers |= _of_arm(metric, by_seed[metric.name][arm])
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
             points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
-            judged = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
-            self._write(arm, points, self._unjudged(arm) or judged)
+            verdict = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
+            written.append((arm, points, self._unjudged(arm, of_arms, judged) or verdict))
+        for some in _some(written):
+            with self.registry.transaction():
+                self.store.finish_all([self._write(arm, points, verdict, of_arms[arm]) for arm, points, verdict in some])
         self._changed -= set(arms)
         self._summarised = time.monotonic()
+        self._seconds = self._summarised - began
 
-    def _unjudged(self, arm: str) -> str:
+    @property
+    def _metric(self) -> str:
+        """The name that runs have of the metric by which arms are judged."""
+        return self.table.full_name(self.table.default)
+
+    def _by_arm(self) -> dict[str, list[Mapping[str, float]]]:
+        """The numbers of the runs that are done, by arm."""
+        of_arms: dict[str, list[Mapping[str, float]]] = {}
+        for (arm, _), values in self.values.items():
+            of_arms.setdefault(arm, []).append(values)
+        return of_arms
+
+    def _unjudged(self, arm: str, known: Collection[str], judged: Collection[str]) -> str:
         """Why an arm that could be judged is not: none of its runs, or of its parent's, has the study's metric; else empty."""
-        known, metric, parent = {name for name, _ in self.values}, self.table.full_name(self.table.default), self.arms[arm].parent
-        having = {name for (name, _), values in self.values.items() if math.isfinite(values.get(metric, math.nan))}
-        lacking = next((name for name in (arm, parent) if name in known - having), "") if parent in known else ""
-        return f"not judged: no run of {lacking} has {self.table.words(metric)}" if lacking else ""
+        parent = self.arms[arm].parent
+        lacking = next((name for name in (arm, parent) if name in known and name not in judged), "") if parent in known else ""
+        return f"not judged: no run of {lacking} has {self.table.words(self._metric)}" if lacking else ""
 
-    def _write(self, arm: str, points: list[Point], verdict: str) -> None:
-        """The summary's numbers, its verdict and its note; its duration is what was trained on the arm's own account."""
+    def _write(self, arm: str, points: list[Point], verdict: str, done: Sequence[Mapping[str, float]]) -> tuple[str, str, int]:
+        """Write the summary's numbers, its verdict and its note; its end: it lasts what was trained on the arm's own account."""
         known, run_id = self.arms[arm], self.run_id(self.arms[arm])
-        done = [values for (name, _), values in self.values.items() if name == arm]
-        planned = sum(run.arm == arm for run in self.plan.runs)
+        planned = len(self._planned.get(arm, ()))
         judged = f"{self.table.words(self.table.default)} against {known.parent}", verdict
         note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
         self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
         spent = sum(values.get("time/own", 0.0) for values in done)
-        self.store.finish(run_id, "FINISHED", self._starts[arm] + round(1000 * spent))
+        return run_id, "FINISHED", self._starts[arm] + round(1000 * spent)
 
     def _compared(self) -> dict[str, Any]:
         """The arms among which differences are judged, as the recorded plan has them."""
@@ -187,22 +234,36 @@ class Summaries:
         notes = [arm_note(self.arms[name], labels, self.task) for name, labels in self.plan.labels.items()]
         return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values())])
 
-    def _show_picture(self, arm: str) -> None:
-        """Show the arm's confusion matrix over all seeds in its summary, once these are there, unless it is shown already."""
-        runs = [self.done[run.arm, run.seed] for run in self.plan.runs if run.arm == arm and (run.arm, run.seed) in self.done]
-        if not self.classes or not runs or len(runs) < sum(run.arm == arm for run in self.plan.runs):
-            return
+    def _show_pictures(self, arms: Collection[str]) -> None:
+        """Show those that lack; many are drawn by other processes."""
+        lacking = {arm: picture for arm in arms if (picture := self._lacking_picture(arm))}
+        if len(lacking) >= MANY:
+            for tables, title, _ in lacking.values():
+                self.pictures.ask_sum(tables, self.classes, title)
+        for some in _some(list(lacking)):
+            drawn = {arm: self.pictures.of_sum(lacking[arm][0], self.classes, lacking[arm][1]) for arm in some}
+            with self.registry.transaction():
+                shown = {arm: lacking[arm][2] for arm in some if self._is_shown(arm, drawn[arm], lacking[arm][2])}
+            self._pictured |= shown
+
+    def _lacking_picture(self, arm: str) -> tuple[list[Path], str, str] | None:
+        """The tables, the title and the digest of the arm's confusion matrix over all seeds, once these are there, unless it is shown."""
+        planned = self._planned.get(arm, [])
+        runs = [self.done[arm, seed] for seed in planned if (arm, seed) in self.done]
+        if not self.classes or not runs or len(runs) < len(planned):
+            return None
         try:
             tables = [self.store.artifact(run_id, f"{CONFUSION}.csv") for run_id in runs]
         except StoreError:  # somebody has deleted one: the numbers are there all the same
-            return
+            return None
         shown = digest([summed(tables).tolist(), list(self.classes)])
-        if self._pictured.get(arm) != shown:
-            title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
-            run_id, picture = self.run_id(self.arms[arm]), self.pictures.confusion(tables, self.classes, title)
-            if picture and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture)):
-                self.store.write(run_id, tags={PICTURED: shown})
-                self._pictured[arm] = shown
+        title = f"{arm}, mean of {len(runs)} seeds" if len(runs) > 1 else arm
+        return (tables, title, shown) if self._pictured.get(arm) != shown else None
+
+    def _is_shown(self, arm: str, picture: Path | None, shown: str) -> bool:
+        """Show the arm's confusion matrix in its summary, if it could be drawn; whether it is there."""
+        run_id = self.run_id(self.arms[arm])
+        return picture is not None and self.pictures.is_done(lambda: self.store.show_picture(run_id, CONFUSION, picture, {PICTURED: shown}))
 
 
 def columns(metrics: Sequence[Metric]) -> list[str]:
@@ -224,6 +285,11 @@ def starts(arms: Sequence[str], known: Mapping[str, int], now: int) -> dict[str,
         start = known[arm] if arm in known else start + (STEP if start + STEP < lowest else 1)
         by_arm[arm] = start
     return by_arm
+
+
+def _some(items: Sequence[T]) -> list[Sequence[T]]:
+    """The items, AT_ONCE at a time."""
+    return [items[begin : begin + AT_ONCE] for begin in range(0, len(items), AT_ONCE)]
 
 
 def now() -> int:

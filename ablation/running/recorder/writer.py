@@ -4,6 +4,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from ablation.system.memory import trim_heap
 from ablation.tracking.messages import first_line, without_secrets
@@ -11,9 +13,28 @@ from ablation.tracking.messages import first_line, without_secrets
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 PAUSE = 15.0  # seconds for which a store that did not answer is left alone
 PATIENCE = 3  # how many failures in a row say that a store is still away
+MANY = 8  # writings that wait: what can come later does, until none is left
+AT_ONCE = 20  # items that are written together, in one transaction, which keeps others from writing
 TRIM_EVERY = 30.0  # seconds between two times that memory is given back
 
+T = TypeVar("T")
 Writing = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is to be written, by a function of nothing, or of some items, which can be written with those of the next."""
+
+    write: Callable[..., None]
+    items: tuple[Any, ...] = ()
+    is_kept: bool = True
+
+    def __call__(self) -> None:
+        self.write(self.items) if self.items else self.write()
+
+    def parts(self) -> list["_Entry"]:
+        """An entry for each item."""
+        return [replace(self, items=(item,)) for item in self.items] or [self]
 
 
 class Writer:
@@ -22,15 +43,27 @@ class Writer:
     def __init__(self, first: Writing, last: Writing) -> None:
         self.problems: list[str] = []
         self._first, self._last, self._has_begun = first, last, False
-        self._late: list[Writing] = []  # what could not be written yet, in order
+        self._is_behind = False
+        self._late: list[_Entry] = []  # what could not be written yet, in order
         self._problem, self._failed_at = "", 0.0
-        self._queue: queue.SimpleQueue[tuple[Writing, bool] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._ahead: list[_Entry | None] = []  # the next, where it has been taken from the queue
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
     def put(self, writing: Writing, *, is_kept: bool = True) -> None:
         """Have something written; with `is_kept`, later where it cannot be now."""
-        self._queue.put((writing, is_kept))
+        self._queue.put(_Entry(writing, (), is_kept))
+
+    def put_item(self, write: Callable[[Sequence[T]], None], item: T) -> None:
+        """Have an item written by a function of several, with those that come right after it for the same function."""
+        self._queue.put(_Entry(write, (item,)))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether much waits to be written, or did, and some of it does still."""
+        self._is_behind = self._queue.qsize() >= (1 if self._is_behind else MANY)
+        return self._is_behind
 
     def close(self) -> None:
         """Write what is left; `problems` then says what could not be."""
@@ -39,19 +72,37 @@ class Writer:
 
     def _work(self) -> None:
         trimmed = time.monotonic()
-        while (item := self._queue.get()) is not None:
-            writing, is_kept = item
-            is_away = bool(self._late) and time.monotonic() - self._failed_at < PAUSE
-            if is_away or not self._is_written(writing, () if self._late else WAITS):
-                self._late += [writing] if is_kept else []
-            elif self._late:
-                self._write_late()
+        while (entry := self._next()) is not None:
+            self._write(entry)
             if time.monotonic() - trimmed > TRIM_EVERY:
                 trim_heap()
                 trimmed = time.monotonic()
         self._write_late()
         is_whole = self._is_written(self._last, () if self._late else WAITS)
         self.problems += [] if is_whole and not self._late else [self._problem]
+
+    def _next(self) -> _Entry | None:
+        """The next entry, with what waits after it and can be written at the same time; None at the end."""
+        entry = self._ahead.pop() if self._ahead else self._queue.get()
+        while entry is not None and 0 < len(entry.items) < AT_ONCE and not self._queue.empty():
+            following = self._queue.get()
+            if following is None or following.write != entry.write:
+                self._ahead.append(following)
+                break
+            entry = replace(entry, items=entry.items + following.items)
+        return entry
+
+    def _write(self, entry: _Entry) -> None:
+        """Write an entry, or where that fails each of its items alone; what cannot be written is put off."""
+        if self._late and time.monotonic() - self._failed_at < PAUSE:  # the store is away
+            self._late += entry.parts() if entry.is_kept else []
+        elif len(entry.items) > 1 and not self._is_written(entry, ()):
+            for part in entry.parts():
+                self._write(part)
+        elif len(entry.items) <= 1 and not self._is_written(entry, () if self._late else WAITS):
+            self._late += [entry] if entry.is_kept else []
+        elif self._late:
+            self._write_late()
 
     def _is_written(self, writing: Writing, waits: Sequence[float]) -> bool:
         problem = self._attempt(writing, waits)

@@ -145,6 +145,21 @@ class ImageClassification:
 
     # --- running -------------------------------------------------------------------------------------------------------------
 
+    @property
+    def work_type(self) -> type:
+        """Some epochs of a stage, and the tests at their end."""
+        from ablation.training.work import TrainingWork
+
+        return TrainingWork
+
+    def device_class(self, device: str) -> str:
+        """The CPU with its capability, or a GPU with its name."""
+        import torch
+
+        from ablation.training.planned_device import device_name
+
+        return device_name(torch.device(device))
+
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Import torch, timm and scikit-learn, and set the threads, the device, and how many jobs share it."""
         import sklearn.metrics  # noqa: F401  imported now, as the next line, while the coordinator still plans

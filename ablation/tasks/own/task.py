@@ -131,6 +131,19 @@ class OwnTraining:
 
     # --- running -------------------------------------------------------------------------------------------------------------
 
+    @property
+    def work_type(self) -> type:
+        """One run."""
+        from ablation.tasks.own.work import OwnWork
+
+        return OwnWork
+
+    def device_class(self, device: str) -> str:
+        """The CPU, whichever it is, or a GPU with its name."""
+        from ablation.tasks.own.keys import device_class
+
+        return device_class(device)
+
     def start(self, device: str, num_jobs: int = 1) -> None:
         """Nothing: each run is a process of its own."""
 

@@ -11,6 +11,7 @@ import pytest
 from ablation import report
 from ablation.errors import ConfigError
 from ablation.report.documents import writing
+from ablation.report.frames import tables
 from ablation.report.frames.asked import known_metric
 from tests.report.studies import CLASSES, LADDER, arm, cells, numbers, shifted, study
 
@@ -41,6 +42,21 @@ def test_with_output_the_folder_holds_the_document_its_figures_and_the_csv_files
     confusion = pd.read_csv(folder / "confusion.csv")
     assert len(confusion) == len(LADDER) * len(CLASSES) ** 2
     assert set(confusion["true"]) == set(CLASSES)
+
+
+@pytest.mark.usefixtures("few_figures")
+def test_processes_beside_this_one_write_the_same(tmp_path, monkeypatch):
+    """With many runs, tables and text are made in processes of their own; every file has the same bytes."""
+    report.write(study(), "markdown", tmp_path / "one")
+    monkeypatch.setattr(tables, "MANY_RUNS", 0)
+    monkeypatch.setattr("ablation.system.beside.free_cores", lambda: 2)
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    report.write(study(), "markdown", tmp_path / "many")
+    one, many = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+        for folder in (tmp_path / "one", tmp_path / "many")
+    )
+    assert one == many
 
 
 def test_csv_is_the_arms_frame():

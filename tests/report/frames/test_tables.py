@@ -264,6 +264,19 @@ def test_predictions_are_read_once():
     assert sorted(runs.loc[read_runs, "arm"].unique()) == ["baseline", "cb", "mixup"]
 
 
+def test_processes_beside_this_one_find_the_same(monkeypatch):
+    """Statistics of many runs are computed in several processes; every frame is equal, its types included."""
+    recorded = study()
+    here = report.tidy_frames(recorded)
+    monkeypatch.setattr(tables, "MANY_RUNS", 0)
+    monkeypatch.setattr("ablation.system.beside.free_cores", lambda: 2)
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    beside = report.tidy_frames(recorded)
+    for name, frame in vars(here).items():
+        if isinstance(frame, pd.DataFrame):
+            pd.testing.assert_frame_equal(frame, getattr(beside, name), check_exact=True)
+
+
 def test_importing_the_report_imports_no_heavy_library():
     """The command's help has the report's formats without pandas, seaborn or matplotlib."""
     code = "import sys, ablation.report; sys.exit(any(name in sys.modules for name in ('pandas', 'seaborn', 'matplotlib', 'numpy')))"

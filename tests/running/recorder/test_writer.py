@@ -1,0 +1,82 @@
+"""The recorder's queue: what is written together, in which order, and what a failure does."""
+
+import threading
+
+import pytest
+
+from ablation.running.recorder import writer
+from ablation.running.recorder.writer import AT_ONCE, Writer
+
+
+@pytest.fixture
+def written():
+    """What was written, in order."""
+    return []
+
+
+@pytest.fixture
+def held(written, monkeypatch):
+    """A writer that writes nothing until its gate is opened, and that gate."""
+    monkeypatch.setattr(writer, "WAITS", (0.0,))
+    gate = threading.Event()
+    opened = Writer(lambda: gate.wait(30), lambda: written.append("last"))
+    opened.put(lambda: None)
+    yield opened, gate
+    gate.set()
+    opened.close()
+
+
+def test_items_that_wait_are_written_together(held, written):
+    """In their order, so many at once, and none together with what another function writes."""
+    opened, gate = held
+
+    def several(items):
+        written.append(list(items))
+
+    for item in range(AT_ONCE + 2):
+        opened.put_item(several, item)
+    opened.put(lambda: written.append("one"))
+    opened.put_item(several, "a")
+    opened.put_item(lambda items: written.append(("other", *items)), "b")
+    opened.put_item(several, "c")
+    gate.set()
+    opened.close()
+    assert written == [list(range(AT_ONCE)), [AT_ONCE, AT_ONCE + 1], "one", ["a"], ("other", "b"), ["c"], "last"]
+    assert opened.problems == []
+
+
+def test_one_item_that_fails_keeps_no_other(held, written):
+    """Where items cannot be written together each is tried alone, and only the one that fails is a problem."""
+    opened, gate = held
+
+    def several(items):
+        if "bad" in items:
+            raise ValueError("no room for bad")
+        written.extend(items)
+
+    for item in ("a", "bad", "b", "c"):
+        opened.put_item(several, item)
+    gate.set()
+    opened.close()
+    assert sorted(written[:-1]) == ["a", "b", "c"]
+    assert opened.problems == ["no room for bad"]
+
+
+def test_a_store_that_is_away_gets_all_later(held, written, monkeypatch):
+    """Nothing is lost while it is away, and nothing is written twice."""
+    opened, gate = held
+    is_away = [True]
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
+
+    def several(items):
+        if is_away[0]:
+            raise OSError("away")
+        written.extend(items)
+
+    for item in range(5):
+        opened.put_item(several, item)
+    opened.put(lambda: is_away.__setitem__(0, False))
+    gate.set()
+    opened.close()
+    assert written == [0, 1, 2, 3, 4, "last"]
+    assert opened.problems == []
