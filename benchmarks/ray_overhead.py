@@ -22,8 +22,8 @@ from typing import Any
 from ablation.planning.jobs import Job
 from ablation.running.executors import start_executor
 from ablation.running.scheduler import Executor
-from benchmarks.commands import hardware
-from tests.tiny import Planned, write
+
+HERE = Path(__file__).parent
 
 
 def seconds_of(executor: Executor, job: Job) -> float:
@@ -40,6 +40,8 @@ def seconds_of(executor: Executor, job: Job) -> float:
 
 def measured(folder: Path, num_jobs: int, address: str) -> dict[str, Any]:
     """The seconds of a finished job on both sides, which take turns."""
+    from tests.tiny import Planned, write
+
     planned = Planned(write(folder), folder / "mlruns")
     (job,) = planned.jobs()
     planned.carry_out()
@@ -67,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--address", default="", help="HOST:PORT of a cluster; by default one of this machine.")
     options = parser.parse_args(argv)
+    sys.path.insert(0, str(HERE.parent))
+    from benchmarks.commands import hardware
+
     about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "hardware": hardware(), "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as name:
         print(json.dumps(about | measured(Path(name), options.jobs, options.address)))

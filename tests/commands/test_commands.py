@@ -199,7 +199,7 @@ def test_a_failed_arm_can_be_mended(ablate):
         (["--budget", "soon"], "--budget: found 'soon'; expected a time such as 2h"),
         (["--budget", "0h"], "--budget: found '0h'"),
         (["--rerun", "all"], "Invalid value for '--rerun'"),
-        (["--executor", "cloud"], "Invalid value for '--executor'"),
+        (["--executor", "cloud"], "--executor: unknown executor 'cloud'; expected one of local, ray, slurm."),
         (["--profile", "quik"], "profile"),
         (["--nothing"], "No such option"),
     ],

@@ -36,38 +36,38 @@ def pixels(path):
 
 def test_a_picture_is_the_same_whoever_draws_it(result, drawing):
     """One that was asked for comes from another process, byte for byte that of this one."""
-    drawing.ask(result, "one")
+    drawing.ask_sum([result / f"{CONFUSION}.csv"], CLASSES, "one")
     (future, path), *_ = drawing._asked.values()
     future.result(60)
     tables = [result / f"{CONFUSION}.csv"]
-    assert drawing.confusion(tables, CLASSES, "one") == path
-    assert pixels(path) == pixels(drawing.confusion(tables, CLASSES, "one"))
+    assert drawing.of_sum(tables, CLASSES, "one") == path
+    assert pixels(path) == pixels(drawing.of_sum(tables, CLASSES, "one"))
 
 
 def test_who_waits_draws_what_nobody_has_begun(result, drawing):
     """While the other processes begin, most pictures are drawn here."""
     for index in range(12):
-        drawing.ask(result, str(index))
+        drawing.ask_sum([result / f"{CONFUSION}.csv"], CLASSES, str(index))
     begun = time.monotonic()
-    assert drawing.confusion([result / f"{CONFUSION}.csv"], CLASSES, "11")
+    assert drawing.of_sum([result / f"{CONFUSION}.csv"], CLASSES, "11")
     assert time.monotonic() - begun < 60
     assert drawing.problem == ""
 
 
 def test_a_process_that_is_killed_loses_no_picture(result, drawing):
     """What it was to draw is drawn here, and nothing is asked of it any more."""
-    drawing.ask(result, "one")
+    drawing.ask_sum([result / f"{CONFUSION}.csv"], CLASSES, "one")
     (future, _), *_ = drawing._asked.values()
     while not future.running() and not future.done():
         time.sleep(0.01)
     for pid in list(drawing._pool._processes):
         os.kill(pid, signal.SIGKILL)
-    picture = drawing.confusion([result / f"{CONFUSION}.csv"], CLASSES, "one")
+    picture = drawing.of_sum([result / f"{CONFUSION}.csv"], CLASSES, "one")
     assert picture is not None
     assert pixels(picture)
     assert drawing.problem == ""
-    drawing.ask(result, "two")
-    assert drawing.confusion([result / f"{CONFUSION}.csv"], CLASSES, "two") is not None
+    drawing.ask_sum([result / f"{CONFUSION}.csv"], CLASSES, "two")
+    assert drawing.of_sum([result / f"{CONFUSION}.csv"], CLASSES, "two") is not None
 
 
 def test_a_result_without_classes_has_no_picture(tmp_path, drawing):
