@@ -106,67 +106,86 @@ class Campaign:
         return []
 
 
-# --- what clusters do ------------------------------------------------------------------------------------------------------------
+# --- what clusters do: each is done at once, and gives back how to wait for what comes of it ---------------------------------------
 
 
-def node_killed(campaign: Campaign, part: int) -> None:
-    """Kill a part's node and let its processes go on; both attempts are at work for a while. Then let the node come back."""
-    assert campaign.slurm is not None, campaign
-    attempts, node, orphans = len(campaign.logs(part)), campaign.node_of(part), campaign.processes_of(part)
-    os.kill(int((campaign.slurm / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
-    began = time.monotonic()
-    campaign.until(lambda: campaign.trains(part, attempts + 1))
-    campaign.tell(f"node {node} killed: part {part} trained elsewhere after {time.monotonic() - began:.0f} s")
-    campaign.until(lambda: not any(_lives(one) for one in orphans))
-    campaign.tell(f"its orphan, of {len(orphans)} processes, ended by itself {time.monotonic() - began:.0f} s after the node")
-    subprocess.run(["slurmd", "-N", node, "-f", campaign.slurm / "slurm.conf"], check=True)
+def node_killed(campaign: Campaign, part: int) -> Callable[[], None]:
+    """Kill a part's node; what runs there hangs until the part trains elsewhere, and then goes on beside it."""
+    engine, node, attempts, began = campaign.slurm, campaign.node_of(part), len(campaign.logs(part)), time.monotonic()
+    assert engine is not None, campaign
+    on_node = [other for other in range(1, NUM_PARTS + 1) if campaign.node_of(other) == node]
+    orphans = [one for other in on_node for one in campaign.processes_of(other)]
+    os.kill(int((engine / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
+    for orphan in orphans:
+        orphan.suspend()
+    campaign.tell(f"node {node} killed, on which parts {', '.join(map(str, on_node))} were, of {len(orphans)} processes")
+
+    def wait() -> None:
+        campaign.until(lambda: campaign.trains(part, attempts + 1))
+        campaign.tell(f"part {part} trained elsewhere {time.monotonic() - began:.0f} s after its node was killed")
+        for orphan in orphans:
+            orphan.resume()
+        again = time.monotonic()
+        campaign.until(lambda: not any(_lives(one) for one in orphans))
+        campaign.tell(f"its orphans, let go beside it, ended by themselves after {time.monotonic() - again:.0f} s")
+        subprocess.run(["slurmd", "-N", node, "-f", engine / "slurm.conf"], check=True)
+
+    return wait
 
 
-def preempted(campaign: Campaign, part: int) -> None:
+def preempted(campaign: Campaign, part: int) -> Callable[[], None]:
     """Let a more important job take a part's node."""
-    attempts, began = len(campaign.logs(part)), time.monotonic()
-    node = f"--nodelist={campaign.node_of(part)}"
-    campaign.call("sbatch", "--partition=high", node, "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
-    campaign.until(lambda: campaign.trains(part, attempts + 1))
-    campaign.tell(f"part {part} preempted: trained again after {time.monotonic() - began:.0f} s")
+    attempts, began, node = len(campaign.logs(part)), time.monotonic(), campaign.node_of(part)
+    campaign.call("sbatch", "--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
+    return lambda: _trains_again(campaign, part, attempts, began, "was preempted")
 
 
-def warned(campaign: Campaign, part: int) -> None:
+def warned(campaign: Campaign, part: int) -> Callable[[], None]:
     """Warn a part of its time limit, as Slurm does: it asks for its job again."""
     attempts, began = len(campaign.logs(part)), time.monotonic()
     campaign.call("scancel", "--batch", "--signal=USR1", campaign.job_of(part))
+    return lambda: _trains_again(campaign, part, attempts, began, "was warned of its time limit")
+
+
+def _trains_again(campaign: Campaign, part: int, attempts: int, began: float, why: str) -> None:
     campaign.until(lambda: campaign.trains(part, attempts + 1))
-    campaign.tell(f"part {part} warned of its time limit: trained again after {time.monotonic() - began:.0f} s")
+    campaign.tell(f"part {part} trained again {time.monotonic() - began:.0f} s after it {why}")
 
 
-def frozen_and_cancelled(campaign: Campaign, part: int) -> None:
+def frozen_and_cancelled(campaign: Campaign, part: int) -> Callable[[], None]:
     """Freeze a part's workers, and cancel its job, as one does who sees that nothing comes of it."""
-    for worker in campaign.processes_of(part)[1:]:
+    workers = campaign.processes_of(part)[1:]
+    for worker in workers:
         worker.suspend()
     campaign.call("scancel", campaign.job_of(part))
-    campaign.tell(f"the workers of part {part} frozen, its job cancelled")
+    campaign.tell(f"{len(workers)} worker of part {part} frozen, and its job cancelled")
+    return lambda: campaign.until(lambda: f"the job of part {part} was cancelled" in (campaign.folder / "printed").read_text())
 
 
-def disturbed(campaign: Campaign) -> None:
-    """The study with all of this."""
-    watching = campaign.start()
-    campaign.until(lambda: all(campaign.trains(part, 1) for part in range(1, NUM_PARTS + 1)))
-    warned(campaign, 2)
-    node_killed(campaign, 1)
-    preempted(campaign, 3)
-    frozen_and_cancelled(campaign, 4)
+def disturbed(campaign: Campaign) -> list[float]:
+    """The study with all of this; of each part the seconds from its job's start to its first epoch."""
+    watching, parts = campaign.start(), range(1, NUM_PARTS + 1)
+    seconds = first_epochs(campaign)
+    other, last = [part for part in parts if campaign.node_of(part) != campaign.node_of(1)][:2]
+    lost, taken = node_killed(campaign, 1), preempted(campaign, other)  # each with all that runs there
+    taken()
+    campaign.until(lambda: campaign.trains(last, 2))
+    for wait in (warned(campaign, other), frozen_and_cancelled(campaign, last), lost):
+        wait()
     watching.kill()
     watching.wait()
     campaign.tell("whoever watched killed")
     elsewhere = campaign.start(before=["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"])
-    campaign.until(lambda: campaign.trains(4, 2))
-    campaign.tell("another host watches: it submitted part 4 again")
+    campaign.until(lambda: campaign.trains(last, 3))
+    campaign.tell(f"begun again on another host, which submitted part {last} again")
     elsewhere.kill()
     elsewhere.wait()
-    assert campaign.start("--detach").wait(PATIENCE) == 0, "submitted and left"
+    if campaign.start("--detach").wait(PATIENCE):
+        raise AssertionError((campaign.folder / "printed").read_text()[-3000:])
     campaign.until(lambda: not campaign.call("squeue", "--noheader", "--states=running,pending,completing"))
-    campaign.tell("left to the queue: all jobs have ended")
+    campaign.tell("killed, too, and the rest left to the queue, in which all jobs have ended")
     collected(campaign)
+    return seconds
 
 
 def collected(campaign: Campaign) -> float:
@@ -188,17 +207,18 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def first_epochs(campaign: Campaign) -> list[float]:
-    """Of each part the seconds from its job's start, as Slurm has it, to the end of its first epoch; the study runs meanwhile."""
-    process, seconds = campaign.start(), dict[int, float]()
-    while process.poll() is None:
+    """Of each part the seconds from its job's start, as Slurm has it, until its first epoch has ended, once all have."""
+    seconds = dict[int, float]()
+
+    def all_train() -> bool:
         for part in range(1, NUM_PARTS + 1):
-            lines = [line for log in campaign.logs(part)[:1] for line in log if line["kind"] == "epoch"]
-            if lines and part not in seconds:
-                start = campaign.call("squeue", "--noheader", "--array", "--states=all", f"--jobs={campaign.job_of(part)}", "--format=%S")
-                seconds[part] = time.time() - datetime.fromisoformat(start).timestamp()
-        time.sleep(0.2)
-    assert process.returncode == 0, (campaign.folder / "printed").read_text()[-3000:]
-    return [round(value, 1) for value in seconds.values()]
+            if part not in seconds and campaign.trains(part, 1):
+                start = campaign.call("squeue", "--noheader", "--array", f"--jobs={campaign.job_of(part)}", "--format=%S")
+                seconds[part] = round(time.time() - datetime.fromisoformat(start).timestamp(), 1)
+        return len(seconds) == NUM_PARTS
+
+    campaign.until(all_train)
+    return [seconds[part] for part in sorted(seconds)]
 
 
 def problems(reference: Path, found: Path) -> list[str]:
@@ -232,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--port", type=int, default=27817, help="the first of five free ports")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args(argv)
@@ -241,20 +261,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = [Path(name).resolve() / one for one in ("local", "undisturbed", "disturbed")]
         local, calm, wild = [Campaign(one, args.seeds, args.epochs, engine if number else None) for number, one in enumerate(folders)]
         seconds = collected(local)
-        start_seconds = first_epochs(calm)
-        disturbed(wild)
+        calm_seconds = collected(calm)
+        start_seconds = disturbed(wild)
         differences = {one.folder.name: problems(local.folder, one.folder) for one in (calm, wild)}
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
         "command": f"python benchmarks/engines.py --seeds {args.seeds} --epochs {args.epochs}",
         "runs": len(LADDER) * args.seeds,
-        "local seconds": round(seconds),
+        "seconds": {"by this machine": round(seconds), "by Slurm, undisturbed": round(calm_seconds)},
         "seconds from a part's start to the end of its first epoch": start_seconds,
         "done to jobs": wild.told,
         "differences": differences,
         "load": [round(value, 1) for value in os.getloadavg()],
-        "seconds": round(time.monotonic() - began),
+        "seconds of all": round(time.monotonic() - began),
     }
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / f"engines-{result['date'][:10]}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from ablation.running.parts.engine import JobState, State
 from ablation.running.parts.split import Split
 from ablation.study.task import load_task
 from ablation.system import sealed
+from ablation.system.digests import sealed as sealed_text
 
 WAITING, RUNNING, GONE = JobState(State.WAITING, "Resources"), JobState(State.RUNNING), None
 
@@ -50,7 +51,7 @@ def result(folder, key):
     """Have the results of a run be there."""
     path = folder / "mlruns" / "results" / key
     path.mkdir(parents=True, exist_ok=True)
-    (path / sealed.RESULT).write_text("{}")
+    (path / sealed.RESULT).write_text(sealed_text({"files": {}}), encoding="utf-8")
 
 
 class Engine:

@@ -74,6 +74,9 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             if log is None:
                 log = PartLog(split.folder, part.number)
                 log.begin()
+            for run in plan.runs:  # what an earlier attempt has computed, which may not have come to say so
+                if not run.needed:
+                    log.finished(run)
             exit_stack.enter_context(_named(f"{split.name}/part-{part.number}", log.attempt))
             _print(session, _summary(plan, part, session.num_slots))
             outcome, stopped = Outcome(), False

@@ -74,8 +74,10 @@ class Clock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the plan or an epoch tells how long any stage takes."""
-        return bool(self.spent) or any(node.seconds for node in self.nodes.values())
+        """Whether something tells of each stage that is left how long it takes: the plan, its epochs, or those that have ended."""
+        if self._num_unforeseen:
+            return True
+        return not self._num_idle_unknown and all(self.epochs.get(key) or not is_unknown(self.nodes[key]) for key in self._active)
 
     @property
     def seconds_left(self) -> float:
@@ -101,7 +103,7 @@ class Clock:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:
             return 0.0
-        if is_unknown(self.nodes[key]):
+        if is_unknown(self.nodes[key]) and not self.epochs.get(key):
             return self._mean_unforeseen
         factor = self._factor
         if not self.is_counted:

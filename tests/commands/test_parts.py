@@ -72,6 +72,9 @@ def test_a_part_that_is_stopped_goes_on(ablate):
     assert ablate("run", file, "--part", "1/3").status == 0
     ends = [json.loads(path.read_text().splitlines()[-1])["status"] for path in sorted(split.folder.glob("part-1.attempt-*.jsonl"))]
     assert ends == [130, 0]
+    assert ablate("run", file, "--part", "1/3").status == 0
+    told = [json.loads(line) for line in (split.folder / "part-1.attempt-3.jsonl").read_text().splitlines()]
+    assert {line["run"] for line in told if line["kind"] == "run finished"} == set(split.shares[0])
     rest = ablate("run", file)
     assert rest.status == 0
     assert rest.epochs > 0

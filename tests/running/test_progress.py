@@ -75,6 +75,18 @@ def test_what_nothing_is_known_of_takes_as_long_as_its_like(monkeypatch):
     assert clock.seconds_left == pytest.approx(6.0)
 
 
+def test_no_time_is_told_before_anything_is_known_of_all_stages():
+    """Neither of a stage that has not begun, nor of one without epochs yet; its own epochs tell of one."""
+    clock = Clock(plan(node("a", 4, 0.0), node("b", 4, 0.0)), 1)
+    for key in ("a", "b"):
+        assert not clock.is_known
+        clock.see({"kind": "started", "stage": key})
+        clock.see(epoch(key, 2.0))
+    assert clock.is_known
+    assert clock.seconds_left == pytest.approx(12.0)
+    assert Clock(plan(node("a", 10, 10.0)), 1).is_known
+
+
 @pytest.mark.parametrize(
     ("num_slots", "expected"),
     [(1, 16.0), (2, 10.0), (4, 10.0)],  # 10 s and 6 s: one after another; at once, but never below the longest

@@ -190,9 +190,15 @@ class _Follower:
             self._over(part, "")
         elif part.gone_since is not None and time.monotonic() - part.gone_since > self.grace:
             self._read(part)  # once more: it may have written until its job was found gone
+            self._look_for_results(part)
             part.is_over = not part.left
             if part.left:
                 self._ended(part)
+
+    def _look_for_results(self, part: _Part) -> None:
+        """Finish what is computed, though the part was lost before it could say so."""
+        for key in [key for key in part.left if sealed.is_whole(self.results / key)]:
+            self._finish(part, key)
 
     def _ended(self, part: _Part) -> None:
         """Submit a part again whose job is gone, unless that was wanted or would be in vain."""

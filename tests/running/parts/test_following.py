@@ -227,6 +227,23 @@ def test_what_has_just_left_the_queue_is_waited_for(study):
     assert engine.submitted == []
 
 
+def test_what_was_computed_by_a_part_that_could_not_say_so_is_found(study):
+    """Lost between a result and the line that tells of it: nothing is submitted for its sake."""
+    study.split.note_job({"kind": "fake"}, "j1", [1, 2])
+    study.begin(1)
+    study.finish(1, "r1")
+    study.whole(2, "r3")
+
+    def lost():
+        parts.result(study.folder, "r2")
+        return of_both(LOST, None)
+
+    engine = Engine(of_both(RUNNING, RUNNING), lost, of_both(LOST, None))
+    assert study.follow(engine).left == []
+    assert engine.submitted == []
+    assert len(study.record.ends) == 3
+
+
 # --- what is in vain ---------------------------------------------------------------------------------------------------------
 
 
