@@ -279,7 +279,7 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     }
     fig, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
     for name, cost in costs.items():
-        ax.plot(lengths, [length / cost for length in lengths], label=f"{name}: {1000 * cost:.2g} ms a run")
+        ax.plot(lengths, [length / cost for length in lengths], label=f"{name}: {1000 * cost:.{2 if cost < 0.01 else 0}f} ms a run")
     for workers in (1000, 10_000):
         ax.axhline(workers, color="0.7", linewidth=0.8)
         ax.annotate(f"{workers:,} workers", (lengths[1], workers), xytext=(-4, 3), textcoords="offset points", ha="right", color="0.4")

@@ -12,6 +12,8 @@ import torch
 from click.testing import CliRunner
 from filelock import FileLock
 
+from ablation.training import planned_device
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command that a test starts compiles everything anew
@@ -31,6 +33,13 @@ def own_store(monkeypatch):
     monkeypatch.setenv("ABLATE_ATTEMPT", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)  # by which a command says how it was started
+
+
+@pytest.fixture(autouse=True)
+def own_device():
+    """No test leaves the next one to plan for another machine's device."""
+    yield
+    planned_device.plan_for_here()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from ablation.study.task import Step
 from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
 from ablation.training.device_option import devices, num_cores
-from ablation.training.planned_device import device_name, plan_for
+from ablation.training.planned_device import device_name, plan_for, plan_for_here
 
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
@@ -48,6 +48,7 @@ class Session:
         if site is not None and site.device_name:
             self.devices = [plan_for(site.device_name, site.capability)]
         else:
+            plan_for_here()
             self.devices = devices(options.device)
         kinds = {device_name(device) for device in self.devices}
         if len(kinds) > 1:

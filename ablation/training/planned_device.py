@@ -15,6 +15,11 @@ def plan_for(name: str, capability: str) -> torch.device:
     return torch.device(name.partition(" ")[0])
 
 
+def plan_for_here() -> None:
+    """Plan again for the devices of this machine."""
+    _other["name"] = _other["capability"] = ""
+
+
 def device_name(device: torch.device) -> str:
     """The class of device, on which the bits of a result depend."""
     return _other["name"] or devices.device_name(device)

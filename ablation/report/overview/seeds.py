@@ -17,9 +17,9 @@ from ablation.report.statistics.differences import SAME, pooled_sd
 
 MOST_IN_A_COMMAND = 24
 INCONCLUSIVE = "inconclusive"  # how such verdicts begin
-KEPT = ("--profile", "--arm", "--set", "--device", "--executor")  # of the recorded command, since they say what is trained
+KEPT = ("--profile", "--arm", "--set", "--device", "--executor", "--ray-address")  # of the recorded command, since they say what is trained
 KEPT_FLAGS = ("--allow-code",)
-OTHERS = ("--seed", "--jobs", "--rerun", "--budget", "--save-every")  # the other options of `run` with a value
+OTHERS = ("--seed", "--jobs", "--rerun", "--budget", "--save-every", "--part")  # the other options of `run` with a value
 
 
 @dataclass(frozen=True)
