@@ -194,6 +194,7 @@ def test_a_worker_on_cuda_tells_of_its_memory(monkeypatch):
 def test_when_jobs_are_packed(kind, jobs, expected):
     """On CUDA where the user did not say how many; it begins with one."""
     session = object.__new__(Session)
+    session.site = session.cluster = None
     session.options, session.devices, session.task = Options(Path("x.yaml"), jobs=jobs), [torch.device(kind, 0)], load_task()
     assert (session.packing is not None) == expected
     assert session.packing is session.packing  # the same for all who ask
