@@ -79,7 +79,8 @@ class Summaries:
         self._starts = starts(list(self.arms), self._starts, now())
         lacking = {name: self._tags(self.arms[name]) for name in self.plan.selected if ("summary", name) not in self.registry.ids}
         self.registry.look_for(SETTINGS, list(lacking.values()))
-        for some in _some(self.plan.selected):
+        todo = [name for name in self.plan.selected if name in lacking or self._is_unfinished(name)]
+        for some in _some(todo):  # none in most cases, and then MLflow is not even imported
             with self.registry.transaction():
                 self._make({name: lacking[name] for name in some if name in lacking})
                 for name in some:
@@ -104,6 +105,10 @@ class Summaries:
 
     def _params(self, arm: Arm) -> dict[str, str]:
         return {name: value for name, value in params(arm, 0, self.task).items() if name != "seed"}
+
+    def _is_unfinished(self, name: str) -> bool:
+        """Whether an arm's summary run is there and was left unfinished."""
+        return self.registry.ids.get(("summary", name)) in self.registry.unfinished
 
     def run_id(self, arm: Arm) -> str:
         """The id of the arm's summary run."""
