@@ -1,12 +1,15 @@
 """The time that is left, by the plan's estimate and by how long things took."""
 
 import heapq
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan
+
+MANY = 100  # stages under way, of which the time left is not summed anew at each question
 
 
 class Clock:
@@ -30,6 +33,7 @@ class Clock:
         self._num_idle_unknown = sum(is_unknown(self.nodes[key]) for key in self._idle)
         self._longest = [(-self.nodes[key].seconds, key) for key in self._idle]
         heapq.heapify(self._longest)
+        self._summed, self._summed_at = 0.0, -math.inf
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Take note of a beginning, an epoch's time, or an end."""
@@ -81,7 +85,13 @@ class Clock:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the end, were every slot busy."""
+        """Seconds until the end, were every slot busy; where much is under way, as they were within the last second."""
+        if len(self._active) <= MANY or time.monotonic() - self._summed_at > 1:
+            self._summed, self._summed_at = self._sum(), time.monotonic()
+        return self._summed
+
+    def _sum(self) -> float:
+        """The seconds that are left."""
         while self._longest and self._longest[0][1] not in self._idle:
             heapq.heappop(self._longest)
         active = [self.seconds_of(key) for key in self._active]
