@@ -90,6 +90,9 @@ def _write(folder, name, sections):
     return file
 
 
+ROOT = Path(__file__).parent.parent
+
+
 @contextlib.contextmanager
 def imports_undone():
     """What is imported meanwhile by --allow-code is forgotten afterwards, also its code, and no code is allowed any more."""
@@ -101,7 +104,7 @@ def imports_undone():
         technique._PERMISSION.is_given = permission
         for name in set(sys.modules) - modules:
             file = getattr(sys.modules[name], "__file__", None) or ""
-            if not any(file.startswith(prefix) for prefix in (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))):
+            if not any(file.startswith(prefix) for prefix in (sys.prefix, sys.base_prefix, str(ROOT / "ablation"), str(ROOT / "tests"))):
                 del sys.modules[name]
         importlib.invalidate_caches()
         for module in (code, keys):

@@ -166,10 +166,15 @@ def test_detached_killed_and_collected_elsewhere(cluster, local):
     status, printed = cluster.by_slurm(before=["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"])
     assert status == 0, printed
     assert compared(local, cluster.folder) == []
+    deadline = time.monotonic() + WAIT
+    while cluster.call("squeue", "--noheader", "--states=running,pending,completing") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    status, printed = cluster.by_slurm()  # the folders go once their jobs have ended
+    assert status == 0, printed
     assert splits(cluster.folder / "mlruns" / "parts") == []
-    assert cluster.call("squeue", "--noheader", "--states=running,pending") == ""
 
 
+@SLOW
 def test_warned_preempted_and_cancelled(cluster, local):
     """One part is warned of its time limit, another preempted, the third cancelled by hand: two go on by themselves, one is left."""
     cluster.follow()

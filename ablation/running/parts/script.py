@@ -17,10 +17,12 @@ part="${variable}"
 exec >> {split}/part-"$part".out 2>&1
 cd {folder} || exit 1
 {setup}export {split_variable}={split}
+pid=
+trap 'warned=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
+trap : TERM
 {command} --part "$part/{num_parts}" &
 pid=$!
-trap 'warned=1; kill -USR1 "$pid"' USR1
-trap : TERM
+[ -z "$warned" ] || kill -USR1 "$pid"
 wait "$pid"; status=$?
 while kill -0 "$pid" 2>/dev/null; do wait "$pid"; status=$?; done
 {again}exit $status

@@ -212,7 +212,7 @@ def test_a_node_that_does_not_see_the_folder_is_told(cluster, tmp_path, monkeypa
 
 
 def test_a_node_that_is_gone_loses_no_run(cluster, tmp_path):
-    """Its job goes on on another one, with the same bits."""
+    """Its job goes on on another one, or its process ends it as an orphan: with the same bits."""
     file = write(tmp_path, seeds=[0, 1], base={"epochs": 12})
     here, there = Planned(file, tmp_path / "here"), Planned(file, tmp_path / "mlruns")
     here.carry_out()
@@ -224,11 +224,10 @@ def test_a_node_that_is_gone_loses_no_run(cluster, tmp_path):
             cluster.remove_node(cluster.other, allow_graceful=False)
 
     with executor(cluster, tmp_path) as pool:
-        outcome, _, events = carried_out(there, pool, strike)
+        outcome, _, _ = carried_out(there, pool, strike)
     assert removed
     assert not outcome.failed
     assert not outcome.left
-    assert "told" in [event["kind"] for event in events]
     assert predictions(there) == predictions(here)
 
 
