@@ -13,7 +13,7 @@ from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
 from ablation.commands.run_parts import failed_before, follow_parts, refuse_beside_jobs, submit_parts, tidy_splits
-from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
+from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
 from ablation.errors import AblateError, ConfigError, StoreError
@@ -25,9 +25,8 @@ from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
 from ablation.running.executors import start_executor
 from ablation.running.executors.sites import RaySite, site_of
-from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure, Outcome
-from ablation.running.progress import ProgressState, Results, progress_display
+from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals, streams
@@ -195,23 +194,10 @@ def _carry_out(
 
 def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Recorder, state: ProgressState) -> tuple[Outcome, bool]:
     """Train and test what is waiting; return the outcome, and whether the user stopped it."""
-    display = progress_display(state, session.console)
-    messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
-    try:
-        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
-            outcome = execute(
-                plan,
-                executor,
-                recorder,
-                lambda event: messages(event, display),
-                should_stop=should_stop,
-                budget=session.options.budget,
-                packing=session.packing,
-            )
-            return outcome, should_stop()
-    finally:
-        display.close()
-        messages.close()
+    with shown(plan, session, state) as (view, should_stop):
+        budget, packing = session.options.budget, session.packing
+        outcome = execute(plan, executor, recorder, view, should_stop=should_stop, budget=budget, packing=packing)
+        return outcome, should_stop()
 
 
 def _finish_recording(recorder: Recorder, session: Session) -> bool:

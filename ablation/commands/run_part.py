@@ -11,21 +11,20 @@ from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
 from ablation.commands.options import Options, Part
-from ablation.commands.running import NEXT_STEPS, failure_lines, stop_if_stale, stop_on_signal, study_lock, with_interval
+from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
 from ablation.commands.session import Session
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, duration
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
 from ablation.running.executors import start_executor
-from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT as SPLIT
 from ablation.running.parts.split import Split
-from ablation.running.progress import ProgressState, Results, progress_display
+from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals
@@ -170,32 +169,18 @@ def _summary(plan: Plan, part: Part, num_slots: int) -> str:
 
 def _execute(plan: Plan, session: Session, executor: Executor, split: Split, log: PartLog, state: ProgressState) -> tuple[Outcome, bool]:
     """Train and test what the part lacks, all of it told in its log; return the outcome, and whether it was asked to stop."""
-    display = progress_display(state, session.console)
-    messages = RunMessages(plan, session.workspace, session.packing, state, session.console)
+    with shown(plan, session, state) as (show, is_asked):
 
-    def view(event: dict[str, Any]) -> None:
-        log(event)
-        messages(event, display)
+        def view(event: dict[str, Any]) -> None:
+            log(event)
+            show(event)
 
-    try:
-        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as is_asked:
+        def should_stop() -> bool:
+            return bool(is_asked() or (is_submitted() and split.is_stopped))
 
-            def should_stop() -> bool:
-                return bool(is_asked() or (is_submitted() and split.is_stopped))
-
-            outcome = execute(
-                plan,
-                executor,
-                log,
-                view,
-                should_stop=should_stop,
-                budget=session.options.budget,
-                packing=session.packing,
-            )
-            return outcome, should_stop()
-    finally:
-        display.close()
-        messages.close()
+        budget, packing = session.options.budget, session.packing
+        outcome = execute(plan, executor, log, view, should_stop=should_stop, budget=budget, packing=packing)
+        return outcome, should_stop()
 
 
 def _record(options: Options) -> None:

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ablation.commands.options import Options
-from ablation.commands.running import stop_on_signal
+from ablation.commands.running import shown
 from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
 from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
 from ablation.running.executors.sites import BatchSite, SlurmSite
-from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Outcome, Record
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
 from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
-from ablation.running.progress import ProgressState, progress_display
+from ablation.running.progress import ProgressState
 from ablation.study.task import EVERY_EPOCH
 from ablation.training.planned_device import device_name
 
@@ -112,27 +111,13 @@ def follow_parts(
     """
     split = split_of(plan, session, site)
     engine = engine_of_site(site, part_words(session.options, site), split)
-    display = progress_display(state, session.console)
-    messages = RunMessages(plan, session.workspace, None, state, session.console)
     try:
-        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
-            outcome = follow(
-                plan,
-                split,
-                engine,
-                record,
-                lambda event: messages(event, display),
-                should_stop=should_stop,
-                failed=failed,
-                poll=site.poll,
-            )
+        with shown(plan, session, state) as (view, should_stop):
+            outcome = follow(plan, split, engine, record, view, should_stop=should_stop, failed=failed, poll=site.poll)
             return outcome, should_stop()
     except KeyboardInterrupt:
         _end(split, engine)
         raise
-    finally:
-        display.close()
-        messages.close()
 
 
 def _end(split: Split, engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import ranges, shortened
 from ablation.planning.plan import Plan
 from ablation.planning.workspace import Workspace
+from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure
-from ablation.running.progress import View
+from ablation.running.progress import ProgressState, View, progress_display
 from ablation.study.task import CheckpointInterval
 from ablation.system import signals
 from ablation.system.files import sweep
@@ -88,6 +90,19 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
     finally:
         shutil.rmtree(workspace.features(study), ignore_errors=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def shown(plan: Plan, session: Session, state: ProgressState) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[], bool]]]:
+    """Show what happens meanwhile, and handle signals; yields what sees each event, and what says whether the user asked to stop."""
+    display = progress_display(state, session.console)
+    messages = RunMessages(plan, session.workspace, None if session.site else session.packing, state, session.console)
+    try:
+        with stop_on_signal(session.console, display, plan.study.task.words.stopping) as should_stop:
+            yield lambda event: messages(event, display), should_stop
+    finally:
+        display.close()
+        messages.close()
 
 
 @contextlib.contextmanager
