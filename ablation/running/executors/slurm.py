@@ -61,7 +61,8 @@ class SlurmEngine:
         words = ["sbatch", "--parsable", *_words(ours | self.options), f"--array={ranges(parts).replace(' ', '')}", str(path)]
         done = _run(words)
         if done.returncode:
-            raise AblateError(f"sbatch refused the parts, and nothing was submitted: {done.stderr.strip() or done.stdout.strip()}")
+            why = "; ".join((done.stderr.strip() or done.stdout.strip()).splitlines())
+            raise AblateError(f"sbatch refused the parts, and nothing was submitted: {why}")
         return done.stdout.strip().partition(";")[0]  # behind it stands the cluster
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
