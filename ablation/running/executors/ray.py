@@ -54,7 +54,7 @@ class RayExecutor(RemoteExecutor):
         kind = _kind(devices)
         is_own = _connect(address, devices if kind == "cuda" else ())
         cluster = _Cluster(task, kind, num_jobs, folders, code, is_own=is_own)
-        super().__init__(cluster, f"ray/{study}", heartbeat)
+        super().__init__(cluster, f"ray/{study}", Path(folders[0]) / "stages", heartbeat)
         try:
             self.add(cluster.first_nodes())
         except BaseException:
