@@ -322,10 +322,21 @@ def test_a_machine_that_differs_is_told_in_a_sentence(there, words):
     assert node_facts.difference(here, here | there) == words
 
 
+def test_a_machine_with_gpus_of_two_classes_differs(tmp_path, monkeypatch):
+    """Though its first one is as expected: a run may get any of them."""
+    names = {"cuda:0": "cuda A", "cuda:1": "cuda A", "cuda:2": "cuda B"}
+    monkeypatch.setattr(node_facts, "load_task", lambda _: SimpleNamespace(device_class=names.__getitem__))
+    (tmp_path / "seen").touch()
+    asked = {"task": "images", "folders": [str(tmp_path)], "marker": "seen"}
+    one, two, three = (node_facts.node_facts(asked | {"devices": list(names)[:number]}) for number in (1, 2, 3))
+    assert node_facts.difference(one, two) == ""
+    assert node_facts.difference(one, three) == "has device cuda A and cuda B; expected cuda A, as on the machine that plans"
+
+
 def test_a_folder_is_seen_by_a_new_file_in_it(tmp_path, monkeypatch):
     """A folder of the same name on another disk lacks what was just written."""
     monkeypatch.setattr(node_facts, "PATIENCE", 0.0)
-    asked = {"task": "images", "device": "cpu", "folders": [str(tmp_path)], "marker": "seen"}
+    asked = {"task": "images", "devices": ["cpu"], "folders": [str(tmp_path)], "marker": "seen"}
     assert node_facts.node_facts(asked)["unseen"] == [str(tmp_path)]
     (tmp_path / "seen").touch()
     facts = node_facts.node_facts(asked)
