@@ -32,6 +32,7 @@ ADDRESS = "--ray-address"
 LOOK = 5.0  # seconds between two looks at the cluster's nodes
 PATIENCE = 60.0  # seconds that a node has to answer at the start
 SILENCE = 30.0  # seconds after which a head that does not answer is given up; after 60, Ray would end this process wherever it is
+OWN_COPIES = str(Path(ray.__file__).parent / "thirdparty_files")  # of packages, which jobs are not to take for the installed ones
 FINEST = 10_000  # Ray counts resources in parts of this size
 
 
@@ -207,6 +208,7 @@ class _Actor(RemoteWorker):
 
     def __init__(self, place: str) -> None:
         vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's own program, which a process that is spawned here would run again
+        sys.path[:] = [path for path in sys.path if path != OWN_COPIES]
         if gpus := ray.get_runtime_context().get_accelerator_ids().get("GPU"):
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # also where RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES leaves it out
         super().__init__(place)
