@@ -26,7 +26,16 @@ from filelock import FileLock
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
 from ablation.tracking import texts, thumbnails, views
-from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
+from ablation.tracking.addresses import (
+    SOON,
+    database_address,
+    database_path,
+    folder_address,
+    folder_path,
+    is_silent,
+    named_address,
+    store_address,
+)
 from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
@@ -99,10 +108,16 @@ class Store:
 
     def check(self) -> None:
         """Raise StoreError if MLflow cannot use the store, before anything is begun whose results are to be written there."""
+        self.reach()
         try:
             self.api.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(self.uri, error) from error
+
+    def reach(self) -> None:
+        """Raise StoreError for a server that says nothing."""
+        if self.uri.startswith("http") and is_silent(self.uri):
+            raise unusable(self.uri, TimeoutError(f"it says nothing for {SOON:.0f} s"))
 
     @property
     def client(self) -> "MlflowClient":

@@ -77,7 +77,7 @@ class Recorder:
                 self._waiting.setdefault(node.job.key, []).append(run)
         self._settings: dict[str, str] = {}  # of each arm, in the words of config.yaml
         self._touched = 0.0  # when the study's last change was noted
-        self._writer = Writer(self._begin, self._end)
+        self._writer = Writer(self._begin, self._end, store.reach)
 
     # --- what callers say ------------------------------------------------------------------------------------------------
 
