@@ -90,8 +90,8 @@ class Store:
         uri = store_address(root)
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
-        is_ours = uri == database_address(root / "mlflow.db")
-        tell_if_busy(None if "?" in uri else database_path(uri))
+        is_ours, file = uri == database_address(root / "mlflow.db"), None if "?" in uri else database_path(uri)
+        tell_if_busy(file)
         try:
             if make:
                 root.mkdir(parents=True, exist_ok=True)
@@ -100,10 +100,11 @@ class Store:
                         make_database(root / "mlflow.db", lambda address: Api(address).check())
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
+            if store.tables is None:
+                with FileLock(f"{file}.lock") if make and file else contextlib.nullcontext():  # MLflow would let two make the tables
+                    store.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
-        if store.tables is None:
-            store.check()
         return store
 
     def check(self) -> None:
