@@ -3,10 +3,10 @@
 The default run has what takes seconds. With ABLATE_ENGINES=all a node is killed too, whose loss Slurm notices after a while.
 """
 
+import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,40 +18,21 @@ import pytest
 from ablation.running.parts.split import splits
 from benchmarks.faults import compared
 from tests import tiny
+from tests.engines.slurm import needs_slurm, slow, started
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("sbatch", "squeue", "scancel", "slurmctld", "slurmd", "munged")
-MISSING = [name for name in PROGRAMS if not shutil.which(name)]
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"Slurm is not installed ({', '.join(MISSING)})"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a Slurm of our own needs root"),
-]
-SLOW = pytest.mark.skipif(os.environ.get("ABLATE_ENGINES") != "all", reason="takes half a minute or more; ABLATE_ENGINES=all runs it")
+pytestmark = [pytest.mark.slurm, needs_slurm]
 COMMAND = [sys.executable, "-m", "ablation"]
 WAIT, EPOCHS = 180.0, 12
 DECOUPLED = {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]}
 LADDER = {"baseline": {}, "cb": {"sampler": "class_balanced"}, "decoupling": DECOUPLED, "mixup": {"mix": "mixup"}}
 
 
-def free_ports():
-    """The first of five ports that nothing listens on."""
-    for port in range(27017, 30000, 10):
-        with socket.socket() as one, socket.socket() as other:
-            if one.connect_ex(("127.0.0.1", port)) and other.connect_ex(("127.0.0.1", port + 3)):
-                return port
-    raise AssertionError("no port is free")
-
-
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """A Slurm of its own, as environment."""
-    folder = tmp_path_factory.mktemp("slurm")
-    try:
-        subprocess.run([ROOT / "scripts" / "slurm-up.sh", folder, str(free_ports())], check=True, timeout=60)
+    with started(tmp_path_factory.mktemp("slurm")) as folder:
         yield {"SLURM_CONF": str(folder / "slurm.conf")}
-    finally:
-        subprocess.run([ROOT / "scripts" / "slurm-down.sh", folder], check=False, timeout=60)
 
 
 class Cluster:
@@ -115,7 +96,7 @@ class Cluster:
         began = time.monotonic()
         while not what():
             assert time.monotonic() - began < WAIT, self.printed()
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def trained(self, part, attempt=1):
         """Whether an epoch of this attempt at the part is told in its log."""
@@ -125,10 +106,32 @@ class Cluster:
     def until_trained(self, part=1, attempt=1):
         self.until(lambda: splits(self.folder / "mlruns" / "parts") and self.trained(part, attempt))
 
+    def hold(self, *parts):
+        """Freeze the processes of each part as soon as it has trained an epoch: whatever is done to it finds it at work."""
+        held = {}
+
+        def all_are_held():
+            for part in [part for part in parts if part not in held and self.trained(part)]:
+                commands = [one for one in self.processes() if f"{part}/3" in one.cmdline()]
+                held[part] = [*commands, *(child for one in commands for child in one.children(recursive=True))]
+                for process in held[part]:
+                    process.suspend()
+            return len(held) == len(parts)
+
+        self.until(lambda: splits(self.folder / "mlruns" / "parts") and all_are_held())
+        return held
+
     def processes(self):
         """The processes of jobs that work in the folder."""
         found = [one for one in psutil.process_iter(["cmdline"]) if "--part" in (one.info["cmdline"] or [])]
         return [one for one in found if str(self.file.resolve()) in one.info["cmdline"] and one.info["cmdline"][0] != "/bin/bash"]
+
+
+def resume(processes):
+    """Let frozen processes go on, but for those that were killed meanwhile."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 @pytest.fixture
@@ -174,18 +177,18 @@ def test_detached_killed_and_collected_elsewhere(cluster, local):
     assert splits(cluster.folder / "mlruns" / "parts") == []
 
 
-@SLOW
+@slow
 def test_warned_preempted_and_cancelled(cluster, local):
     """One part is warned of its time limit, another preempted, the third cancelled by hand: two go on by themselves, one is left."""
     cluster.follow()
-    for part in (1, 2, 3):
-        cluster.until_trained(part)
-    job = cluster.job
+    held, job = cluster.hold(1, 2, 3), cluster.job
     cluster.call("scancel", f"{job}_3")
     cluster.call("scancel", "--batch", "--signal=USR1", f"{job}_1")
     node = cluster.call("squeue", "--noheader", "--array", "--states=running", f"--jobs={job}_2", "--format=%N").strip()
     high = ["sbatch", "--parsable", "--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 2"]
     cluster.call(*high)
+    cluster.until(lambda: "PreemptTime=None" not in cluster.call("scontrol", "show", "job", f"{job}_2"))
+    resume(process for part in held for process in held[part])
     status = cluster.started[-1].wait(WAIT)
     printed = cluster.printed()
     assert status == 130, printed
@@ -198,7 +201,7 @@ def test_warned_preempted_and_cancelled(cluster, local):
     assert compared(local, cluster.folder) == []
 
 
-@pytest.mark.parametrize("how", ["once", pytest.param("twice", marks=SLOW), pytest.param("cancel", marks=SLOW)])
+@pytest.mark.parametrize("how", ["once", pytest.param("twice", marks=slow), pytest.param("cancel", marks=slow)])
 def test_users_end_it(cluster, how):
     """Ctrl-C once: the parts end after their epoch; twice, or by ablate cancel: the jobs are ended. No job is left."""
     watching = cluster.follow()
@@ -222,17 +225,14 @@ def test_users_end_it(cluster, how):
         assert '"status": 130' in (cluster.split.folder / "part-1.attempt-1.jsonl").read_text()
 
 
-@SLOW
+@slow
 def test_a_node_dies_and_its_orphan_goes_on(cluster, local):
     """Slurm gives its job to another node; what the first still does is not written, and it ends by itself."""
     cluster.follow()
-    cluster.until_trained()
+    orphans = cluster.hold(1)[1]
     node = cluster.call("squeue", "--noheader", "--array", "--states=running", f"--jobs={cluster.job}_1", "--format=%N").strip()
     pid = Path(cluster.environment["SLURM_CONF"]).with_name(f"slurmd.{node}.pid")
     os.kill(int(pid.read_text()), signal.SIGKILL)
-    orphans = [one for one in cluster.processes() if "1/3" in one.cmdline()]
-    for orphan in orphans:
-        orphan.suspend()
     cluster.until_trained(attempt=2)
     for orphan in orphans:
         orphan.resume()
