@@ -57,10 +57,6 @@ class Campaign:
             command = [*before, sys.executable, "-m", "ablation", *self.words, *words]
             return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True)
 
-    def printed(self) -> str:
-        """The end of what its commands printed."""
-        return (self.folder / "printed").read_text()[-3000:]
-
     def call(self, *words: str) -> str:
         """What a command of Slurm prints."""
         return subprocess.run(words, check=True, capture_output=True, text=True, env=self.environment).stdout.strip()
@@ -83,7 +79,7 @@ class Campaign:
         began = time.monotonic()
         while not (found := what()):
             if time.monotonic() - began > PATIENCE:
-                raise TimeoutError(self.printed())
+                raise TimeoutError((self.folder / "printed").read_text()[-3000:])
             time.sleep(0.2)
         return found
 
@@ -185,18 +181,18 @@ def disturbed(campaign: Campaign) -> list[float]:
     elsewhere.kill()
     elsewhere.wait()
     if campaign.start("--detach").wait(PATIENCE):
-        raise AssertionError(campaign.printed())
+        raise AssertionError((campaign.folder / "printed").read_text()[-3000:])
     campaign.until(lambda: not campaign.call("squeue", "--noheader", "--states=running,pending,completing"))
     campaign.tell("killed, too, and the rest left to the queue, in which all jobs have ended")
     collected(campaign)
     return seconds
 
 
-def collected(campaign: Campaign, *words: str) -> float:
-    """The command with these words, until it ends by itself; its seconds."""
+def collected(campaign: Campaign) -> float:
+    """The command, until it ends by itself; its seconds."""
     began = time.monotonic()
-    if campaign.start(*words).wait(PATIENCE):
-        raise AssertionError(campaign.printed())
+    if campaign.start().wait(PATIENCE):
+        raise AssertionError((campaign.folder / "printed").read_text()[-3000:])
     campaign.tell(f"the command ended by itself after {time.monotonic() - began:.0f} s")
     return time.monotonic() - began
 
