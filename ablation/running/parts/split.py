@@ -26,8 +26,8 @@ class Split:
 
     @property
     def name(self) -> str:
-        """What tells it from every other split, of any study."""
-        return f"{self.study}-{self.folder.name}"
+        """What tells it from every other split, of any study, also from one of the same runs that was deleted: attempts count anew."""
+        return f"{self.study}-{self.folder.name}-{self.created}"
 
     def output(self, part: int) -> Path:
         """The file with what a part printed, where an engine started it."""

@@ -1,6 +1,7 @@
 """The split of a plan: pinned by whoever comes first, found by all who come later."""
 
 import json
+import shutil
 import threading
 
 import pytest
@@ -26,6 +27,16 @@ def test_a_part_that_begins_later_takes_the_share_that_was_meant_for_it(folder):
         later.waiting = later.runs[1:]
         assert pinned(folder, later, 2, "cpu") == first
     assert len(splits(folder, "tiny")) == 1
+
+
+def test_made_anew_it_is_another_work(folder):
+    """Of the same runs, which are to be computed again: folders of stages that know the attempts of before let its first one in."""
+    first = pinned(folder, parts.three_runs(), 2, "cpu")
+    assert read(first.folder).name == first.name
+    shutil.rmtree(first.folder)
+    second = pinned(folder, parts.three_runs(), 2, "cpu")
+    assert second.folder == first.folder
+    assert second.name != first.name
 
 
 def test_two_that_come_at_once_take_the_same(folder):
