@@ -50,7 +50,7 @@ def test_more_parts_than_trees_leave_some_empty():
 
 
 def test_trees_of_the_same_stages_are_alike_in_every_process():
-    """In whatever order their seconds are summed up, which the names of the stages and the process decide: they stay in the plan's order."""
+    """In whatever order their seconds are summed up, which a process decides by chance: they stay in the plan's order."""
     seconds = [0.1, 0.7, 1e9, 0.3, 1e-3, 123.4, 5.6]
     nodes = [parts.node(f"{n}.{i}", f"{n}.0" if i else "", seconds=cost) for n in range(30) for i, cost in enumerate(seconds)]
     plan = parts.plan(nodes, [parts.run(one.job.key, f"r{one.job.key}", one.job.key) for one in nodes])

@@ -51,11 +51,20 @@ class Split:
     @property
     def jobs(self) -> dict[str, Any]:
         """The engine's settings, and its `submitted` jobs, each with its `id` and `parts`; empty if none ever was."""
+        path = self.folder / JOBS
         try:
-            jobs: dict[str, Any] = json.loads((self.folder / JOBS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            jobs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as error:  # to take it for none would submit all parts once more
+            told = f"found no jobs of {self.study} in {path} ({error}); expected them as ablate run wrote them"
+            raise AblateError(f"{told}; delete the file once the queue has no job of this study") from None
         return jobs
+
+    def note_engine(self, engine: dict[str, Any]) -> None:
+        """Keep the engine's settings, before anything is submitted to it."""
+        if not self.jobs:
+            write_json(self.folder / JOBS, engine)
 
     def note_job(self, engine: dict[str, Any], job: str, parts: Sequence[int]) -> None:
         """Keep what was submitted, so that any machine with the folder can ask for it and end it."""

@@ -207,9 +207,13 @@ def test_a_queue_that_does_not_answer_ends_nothing(study):
         study.whole(2, "r3")
         return of_both(RUNNING, RUNNING)
 
-    engine = Engine(of_both(RUNNING, RUNNING), None, None, None, all_done)
+    def has_gone():
+        raise AblateError("found no command squeue here")
+
+    engine = Engine(of_both(RUNNING, RUNNING), None, has_gone, None, None, all_done)
     assert study.follow(engine).left == []
     assert study.told.count("the queue does not answer; parts go on, and it is asked again") == 1
+    assert study.told.count("found no command squeue here; parts go on, and it is asked again") == 1
     assert len(engine.submitted) == 1
 
 
@@ -242,6 +246,98 @@ def test_what_was_computed_by_a_part_that_could_not_say_so_is_found(study):
     assert study.follow(engine).left == []
     assert engine.submitted == []
     assert len(study.record.ends) == 3
+
+
+def test_a_job_that_the_queue_forgets_for_a_moment_is_not_lost(study):
+    """As a controller does that begins again: only what it does not know twice is gone."""
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return {}
+
+    engine = Engine(of_both(RUNNING, RUNNING), {}, of_both(WAITING, RUNNING), {}, of_both(RUNNING, RUNNING), all_done)
+    assert study.follow(engine).left == []
+    assert engine.submitted == [[1, 2]]
+
+
+def test_a_result_that_a_network_disk_shows_late_is_waited_for(study):
+    """Longer than for a line of the log: nothing is submitted for its sake."""
+    study.split.note_job({"kind": "fake"}, "j1", [1, 2])
+    study.whole(2, "r3")
+    study.begin(1)
+    study.finish(1, "r1")
+    study.logs[1].finished(study.plan.runs[1])
+    asked = []
+
+    def late():
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 0.1:
+            parts.result(study.folder, "r2")
+        return {}
+
+    engine = Engine(of_both(RUNNING, RUNNING), late)
+    assert study.follow(engine, grace=0.05).left == []
+    assert engine.submitted == []
+
+
+def test_what_the_engine_refuses_for_a_while_is_submitted_later(study):
+    """A queue that is full or does not answer ends nobody's following; the other part goes on meanwhile."""
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return {}
+
+    lost = {("j0", 1): LOST, ("j0", 2): RUNNING}
+    engine = Engine({("j0", 1): RUNNING, ("j0", 2): RUNNING}, *[lost] * 5, all_done)
+    refusals = ["the queue is full", "no answer"]
+    engine.refusals = [*refusals]
+    assert study.follow(engine).left == []
+    assert engine.submitted == [[1]]
+    assert [told for told in study.told if "tried again" in told] == [
+        "the queue is full; it is tried again",
+        "no answer; it is tried again",
+    ]
+
+
+def test_what_the_engine_refuses_for_ever_is_given_up(study):
+    """With its reason; another part that is at work ends as it would."""
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+    study.whole(2, "r3")
+    engine = Engine({("j0", 1): RUNNING}, {})
+    engine.refusals = ["the account has expired"] * 20
+    outcome = study.follow(engine)
+    assert outcome.why == "part 1 could not be submitted again: the account has expired"
+    assert len(engine.refusals) == 10
+
+
+def test_a_job_that_could_not_be_noted_is_found(study):
+    """Its submission was the last that a process did; it is followed, not submitted again."""
+    study.split.note_engine({"kind": "fake"})
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return of_both(RUNNING, RUNNING, "j9")
+
+    engine = Engine(of_both(WAITING, WAITING, "j9"), all_done)
+    assert study.follow(engine).left == []
+    assert engine.submitted == []
+
+
+def test_a_part_that_is_lost_at_once_again_and_again_is_submitted_ever_later(study):
+    """A machine that ends every job at once has not all of them; what came of a part lets it begin at once again."""
+    follower = following._Follower(study.plan, study.split, Engine({}), study.record, study.events.append, {}, 15.0, 10.0)
+    assert [follower._pause(times) for times in (0, 1, 2, 3, 4, 50)] == [0.0, 0.0, 15.0, 30.0, 60.0, 600.0]
+    (part, _), vain = follower.parts, []
+    for is_idle in (True, True, True, False, True):
+        part.is_idle = is_idle
+        part.count(is_lost=True)
+        vain.append(part.num_vain)
+    assert vain == [1, 2, 3, 0, 1]
+    assert (part.num_silent, part.num_idle) == (0, 0)
 
 
 # --- what is in vain ---------------------------------------------------------------------------------------------------------
@@ -295,6 +391,36 @@ def test_a_part_that_ends_again_and_again_is_given_up(study, says_why):
     outcome = study.follow(engine)
     assert outcome.why.startswith("part 1 ended 5 times and did nothing: " + ("no room is left" if says_why else "it printed nothing"))
     assert len(engine.submitted) == 5
+
+
+def test_a_part_that_only_repeats_what_it_did_is_given_up(study):
+    """Its time is too short for the next epoch: what is computed, and an epoch that it cannot save, are told each time anew."""
+    study.whole(2, "r3")
+
+    def attempt():
+        study.begin(1)
+        study.finish(1, "r1")
+        study.epoch(1, "h1")
+        return {(f"j{len(engine.submitted)}", 1): JobState(State.ENDED, "timeout")}
+
+    engine = Engine(attempt)
+    outcome = study.follow(engine)
+    assert [run.key for run in outcome.left] == ["r2"]
+    assert outcome.why.startswith("part 1 ended 5 times and did nothing")
+
+
+def test_a_part_that_begins_only_now_and_then_is_given_up(study):
+    """Jobs that end before it begins, and such of which nothing comes, by turns."""
+    study.whole(2, "r3")
+
+    def attempt():
+        if len(engine.submitted) % 2:
+            study.begin(1)
+        return {(f"j{len(engine.submitted)}", 1): ENDED}
+
+    engine = Engine(attempt)
+    assert study.follow(engine).why.startswith("part 1 ended 5 times and did nothing")
+    assert len(engine.submitted) < 12
 
 
 def test_for_lack_of_memory_a_part_begins_again_with_one_run_at_once(study):
@@ -370,6 +496,9 @@ def test_nothing_is_submitted_while_nobody_knows_what_runs(study):
     study.split.note_job({"kind": "fake"}, "j1", [1, 2])
     with pytest.raises(AblateError, match=r"the queue does not answer, .* nothing was submitted"):
         study.follow(Engine(None))
+    (study.split.folder / "jobs.json").write_text('{"kind')
+    with pytest.raises(AblateError, match=r"found no jobs of tiny in .*; delete the file once the queue has no job of this study"):
+        study.follow(Engine({}))
 
 
 def test_cancel_elsewhere_ends_the_following(study):
