@@ -15,7 +15,7 @@ from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
 from ablation.planning.workspace import Workspace
-from ablation.running.executors.engines import is_alive, job_ids
+from ablation.running.executors.engines import alive_jobs
 from ablation.running.parts.split import splits
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
@@ -96,9 +96,9 @@ def _nothing_running(workspace: Workspace) -> Iterator[None]:
         if running_studies:
             raise AblateError(f"{', '.join(running_studies)} is being run; nothing was deleted")
         for split in splits(workspace.parts):
-            if is_alive(split):
-                jobs = ", ".join(sorted(job_ids(split)))
-                raise AblateError(f"parts of {split.study} are at work (job {jobs}), which ablate cancel ends; nothing was deleted")
+            if jobs := alive_jobs(split):
+                at_work = f"parts of {split.study} are at work (job {', '.join(sorted(jobs))})"
+                raise AblateError(f"{at_work}, which ablate cancel ends; nothing was deleted")
         yield
 
 

@@ -13,12 +13,11 @@ from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
-from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
+from ablation.running.executors.engines import alive_jobs, end_jobs, engine_of_site, is_alive
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.outcomes import Outcome, Record
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
-from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
@@ -37,9 +36,8 @@ def refuse_beside_jobs(plan: Plan, session: Session) -> None:
 
 
 def _refuse(split: Split, why: str) -> None:
-    if is_alive(split):
-        jobs = ", ".join(sorted(job_ids(split)))
-        told = f"parts of {split.study} are at work (job {jobs}), and this command {why}; nothing was begun"
+    if jobs := alive_jobs(split):
+        told = f"parts of {split.study} are at work (job {', '.join(sorted(jobs))}), and this command {why}; nothing was begun"
         raise AblateError(f"{told}; --executor follows them, ablate cancel ends them")
 
 
@@ -61,7 +59,7 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
         if split in alive:
             return split
     if alive:
-        jobs = ", ".join(sorted(job_ids(alive[-1])))
+        jobs = ", ".join(sorted(alive_jobs(alive[-1])))
         raise AblateError(
             f"parts of an earlier plan of {plan.study.name} are at work (job {jobs}), and nothing was submitted; ablate cancel ends them, "
             "or run this again once they have ended"
@@ -116,13 +114,11 @@ def follow_parts(
             outcome = follow(plan, split, engine, record, view, should_stop=should_stop, failed=failed, poll=site.poll)
             return outcome, should_stop()
     except KeyboardInterrupt:
-        _end(split, engine)
+        try:
+            end_jobs(split)
+        except AblateError as error:
+            session.console.print(f"jobs may go on: {error}; ablate cancel tries again", markup=False, highlight=False, soft_wrap=True)
         raise
-
-
-def _end(split: Split, engine: Engine) -> None:
-    split.ask_to_stop()
-    engine.cancel(job_ids(split))
 
 
 def part_words(options: Options, site: SlurmSite | BatchSite) -> list[str]:

@@ -64,6 +64,8 @@ def _submitted(split: Split) -> tuple[str, bool] | None:
     runs = f"{counted(len(running), 'part')} ({ranges(running)}) {'runs' if len(running) == 1 else 'run'}" if running else ""
     alive = sorted({job for (job, _), state in states.items() if state.state in (State.RUNNING, State.WAITING)})
     words = "; ".join(filter(None, [runs, waiting_words(states)]))
+    if not alive and not jobs:
+        return None
     if not alive:
         return f"{split.study}: its parts have ended (job {jobs}); the same ablate run records what is there", False
     return f"{split.study}: job {', '.join(alive)}: {words}", True

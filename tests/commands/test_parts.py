@@ -138,7 +138,7 @@ def test_what_cannot_be_is_told_in_a_sentence(ablate, words, expected):
 def queue(ablate, monkeypatch):
     """A Slurm of scripts, in which two jobs wait for ever; `ablate` has them on its PATH."""
     path = parts.command(ablate.folder, "sbatch", "echo 12")
-    parts.command(ablate.folder, "squeue", "echo '12|1|RUNNING|None'; echo '12|2|PENDING|Resources'")
+    parts.command(ablate.folder, "squeue", "echo '12|1|RUNNING|None|ablate-tiny|x'; echo '12|2|PENDING|Resources|ablate-tiny|x'")
     parts.command(ablate.folder, "scancel", "exit 0")
     monkeypatch.setenv("PATH", path)
     write(ablate.folder, ladder=LADDER)
@@ -156,6 +156,12 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     assert "all parts are at work already" in again.err
     assert len(parts.words(queue.folder, "sbatch")) == 1
     assert "tiny: job 12: 1 part (1) runs; 1 part (2) waits in the queue (Resources)" in queue("status").out
+    parts.command(queue.folder, "scancel", "echo 'access denied' >&2; exit 1")
+    refused = queue("cancel", "tiny.yaml")
+    assert (refused.status, refused.out) == (2, "")
+    assert "error: scancel did not end job 12: access denied" in refused.err
+    (queue.folder / "scancel.words").unlink()
+    parts.command(queue.folder, "scancel", "exit 0")
     assert "tiny: ended (job 12)" in queue("cancel", "tiny.yaml").out
     assert parts.words(queue.folder, "scancel") == ["12"]
     assert splits_here()[0].is_stopped

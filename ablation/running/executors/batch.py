@@ -14,7 +14,9 @@ from ablation.running.parts.engine import JobState, State
 from ablation.running.parts.script import PartCommand, write_script
 from ablation.running.parts.split import Split
 
-NO_JOB = re.compile(r"unknown job|not found|no (unfinished )?job|has finished|invalid job", re.IGNORECASE)  # what they say of an ended one
+NO_JOB = re.compile(
+    r"unknown job|not found|no (unfinished )?job|has (already )?finished|invalid job", re.IGNORECASE
+)  # what they say of an ended one
 ENDED_STATES = ("C", "E", "F", "X", "DONE", "EXIT")  # of PBS and LSF, in a column of its own
 
 
@@ -66,9 +68,11 @@ class BatchEngine:
 
     def cancel(self, jobs: Collection[str]) -> None:
         """End the jobs at once."""
-        for job in jobs:
-            for single in _singles(job).values():
-                self._run("cancel", {"job": single})
+        for single in [single for job in sorted(jobs) for single in _singles(job).values()]:
+            done = self._run("cancel", {"job": single})
+            if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
+                why = done.stderr.strip() or done.stdout.strip() or "it gave no reason"
+                raise AblateError(f"the queue did not end job {single}: {why}")
 
     def _run(self, name: str, values: Mapping[str, Any]) -> CompletedProcess[str]:
         """One of the site's commands with its words filled in; no shell is started."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ablation.errors import AblateError, ConfigError
 from ablation.running.executors.batch import BatchEngine
 from ablation.running.executors.slurm import SlurmEngine
-from ablation.running.parts.engine import Engine, State
+from ablation.running.parts.engine import ALIVE, Engine
 from ablation.running.parts.script import PartCommand
 from ablation.running.parts.split import Split
 
@@ -41,14 +41,30 @@ def job_ids(split: Split) -> set[str]:
     return {submitted["id"] for submitted in split.jobs.get("submitted", [])}
 
 
-def is_alive(split: Split) -> bool:
-    """Whether a job of the split waits or runs; raises AblateError if the queue does not answer."""
+def alive_jobs(split: Split) -> set[str]:
+    """The ids of the split's jobs that wait or run; raises AblateError if the queue does not answer."""
     engine, jobs = engine_of_split(split), job_ids(split)
     if engine is None:
-        return False
+        return set()
     states = engine.states(jobs)
     if states is None:
         raise AblateError(
             f"the queue does not answer, so nobody knows whether parts of {split.study} are at work (job {', '.join(sorted(jobs))})"
         )
-    return any(state.state in (State.WAITING, State.RUNNING) for state in states.values())
+    return {job for (job, _), state in states.items() if state.state in ALIVE}
+
+
+def is_alive(split: Split) -> bool:
+    """Whether a job of the split waits or runs; raises AblateError if the queue does not answer."""
+    return bool(alive_jobs(split))
+
+
+def end_jobs(split: Split) -> set[str]:
+    """End all jobs of the split that wait or run, and have its parts end in any case; their ids. Raises AblateError if some may live on."""
+    if not split.jobs:
+        return set()
+    split.ask_to_stop()
+    jobs = alive_jobs(split)
+    if jobs and (engine := engine_of_split(split)):
+        engine.cancel(jobs)
+    return jobs

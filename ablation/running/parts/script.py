@@ -9,6 +9,7 @@ from ablation.running.parts.split import STOP, Split
 from ablation.system.digests import digest
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
+SCRIPT = "job-"  # what the names of scripts begin with
 INTERRUPTED = 130
 
 TEMPLATE = """#!/bin/bash
@@ -41,7 +42,7 @@ class PartCommand:
 def write_script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> Path:
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
-    path = split.folder / f"job-{digest(text)[:8]}.sh"
+    path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
     if not path.exists():
         path.write_text(text, encoding="utf-8")
     return path
