@@ -9,7 +9,7 @@ from ablation.errors import AblateError
 from ablation.formatting import ranges
 from ablation.running.executors.queue_commands import carried_out
 from ablation.running.parts.engine import JobState, State
-from ablation.running.parts.script import SCRIPT, PartCommand, write_script
+from ablation.running.parts.script import RESTARTS, SCRIPT, PartCommand, write_script
 from ablation.running.parts.split import Split
 
 WARNING = 60  # seconds before the time limit at which Slurm sends SIGUSR1
@@ -35,6 +35,7 @@ STATES = {
     "BOOT_FAIL": State.LOST,
 }
 JOB = re.compile(r"(\d+)(;\S*)?")  # behind it stands the cluster
+HEAD = f'export {RESTARTS}="${{SLURM_RESTART_COUNT:-0}}"\n'
 AGAIN = 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" && sleep 60'
 
 
@@ -57,7 +58,7 @@ class SlurmEngine:
     def submit(self, parts: Sequence[int], *, alone: bool = False) -> str:
         """Submit an array of these parts; the id of the job."""
         assert self.command is not None, "made to look on"
-        path = write_script(self.command, self.split, "SLURM_ARRAY_TASK_ID", again=AGAIN, alone=alone)
+        path = write_script(self.command, self.split, "SLURM_ARRAY_TASK_ID", head=HEAD, again=AGAIN, alone=alone)
         ours = {
             "job-name": self.name,
             "output": str(self.split.folder).replace("%", "%%") + "/part-%a.out",

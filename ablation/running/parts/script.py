@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablation.running.parts.log import INTERRUPTED
 from ablation.running.parts.split import STOP, Split
 from ablation.system.digests import digest
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
 SCRIPT = "job-"  # what the names of scripts begin with
-INTERRUPTED = 130
+RESTARTS = "ABLATE_RESTARTS"  # and how often the engine has begun its job again
 
 TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.

@@ -38,6 +38,7 @@ def test_parts_are_one_array(tmp_path, split):
     text = (split.folder / words.split()[-1]).read_text()
     assert '-m ablation run tiny.yaml --part "$part/3" &' in text
     assert 'part="$SLURM_ARRAY_TASK_ID"' in text
+    assert 'export ABLATE_RESTARTS="${SLURM_RESTART_COUNT:-0}"' in text
 
 
 def test_some_parts_alone(tmp_path, split):
