@@ -13,6 +13,8 @@ from ablation import cli
 from ablation.commands.options import Options, Part
 from ablation.commands.run_parts import part_words
 from ablation.running.executors.sites import SlurmSite
+from ablation.running.parts.log import PartLog
+from ablation.running.parts.script import PART_SPLIT, RESTARTS
 from ablation.running.parts.split import splits
 from ablation.study.task import CheckpointInterval
 from ablation.tracking.store import Store
@@ -168,6 +170,26 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     parts.command(queue.folder, "squeue", "exit 0")
     assert "no job is waiting or running here" in queue("cancel").out
     assert "tiny: its parts have ended (job 12); the same ablate run records what is there" in queue("status").out
+
+
+def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
+    """Its time limit comes before its first epoch, each time: it asks for itself no more, and whoever follows it is told why."""
+    assert queue("run", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--detach").status == 0
+    (split,) = splits_here()
+    for _ in range(5):
+        log = PartLog(split.folder, 1)
+        log.begin()
+        log.end(130)
+    monkeypatch.setenv(PART_SPLIT, str(split.folder))
+    monkeypatch.setenv(RESTARTS, "5")
+    refused = queue("run", "tiny.yaml", "--device", "cpu", "--part", "1/2")
+    assert (refused.status, refused.epochs) == (2, 0)
+    assert (
+        "error: part 1 was begun 5 times and had to end each time before its first epoch had; expected a longer time limit" in refused.err
+    )
+    last = json.loads((split.folder / "part-1.attempt-6.jsonl").read_text().splitlines()[-1])
+    assert last["status"] == 2
+    assert "longer time limit" in last["why"]
 
 
 def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):

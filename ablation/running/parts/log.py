@@ -76,9 +76,8 @@ class PartLog:
                 os.fsync(self._file)
         except OSError as error:
             if is_kept:
-                raise AblateError(
-                    f"the log of part {self.part} could not be written: {error.strerror}; expected room in {self.folder}"
-                ) from None
+                told = f"the log of part {self.part} could not be written: {error.strerror}; expected room in {self.folder}"
+                raise AblateError(told) from None
 
 
 class LogReader:
