@@ -16,6 +16,7 @@ from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
 from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import alive_jobs
+from ablation.running.parts.split import delete as delete_split
 from ablation.running.parts.split import splits
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
@@ -74,7 +75,7 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
         folders = [folder for folder in found.folders if folder in still]  # never more than was shown
         freed = _bytes(folders)
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            delete_split(folder) if workspace.parts in folder.parents else shutil.rmtree(folder, ignore_errors=True)
     console.print(f"deleted {counted(len(folders), 'folder')}, {size(freed)}; what is recorded stays", markup=False)
     return DONE
 

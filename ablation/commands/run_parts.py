@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def _is_known_alive(split: Split) -> bool:
 
 
 def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:
-    """The split that is followed: one whose jobs are at work if it has all that is to be done, else one of the site's number of parts.
+    """The split that is followed: one that has all that is to be done, if its jobs are at work or it still has as many parts as a new one.
 
     Raises AblateError while jobs of another plan of the study are at work.
     """
@@ -64,8 +63,13 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
             f"parts of an earlier plan of {plan.study.name} are at work (job {jobs}), and nothing was submitted; ablate cancel ends them, "
             "or run this again once they have ended"
         )
-    trees = {plan.lineage(run)[0].job.key for run in plan.waiting if run.choice is None}
-    return pinning.pinned(parts, plan, min(site.parts, len(trees)), device)
+    waiting = [run for run in plan.waiting if run.choice is None]
+    keys, trees = {run.key for run in waiting}, {plan.lineage(run)[0].job.key for run in waiting}
+    num_parts = min(site.parts, len(trees))
+    for split in pinning.covering(parts, plan, device):  # its logs know more than the folders: who has failed
+        if split.jobs and sum(not keys.isdisjoint(share) for share in split.shares) >= num_parts:
+            return split
+    return pinning.pinned(parts, plan, num_parts, device)
 
 
 def tidy_splits(plan: Plan, parts: Path) -> None:
@@ -74,7 +78,7 @@ def tidy_splits(plan: Plan, parts: Path) -> None:
     for split in splits.splits(parts, plan.study.name):
         with contextlib.suppress(AblateError):  # nobody knows of its jobs
             if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
-                shutil.rmtree(split.folder, ignore_errors=True)
+                splits.delete(split.folder)
 
 
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

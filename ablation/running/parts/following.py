@@ -319,12 +319,19 @@ class _Follower:
             self._finish(part, line["run"])
         elif kind == FAILED:
             part.is_idle = part.is_idle and line["run"] not in part.left
-            if line["time"] > self.failed.get(line["run"], 0.0):
-                self.outcomes.fail(part.left.pop(line["run"], []), line)
+            if line["run"] in part.left and not self._is_known(line):
+                if not isinstance(self.record, _Nobody):
+                    self.split.note_failure(line["run"], line["attempt"])
+                self.outcomes.fail(part.left.pop(line["run"]), line)
         elif line.get("stage", "") in self.plan.nodes:
             self._take_event(part, line)
         elif kind == "told":
             self._tell(line["message"])
+
+    def _is_known(self, line: Mapping[str, Any]) -> bool:
+        """Whether a failure is the one that is recorded: by the attempt that was taken note of, or else by the time, where clocks agree."""
+        recorded, attempt = self.failed.get(line["run"], 0.0), self.split.failures.get(line["run"], 0)
+        return bool(recorded) and (line["attempt"] <= attempt if attempt else line["time"] <= recorded)
 
     def _take_event(self, part: Part, event: dict[str, Any]) -> None:
         """Show an event of a stage, and its epochs in the record."""

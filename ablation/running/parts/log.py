@@ -5,6 +5,7 @@ what a lost attempt goes on to write stands apart from what counts.
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -70,8 +71,9 @@ class PartLog:
         text = self._torn + json.dumps(line).encode() + b"\n"
         self._torn = b"\n"  # if this one cannot be written whole, the next begins a line of its own
         try:
-            if os.write(self._file, text) == len(text):
-                self._torn = b""
+            if os.write(self._file, text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._torn = b""
             if is_kept:
                 os.fsync(self._file)
         except OSError as error:
@@ -91,7 +93,7 @@ class LogReader:
         self._position = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines that were written since the last call, whole ones only."""
+        """The lines that were written since the last call, whole ones only, each with the number of its `attempt`."""
         lines: list[dict[str, Any]] = []
         while log_file(self.folder, self.part, self.attempt + 1).exists():
             lines += self._rest()
@@ -113,7 +115,7 @@ class LogReader:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._position += len(whole)
-        lines = [line for text in whole.splitlines() if (line := _parsed(text))]
+        lines = [line | {"attempt": self.attempt} for text in whole.splitlines() if (line := _parsed(text))]
         self.begun = next((line for line in lines if line["kind"] == BEGIN), self.begun)
         self.ended = next((line for line in lines if line["kind"] == END), self.ended)
         return lines

@@ -1,7 +1,10 @@
 """The split of a plan into parts, as a folder that all of them see: whose the runs are, and a log of each part."""
 
+import contextlib
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -11,7 +14,7 @@ from typing import Any
 from ablation.errors import AblateError
 from ablation.system.files import write_json
 
-SPLIT, JOBS, STOP = "split.json", "jobs.json", "stop"
+SPLIT, JOBS, FAILURES, STOP = "split.json", "jobs.json", "failures.json", "stop"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,19 @@ class Split:
     def go_on(self) -> None:
         """Let parts begin again after they were asked to stop."""
         (self.folder / STOP).unlink(missing_ok=True)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """key of a run -> the attempt at its part in which it failed, as far as that was recorded."""
+        try:
+            failures: dict[str, int] = json.loads((self.folder / FAILURES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return failures
+
+    def note_failure(self, run: str, attempt: int) -> None:
+        """Keep in which attempt a run failed, so that no clock of another host is asked whether that is recorded."""
+        write_json(self.folder / FAILURES, self.failures | {run: attempt})
 
     # --- what was submitted to an engine ---------------------------------------------------------------------------------
 
@@ -83,5 +99,20 @@ def read(folder: Path) -> Split:
 
 def splits(parts: Path, study: str = "") -> list[Split]:
     """Every split of a study, or of all studies, the newest last."""
-    found = [read(path.parent) for path in parts.glob(f"{escape(study) if study else '*'}/*/{SPLIT}")]
+    found = []
+    for path in parts.glob(f"{escape(study) if study else '*'}/*/{SPLIT}"):
+        try:
+            found.append(read(path.parent))
+        except AblateError:
+            if path.exists():  # else another process has just deleted it
+                raise
     return sorted(found, key=lambda split: (split.created, split.folder.name))
+
+
+def delete(folder: Path) -> None:
+    """Delete the folder of a split, for all who look at once, and that of its study if it was the last."""
+    with contextlib.suppress(OSError):
+        trash = folder.parents[1] / f".{uuid.uuid4().hex}.part"
+        folder.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+        folder.parent.rmdir()

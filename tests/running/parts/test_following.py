@@ -523,6 +523,28 @@ def test_a_failure_that_is_recorded_is_tried_again(study, is_recorded):
     assert engine.submitted == ([[1]] if is_recorded else [])
 
 
+@pytest.mark.parametrize("ahead", [-600, 600])
+def test_clocks_that_differ_hide_no_failure_and_bring_none_back(study, monkeypatch, ahead):
+    """A run that failed is tried again though its host's clock is ahead; that it failed again is recorded though that clock is behind."""
+    real = time.time
+    monkeypatch.setattr("ablation.running.parts.log.time.time", lambda: real() + ahead)
+    study.begin(1)
+    study.finish(1, "r2")
+    study.fail(1, "r1")
+    study.whole(2, "r3")
+    assert [failure.run.key for failure in study.follow(Engine({})).failed] == ["r1"]
+
+    def again():
+        study.begin(1)
+        study.fail(1, "r1")
+        return {}
+
+    engine = Engine(again, {})
+    outcome = study.follow(engine, failed={"r1": real() + (ahead < 0)})
+    assert engine.submitted == [[1]]
+    assert [failure.run.key for failure in outcome.failed] == ["r1"]
+
+
 def test_what_waits_in_words():
     """A part or several, with the reasons of the queue."""
     assert waiting_words({("j", 3): JobState(State.WAITING)}) == "1 part (3) waits in the queue"

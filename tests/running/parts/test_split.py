@@ -8,7 +8,7 @@ import pytest
 
 from ablation.errors import AblateError
 from ablation.running.parts.pinning import covering, pinned
-from ablation.running.parts.split import SPLIT, read, splits
+from ablation.running.parts.split import SPLIT, delete, read, splits
 from tests import parts
 
 
@@ -37,6 +37,24 @@ def test_made_anew_it_is_another_work(folder):
     second = pinned(folder, parts.three_runs(), 2, "cpu")
     assert second.folder == first.folder
     assert second.name != first.name
+
+
+def test_what_is_deleted_is_gone_for_all_at_once(folder, monkeypatch):
+    """Its study's folder too, unless another split is in it; whoever lists them meanwhile passes over it."""
+    one = parts.three_runs()
+    first, second = pinned(folder, one, 2, "cpu"), pinned(folder, one, 3, "cpu")
+    delete(first.folder)
+    assert splits(folder) == [second]
+
+    def vanishes(path):
+        delete(path)
+        return read(path)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("ablation.running.parts.split.read", vanishes)
+        assert splits(folder) == []
+    assert list(folder.iterdir()) == []
+    assert pinned(folder, one, 2, "cpu").folder == first.folder
 
 
 def test_two_that_come_at_once_take_the_same(folder):
