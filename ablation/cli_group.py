@@ -37,7 +37,7 @@ class Ablate(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the selected command and exit with its status."""
-        from ablation.errors import AblateError
+        from ablation.errors import AblateError, os_words
 
         try:
             status = super().invoke(ctx)
@@ -47,7 +47,7 @@ class Ablate(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe is gone, as with `head`: click exits quietly
                 raise
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {os_words(error)}", err=True)
             status = 2
         except KeyboardInterrupt:
             click.echo(f"stopped; to go on: {command_line()}", err=True)
