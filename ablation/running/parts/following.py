@@ -19,7 +19,7 @@ from ablation.system import sealed
 
 POLL = 15.0  # seconds between two questions to the engine
 GRACE = 10.0  # seconds after a job's end until nothing more of it is expected in the log, which a network disk may show late
-LATE = 6  # so much longer until nothing more is expected of a result that the log tells of
+LATE = 6  # so much longer where a file is not seen that should be there: a network disk may know for a minute that there is none
 TICK, LOOK = 0.5, 0.002  # seconds between two looks at the logs: the least, and how much more for each part
 NOTHING: Mapping[str, float] = {}
 MOST_SILENT = 2  # jobs in a row that end before their part begins
@@ -224,7 +224,9 @@ class _Follower:
 
     def _is_gone(self, part: Part) -> bool:
         """Whether its job has ended for good: the engine said so twice, the second time when all that it wrote can be seen."""
-        patience = self.grace * LATE if part.unseen else self.grace
+        state = part.state.state if part.state else State.ENDED
+        is_told_late = part.unseen or (not part.has_begun and state is State.ENDED and not self.is_stopping)
+        patience = self.grace * LATE if is_told_late else self.grace
         return part.gone_since is not None and self.answered_at - part.gone_since > patience
 
     def _look_for_results(self, part: Part) -> None:

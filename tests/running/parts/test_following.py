@@ -340,6 +340,23 @@ def test_a_part_that_is_lost_at_once_again_and_again_is_submitted_ever_later(stu
     assert (part.num_silent, part.num_idle) == (0, 0)
 
 
+def test_a_log_that_a_network_disk_shows_late_is_waited_for(study):
+    """A part that ended soon has begun, though nothing of it is seen for a while after its job is gone."""
+    study.split.note_job({"kind": "fake"}, "j1", [1, 2])
+    study.whole(2, "r3")
+    asked = []
+
+    def late():
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 0.1:
+            study.whole(1, "r1", "r2")
+        return of_both(ENDED, ENDED)
+
+    engine = Engine(of_both(RUNNING, ENDED), late)
+    assert study.follow(engine, grace=0.05).left == []
+    assert engine.submitted == []
+
+
 # --- what is in vain ---------------------------------------------------------------------------------------------------------
 
 
