@@ -12,6 +12,7 @@ from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
+from ablation.running.executors.batch import note_used
 from ablation.running.executors.engines import alive_jobs, end_jobs, engine_of_site, is_alive
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.outcomes import Outcome, Record
@@ -26,6 +27,8 @@ from ablation.training.planned_device import device_name
 
 def refuse_beside_jobs(plan: Plan, session: Session) -> None:
     """Raise AblateError if jobs of the study are at work, and this command would train what they train, or delete what they do."""
+    if isinstance(session.site, BatchSite):
+        note_used(session.site.model_dump())  # by this command
     is_forced = session.options.rerun == "force"
     if not is_forced and (session.site is not None or not plan.waiting):
         return

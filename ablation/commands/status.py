@@ -51,10 +51,11 @@ def status(*, follow: bool) -> int:
 
 def _submitted(split: Split) -> tuple[str, bool] | None:
     """`tiny: job 12: 2 parts (1-2) run; 1 part (3) waits in the queue (Resources)`, and whether any does; None if none was submitted."""
-    engine, jobs = engine_of_split(split), ", ".join(sorted(job_ids(split)))
-    if engine is None:
-        return None
+    jobs = ", ".join(sorted(job_ids(split)))
     try:
+        engine = engine_of_split(split)
+        if engine is None:
+            return None
         states = engine.states(job_ids(split))
     except AblateError as error:  # a host without the queue's commands
         return f"{split.study}: submitted as job {jobs}; {error}", False

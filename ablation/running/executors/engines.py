@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation.errors import AblateError, ConfigError
-from ablation.running.executors.batch import BatchEngine
+from ablation.running.executors.batch import BatchEngine, note_used, was_used
 from ablation.running.executors.slurm import SlurmEngine
 from ablation.running.parts.engine import ALIVE, Engine
 from ablation.running.parts.script import PartCommand
@@ -21,7 +21,9 @@ def engine_of_site(site: "SlurmSite | BatchSite", words: Sequence[str], split: S
     command = PartCommand(Path.cwd(), [site.python or sys.executable, "-m", "ablation", *words], site.setup)
     if site.kind == "slurm":
         return SlurmEngine(site.sbatch, command, split)
-    return BatchEngine(site.model_dump(), command, split)
+    settings = site.model_dump()
+    note_used(settings)
+    return BatchEngine(settings, command, split)
 
 
 def engine_of_split(split: Split) -> Engine | None:
@@ -31,6 +33,9 @@ def engine_of_split(split: Split) -> Engine | None:
         return None
     if jobs["kind"] == "slurm":
         return SlurmEngine({}, None, split)
+    if jobs["kind"] == "batch" and not was_used(jobs):
+        told = f"found the commands of a queue that you have not used yet ({jobs['list']}), and none of them was carried out"
+        raise ConfigError(str(split.folder), f"{told}; ablate run FILE --executor NAME, with the site that has them, makes them known")
     if jobs["kind"] == "batch":
         return BatchEngine(jobs, None, split)
     raise ConfigError(str(split.folder), f"found jobs of the kind {jobs['kind']!r}; expected slurm or batch")

@@ -94,7 +94,7 @@ class SlurmEngine:
 
     def stop(self, jobs: Collection[str]) -> None:
         """Send SIGUSR1 to the parts that run, and take out those that wait."""
-        for job in jobs:
+        for job in filter(str.isdecimal, jobs):
             _run(["scancel", "--state=PENDING", job])
             _run(["scancel", "--batch", "--signal=USR1", job])
 
