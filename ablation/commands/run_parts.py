@@ -84,6 +84,14 @@ def tidy_splits(plan: Plan, parts: Path) -> None:
                 splits.delete(split.folder)
 
 
+def forget_splits(plan: Plan, parts: Path) -> None:
+    """Delete the splits with runs that are computed again: what their logs tell of these is no longer true. No job of them is at work."""
+    keys = {run.key for run in plan.waiting}
+    for split in splits.splits(parts, plan.study.name):
+        if any(not keys.isdisjoint(share) for share in split.shares):
+            splits.delete(split.folder)
+
+
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """key of a run that is recorded as failed -> when, in seconds since 1970."""
     failed = [run for run in known_runs if run["status"] == "FAILED" and run["tags"].get("ablation.kind") == "run"]

@@ -16,6 +16,7 @@ from ablation.commands import run_parts
 from ablation.commands.options import Options, Part
 from ablation.commands.run_parts import part_words
 from ablation.running.executors.sites import SlurmSite
+from ablation.running.parts import pinning
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT, RESTARTS
 from ablation.running.parts.split import splits
@@ -239,6 +240,15 @@ def test_what_is_left_of_a_split_is_not_divided_anew(tmp_path, monkeypatch):
     assert few == first
     many = [*runs, parts.run("e", "re", "e")]
     assert run_parts.split_of(parts.plan([*nodes, parts.node("e")], many), session, SlurmSite(parts=4)) != first
+
+
+def test_the_logs_of_what_is_computed_again_are_forgotten(tmp_path):
+    """Else its epochs would count for none that are new; a split of other runs stays."""
+    whole = parts.three_runs()
+    one = parts.plan(list(whole.nodes.values()), whole.runs[2:])
+    made = [pinning.pinned(tmp_path, plan, 2, "cpu") for plan in (one, whole)]
+    run_parts.forget_splits(parts.plan(list(whole.nodes.values()), whole.runs[:1]), tmp_path)
+    assert splits(tmp_path) == made[:1]
 
 
 def test_the_plan_counts_the_parts_of_a_site(queue):
