@@ -1,5 +1,6 @@
 """Parts that an engine carries out, followed by their logs: what is lost, refused, cancelled or in vain, and who comes in the middle."""
 
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from ablation.errors import AblateError
 from ablation.running.parts import following
 from ablation.running.parts.engine import JobState, State, waiting_words
 from ablation.running.parts.following import follow, submit
-from ablation.running.parts.log import PartLog
+from ablation.running.parts.log import PartLog, log_file
 from tests import parts
 from tests.parts import RUNNING, WAITING, Engine, Record
 
@@ -355,6 +356,32 @@ def test_a_log_that_a_network_disk_shows_late_is_waited_for(study):
     engine = Engine(of_both(RUNNING, ENDED), late)
     assert study.follow(engine, grace=0.05).left == []
     assert engine.submitted == []
+
+
+@pytest.mark.parametrize("num_bytes", [*range(0, 700, 23)])
+def test_a_part_may_be_lost_at_any_byte_of_its_log(study, num_bytes):
+    """Whatever of it is there: the next attempt does the rest, and each run is told once."""
+    study.whole(2, "r3")
+    study.begin(1)
+    study.epoch(1, "s1")
+    study.finish(1, "r1")
+    study.epoch(1, "h1")
+    study.finish(1, "r2")
+    study.logs[1].end(0)
+    log = log_file(study.split.folder, 1, 1)
+    log.write_bytes(log.read_bytes()[:num_bytes])
+    results = study.folder / "mlruns" / "results"
+    for key in ("r1", "r2"):
+        if key.encode() not in log.read_bytes():
+            shutil.rmtree(results / key)
+
+    def again():
+        study.whole(1, "r1", "r2")
+        return {("j1", 1): RUNNING}
+
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+    assert study.follow(Engine({("j0", 1): LOST}, again)).left == []
+    assert sorted(study.record.ends) == [("base", "finished"), ("head", "finished"), ("other", "finished")]
 
 
 # --- what is in vain ---------------------------------------------------------------------------------------------------------
