@@ -12,9 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -27,7 +27,7 @@ from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
 from ablation.tracking import thumbnails, views
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
-from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, without_artifacts
+from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
@@ -40,22 +40,7 @@ if TYPE_CHECKING:
 
 STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
-
-P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def raises_store_errors(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["Store", P], R]:
-    """The method, raising a StoreError for each error of MLflow's."""
-
-    @wraps(method)
-    def wrapper(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(store, *args, **kwargs)
-        except mlflow_errors() as error:
-            raise unusable(store.uri, error) from error
-
-    return wrapper
 
 
 class Store:
