@@ -16,6 +16,12 @@ from ablation.tracking.tables import ABOUT_RUN, RUNS_AT_ONCE, Experiment
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+
+class _Addressed(Protocol):
+    uri: str
+
+
+S = TypeVar("S", bound=_Addressed)
 P = ParamSpec("P")
 R = TypeVar("R")
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
@@ -30,17 +36,8 @@ def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     return (*others, MlflowException)
 
 
-class WithAddress(Protocol):
-    """A store that messages can name."""
-
-    uri: str
-
-
-S = TypeVar("S", bound=WithAddress)
-
-
 def raises_store_errors(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """The method of a store, raising a StoreError for each error of MLflow's."""
+    """The method of what has an address, raising a StoreError for each error of MLflow's."""
 
     @wraps(method)
     def wrapper(store: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

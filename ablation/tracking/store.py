@@ -25,17 +25,8 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
-from ablation.tracking import texts, thumbnails, views
-from ablation.tracking.addresses import (
-    SOON,
-    database_address,
-    database_path,
-    folder_address,
-    folder_path,
-    is_silent,
-    named_address,
-    store_address,
-)
+from ablation.tracking import addresses, texts, thumbnails, views
+from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
@@ -49,7 +40,6 @@ if TYPE_CHECKING:
 
 STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
-
 R = TypeVar("R")
 
 
@@ -103,8 +93,8 @@ class Store:
 
     def reach(self) -> None:
         """Raise StoreError for a server that says nothing."""
-        if self.uri.startswith("http") and is_silent(self.uri):
-            raise unusable(self.uri, TimeoutError(f"it says nothing for {SOON:.0f} s"))
+        if self.uri.startswith("http") and addresses.is_silent(self.uri):
+            raise unusable(self.uri, TimeoutError(f"it says nothing for {addresses.SOON:.0f} s"))
 
     @property
     def client(self) -> "MlflowClient":

@@ -17,7 +17,8 @@ import pytest
 from ablation.errors import AblateError, ConfigError
 from ablation.running.scheduler import execute
 from ablation.tracking.store import Store
-from benchmarks import faults
+from benchmarks import engines
+from tests import ladder
 from tests.running.test_scheduler import Record
 from tests.tiny import Planned, write
 
@@ -93,19 +94,18 @@ def predictions(planned):
 
 
 def test_by_ray_as_by_this_process(cluster, ablate, empty_database, monkeypatch):
-    """A study's runs give the same bytes of predictions and the same record; nothing of Ray is on stdout, and no actor is left."""
-    layers = {"variants": {"ls": {"smoothing": {"epsilon": 0.1}}, "tta": {"tta": "hflip"}}, "seeds": [0, 1]}
+    """The ladder's runs give the same bytes of predictions and the same record; nothing of Ray is on stdout, and no actor is left."""
     outputs = []
     for name, options in (("here", ()), ("there", ("--executor", "ray", "--ray-address", cluster.address))):
         folder = ablate.folder / name
         (folder / "mlruns").mkdir(parents=True)
         shutil.copyfile(empty_database, folder / "mlruns" / "mlflow.db")
         monkeypatch.chdir(folder)
-        done = ablate("run", write(folder, **layers), "--device", "cpu", *options)
+        done = ablate("run", *ladder.write(folder), "--device", "cpu", *options)
         assert done.status == 0, done.err
         outputs.append([line for line in done.out.splitlines() if "ablate run" not in line and "--seed" not in line])
     assert outputs[0] == outputs[1]
-    assert faults.compared(ablate.folder / "here", ablate.folder / "there") == []
+    assert engines.problems(ablate.folder / "here", ablate.folder / "there") == []
     assert none_within(10, actors)
     assert not list((ablate.folder / "there" / "mlruns").glob("seen-by-ray-*"))
 
