@@ -224,9 +224,17 @@ class _Follower:
         else:
             part.is_alone = part.is_alone or state is State.NO_MEMORY
             how = ", with one run at once" if part.is_alone else ""
-            self._tell(f"part {part.number} lost its job ({_why(part)}) and is submitted again{how}; it goes on from its last checkpoints")
+            self._tell(
+                f"part {part.number} {self._lost_words(part, state)} and is submitted again{how}; it goes on from its last checkpoints"
+            )
             self._stopped(part)
             self._submit([part])
+
+    def _lost_words(self, part: _Part, state: State) -> str:
+        """What happened to a part whose job is gone; of one that never began, what it printed says why."""
+        if part.has_begun or state is State.LOST:
+            return f"lost its job ({_why(part)})"
+        return f"ended before it began ({_why(part)}: {_tail(self.split.output(part.number))})"
 
     def _out_of_memory(self, part: _Part) -> None:
         """Give up the runs of the stages that were under way when the engine ended a job for lack of memory once more."""

@@ -277,6 +277,8 @@ def test_a_part_that_never_begins_is_given_up_with_what_it_printed(study):
     engine = Engine({}, *[{(f"j{number}", 1): ENDED} for number in (1, 1, 2, 2, 3)])
     outcome = study.follow(engine)
     assert outcome.why == f"part 1 did not begin: module: command not found ({study.split.output(1)})"
+    said = f"module: command not found ({study.split.output(1)})"
+    assert any(told.startswith("part 1 ended before it began (") and f": {said}) and is submitted again" in told for told in study.told)
     assert engine.submitted == [[1], [1]]
 
 
