@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from glob import escape
 from typing import Any
 
 from ablation.commands.options import Options
@@ -13,6 +13,7 @@ from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
+from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.outcomes import Outcome, Record
@@ -23,6 +24,7 @@ from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
 from ablation.study.task import EVERY_EPOCH
+from ablation.system.locks import is_locked, runs_elsewhere
 from ablation.training.planned_device import device_name
 
 
@@ -70,10 +72,13 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     return pinning.pinned(parts, plan, min(site.parts, len(trees)), device)
 
 
-def tidy_splits(plan: Plan, parts: Path) -> None:
-    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended."""
+def tidy_splits(plan: Plan, workspace: Workspace) -> None:
+    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended; and how far parts had come."""
     recorded = {key for run in plan.runs for key in (run.key, run.used_key)}
-    for split in splits.splits(parts, plan.study.name):
+    for path in (workspace.root / "status").glob(f"{escape(plan.study.name)}.part-*.json"):
+        if not (is_locked(workspace.locks / f"{path.stem}.lock") or runs_elsewhere(path)):
+            path.unlink(missing_ok=True)
+    for split in splits.splits(workspace.parts, plan.study.name):
         with contextlib.suppress(AblateError):  # nobody knows of its jobs
             if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
                 shutil.rmtree(split.folder, ignore_errors=True)
