@@ -1,5 +1,6 @@
 """Follows parts that an engine carries out: their logs become the record and the display, and what is lost is submitted again."""
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -217,9 +218,9 @@ class _Follower:
         elif state is State.NO_MEMORY and part.is_alone:
             self._out_of_memory(part)
         elif part.num_silent >= MOST_SILENT:
-            self._over(part, f"part {part.number} did not begin: {_tail(self.split.output(part.number))}")
+            self._over(part, f"part {part.number} did not begin: {_said(self.split, part.number)}")
         elif part.num_idle >= MOST_IDLE:
-            said = ended.get("why") or _tail(self.split.output(part.number))
+            said = ended.get("why") or _said(self.split, part.number)
             self._over(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
         else:
             part.is_alone = part.is_alone or state is State.NO_MEMORY
@@ -234,7 +235,7 @@ class _Follower:
         """What happened to a part whose job is gone; of one that never began, what it printed says why."""
         if part.has_begun or state is State.LOST:
             return f"lost its job ({_why(part)})"
-        return f"ended before it began ({_why(part)}: {_tail(self.split.output(part.number))})"
+        return f"ended before it began ({_why(part)}: {_said(self.split, part.number)})"
 
     def _out_of_memory(self, part: _Part) -> None:
         """Give up the runs of the stages that were under way when the engine ended a job for lack of memory once more."""
@@ -336,10 +337,11 @@ def _why(part: _Part) -> str:
     return part.state.reason.lower() if part.state and part.state.reason else "it is no longer in the queue"
 
 
-def _tail(path: Path) -> str:
-    """The last line that a part printed."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        lines = []
-    return f"{lines[-1].strip()} ({path})" if lines else f"it printed nothing ({path})"
+def _said(split: Split, part: int) -> str:
+    """The last line that a part printed, or else a job that did not find its number."""
+    for path in (split.output(part), split.folder / "part-.out"):
+        with contextlib.suppress(OSError):
+            lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+            if lines:
+                return f"{lines[-1].strip()} ({path})"
+    return f"it printed nothing ({split.output(part)})"
