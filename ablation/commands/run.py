@@ -206,7 +206,7 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
 def _finish_recording(recorder: Recorder, session: Session) -> bool:
     """Wait until the record is written; return whether all of it is."""
     seconds = recorder.close()
-    if seconds > 3:
+    if seconds > 3 and not recorder.problems:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
     for problem in dict.fromkeys(recorder.problems):
         where = f"the results lie in {session.workspace.results}, and the same command records them"

@@ -13,17 +13,17 @@ POOL = "API request to http://h:1/api failed with exception HTTPConnectionPool(h
         (
             "http://h:1",
             POOL + "(Caused by NewConnectionError(\"HTTPConnection(host='h'): Failed to establish: [Errno 111] Connection refused\"))",
-            "the store at http://h:1 cannot be used: nobody answers there (connection refused)",
+            "the store at http://h:1 cannot be used: the server does not answer (connection refused)",
         ),
         (
             "http://h:1",
             POOL + "(Caused by NameResolutionError(\"Failed to resolve 'h' ([Errno -2] Name or service not known)\"))",
-            "the store at http://h:1 cannot be used: nobody answers there (name or service not known)",
+            "the store at http://h:1 cannot be used: the server does not answer (name or service not known)",
         ),
         (
             "http://h:1",
             POOL + '(Caused by ConnectTimeoutError("Connection to h timed out."))',
-            "the store at http://h:1 cannot be used: nobody answers there (no connection, or no answer in time)",
+            "the store at http://h:1 cannot be used: the server does not answer (no connection, or no answer in time)",
         ),
         (
             "htp://h",
