@@ -18,7 +18,7 @@ from ablation.system import kept
 from ablation.system.digests import digest
 
 NO_JOB = re.compile(
-    r"unknown job|not found|no (unfinished )?job|has (already )?finished|invalid job", re.IGNORECASE
+    r"unknown job|not found|no (unfinished )?job|has (already )?finished|invalid job|do(es)? not exist", re.IGNORECASE
 )  # what they say of an ended one
 ENDED_STATES = ("C", "E", "F", "X", "DONE", "EXIT")  # of PBS and LSF, in a column of its own
 
