@@ -136,7 +136,7 @@ def batches(
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-    run_params = [Param(name, value[:6000]) for name, value in params.items()]
+    run_params = [Param(name, value) for name, value in params.items()]
     run_tags = [RunTag(name, value) for name, value in tags.items()]
     room = METRICS_AT_ONCE - 2 * PARAMS_AT_ONCE
     while metrics or run_params or run_tags:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -53,12 +54,15 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     assert first.status == 0
     assert "tiny: part 1 of 2 has " in first.err
     assert "part 1 of 2 has ended; once all have, ablate run" in first.err
+    assert f"ablate run {file} records them" in first.err
     second = ablate("run", file, "--part", "2/2")
     assert (second.status, first.epochs + second.epochs) == (0, total)
     assert len(splits_here()) == 1
     again = ablate("run", file, "--part", "1/2")
     assert (again.status, again.epochs) == (0, 0)
     assert "computed already); nothing is to be done" in again.err
+    assert re.findall(r"^tiny\.part-(.)-of-2: not running", ablate("status").out, re.MULTILINE) == ["1", "2"]
+    assert ablate("show", "cb").status == 0
     assert not database.exists()
     shutil.copyfile(empty_database, database)
     whole = ablate("run", file)
@@ -66,6 +70,8 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     assert "decoupling" in whole.out
     assert compared(plain, ablate.folder) == []
     assert not list(Path("mlruns/parts").glob("*"))
+    assert splits_here() == []
+    assert ablate("status").out.startswith("tiny: not running · 3/3 runs")
 
 
 def test_a_part_that_is_stopped_goes_on(ablate):
@@ -91,7 +97,10 @@ def test_a_part_records_what_is_there_if_asked(ablate):
     """Whatever part has computed it."""
     file = write(ablate.folder, ladder={"baseline": {}, "cb": {"sampler": "class_balanced"}})
     assert ablate("run", file, "--part", "1/2").status == 0
-    assert ablate("run", file, "--part", "2/2", "--record").status == 0
+    assert "1 of the 2 runs of tiny are recorded; once all parts" in ablate("run", file, "--part", "1/2", "--record").err
+    second = ablate("run", file, "--part", "2/2", "--record")
+    assert second.status == 0
+    assert f"2 of the 2 runs of tiny are recorded; once all parts have ended, ablate run {file} records the rest" in second.err
     assert statuses() == [("baseline", 0, "FINISHED"), ("cb", 0, "FINISHED")]
 
 
@@ -173,7 +182,8 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     assert splits_here()[0].is_stopped
     parts.command(queue.folder, "squeue", "exit 0")
     assert "no job is waiting or running here" in queue("cancel").out
-    assert "tiny: its parts have ended (job 12); the same ablate run records what is there" in queue("status").out
+    shown = queue("status").out
+    assert "tiny: its parts have ended (job 12), 0 of 3 runs computed; the same ablate run records what is there and goes on; " in shown
 
 
 def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
@@ -211,6 +221,19 @@ def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):
         assert "error: the queue does not answer, so nobody knows whether parts of tiny are at work (job 12)" in queue(*words).err
     assert "tiny: submitted as job 12; the queue does not answer" in queue("status").out
     assert len(parts.words(queue.folder, "sbatch")) == 1
+
+
+def test_code_that_may_not_run_is_not_submitted(queue):
+    """It is told here, and not by jobs once they begin; its program may be one that only the nodes have."""
+    metrics = "metrics: {loss: {better: lower, from: 'loss {number}'}}"
+    study = ["study: own", "task: {command: 'nowhere-here --seed {seed} {args}'}", metrics, "seeds: [0]", "base: {lr: 1}"]
+    (queue.folder / "own.yaml").write_text("\n".join(study))
+    (queue.folder / "model.py").write_text("")
+    refused = queue("run", "own.yaml", "--executor", "lab", "--detach")
+    assert refused.status == 2
+    assert "error: task: runs code of its own" in refused.err
+    assert not (queue.folder / "sbatch.words").exists()
+    assert queue("run", "own.yaml", "--executor", "lab", "--detach", "--allow-code").status == 0
 
 
 @pytest.mark.parametrize("interval", [CheckpointInterval(seconds=90.0), CheckpointInterval(epochs=5), CheckpointInterval()])

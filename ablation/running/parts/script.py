@@ -17,16 +17,17 @@ TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.
 part="${variable}"
 exec >> {split}/part-"$part".out 2>&1
+[ "$part" ] || {{ echo "{variable} is empty in the job; the site's field part names the variable with a part's number"; exit 1; }}
 cd {folder} || exit 1
 {setup}export {split_variable}={split}
 pid=
-trap 'warned=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
-trap : TERM
+trap 'caught=1 warned=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
+trap 'caught=1' TERM
 {command} --part "$part/{num_parts}" &
 pid=$!
 [ -z "$warned" ] || kill -USR1 "$pid"
-wait "$pid"; status=$?
-while kill -0 "$pid" 2>/dev/null; do wait "$pid"; status=$?; done
+caught=1 # a signal ends a wait with a status of its own; the next wait gives that of the command
+while [ "$caught" ]; do caught=; wait "$pid"; status=$?; done
 {again}exit $status
 """
 
