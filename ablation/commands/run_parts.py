@@ -99,8 +99,8 @@ def forget_splits(plan: Plan, parts: Path) -> None:
 
 
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """key of a run that is recorded as failed -> when, in seconds since 1970."""
-    failed = [run for run in known_runs if run["status"] == "FAILED" and run["tags"].get("ablation.kind") == "run"]
+    """key of a run that is recorded as failed, also as one that was killed -> when, in seconds since 1970."""
+    failed = [run for run in known_runs if run["status"] in ("FAILED", "KILLED") and run["tags"].get("ablation.kind") == "run"]
     return {run["tags"]["ablation.key"]: int(run["end"]) / 1000 for run in reversed(failed)}
 
 

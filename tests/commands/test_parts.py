@@ -265,6 +265,14 @@ def test_what_is_left_of_a_split_is_not_divided_anew(tmp_path, monkeypatch):
     assert run_parts.split_of(parts.plan([*nodes, parts.node("e")], many), session, SlurmSite(parts=4)) != first
 
 
+def test_a_run_that_was_killed_is_recorded_as_failed():
+    """The same command tries it again: what its part's log told of it before is known. The newest record counts."""
+    tags = {"ablation.kind": "run", "ablation.key": "r1"}
+    known = [{"status": status, "end": end, "tags": tags} for status, end in (("KILLED", 9000), ("FAILED", 4000))]
+    assert run_parts.failed_before(known) == {"r1": 9.0}
+    assert run_parts.failed_before([{**known[0], "status": "FINISHED"}]) == {}
+
+
 def test_the_logs_of_what_is_computed_again_are_forgotten(tmp_path):
     """Else its epochs would count for none that are new; a split of other runs stays."""
     whole = parts.three_runs()

@@ -42,10 +42,13 @@ def test_pbs(tmp_path, split):
     assert {key: one.state for key, one in pbs.states({"1234[].server"}).items()} == {
         ("1234[].server", part): State.RUNNING for part in (1, 2, 3)
     }
-    parts.command(tmp_path, "qstat", "echo 'qstat: Unknown Job Id 1234[].server' >&2; exit 153")
-    assert pbs.states({"1234[].server"}) == {}
-    for said in ("no such job 1234", "Following jobs do not exist: 1234"):
-        parts.command(tmp_path, "qstat", f"echo '{said}' >&2; exit 1")
+    for ended in (
+        "Unknown Job Id 1234[].server",
+        "1234[].server Job has finished, use -x",
+        "Following jobs do not exist: 1234",
+        "no such job",
+    ):
+        parts.command(tmp_path, "qstat", f"echo 'qstat: {ended}' >&2; exit 153")
         assert pbs.states({"1234[].server"}) == {}
     parts.command(tmp_path, "qstat", "echo 'Connection refused, qstat: cannot connect to server' >&2; exit 255")
     assert pbs.states({"1234[].server"}) is None
