@@ -250,9 +250,9 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     else:
         file_and_profile = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         print_line(f"full report: ablate report {file_and_profile} --output report/{name} · charts: ablate ui")
-    if outcome.left:
+    if outcome.left and (stopped or not outcome.is_given_up):
         return INTERRUPTED
-    return FAILED if failed_before or outcome.failed else DONE
+    return FAILED if outcome.left or failed_before or outcome.failed else DONE
 
 
 def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:

@@ -201,7 +201,7 @@ class _Follower:
                 part.num_refused += 1
                 part.due = time.monotonic() + self._pause(part.num_refused)
                 if part.num_refused >= MOST_REFUSED:
-                    self._over(part, f"part {part.number} could not be submitted again: {error}")
+                    self._give_up(part, f"part {part.number} could not be submitted again: {error}")
             self._tell(f"{error}; it is tried again")
 
     def _pause(self, times: int) -> float:
@@ -244,16 +244,16 @@ class _Follower:
         elif self.split.is_stopped:
             self._over(part, CANCELLED)
         elif part.has_begun and ended.get("status") == REFUSED:
-            self._over(part, f"part {part.number} could not begin: {ended['why']}")
+            self._give_up(part, f"part {part.number} could not begin: {ended['why']}")
         elif state is State.CANCELLED:
             self._over(part, f"the job of part {part.number} was cancelled ({part.job})")
         elif state is State.NO_MEMORY and part.is_alone:
             self._out_of_memory(part)
         elif part.num_silent >= MOST_SILENT:
-            self._over(part, f"part {part.number} did not begin: {_said(self.split, part.number)}")
+            self._give_up(part, f"part {part.number} did not begin: {_said(self.split, part.number)}")
         elif part.num_idle >= MOST_IDLE:
             said = ended.get("why") or _said(self.split, part.number)
-            self._over(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
+            self._give_up(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
         else:
             part.is_alone = part.is_alone or state is State.NO_MEMORY
             self._due(part, ", with one run at once" if part.is_alone else "")
@@ -288,6 +288,11 @@ class _Follower:
         if why:
             self._tell(why)
             self.outcomes.why = self.outcomes.why or why
+
+    def _give_up(self, part: Part, why: str) -> None:
+        """Leave what is left of a part, as something must be mended first."""
+        self.outcomes.is_given_up = True
+        self._over(part, why)
 
     def _stopped(self, part: Part) -> None:
         """Nothing of the part is under way any more."""
