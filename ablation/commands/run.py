@@ -72,7 +72,7 @@ def run(options: Options) -> int:
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
         try:
-            status = _print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, _unchanged(plan, known_runs)))
+            status = print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, _unchanged(plan, known_runs)))
         except StoreError:
             if is_written:
                 raise
@@ -229,7 +229,7 @@ def _stop_if_long(plan: Plan, session: Session) -> None:
         )
 
 
-def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
+def print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
     """Print the table and what is left to do; return the exit status."""
     failed_before = [Failure(planned_run, "", planned_run.reason) for planned_run in plan.runs if planned_run.state == "failed"]
     if len(outcome.left) < len(plan.runs):

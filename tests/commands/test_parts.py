@@ -11,12 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from ablation import cli
 from ablation.commands import run_parts
 from ablation.commands.options import Options, Part
+from ablation.commands.run import print_outcome
 from ablation.commands.run_parts import part_words
 from ablation.running.executors.sites import SlurmSite
+from ablation.running.outcomes import Outcome
 from ablation.running.parts import pinning
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT, RESTARTS
@@ -271,6 +274,18 @@ def test_a_run_that_was_killed_is_recorded_as_failed():
     known = [{"status": status, "end": end, "tags": tags} for status, end in (("KILLED", 9000), ("FAILED", 4000))]
     assert run_parts.failed_before(known) == {"r1": 9.0}
     assert run_parts.failed_before([{**known[0], "status": "FINISHED"}]) == {}
+
+
+@pytest.mark.parametrize(("is_given_up", "is_stopped", "status"), [(True, False, 1), (False, False, 130), (True, True, 130)])
+def test_parts_that_are_given_up_are_a_failure(is_given_up, is_stopped, status, capsys):
+    """Nobody interrupted them; both say how to go on."""
+    plan = parts.three_runs()
+    session = SimpleNamespace(console=Console(stderr=True), task=plan.study.task)
+    outcome = Outcome(left=plan.runs, why="part 1 did not begin: no such module", is_given_up=is_given_up)
+    plan.seeds = []
+    assert print_outcome(plan, outcome, is_stopped, session, None) == status
+    why = "stopped" if is_stopped else "part 1 did not begin: no such module"
+    assert f"{why}; 3 runs are left. To go on: " in capsys.readouterr().err
 
 
 def test_the_logs_of_what_is_computed_again_are_forgotten(tmp_path):
