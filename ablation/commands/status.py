@@ -3,9 +3,10 @@
 import contextlib
 import json
 import math
+import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ablation.running.parts.split import Split, splits
 from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import has_own_code
 from ablation.system.locks import is_locked, runs_elsewhere
+from ablation.system.sealed import RESULT
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
@@ -41,7 +43,7 @@ def status(*, follow: bool) -> int:
         if not (status_files or submitted):
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
         running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock") or runs_elsewhere(path)]
-        texts = [_status_text(path, is_running=path in running_files) for path in running_files or status_files[:1]]
+        texts = [_status_text(path, is_running=path in running_files) for path in running_files or _last(status_files)]
         for text in [*texts, *(words for words, _ in submitted)]:
             console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         if not (follow and (running_files or any(is_alive for _, is_alive in submitted))):
@@ -49,12 +51,21 @@ def status(*, follow: bool) -> int:
         time.sleep(2)
 
 
+def _last(files: Sequence[Path]) -> list[Path]:
+    """Of files with what is known of studies, newest first, that of the one run last; of parts, those of the same split."""
+    study, is_part, number = files[0].stem.partition(".part-") if files else ("", "", "")
+    split = number.rpartition("-")[2]
+    parts = [path for path in files if is_part and re.fullmatch(rf"{re.escape(study)}\.part-\d+-of-{split}", path.stem)]
+    return sorted(parts, key=lambda path: int(path.stem.split("-")[-3])) or list(files[:1])
+
+
 def _submitted(split: Split) -> tuple[str, bool] | None:
     """`tiny: job 12: 2 parts (1-2) run; 1 part (3) waits in the queue (Resources)`, and whether any does; None if none was submitted."""
-    engine, jobs = engine_of_split(split), ", ".join(sorted(job_ids(split)))
-    if engine is None:
-        return None
+    jobs = ", ".join(sorted(job_ids(split)))
     try:
+        engine = engine_of_split(split)
+        if engine is None:
+            return None
         states = engine.states(job_ids(split))
     except AblateError as error:  # a host without the queue's commands
         return f"{split.study}: submitted as job {jobs}; {error}", False
@@ -64,8 +75,14 @@ def _submitted(split: Split) -> tuple[str, bool] | None:
     runs = f"{counted(len(running), 'part')} ({ranges(running)}) {'runs' if len(running) == 1 else 'run'}" if running else ""
     alive = sorted({job for (job, _), state in states.items() if state.state in (State.RUNNING, State.WAITING)})
     words = "; ".join(filter(None, [runs, waiting_words(states)]))
+    if not alive and not jobs:
+        return None
     if not alive:
-        return f"{split.study}: its parts have ended (job {jobs}); the same ablate run records what is there", False
+        keys = {key for share in split.shares for key in share}
+        computed = sum((split.folder.parents[2] / "results" / key / RESULT).exists() for key in keys)
+        ended = f"its parts have ended (job {jobs}), {computed} of {counted(len(keys), 'run')} computed"
+        rest = "" if computed == len(keys) else f" and goes on; what they printed is in {split.folder}/part-*.out"
+        return f"{split.study}: {ended}; the same ablate run records what is there{rest}", False
     return f"{split.study}: job {', '.join(alive)}: {words}", True
 
 

@@ -64,7 +64,7 @@ def test_warned_preempted_and_cancelled(cluster, local):
         assert (cluster.split.folder / f"part-{part}.attempt-2.jsonl").exists(), printed
     status, printed = cluster.by_slurm()
     assert status == 0, printed
-    assert "submitted 1 part (1) as job" in printed
+    assert "submitted 1 part (3) as job" in printed
     assert compared(local, cluster.folder) == []
 
 

@@ -1,5 +1,6 @@
 """Parts as jobs of any batch system, by the commands of `executors.yaml` that submit, list and cancel."""
 
+import contextlib
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -13,9 +14,30 @@ from ablation.running.executors.queue_commands import carried_out
 from ablation.running.parts.engine import JobState, State
 from ablation.running.parts.script import PartCommand, write_script
 from ablation.running.parts.split import Split
+from ablation.system import kept
+from ablation.system.digests import digest
 
-NO_JOB = re.compile(r"unknown job|not found|no (unfinished )?job|has finished|invalid job", re.IGNORECASE)  # what they say of an ended one
+NO_JOB = re.compile(
+    r"unknown job|not found|no (unfinished |such )?job|jobs? do(es)? not exist|has (already )?finished|invalid job", re.IGNORECASE
+)  # what they say of an ended one
 ENDED_STATES = ("C", "E", "F", "X", "DONE", "EXIT")  # of PBS and LSF, in a column of its own
+
+
+def note_used(settings: Mapping[str, Any]) -> None:
+    """Keep that this user has submitted to a queue with these commands."""
+    path = _used(settings)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def was_used(settings: Mapping[str, Any]) -> bool:
+    """Whether this user has submitted to a queue with these commands: what lies in a folder that somebody sent is not carried out."""
+    return _used(settings).exists()
+
+
+def _used(settings: Mapping[str, Any]) -> Path:
+    return kept.folder() / "queues" / digest([settings["list"], settings["cancel"]])[:32]
 
 
 class BatchEngine:
@@ -35,17 +57,27 @@ class BatchEngine:
         if self.settings["takes_many"]:
             path = write_script(self.command, self.split, self.settings["part"], alone=alone)
             return self._submit(path, ranges(parts).replace(" ", ""), "job")
-        ids = []
-        for part in parts:
-            path = write_script(self.command, self.split, "ABLATE_PART", head=f"export ABLATE_PART={part}\n", alone=alone)
-            ids.append(f"{part}={self._submit(path, str(part), f'part-{part}')}")
+        ids: list[str] = []
+        try:
+            for part in parts:
+                path = write_script(self.command, self.split, "ABLATE_PART", head=f"export ABLATE_PART={part}\n", alone=alone)
+                ids.append(f"{part}={self._submit(path, str(part), f'part-{part}')}")
+        except AblateError:
+            if ids:  # nobody would know of them
+                self.cancel([" ".join(ids)])
+            raise
         return " ".join(ids)
 
     def _submit(self, path: Path, parts: str, name: str) -> str:
         values = {"script": path, "parts": parts, "name": f"ablate-{self.split.study}", "output": self.split.folder / f"{name}.out"}
         done = self._run("submit", values)
-        if done.returncode or not done.stdout.split():
-            raise AblateError(f"the queue refused the parts: {done.stderr.strip() or done.stdout.strip() or 'it printed no id'}")
+        if done.returncode:
+            said = done.stderr.strip() or done.stdout.strip() or f"its command ended with status {done.returncode} and printed nothing"
+            raise AblateError(f"the queue refused the parts: {said}")
+        if not done.stdout.split():
+            raise AblateError(
+                "submit printed no id, so that nothing is known of what it may have submitted; expected the job's id on stdout"
+            )
         return _id(done.stdout)
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
@@ -66,9 +98,11 @@ class BatchEngine:
 
     def cancel(self, jobs: Collection[str]) -> None:
         """End the jobs at once."""
-        for job in jobs:
-            for single in _singles(job).values():
-                self._run("cancel", {"job": single})
+        for single in [single for job in sorted(jobs) for single in _singles(job).values()]:
+            done = self._run("cancel", {"job": single})
+            if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
+                why = done.stderr.strip() or done.stdout.strip() or "it gave no reason"
+                raise AblateError(f"the queue did not end job {single}: {why}")
 
     def _run(self, name: str, values: Mapping[str, Any]) -> CompletedProcess[str]:
         """One of the site's commands with its words filled in; no shell is started."""

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablation.running.parts.log import INTERRUPTED
 from ablation.running.parts.split import STOP, Split
 from ablation.system.digests import digest
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
-INTERRUPTED = 130
+SCRIPT = "job-"  # what the names of scripts begin with
+RESTARTS = "ABLATE_RESTARTS"  # and how often the engine has begun its job again
 
 TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.
 part="${variable}"
 exec >> {split}/part-"$part".out 2>&1
+[ "$part" ] || {{ echo "{variable} is empty in the job; the site's field part names the variable with a part's number"; exit 1; }}
 cd {folder} || exit 1
 {setup}export {split_variable}={split}
 pid=
@@ -41,7 +44,7 @@ class PartCommand:
 def write_script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> Path:
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
-    path = split.folder / f"job-{digest(text)[:8]}.sh"
+    path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
     if not path.exists():
         path.write_text(text, encoding="utf-8")
     return path

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ablation.errors import AblateError
-from ablation.running.executors.engines import engine_of_site, engine_of_split
+from ablation.running.executors.engines import end_jobs, engine_of_site, engine_of_split, is_alive
 from ablation.running.executors.sites import find_site
 from ablation.running.parts.engine import State
 from tests import parts
@@ -44,6 +44,9 @@ def test_pbs(tmp_path, split):
     }
     parts.command(tmp_path, "qstat", "echo 'qstat: Unknown Job Id 1234[].server' >&2; exit 153")
     assert pbs.states({"1234[].server"}) == {}
+    for said in ("no such job 1234", "Following jobs do not exist: 1234"):
+        parts.command(tmp_path, "qstat", f"echo '{said}' >&2; exit 1")
+        assert pbs.states({"1234[].server"}) == {}
     parts.command(tmp_path, "qstat", "echo 'Connection refused, qstat: cannot connect to server' >&2; exit 255")
     assert pbs.states({"1234[].server"}) is None
     parts.command(tmp_path, "qdel", "exit 0")
@@ -87,3 +90,32 @@ def test_what_is_refused_is_told(tmp_path, split):
         engine(split, "pbs").submit([1])
     with pytest.raises(AblateError, match=r"found no command nosub here; expected the command that executors\.yaml names under submit"):
         engine(split, "pbs", submit="nosub {script}").submit([1])
+
+
+def test_the_commands_of_a_folder_that_somebody_sent_are_not_carried_out(tmp_path, split):
+    """Only those with which this user has submitted something, from whatever folder."""
+    parts.command(tmp_path, "evil", "exit 0")
+    split.note_job({"kind": "batch", "list": "evil {job}", "cancel": "evil {job}"}, "12", [1])
+    for look in (is_alive, end_jobs):
+        with pytest.raises(AblateError, match=r"a queue that you have not used yet \(evil \{job\}\), and none of them was carried out"):
+            look(split)
+    assert parts.words(tmp_path, "evil") == []
+    engine(split, "pbs", list="evil {job}", cancel="evil {job}")
+    assert not is_alive(split)
+    assert len(parts.words(tmp_path, "evil")) == 1
+
+
+def test_what_cannot_be_submitted_leaves_nothing_behind(tmp_path, split):
+    """The second of two jobs is refused: the first, which no folder names yet, is ended."""
+    parts.command(tmp_path, "qsub", 'case "$*" in *part-1*) echo 1.server ;; *) echo "no such queue" >&2; exit 1 ;; esac')
+    parts.command(tmp_path, "qdel", "exit 0")
+    with pytest.raises(AblateError, match="the queue refused the parts: no such queue"):
+        engine(split, "pbs", takes_many=False, submit="qsub -o {output} {script}").submit([1, 2])
+    assert [words.split()[-1] for words in parts.words(tmp_path, "qdel")] == ["1.server"]
+
+
+def test_a_job_without_an_id_is_told(tmp_path, split):
+    """It may be there, and nobody could ask for it."""
+    parts.command(tmp_path, "qsub", "exit 0")
+    with pytest.raises(AblateError, match="submit printed no id"):
+        engine(split, "pbs").submit([1, 2])
