@@ -5,9 +5,9 @@
 
 Needs `longtail-ablation[ray]`, and for the record of the disturbed study PostgreSQL and the group "engines" of pyproject.toml. One after
 another: PostgreSQL and MLflow's server are killed for a while; a node is killed with all its processes; of another only the raylet, so that
-its worker goes on as an orphan; a worker is frozen, and let go beside its successor; Ctrl-C once; the command is begun on another host
-(`unshare`), killed, and begun again on the first. Then params, metrics, curves and the bytes of predictions must be those of the study run
-here, each run once, none RUNNING. Exit status 1 on any difference.
+its worker goes on as an orphan; a worker is frozen; a whole node is, and let go beside the successors; Ctrl-C once; the command is begun on
+another host (`unshare`), killed, and begun again on the first. Then params, metrics, curves and the bytes of predictions must be those of
+the study run here, each run once, none RUNNING. Exit status 1 on any difference.
 """
 
 import argparse
@@ -24,7 +24,19 @@ from typing import Any, NamedTuple
 import psutil
 
 from ablation.system.fencing import Token
-from benchmarks.campaign import ELSEWHERE, Campaign, Servers, arguments, carried_out, keep, let_go, signalled, store_killed, workplace
+from benchmarks.campaign import (
+    ELSEWHERE,
+    Campaign,
+    Servers,
+    arguments,
+    carried_out,
+    keep,
+    let_go,
+    lives,
+    signalled,
+    store_killed,
+    workplace,
+)
 
 NUM_NODES = 2
 LOST = "was lost: its job goes on"  # in what is printed of a worker that is gone
@@ -101,16 +113,30 @@ def node_killed(campaign: RayCampaign) -> None:
 def orphaned(campaign: RayCampaign) -> None:
     """Kill the raylet of a node alone; its workers hang until a successor trains, and then go on beside it."""
     caught = campaign.caught()
-    signalled([raylet_of(caught.node)], signal.SIGKILL)
+    raylet = raylet_of(caught.node)
+    signalled(caught.workers, signal.SIGCONT)  # the system ends processes that are stopped when they lose their parent
+    signalled([raylet], signal.SIGKILL)
+    campaign.until(lambda: not lives(raylet))
+    signalled(caught.workers, signal.SIGSTOP)
     goes_on(campaign, caught, "the raylet of its node was killed", is_node_lost=True)
     let_go(campaign, caught.workers)
 
 
 def frozen(campaign: RayCampaign) -> None:
-    """Freeze a worker, and let it go beside its successor."""
+    """Freeze a worker until its successor trains; Ray ends it."""
     caught = campaign.caught()
     goes_on(campaign, caught, "its worker was frozen", is_node_lost=False)
     let_go(campaign, caught.workers)
+
+
+def node_frozen(campaign: RayCampaign) -> None:
+    """Freeze all processes of a node, so that nothing can end them, and let them go beside their successors."""
+    caught = campaign.caught()
+    raylet = raylet_of(caught.node)
+    processes = [raylet, *raylet.children(recursive=True)]
+    signalled(processes, signal.SIGSTOP)
+    goes_on(campaign, caught, "all processes of its node were frozen", is_node_lost=True)
+    let_go(campaign, processes)
 
 
 def goes_on(campaign: RayCampaign, caught: Caught, why: str, *, is_node_lost: bool) -> None:
@@ -136,7 +162,7 @@ def disturbed(campaign: RayCampaign) -> dict[str, Any]:
     command = campaign.start()
     campaign.until(campaign.all_train)
     store_killed(campaign)()
-    for strike in (node_killed, orphaned, frozen):
+    for strike in (node_killed, orphaned, frozen, node_frozen):
         strike(campaign)
     campaign.until(campaign.all_train)
     command.send_signal(signal.SIGINT)
