@@ -203,12 +203,11 @@ def carried_out(
 ) -> dict[str, Any]:
     """What comes of the study by this machine, by the engine, and by the engine with what `disturbed` does to it."""
     local, calm, wild = campaigns
-    began, load = time.monotonic(), [round(os.getloadavg()[0], 1)]
-    seconds = {"by this machine": round(local.collect()), f"by {kind}, undisturbed": round(calm.collect())}
+    began = time.monotonic()
+    load, more = [round(os.getloadavg()[0], 1)], disturbed(wild)  # what goes wrong there is known first
+    seconds = {f"by {kind}, disturbed": round(time.monotonic() - began)}
     load.append(round(os.getloadavg()[0], 1))
-    disturbing = time.monotonic()
-    more = disturbed(wild)
-    seconds[f"by {kind}, disturbed"] = round(time.monotonic() - disturbing)
+    seconds |= {"by this machine": round(local.collect()), f"by {kind}, undisturbed": round(calm.collect())}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),

@@ -32,7 +32,6 @@ from benchmarks.campaign import (
     carried_out,
     keep,
     let_go,
-    lives,
     signalled,
     store_killed,
     workplace,
@@ -99,6 +98,13 @@ def workers_of(node: Any) -> list[psutil.Process]:
     return found
 
 
+def parent_of(process: psutil.Process) -> int:
+    """The number of the process that it belongs to; 0 if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.ppid()
+    return 0
+
+
 # --- what clusters do; each waits for what comes of it -----------------------------------------------------------------------------
 
 
@@ -116,7 +122,7 @@ def orphaned(campaign: RayCampaign) -> None:
     raylet = raylet_of(caught.node)
     signalled(caught.workers, signal.SIGCONT)  # the system ends processes that are stopped when they lose their parent
     signalled([raylet], signal.SIGKILL)
-    campaign.until(lambda: not lives(raylet))
+    campaign.until(lambda: raylet.pid not in [parent_of(one) for one in caught.workers])
     signalled(caught.workers, signal.SIGSTOP)
     goes_on(campaign, caught, "the raylet of its node was killed", is_node_lost=True)
     let_go(campaign, caught.workers)
@@ -146,7 +152,7 @@ def goes_on(campaign: RayCampaign, caught: Caught, why: str, *, is_node_lost: bo
     noticed = time.monotonic() - began
     if is_node_lost:
         campaign.cluster.worker_nodes.discard(caught.node)
-        campaign.cluster.add_node(num_cpus=1)
+        join(campaign.cluster)
 
     def trains(folder: Path, claim: Token) -> bool:
         """Whether a later attempt at a stage has saved an epoch, or the end."""
@@ -189,10 +195,22 @@ def ray() -> Iterator[Any]:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
             for _ in range(NUM_NODES):
-                cluster.add_node(num_cpus=1)
+                join(cluster)
             yield cluster
         finally:
             cluster.shutdown()
+
+
+def join(cluster: Any) -> None:
+    """Have another node come; where a machine has much to do, Ray gives up the first ones."""
+    for is_last in (False, False, True):
+        try:
+            cluster.add_node(num_cpus=1, wait=False)
+        except Exception:  # Ray's is no other
+            if is_last:
+                raise
+        else:
+            return
 
 
 def main(argv: Sequence[str] | None = None) -> int:
