@@ -68,7 +68,6 @@ class Campaign:
         drawn = [word for seed in range(args.seeds) for word in ("--seed", str(seed))]
         self.words = ["run", "experiments.yaml", "--profile", "quick", "--device", "cpu", *arms, *drawn, "--set", f"epochs={args.epochs}"]
         self.words += options
-        os.environ.pop("MLFLOW_TRACKING_URI", None)  # also here, where stores are compared
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.environment |= {"MLFLOW_TRACKING_URI": servers.uri} if servers else {}
 
@@ -184,6 +183,8 @@ def arguments(text: str, argv: Sequence[str] | None) -> argparse.Namespace:
 @contextlib.contextmanager
 def workplace(port: int) -> Iterator[tuple[Path, Servers]]:
     """A folder for all, and the servers in it."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ |= {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     with tempfile.TemporaryDirectory(prefix="campaign-") as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)  # PostgreSQL's user has to enter it
