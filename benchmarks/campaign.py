@@ -199,16 +199,18 @@ def workplace(port: int) -> Iterator[tuple[Path, Servers]]:
 def carried_out(
     kind: str,
     args: argparse.Namespace,
-    campaigns: Sequence[Campaign],
-    disturbed: Callable[[Campaign], Mapping[str, Any]],
+    local: Campaign,
+    wild: Campaign,
+    disturbed: Callable[[], Mapping[str, Any]],
+    calm: Sequence[Campaign] = (),
 ) -> dict[str, Any]:
-    """What comes of the study by this machine, by the engine, and by the engine with what `disturbed` does to it."""
-    local, calm, wild = campaigns
+    """What comes of the study by an engine that is `disturbed`, by this machine, and by the engine where nothing is done to it."""
     began = time.monotonic()
-    load, more = [round(os.getloadavg()[0], 1)], disturbed(wild)  # what goes wrong there is known first
+    load, more = [round(os.getloadavg()[0], 1)], disturbed()  # what goes wrong there is known first
     seconds = {f"by {kind}, disturbed": round(time.monotonic() - began)}
     load.append(round(os.getloadavg()[0], 1))
-    seconds |= {"by this machine": round(local.collect()), f"by {kind}, undisturbed": round(calm.collect())}
+    seconds |= {"by this machine": round(local.collect())}
+    seconds |= {f"by {kind}, {one.folder.name}": round(one.collect()) for one in calm}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
@@ -217,7 +219,7 @@ def carried_out(
         "seconds": seconds,
         **more,
         "done": wild.told,
-        "differences": {one.folder.name: one.problems(local) for one in (calm, wild)},
+        "differences": {one.folder.name: one.problems(local) for one in (wild, *calm)},
         "load": [*load, round(os.getloadavg()[0], 1)],
         "seconds of all": round(time.monotonic() - began),
     }

@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(__doc__ or "", argv)
     with workplace(args.port) as (folder, servers), slurm(folder / "slurm", args.port + 3) as engine:
         calm, wild = SlurmCampaign(folder / "undisturbed", args, engine), SlurmCampaign(folder / "disturbed", args, engine, servers)
-        result = carried_out("Slurm", args, (Campaign(folder / "local", args), calm, wild), lambda _: disturbed(wild))
+        result = carried_out("Slurm", args, Campaign(folder / "local", args), wild, lambda: disturbed(wild), [calm])
     return keep("engines", args, result)
 
 
