@@ -1,6 +1,7 @@
 """Errors for users: one sentence with the place, what was found, what was expected, and the nearest known name."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,6 +49,13 @@ class TrainingError(AblateError):
 
 class StoreError(AblateError):
     """The MLflow store cannot be used as it is."""
+
+
+def os_words(error: OSError) -> str:
+    """What an error of the system says; where a disk refuses locks, also what to do."""
+    if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+        return str(error)
+    return f"{error}: this disk has no locks; expected mlruns on one that has them, such as NFS with its lock service"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

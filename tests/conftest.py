@@ -18,6 +18,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command that a test starts compiles everything anew
 torch.set_num_threads(1)
+MOST_FIGURES = 4
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,15 @@ def empty_database(tmp_path_factory):
             database.parent.mkdir()
             shutil.copyfile(shared / "making" / "mlflow.db", database)
     return database
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """Only the first figures are drawn: for tests that ask how they are linked or written, not what is on them."""
+    from ablation.report import figures
+
+    pages = figures.pages
+    monkeypatch.setattr(figures, "pages", lambda *args: pages(*args)[:MOST_FIGURES])
 
 
 @pytest.fixture

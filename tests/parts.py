@@ -4,6 +4,7 @@ import os
 import stat
 from types import SimpleNamespace
 
+from ablation.errors import AblateError
 from ablation.planning.plan import Plan
 from ablation.running.parts.engine import JobState, State
 from ablation.running.parts.split import Split
@@ -60,8 +61,11 @@ class Engine:
     def __init__(self, *answers):
         self.about = {"kind": "fake"}
         self.answers, self.submitted, self.stopped, self.cancelled, self.alone = list(answers), [], [], [], []
+        self.refusals = []
 
     def submit(self, parts, *, alone=False):
+        if self.refusals:
+            raise AblateError(self.refusals.pop(0))
         self.submitted.append(list(parts))
         self.alone.append(alone)
         return f"j{len(self.submitted)}"

@@ -6,6 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from ablation.tracking.database import repoint
 from tests.tiny import InlineExecutor, write
 
 VALIDATED = {"data": {"name": "digits", "validation": 0.2, "longtail": {"name": "linear", "largest": 40, "smallest": 10}}}
@@ -31,15 +32,26 @@ def record(folder, database, words=(), **layers):
     """Run a study in that folder, its trainings in this process; the study's file."""
     (folder / "mlruns").mkdir()
     shutil.copyfile(database, folder / "mlruns" / "mlflow.db")
+    file = write(folder, **layers)
+    assert run(file, *words) in (0, 1)
+    return file
+
+
+def run(file, *words, stop_after=0):
+    """`ablate run` of the file in its folder, its trainings in this process, which a signal stops after so many epochs; the status."""
     with pytest.MonkeyPatch.context() as patch:
         from ablation import cli
 
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
+        patch.chdir(file.parent)
         patch.setattr("ablation.running.executors.local.LocalExecutor", InlineExecutor)
-        file = write(folder, **layers)
+        patch.setattr(InlineExecutor, "stop_after", stop_after)
         command = ["run", str(file), *words]
         patch.setattr(sys, "argv", ["ablate", *command])
-        done = CliRunner().invoke(cli.cli, command)
-        assert done.exit_code in (0, 1), done.stderr
-    return file
+        return CliRunner().invoke(cli.cli, command).exit_code
+
+
+def copied(made, folder):
+    """Have in `folder` what is recorded in another one, as if it had been recorded there."""
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    repoint(folder / "mlruns")

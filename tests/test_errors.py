@@ -1,10 +1,12 @@
 """What users are told."""
 
+import errno
+import os
 import pickle
 
 import pytest
 
-from ablation.errors import AblateError, ConfigError, DataError, StoreError, TrainingError, nearest, unknown_name
+from ablation.errors import AblateError, ConfigError, DataError, StoreError, TrainingError, nearest, os_words, unknown_name
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,11 @@ def test_an_unknown_name_is_told_with_those_that_are_known():
     error = unknown_name("base.mix", "mixing", "mixupp", {"none", "mixup", "cutmix"})
     assert str(error) == "base.mix: unknown mixing 'mixupp'; expected one of cutmix, mixup, none. Did you mean 'mixup'?"
     assert error.path == "base.mix"
+
+
+def test_a_disk_without_locks_is_told_as_such():
+    """As NFS without its lock service; any other error of the system in its own words."""
+    refused = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), "mlruns/locks/tiny.lock")
+    assert os_words(refused).endswith("this disk has no locks; expected mlruns on one that has them, such as NFS with its lock service")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert os_words(full) == str(full)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
+from tests.recorded import record
 from tests.test_layers import HEAVY
 
 ROOT = Path(__file__).parent.parent
@@ -34,18 +34,16 @@ finally:
 """
 
 
-@pytest.fixture
-def imported(ablate):
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory, empty_database):
     """A recorded study, and what a command in a process of its own imports there, as a set; the first words come with it."""
-    tiny.write(ablate.folder, ladder={"baseline": {}, "ls": {"smoothing": {"epsilon": 0.1}}})
-    assert ablate("run", "tiny.yaml", "--device", "cpu").status == 0
+    folder = tmp_path_factory.mktemp("recorded")
+    record(folder, empty_database, ["--device", "cpu"], ladder={"baseline": {}, "ls": {"smoothing": {"epsilon": 0.1}}})
 
     def call(*words):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "ABLATE_CACHE": str(ablate.folder / "cache")}
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *words], check=True, capture_output=True, text=True, cwd=ablate.folder, env=environment
-        )
-        first, names = json.loads((ablate.folder / "imported.json").read_text())
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "ABLATE_CACHE": str(folder / "cache")}
+        done = subprocess.run([sys.executable, "-c", CODE, *words], check=True, capture_output=True, text=True, cwd=folder, env=environment)
+        first, names = json.loads((folder / "imported.json").read_text())
         assert done.stdout, done.stderr
         return set(names), first
 

@@ -15,7 +15,8 @@ from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
 from ablation.planning.workspace import Workspace
-from ablation.running.executors.engines import is_alive, job_ids
+from ablation.running.executors.engines import alive_jobs
+from ablation.running.parts.split import delete as delete_split
 from ablation.running.parts.split import splits
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
@@ -74,7 +75,7 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
         folders = [folder for folder in found.folders if folder in still]  # never more than was shown
         freed = _bytes(folders)
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            delete_split(folder) if workspace.parts in folder.parents else shutil.rmtree(folder, ignore_errors=True)
     console.print(f"deleted {counted(len(folders), 'folder')}, {size(freed)}; what is recorded stays", markup=False)
     return DONE
 
@@ -96,9 +97,9 @@ def _nothing_running(workspace: Workspace) -> Iterator[None]:
         if running_studies:
             raise AblateError(f"{', '.join(running_studies)} is being run; nothing was deleted")
         for split in splits(workspace.parts):
-            if is_alive(split):
-                jobs = ", ".join(sorted(job_ids(split)))
-                raise AblateError(f"parts of {split.study} are at work (job {jobs}), which ablate cancel ends; nothing was deleted")
+            if jobs := alive_jobs(split):
+                at_work = f"parts of {split.study} are at work (job {', '.join(sorted(jobs))})"
+                raise AblateError(f"{at_work}, which ablate cancel ends; nothing was deleted")
         yield
 
 

@@ -12,7 +12,7 @@ from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
-from ablation.commands.run_parts import failed_before, follow_parts, refuse_beside_jobs, submit_parts, tidy_splits
+from ablation.commands.run_parts import failed_before, follow_parts, forget_splits, refuse_beside_jobs, submit_parts, tidy_splits
 from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
@@ -151,6 +151,7 @@ def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session
     """
     if session.options.rerun == "force":
         session.force(plan)
+        forget_splits(plan, session.workspace.parts)
     if changed := store.restore(session.study.name):
         session.console.print(changed, markup=False, highlight=False, soft_wrap=True)
     for run_id in doubled:

@@ -21,8 +21,9 @@ from ablation.running.executors import start_executor
 from ablation.running.outcomes import Outcome
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
-from ablation.running.parts.log import PartLog
+from ablation.running.parts.log import PartLog, num_in_vain
 from ablation.running.parts.script import PART_SPLIT as SPLIT
+from ablation.running.parts.script import RESTARTS
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.recorder import Recorder
@@ -32,6 +33,8 @@ from ablation.system.fencing import ATTEMPT, OWNER
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.store import Store
 from ablation.training.planned_device import device_name
+
+MOST_RESTARTS = 5  # times in a row that the engine begins a job again of which nothing came
 
 
 def run_part(options: Options, part: Part) -> int:
@@ -47,9 +50,13 @@ def run_part(options: Options, part: Part) -> int:
     log = PartLog(splits.read(Path(os.environ[SPLIT])).folder, part.number)
     log.begin()
     try:
+        _refuse_in_vain(log)
         return _run_part(options, part, log)
     except AblateError as error:
         log.end(REFUSED, str(error))
+        raise
+    except KeyboardInterrupt:  # such as a time limit that comes while the study is read
+        log.end(INTERRUPTED)
         raise
     except Exception as error:
         log.end(FAILED, f"{type(error).__name__}: {error}")
@@ -59,6 +66,16 @@ def run_part(options: Options, part: Part) -> int:
 def is_submitted() -> bool:
     """Whether an engine started this part: else a user did, and no ablate cancel concerns it."""
     return bool(os.environ.get(SPLIT))
+
+
+def _refuse_in_vain(log: PartLog) -> None:
+    """Raise AblateError if the engine has begun this job again and again, and nothing came of it: its time is too short."""
+    restarts = int(os.environ.get(RESTARTS) or 0)
+    if min(restarts, num_in_vain(log.folder, log.part, log.attempt)) >= MOST_RESTARTS:
+        raise AblateError(
+            f"part {log.part} was begun {MOST_RESTARTS} times and had to end each time before its first epoch had; expected a longer "
+            "time limit, or an earlier warning, such as sbatch: {time: '4:00:00', signal: 'B:USR1@300'}"
+        )
 
 
 def _run_part(options: Options, part: Part, log: PartLog | None) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
-from ablation.running.executors.engines import engine_of_site, is_alive, job_ids
+from ablation.running.executors.batch import note_used
+from ablation.running.executors.engines import alive_jobs, end_jobs, engine_of_site, is_alive
 from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.outcomes import Outcome, Record
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
-from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
@@ -28,6 +27,8 @@ from ablation.training.planned_device import device_name
 
 def refuse_beside_jobs(plan: Plan, session: Session) -> None:
     """Raise AblateError if jobs of the study are at work, and this command would train what they train, or delete what they do."""
+    if isinstance(session.site, BatchSite):
+        note_used(session.site.model_dump())  # by this command
     is_forced = session.options.rerun == "force"
     if not is_forced and (session.site is not None or not plan.waiting):
         return
@@ -37,9 +38,8 @@ def refuse_beside_jobs(plan: Plan, session: Session) -> None:
 
 
 def _refuse(split: Split, why: str) -> None:
-    if is_alive(split):
-        jobs = ", ".join(sorted(job_ids(split)))
-        told = f"parts of {split.study} are at work (job {jobs}), and this command {why}; nothing was begun"
+    if jobs := alive_jobs(split):
+        told = f"parts of {split.study} are at work (job {', '.join(sorted(jobs))}), and this command {why}; nothing was begun"
         raise AblateError(f"{told}; --executor follows them, ablate cancel ends them")
 
 
@@ -51,7 +51,7 @@ def _is_known_alive(split: Split) -> bool:
 
 
 def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split:
-    """The split that is followed: one whose jobs are at work if it has all that is to be done, else one of the site's number of parts.
+    """The split that is followed: one that has all that is to be done, if its jobs are at work or it still has as many parts as a new one.
 
     Raises AblateError while jobs of another plan of the study are at work.
     """
@@ -61,13 +61,18 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
         if split in alive:
             return split
     if alive:
-        jobs = ", ".join(sorted(job_ids(alive[-1])))
+        jobs = ", ".join(sorted(alive_jobs(alive[-1])))
         raise AblateError(
             f"parts of an earlier plan of {plan.study.name} are at work (job {jobs}), and nothing was submitted; ablate cancel ends them, "
             "or run this again once they have ended"
         )
-    trees = {plan.lineage(run)[0].job.key for run in plan.waiting if run.choice is None}
-    return pinning.pinned(parts, plan, min(site.parts, len(trees)), device)
+    waiting = [run for run in plan.waiting if run.choice is None]
+    keys, trees = {run.key for run in waiting}, {plan.lineage(run)[0].job.key for run in waiting}
+    num_parts = min(site.parts, len(trees))
+    for split in pinning.covering(parts, plan, device):  # its logs know more than the folders: who has failed
+        if split.jobs and sum(not keys.isdisjoint(share) for share in split.shares) >= num_parts:
+            return split
+    return pinning.pinned(parts, plan, num_parts, device)
 
 
 def tidy_splits(plan: Plan, parts: Path) -> None:
@@ -76,7 +81,15 @@ def tidy_splits(plan: Plan, parts: Path) -> None:
     for split in splits.splits(parts, plan.study.name):
         with contextlib.suppress(AblateError):  # nobody knows of its jobs
             if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
-                shutil.rmtree(split.folder, ignore_errors=True)
+                splits.delete(split.folder)
+
+
+def forget_splits(plan: Plan, parts: Path) -> None:
+    """Delete the splits with runs that are computed again: what their logs tell of these is no longer true. No job of them is at work."""
+    keys = {run.key for run in plan.waiting}
+    for split in splits.splits(parts, plan.study.name):
+        if any(not keys.isdisjoint(share) for share in split.shares):
+            splits.delete(split.folder)
 
 
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -116,13 +129,11 @@ def follow_parts(
             outcome = follow(plan, split, engine, record, view, should_stop=should_stop, failed=failed, poll=site.poll)
             return outcome, should_stop()
     except KeyboardInterrupt:
-        _end(split, engine)
+        try:
+            end_jobs(split)
+        except AblateError as error:
+            session.console.print(f"jobs may go on: {error}; ablate cancel tries again", markup=False, highlight=False, soft_wrap=True)
         raise
-
-
-def _end(split: Split, engine: Engine) -> None:
-    split.ask_to_stop()
-    engine.cancel(job_ids(split))
 
 
 def part_words(options: Options, site: SlurmSite | BatchSite) -> list[str]:

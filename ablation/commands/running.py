@@ -86,6 +86,7 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
         shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
         sweep(workspace.root)
         sweep(workspace.root / "status")
+        sweep(workspace.parts)
         yield
     finally:
         shutil.rmtree(workspace.features(study), ignore_errors=True)

@@ -51,10 +51,11 @@ def status(*, follow: bool) -> int:
 
 def _submitted(split: Split) -> tuple[str, bool] | None:
     """`tiny: job 12: 2 parts (1-2) run; 1 part (3) waits in the queue (Resources)`, and whether any does; None if none was submitted."""
-    engine, jobs = engine_of_split(split), ", ".join(sorted(job_ids(split)))
-    if engine is None:
-        return None
+    jobs = ", ".join(sorted(job_ids(split)))
     try:
+        engine = engine_of_split(split)
+        if engine is None:
+            return None
         states = engine.states(job_ids(split))
     except AblateError as error:  # a host without the queue's commands
         return f"{split.study}: submitted as job {jobs}; {error}", False
@@ -64,6 +65,8 @@ def _submitted(split: Split) -> tuple[str, bool] | None:
     runs = f"{counted(len(running), 'part')} ({ranges(running)}) {'runs' if len(running) == 1 else 'run'}" if running else ""
     alive = sorted({job for (job, _), state in states.items() if state.state in (State.RUNNING, State.WAITING)})
     words = "; ".join(filter(None, [runs, waiting_words(states)]))
+    if not alive and not jobs:
+        return None
     if not alive:
         return f"{split.study}: its parts have ended (job {jobs}); the same ablate run records what is there", False
     return f"{split.study}: job {', '.join(alive)}: {words}", True

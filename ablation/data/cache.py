@@ -20,7 +20,7 @@ from ablation.data.decoding import decode_all, inspections, make_targets
 from ablation.data.drawing import joined_groups, take_test
 from ablation.data.raster import inspect_array
 from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
-from ablation.errors import DataError
+from ablation.errors import DataError, os_words
 from ablation.system.code import class_code
 from ablation.system.files import sweep, to_disk
 from ablation.system.identity import host
@@ -104,7 +104,7 @@ def prepare_files(source: Technique, source_files: SourceFiles, cache: Path, pro
             if not _is_complete(folder):
                 _build(source_files, folder, name, progress)
     except OSError as error:
-        raise DataError(f"the data {name} cannot be read, or not be written to {str(cache)!r}: {error}") from None
+        raise DataError(f"the data {name} cannot be read, or not be written to {str(cache)!r}: {os_words(error)}") from None
     return folder
 
 

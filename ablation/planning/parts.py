@@ -1,5 +1,7 @@
 """The shares of a plan, for several machines that work at one study at once: whole trees of stages, balanced by their expected seconds."""
 
+import math
+
 from ablation.planning.cost import is_unknown
 from ablation.planning.plan import Node, Plan, Run
 from ablation.system.digests import digest
@@ -26,7 +28,8 @@ def shares(plan: Plan, num_parts: int) -> list[list[Run]]:
         if run.choice is None:
             trees.setdefault(plan.lineage(run)[0].job.key, []).append(run)
     costs = _costs(plan)
-    totals = {root: sum(costs[key] for key in {node.job.key for run in runs for node in plan.lineage(run)}) for root, runs in trees.items()}
+    stages = {root: {node.job.key for run in runs for node in plan.lineage(run)} for root, runs in trees.items()}
+    totals = {root: math.fsum(costs[key] for key in keys) for root, keys in stages.items()}  # exact: the order of a set is of its process
     split: list[list[Run]] = [[] for _ in range(num_parts)]
     loads = [0.0] * num_parts
     for root in sorted(trees, key=lambda root: -totals[root]):

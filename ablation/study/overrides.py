@@ -29,9 +29,9 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
     """
     undotted = {name: value for name, value in overrides.items() if "." not in name}
     dotted = {name: value for name, value in overrides.items() if "." in name}
-    for name in undotted:
+    for name, value in undotted.items():
         if name not in schema.arm_keys:
-            raise unknown_name(where, "setting", name, schema.arm_keys)
+            raise _cut_at_a_comma(where, name) if value is None and " " in name else unknown_name(where, "setting", name, schema.arm_keys)
     stages, stages_at = [dict(stage) for stage in partial.stages], partial.stages_at
     if "stages" in undotted:
         stages, stages_at = _stages(undotted.pop("stages"), where), f"{where}.stages"
@@ -48,6 +48,11 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
             _set_dotted(settings, name, value, where)
         settings = canonical(settings, where, schema)
     return PartialArm(settings, tuple(stages), stages_at)
+
+
+def _cut_at_a_comma(where: str, rest: str) -> ConfigError:
+    """The error for the second half of an unquoted text in braces, which YAML reads as a key without a value."""
+    return ConfigError(where, f"found {rest!r} without a value; expected a setting, or quotes around a text that has a comma")
 
 
 def canonical(settings: Mapping[str, Any], where: str, schema: SettingsSchema) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from typing import Any
 
-from ablation.errors import AblateError, TrainingError
+from ablation.errors import AblateError, TrainingError, os_words
 
 # What the message of a RuntimeError says when memory ran out: of torch, of CUDA and of the libraries on it.
 NO_MEMORY = re.compile(
@@ -37,7 +37,7 @@ def _kind_of(error: Exception, memory_advice: str) -> tuple[str, str]:
     if isinstance(error, AblateError):
         return "data", str(error)
     if isinstance(error, OSError):
-        return "store", f"a file could not be read or written: {error}"
+        return "store", f"a file could not be read or written: {os_words(error)}"
     return "bug", f"{type(error).__name__}: {error}"
 
 

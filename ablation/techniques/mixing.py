@@ -149,17 +149,17 @@ class Remix(Mixing):
         return torch.where(is_common_B, torch.zeros_like(weight), torch.where(is_rare_B, torch.ones_like(weight), weight))
 
 
-class CutMix(Mixing):
+class CutMix(MixUp):
     """A box of the partner pasted into each image; the targets are mixed by the share of the area that is left.
 
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019, with the box of
     its official code: side = int(size * sqrt(1 - lambda)) about a uniform centre, clipped at the border. lambda is then computed
-    anew from the clipped box; without this, boxes near a border give the partner's label more than its pixels. `only: tail` mixes
-    a pair only where at least one of its two images is of a tail class, and leaves the others as they are.
+    anew from the clipped box; without this, boxes near a border give the partner's label more than its pixels. A fixed `lambda`
+    replaces the distribution, as in MixUp. `only: tail` mixes a pair only where at least one of its two images is of a tail class,
+    and leaves the others as they are.
     """
 
-    name: Literal["cutmix"] = "cutmix"
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    name: Literal["cutmix"] = "cutmix"  # type: ignore[assignment]
     only: Literal["all", "tail"] = "all"
 
     @property
@@ -170,7 +170,7 @@ class CutMix(Mixing):
     def draw(self, generator: Generator, num_batches: int, batch_size: int) -> dict[str, Tensor]:
         """A weight, a box centre as a fraction of height and width, and a permutation for each batch."""
         return {
-            "lambda": beta_draws(self.alpha, num_batches, generator),
+            "lambda": self.weights(generator, num_batches),
             "center": torch.rand(num_batches, 2, dtype=torch.float64, generator=generator),
             "partner": permutations(num_batches, batch_size, generator),
         }
@@ -188,6 +188,11 @@ class CutMix(Mixing):
             return torch.ones_like(partner_B, dtype=torch.bool)
         is_tail_B = tail_C[targets_BC.argmax(1)]
         return is_tail_B | is_tail_B[partner_B]
+
+    @property
+    def why_neutral(self) -> str:
+        """Where it mixes nothing; a box of the whole size is clipped at the border, so that lambda 0 mixes."""
+        return "lambda 1 leaves every image whole; expected a smaller lambda, or mix: none" if self.fixed_lambda == 1 else ""
 
 
 class CMO(Mixing):

@@ -10,6 +10,9 @@ from ablation.errors import StoreError
 PLAIN = re.compile(r"[A-Za-z0-9_/.-]+")  # paths that stand in an address as they are, without asking SQLAlchemy, which takes long to import
 
 
+SOON = 20.0  # seconds within which a server says something, however much it has to do
+
+
 def named_address() -> str:
     """What MLFLOW_TRACKING_URI names, "" if nothing."""
     return os.environ.get("MLFLOW_TRACKING_URI", "").strip()
@@ -78,3 +81,15 @@ def folder_path(address: str) -> Path | None:
     if address.startswith("/"):  # a path, in which no character is quoted
         return Path(address)
     return Path(unquote(urlsplit(address).path)) if address.startswith("file:") else None
+
+
+def is_silent(address: str) -> bool:
+    """Whether a server takes a question and says nothing, or is behind a network that is gone: MLflow would wait for six minutes."""
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    try:
+        urlopen(f"{address.rstrip('/')}/health", timeout=SOON).close()
+    except (OSError, HTTPException, ValueError) as error:  # whatever else is wrong, MLflow has the words for it
+        return isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
+    return False

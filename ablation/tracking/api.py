@@ -4,17 +4,26 @@ MLflow is imported with the first of them, since that takes over a second.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from ablation.tracking.messages import unusable
 from ablation.tracking.recorded import Point
 from ablation.tracking.tables import ABOUT_RUN, RUNS_AT_ONCE, Experiment
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+
+class _Addressed(Protocol):
+    uri: str
+
+
+S = TypeVar("S", bound=_Addressed)
+P = ParamSpec("P")
+R = TypeVar("R")
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 
 
@@ -25,6 +34,19 @@ def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
 
     return (*others, MlflowException)
+
+
+def raises_store_errors(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """The method of what has an address, raising a StoreError for each error of MLflow's."""
+
+    @wraps(method)
+    def wrapper(store: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(store, *args, **kwargs)
+        except mlflow_errors() as error:
+            raise unusable(store.uri, error) from error
+
+    return wrapper
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ def batches(
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-    run_params = [Param(name, value[:6000]) for name, value in params.items()]
+    run_params = [Param(name, value) for name, value in params.items()]
     run_tags = [RunTag(name, value) for name, value in tags.items()]
     room = METRICS_AT_ONCE - 2 * PARAMS_AT_ONCE
     while metrics or run_params or run_tags:

@@ -4,7 +4,6 @@ The client takes some sixty statements for a run, most of which ask what a run t
 whose tables are of a version that is known, which the tests hold against the client; others, and servers, are left to the client.
 """
 
-import json
 import math
 import os
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ablation.tracking import texts
 from ablation.tracking.recorded import Point
 from ablation.tracking.tables import SCHEMAS
 from ablation.tracking.transactions import database_store
@@ -33,20 +33,10 @@ class NewRun:
     end: int | None = None
 
 
-def cut_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags that fit, for which the end of a long one is left out."""
-    return {name: value[:5000] for name, value in tags.items()}
-
-
 def fitting(run: NewRun) -> NewRun:
-    """The run with its params and data as `write` and `log_dataset` would write them."""
-    dataset = (run.dataset[0], run.dataset[1][:36], source_text(run.dataset[2])) if run.dataset else None
-    return replace(run, params={name: value[:6000] for name, value in run.params.items()}, dataset=dataset)
-
-
-def source_text(place: str) -> str:
-    """What MLflow is told of where data lie."""
-    return json.dumps({"uri": place})
+    """The run as `Store.create`, `write` and `log_dataset` would write it."""
+    dataset = texts.dataset(*run.dataset) if run.dataset else None
+    return replace(run, name=texts.title(run.name), tags=texts.tags(run.tags), params=texts.params(run.params), dataset=dataset)
 
 
 def insert_runs(client: Any, experiment: str, runs: Sequence[NewRun]) -> list[tuple[str, str]] | None:

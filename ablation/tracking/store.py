@@ -12,9 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,13 +25,22 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
-from ablation.tracking import thumbnails, views
-from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
-from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, without_artifacts
+from ablation.tracking import texts, thumbnails, views
+from ablation.tracking.addresses import (
+    SOON,
+    database_address,
+    database_path,
+    folder_address,
+    folder_path,
+    is_silent,
+    named_address,
+    store_address,
+)
+from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
-from ablation.tracking.rows import NewRun, are_known, cut_tags, end_runs, fitting, insert_runs, missing, source_text, tag_values
+from ablation.tracking.rows import NewRun, are_known, end_runs, fitting, insert_runs, missing, tag_values
 from ablation.tracking.tables import Experiment, Tables
 from ablation.tracking.transactions import one_transaction
 
@@ -40,22 +49,7 @@ if TYPE_CHECKING:
 
 STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
-
-P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def raises_store_errors(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["Store", P], R]:
-    """The method, raising a StoreError for each error of MLflow's."""
-
-    @wraps(method)
-    def wrapper(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(store, *args, **kwargs)
-        except mlflow_errors() as error:
-            raise unusable(store.uri, error) from error
-
-    return wrapper
 
 
 class Store:
@@ -99,10 +93,16 @@ class Store:
 
     def check(self) -> None:
         """Raise StoreError if MLflow cannot use the store, before anything is begun whose results are to be written there."""
+        self.reach()
         try:
             self.api.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(self.uri, error) from error
+
+    def reach(self) -> None:
+        """Raise StoreError for a server that says nothing."""
+        if self.uri.startswith("http") and is_silent(self.uri):
+            raise unusable(self.uri, TimeoutError(f"it says nothing for {SOON:.0f} s"))
 
     @property
     def client(self) -> "MlflowClient":
@@ -245,7 +245,7 @@ class Store:
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], start: int) -> str:
         """Make a new run and return its id."""
-        run = self.client.create_run(experiment, start_time=start, tags=dict(tags), run_name=name)
+        run = self.client.create_run(experiment, start_time=start, tags=texts.tags(tags), run_name=texts.title(name))
         self._artifact_uris[run.info.run_id] = run.info.artifact_uri
         return str(run.info.run_id)
 
@@ -253,10 +253,10 @@ class Store:
         self, run_id: str, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
     ) -> None:
         """Add points, params and tags, the tags last. A point that is written again is not doubled, since its time is the same."""
-        short_tags, points = cut_tags(tags or {}), list(points)
+        short_tags, points = texts.tags(tags or {}), list(points)
         if not points and not params and self._has_tags(run_id, short_tags):
             return
-        for batch in batches(points, params or {}, short_tags):
+        for batch in batches(points, texts.params(params or {}), short_tags):
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
 
     def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
@@ -292,7 +292,8 @@ class Store:
         """Record the run's data set."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:36], "local", source_text(source))
+        name, digest, place = texts.dataset(name, digest, source)
+        dataset = Dataset(name, digest, "local", place)
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:

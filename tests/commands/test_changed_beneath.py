@@ -9,10 +9,26 @@ import pytest
 
 from ablation.tracking.database import is_deleted
 from ablation.tracking.store import Store
+from tests.recorded import copied, record
 from tests.tiny import write
 
 ARMS = {"baseline": {}, "cb": {"sampler": "class_balanced"}}
 ONCE = Counter([("plan", None, None), *((kind, arm, seed) for arm in ARMS for kind, seed in (("summary", None), ("run", "0")))])
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory, empty_database):
+    """A folder in which the study is recorded."""
+    folder = tmp_path_factory.mktemp("recorded")
+    record(folder, empty_database, ladder=ARMS, base={"epochs": 1})
+    return folder
+
+
+@pytest.fixture
+def file(ablate, run_once):
+    """The study's file in a copy of that folder, where the test is."""
+    copied(run_once, ablate.folder)
+    return ablate.folder / "tiny.yaml"
 
 
 def runs(kind="", arm=""):
@@ -116,10 +132,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_the_next_run_records_each_once(ablate, change):
+def test_the_next_run_records_each_once(ablate, file, change):
     """Nothing is trained again whose results are there, nothing is recorded twice, and the one after it has nothing to do."""
-    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
-    assert ablate("run", file).status == 0
     before = numbers(ablate)
     change(ablate)
     again = ablate("run", file)
@@ -149,9 +163,9 @@ def test_a_database_from_an_older_copy_goes_on(ablate):
     assert recorded() == ONCE
 
 
+@pytest.mark.usefixtures("file")
 def test_a_name_that_a_renamed_study_took_is_told(ablate):
     """Two studies never share an experiment."""
-    assert ablate("run", write(ablate.folder, ladder=ARMS, base={"epochs": 1})).status == 0
     client, experiment = client_and_experiment()
     client.rename_experiment(experiment, "other")
     done = ablate("run", write(ablate.folder, "other", ladder=ARMS, base={"epochs": 1}))
@@ -181,10 +195,8 @@ def test_files_on_another_machine_are_not_gone(ablate, empty_database, monkeypat
     assert recorded() == ONCE
 
 
-def test_runs_that_are_lost_altogether_are_trained_again(ablate):
+def test_runs_that_are_lost_altogether_are_trained_again(ablate, file):
     """Where the results are gone too, `plan` says the same as `run`, and why."""
-    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
-    assert ablate("run", file).status == 0
     for folder in ("artifacts", "results", "stages"):
         shutil.rmtree(f"mlruns/{folder}")
     why = "2 runs  was recorded, and its files are gone"
@@ -196,10 +208,8 @@ def test_runs_that_are_lost_altogether_are_trained_again(ablate):
     assert recorded() == ONCE
 
 
-def test_a_run_that_refuses_changes_nothing_in_the_store(ablate, monkeypatch):
+def test_a_run_that_refuses_changes_nothing_in_the_store(ablate, file, monkeypatch):
     """A study that was deleted stays so, and a run that is recorded twice too, until something is started."""
-    file = write(ablate.folder, ladder=ARMS, base={"epochs": 1})
-    assert ablate("run", file).status == 0
     run_restored_after_it_was_done_again(ablate)
     client, experiment = client_and_experiment()
     client.delete_experiment(experiment)

@@ -5,16 +5,24 @@ import shutil
 import pytest
 
 from ablation.commands import clean as command
+from tests import recorded
 from tests.tiny import write
 
 
-@pytest.fixture
-def two_studies(ablate):
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory, empty_database):
     """A folder with a finished study and an unfinished one."""
-    file = write(ablate.folder, seeds=[0])
-    assert ablate("run", file).status == 0
-    other = write(ablate.folder, "other", base={"epochs": 3, "batch_size": 16}, variants={"cb": {"sampler": "class_balanced"}})
-    assert ablate("run", other, stop_after=4).status == 130
+    folder = tmp_path_factory.mktemp("two")
+    recorded.record(folder, empty_database, seeds=[0])
+    other = write(folder, "other", base={"epochs": 3, "batch_size": 16}, variants={"cb": {"sampler": "class_balanced"}})
+    assert recorded.run(other, stop_after=4) == 130
+    return folder
+
+
+@pytest.fixture
+def two_studies(ablate, made_once):
+    """`ablate` in a copy of that folder."""
+    recorded.copied(made_once, ablate.folder)
     return ablate
 
 

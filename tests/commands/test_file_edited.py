@@ -1,5 +1,7 @@
 """A report belongs to the file that is named: other contents are told, and another file's arms are never shown as its own."""
 
+import pytest
+
 from ablation.cli import FORMATS
 from ablation.commands.recorded import open_recorded
 from tests.tiny import write
@@ -7,6 +9,7 @@ from tests.tiny import write
 CB, MIX = {"cb": {"sampler": "class_balanced"}}, {"mixed": {"mix": "mixup"}}
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_the_report_of_a_file_is_its_own(ablate):
     """Two files with one study's name each show their arms; an edit is told on stderr and in every format; --check still matches."""
     first = write(ablate.folder, variants=CB)

@@ -1,18 +1,24 @@
 """`ablate run --part`, `--executor` and `ablate cancel`, by their command lines; jobs of a real Slurm are in tests/engines."""
 
 import json
+import os
 import shutil
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ablation import cli
+from ablation.commands import run_parts
 from ablation.commands.options import Options, Part
 from ablation.commands.run_parts import part_words
 from ablation.running.executors.sites import SlurmSite
+from ablation.running.parts import pinning
+from ablation.running.parts.log import PartLog
+from ablation.running.parts.script import PART_SPLIT, RESTARTS
 from ablation.running.parts.split import splits
 from ablation.study.task import CheckpointInterval
 from ablation.tracking.store import Store
@@ -59,7 +65,7 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     assert (whole.status, whole.epochs) == (0, 0), whole.err
     assert "decoupling" in whole.out
     assert compared(plain, ablate.folder) == []
-    assert splits_here() == []
+    assert not list(Path("mlruns/parts").glob("*"))
 
 
 def test_a_part_that_is_stopped_goes_on(ablate):
@@ -138,7 +144,7 @@ def test_what_cannot_be_is_told_in_a_sentence(ablate, words, expected):
 def queue(ablate, monkeypatch):
     """A Slurm of scripts, in which two jobs wait for ever; `ablate` has them on its PATH."""
     path = parts.command(ablate.folder, "sbatch", "echo 12")
-    parts.command(ablate.folder, "squeue", "echo '12|1|RUNNING|None'; echo '12|2|PENDING|Resources'")
+    parts.command(ablate.folder, "squeue", "echo '12|1|RUNNING|None|ablate-tiny|x'; echo '12|2|PENDING|Resources|ablate-tiny|x'")
     parts.command(ablate.folder, "scancel", "exit 0")
     monkeypatch.setenv("PATH", path)
     write(ablate.folder, ladder=LADDER)
@@ -156,12 +162,36 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     assert "all parts are at work already" in again.err
     assert len(parts.words(queue.folder, "sbatch")) == 1
     assert "tiny: job 12: 1 part (1) runs; 1 part (2) waits in the queue (Resources)" in queue("status").out
+    parts.command(queue.folder, "scancel", "echo 'access denied' >&2; exit 1")
+    refused = queue("cancel", "tiny.yaml")
+    assert (refused.status, refused.out) == (2, "")
+    assert "error: scancel did not end job 12: access denied" in refused.err
+    (queue.folder / "scancel.words").unlink()
+    parts.command(queue.folder, "scancel", "exit 0")
     assert "tiny: ended (job 12)" in queue("cancel", "tiny.yaml").out
     assert parts.words(queue.folder, "scancel") == ["12"]
     assert splits_here()[0].is_stopped
     parts.command(queue.folder, "squeue", "exit 0")
     assert "no job is waiting or running here" in queue("cancel").out
     assert "tiny: its parts have ended (job 12); the same ablate run records what is there" in queue("status").out
+
+
+def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
+    """Its time limit comes before its first epoch, each time: it asks for itself no more, and whoever follows it is told why."""
+    assert queue("run", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--detach").status == 0
+    (split,) = splits_here()
+    for _ in range(5):
+        log = PartLog(split.folder, 1)
+        log.begin()
+        log.end(130)
+    monkeypatch.setenv(PART_SPLIT, str(split.folder))
+    monkeypatch.setenv(RESTARTS, "5")
+    refused = queue("run", "tiny.yaml", "--device", "cpu", "--part", "1/2")
+    assert (refused.status, refused.epochs) == (2, 0)
+    assert "error: part 1 was begun 5 times and had to end each time before its first epoch had; expected a longer time" in refused.err
+    last = json.loads((split.folder / "part-1.attempt-6.jsonl").read_text().splitlines()[-1])
+    assert last["status"] == 2
+    assert "longer time limit" in last["why"]
 
 
 def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):
@@ -195,6 +225,32 @@ def test_a_part_is_given_what_the_command_was(tmp_path, interval):
     assert plain[2:] == ["--device", "cuda", "--jobs", "5"]
 
 
+def test_what_is_left_of_a_split_is_not_divided_anew(tmp_path, monkeypatch):
+    """Its logs know who has failed; only where a new one would have more parts with something to do is it made."""
+    monkeypatch.setattr(run_parts, "device_name", lambda device: "cpu")
+    session = SimpleNamespace(devices=["cpu"], workspace=SimpleNamespace(parts=tmp_path / "parts"))
+    nodes = [parts.node(key) for key in "abcd"]
+    runs = [parts.run(key, f"r{key}", key) for key in "abcd"]
+    first = run_parts.split_of(parts.plan(nodes, runs), session, SlurmSite(parts=4))
+    monkeypatch.setattr(run_parts, "is_alive", lambda split: False)
+    assert run_parts.split_of(parts.plan(nodes, runs[:1]), session, SlurmSite(parts=4)) != first
+    first.note_job({"kind": "slurm"}, "12", [1, 2, 3, 4])
+    assert run_parts.split_of(parts.plan(nodes, runs[:1]), session, SlurmSite(parts=4)) == first
+    few = run_parts.split_of(parts.plan(nodes, runs[:2]), session, SlurmSite(parts=1))
+    assert few == first
+    many = [*runs, parts.run("e", "re", "e")]
+    assert run_parts.split_of(parts.plan([*nodes, parts.node("e")], many), session, SlurmSite(parts=4)) != first
+
+
+def test_the_logs_of_what_is_computed_again_are_forgotten(tmp_path):
+    """Else its epochs would count for none that are new; a split of other runs stays."""
+    whole = parts.three_runs()
+    one = parts.plan(list(whole.nodes.values()), whole.runs[2:])
+    made = [pinning.pinned(tmp_path, plan, 2, "cpu") for plan in (one, whole)]
+    run_parts.forget_splits(parts.plan(list(whole.nodes.values()), whole.runs[:1]), tmp_path)
+    assert splits(tmp_path) == made[:1]
+
+
 def test_the_plan_counts_the_parts_of_a_site(queue):
     """As many at once as its parts have together."""
     assert "with 6 at once" in queue("plan", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--jobs", "3").out
@@ -210,13 +266,14 @@ def test_the_device_there_may_be_another_than_here(queue):
     assert not keys[0] & keys[1]
 
 
-@pytest.mark.parametrize(("age", "is_shown"), [(5, True), (300, False)])
-def test_a_part_on_another_host_is_running_while_it_says_so(ablate, age, is_shown):
-    """Its lock cannot be seen here; what it wrote within a minute can."""
+@pytest.mark.parametrize(("age", "ahead", "is_shown"), [(5, 0, True), (5, 600, True), (300, 0, False), (300, 300, False)])
+def test_a_part_on_another_host_is_running_while_it_says_so(ablate, age, ahead, is_shown):
+    """Its lock cannot be seen here; what it wrote within a minute can, whatever its own clock says."""
     status = ablate.folder / "mlruns" / "status" / "tiny.part-1-of-2.json"
     status.parent.mkdir()
-    about = {"state": "running", "pid": 7, "host": f"not-{socket.gethostname()}", "time": time.time() - age, "headline": "1/2 runs"}
+    about = {"state": "running", "pid": 7, "host": f"not-{socket.gethostname()}", "time": time.time() - age + ahead, "headline": "1/2 runs"}
     status.write_text(json.dumps(about))
+    os.utime(status, (time.time() - age,) * 2)
     shown = ablate("status").out
     assert (f"tiny.part-1-of-2: running (pid 7 on not-{socket.gethostname()})" in shown) == is_shown
     refused = ablate("clean", "--all", "--yes").err

@@ -49,6 +49,15 @@ def test_more_parts_than_trees_leave_some_empty():
     assert keys(shares(parts.three_runs(), 4)) == [["r1", "r2"], ["r3"], [], []]
 
 
+def test_trees_of_the_same_stages_are_alike_in_every_process():
+    """In whatever order their seconds are summed up, which a process decides by chance: they stay in the plan's order."""
+    seconds = [0.1, 0.7, 1e9, 0.3, 1e-3, 123.4, 5.6]
+    nodes = [parts.node(f"{n}.{i}", f"{n}.0" if i else "", seconds=cost) for n in range(30) for i, cost in enumerate(seconds)]
+    plan = parts.plan(nodes, [parts.run(one.job.key, f"r{one.job.key}", one.job.key) for one in nodes])
+    firsts = [[key for key in share if key.endswith(".0")] for share in keys(shares(plan, 3))]
+    assert firsts == [[f"r{n}.0" for n in range(first, 30, 3)] for first in range(3)]
+
+
 def test_where_the_seconds_of_one_stage_are_unknown_images_count():
     """A short training of known speed does not weigh as nothing beside long ones of unknown speed."""
     nodes = [

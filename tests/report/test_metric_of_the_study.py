@@ -95,6 +95,7 @@ def test_a_metric_that_older_runs_do_not_have_is_a_dash():
 NOTE = "AUROC; ablate run with --rerun cached tests what was recorded without it"
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_every_document_says_that_the_metric_is_missing(tmp_path):
     """Of all runs or of some, and how they get it; the written report still agrees with the store, and a group without classes is none."""
     recorded = by_metric("test/auroc", "set in the file")

@@ -67,6 +67,7 @@ def test_the_files_in_the_folder_have_none_of_the_words(tmp_path):
     assert [FORBIDDEN.findall(text) for text in drawn] == [[]] * len(drawn)
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize(("form", "name"), [("markdown", "report.md"), ("latex", "report.tex"), ("latex", "numbers.tex")])
 def test_documents_are_checked_against_the_store(form, name, tmp_path):
     """A document matches the store that it was made from, and none with another number or another split."""
@@ -83,6 +84,7 @@ def test_documents_are_checked_against_the_store(form, name, tmp_path):
 # --- what was checked, and what was not ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text"])
 def test_the_first_lines_say_what_was_checked(form):
     """And that undeclared data and repetition are not watched."""
@@ -95,6 +97,7 @@ def test_the_first_lines_say_what_was_checked(form):
     assert "ote:" not in text
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_a_split_that_differs_is_said_on_the_first_screen(form):
     """With the arms and the seeds; it is no longer called the same."""
@@ -106,6 +109,7 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
     assert "comparable" not in text
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_other_test_items_are_a_bias(form):
     """Of the arms that were tested on them, whatever the intervals are."""
@@ -115,6 +119,7 @@ def test_other_test_items_are_a_bias(form):
     assert "leave the tests valid" not in text
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_a_seed_without_effect_is_said_on_the_first_screen(form):
     """The arm with its seeds, and its label stands beside its name and below the table."""
@@ -155,6 +160,7 @@ def test_seeds_of_which_some_tie_are_a_note():
     assert "mean nothing" not in text
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_a_change_without_effect_is_said_on_the_first_screen(form):
     """Where an arm equals its parent under all seeds in all metrics; not where one seed or one metric differs."""
@@ -221,6 +227,7 @@ def test_what_only_some_runs_told_is_not_checked():
 # --- metrics, curves and what is left out ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_metric_without_a_margin_claims_no_equivalence():
     """Not in any form; one with a margin says it in its own unit."""
     recorded = own_study()

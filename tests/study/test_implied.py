@@ -121,6 +121,6 @@ def test_zero_obeys_the_rules_of_controls(tmp_path):
 
 def test_who_has_what():
     """Fields are known under their names in the file."""
-    assert having("mix", ["lambda"], SCHEMA) == ["mixup"]
+    assert having("mix", ["lambda"], SCHEMA) == ["mixup", "cutmix"]
     assert having("average", ["decay", "warmup"], SCHEMA) == ["ema"]
     assert having("smoothing", ["epsilon", "head"], SCHEMA) == []

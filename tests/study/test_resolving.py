@@ -415,6 +415,11 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
     [
         ({"variants": {"v": {"of": "baselin"}}}, "variants.v.of", r"unknown arm 'baselin'.*Did you mean 'baseline'\?"),
         ({"variants": {"v": {"of": ["a"]}}}, "variants.v.of", "unknown arm"),
+        (
+            {"variants": {"v": {"note": "two", "not one": None}}},
+            "variants.v",
+            "'not one' without a value; .*quotes around a text that has a comma",
+        ),
         ({"sweeps": {"s": {"of": "x", "over": {"epochs": [1]}}}}, "sweeps.s.of", "unknown arm 'x'"),
         ({"variants": {"a": {"of": "b"}, "b": {"of": "a"}}}, "variants.b.of", "goes in a circle: a of b of a"),
         ({"variants": {"a": {"of": "a"}}}, "variants.a.of", "goes in a circle: a of a"),

@@ -178,6 +178,7 @@ def _runs(own):
     return Store.open(own.folder / "mlruns").runs_of(*studies(own.folder))
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_the_report_renders_in_every_format(call, kind, own):
     """Both arms and the metric are in each, and a written report agrees with the store."""
     assert call("run").status == 0

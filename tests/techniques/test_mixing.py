@@ -22,6 +22,7 @@ EVERY = [
     MixUp(),
     CutMix(),
     CutMix(only="tail"),
+    CutMix(fixed_lambda=0.4),
     Remix(),
     CMO(),
     Switch(),
@@ -80,12 +81,14 @@ def test_mixup_is_the_weighted_sum(spec):
     assert not torch.equal(mixed_images, images)
 
 
-def test_a_fixed_lambda_takes_alpha_away():
+@pytest.mark.parametrize(("mixing", "others"), [(MixUp, {}), (CutMix, {"only": "all"})])
+def test_a_fixed_lambda_takes_alpha_away(mixing, others):
     """The resolved settings name one of the two, and make the technique again."""
-    technique = make("mixing", {"name": "mixup", "lambda": 0.4})
-    assert technique.model_dump(by_alias=True) == {"name": "mixup", "alpha": None, "lambda": 0.4}
-    assert make("mixing", {"name": "mixup", "alpha": 1.0, "lambda": 0.4}) == technique
-    assert technique == MixUp(fixed_lambda=0.4)
+    name = mixing().name
+    technique = make("mixing", {"name": name, "lambda": 0.4})
+    assert technique.model_dump(by_alias=True) == {"name": name, "alpha": None, "lambda": 0.4} | others
+    assert make("mixing", {"name": name, "alpha": 1.0, "lambda": 0.4}) == technique
+    assert technique == mixing(fixed_lambda=0.4)
     assert technique.draw(torch.Generator(), 3, 2)["lambda"].tolist() == [0.4] * 3
 
 
@@ -154,11 +157,13 @@ def test_one_class_stays_certain(technique):
 
 
 @pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("fixed_lambda", [None, 0.0, 0.4])
 @pytest.mark.parametrize("only", ["all", "tail"])
-def test_cutmix_equals_the_official_box(number, only):
+def test_cutmix_equals_the_official_box(number, fixed_lambda, only):
     """The pasted box, its clipping and the recomputed lambda equal plain Python, pair by pair."""
-    technique, (images, targets) = CutMix(only=only), batch()
+    technique, (images, targets) = CutMix(only=only, fixed_lambda=fixed_lambda), batch()
     draws = rows(technique, number)
+    assert fixed_lambda in (None, draws["lambda"].item())
     mixed_images, mixed_targets = technique(images, targets, draws, CLASSES)
     top, bottom, left, right = plain_box(draws["lambda"].item(), draws["center"].tolist(), 12, 16)
     for i, j in enumerate(draws["partner"].tolist()):
@@ -168,6 +173,16 @@ def test_cutmix_equals_the_official_box(number, only):
             weight = 1 - (bottom - top) * (right - left) / (12 * 16)
         assert torch.equal(mixed_images[i], expected)
         torch.testing.assert_close(mixed_targets[i], weight * targets[i] + (1 - weight) * targets[j])
+
+
+def test_a_box_without_area_is_told():
+    """lambda 1 pastes nothing; lambda 0 is another image but for the border, which is no reason to refuse it."""
+    images, targets = batch()
+    unchanged = CutMix(fixed_lambda=1.0)(images, targets, rows(CutMix(fixed_lambda=1.0)), CLASSES)
+    assert torch.equal(unchanged[0], images)
+    assert torch.equal(unchanged[1], targets)
+    assert "lambda 1" in CutMix(fixed_lambda=1.0).why_neutral
+    assert [CutMix(fixed_lambda=weight).why_neutral for weight in (None, 0.0, 0.4)] == [""] * 3
 
 
 def test_cutmix_changes_images_and_targets():
@@ -208,9 +223,9 @@ def test_settings_make_it_again(technique):
 
 def test_what_they_say_of_themselves():
     """Each says whether it asks for the tail, draws a second batch, and depends on the length; a switch says what its parts say."""
-    assert [str(mixing.needs_tail)[0] for mixing in EVERY] == list("FFFTFFFFT")
-    assert [mixing.second for mixing in EVERY] == [None, None, None, None, None, Power(power=0.0), None, Power(power=0.0), None]
-    assert [str(mixing.depends_on_length)[0] for mixing in EVERY] == list("FFFFFTFTF")
+    assert [str(mixing.needs_tail)[0] for mixing in EVERY] == list("FFFTFFFFFT")
+    assert [mixing.second for mixing in EVERY] == [None, None, None, None, None, None, Power(power=0.0), None, Power(power=0.0), None]
+    assert [str(mixing.depends_on_length)[0] for mixing in EVERY] == list("FFFFFFTFTF")
     assert [all(mixing.is_on(epoch, 30) for epoch in range(30)) for mixing in EVERY] == [mixing.second is None for mixing in EVERY]
 
 

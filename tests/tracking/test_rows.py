@@ -29,7 +29,10 @@ POINTS = [
     Point("tie", 1.0, 7),
     Point("tie", 2.0, 7),
 ]
-RUN = NewRun("one", 5, {"a": "b", "ü": "☃"}, {"p": "1", "empty": "", "long": "x" * 7000}, POINTS, ("data", "1f2e" * 20, "there"))
+ODD = "half of one: \udcff, none: \0"  # as a message has it that names a file whose name is no UTF-8
+TAGS = {"a": "b", "ü": "☃", "odd": ODD, "long": "x" * 9000}
+PARAMS = {"p": "1", "empty": "", "odd": ODD, "long": "x" * 7000}
+RUN = NewRun("one" * 100, 5, TAGS, PARAMS, POINTS, ("data" + ODD, "1f2e" * 20, "there" + ODD))
 
 
 def by_client(store, experiment, run):
@@ -100,6 +103,8 @@ def test_the_client_finds_them(stores):
     found = store.client.get_run(run_id)
     assert found.info.status == "RUNNING"
     assert found.data.metrics["train/loss"] == 0.5
+    assert found.data.tags["odd"] == found.data.params["odd"] == "half of one: ?, none: ?"
+    assert (len(found.info.run_name), len(found.data.tags["long"]), len(found.data.params["long"])) == (250, 5000, 6000)
     assert [file.path for file in store.client.list_artifacts(run_id)] == ["file.txt"]
 
 

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def test_a_store_that_cannot_be_used_is_an_error(folder, monkeypatch, uri):
         Store.open()
     assert str(caught.value).startswith(f"the store at {uri} cannot be used: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(folder, monkeypatch):
+    """It takes connections and never answers, as one does that is frozen."""
+    monkeypatch.setattr("ablation.tracking.addresses.SOON", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(StoreError, match=r"cannot be used: it says nothing for \d+ s"):
+            Store.open()
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path, empty_database):

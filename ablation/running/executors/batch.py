@@ -1,5 +1,6 @@
 """Parts as jobs of any batch system, by the commands of `executors.yaml` that submit, list and cancel."""
 
+import contextlib
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -13,9 +14,30 @@ from ablation.running.executors.queue_commands import carried_out
 from ablation.running.parts.engine import JobState, State
 from ablation.running.parts.script import PartCommand, write_script
 from ablation.running.parts.split import Split
+from ablation.system import kept
+from ablation.system.digests import digest
 
-NO_JOB = re.compile(r"unknown job|not found|no (unfinished )?job|has finished|invalid job", re.IGNORECASE)  # what they say of an ended one
+NO_JOB = re.compile(
+    r"unknown job|not found|no (unfinished )?job|has (already )?finished|invalid job", re.IGNORECASE
+)  # what they say of an ended one
 ENDED_STATES = ("C", "E", "F", "X", "DONE", "EXIT")  # of PBS and LSF, in a column of its own
+
+
+def note_used(settings: Mapping[str, Any]) -> None:
+    """Keep that this user has submitted to a queue with these commands."""
+    path = _used(settings)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def was_used(settings: Mapping[str, Any]) -> bool:
+    """Whether this user has submitted to a queue with these commands: what lies in a folder that somebody sent is not carried out."""
+    return _used(settings).exists()
+
+
+def _used(settings: Mapping[str, Any]) -> Path:
+    return kept.folder() / "queues" / digest([settings["list"], settings["cancel"]])[:32]
 
 
 class BatchEngine:
@@ -66,9 +88,11 @@ class BatchEngine:
 
     def cancel(self, jobs: Collection[str]) -> None:
         """End the jobs at once."""
-        for job in jobs:
-            for single in _singles(job).values():
-                self._run("cancel", {"job": single})
+        for single in [single for job in sorted(jobs) for single in _singles(job).values()]:
+            done = self._run("cancel", {"job": single})
+            if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
+                why = done.stderr.strip() or done.stdout.strip() or "it gave no reason"
+                raise AblateError(f"the queue did not end job {single}: {why}")
 
     def _run(self, name: str, values: Mapping[str, Any]) -> CompletedProcess[str]:
         """One of the site's commands with its words filled in; no shell is started."""

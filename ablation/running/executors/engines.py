@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation.errors import AblateError, ConfigError
-from ablation.running.executors.batch import BatchEngine
+from ablation.running.executors.batch import BatchEngine, note_used, was_used
 from ablation.running.executors.slurm import SlurmEngine
-from ablation.running.parts.engine import Engine, State
+from ablation.running.parts.engine import ALIVE, Engine
 from ablation.running.parts.script import PartCommand
 from ablation.running.parts.split import Split
 
@@ -21,7 +21,9 @@ def engine_of_site(site: "SlurmSite | BatchSite", words: Sequence[str], split: S
     command = PartCommand(Path.cwd(), [site.python or sys.executable, "-m", "ablation", *words], site.setup)
     if site.kind == "slurm":
         return SlurmEngine(site.sbatch, command, split)
-    return BatchEngine(site.model_dump(), command, split)
+    settings = site.model_dump()
+    note_used(settings)
+    return BatchEngine(settings, command, split)
 
 
 def engine_of_split(split: Split) -> Engine | None:
@@ -31,6 +33,9 @@ def engine_of_split(split: Split) -> Engine | None:
         return None
     if jobs["kind"] == "slurm":
         return SlurmEngine({}, None, split)
+    if jobs["kind"] == "batch" and not was_used(jobs):
+        told = f"found the commands of a queue that you have not used yet ({jobs['list']}), and none of them was carried out"
+        raise ConfigError(str(split.folder), f"{told}; ablate run FILE --executor NAME, with the site that has them, makes them known")
     if jobs["kind"] == "batch":
         return BatchEngine(jobs, None, split)
     raise ConfigError(str(split.folder), f"found jobs of the kind {jobs['kind']!r}; expected slurm or batch")
@@ -41,14 +46,30 @@ def job_ids(split: Split) -> set[str]:
     return {submitted["id"] for submitted in split.jobs.get("submitted", [])}
 
 
-def is_alive(split: Split) -> bool:
-    """Whether a job of the split waits or runs; raises AblateError if the queue does not answer."""
+def alive_jobs(split: Split) -> set[str]:
+    """The ids of the split's jobs that wait or run; raises AblateError if the queue does not answer."""
     engine, jobs = engine_of_split(split), job_ids(split)
     if engine is None:
-        return False
+        return set()
     states = engine.states(jobs)
     if states is None:
         raise AblateError(
             f"the queue does not answer, so nobody knows whether parts of {split.study} are at work (job {', '.join(sorted(jobs))})"
         )
-    return any(state.state in (State.WAITING, State.RUNNING) for state in states.values())
+    return {job for (job, _), state in states.items() if state.state in ALIVE}
+
+
+def is_alive(split: Split) -> bool:
+    """Whether a job of the split waits or runs; raises AblateError if the queue does not answer."""
+    return bool(alive_jobs(split))
+
+
+def end_jobs(split: Split) -> set[str]:
+    """End all jobs of the split that wait or run, and have its parts end in any case; their ids. Raises AblateError if some may live on."""
+    if not split.jobs:
+        return set()
+    split.ask_to_stop()
+    jobs = alive_jobs(split)
+    if jobs and (engine := engine_of_split(split)):
+        engine.cancel(jobs)
+    return jobs

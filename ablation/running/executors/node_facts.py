@@ -10,17 +10,17 @@ from ablation.study.task import load_task
 from ablation.system.code import package_version
 from ablation.system.digests import digest, file_digest
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 PATIENCE = 5.0  # seconds that a network disk may take to show a new file
 
 
 def node_facts(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of this machine as plain data: `asked` has the `task`, its `device`, the `folders` and a `marker` in a file among them."""
+    """The facts of this machine as plain data: `asked` has the `task`, its `devices`, the `folders` and a `marker` in a file among them."""
     return {
         "Python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
         "ablate": _package_digest(),
-        "device": load_task(asked["task"]).device_class(asked["device"]),
+        "device": " and ".join(sorted({load_task(asked["task"]).device_class(device) for device in asked["devices"]})),
         "unseen": _unseen(asked["folders"], asked["marker"]),
     }
 

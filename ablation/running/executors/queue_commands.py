@@ -15,9 +15,18 @@ def carried_out(words: Sequence[str], expected: str) -> subprocess.CompletedProc
     """
     try:
         return subprocess.run(
-            words, capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=subprocess.DEVNULL, start_new_session=True
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         raise AblateError(f"found no command {words[0]} here; expected {expected}") from None
+    except OSError as error:  # a host that has no room for another process
+        return subprocess.CompletedProcess(list(words), 1, "", f"{words[0]} could not be started: {error}")
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(list(words), 1, "", f"{words[0]} did not answer within {PATIENCE} s")

@@ -7,8 +7,10 @@ import math
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ with signals.kept():  # Ray takes SIGTERM for itself
 ADDRESS = "--ray-address"
 LOOK = 5.0  # seconds between two looks at the cluster's nodes
 PATIENCE = 60.0  # seconds that a node has to answer at the start
+SILENCE = 30.0  # seconds after which a head that does not answer is given up; after 60, Ray would end this process wherever it is
+OWN_COPIES = str(Path(ray.__file__).parent / "thirdparty_files")  # of packages, which jobs are not to take for the installed ones
 FINEST = 10_000  # Ray counts resources in parts of this size
 
 
@@ -54,7 +58,7 @@ class RayExecutor(RemoteExecutor):
         kind = _kind(devices)
         is_own = _connect(address, devices if kind == "cuda" else ())
         cluster = _Cluster(task, kind, num_jobs, folders, code, is_own=is_own)
-        super().__init__(cluster, f"ray/{study}", heartbeat)
+        super().__init__(cluster, f"ray/{study}", Path(folders[0]) / "stages", heartbeat)
         try:
             self.add(cluster.first_nodes())
         except BaseException:
@@ -132,11 +136,18 @@ class _Cluster:
 
     @property
     def _asked(self) -> dict[str, Any]:
-        device = "cuda:0" if self.kind == "cuda" else "cpu"
-        return {"task": self.task, "device": device, "folders": list(self.folders), "marker": self._marker.name}
+        return {"task": self.task, "devices": [self._device], "folders": list(self.folders), "marker": self._marker.name}
+
+    @property
+    def _device(self) -> str:
+        """The device of a worker, which sees no other."""
+        return "cuda:0" if self.kind == "cuda" else "cpu"
 
     def _ask_for_facts(self, node: Mapping[str, Any]) -> Any:
-        return _facts.options(scheduling_strategy=_on(node["NodeID"])).remote(json.dumps(self._asked))
+        asked = self._asked
+        if self.kind == "cuda":
+            asked |= {"devices": [f"cuda:{number}" for number in range(int(node["Resources"]["GPU"]))]}
+        return _facts.options(scheduling_strategy=_on(node["NodeID"])).remote(json.dumps(asked))
 
     @cached_property
     def _here(self) -> dict[str, Any]:
@@ -152,7 +163,7 @@ class _Cluster:
 
     def start(self, node: Node) -> Any:
         """An actor with the node's share."""
-        place = {"folder": str(Path.cwd()), "code": list(self.code), "device": self._asked["device"], "task": self.task}
+        place = {"folder": str(Path.cwd()), "code": list(self.code), "device": self._device, "task": self.task}
         with _reached():
             return _Worker.options(**node.share, scheduling_strategy=_on(node.id)).remote(json.dumps(place))
 
@@ -197,6 +208,9 @@ class _Actor(RemoteWorker):
 
     def __init__(self, place: str) -> None:
         vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's own program, which a process that is spawned here would run again
+        sys.path[:] = [path for path in sys.path if path != OWN_COPIES]
+        if gpus := ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # also where RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES leaves it out
         super().__init__(place)
 
 
@@ -204,7 +218,9 @@ _Worker = ray.remote(max_restarts=0, max_task_retries=0)(_Actor)
 
 
 def _facts_of_node(asked: str) -> str:
-    """The facts of the node where this runs."""
+    """The facts of the node where this runs, all of whose GPUs are seen here though none is taken."""
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
+        del os.environ["CUDA_VISIBLE_DEVICES"]  # set so by RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, and by earlier versions of Ray
     return json.dumps(node_facts(json.loads(asked)))
 
 
@@ -212,8 +228,21 @@ _facts = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_facts_of_node)  # i
 
 
 def _living() -> list[dict[str, Any]]:
+    """The nodes, as Ray tells of them; asked by a thread, since Ray itself waits for a head that is gone until it ends the process."""
+    answer: Future[list[dict[str, Any]]] = Future()
+    threading.Thread(target=_answer, args=(answer,), daemon=True).start()
     with _reached():
-        return [node for node in ray.nodes() if node["Alive"]]
+        try:
+            return [node for node in answer.result(SILENCE) if node["Alive"]]
+        except TimeoutError:
+            raise ConnectionError(f"its head has said nothing for {SILENCE:.0f} s") from None
+
+
+def _answer(nodes: "Future[list[dict[str, Any]]]") -> None:
+    try:
+        nodes.set_result(ray.nodes())
+    except Exception as error:  # raised where it is waited for
+        nodes.set_exception(error)
 
 
 @contextlib.contextmanager
@@ -277,6 +306,8 @@ def _on(node: str) -> NodeAffinitySchedulingStrategy:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, without the traceback that Ray puts before it."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if any(line.startswith("Traceback") or "ray::" in line for line in lines) else 0].strip()
+    """What an error says, without the traceback that Ray puts before it; a line that ends in a colon goes on in the next ones."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if any(line.startswith("Traceback") or "ray::" in line for line in lines):
+        return lines[-1]
+    return " ".join(lines) if lines[0].endswith(":") else lines[0]

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ablation.planning.jobs import Job
 from ablation.running.executors.local import GRACE
 from ablation.running.job_json import job_to_json
+from ablation.system.fencing import Token
 
 HEARTBEAT_TIMEOUT = 30.0  # seconds after which a worker that says nothing is given up
 POLL = 2.0  # seconds after which a worker that has nothing to say says so
@@ -94,12 +96,13 @@ class Slot:
 class RemoteExecutor:
     """Runs jobs in the slots of a cluster; what it does for the scheduler, `scheduler.Executor` says.
 
-    `owner` names the study, of whose stages only the newest attempt may write: an orphan on a lost node may live on.
+    `owner` names the study, of whose `stages` only the newest attempt may write: an orphan on a lost node may live on.
     Where a worker is gone, or silent for `heartbeat` seconds, its job ends as `failed` with `is_lost`, and another takes its place.
     """
 
-    def __init__(self, cluster: Cluster, owner: str, heartbeat: float = HEARTBEAT_TIMEOUT) -> None:
-        self.cluster, self._owner, self._heartbeat, self._poll = cluster, owner, heartbeat, min(POLL, heartbeat / 4)
+    def __init__(self, cluster: Cluster, owner: str, stages: Path, heartbeat: float = HEARTBEAT_TIMEOUT) -> None:
+        self.cluster, self._owner, self._stages, self._heartbeat = cluster, owner, stages, heartbeat
+        self._poll = min(POLL, heartbeat / 4)
         self._slots: list[Slot] = []
         self._held: deque[tuple[Job, bool]] = deque()  # jobs for which no slot is ready yet, and whether each goes alone
         self._told: list[dict[str, Any]] = []  # events of our own
@@ -167,6 +170,8 @@ class RemoteExecutor:
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
         """Start a job as soon as a worker is free for it; `alone`, on an idle device that holds nothing else until the job ends."""
+        if not self._held:
+            self._stuck_since = time.monotonic()
         self._held.append((job, alone))
         self._place()
 
@@ -184,18 +189,25 @@ class RemoteExecutor:
             self._begin(slot, job, alone=alone)
 
     def _begin(self, slot: Slot, job: Job, *, alone: bool) -> None:
-        """Have a slot do a job; the number of the attempt grows from command to command too, since it is the time in milliseconds."""
-        attempt = self._attempts[job.key] = max(self._attempts.get(job.key, 0) + 1, int(time.time() * 1000))
+        """Have a slot do a job."""
+        owner = f"{self._owner}/{job.key}"
         order = {
             "key": job.key,
             "job": job_to_json(job),
             "alone": alone,
             "num_jobs": 1 if alone else self._num_on(slot.device),
-            "owner": f"{self._owner}/{job.key}",
-            "attempt": attempt,
+            "owner": owner,
+            "attempt": self._new_attempt(job.key, owner),
         }
         slot.job, slot.is_alone, slot.silence = job, alone, 0.0
         slot.answer = self.cluster.ask(slot.worker, "work", json.dumps(order), self._poll)
+
+    def _new_attempt(self, key: str, owner: str) -> int:
+        """A number above that of every earlier attempt: the time in milliseconds, unless another host's clock was ahead of ours."""
+        there = Token.read(self._stages / key)
+        known = max(self._attempts.get(key, 0), there.attempt if there and there.owner == owner else 0)
+        self._attempts[key] = max(known + 1, int(time.time() * 1000))
+        return self._attempts[key]
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What happened since the last call, after at most `timeout` seconds: as `scheduler.Executor` describes them."""
@@ -289,7 +301,7 @@ class RemoteExecutor:
             self._stuck_since = time.monotonic()
         elif time.monotonic() - self._stuck_since > PATIENCE:
             self._stuck_since = math.inf
-            told = [*told, "the cluster has had no room for a worker for a minute, since others use it or its nodes are gone: this waits"]
+            told = [*told, "no worker has begun for a minute, since others use the cluster, or its nodes are slow or gone: this waits"]
         for message in told:
             self._tell(message, *(job for job, _ in self._held), *(slot.job for slot in self._slots if slot.job))
 

@@ -18,6 +18,9 @@ class State(Enum):
     ENDED = "ended"  # by itself, at its time limit, or nobody knows how
 
 
+ALIVE = (State.WAITING, State.RUNNING)
+
+
 class JobState(NamedTuple):
     """A state, and the engine's word for why it is so, such as `Resources`."""
 
@@ -36,7 +39,7 @@ class Engine(Protocol):
         """Start these parts, if `alone` each with one run at once; the id of the job. Raises AblateError if that is refused."""
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
-        """(id, part) -> state of the parts of these jobs that the engine still knows; None if it does not answer."""
+        """(id, part) -> state of the parts that the engine still knows, of these jobs and perhaps others; None if it does not answer."""
 
     def stop(self, jobs: Collection[str]) -> None:
         """Have the parts that run end at their next epoch, and those that wait not begin."""

@@ -5,6 +5,7 @@ what a lost attempt goes on to write stands apart from what counts.
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -13,9 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation.errors import AblateError
+
 if TYPE_CHECKING:
     from ablation.planning.plan import Node, Run
 
+INTERRUPTED = 130  # the exit status of a part that was asked to end
 BEGIN, END, FINISHED, FAILED = "part begins", "part ends", "run finished", "run failed"
 NOT_KEPT = frozenset({"tick", "finished", "result", "untested"})  # events that say nothing, or nothing final, of a run
 
@@ -29,7 +33,7 @@ class PartLog:
     """Writes what happens in one attempt at a part: it is its record of runs, and a view of its events."""
 
     def __init__(self, folder: Path, part: int) -> None:
-        self.attempt, self._file = 1, -1
+        self.folder, self.part, self.attempt, self._file, self._torn = folder, part, 1, -1, b""
         while self._file < 0:
             try:
                 self._file = os.open(log_file(folder, part, self.attempt), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
@@ -42,7 +46,7 @@ class PartLog:
 
     def end(self, status: int, why: str = "") -> None:
         """Say with which exit status the part ends, and why if it is not plain."""
-        with contextlib.suppress(OSError):  # on a network disk, of a folder that was deleted since all of it is recorded
+        with contextlib.suppress(AblateError):  # on a network disk, of a folder that was deleted since all of it is recorded
             self._write({"kind": END, "status": status, "why": why, "time": time.time()}, is_kept=True)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
@@ -63,10 +67,19 @@ class PartLog:
         self._write({"kind": FAILED, "run": run.key, "time": time.time(), **about}, is_kept=True)
 
     def _write(self, line: Mapping[str, Any], *, is_kept: bool = False) -> None:
-        """Add a line; with `is_kept`, wait until other hosts can read it."""
-        os.write(self._file, json.dumps(line).encode() + b"\n")
-        if is_kept:
-            os.fsync(self._file)
+        """Add a line; with `is_kept`, wait until other hosts can read it, and raise AblateError if it cannot be written."""
+        text = self._torn + json.dumps(line).encode() + b"\n"
+        self._torn = b"\n"  # if this one cannot be written whole, the next begins a line of its own
+        try:
+            if os.write(self._file, text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._torn = b""
+            if is_kept:
+                os.fsync(self._file)
+        except OSError as error:
+            if is_kept:
+                told = f"the log of part {self.part} could not be written: {error.strerror}; expected room in {self.folder}"
+                raise AblateError(told) from None
 
 
 class LogReader:
@@ -80,12 +93,17 @@ class LogReader:
         self._position = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines that were written since the last call, whole ones only."""
+        """The lines that were written since the last call, whole ones only, each with the number of its `attempt`."""
         lines: list[dict[str, Any]] = []
         while log_file(self.folder, self.part, self.attempt + 1).exists():
             lines += self._rest()
-            self.attempt, self.begun, self.ended, self._position = self.attempt + 1, {}, {}, 0
+            lines += self.read_one(self.attempt + 1)
         return lines + self._rest()
+
+    def read_one(self, attempt: int) -> list[dict[str, Any]]:
+        """All lines of one attempt."""
+        self.attempt, self.begun, self.ended, self._position = attempt, {}, {}, 0
+        return self._rest()
 
     def _rest(self) -> list[dict[str, Any]]:
         """What the newest attempt has written since the last call."""
@@ -97,10 +115,25 @@ class LogReader:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._position += len(whole)
-        lines = [line for text in whole.splitlines() if (line := _parsed(text))]
+        lines = [line | {"attempt": self.attempt} for text in whole.splitlines() if (line := _parsed(text))]
         self.begun = next((line for line in lines if line["kind"] == BEGIN), self.begun)
         self.ended = next((line for line in lines if line["kind"] == END), self.ended)
         return lines
+
+
+def num_in_vain(folder: Path, part: int, attempt: int) -> int:
+    """How many attempts before this one, in a row, ended as they were asked to before anything came of them."""
+    number = attempt - 1
+    while number > 0 and _is_in_vain(folder, part, number):
+        number -= 1
+    return attempt - 1 - number
+
+
+def _is_in_vain(folder: Path, part: int, attempt: int) -> bool:
+    reader = LogReader(folder, part)
+    kinds = [line["kind"] for line in reader.read_one(attempt)]
+    after = kinds[kinds.index("started") :] if "started" in kinds else []  # before that stands what was computed already
+    return reader.ended.get("status") == INTERRUPTED and not {"epoch", FINISHED, FAILED} & set(after)
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

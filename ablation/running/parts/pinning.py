@@ -1,5 +1,6 @@
 """Which split of a plan its parts keep to: the one that whoever came first has made."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -37,10 +38,19 @@ def _make_once(folder: Path, about: object) -> None:
     draft = folder.parent.parent / f".{uuid.uuid4().hex}.part"
     draft.mkdir(parents=True)
     (draft / SPLIT).write_text(json.dumps(about), encoding="utf-8")
-    folder.parent.mkdir(exist_ok=True)
     try:
-        draft.rename(folder)
+        _renamed(draft, folder)
     except OSError:
         shutil.rmtree(draft)
         if not folder.is_dir():
             raise
+
+
+def _renamed(draft: Path, folder: Path) -> None:
+    """Rename a draft, also where the last split of the study is deleted just now, and its folder with it."""
+    for _ in range(3):
+        folder.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            draft.rename(folder)
+            return
+    draft.rename(folder)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablation.running.parts.log import INTERRUPTED
 from ablation.running.parts.split import STOP, Split
 from ablation.system.digests import digest
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
-INTERRUPTED = 130
+SCRIPT = "job-"  # what the names of scripts begin with
+RESTARTS = "ABLATE_RESTARTS"  # and how often the engine has begun its job again
 
 TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.
@@ -18,13 +20,13 @@ exec >> {split}/part-"$part".out 2>&1
 cd {folder} || exit 1
 {setup}export {split_variable}={split}
 pid=
-trap 'warned=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
-trap : TERM
+trap 'caught=1 warned=1; [ -z "$pid" ] || kill -USR1 "$pid"' USR1
+trap 'caught=1' TERM
 {command} --part "$part/{num_parts}" &
 pid=$!
 [ -z "$warned" ] || kill -USR1 "$pid"
-wait "$pid"; status=$?
-while kill -0 "$pid" 2>/dev/null; do wait "$pid"; status=$?; done
+caught=1 # a signal ends a wait with a status of its own; the next wait gives that of the command
+while [ "$caught" ]; do caught=; wait "$pid"; status=$?; done
 {again}exit $status
 """
 
@@ -41,7 +43,7 @@ class PartCommand:
 def write_script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> Path:
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
-    path = split.folder / f"job-{digest(text)[:8]}.sh"
+    path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
     if not path.exists():
         path.write_text(text, encoding="utf-8")
     return path

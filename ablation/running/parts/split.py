@@ -1,7 +1,10 @@
 """The split of a plan into parts, as a folder that all of them see: whose the runs are, and a log of each part."""
 
+import contextlib
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -11,7 +14,7 @@ from typing import Any
 from ablation.errors import AblateError
 from ablation.system.files import write_json
 
-SPLIT, JOBS, STOP = "split.json", "jobs.json", "stop"
+SPLIT, JOBS, FAILURES, STOP = "split.json", "jobs.json", "failures.json", "stop"
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Split:
 
     @property
     def name(self) -> str:
-        """What tells it from every other split, of any study."""
-        return f"{self.study}-{self.folder.name}"
+        """What tells it from every other split, of any study, also from one of the same runs that was deleted: attempts count anew."""
+        return f"{self.study}-{self.folder.name}-{self.created}"
 
     def output(self, part: int) -> Path:
         """The file with what a part printed, where an engine started it."""
@@ -46,16 +49,38 @@ class Split:
         """Let parts begin again after they were asked to stop."""
         (self.folder / STOP).unlink(missing_ok=True)
 
+    @property
+    def failures(self) -> dict[str, int]:
+        """key of a run -> the attempt at its part in which it failed, as far as that was recorded."""
+        try:
+            failures: dict[str, int] = json.loads((self.folder / FAILURES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return failures
+
+    def note_failure(self, run: str, attempt: int) -> None:
+        """Keep in which attempt a run failed, so that no clock of another host is asked whether that is recorded."""
+        write_json(self.folder / FAILURES, self.failures | {run: attempt})
+
     # --- what was submitted to an engine ---------------------------------------------------------------------------------
 
     @property
     def jobs(self) -> dict[str, Any]:
         """The engine's settings, and its `submitted` jobs, each with its `id` and `parts`; empty if none ever was."""
+        path = self.folder / JOBS
         try:
-            jobs: dict[str, Any] = json.loads((self.folder / JOBS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            jobs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as error:  # to take it for none would submit all parts once more
+            told = f"found no jobs of {self.study} in {path} ({error}); expected them as ablate run wrote them"
+            raise AblateError(f"{told}; delete the file once the queue has no job of this study") from None
         return jobs
+
+    def note_engine(self, engine: dict[str, Any]) -> None:
+        """Keep the engine's settings, before anything is submitted to it."""
+        if not self.jobs:
+            write_json(self.folder / JOBS, engine)
 
     def note_job(self, engine: dict[str, Any], job: str, parts: Sequence[int]) -> None:
         """Keep what was submitted, so that any machine with the folder can ask for it and end it."""
@@ -74,5 +99,20 @@ def read(folder: Path) -> Split:
 
 def splits(parts: Path, study: str = "") -> list[Split]:
     """Every split of a study, or of all studies, the newest last."""
-    found = [read(path.parent) for path in parts.glob(f"{escape(study) if study else '*'}/*/{SPLIT}")]
+    found = []
+    for path in parts.glob(f"{escape(study) if study else '*'}/*/{SPLIT}"):
+        try:
+            found.append(read(path.parent))
+        except AblateError:
+            if path.exists():  # else another process has just deleted it
+                raise
     return sorted(found, key=lambda split: (split.created, split.folder.name))
+
+
+def delete(folder: Path) -> None:
+    """Delete the folder of a split, for all who look at once, and that of its study if it was the last."""
+    with contextlib.suppress(OSError):
+        trash = folder.parents[1] / f".{uuid.uuid4().hex}.part"
+        folder.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+        folder.parent.rmdir()

@@ -39,7 +39,7 @@ from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
 from ablation.tracking.recorded import FILE, PLAN, Point, of_content
-from ablation.tracking.rows import NewRun, cut_tags
+from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
 LIVE_EVERY = 10.0  # seconds between two looks of a training at the store
@@ -77,7 +77,7 @@ class Recorder:
                 self._waiting.setdefault(node.job.key, []).append(run)
         self._settings: dict[str, str] = {}  # of each arm, in the words of config.yaml
         self._touched = 0.0  # when the study's last change was noted
-        self._writer = Writer(self._begin, self._end)
+        self._writer = Writer(self._begin, self._end, store.reach)
 
     # --- what callers say ------------------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Recorder:
         """The run of a result, as `_write_result` writes it."""
         run, arm = finished.run, self.arms[finished.run.arm]
         own_points, own_params = own_record(self.workspace.results / run.key)
-        tags = self._tags(run) | cut_tags(result_tags(finished.result) | context_tags(self.command, self.plan.study.folder))
+        tags = self._tags(run) | result_tags(finished.result) | context_tags(self.command, self.plan.study.folder)
         settings = own_params | params(arm, run.seed, self.task) | {"arm": run.arm}
         name, place = self.planner.dataset(arm)
         dataset = (name, finished.result["digest"], place) if name else None
@@ -372,7 +372,7 @@ class Recorder:
             run_id = self._write_run(run, now(), (), {"ablation.failure": kind, "ablation.reason": reason})
         if log:
             path = self.pictures.new_folder() / "error.txt"
-            path.write_text(log, encoding="utf-8")
+            path.write_text(log, encoding="utf-8", errors="replace")
             self.store.add_files(run_id, {path.name: path})
         self.store.finish(run_id, "KILLED" if kind == "killed" else "FAILED", now())
 

@@ -38,14 +38,17 @@ class _Entry:
 
 
 class Writer:
-    """Writes what is put into its queue, in order; `first` comes before anything else, `last` after everything."""
+    """Writes what is put into its queue, in order; `first` comes before anything else, `last` after everything.
 
-    def __init__(self, first: Writing, last: Writing) -> None:
+    Where something could not be written, `reach` is called before the next try, and raises an exception if that would wait for long.
+    """
+
+    def __init__(self, first: Writing, last: Writing, reach: Writing) -> None:
         self.problems: list[str] = []
-        self._first, self._last, self._has_begun = first, last, False
+        self._first, self._last, self._reach, self._has_begun = first, last, reach, False
         self._is_behind = False
         self._late: list[_Entry] = []  # what could not be written yet, in order
-        self._problem, self._failed_at = "", 0.0
+        self._problem, self._failed_at, self._has_failed = "", 0.0, False  # the last: what was tried last
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._ahead: list[_Entry | None] = []  # the next, where it has been taken from the queue
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -124,15 +127,18 @@ class Writer:
         """Write something, a few times if need be; the problem where it could not be written, which the folders still hold then."""
         for wait in (*waits, None):
             try:
+                if self._has_failed:
+                    self._reach()
                 if not self._has_begun:
                     self._first()
                     self._has_begun = True
                 writing()
             except Exception as error:  # whatever the store says, training goes on
-                problem = without_secrets(first_line(str(error) or type(error).__name__))
+                problem, self._has_failed = without_secrets(first_line(str(error) or type(error).__name__)), True
                 if wait is None:
                     return problem
                 time.sleep(wait)
             else:
+                self._has_failed = False
                 return ""
         raise AssertionError(waits)

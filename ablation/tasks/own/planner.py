@@ -96,6 +96,7 @@ class OwnPlanner:
             stages=there.folders.stages,
             results=there.folders.results,
             code=there.code,
+            packages=there.packages,
             data=there.data,
             empty_store=there.empty_store,
         )

@@ -49,6 +49,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
     if keys.has_changed(work.definition, work.code):
         raise CodeChanged
+    _check_packages(work)
     _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
     with fencing.held(folder, should_stop) as fence, _alone(work, should_stop):
@@ -86,6 +87,15 @@ def _checkpoints(folder: Path, *, is_renamed: bool) -> Path:
     with contextlib.suppress(FileNotFoundError):
         newest[1].rename(renamed)
     return renamed
+
+
+def _check_packages(work: OwnWork) -> None:
+    """Raise TrainingError if what the code imports has other versions here than where the study was planned."""
+    here = keys.packages(work.definition)
+    for name in sorted(here.keys() | work.packages.keys()):
+        found, planned = here.get(name, "none"), work.packages.get(name, "none")
+        if found != planned:
+            raise TrainingError("data", f"{name} {found} is installed here; expected {planned}, with which the study was planned")
 
 
 def _check_data(work: OwnWork) -> None:

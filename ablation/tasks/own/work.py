@@ -28,6 +28,7 @@ class OwnWork:
     stages: Path  # holds a folder for each job, named by its key: its checkpoints
     results: Path  # holds a folder for each computed run, named by its key
     code: str  # the identity of the code as it was planned, `keys.code_of(definition)`
+    packages: Mapping[str, str]  # the versions that it was planned with, `keys.packages(definition)`
     data: str  # the identity of the declared data
     empty_store: Path | None = None  # an empty MLflow database; a copy is what the code logs into
     hold_after: int = 0  # a function that has logged so many steps waits a while to be stopped; 0: it never waits

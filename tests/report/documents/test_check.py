@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -24,10 +25,16 @@ def check(recorded, path, form, options):
     return checking.check(recorded, path, checking.read(path, form, options))
 
 
+@cache
+def usual(form):
+    """The study's report, made once."""
+    return report.write(study(), form)
+
+
 def written(folder, form, recorded=None, **options):
     """The file with the study's report."""
     path = folder / f"told.{SUFFIXES[form]}"
-    path.write_text(report.write(recorded or study(), form, **options))
+    path.write_text(report.write(recorded or study(), form, **options) if recorded or options else usual(form))
     return path
 
 
@@ -123,7 +130,7 @@ def test_what_another_run_without_training_changes_does_not_count(tmp_path, form
 def test_many_differences_are_cut(tmp_path):
     """Forty lines of the diff, and the count of them all."""
     path = tmp_path / "x.md"
-    first, _, rest = report.write(study()).partition("\n")
+    first, _, rest = usual("markdown").partition("\n")
     path.write_text("\n".join([first, *(f"mine {number}" for number in range(100))]))
     count, diff = check(study(), path, None, Shown())
     assert count >= 100
@@ -209,7 +216,7 @@ def test_another_layout_is_told_as_such(tmp_path, form):
 
 def test_only_the_provenance_is_left_out():
     """The sections around it stay."""
-    text = report.write(study())
+    text = usual("markdown")
     left = "\n".join(lines("markdown", text))
     assert "### Provenance" not in left
     assert {"### Runs", "### How to read this", "## Comparison"} <= set(left.splitlines())

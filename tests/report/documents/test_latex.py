@@ -81,6 +81,7 @@ def test_provenance_is_in_comments():
     assert any("\\usepackage{array,booktabs,graphicx}" in line for line in head)
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_folder_has_the_numbers_in_a_file_of_their_own(tmp_path):
     """The tables and the numbers are those of the printed text, and each file says what it is and agrees with the store."""
     whole = report.write(study(), "latex")

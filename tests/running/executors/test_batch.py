@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ablation.errors import AblateError
-from ablation.running.executors.engines import engine_of_site, engine_of_split
+from ablation.running.executors.engines import end_jobs, engine_of_site, engine_of_split, is_alive
 from ablation.running.executors.sites import find_site
 from ablation.running.parts.engine import State
 from tests import parts
@@ -87,3 +87,16 @@ def test_what_is_refused_is_told(tmp_path, split):
         engine(split, "pbs").submit([1])
     with pytest.raises(AblateError, match=r"found no command nosub here; expected the command that executors\.yaml names under submit"):
         engine(split, "pbs", submit="nosub {script}").submit([1])
+
+
+def test_the_commands_of_a_folder_that_somebody_sent_are_not_carried_out(tmp_path, split):
+    """Only those with which this user has submitted something, from whatever folder."""
+    parts.command(tmp_path, "evil", "exit 0")
+    split.note_job({"kind": "batch", "list": "evil {job}", "cancel": "evil {job}"}, "12", [1])
+    for look in (is_alive, end_jobs):
+        with pytest.raises(AblateError, match=r"a queue that you have not used yet \(evil \{job\}\), and none of them was carried out"):
+            look(split)
+    assert parts.words(tmp_path, "evil") == []
+    engine(split, "pbs", list="evil {job}", cancel="evil {job}")
+    assert not is_alive(split)
+    assert len(parts.words(tmp_path, "evil")) == 1

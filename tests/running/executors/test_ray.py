@@ -17,7 +17,8 @@ import pytest
 from ablation.errors import AblateError, ConfigError
 from ablation.running.scheduler import execute
 from ablation.tracking.store import Store
-from benchmarks import faults
+from benchmarks import engines
+from tests import ladder
 from tests.running.test_scheduler import Record
 from tests.tiny import Planned, write
 
@@ -93,19 +94,18 @@ def predictions(planned):
 
 
 def test_by_ray_as_by_this_process(cluster, ablate, empty_database, monkeypatch):
-    """A study's runs give the same bytes of predictions and the same record; nothing of Ray is on stdout, and no actor is left."""
-    layers = {"variants": {"ls": {"smoothing": {"epsilon": 0.1}}, "tta": {"tta": "hflip"}}, "seeds": [0, 1]}
+    """The ladder's runs give the same bytes of predictions and the same record; nothing of Ray is on stdout, and no actor is left."""
     outputs = []
     for name, options in (("here", ()), ("there", ("--executor", "ray", "--ray-address", cluster.address))):
         folder = ablate.folder / name
         (folder / "mlruns").mkdir(parents=True)
         shutil.copyfile(empty_database, folder / "mlruns" / "mlflow.db")
         monkeypatch.chdir(folder)
-        done = ablate("run", write(folder, **layers), "--device", "cpu", *options)
+        done = ablate("run", *ladder.write(folder), "--device", "cpu", *options)
         assert done.status == 0, done.err
         outputs.append([line for line in done.out.splitlines() if "ablate run" not in line and "--seed" not in line])
     assert outputs[0] == outputs[1]
-    assert faults.compared(ablate.folder / "here", ablate.folder / "there") == []
+    assert engines.problems(ablate.folder / "here", ablate.folder / "there") == []
     assert none_within(10, actors)
     assert not list((ablate.folder / "there" / "mlruns").glob("seen-by-ray-*"))
 
@@ -232,19 +232,44 @@ def test_a_node_that_is_gone_loses_no_run(cluster, tmp_path):
 
 
 def test_two_jobs_have_halves_of_a_gpu(tmp_path, monkeypatch):
-    """On a cluster that is begun for the command: both actors have the one GPU, a device with two slots; nothing of it is left."""
+    """On a cluster that is begun for the command: each of two GPUs is a device with two slots, even where Ray names it to no process."""
     from ablation.running.executors.ray import RayExecutor
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    pool = RayExecutor(["cuda:0"], 2, "images", study="s", folders=[str(tmp_path)])
+    monkeypatch.setenv("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "1")
+    pool = RayExecutor(["cuda:0", "cuda:1"], 2, "images", study="s", folders=[str(tmp_path)])
     with contextlib.closing(pool):
-        assert (pool.num_slots, pool.num_free) == (2, 2)
+        assert (pool.num_slots, pool.num_free) == (4, 4)
         until = time.monotonic() + 120
         while not all(slot.device for slot in pool._slots) and time.monotonic() < until:
             pool.events(0.2)
-        (device,) = {slot.device for slot in pool._slots}
-        assert device.startswith("cuda:0 of ")
-        assert pool.num_idle == 1
-        assert pool.shrink(device) == 1
-        assert pool.num_slots == 1
+        devices = [slot.device for slot in pool._slots]
+        assert {device.partition(" ")[0]: devices.count(device) for device in devices} == {"cuda:0": 2, "cuda:1": 2}
+        assert pool.num_idle == 2
+        assert pool.shrink(devices[0]) == 1
+        assert pool.num_slots == 3
     assert none_within(20, actors)
+
+
+def test_a_head_that_says_nothing_is_given_up(monkeypatch):
+    """In a sentence, and before Ray ends the command, which would leave runs that are said to run."""
+    from ablation.running.executors import ray as module
+
+    monkeypatch.setattr(module, "SILENCE", 0.1)
+    monkeypatch.setattr(module.ray, "nodes", lambda: time.sleep(2))
+    with pytest.raises(AblateError, match=r"does not answer any more .* the same command goes on once it is back"):
+        module._living()
+
+
+def test_what_ray_says_is_one_line():
+    """The first, or all where it only begins the sentence, as for versions that differ; of a traceback the last."""
+    from ablation.running.executors.ray import _said
+
+    versions = "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\nThis process was started with:\n    Ray: 2.56.0\n"
+    words = "Version mismatch: The cluster was started with: Ray: 2.60.0 This process was started with: Ray: 2.56.0"
+    assert [_said(RuntimeError(text)) for text in (versions, "one\ntwo", "Traceback:\n  x\nValueError: no", "")] == [
+        words,
+        "one",
+        "ValueError: no",
+        "RuntimeError",
+    ]

@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -70,7 +72,7 @@ class Cluster:
 def executor(*nodes, kind="cpu", is_begun=True, **options):
     """An executor on these nodes, and its cluster."""
     cluster = Cluster(kind)
-    made = RemoteExecutor(cluster, "ray/s", **options)
+    made = RemoteExecutor(cluster, "ray/s", **({"stages": Path("none")} | options))
     made.add(nodes)
     if is_begun:
         cluster.begin(*range(len(cluster.workers)))
@@ -234,12 +236,26 @@ def test_a_cluster_on_which_nothing_begins_is_left():
 
 
 def test_waiting_for_room_is_said_once(monkeypatch):
-    """Where all is taken by others, for as long as that lasts."""
+    """Where all is taken by others, for as long as that lasts; what passed before there was a job to begin is no waiting."""
     pool, _ = executor(TWO, is_begun=False)
+    now = time.monotonic()
+    monkeypatch.setattr(remote.time, "monotonic", lambda: now + 1000)
     pool.submit(job("a"))
-    monkeypatch.setattr(remote, "PATIENCE", 0)
+    assert pool.events(0) == []
+    monkeypatch.setattr(remote.time, "monotonic", lambda: now + 1061)
     told = [event for _ in range(3) for event in pool.events(0)]
     assert [event["kind"] for event in told] == ["told"]
+
+
+@pytest.mark.parametrize(("owner", "is_above"), [("ray/s/a", True), ("other", False)])
+def test_an_attempt_follows_one_of_a_clock_that_was_ahead(owner, is_above, tmp_path):
+    """A command that is given again on another host goes on, however far the clock of the first was ahead."""
+    ahead = int(time.time() * 1000) + 10**7
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / fencing.TOKEN).write_text(json.dumps(asdict(replace(fencing.Token.new(), owner=owner, attempt=ahead))))
+    pool, cluster = executor(TWO, stages=tmp_path)
+    pool.submit(job("a"))
+    assert (json.loads(cluster.workers[0].asked[-1][1])["attempt"] > ahead) == is_above
 
 
 def test_stopping_reaches_what_runs_and_what_waits():
@@ -306,10 +322,21 @@ def test_a_machine_that_differs_is_told_in_a_sentence(there, words):
     assert node_facts.difference(here, here | there) == words
 
 
+def test_a_machine_with_gpus_of_two_classes_differs(tmp_path, monkeypatch):
+    """Though its first one is as expected: a run may get any of them."""
+    names = {"cuda:0": "cuda A", "cuda:1": "cuda A", "cuda:2": "cuda B"}
+    monkeypatch.setattr(node_facts, "load_task", lambda _: SimpleNamespace(device_class=names.__getitem__))
+    (tmp_path / "seen").touch()
+    asked = {"task": "images", "folders": [str(tmp_path)], "marker": "seen"}
+    one, two, three = (node_facts.node_facts(asked | {"devices": list(names)[:number]}) for number in (1, 2, 3))
+    assert node_facts.difference(one, two) == ""
+    assert node_facts.difference(one, three) == "has device cuda A and cuda B; expected cuda A, as on the machine that plans"
+
+
 def test_a_folder_is_seen_by_a_new_file_in_it(tmp_path, monkeypatch):
     """A folder of the same name on another disk lacks what was just written."""
     monkeypatch.setattr(node_facts, "PATIENCE", 0.0)
-    asked = {"task": "images", "device": "cpu", "folders": [str(tmp_path)], "marker": "seen"}
+    asked = {"task": "images", "devices": ["cpu"], "folders": [str(tmp_path)], "marker": "seen"}
     assert node_facts.node_facts(asked)["unseen"] == [str(tmp_path)]
     (tmp_path / "seen").touch()
     facts = node_facts.node_facts(asked)

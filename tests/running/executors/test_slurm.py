@@ -1,9 +1,11 @@
 """What is asked of Slurm, by its commands: scripts of those names stand in for them here; tests/engines has the real ones."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablation.errors import AblateError
-from ablation.running.executors.engines import engine_of_site, engine_of_split, is_alive, job_ids
+from ablation.running.executors.engines import end_jobs, engine_of_site, engine_of_split, is_alive, job_ids
 from ablation.running.executors.sites import SlurmSite
 from ablation.running.executors.slurm import SlurmEngine
 from ablation.running.parts.engine import State
@@ -36,6 +38,7 @@ def test_parts_are_one_array(tmp_path, split):
     text = (split.folder / words.split()[-1]).read_text()
     assert '-m ablation run tiny.yaml --part "$part/3" &' in text
     assert 'part="$SLURM_ARRAY_TASK_ID"' in text
+    assert 'export ABLATE_RESTARTS="${SLURM_RESTART_COUNT:-0}"' in text
 
 
 def test_some_parts_alone(tmp_path, split):
@@ -58,6 +61,7 @@ def test_what_is_refused_is_told(tmp_path, split, monkeypatch):
 
 def test_states_of_all_jobs_by_one_question(tmp_path, split):
     """Only of jobs that are ours; what is lost is told from what was cancelled, and from what ended for lack of memory."""
+    script = f"ablate-tiny|{split.folder}/job-0a1b2c3d.sh"
     rows = [
         "12|1|RUNNING|None",
         "12|2|PENDING|Resources",
@@ -67,10 +71,10 @@ def test_states_of_all_jobs_by_one_question(tmp_path, split):
         "13|3|OUT_OF_MEMORY|OutOfMemory",
         "14|1|FAILED|NonZeroExitCode",
         "14|2|TIMEOUT|TimeLimit",
-        "15|1|RUNNING|None",
         "16|N/A|RUNNING|None",
     ]
-    parts.command(tmp_path, "squeue", "\n".join(f"echo '{row}'" for row in rows))
+    others = [f"15|1|RUNNING|None|ablate-tiny|{split.folder.parent}/def-2/job-0a1b2c3d.sh", "12|4|RUNNING|None|mine|/home/me/train.sh"]
+    parts.command(tmp_path, "squeue", "\n".join(f"echo '{row}'" for row in [*(f"{row}|{script}" for row in rows), *others]))
     states = engine(split).states({"12", "13", "14", "16"})
     assert {key: (one.state, one.reason) for key, one in states.items()} == {
         ("12", 1): (State.RUNNING, ""),
@@ -82,7 +86,39 @@ def test_states_of_all_jobs_by_one_question(tmp_path, split):
         ("14", 1): (State.ENDED, "failed"),
         ("14", 2): (State.ENDED, "timeout"),
     }
-    assert parts.words(tmp_path, "squeue") == ["--me --noheader --array --states=all --format=%F|%K|%T|%r"]
+    assert parts.words(tmp_path, "squeue") == ["--me --noheader --array --states=all --format=%F|%K|%T|%r|%j|%o"]
+
+
+def test_a_job_is_known_by_its_script(tmp_path, split):
+    """Of whatever id and name, in a folder of any name; by its id only if it has our name too: a controller may give ids anew."""
+    rows = [
+        f"21|1|RUNNING|None|named|/other/mount/a|b/{split.folder.name}/tiny/{split.folder.name}/job-1.sh",
+        "12|2|RUNNING|None|ablate-tiny|/var/spool/copy",
+        "12|3|RUNNING|None|train|/home/me/train.sh",
+        "22|2|RUNNING|None|ablate-tiny|/var/spool/copy",
+    ]
+    parts.command(tmp_path, "squeue", "\n".join(f"echo '{row}'" for row in rows))
+    states = engine(split).states({"12"})
+    assert states is not None
+    assert set(states) == {("21", 1), ("12", 2)}
+
+
+def test_the_id_stands_on_a_line_of_its_own(tmp_path, split):
+    """Whatever else a site's own sbatch prints; without any id it is told."""
+    parts.command(tmp_path, "sbatch", "echo '--> Welcome 2024'; echo '34;hpc'; echo")
+    assert engine(split).submit([1]) == "34"
+    parts.command(tmp_path, "sbatch", "echo 'thank you'")
+    with pytest.raises(AblateError, match="sbatch printed no job's id, but: thank you; squeue shows whether it has a job ablate-tiny"):
+        engine(split).submit([1])
+
+
+def test_a_folder_with_a_percent_sign(tmp_path, split):
+    """Slurm takes `%j` in the name of the output for a number."""
+    folder = tmp_path / "100%j" / "mlruns"
+    moved = replace(split, folder=folder / "parts" / "tiny" / "abc-2")
+    moved.folder.mkdir(parents=True)
+    engine(moved).submit([1])
+    assert f" --output={tmp_path}/100%%j/mlruns/parts/tiny/abc-2/part-%a.out " in parts.words(tmp_path, "sbatch")[0]
 
 
 def test_a_queue_that_fails_does_not_answer(tmp_path, split, monkeypatch):
@@ -115,5 +151,10 @@ def test_another_process_finds_the_engine(tmp_path, split):
     found = engine_of_split(split)
     assert isinstance(found, SlurmEngine)
     for word, is_it in (("COMPLETED", False), ("RUNNING", True)):
-        parts.command(tmp_path, "squeue", f"echo '12|1|{word}|None'")
+        parts.command(tmp_path, "squeue", f"echo '12|1|{word}|None|ablate-tiny|{split.folder}/job-1.sh'")
         assert is_alive(split) == is_it
+    assert end_jobs(split) == {"12"}
+    assert parts.words(tmp_path, "scancel") == ["12"]
+    parts.command(tmp_path, "scancel", "echo 'scancel: error: Access denied' >&2; exit 1")
+    with pytest.raises(AblateError, match="scancel did not end job 12: scancel: error: Access denied"):
+        end_jobs(split)

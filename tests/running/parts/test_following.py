@@ -1,5 +1,6 @@
 """Parts that an engine carries out, followed by their logs: what is lost, refused, cancelled or in vain, and who comes in the middle."""
 
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from ablation.errors import AblateError
 from ablation.running.parts import following
 from ablation.running.parts.engine import JobState, State, waiting_words
 from ablation.running.parts.following import follow, submit
-from ablation.running.parts.log import PartLog
+from ablation.running.parts.log import PartLog, log_file
 from tests import parts
 from tests.parts import RUNNING, WAITING, Engine, Record
 
@@ -207,9 +208,13 @@ def test_a_queue_that_does_not_answer_ends_nothing(study):
         study.whole(2, "r3")
         return of_both(RUNNING, RUNNING)
 
-    engine = Engine(of_both(RUNNING, RUNNING), None, None, None, all_done)
+    def has_gone():
+        raise AblateError("found no command squeue here")
+
+    engine = Engine(of_both(RUNNING, RUNNING), None, has_gone, None, None, all_done)
     assert study.follow(engine).left == []
     assert study.told.count("the queue does not answer; parts go on, and it is asked again") == 1
+    assert study.told.count("found no command squeue here; parts go on, and it is asked again") == 1
     assert len(engine.submitted) == 1
 
 
@@ -242,6 +247,141 @@ def test_what_was_computed_by_a_part_that_could_not_say_so_is_found(study):
     assert study.follow(engine).left == []
     assert engine.submitted == []
     assert len(study.record.ends) == 3
+
+
+def test_a_job_that_the_queue_forgets_for_a_moment_is_not_lost(study):
+    """As a controller does that begins again: only what it does not know twice is gone."""
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return {}
+
+    engine = Engine(of_both(RUNNING, RUNNING), {}, of_both(WAITING, RUNNING), {}, of_both(RUNNING, RUNNING), all_done)
+    assert study.follow(engine).left == []
+    assert engine.submitted == [[1, 2]]
+
+
+def test_a_result_that_a_network_disk_shows_late_is_waited_for(study):
+    """Longer than for a line of the log: nothing is submitted for its sake."""
+    study.split.note_job({"kind": "fake"}, "j1", [1, 2])
+    study.whole(2, "r3")
+    study.begin(1)
+    study.finish(1, "r1")
+    study.logs[1].finished(study.plan.runs[1])
+    asked = []
+
+    def late():
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 0.1:
+            parts.result(study.folder, "r2")
+        return {}
+
+    engine = Engine(of_both(RUNNING, RUNNING), late)
+    assert study.follow(engine, grace=0.05).left == []
+    assert engine.submitted == []
+
+
+def test_what_the_engine_refuses_for_a_while_is_submitted_later(study):
+    """A queue that is full or does not answer ends nobody's following; the other part goes on meanwhile."""
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return {}
+
+    lost = {("j0", 1): LOST, ("j0", 2): RUNNING}
+    engine = Engine({("j0", 1): RUNNING, ("j0", 2): RUNNING}, *[lost] * 5, all_done)
+    refusals = ["the queue is full", "no answer"]
+    engine.refusals = [*refusals]
+    assert study.follow(engine).left == []
+    assert engine.submitted == [[1]]
+    assert [told for told in study.told if "tried again" in told] == [
+        "the queue is full; it is tried again",
+        "no answer; it is tried again",
+    ]
+
+
+def test_what_the_engine_refuses_for_ever_is_given_up(study):
+    """With its reason; another part that is at work ends as it would."""
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+    study.whole(2, "r3")
+    engine = Engine({("j0", 1): RUNNING}, {})
+    engine.refusals = ["the account has expired"] * 20
+    outcome = study.follow(engine)
+    assert outcome.why == "part 1 could not be submitted again: the account has expired"
+    assert len(engine.refusals) == 10
+
+
+def test_a_job_that_could_not_be_noted_is_found(study):
+    """Its submission was the last that a process did; it is followed, not submitted again."""
+    study.split.note_engine({"kind": "fake"})
+
+    def all_done():
+        study.whole(1, "r1", "r2")
+        study.whole(2, "r3")
+        return of_both(RUNNING, RUNNING, "j9")
+
+    engine = Engine(of_both(WAITING, WAITING, "j9"), all_done)
+    assert study.follow(engine).left == []
+    assert engine.submitted == []
+
+
+def test_a_part_that_is_lost_at_once_again_and_again_is_submitted_ever_later(study):
+    """A machine that ends every job at once has not all of them; what came of a part lets it begin at once again."""
+    follower = following._Follower(study.plan, study.split, Engine({}), study.record, study.events.append, {}, 15.0, 10.0)
+    assert [follower._pause(times) for times in (0, 1, 2, 3, 4, 50)] == [0.0, 0.0, 15.0, 30.0, 60.0, 600.0]
+    (part, _), vain = follower.parts, []
+    for is_idle in (True, True, True, False, True):
+        part.is_idle = is_idle
+        part.count(is_lost=True)
+        vain.append(part.num_vain)
+    assert vain == [1, 2, 3, 0, 1]
+    assert (part.num_silent, part.num_idle) == (0, 0)
+
+
+def test_a_log_that_a_network_disk_shows_late_is_waited_for(study):
+    """A part that ended soon has begun, though nothing of it is seen for a while after its job is gone."""
+    study.split.note_job({"kind": "fake"}, "j1", [1, 2])
+    study.whole(2, "r3")
+    asked = []
+
+    def late():
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > 0.1:
+            study.whole(1, "r1", "r2")
+        return of_both(ENDED, ENDED)
+
+    engine = Engine(of_both(RUNNING, ENDED), late)
+    assert study.follow(engine, grace=0.05).left == []
+    assert engine.submitted == []
+
+
+@pytest.mark.parametrize("num_bytes", [*range(0, 700, 23)])
+def test_a_part_may_be_lost_at_any_byte_of_its_log(study, num_bytes):
+    """Whatever of it is there: the next attempt does the rest, and each run is told once."""
+    study.whole(2, "r3")
+    study.begin(1)
+    study.epoch(1, "s1")
+    study.finish(1, "r1")
+    study.epoch(1, "h1")
+    study.finish(1, "r2")
+    study.logs[1].end(0)
+    log = log_file(study.split.folder, 1, 1)
+    log.write_bytes(log.read_bytes()[:num_bytes])
+    results = study.folder / "mlruns" / "results"
+    for key in ("r1", "r2"):
+        if key.encode() not in log.read_bytes():
+            shutil.rmtree(results / key)
+
+    def again():
+        study.whole(1, "r1", "r2")
+        return {("j1", 1): RUNNING}
+
+    study.split.note_job({"kind": "fake"}, "j0", [1, 2])
+    assert study.follow(Engine({("j0", 1): LOST}, again)).left == []
+    assert sorted(study.record.ends) == [("base", "finished"), ("head", "finished"), ("other", "finished")]
 
 
 # --- what is in vain ---------------------------------------------------------------------------------------------------------
@@ -295,6 +435,36 @@ def test_a_part_that_ends_again_and_again_is_given_up(study, says_why):
     outcome = study.follow(engine)
     assert outcome.why.startswith("part 1 ended 5 times and did nothing: " + ("no room is left" if says_why else "it printed nothing"))
     assert len(engine.submitted) == 5
+
+
+def test_a_part_that_only_repeats_what_it_did_is_given_up(study):
+    """Its time is too short for the next epoch: what is computed, and an epoch that it cannot save, are told each time anew."""
+    study.whole(2, "r3")
+
+    def attempt():
+        study.begin(1)
+        study.finish(1, "r1")
+        study.epoch(1, "h1")
+        return {(f"j{len(engine.submitted)}", 1): JobState(State.ENDED, "timeout")}
+
+    engine = Engine(attempt)
+    outcome = study.follow(engine)
+    assert [run.key for run in outcome.left] == ["r2"]
+    assert outcome.why.startswith("part 1 ended 5 times and did nothing")
+
+
+def test_a_part_that_begins_only_now_and_then_is_given_up(study):
+    """Jobs that end before it begins, and such of which nothing comes, by turns."""
+    study.whole(2, "r3")
+
+    def attempt():
+        if len(engine.submitted) % 2:
+            study.begin(1)
+        return {(f"j{len(engine.submitted)}", 1): ENDED}
+
+    engine = Engine(attempt)
+    assert study.follow(engine).why.startswith("part 1 ended 5 times and did nothing")
+    assert len(engine.submitted) < 12
 
 
 def test_for_lack_of_memory_a_part_begins_again_with_one_run_at_once(study):
@@ -370,6 +540,9 @@ def test_nothing_is_submitted_while_nobody_knows_what_runs(study):
     study.split.note_job({"kind": "fake"}, "j1", [1, 2])
     with pytest.raises(AblateError, match=r"the queue does not answer, .* nothing was submitted"):
         study.follow(Engine(None))
+    (study.split.folder / "jobs.json").write_text('{"kind')
+    with pytest.raises(AblateError, match=r"found no jobs of tiny in .*; delete the file once the queue has no job of this study"):
+        study.follow(Engine({}))
 
 
 def test_cancel_elsewhere_ends_the_following(study):
@@ -392,6 +565,28 @@ def test_a_failure_that_is_recorded_is_tried_again(study, is_recorded):
     outcome = study.follow(engine, failed={"r1": time.time() + 1} if is_recorded else {})
     assert [failure.run.key for failure in outcome.failed] == ([] if is_recorded else ["r1"])
     assert engine.submitted == ([[1]] if is_recorded else [])
+
+
+@pytest.mark.parametrize("ahead", [-600, 600])
+def test_clocks_that_differ_hide_no_failure_and_bring_none_back(study, monkeypatch, ahead):
+    """A run that failed is tried again though its host's clock is ahead; that it failed again is recorded though that clock is behind."""
+    real = time.time
+    monkeypatch.setattr("ablation.running.parts.log.time.time", lambda: real() + ahead)
+    study.begin(1)
+    study.finish(1, "r2")
+    study.fail(1, "r1")
+    study.whole(2, "r3")
+    assert [failure.run.key for failure in study.follow(Engine({})).failed] == ["r1"]
+
+    def again():
+        study.begin(1)
+        study.fail(1, "r1")
+        return {}
+
+    engine = Engine(again, {})
+    outcome = study.follow(engine, failed={"r1": real() + (ahead < 0)})
+    assert engine.submitted == [[1]]
+    assert [failure.run.key for failure in outcome.failed] == ["r1"]
 
 
 def test_what_waits_in_words():

@@ -1,11 +1,14 @@
 """The log of a part: a file for each attempt, read at any moment."""
 
+import errno
 import json
+import os
 import threading
 
 import pytest
 
-from ablation.running.parts.log import BEGIN, FINISHED, LogReader, PartLog, log_file
+from ablation.errors import AblateError
+from ablation.running.parts.log import BEGIN, FINISHED, LogReader, PartLog, log_file, num_in_vain
 from tests import parts
 
 
@@ -89,3 +92,40 @@ def test_the_logs_of_two_parts_are_apart(tmp_path, part):
     assert LogReader(tmp_path, part).read() == []
     lines = [json.loads(line) for line in log_file(tmp_path, 12 - part, 1).read_text().splitlines()]
     assert kinds(lines) == [BEGIN]
+
+
+def test_attempts_that_ended_before_anything_came_of_them(tmp_path):
+    """Only those in a row before this one that were asked to end; what they tell of earlier ones is nothing new."""
+    run = parts.run("base", "r1", "s1")
+    ends = [("started", "epoch", 130), ("started", 1), ("started", 130), (FINISHED, "started", 130), (130,)]
+    for *kinds, status in ends:
+        log = PartLog(tmp_path, 1)
+        log.begin()
+        for kind in kinds:
+            log.finished(run) if kind == FINISHED else log({"kind": kind, "stage": "s1", "epoch": 1, "row": {}})
+        log.end(status)
+    assert [num_in_vain(tmp_path, 1, attempt) for attempt in range(1, 7)] == [0, 0, 0, 1, 2, 3]
+    log = PartLog(tmp_path, 1)
+    log({"kind": "started", "stage": "s1"})
+    log.finished(run)
+    log.end(130)
+    assert num_in_vain(tmp_path, 1, 7) == 0
+
+
+def test_a_full_disk_tears_no_other_line(tmp_path, monkeypatch):
+    """Half a line may be there: an event is left out, and what counts is told in a sentence; the next line stands for itself."""
+    log, write = PartLog(tmp_path, 1), os.write
+
+    def full(file, text):
+        write(file, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log({"kind": "told", "message": "before"})
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        log({"kind": "told", "message": "lost"})
+        with pytest.raises(AblateError, match="the log of part 1 could not be written: No space left on device; expected room in "):
+            log.finished(parts.run("base", "r1", "s1"))
+        log.end(0)
+    log({"kind": "told", "message": "after"})
+    assert [line["message"] for line in LogReader(tmp_path, 1).read()] == ["before", "after"]

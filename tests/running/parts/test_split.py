@@ -1,13 +1,14 @@
 """The split of a plan: pinned by whoever comes first, found by all who come later."""
 
 import json
+import shutil
 import threading
 
 import pytest
 
 from ablation.errors import AblateError
 from ablation.running.parts.pinning import covering, pinned
-from ablation.running.parts.split import SPLIT, read, splits
+from ablation.running.parts.split import SPLIT, delete, read, splits
 from tests import parts
 
 
@@ -26,6 +27,34 @@ def test_a_part_that_begins_later_takes_the_share_that_was_meant_for_it(folder):
         later.waiting = later.runs[1:]
         assert pinned(folder, later, 2, "cpu") == first
     assert len(splits(folder, "tiny")) == 1
+
+
+def test_made_anew_it_is_another_work(folder):
+    """Of the same runs, which are to be computed again: folders of stages that know the attempts of before let its first one in."""
+    first = pinned(folder, parts.three_runs(), 2, "cpu")
+    assert read(first.folder).name == first.name
+    shutil.rmtree(first.folder)
+    second = pinned(folder, parts.three_runs(), 2, "cpu")
+    assert second.folder == first.folder
+    assert second.name != first.name
+
+
+def test_what_is_deleted_is_gone_for_all_at_once(folder, monkeypatch):
+    """Its study's folder too, unless another split is in it; whoever lists them meanwhile passes over it."""
+    one = parts.three_runs()
+    first, second = pinned(folder, one, 2, "cpu"), pinned(folder, one, 3, "cpu")
+    delete(first.folder)
+    assert splits(folder) == [second]
+
+    def vanishes(path):
+        delete(path)
+        return read(path)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("ablation.running.parts.split.read", vanishes)
+        assert splits(folder) == []
+    assert list(folder.iterdir()) == []
+    assert pinned(folder, one, 2, "cpu").folder == first.folder
 
 
 def test_two_that_come_at_once_take_the_same(folder):

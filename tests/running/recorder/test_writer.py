@@ -19,7 +19,7 @@ def held(written, monkeypatch):
     """A writer that writes nothing until its gate is opened, and that gate."""
     monkeypatch.setattr(writer, "WAITS", (0.0,))
     gate = threading.Event()
-    opened = Writer(lambda: gate.wait(30), lambda: written.append("last"))
+    opened = Writer(lambda: gate.wait(30), lambda: written.append("last"), lambda: None)
     opened.put(lambda: None)
     yield opened, gate
     gate.set()
@@ -79,4 +79,29 @@ def test_a_store_that_is_away_gets_all_later(held, written, monkeypatch):
     gate.set()
     opened.close()
     assert written == [0, 1, 2, 3, 4, "last"]
+    assert opened.problems == []
+
+
+def test_a_store_is_reached_before_another_try(written, monkeypatch):
+    """What cannot be reached is not written to, which might wait for minutes; what was written last is asked nothing."""
+    monkeypatch.setattr(writer, "WAITS", (0.0,))
+    tries, reached = [], []
+
+    def fail_once():
+        tries.append(len(reached))
+        if len(tries) == 1:
+            raise TimeoutError("nothing for 120 s")
+
+    def reach():
+        reached.append(True)
+        if len(reached) == 1:
+            raise TimeoutError("nothing for 20 s")
+
+    opened = Writer(lambda: None, lambda: written.append("last"), reach)
+    opened.put(fail_once)
+    opened.put(lambda: written.append("one"))
+    opened.close()
+    assert tries == [0, 2]
+    assert len(reached) == 2
+    assert written == ["one", "last"]
     assert opened.problems == []

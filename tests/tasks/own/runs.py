@@ -42,6 +42,7 @@ def work(folder, *, settings=None, seed=0, empty_store=None, **definition):
         stages=folder / "stages",
         results=folder / "results",
         code=keys.code_of(defined),
+        packages=keys.packages(defined),
         data="data",
         empty_store=empty_store,
     )

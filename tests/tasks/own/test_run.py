@@ -280,6 +280,17 @@ def test_data_that_change_meanwhile_are_told(tmp_path):
     assert not (a_run.results / a_run.request.key).exists()
 
 
+def test_packages_of_other_versions_are_told(tmp_path):
+    """As they are on another machine, or after an upgrade while the study runs: the numbers would count as those of the planned ones."""
+    a_run = script(tmp_path, "import numpy; print('mae: 1.0')", **PRINTED)
+    assert {"numpy", "python"} <= a_run.packages.keys()
+    error = failure(replace(a_run, packages={**a_run.packages, "numpy": "1.0"}))
+    assert (error.kind, error.message.partition(";")[2]) == ("data", " expected 1.0, with which the study was planned")
+    assert not (a_run.results / a_run.request.key).exists()
+    carry_out(a_run)
+    assert result(a_run)["metrics"] == {"test/mae": 1.0}
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
