@@ -87,8 +87,8 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--executor",
                 default="local",
                 show_default=True,
-                metavar="local|slurm|NAME",
-                help="Where it is carried out: here, as jobs of Slurm, or at a site of executors.yaml.",
+                metavar="local|slurm|ray|NAME",
+                help="Where it is carried out: here, as jobs of Slurm, on a Ray cluster, or at a site of executors.yaml.",
             ),
             click.option(
                 "--ray-address", default="", metavar="HOST:PORT", help="The Ray cluster; by default RAY_ADDRESS, else this machine."

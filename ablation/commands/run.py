@@ -25,6 +25,7 @@ from ablation.planning.recorded_values import lacking_metric, recorded_values
 from ablation.planning.states import LOST
 from ablation.running.executors import start_executor
 from ablation.running.executors.sites import RaySite, site_of
+from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure, Outcome
 from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.recorder import Recorder
@@ -56,9 +57,8 @@ def run(options: Options) -> int:
             refuse_beside_jobs(plan, session)
             if plan.waiting:
                 store.check()
-            if plan.waiting and session.site is None:
                 executor = _started_executor(plan, session, exit_stack)
-                plan = session.plan(known_runs, probe=True)
+                plan = plan if executor is None else session.plan(known_runs, probe=True)
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
         _make_way(plan, store, doubled, session)
@@ -71,25 +71,26 @@ def run(options: Options) -> int:
         outcome, stopped = _carry_out(plan, session, executor, recorder, state, failed_before(known_runs))
         is_written = _finish_recording(recorder, session)
         outcome.failed.extend(Failure(planned_run, "data", reason) for planned_run, reason in recorder.refused)
-        runs_now = known_runs if _is_unchanged(plan, known_runs) else ()
         try:
-            status = _print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, runs_now))
+            status = print_outcome(plan, outcome, stopped, session, store.recorded(session.study.name, _unchanged(plan, known_runs)))
         except StoreError:
             if is_written:
                 raise
             status = FAILED  # not even the plan could be recorded, as a message above says
         status = status if is_written else max(status, FAILED)
         if status == DONE:
-            tidy_splits(plan, session.workspace.parts)
+            tidy_splits(plan, session.workspace)
         return status
 
 
-def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor:
-    """The executor, whose workers do their imports while models are built here to see that all can begin."""
-    executor = _started(session)
-    exit_stack.callback(executor.close)
+def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor | None:
+    """The executor, whose workers do their imports while models are built here to see that all can begin; none for jobs of a queue."""
+    executor = _started(session) if session.site is None else None
+    if executor is not None:
+        exit_stack.callback(executor.close)
     waiting_arms = {run.arm for run in plan.waiting}
-    session.preparation.check_starts([arm for arm in session.arms if arm.name in waiting_arms], plan.seeds[0])
+    arms = [arm for arm in session.arms if arm.name in waiting_arms]
+    session.preparation.check_starts(arms, plan.seeds[0], is_here=session.site is None)
     return executor
 
 
@@ -131,10 +132,10 @@ def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, A
     console.print("\n".join(told), markup=False, highlight=False, soft_wrap=True)
 
 
-def _is_unchanged(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the runs that were known before are still those in the store: the plan was there, and nothing had to run."""
+def _unchanged(plan: Plan, known_runs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The runs that were known before, if they are still those in the store: the plan was there, and nothing had to run; else none."""
     has_plan = any(run["tags"].get("ablation.kind") == "plan" for run in known_runs)
-    return has_plan and all(planned_run.state == "done" for planned_run in plan.runs)
+    return known_runs if has_plan and all(planned_run.state == "done" for planned_run in plan.runs) else ()
 
 
 def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> None:
@@ -177,6 +178,8 @@ def _carry_out(
 ) -> tuple[Outcome, bool]:
     """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
     if not plan.waiting:
+        if any(planned_run.state == "evaluated" for planned_run in plan.runs):  # by parts, which have told of their own share
+            RunMessages(plan, session.workspace, None, state, session.console).close()
         return Outcome(), False
     try:
         if executor is not None:
@@ -204,7 +207,7 @@ def _execute_plan(plan: Plan, session: Session, executor: Executor, recorder: Re
 def _finish_recording(recorder: Recorder, session: Session) -> bool:
     """Wait until the record is written; return whether all of it is."""
     seconds = recorder.close()
-    if seconds > 3:
+    if seconds > 3 and not recorder.problems:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
     for problem in dict.fromkeys(recorder.problems):
         where = f"the results lie in {session.workspace.results}, and the same command records them"
@@ -226,7 +229,7 @@ def _stop_if_long(plan: Plan, session: Session) -> None:
         )
 
 
-def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
+def print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session, recorded: Recorded) -> int:
     """Print the table and what is left to do; return the exit status."""
     failed_before = [Failure(planned_run, "", planned_run.reason) for planned_run in plan.runs if planned_run.state == "failed"]
     if len(outcome.left) < len(plan.runs):
@@ -247,9 +250,9 @@ def _print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session
     else:
         file_and_profile = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         print_line(f"full report: ablate report {file_and_profile} --output report/{name} · charts: ablate ui")
-    if outcome.left:
+    if outcome.left and (stopped or not outcome.is_given_up):
         return INTERRUPTED
-    return FAILED if failed_before or outcome.failed else DONE
+    return FAILED if outcome.left or failed_before or outcome.failed else DONE
 
 
 def _complete_seeds_note(plan: Plan, outcome: Outcome) -> str:

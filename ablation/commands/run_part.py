@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
+from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options, Part
 from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
 from ablation.commands.session import Session
@@ -30,7 +31,7 @@ from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals
 from ablation.system.fencing import ATTEMPT, OWNER
-from ablation.system.invocation import command_line, command_to_go_on
+from ablation.system.invocation import command_line, command_to_go_on, command_without_part
 from ablation.tracking.store import Store
 from ablation.training.planned_device import device_name
 
@@ -107,9 +108,8 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             outcome, stopped = _execute(plan, session, executor, split, log, state)
         status = _status(outcome)
         log.end(status, outcome.why)
-    if options.records_part:
-        _record(options)
-    _print_outcome(session, part, outcome, is_stopped=stopped)
+    recorded = _record(options) if options.records_part else ""
+    _print_outcome(session, part, outcome, recorded, is_stopped=stopped)
     return status
 
 
@@ -155,6 +155,7 @@ def _as_submitted(session: Session, part: Part) -> tuple[Split, Plan]:
 
 def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     """The part of the study as the store and the folders have it."""
+    note_last_run(session.workspace.root, session.options.file, session.options.profile)
     known_runs, _ = session.known_runs(Store.open(make=False)) if Store.is_there() else ((), ())
     whole = session.plan(known_runs, probe=False)
     stop_if_stale(whole, session.options.rerun)
@@ -200,8 +201,8 @@ def _execute(plan: Plan, session: Session, executor: Executor, split: Split, log
         return outcome, should_stop()
 
 
-def _record(options: Options) -> None:
-    """Record what is computed of the study so far, by whatever part."""
+def _record(options: Options) -> str:
+    """Record what is computed of the study so far, by whatever part; returns how much that is, in words."""
     session = Session(replace(options, part=None), Console(stderr=True))
     with study_lock(session.workspace, session.study.name, session.console):
         store = Store.open()
@@ -215,17 +216,24 @@ def _record(options: Options) -> None:
         recorder.close()
     if recorder.problems:
         raise AblateError(f"the results lie in {session.workspace.results}, but were not recorded: {recorder.problems[0]}")
+    num_recorded = sum(run.state in ("done", "evaluated") for run in plan.runs)
+    return f"{num_recorded} of the {counted(len(plan.runs), 'run')} of {plan.study.name} are recorded"
 
 
-def _print_outcome(session: Session, part: Part, outcome: Outcome, *, is_stopped: bool) -> None:
+def _print_outcome(session: Session, part: Part, outcome: Outcome, recorded: str, *, is_stopped: bool) -> None:
     """Print what failed, and how it goes on."""
     for line in failure_lines(outcome.failed, NEXT_STEPS | dict(session.task.words.next_steps)):
         _print(session, line)
     if outcome.left:
         why = "stopped" if is_stopped else outcome.why or "the budget is used up"
         _print(session, f"{why}; {counted(len(outcome.left), 'run')} of part {part.number} are left. To go on: {command_to_go_on()}")
-    elif not session.options.records_part:
-        _print(session, f"part {part.number} of {part.of} has ended; once all have, ablate run {session.options.file} records them")
+    else:
+        told = (
+            f"{recorded}; once all parts have ended, {command_without_part()} records the rest"
+            if recorded
+            else f"once all have, {command_without_part()} records them"
+        )
+        _print(session, f"part {part.number} of {part.of} has ended; {told}")
 
 
 def _print(session: Session, text: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ablation.commands.session import Session
 from ablation.errors import AblateError
 from ablation.formatting import counted
 from ablation.planning.plan import Plan
+from ablation.planning.workspace import Workspace
 from ablation.running.executors.batch import note_used
 from ablation.running.executors.engines import alive_jobs, end_jobs, engine_of_site, is_alive
 from ablation.running.executors.sites import BatchSite, SlurmSite
@@ -22,6 +24,7 @@ from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
 from ablation.study.task import EVERY_EPOCH
+from ablation.system.locks import is_locked, runs_elsewhere
 from ablation.training.planned_device import device_name
 
 
@@ -75,10 +78,13 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     return pinning.pinned(parts, plan, num_parts, device)
 
 
-def tidy_splits(plan: Plan, parts: Path) -> None:
-    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended."""
+def tidy_splits(plan: Plan, workspace: Workspace) -> None:
+    """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended; and how far parts had come."""
     recorded = {key for run in plan.runs for key in (run.key, run.used_key)}
-    for split in splits.splits(parts, plan.study.name):
+    for path in (workspace.root / "status").glob(f"{escape(plan.study.name)}.part-*.json"):
+        if not (is_locked(workspace.locks / f"{path.stem}.lock") or runs_elsewhere(path)):
+            path.unlink(missing_ok=True)
+    for split in splits.splits(workspace.parts, plan.study.name):
         with contextlib.suppress(AblateError):  # nobody knows of its jobs
             if all(key in recorded for keys in split.shares for key in keys) and not is_alive(split):
                 splits.delete(split.folder)
@@ -93,8 +99,8 @@ def forget_splits(plan: Plan, parts: Path) -> None:
 
 
 def failed_before(known_runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """key of a run that is recorded as failed -> when, in seconds since 1970."""
-    failed = [run for run in known_runs if run["status"] == "FAILED" and run["tags"].get("ablation.kind") == "run"]
+    """key of a run that is recorded as failed, also as one that was killed -> when, in seconds since 1970."""
+    failed = [run for run in known_runs if run["status"] in ("FAILED", "KILLED") and run["tags"].get("ablation.kind") == "run"]
     return {run["tags"]["ablation.key"]: int(run["end"]) / 1000 for run in reversed(failed)}
 
 

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import math
+import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ablation.running.parts.split import Split, splits
 from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import has_own_code
 from ablation.system.locks import is_locked, runs_elsewhere
+from ablation.system.sealed import RESULT
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
@@ -41,12 +43,20 @@ def status(*, follow: bool) -> int:
         if not (status_files or submitted):
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
         running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock") or runs_elsewhere(path)]
-        texts = [_status_text(path, is_running=path in running_files) for path in running_files or status_files[:1]]
+        texts = [_status_text(path, is_running=path in running_files) for path in running_files or _last(status_files)]
         for text in [*texts, *(words for words, _ in submitted)]:
             console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         if not (follow and (running_files or any(is_alive for _, is_alive in submitted))):
             return DONE
         time.sleep(2)
+
+
+def _last(files: Sequence[Path]) -> list[Path]:
+    """Of files with what is known of studies, newest first, that of the one run last; of parts, those of the same split."""
+    study, is_part, number = files[0].stem.partition(".part-") if files else ("", "", "")
+    split = number.rpartition("-")[2]
+    parts = [path for path in files if is_part and re.fullmatch(rf"{re.escape(study)}\.part-\d+-of-{split}", path.stem)]
+    return sorted(parts, key=lambda path: int(path.stem.split("-")[-3])) or list(files[:1])
 
 
 def _submitted(split: Split) -> tuple[str, bool] | None:
@@ -68,7 +78,11 @@ def _submitted(split: Split) -> tuple[str, bool] | None:
     if not alive and not jobs:
         return None
     if not alive:
-        return f"{split.study}: its parts have ended (job {jobs}); the same ablate run records what is there", False
+        keys = {key for share in split.shares for key in share}
+        computed = sum((split.folder.parents[2] / "results" / key / RESULT).exists() for key in keys)
+        ended = f"its parts have ended (job {jobs}), {computed} of {counted(len(keys), 'run')} computed"
+        rest = "" if computed == len(keys) else f" and goes on; what they printed is in {split.folder}/part-*.out"
+        return f"{split.study}: {ended}; the same ablate run records what is there{rest}", False
     return f"{split.study}: job {', '.join(alive)}: {words}", True
 
 

@@ -36,6 +36,7 @@ class Outcome:
     failed: list[Failure] = field(default_factory=list)
     left: list[Run] = field(default_factory=list)
     why: str = ""  # why nothing more was begun, where neither the user nor a budget ended it
+    is_given_up: bool = False  # whether some are left since to go on was in vain
 
 
 class Outcomes:
@@ -44,6 +45,7 @@ class Outcomes:
     def __init__(self, plan: Plan, record: Record, view: Callable[[dict[str, Any]], None]) -> None:
         self.record, self.view = record, view
         self.why = ""  # why nothing more is begun, where neither the user nor a budget ended it
+        self.is_given_up = False  # whether to go on was in vain
         self._finished: list[Run] = []
         self._failed: list[Failure] = []
         self._left = {(run.arm, run.seed): run for run in plan.waiting}
@@ -53,7 +55,7 @@ class Outcomes:
     @property
     def outcome(self) -> Outcome:
         """What became of the runs so far."""
-        return Outcome(list(self._finished), list(self._failed), list(self._left.values()), self.why)
+        return Outcome(list(self._finished), list(self._failed), list(self._left.values()), self.why, self.is_given_up)
 
     @property
     def left(self) -> list[Run]:

@@ -252,8 +252,8 @@ class Preparation(Protocol):
     def check(self, arms: Iterable[Any], seeds: Iterable[int]) -> None:
         """Raise AblateError now for what would otherwise stop a run at its start."""
 
-    def check_starts(self, arms: Iterable[Any], seed: int) -> None:
-        """Start each kind of arm once, so that what cannot start is found before training."""
+    def check_starts(self, arms: Iterable[Any], seed: int, *, is_here: bool = True) -> None:
+        """Start each kind of arm once, so that what cannot start is found before training; not `is_here`: it starts on other machines."""
 
     def seconds_per_item(self, step: Any) -> float:
         """Seconds per item (image) of a step on one worker, measured by a short probe."""

@@ -133,7 +133,7 @@ def _check_text(node: yaml.Node) -> None:
         raise ConfigError(f"line {node.start_mark.line + 1}", f"found {node.value!r}; expected text in UTF-8") from None
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, holding: str = "study, seeds, base ...") -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError if the file is missing, too large, or holds something else."""
     try:
         if path.is_dir():
@@ -151,5 +151,5 @@ def read(path: Path) -> dict[str, Any]:
     data = parse(text, path.name)
     if not isinstance(data, dict):
         kind = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
-        raise ConfigError(path.name, f"holds {kind}; expected a mapping with study, seeds, base ...")
+        raise ConfigError(path.name, f"holds {kind}; expected a mapping with {holding}")
     return data

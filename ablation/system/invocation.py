@@ -1,6 +1,7 @@
 """The command line of this process, for the record, and the one that continues it."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ def command_line() -> str:
 def command_to_go_on() -> str:
     """The command that continues after a stop, without `--rerun=force`, so that finished runs are not repeated."""
     return command_line().replace(" --rerun=force", "").replace(" --rerun force", "")
+
+
+def command_without_part() -> str:
+    """The command that carries out and records the whole study, of which this process is a part."""
+    return re.sub(r" --(part[ =]\S+|record)(?= |$)", "", command_line())
 
 
 def first_words(command: str, options: Mapping[str, Any], *, is_terminal: bool) -> str:

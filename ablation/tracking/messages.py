@@ -11,7 +11,17 @@ def unusable(uri: str, error: Exception) -> StoreError:
     message, parts = str(error), urlparse(uri)
     for secret in filter(None, (parts.query, parts.password, parts.username)):  # MLflow quotes parts of the address
         message = message.replace(secret, "...")
-    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {without_secrets(first_line(message))}")
+    return StoreError(f"the store at {without_secrets(uri)} cannot be used: {reason(message, parts.scheme)}")
+
+
+def reason(message: str, scheme: str = "") -> str:
+    """What is wrong with a store, in a few words where MLflow has many, and without secrets."""
+    if scheme and "unsupported URI" in message:
+        return f"MLflow has no store for {scheme}://; expected http, https, postgresql+psycopg, mysql+pymysql or sqlite"
+    if "Max retries exceeded" in message:
+        told = re.search(r"\[Errno -?\d+\] ([^'\"()\[\]]+)", message)
+        return f"the server does not answer ({told[1].lower() if told else 'no connection, or no answer in time'})"
+    return without_secrets(first_line(message))
 
 
 def without_secrets(text: str) -> str:

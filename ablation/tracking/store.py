@@ -25,17 +25,8 @@ from filelock import FileLock
 
 from ablation.errors import StoreError, nearest
 from ablation.system.files import link_or_copy
-from ablation.tracking import texts, thumbnails, views
-from ablation.tracking.addresses import (
-    SOON,
-    database_address,
-    database_path,
-    folder_address,
-    folder_path,
-    is_silent,
-    named_address,
-    store_address,
-)
+from ablation.tracking import addresses, texts, thumbnails, views
+from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
@@ -75,8 +66,8 @@ class Store:
         uri = store_address(root)
         if not make and not cls.is_there(root):
             raise StoreError(f"the store at {uri} holds no study yet; ablate run FILE records one")
-        is_ours = uri == database_address(root / "mlflow.db")
-        tell_if_busy(None if "?" in uri else database_path(uri))
+        is_ours, file = uri == database_address(root / "mlflow.db"), None if "?" in uri else database_path(uri)
+        tell_if_busy(file)
         try:
             if make:
                 root.mkdir(parents=True, exist_ok=True)
@@ -85,10 +76,11 @@ class Store:
                         make_database(root / "mlflow.db", lambda address: Api(address).check())
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
+            if store.tables is None:
+                with FileLock(f"{file}.lock") if make and file else contextlib.nullcontext():  # MLflow would let two make the tables
+                    store.check()
         except mlflow_errors(OSError, sqlite3.Error) as error:
             raise unusable(uri, error) from error
-        if store.tables is None:
-            store.check()
         return store
 
     def check(self) -> None:
@@ -101,8 +93,8 @@ class Store:
 
     def reach(self) -> None:
         """Raise StoreError for a server that says nothing."""
-        if self.uri.startswith("http") and is_silent(self.uri):
-            raise unusable(self.uri, TimeoutError(f"it says nothing for {SOON:.0f} s"))
+        if self.uri.startswith("http") and addresses.is_silent(self.uri):
+            raise unusable(self.uri, TimeoutError(f"it says nothing for {addresses.SOON:.0f} s"))
 
     @property
     def client(self) -> "MlflowClient":

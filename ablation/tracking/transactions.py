@@ -80,6 +80,10 @@ def _routed(store: Any) -> _Routed | None:
     sessions = getattr(store, "ManagedSessionMaker", None)
     if sessions is None or not hasattr(store, "engine") or not hasattr(store, "db_type"):
         return None
+    from mlflow.store.db import utils
+
+    if not hasattr(utils, "_get_managed_session_maker"):  # for `_savepoints`
+        return None
     if not isinstance(sessions, _Routed):
         store.ManagedSessionMaker = sessions = _Routed(sessions)
     return sessions

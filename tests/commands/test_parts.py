@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -10,12 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from ablation import cli
 from ablation.commands import run_parts
 from ablation.commands.options import Options, Part
+from ablation.commands.run import print_outcome
 from ablation.commands.run_parts import part_words
 from ablation.running.executors.sites import SlurmSite
+from ablation.running.outcomes import Outcome
 from ablation.running.parts import pinning
 from ablation.running.parts.log import PartLog
 from ablation.running.parts.script import PART_SPLIT, RESTARTS
@@ -53,12 +57,15 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     assert first.status == 0
     assert "tiny: part 1 of 2 has " in first.err
     assert "part 1 of 2 has ended; once all have, ablate run" in first.err
+    assert f"ablate run {file} records them" in first.err
     second = ablate("run", file, "--part", "2/2")
     assert (second.status, first.epochs + second.epochs) == (0, total)
     assert len(splits_here()) == 1
     again = ablate("run", file, "--part", "1/2")
     assert (again.status, again.epochs) == (0, 0)
     assert "computed already); nothing is to be done" in again.err
+    assert re.findall(r"^tiny\.part-(.)-of-2: not running", ablate("status").out, re.MULTILINE) == ["1", "2"]
+    assert ablate("show", "cb").status == 0
     assert not database.exists()
     shutil.copyfile(empty_database, database)
     whole = ablate("run", file)
@@ -66,6 +73,8 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     assert "decoupling" in whole.out
     assert compared(plain, ablate.folder) == []
     assert not list(Path("mlruns/parts").glob("*"))
+    assert splits_here() == []
+    assert ablate("status").out.startswith("tiny: not running · 3/3 runs")
 
 
 def test_a_part_that_is_stopped_goes_on(ablate):
@@ -91,7 +100,10 @@ def test_a_part_records_what_is_there_if_asked(ablate):
     """Whatever part has computed it."""
     file = write(ablate.folder, ladder={"baseline": {}, "cb": {"sampler": "class_balanced"}})
     assert ablate("run", file, "--part", "1/2").status == 0
-    assert ablate("run", file, "--part", "2/2", "--record").status == 0
+    assert "1 of the 2 runs of tiny are recorded; once all parts" in ablate("run", file, "--part", "1/2", "--record").err
+    second = ablate("run", file, "--part", "2/2", "--record")
+    assert second.status == 0
+    assert f"2 of the 2 runs of tiny are recorded; once all parts have ended, ablate run {file} records the rest" in second.err
     assert statuses() == [("baseline", 0, "FINISHED"), ("cb", 0, "FINISHED")]
 
 
@@ -173,7 +185,8 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     assert splits_here()[0].is_stopped
     parts.command(queue.folder, "squeue", "exit 0")
     assert "no job is waiting or running here" in queue("cancel").out
-    assert "tiny: its parts have ended (job 12); the same ablate run records what is there" in queue("status").out
+    shown = queue("status").out
+    assert "tiny: its parts have ended (job 12), 0 of 3 runs computed; the same ablate run records what is there and goes on; " in shown
 
 
 def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
@@ -213,6 +226,19 @@ def test_what_jobs_work_at_is_neither_deleted_nor_planned_anew(queue):
     assert len(parts.words(queue.folder, "sbatch")) == 1
 
 
+def test_code_that_may_not_run_is_not_submitted(queue):
+    """It is told here, and not by jobs once they begin; its program may be one that only the nodes have."""
+    metrics = "metrics: {loss: {better: lower, from: 'loss {number}'}}"
+    study = ["study: own", "task: {command: 'nowhere-here --seed {seed} {args}'}", metrics, "seeds: [0]", "base: {lr: 1}"]
+    (queue.folder / "own.yaml").write_text("\n".join(study))
+    (queue.folder / "model.py").write_text("")
+    refused = queue("run", "own.yaml", "--executor", "lab", "--detach")
+    assert refused.status == 2
+    assert "error: task: runs code of its own" in refused.err
+    assert not (queue.folder / "sbatch.words").exists()
+    assert queue("run", "own.yaml", "--executor", "lab", "--detach", "--allow-code").status == 0
+
+
 @pytest.mark.parametrize("interval", [CheckpointInterval(seconds=90.0), CheckpointInterval(epochs=5), CheckpointInterval()])
 def test_a_part_is_given_what_the_command_was(tmp_path, interval):
     """All options that say what is computed and how, read back as they were; the site says what the command does not."""
@@ -240,6 +266,26 @@ def test_what_is_left_of_a_split_is_not_divided_anew(tmp_path, monkeypatch):
     assert few == first
     many = [*runs, parts.run("e", "re", "e")]
     assert run_parts.split_of(parts.plan([*nodes, parts.node("e")], many), session, SlurmSite(parts=4)) != first
+
+
+def test_a_run_that_was_killed_is_recorded_as_failed():
+    """The same command tries it again: what its part's log told of it before is known. The newest record counts."""
+    tags = {"ablation.kind": "run", "ablation.key": "r1"}
+    known = [{"status": status, "end": end, "tags": tags} for status, end in (("KILLED", 9000), ("FAILED", 4000))]
+    assert run_parts.failed_before(known) == {"r1": 9.0}
+    assert run_parts.failed_before([{**known[0], "status": "FINISHED"}]) == {}
+
+
+@pytest.mark.parametrize(("is_given_up", "is_stopped", "status"), [(True, False, 1), (False, False, 130), (True, True, 130)])
+def test_parts_that_are_given_up_are_a_failure(is_given_up, is_stopped, status, capsys):
+    """Nobody interrupted them; both say how to go on."""
+    plan = parts.three_runs()
+    session = SimpleNamespace(console=Console(stderr=True), task=plan.study.task)
+    outcome = Outcome(left=plan.runs, why="part 1 did not begin: no such module", is_given_up=is_given_up)
+    plan.seeds = []
+    assert print_outcome(plan, outcome, is_stopped, session, None) == status
+    why = "stopped" if is_stopped else "part 1 did not begin: no such module"
+    assert f"{why}; 3 runs are left. To go on: " in capsys.readouterr().err
 
 
 def test_the_logs_of_what_is_computed_again_are_forgotten(tmp_path):

@@ -68,6 +68,21 @@ def test_several_processes_make_one_database(tmp_path, empty_database):
     assert [experiment.name for experiment in Store.open(tmp_path / "mlruns").client.search_experiments()].count("demo") == 1
 
 
+def test_several_processes_make_one_database_that_is_named(folder, monkeypatch):
+    """Each from a folder of its own, into a file that none of them has yet."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/named.db")
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=open_and_make, args=(folder / f"mlruns-{number}", queue)) for number in range(2)]
+    for process in processes:
+        process.start()
+    experiments = {queue.get(timeout=120) for _ in processes}
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(experiments) == 1
+
+
 @pytest.mark.parametrize("place", ["plain", "with space", "é#1"])
 def test_the_default_store_is_in_mlruns(tmp_path, empty_database, monkeypatch, place):
     """Without MLFLOW_TRACKING_URI it is an SQLite database in mlruns/ of the working directory, with the artifacts beside it."""

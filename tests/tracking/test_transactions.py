@@ -129,3 +129,13 @@ def test_unless_it_is_careful_nothing_may_be_there_already(store):
     assert found["one"]["params"] == {"p": "1", "q": "2"}
     assert found["one"]["tags"]["c"] == "e"
     assert found["two"]["end"] == 9
+
+
+def test_a_later_mlflow_without_what_it_is_built_on_has_none(store, monkeypatch):
+    """Each call is a transaction of its own then, and all is written."""
+    monkeypatch.delattr("mlflow.store.db.utils._get_managed_session_maker")
+    store, experiment = store
+    with store.transaction() as is_one:
+        write_run(store, experiment)
+    assert not is_one
+    assert names(store, experiment) == {"one"}

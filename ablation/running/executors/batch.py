@@ -18,7 +18,7 @@ from ablation.system import kept
 from ablation.system.digests import digest
 
 NO_JOB = re.compile(
-    r"unknown job|not found|no (unfinished )?job|has (already )?finished|invalid job", re.IGNORECASE
+    r"unknown job|not found|no (unfinished |such )?job|jobs? do(es)? not exist|has (already )?finished|invalid job", re.IGNORECASE
 )  # what they say of an ended one
 ENDED_STATES = ("C", "E", "F", "X", "DONE", "EXIT")  # of PBS and LSF, in a column of its own
 
@@ -57,17 +57,27 @@ class BatchEngine:
         if self.settings["takes_many"]:
             path = write_script(self.command, self.split, self.settings["part"], alone=alone)
             return self._submit(path, ranges(parts).replace(" ", ""), "job")
-        ids = []
-        for part in parts:
-            path = write_script(self.command, self.split, "ABLATE_PART", head=f"export ABLATE_PART={part}\n", alone=alone)
-            ids.append(f"{part}={self._submit(path, str(part), f'part-{part}')}")
+        ids: list[str] = []
+        try:
+            for part in parts:
+                path = write_script(self.command, self.split, "ABLATE_PART", head=f"export ABLATE_PART={part}\n", alone=alone)
+                ids.append(f"{part}={self._submit(path, str(part), f'part-{part}')}")
+        except AblateError:
+            if ids:  # nobody would know of them
+                self.cancel([" ".join(ids)])
+            raise
         return " ".join(ids)
 
     def _submit(self, path: Path, parts: str, name: str) -> str:
         values = {"script": path, "parts": parts, "name": f"ablate-{self.split.study}", "output": self.split.folder / f"{name}.out"}
         done = self._run("submit", values)
-        if done.returncode or not done.stdout.split():
-            raise AblateError(f"the queue refused the parts: {done.stderr.strip() or done.stdout.strip() or 'it printed no id'}")
+        if done.returncode:
+            said = done.stderr.strip() or done.stdout.strip() or f"its command ended with status {done.returncode} and printed nothing"
+            raise AblateError(f"the queue refused the parts: {said}")
+        if not done.stdout.split():
+            raise AblateError(
+                "submit printed no id, so that nothing is known of what it may have submitted; expected the job's id on stdout"
+            )
         return _id(done.stdout)
 
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:

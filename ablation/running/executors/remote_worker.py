@@ -11,6 +11,8 @@ from ablation.running.executors.remote import ENDS
 from ablation.running.worker import Order
 from ablation.system import environment
 
+AT_ONCE = 1000  # events in an answer: a job that always has one more must not keep its worker from answering
+
 
 class RemoteWorker:
     """What an engine starts where a job shall run; its methods are called one after another.
@@ -37,7 +39,7 @@ class RemoteWorker:
     def events(self, seconds: float) -> str:
         """What the job did since the last call, after at most so many seconds; the last event may be its end."""
         events = self._slot.events(seconds)
-        while events and events[-1]["kind"] not in ENDS and (more := self._slot.events(0)):
+        while 0 < len(events) < AT_ONCE and events[-1]["kind"] not in ENDS and (more := self._slot.events(0)):
             events += more
         return json.dumps(events)
 

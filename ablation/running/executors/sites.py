@@ -109,7 +109,11 @@ def find_site(name: str, study: Path) -> SlurmSite | BatchSite | RaySite:
 
 def _sites(file: Path) -> Mapping[str, SlurmSite | BatchSite | RaySite]:
     """The sites of a file; none if there is no such file."""
-    return {name: _site(name, settings) for name, settings in read(file).items()} if file.exists() else {}
+    return (
+        {name: _site(name, settings) for name, settings in read(file, "names of sites, such as lab: {kind: slurm}").items()}
+        if file.exists()
+        else {}
+    )
 
 
 def _site(name: str, settings: Any) -> SlurmSite | BatchSite | RaySite:

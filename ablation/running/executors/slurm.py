@@ -35,6 +35,7 @@ STATES = {
     "BOOT_FAIL": State.LOST,
 }
 JOB = re.compile(r"(\d+)(;\S*)?")  # behind it stands the cluster
+TOO_MANY = "Invalid job array specification"
 HEAD = f'export {RESTARTS}="${{SLURM_RESTART_COUNT:-0}}"\n'
 AGAIN = 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" && sleep 60'
 
@@ -69,7 +70,8 @@ class SlurmEngine:
         words = ["sbatch", "--parsable", *_words(ours | self.options), f"--array={ranges(parts).replace(' ', '')}", str(path)]
         done = _run(words)
         if done.returncode:
-            raise AblateError(f"sbatch refused the parts, and nothing was submitted: {_said(done)}")
+            few = "; MaxArraySize of scontrol show config is how many parts there may be" if TOO_MANY in done.stderr else ""
+            raise AblateError(f"sbatch refused the parts, and nothing was submitted: {_said(done)}{few}")
         printed = [match[1] for line in done.stdout.splitlines() if (match := JOB.fullmatch(line.strip()))]
         if not printed:
             raise AblateError(f"sbatch printed no job's id, but: {_said(done) or 'nothing'}; squeue shows whether it has a job {self.name}")

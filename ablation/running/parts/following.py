@@ -1,5 +1,6 @@
 """Follows parts that an engine carries out: their logs become the record and the display, and what is lost is submitted again."""
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -200,7 +201,7 @@ class _Follower:
                 part.num_refused += 1
                 part.due = time.monotonic() + self._pause(part.num_refused)
                 if part.num_refused >= MOST_REFUSED:
-                    self._over(part, f"part {part.number} could not be submitted again: {error}")
+                    self._give_up(part, f"part {part.number} could not be submitted again: {error}")
             self._tell(f"{error}; it is tried again")
 
     def _pause(self, times: int) -> float:
@@ -243,16 +244,16 @@ class _Follower:
         elif self.split.is_stopped:
             self._over(part, CANCELLED)
         elif part.has_begun and ended.get("status") == REFUSED:
-            self._over(part, f"part {part.number} could not begin: {ended['why']}")
+            self._give_up(part, f"part {part.number} could not begin: {ended['why']}")
         elif state is State.CANCELLED:
             self._over(part, f"the job of part {part.number} was cancelled ({part.job})")
         elif state is State.NO_MEMORY and part.is_alone:
             self._out_of_memory(part)
         elif part.num_silent >= MOST_SILENT:
-            self._over(part, f"part {part.number} did not begin: {_tail(self.split.output(part.number))}")
+            self._give_up(part, f"part {part.number} did not begin: {_said(self.split, part.number)}")
         elif part.num_idle >= MOST_IDLE:
-            said = ended.get("why") or _tail(self.split.output(part.number))
-            self._over(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
+            said = ended.get("why") or _said(self.split, part.number)
+            self._give_up(part, f"part {part.number} ended {MOST_IDLE} times and did nothing: {said}")
         else:
             part.is_alone = part.is_alone or state is State.NO_MEMORY
             self._due(part, ", with one run at once" if part.is_alone else "")
@@ -261,10 +262,16 @@ class _Follower:
         """Have a part submitted again, at once or, where that was in vain before, after a while."""
         pause = self._pause(part.num_vain)
         when = f" in {duration(pause)}" if pause else ""
-        told = f"part {part.number} lost its job ({part.why_gone}) and is submitted again{when}{how}; it goes on from its last checkpoints"
-        self._tell(told)
+        lost = self._lost_words(part)
+        self._tell(f"part {part.number} {lost} and is submitted again{when}{how}; it goes on from its last checkpoints")
         self._stopped(part)
         part.due = time.monotonic() + pause
+
+    def _lost_words(self, part: Part) -> str:
+        """What happened to a part whose job is gone; of one that never began, what it printed says why."""
+        if part.has_begun or (part.state is not None and part.state.state is State.LOST):
+            return f"lost its job ({part.why_gone})"
+        return f"ended before it began ({part.why_gone}: {_said(self.split, part.number)})"
 
     def _out_of_memory(self, part: Part) -> None:
         """Give up the runs of the stages that were under way when the engine ended a job for lack of memory once more."""
@@ -281,6 +288,11 @@ class _Follower:
         if why:
             self._tell(why)
             self.outcomes.why = self.outcomes.why or why
+
+    def _give_up(self, part: Part, why: str) -> None:
+        """Leave what is left of a part, as something must be mended first."""
+        self.outcomes.is_given_up = True
+        self._over(part, why)
 
     def _stopped(self, part: Part) -> None:
         """Nothing of the part is under way any more."""
@@ -364,10 +376,11 @@ def _results_folder(split: Split) -> Path:
     return split.folder.parents[2] / "results"
 
 
-def _tail(path: Path) -> str:
-    """The last line that a part printed."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        lines = []
-    return f"{lines[-1].strip()} ({path})" if lines else f"it printed nothing ({path})"
+def _said(split: Split, part: int) -> str:
+    """The last line that a part printed, or else a job that did not find its number."""
+    for path in (split.output(part), split.folder / "part-.out"):
+        with contextlib.suppress(OSError):
+            lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+            if lines:
+                return f"{lines[-1].strip()} ({path})"
+    return f"it printed nothing ({split.output(part)})"

@@ -17,6 +17,7 @@ TEMPLATE = """#!/bin/bash
 {head}# One part of the study {study}, as ablate submits it.
 part="${variable}"
 exec >> {split}/part-"$part".out 2>&1
+[ "$part" ] || {{ echo "{variable} is empty in the job; the site's field part names the variable with a part's number"; exit 1; }}
 cd {folder} || exit 1
 {setup}export {split_variable}={split}
 pid=

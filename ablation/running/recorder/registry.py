@@ -126,9 +126,9 @@ class Registry:
     def _create(self, title: str, tags: Mapping[str, str], start: int) -> str:
         """The id of a run with these tags: a new one, unless another machine, or a call whose answer was lost, has made it."""
         if self._looks_first and _identity(tags) not in self._absent and (known := self._same(tags)):
-            run_id = str(known[0]["run_id"])
-            self.unfinished[run_id] = known[0]["params"]
-            return run_id
+            self._drop_sent_twice(known[0], known)
+            self.unfinished[known[0]["run_id"]] = known[0]["params"]
+            return str(known[0]["run_id"])
         token = uuid.uuid4().hex
         try:
             run_id = self.store.create(self.experiment, title, {**tags, TOKEN: token, PLACE: self._place}, start)
@@ -136,10 +136,19 @@ class Registry:
             self._looks_first = True  # it may be there all the same
             raise
         self.unfinished[run_id] = {}
-        for run in self._same(tags) if self.store.is_shared and not self._is_atomic else []:
-            if run["tags"].get(TOKEN) == token and run["run_id"] != run_id:  # a request that was sent twice
-                self.store.delete(run["run_id"])
+        self._drop_sent_twice({"run_id": run_id, "tags": {TOKEN: token}}, self._same(tags) if self._is_alone else [])
         return run_id
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether a run is made by a request of its own, which MLflow's client sends again if a server's answer is lost."""
+        return self.store.is_shared and not self._is_atomic
+
+    def _drop_sent_twice(self, kept: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> None:
+        """Delete those of the known runs that were made by the same request as the one that is kept."""
+        for run in known:
+            if run["tags"].get(TOKEN, "") == kept["tags"].get(TOKEN) and run["run_id"] != kept["run_id"]:
+                self.store.delete(run["run_id"])
 
     def lacking(self, run_id: str, params: Mapping[str, str]) -> dict[str, str]:
         """The params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ablation.system.memory import trim_heap
-from ablation.tracking.messages import first_line, without_secrets
+from ablation.tracking.messages import reason
 
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 PAUSE = 15.0  # seconds for which a store that did not answer is left alone
@@ -134,7 +134,7 @@ class Writer:
                     self._has_begun = True
                 writing()
             except Exception as error:  # whatever the store says, training goes on
-                problem, self._has_failed = without_secrets(first_line(str(error) or type(error).__name__)), True
+                problem, self._has_failed = reason(str(error) or type(error).__name__), True
                 if wait is None:
                     return problem
                 time.sleep(wait)

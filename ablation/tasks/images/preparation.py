@@ -156,7 +156,7 @@ class ImagePreparation:
                 for stage in arm.stages:
                     _check_stage(arm, stage, source, self.device)
 
-    def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
+    def check_starts(self, arms: Iterable[Arm], seed: int, *, is_here: bool = True) -> None:
         """Make each model once, to raise before training if its weights are not available."""
         checked = set()
         for arm in arms:

@@ -233,11 +233,11 @@ class OwnPreparation:
         _check_scripts(self.definition)
         _ = self.environment, self.data
 
-    def check_starts(self, arms: Iterable[Arm], seed: int) -> None:
-        """Raise ConfigError for a program that may not or cannot be started."""
+    def check_starts(self, arms: Iterable[Arm], seed: int, *, is_here: bool = True) -> None:
+        """Raise ConfigError for a program that may not be started, or that is not here."""
         if not is_code_allowed():
             raise ConfigError("task", f"runs code of its own ({self.definition.text}); --allow-code lets it run")
-        if not self.definition.is_function:
+        if is_here and not self.definition.is_function:
             _check_program(self.definition.command, self.definition.folder)
 
     def seconds_per_item(self, step: OwnStep) -> float:

@@ -42,8 +42,14 @@ def test_pbs(tmp_path, split):
     assert {key: one.state for key, one in pbs.states({"1234[].server"}).items()} == {
         ("1234[].server", part): State.RUNNING for part in (1, 2, 3)
     }
-    parts.command(tmp_path, "qstat", "echo 'qstat: Unknown Job Id 1234[].server' >&2; exit 153")
-    assert pbs.states({"1234[].server"}) == {}
+    for ended in (
+        "Unknown Job Id 1234[].server",
+        "1234[].server Job has finished, use -x",
+        "Following jobs do not exist: 1234",
+        "no such job",
+    ):
+        parts.command(tmp_path, "qstat", f"echo 'qstat: {ended}' >&2; exit 153")
+        assert pbs.states({"1234[].server"}) == {}
     parts.command(tmp_path, "qstat", "echo 'Connection refused, qstat: cannot connect to server' >&2; exit 255")
     assert pbs.states({"1234[].server"}) is None
     parts.command(tmp_path, "qdel", "exit 0")
@@ -100,3 +106,19 @@ def test_the_commands_of_a_folder_that_somebody_sent_are_not_carried_out(tmp_pat
     engine(split, "pbs", list="evil {job}", cancel="evil {job}")
     assert not is_alive(split)
     assert len(parts.words(tmp_path, "evil")) == 1
+
+
+def test_what_cannot_be_submitted_leaves_nothing_behind(tmp_path, split):
+    """The second of two jobs is refused: the first, which no folder names yet, is ended."""
+    parts.command(tmp_path, "qsub", 'case "$*" in *part-1*) echo 1.server ;; *) echo "no such queue" >&2; exit 1 ;; esac')
+    parts.command(tmp_path, "qdel", "exit 0")
+    with pytest.raises(AblateError, match="the queue refused the parts: no such queue"):
+        engine(split, "pbs", takes_many=False, submit="qsub -o {output} {script}").submit([1, 2])
+    assert [words.split()[-1] for words in parts.words(tmp_path, "qdel")] == ["1.server"]
+
+
+def test_a_job_without_an_id_is_told(tmp_path, split):
+    """It may be there, and nobody could ask for it."""
+    parts.command(tmp_path, "qsub", "exit 0")
+    with pytest.raises(AblateError, match="submit printed no id"):
+        engine(split, "pbs").submit([1, 2])

@@ -12,7 +12,7 @@ import pytest
 from ablation.errors import ConfigError
 from ablation.running.executors import node_facts, remote, start_executor
 from ablation.running.executors.remote import Broken, Gone, Node, RemoteExecutor
-from ablation.running.executors.remote_worker import RemoteWorker
+from ablation.running.executors.remote_worker import AT_ONCE, RemoteWorker
 from ablation.running.scheduler import execute
 from ablation.running.worker import OTHER_CODE
 from ablation.system import fencing
@@ -299,6 +299,16 @@ def test_a_worker_speaks_json(tmp_path, monkeypatch):
         assert json.loads(worker.work(json.dumps(order | {"job": "{}"}), 60)) == [OTHER_CODE | {"stage": tiny.key, "device": "cpu"}]
     finally:
         worker.end()
+
+
+def test_a_worker_answers_however_much_its_job_has_to_say():
+    """One that never pauses is heard of all the same, in order."""
+    worker = RemoteWorker(json.dumps({"folder": str(Path.cwd()), "code": [], "device": "cpu", "task": "images"}))
+    worker.end()
+    numbers = iter(range(10**6))
+    worker._slot = SimpleNamespace(events=lambda _: [{"kind": "epoch", "epoch": next(numbers)}])
+    first, second = (json.loads(worker.events(1)) for _ in range(2))
+    assert [event["epoch"] for event in first + second] == list(range(2 * AT_ONCE))
 
 
 # --- whether a machine computes the same -------------------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ def test_a_mistake_is_a_sentence(tmp_path, settings, expected):
     assert re.match(expected.replace("{", r"\{").replace("}", r"\}").replace("?", r"\?"), str(raised.value)), str(raised.value)
 
 
+@pytest.mark.parametrize("text", ["- kind: slurm", ""])
+def test_a_file_without_sites_is_told(tmp_path, text):
+    """It is no study's file, and so nothing of a study is asked for."""
+    (tmp_path / "executors.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"expected a mapping with names of sites, such as lab: \{kind: slurm\}"):
+        find_site("slurm", tmp_path / "study.yaml")
+
+
 def test_a_mistake_in_a_site_that_is_not_asked_for_is_told_too(tmp_path):
     """It would be met later, on a day when it is less welcome."""
     with pytest.raises(ConfigError, match=r"executors\.yaml: other\.parts"):

@@ -54,6 +54,9 @@ def test_what_is_refused_is_told(tmp_path, split, monkeypatch):
     parts.command(tmp_path, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
     with pytest.raises(AblateError, match="sbatch refused the parts, and nothing was submitted: sbatch: error: invalid partition"):
         engine(split).submit([1])
+    parts.command(tmp_path, "sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid job array specification' >&2; exit 1")
+    with pytest.raises(AblateError, match=r"Invalid job array specification; MaxArraySize of scontrol show config is how many parts"):
+        engine(split).submit([1])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AblateError, match="found no command sbatch here; expected Slurm's commands, as on a cluster's login node"):
         engine(split).submit([1])

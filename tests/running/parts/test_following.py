@@ -393,6 +393,7 @@ def test_a_cancelled_part_is_not_begun_again(study):
     outcome = study.follow(Engine(of_both(JobState(State.CANCELLED), None), of_both(JobState(State.CANCELLED), None)))
     assert [run.key for run in outcome.left] == ["r1", "r2"]
     assert outcome.why == "the job of part 1 was cancelled (j1)"
+    assert not outcome.is_given_up
 
 
 def test_a_part_that_is_refused_is_told_and_not_begun_again(study):
@@ -407,7 +408,16 @@ def test_a_part_that_is_refused_is_told_and_not_begun_again(study):
     engine = Engine(refused, of_both(ENDED, ENDED))
     outcome = study.follow(engine)
     assert outcome.why == "part 1 could not begin: the code is another there"
+    assert outcome.is_given_up
     assert len(engine.submitted) == 1
+
+
+def test_a_job_that_found_no_number_of_a_part_is_heard(study):
+    """What it printed is in no part's file."""
+    (study.split.folder / "part-.out").write_text("PBS_ARRAY_INDEX is empty in the job\n")
+    study.whole(2, "r3")
+    outcome = study.follow(Engine({}, *[{(f"j{number}", 1): ENDED} for number in (1, 1, 2, 2, 3)]))
+    assert outcome.why == f"part 1 did not begin: PBS_ARRAY_INDEX is empty in the job ({study.split.folder / 'part-.out'})"
 
 
 def test_a_part_that_never_begins_is_given_up_with_what_it_printed(study):
@@ -417,6 +427,9 @@ def test_a_part_that_never_begins_is_given_up_with_what_it_printed(study):
     engine = Engine({}, *[{(f"j{number}", 1): ENDED} for number in (1, 1, 2, 2, 3)])
     outcome = study.follow(engine)
     assert outcome.why == f"part 1 did not begin: module: command not found ({study.split.output(1)})"
+    assert outcome.is_given_up
+    said = f"module: command not found ({study.split.output(1)})"
+    assert any(told.startswith("part 1 ended before it began (") and f": {said}) and is submitted again" in told for told in study.told)
     assert engine.submitted == [[1], [1]]
 
 

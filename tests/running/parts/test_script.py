@@ -53,6 +53,14 @@ def test_alone_it_has_one_run_at_once(tmp_path, split):
     assert len(list(split.folder.glob("job-*.sh"))) == 2
 
 
+def test_a_job_without_a_number_says_so(tmp_path, split):
+    """In a file of no part, where it is looked for: the site names another variable than the queue's."""
+    path = write_script(PartCommand(tmp_path, ["python3", "part.py"]), split, "NUMBER")
+    assert subprocess.run(["bash", path], env=os.environ | {"NUMBER": ""}, check=False).returncode == 1
+    assert (split.folder / "part-.out").read_text().startswith("NUMBER is empty in the job; the site's field part ")
+    assert not (tmp_path / "noted").exists()
+
+
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_a_warning_is_passed_on_and_the_job_asked_for_again(tmp_path, split, is_stopped):
     """Unless the user ended the study."""

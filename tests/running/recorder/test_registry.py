@@ -4,9 +4,10 @@ import platform
 import shutil
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ablation.running.recorder import registry
-from ablation.running.recorder.registry import PLACE, Registry
+from ablation.running.recorder.registry import KEY, PLACE, Registry
 from ablation.tracking.store import Store
 
 
@@ -64,3 +65,25 @@ def test_a_copy_is_another_place_and_a_folder_that_moved_is_not(shared):
     assert not Registry(store, copy).is_ours(begun(before))
     assert registry.place(copy) == registry.place(copy) != before
     assert registry.place(root.rename(root.with_name("moved"))) == before
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_request_that_was_sent_three_times_makes_one_run(is_answered, shared, monkeypatch):
+    """MLflow's client sends it again where a server has made the run and its answer was lost, also if that holds for the last one."""
+    store, root = shared
+    known = Registry(store, root)
+    known.experiment, create = store.experiment("tiny"), store.create
+
+    def lose_answers(*request):
+        *_, last = [create(*request) for _ in range(3)]
+        if not is_answered:
+            raise MlflowException("504")
+        return last
+
+    monkeypatch.setattr(store, "create", lose_answers)
+    about = ("run", "a", "0", "k"), "a seed 0", {"ablation.kind": "run", "ablation.arm": "a", "ablation.seed": "0", KEY: "k"}, 5
+    if not is_answered:
+        with pytest.raises(MlflowException):
+            known.run_id(*about)
+    run_id = known.run_id(*about)
+    assert [run["run_id"] for run in store.runs(known.experiment)] == [run_id]
