@@ -191,11 +191,19 @@ def differences(found: Path, expected: Path) -> list[str]:
     return problems
 
 
-def compared(before: Path, after: Path) -> list[str]:
-    """What differs between one study's runs in two stores, whatever their keys: params, metrics, curves, and the bytes of predictions."""
+def opened(folder: Path, address: str = "") -> Any:
+    """The store of a folder, or the one at an address."""
     from ablation.tracking.store import Store
 
-    stores = [Store.open(folder / "mlruns") for folder in (before, after)]
+    return Store(address, folder / "mlruns", {}) if address else Store.open(folder / "mlruns")
+
+
+def compared(before: Path, after: Path, address: str = "") -> list[str]:
+    """What differs between one study's runs in two stores, whatever their keys: params, metrics, curves, and the bytes of predictions.
+
+    The stores are those of two folders, or the second is the one at the address.
+    """
+    stores = [opened(before), opened(after, address)]
     (study, _), *_rest = stores[0].studies()
     recorded = [store.recorded(study) for store in stores]
     rows = [{(row["arm"], row["seed"]): row for row in one.runs.to_dict("records")} for one in recorded]

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from ablation.tracking.store import Store
+from benchmarks import faults
 from tests.tiny import write
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +182,7 @@ def test_a_study_outlives_its_store(ablate, tmp_path, monkeypatch, servers):
     assert (status, out) == (0, done.out), err
     assert "View run" not in out + err
     assert "%|" not in out + err  # of a progress bar
+    assert faults.compared(local, remote, servers.uri) == []
 
     monkeypatch.chdir(remote)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.uri)
