@@ -44,7 +44,7 @@ class Ablate(click.Group):
             status = super().invoke(ctx)
         except AblateError as error:
             click.echo(f"error: {error}", err=True)
-            status = 2
+            status = error.status
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe is gone, as with `head`: click exits quietly
                 raise

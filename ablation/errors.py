@@ -7,7 +7,9 @@ from typing import Any
 
 
 class AblateError(Exception):
-    """A user's mistake or a run's failure, shown as one message and never as a traceback."""
+    """A user's mistake or a run's failure, shown as one message and never as a traceback; the command ends with `status`."""
+
+    status = 2
 
 
 class ConfigError(AblateError):
@@ -45,6 +47,12 @@ class TrainingError(AblateError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class ClusterError(AblateError):
+    """The cluster that a study is carried out on is gone; what was done stays."""
+
+    status = 1
 
 
 class StoreError(AblateError):

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from ablation import cli, report
+from ablation.errors import ClusterError
 from ablation.tracking.store import Store
 from tests.tiny import BASE, Planned, write
 
@@ -66,6 +68,13 @@ def test_help_answers_at_once(words):
         before = after
     assert min(seconds) < 0.5
     assert all(name in done.stdout for name in (words or COMMANDS))
+
+
+def test_a_cluster_that_is_gone_is_nobodys_mistake(monkeypatch):
+    """One message and the status of a failure."""
+    monkeypatch.setattr("ablation.commands.techniques.techniques", Mock(side_effect=ClusterError("the cluster is gone")))
+    result = CliRunner().invoke(cli.cli, ["techniques"])
+    assert (result.exit_code, result.stderr) == (1, "error: the cluster is gone\n")
 
 
 def test_a_mistake_is_status_two_without_a_traceback():

@@ -159,7 +159,11 @@ def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     known_runs, _ = session.known_runs(Store.open(make=False)) if Store.is_there() else ((), ())
     whole = session.plan(known_runs, probe=False)
     stop_if_stale(whole, session.options.rerun)
-    split = pinning.pinned(session.workspace.parts, whole, part.of, device_name(session.devices[0]))
+    parts, device = session.workspace.parts, device_name(session.devices[0])
+    if others := sorted({len(split.shares) for split in pinning.covering(parts, whole, device)} - {part.of}):
+        counts = " and into ".join(map(str, others))
+        _print(session, f"{session.study.name}: it is also split into {counts} parts here, with other shares; name one number in all parts")
+    split = pinning.pinned(parts, whole, part.of, device)
     keys = split.shares[part.number - 1]
     return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
 

@@ -64,6 +64,10 @@ def test_two_parts_are_a_plain_run(ablate, tmp_path_factory, empty_database, mon
     again = ablate("run", file, "--part", "1/2")
     assert (again.status, again.epochs) == (0, 0)
     assert "computed already); nothing is to be done" in again.err
+    assert "also split" not in second.err + again.err
+    beside = ablate("run", file, "--part", "1/1")
+    assert "tiny: it is also split into 2 parts here, with other shares; name one number in all parts" in beside.err
+    assert (beside.status, beside.epochs) == (0, 0)
     assert re.findall(r"^tiny\.part-(.)-of-2: not running", ablate("status").out, re.MULTILINE) == ["1", "2"]
     assert ablate("show", "cb").status == 0
     assert not database.exists()

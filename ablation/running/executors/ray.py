@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ablation.errors import AblateError, ConfigError
+from ablation.errors import AblateError, ClusterError, ConfigError
 from ablation.running.executors.node_facts import difference, node_facts
 from ablation.running.executors.remote import HEARTBEAT_TIMEOUT, Broken, Gone, Node, RemoteExecutor
 from ablation.running.executors.remote_worker import RemoteWorker
@@ -247,11 +247,11 @@ def _answer(nodes: "Future[list[dict[str, Any]]]") -> None:
 
 @contextlib.contextmanager
 def _reached() -> Iterator[None]:
-    """Raise AblateError where the cluster itself does not answer: nothing can go on without it."""
+    """Raise ClusterError where the cluster itself does not answer: nothing can go on without it."""
     try:
         yield
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise AblateError(f"the Ray cluster does not answer any more ({_said(error)}); the same command goes on once it is back") from None
+        raise ClusterError(f"the Ray cluster does not answer any more ({_said(error)}); the same command goes on once it is back") from None
 
 
 # --- the connection --------------------------------------------------------------------------------------------------------------

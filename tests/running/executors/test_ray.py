@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import psutil
 import pytest
 
-from ablation.errors import AblateError, ConfigError
+from ablation.errors import AblateError, ClusterError, ConfigError
 from ablation.running.scheduler import execute
 from ablation.tracking.store import Store
 from benchmarks import engines
@@ -257,8 +257,9 @@ def test_a_head_that_says_nothing_is_given_up(monkeypatch):
 
     monkeypatch.setattr(module, "SILENCE", 0.1)
     monkeypatch.setattr(module.ray, "nodes", lambda: time.sleep(2))
-    with pytest.raises(AblateError, match=r"does not answer any more .* the same command goes on once it is back"):
+    with pytest.raises(ClusterError, match=r"does not answer any more .* the same command goes on once it is back") as error:
         module._living()
+    assert error.value.status == 1
 
 
 def test_what_ray_says_is_one_line():
