@@ -96,7 +96,7 @@ def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitS
 
 def _begun_recorder(store: Store, plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]]) -> Recorder:
     """The recorder of a plan, which writes what is computed already."""
-    recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
+    recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line(), session.tell)
     recorder.begin(known_runs)
     for planned_run in plan.runs:
         if planned_run.state == "evaluated":
@@ -142,7 +142,7 @@ def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> Non
     if num_lost := sum(run["status"] == LOST for run in known_runs):
         folders = session.workspace.root / "artifacts", session.workspace.results
         told = f"the files of {num_lost} recorded runs are gone from {folders[0]}: what still lies in {folders[1]} is recorded again"
-        session.console.print(told, markup=False, highlight=False, soft_wrap=True)
+        session.tell(told)
 
 
 def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session) -> None:
@@ -154,7 +154,7 @@ def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session
         session.force(plan)
         forget_splits(plan, session.workspace.parts)
     if changed := store.restore(session.study.name):
-        session.console.print(changed, markup=False, highlight=False, soft_wrap=True)
+        session.tell(changed)
     for run_id in doubled:
         store.delete(run_id)
 
@@ -211,10 +211,10 @@ def _finish_recording(recorder: Recorder, session: Session) -> bool:
         session.console.print(f"wrote the rest of the record in {seconds:.0f} s", highlight=False)
     for problem in dict.fromkeys(recorder.problems):
         where = f"the results lie in {session.workspace.results}, and the same command records them"
-        session.console.print(f"not recorded yet: {problem}; {where}", markup=False, highlight=False, soft_wrap=True)
+        session.tell(f"not recorded yet: {problem}; {where}")
     if recorder.undrawn:
         told = f"a picture could not be drawn, and the record is complete without it ({recorder.undrawn})"
-        session.console.print(told, markup=False, highlight=False, soft_wrap=True)
+        session.tell(told)
     return not recorder.problems
 
 
@@ -239,17 +239,14 @@ def print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session,
         print_study(with_notes(recorded), Shown(arms=tuple(plan.selected)))
     name = plan.study.name
 
-    def print_line(text: str) -> None:
-        session.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     for line in failure_lines([*failed_before, *outcome.failed], NEXT_STEPS | dict(session.task.words.next_steps)):
-        print_line(line)
+        session.tell(line)
     if outcome.left:
         why = "stopped" if stopped else outcome.why or "the budget is used up"
-        print_line(f"{why}; {len(outcome.left)} runs are left{_complete_seeds_note(plan, outcome)}. To go on: {command_to_go_on()}")
+        session.tell(f"{why}; {len(outcome.left)} runs are left{_complete_seeds_note(plan, outcome)}. To go on: {command_to_go_on()}")
     else:
         file_and_profile = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
-        print_line(f"full report: ablate report {file_and_profile} --output report/{name} · charts: ablate ui")
+        session.tell(f"full report: ablate report {file_and_profile} --output report/{name} · charts: ablate ui")
     if outcome.left and (stopped or not outcome.is_given_up):
         return INTERRUPTED
     return FAILED if outcome.left or failed_before or outcome.failed else DONE

@@ -95,7 +95,7 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
                 if not run.needed:
                     log.finished(run)
             exit_stack.enter_context(_named(f"{split.name}/part-{part.number}", log.attempt))
-            _print(session, _summary(plan, part, session.num_slots))
+            session.tell(_summary(plan, part, session.num_slots))
             outcome, stopped = Outcome(), False
             if plan.waiting:
                 devices = [str(device) for device in session.devices]
@@ -162,7 +162,7 @@ def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     parts, device = session.workspace.parts, device_name(session.devices[0])
     if others := sorted({len(split.shares) for split in pinning.covering(parts, whole, device)} - {part.of}):
         counts = " and into ".join(map(str, others))
-        _print(session, f"{session.study.name}: it is also split into {counts} parts here, with other shares; name one number in all parts")
+        session.tell(f"{session.study.name}: it is also split into {counts} parts here, with other shares; name one number in all parts")
     split = pinning.pinned(parts, whole, part.of, device)
     keys = split.shares[part.number - 1]
     return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
@@ -212,7 +212,7 @@ def _record(options: Options) -> str:
         store = Store.open()
         known_runs, _ = session.known_runs(store)
         plan = session.plan(known_runs, probe=False)
-        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line())
+        recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line(), session.tell)
         recorder.begin(known_runs)
         for run in plan.runs:
             if run.state == "evaluated":
@@ -227,18 +227,14 @@ def _record(options: Options) -> str:
 def _print_outcome(session: Session, part: Part, outcome: Outcome, recorded: str, *, is_stopped: bool) -> None:
     """Print what failed, and how it goes on."""
     for line in failure_lines(outcome.failed, NEXT_STEPS | dict(session.task.words.next_steps)):
-        _print(session, line)
+        session.tell(line)
     if outcome.left:
         why = "stopped" if is_stopped else outcome.why or "the budget is used up"
-        _print(session, f"{why}; {counted(len(outcome.left), 'run')} of part {part.number} are left. To go on: {command_to_go_on()}")
+        session.tell(f"{why}; {counted(len(outcome.left), 'run')} of part {part.number} are left. To go on: {command_to_go_on()}")
     else:
         told = (
             f"{recorded}; once all parts have ended, {command_without_part()} records the rest"
             if recorded
             else f"once all have, {command_without_part()} records them"
         )
-        _print(session, f"part {part.number} of {part.of} has ended; {told}")
-
-
-def _print(session: Session, text: str) -> None:
-    session.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        session.tell(f"part {part.number} of {part.of} has ended; {told}")

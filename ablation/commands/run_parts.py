@@ -118,7 +118,7 @@ def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, fail
         told = f"all parts are at work already; ablate status shows them, and {how}"
     else:
         told = f"all parts have ended; {how}"
-    session.console.print(told, markup=False, highlight=False, soft_wrap=True)
+    session.tell(told)
 
 
 def follow_parts(
@@ -138,7 +138,7 @@ def follow_parts(
         try:
             end_jobs(split)
         except AblateError as error:
-            session.console.print(f"jobs may go on: {error}; ablate cancel tries again", markup=False, highlight=False, soft_wrap=True)
+            session.tell(f"jobs may go on: {error}; ablate cancel tries again")
         raise
 
 

@@ -173,6 +173,10 @@ class Session:
         write_json(self.forced, forced_at)
         self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
+    def tell(self, sentence: str) -> None:
+        """Say something in a line of its own, names and paths as they are."""
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def _print_decoding(self, title: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)

@@ -471,9 +471,17 @@ def test_what_takes_days_needs_a_word(ablate, monkeypatch):
     assert ablate("run", file, "--yes").status == 0
 
 
-def test_a_second_command_waits_for_the_first(ablate):
+def test_a_second_command_waits_for_the_first(ablate, monkeypatch):
     """While another command is at the study a run says so and waits, and `clean` refuses; then it does what is left."""
     held, free = threading.Event(), threading.Event()
+
+    class Awaited(FileLock):
+        """Is given back by the other command once somebody waits for it."""
+
+        def acquire(self, timeout=None, **options):
+            if timeout is None:
+                free.set()
+            return super().acquire(timeout, **options)
 
     def other_command():
         with FileLock(ablate.folder / "mlruns" / "locks" / "tiny.lock"):
@@ -485,7 +493,7 @@ def test_a_second_command_waits_for_the_first(ablate):
     held.wait(60)
     refused = ablate("clean", "--yes")
     assert (refused.status, "error: tiny is being run; nothing was deleted" in refused.err) == (2, True)
-    threading.Timer(0.5, free.set).start()
+    monkeypatch.setattr("ablation.commands.running.FileLock", Awaited)
     result = ablate("run", study(ablate))
     assert result.status == 0
     assert "another `ablate run` is working on the study 'tiny'; waiting for it to end" in result.err

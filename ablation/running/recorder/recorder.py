@@ -5,7 +5,7 @@ What it writes lies in the local folders first, so whatever cannot be written no
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,17 @@ class _Finished:
 
 
 class Recorder:
-    """One study's record. Every method but `close` returns at once."""
+    """One study's record. Every method but `close` returns at once. A thread calls `tell` with what a user wants to know meanwhile."""
 
-    def __init__(self, store: Store, plan: Plan, planner: Planner, workspace: Workspace, command: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        planner: Planner,
+        workspace: Workspace,
+        command: str,
+        tell: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         self.store, self.plan, self.planner, self.workspace, self.command = store, plan, planner, workspace, command
         self.task = plan.study.task
         self.arms = {arm.name: arm for arm in plan.study.arms}
@@ -77,7 +85,7 @@ class Recorder:
                 self._waiting.setdefault(node.job.key, []).append(run)
         self._settings: dict[str, str] = {}  # of each arm, in the words of config.yaml
         self._touched = 0.0  # when the study's last change was noted
-        self._writer = Writer(self._begin, self._end, store.reach)
+        self._writer = Writer(self._begin, self._end, store.reach, tell)
 
     # --- what callers say ------------------------------------------------------------------------------------------------
 

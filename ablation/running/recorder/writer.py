@@ -41,10 +41,12 @@ class Writer:
     """Writes what is put into its queue, in order; `first` comes before anything else, `last` after everything.
 
     Where something could not be written, `reach` is called before the next try, and raises an exception if that would wait for long.
+    `tell` is called with a sentence once something could not be written after all tries, and again only if writing has gone well since.
     """
 
-    def __init__(self, first: Writing, last: Writing, reach: Writing) -> None:
+    def __init__(self, first: Writing, last: Writing, reach: Writing, tell: Callable[[str], None]) -> None:
         self.problems: list[str] = []
+        self._tell, self._is_told = tell, False
         self._first, self._last, self._reach, self._has_begun = first, last, reach, False
         self._is_behind = False
         self._late: list[_Entry] = []  # what could not be written yet, in order
@@ -80,6 +82,7 @@ class Writer:
             if time.monotonic() - trimmed > TRIM_EVERY:
                 trim_heap()
                 trimmed = time.monotonic()
+        self._tell = lambda sentence: None  # what is not written now is told as `problems`
         self._write_late()
         is_whole = self._is_written(self._last, () if self._late else WAITS)
         self.problems += [] if is_whole and not self._late else [self._problem]
@@ -111,6 +114,9 @@ class Writer:
         problem = self._attempt(writing, waits)
         if problem:
             self._problem, self._failed_at = problem, time.monotonic()
+        if problem and not self._is_told:
+            self._tell(f"not recorded for now: {problem}; nothing else waits for it, and it is tried again")
+        self._is_told = bool(problem)
         return not problem
 
     def _write_late(self) -> None:

@@ -15,11 +15,17 @@ def written():
 
 
 @pytest.fixture
-def held(written, monkeypatch):
+def told():
+    """What the user is told, in order."""
+    return []
+
+
+@pytest.fixture
+def held(written, told, monkeypatch):
     """A writer that writes nothing until its gate is opened, and that gate."""
     monkeypatch.setattr(writer, "WAITS", (0.0,))
     gate = threading.Event()
-    opened = Writer(lambda: gate.wait(30), lambda: written.append("last"), lambda: None)
+    opened = Writer(lambda: gate.wait(30), lambda: written.append("last"), lambda: None, told.append)
     opened.put(lambda: None)
     yield opened, gate
     gate.set()
@@ -82,7 +88,7 @@ def test_a_store_that_is_away_gets_all_later(held, written, monkeypatch):
     assert opened.problems == []
 
 
-def test_a_store_is_reached_before_another_try(written, monkeypatch):
+def test_a_store_is_reached_before_another_try(written, told, monkeypatch):
     """What cannot be reached is not written to, which might wait for minutes; what was written last is asked nothing."""
     monkeypatch.setattr(writer, "WAITS", (0.0,))
     tries, reached = [], []
@@ -97,7 +103,7 @@ def test_a_store_is_reached_before_another_try(written, monkeypatch):
         if len(reached) == 1:
             raise TimeoutError("nothing for 20 s")
 
-    opened = Writer(lambda: None, lambda: written.append("last"), reach)
+    opened = Writer(lambda: None, lambda: written.append("last"), reach, told.append)
     opened.put(fail_once)
     opened.put(lambda: written.append("one"))
     opened.close()
@@ -105,3 +111,21 @@ def test_a_store_is_reached_before_another_try(written, monkeypatch):
     assert len(reached) == 2
     assert written == ["one", "last"]
     assert opened.problems == []
+    assert told == ["not recorded for now: nothing for 20 s; nothing else waits for it, and it is tried again"]
+
+
+def test_users_are_told_once_that_a_store_is_away(held, written, told, monkeypatch):
+    """While it is away, and again when it goes away again; at the end what could not be written is the problem of the caller."""
+    opened, gate = held
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
+    for is_away in (True, True, False, True):
+        opened.put(_failing if is_away else lambda: written.append("one"), is_kept=False)
+    opened.put(_failing)
+    gate.set()
+    opened.close()
+    assert told == ["not recorded for now: away; nothing else waits for it, and it is tried again"] * 2
+    assert opened.problems == ["away"]
+
+
+def _failing():
+    raise OSError("away")
