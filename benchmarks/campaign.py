@@ -62,6 +62,7 @@ class Campaign:
 
     def __init__(self, folder: Path, args: argparse.Namespace, options: Sequence[str] = (), servers: Servers | None = None) -> None:
         self.folder, self.servers, self.told = folder, servers, list[str]()
+        self.address = servers.uri if servers else ""
         folder.mkdir(parents=True)
         (folder / "experiments.yaml").write_bytes((ROOT / "experiments.yaml").read_bytes())
         arms = [word for arm in LADDER for word in ("--arm", arm)]
@@ -69,7 +70,7 @@ class Campaign:
         self.words = ["run", "experiments.yaml", "--profile", "quick", "--device", "cpu", *arms, *drawn, "--set", f"epochs={args.epochs}"]
         self.words += options
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self.environment |= {"MLFLOW_TRACKING_URI": servers.uri} if servers else {}
+        self.environment |= {"MLFLOW_TRACKING_URI": self.address} if servers else {}
 
     def start(self, *words: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         """The command under way; `before` are the words in front of it."""
@@ -112,16 +113,16 @@ class Campaign:
         if process.wait(PATIENCE) != status:
             raise AssertionError(f"exit status {process.returncode}: {self.printed[-3000:]}")
 
-    def problems(self, expected: "Campaign") -> list[str]:
-        """What differs from another's record, with runs that are there twice or are left running."""
-        address = self.servers.uri if self.servers else ""
-        runs = opened(self.folder, address).runs_of(STUDY)
-        names = Counter(
-            (run["tags"]["ablation.arm"], run["tags"]["ablation.seed"]) for run in runs if run["tags"].get("ablation.kind") == "run"
-        )
-        told = [f"{' '.join(name)} is there {count} times" for name, count in names.items() if count > 1]
-        told += [f"{run['name']} is {run['status']}" for run in runs if run["status"] in ("RUNNING", "SCHEDULED")]
-        return [*told, *compared(expected.folder, self.folder, address)]
+
+def problems(expected: Path, found: Path, address: str = "") -> list[str]:
+    """What differs between two folders' records, with runs that are there twice or left running; `address` is the second one's store."""
+    runs = opened(found, address).runs_of(STUDY)
+    names = Counter(
+        (run["tags"]["ablation.arm"], run["tags"]["ablation.seed"]) for run in runs if run["tags"].get("ablation.kind") == "run"
+    )
+    told = [f"{' '.join(name)} is there {count} times" for name, count in names.items() if count > 1]
+    told += [f"{run['name']} is {run['status']}" for run in runs if run["status"] in ("RUNNING", "SCHEDULED")]
+    return [*told, *compared(expected, found, address)]
 
 
 # --- what is done to any of them ---------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def carried_out(
         "seconds": seconds,
         **more,
         "done": wild.told,
-        "differences": {one.folder.name: one.problems(local) for one in (wild, *calm)},
+        "differences": {one.folder.name: problems(local.folder, one.folder, one.address) for one in (wild, *calm)},
         "load": [*load, round(os.getloadavg()[0], 1)],
         "seconds of all": round(time.monotonic() - began),
     }

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from benchmarks.engines import LADDER
+from benchmarks.campaign import LADDER
 
 FILE = "experiments.yaml"
 

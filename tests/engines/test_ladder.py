@@ -6,7 +6,7 @@ By Ray it is in tests/running/executors/test_ray.py.
 import pytest
 
 from ablation.running.parts.split import splits
-from benchmarks.engines import problems
+from benchmarks.campaign import problems
 from tests import ladder
 from tests.engines.slurm import WAIT, Cluster, needs_slurm
 

@@ -276,10 +276,15 @@ def _connect(address: str, gpus: Sequence[str]) -> bool:
 
 def _check_address(where: str) -> None:
     """Raise ConfigError for an address of another kind, or where nobody answers: Ray itself would try for a minute."""
-    host, colon, port = where.rpartition(":")
     expected = "expected HOST:PORT of a cluster that `ray start --head` began, or auto"
-    if where in ("auto", "local"):
+    if where == "local":
         return
+    if where == "auto":  # which a cluster that was killed may have left behind
+        try:
+            where = ray._private.services.canonicalize_bootstrap_address(where)
+        except ConnectionError:
+            raise ConfigError(ADDRESS, f"found auto, and no Ray cluster on this machine; {expected}") from None
+    host, colon, port = where.rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         raise ConfigError(ADDRESS, f"found {where!r}; {expected}; `ray job submit` sends a command from elsewhere (docs/ray.md)")
     try:

@@ -17,7 +17,7 @@ import pytest
 from ablation.errors import AblateError, ClusterError, ConfigError
 from ablation.running.scheduler import execute
 from ablation.tracking.store import Store
-from benchmarks import engines
+from benchmarks.campaign import problems
 from tests import ladder
 from tests.running.test_scheduler import Record
 from tests.tiny import Planned, write
@@ -105,7 +105,7 @@ def test_by_ray_as_by_this_process(cluster, ablate, empty_database, monkeypatch)
         assert done.status == 0, done.err
         outputs.append([line for line in done.out.splitlines() if "ablate run" not in line and "--seed" not in line])
     assert outputs[0] == outputs[1]
-    assert engines.problems(ablate.folder / "here", ablate.folder / "there") == []
+    assert problems(ablate.folder / "here", ablate.folder / "there") == []
     assert none_within(10, actors)
     assert not list((ablate.folder / "there" / "mlruns").glob("seen-by-ray-*"))
 
@@ -194,6 +194,23 @@ def test_an_address_of_nothing_is_told(address, words, tmp_path):
 
     with pytest.raises(ConfigError, match=words):
         RayExecutor(["cpu"], 0, "images", address=address, study="s", folders=[str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [("127.0.0.1:1", "nobody answers at 127.0.0.1:1"), ("", "found auto, and no Ray cluster on this machine")]
+)
+def test_a_cluster_that_is_no_longer_there_is_told(left, words, monkeypatch):
+    """`ray start` leaves an address behind where it was killed; Ray itself would try it for more than a minute."""
+    from ablation.running.executors import ray as module
+
+    def found(address):
+        if not left:
+            raise ConnectionError("Could not find any running Ray instance.")
+        return left
+
+    monkeypatch.setattr(module.ray._private.services, "canonicalize_bootstrap_address", found)
+    with pytest.raises(ConfigError, match=words):
+        module._check_address("auto")
 
 
 def test_a_node_that_does_not_see_the_folder_is_told(cluster, tmp_path, monkeypatch):
