@@ -95,8 +95,9 @@ ROOT = Path(__file__).parent.parent
 
 @contextlib.contextmanager
 def imports_undone():
-    """What is imported meanwhile by --allow-code is forgotten afterwards, also its code, and no code is allowed any more."""
+    """No code is allowed until --allow-code; what is imported by it is forgotten afterwards, also its code."""
     path, modules, permission = list(sys.path), set(sys.modules), technique._PERMISSION.is_given
+    technique._PERMISSION.is_given = False
     try:
         yield
     finally:
