@@ -63,7 +63,7 @@ def test_an_example_runs_once_and_its_report_is_made(own, example, name):
 
 def test_an_example_repeats(example, name):
     """So does check-task say, and of the one that resumes, that it does."""
-    done = example("check-task", *(("--set", "epochs=6") if name == "segmentation" else ()))
+    done = example("check-task", *(("--set", "epochs=4") if name == "segmentation" else ()))
     assert done.status == 0, (done.out, done.err)
     assert "two runs come out the same, bit for bit" in done.out
     assert ("and resumed comes out the same" in done.out) == (name == "segmentation")
