@@ -19,6 +19,27 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command that a test starts compiles everything anew
 torch.set_num_threads(1)
 MOST_FIGURES = 4
+# Files that take long begin first, in this order: those that mostly wait between those that compute, and none is left for the end.
+LONGEST = (
+    "tests/engines/test_ladder.py",
+    "tests/test_faults.py",
+    "tests/fake_cuda/test_techniques.py",
+    "tests/test_quick.py",
+    "tests/running/executors/test_ray.py",
+    "tests/test_cli.py",
+    "tests/engines/test_store.py",
+    "tests/fake_cuda/test_commands.py",
+    "tests/report/documents/test_check.py",
+    "tests/commands/test_commands.py",
+    "tests/test_platforms.py",
+    "tests/tasks/own/test_examples.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Have the longest files begin first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,6 @@ PROGRAMS = ("sbatch", "squeue", "scancel", "slurmctld", "slurmd", "munged")
 MISSING = [name for name in PROGRAMS if not shutil.which(name)]
 WHY_NOT = f"Slurm is not installed ({', '.join(MISSING)})" if MISSING else "a Slurm of our own needs root" if os.geteuid() else ""
 needs_slurm = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-slow = pytest.mark.skipif(os.environ.get("ABLATE_ENGINES") != "all", reason="takes half a minute or more; ABLATE_ENGINES=all runs it")
 
 
 def started(folder):

@@ -1,6 +1,6 @@
 """Parts as jobs of a real Slurm with three nodes on this machine, and what clusters do to jobs: the bits and the record stay the same.
 
-The default run has what takes seconds. With ABLATE_ENGINES=all a node is killed too, whose loss Slurm notices after a while.
+These tests take minutes, so that only ABLATE_ENGINES=all runs them; what the default run has of Slurm is in test_ladder.py.
 """
 
 import os
@@ -14,9 +14,10 @@ import pytest
 
 from benchmarks.faults import compared
 from tests import tiny
-from tests.engines.slurm import COMMAND, WAIT, Cluster, needs_slurm, resume, slow
+from tests.engines import slow
+from tests.engines.slurm import COMMAND, WAIT, Cluster, needs_slurm, resume
 
-pytestmark = [pytest.mark.slurm, needs_slurm]
+pytestmark = [pytest.mark.slurm, needs_slurm, slow]
 EPOCHS = 12
 DECOUPLED = {"stages": [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]}
 LADDER = {"baseline": {}, "cb": {"sampler": "class_balanced"}, "decoupling": DECOUPLED, "mixup": {"mix": "mixup"}}
@@ -44,7 +45,6 @@ def local(tmp_path_factory, empty_database):
     return folder
 
 
-@slow
 def test_warned_preempted_and_cancelled(cluster, local):
     """One part is warned of its time limit, another preempted, the third cancelled by hand: two go on by themselves, one is left."""
     cluster.follow()
@@ -68,7 +68,7 @@ def test_warned_preempted_and_cancelled(cluster, local):
     assert compared(local, cluster.folder) == []
 
 
-@pytest.mark.parametrize("how", ["once", pytest.param("twice", marks=slow), pytest.param("cancel", marks=slow)])
+@pytest.mark.parametrize("how", ["once", "twice", "cancel"])
 def test_users_end_it(cluster, how):
     """Ctrl-C once: the parts end after their epoch; twice, or by ablate cancel: the jobs are ended. No job is left."""
     watching = cluster.follow()
@@ -94,7 +94,6 @@ def test_users_end_it(cluster, how):
         assert '"status": 130' in (cluster.split.folder / "part-1.attempt-1.jsonl").read_text()
 
 
-@slow
 def test_a_node_dies_and_its_orphan_goes_on(cluster, local):
     """Slurm gives its job to another node; what the first still does is not written, and it ends by itself."""
     cluster.follow()

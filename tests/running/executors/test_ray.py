@@ -19,6 +19,7 @@ from ablation.running.scheduler import execute
 from ablation.tracking.store import Store
 from benchmarks.campaign import problems
 from tests import ladder
+from tests.engines import slow
 from tests.running.test_scheduler import Record
 from tests.tiny import Planned, write
 
@@ -142,6 +143,7 @@ def test_what_is_killed_or_frozen_goes_on(cluster, tmp_path, capsys):
     assert none_within(10, actors)
 
 
+@slow
 def test_stopping_reaches_actors(cluster, tmp_path):
     """Jobs that were asked to stop end at their epoch, and are left; actors that are busy end when the executor is closed."""
     planned = Planned(write(tmp_path, seeds=[0, 1], base=LONG), tmp_path / "mlruns")
@@ -158,6 +160,7 @@ def test_stopping_reaches_actors(cluster, tmp_path):
     assert none_within(10, actors)
 
 
+@slow
 def test_interrupted_twice_nothing_is_left(cluster, folder):
     """Ctrl-C twice ends the command at once: no actor, and no run that is said to run."""
     file = write(folder, base=LONG)
