@@ -28,6 +28,7 @@ pid=$!
 [ -z "$warned" ] || kill -USR1 "$pid"
 caught=1 # a signal ends a wait with a status of its own; the next wait gives that of the command
 while [ "$caught" ]; do caught=; wait "$pid"; status=$?; done
+[ $status != 255 ] || {{ wait "$pid"; status=$?; }} # what bash says where the command ends just as a signal comes; then it knows
 {again}exit $status
 """
 
