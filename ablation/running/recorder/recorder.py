@@ -5,7 +5,7 @@ What it writes lies in the local folders first, so whatever cannot be written no
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from ablation.running.recorder.pictures import CONFUSION, Pictures
 from ablation.running.recorder.provenance import context_tags, provenance
 from ablation.running.recorder.registry import KEY, Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
-from ablation.running.recorder.writer import Writer
+from ablation.running.recorder.writer import Tell, Writer, to_nobody
 from ablation.study.config import Arm, Choice
 from ablation.study.metrics import CURVES, is_curve, metric_rows
 from ablation.study.params import params
@@ -60,15 +60,7 @@ class _Finished:
 class Recorder:
     """One study's record. Every method but `close` returns at once. A thread calls `tell` with what a user wants to know meanwhile."""
 
-    def __init__(
-        self,
-        store: Store,
-        plan: Plan,
-        planner: Planner,
-        workspace: Workspace,
-        command: str,
-        tell: Callable[[str], None] = lambda sentence: None,
-    ) -> None:
+    def __init__(self, store: Store, plan: Plan, planner: Planner, workspace: Workspace, command: str, tell: Tell = to_nobody) -> None:
         self.store, self.plan, self.planner, self.workspace, self.command = store, plan, planner, workspace, command
         self.task = plan.study.task
         self.arms = {arm.name: arm for arm in plan.study.arms}

@@ -19,6 +19,7 @@ TRIM_EVERY = 30.0  # seconds between two times that memory is given back
 
 T = TypeVar("T")
 Writing = Callable[[], None]
+Tell = Callable[[str], None]  # what a user hears a sentence by
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Writer:
     `tell` is called with a sentence once something could not be written after all tries, and again only if writing has gone well since.
     """
 
-    def __init__(self, first: Writing, last: Writing, reach: Writing, tell: Callable[[str], None]) -> None:
+    def __init__(self, first: Writing, last: Writing, reach: Writing, tell: Tell) -> None:
         self.problems: list[str] = []
         self._tell, self._is_told = tell, False
         self._first, self._last, self._reach, self._has_begun = first, last, reach, False
@@ -82,7 +83,7 @@ class Writer:
             if time.monotonic() - trimmed > TRIM_EVERY:
                 trim_heap()
                 trimmed = time.monotonic()
-        self._tell = lambda sentence: None  # what is not written now is told as `problems`
+        self._tell = to_nobody  # what is not written now is told as `problems`
         self._write_late()
         is_whole = self._is_written(self._last, () if self._late else WAITS)
         self.problems += [] if is_whole and not self._late else [self._problem]
@@ -148,3 +149,7 @@ class Writer:
                 self._has_failed = False
                 return ""
         raise AssertionError(waits)
+
+
+def to_nobody(sentence: str) -> None:
+    """Tell nobody."""
