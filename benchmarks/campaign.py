@@ -62,6 +62,7 @@ class Campaign:
 
     def __init__(self, folder: Path, args: argparse.Namespace, options: Sequence[str] = (), servers: Servers | None = None) -> None:
         self.folder, self.servers, self.told = folder, servers, list[str]()
+        self.started = list["subprocess.Popen[bytes]"]()
         self.address = servers.uri if servers else ""
         folder.mkdir(parents=True)
         (folder / "experiments.yaml").write_bytes((ROOT / "experiments.yaml").read_bytes())
@@ -76,7 +77,9 @@ class Campaign:
         """The command under way; `before` are the words in front of it."""
         with (self.folder / "printed").open("ab") as output:
             command = [*before, sys.executable, "-m", "ablation", *self.words, *words]
-            return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True)
+        self.started.append(process)
+        return process
 
     @property
     def printed(self) -> str:

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,17 @@ class RayCampaign(Campaign):
         super().__init__(folder, args, ("--executor", "ray", "--ray-address", cluster.address), servers)
         self.cluster = cluster
 
+    def while_it_runs(self, what: Callable[[], Any]) -> Any:
+        """What it gives once that is true; the campaign ends where the last command does before: nothing is left to disturb."""
+
+        def found() -> Any:
+            ended = self.started[-1].poll() is not None
+            if not (value := what()) and ended:
+                raise SystemExit("the study ended before all of it was done; give more --seeds or --epochs")
+            return value
+
+        return self.until(found)
+
     def stages(self, processes: Sequence[psutil.Process]) -> dict[Path, Token]:
         """The folders of the stages that these processes train, an epoch of which is saved, and their claims to them."""
         pids = {process.pid for process in processes}
@@ -72,7 +83,7 @@ class RayCampaign(Campaign):
                 signalled(workers, signal.SIGCONT)
             return None
 
-        found: Caught = self.until(catch)
+        found: Caught = self.while_it_runs(catch)
         return found
 
 
@@ -154,7 +165,7 @@ def node_frozen(campaign: RayCampaign) -> None:
 def goes_on(campaign: RayCampaign, caught: Caught, why: str, *, is_node_lost: bool) -> None:
     """Wait until the loss is noticed, have another node come if need be, and wait until successors train; tell how long it took."""
     began, struck = time.monotonic(), time.time()
-    campaign.until(lambda: campaign.printed.count(LOST) > caught.num_lost)
+    campaign.while_it_runs(lambda: campaign.printed.count(LOST) > caught.num_lost)
     noticed = time.monotonic() - began
     if is_node_lost:
         campaign.cluster.worker_nodes.discard(caught.node)
@@ -165,24 +176,24 @@ def goes_on(campaign: RayCampaign, caught: Caught, why: str, *, is_node_lost: bo
         found, saved = Token.read(folder), [path.stat().st_mtime for path in folder.glob("*.safetensors")]
         return found is not None and found.attempt > claim.attempt and max(saved, default=0.0) > struck
 
-    campaign.until(lambda: all(trains(*item) for item in caught.claims.items()))
+    campaign.while_it_runs(lambda: all(trains(*item) for item in caught.claims.items()))
     campaign.tell(f"a stage trained again {time.monotonic() - began:.0f} s after {why}, which was noticed after {noticed:.0f} s")
 
 
 def disturbed(campaign: RayCampaign) -> dict[str, Any]:
     """The study with all of this."""
     command = campaign.start()
-    campaign.until(campaign.all_train)
+    campaign.while_it_runs(campaign.all_train)
     store_killed(campaign)()
     for strike in (node_killed, orphaned, frozen, node_frozen):
         strike(campaign)
-    campaign.until(campaign.all_train)
+    campaign.while_it_runs(campaign.all_train)
     command.send_signal(signal.SIGINT)
     began = time.monotonic()
     campaign.ends(command, 130)
     campaign.tell(f"Ctrl-C once: ended with status 130 after {time.monotonic() - began:.0f} s")
     elsewhere = campaign.start(before=ELSEWHERE)
-    campaign.until(campaign.all_train)
+    campaign.while_it_runs(campaign.all_train)
     elsewhere.kill()
     elsewhere.wait()
     campaign.tell("begun again on another host, and killed there while it trained")
