@@ -174,11 +174,11 @@ def signalled(processes: Sequence[psutil.Process], number: int) -> None:
 # --- the course of a campaign ------------------------------------------------------------------------------------------------------
 
 
-def arguments(text: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options that all have."""
+def arguments(text: str, argv: Sequence[str] | None, epochs: int) -> argparse.Namespace:
+    """The options that all have; `epochs` are those of each run where nothing is said."""
     parser = argparse.ArgumentParser(description=text.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--port", type=int, default=27817, help="the first of eight free ports")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     return parser.parse_args(argv)

@@ -192,7 +192,7 @@ def slurm(folder: Path, port: int) -> Iterator[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry it out three times, print what was done and found, and keep the figures; 1 where anything differs."""
-    args = arguments(__doc__ or "", argv)
+    args = arguments(__doc__ or "", argv, epochs=40)
     with workplace(args.port) as (folder, servers), slurm(folder / "slurm", args.port + 3) as engine:
         calm, wild = SlurmCampaign(folder / "undisturbed", args, engine), SlurmCampaign(folder / "disturbed", args, engine, servers)
         result = carried_out("Slurm", args, Campaign(folder / "local", args), wild, lambda: disturbed(wild), [calm])

@@ -1,7 +1,7 @@
 """A study on a real Ray cluster of this machine, with what clusters do to workers, held against the same study run by this machine.
 
     python benchmarks/engines_ray.py                     (the quick matrix's ladder, three seeds, on two nodes of one CPU)
-    python benchmarks/engines_ray.py --seeds 1 --epochs 60
+    python benchmarks/engines_ray.py --epochs 160            (on a machine twice as fast)
 
 Needs `longtail-ablation[ray]`, and for the record of the disturbed study PostgreSQL and the group "engines" of pyproject.toml. One after
 another: PostgreSQL and MLflow's server are killed for a while; a node is killed with all its processes; of another only the raylet, so that
@@ -62,9 +62,10 @@ class RayCampaign(Campaign):
         return self.until(found)
 
     def stages(self, processes: Sequence[psutil.Process]) -> dict[Path, Token]:
-        """The folders of the stages that these processes train, an epoch of which is saved, and their claims to them."""
+        """The folders of the stages that these processes train, an epoch of which is saved and not yet all, and their claims to them."""
         pids = {process.pid for process in processes}
-        claims = {path.parent: Token.read(path.parent) for path in self.folder.glob("mlruns/stages/*/checkpoint.safetensors")}
+        saved = [path.parent for path in self.folder.glob("mlruns/stages/*/checkpoint.safetensors")]
+        claims = {folder: Token.read(folder) for folder in saved if not (folder / "final.safetensors").exists()}
         return {folder: token for folder, token in claims.items() if token and token.pid in pids and not token.is_released}
 
     def all_train(self) -> bool:
@@ -153,13 +154,17 @@ def frozen(campaign: RayCampaign) -> None:
 
 
 def node_frozen(campaign: RayCampaign) -> None:
-    """Freeze all processes of a node, so that nothing can end them, and let them go beside their successors."""
+    """Freeze all processes of a node, so that nothing can end them, and let its workers go beside their successors."""
     caught = campaign.caught()
     raylet = raylet_of(caught.node)
     processes = [raylet, *raylet.children(recursive=True)]
     signalled(processes, signal.SIGSTOP)
     goes_on(campaign, caught, "all processes of its node were frozen", is_node_lost=True)
-    let_go(campaign, processes)
+    signalled([one for one in processes if one not in caught.workers], signal.SIGCONT)
+    let_go(campaign, caught.workers)
+    if lives(raylet):  # Ray had not given it up yet
+        campaign.tell("the node itself came back, and was ended")
+        signalled([raylet, *raylet.children(recursive=True)], signal.SIGKILL)
 
 
 def goes_on(campaign: RayCampaign, caught: Caught, why: str, *, is_node_lost: bool) -> None:
@@ -232,7 +237,7 @@ def join(cluster: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry it out twice, print what was done and found, and keep the figures; 1 where anything differs."""
-    args = arguments(__doc__ or "", argv)
+    args = arguments(__doc__ or "", argv, epochs=80)
     with workplace(args.port) as (folder, servers), ray() as cluster:
         local, wild = Campaign(folder / "local", args), RayCampaign(folder / "disturbed", args, cluster, servers)
         result = carried_out("Ray", args, local, wild, lambda: disturbed(wild))

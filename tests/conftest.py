@@ -64,6 +64,12 @@ def own_device():
     planned_device.plan_for_here()
 
 
+def of_all_processes(tmp_path_factory):
+    """The folder that the processes of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """A database without runs, made once for all processes: its migrations take seconds."""
@@ -73,9 +79,7 @@ def empty_database(tmp_path_factory):
 
         from ablation.tracking.store import Store
 
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    shared = of_all_processes(tmp_path_factory)
     database = shared / "empty" / "mlflow.db"
     with FileLock(shared / "empty.lock"):
         if not database.exists():
@@ -83,6 +87,19 @@ def empty_database(tmp_path_factory):
             database.parent.mkdir()
             shutil.copyfile(shared / "making" / "mlflow.db", database)
     return database
+
+
+@pytest.fixture(scope="session")
+def ladder_here(tmp_path_factory, empty_database):
+    """The folder in which this machine carried out the quick matrix's ladder, made once for all processes."""
+    from tests import ladder
+
+    folder = of_all_processes(tmp_path_factory) / "ladder"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / ladder.PRINTED).exists():
+            folder.mkdir()
+            ladder.carry_out(folder, empty_database)
+    return folder
 
 
 @pytest.fixture

@@ -14,16 +14,7 @@ NAME = "reports.quick"
 ELSEWHERE = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"]
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory, empty_database):
-    """The folder in which this machine carried it out."""
-    folder = tmp_path_factory.mktemp("local")
-    status, printed = Cluster(folder, empty_database, {}, ladder.write(folder)).here()
-    assert status == 0, printed
-    return folder
-
-
-def test_by_three_parts(local, tmp_path, empty_database):
+def test_by_three_parts(ladder_here, tmp_path, empty_database):
     """Each by a command of its own, all at once; the next one records them, and trains nothing."""
     study = Cluster(tmp_path, empty_database, {}, ladder.write(tmp_path))
     parts = [study.start("run", *study.study, "--device", "cpu", "--jobs", "1", "--part", f"{part}/3") for part in (1, 2, 3)]
@@ -31,12 +22,12 @@ def test_by_three_parts(local, tmp_path, empty_database):
     status, printed = study.here()
     assert status == 0, printed
     assert ": epoch " not in printed
-    assert problems(local, tmp_path) == []
+    assert problems(ladder_here, tmp_path) == []
 
 
 @pytest.mark.slurm
 @needs_slurm
-def test_by_slurm(local, slurm, tmp_path, empty_database):
+def test_by_slurm(ladder_here, slurm, tmp_path, empty_database):
     """Submitted and left alone; watched by a process that is killed; recorded from another host. The same bytes, each run once."""
     cluster = Cluster(tmp_path, empty_database, slurm, ladder.write(tmp_path))
     try:
@@ -49,7 +40,7 @@ def test_by_slurm(local, slurm, tmp_path, empty_database):
         watching.kill()
         status, printed = cluster.by_slurm(before=ELSEWHERE)
         assert status == 0, printed
-        assert problems(local, tmp_path) == []
+        assert problems(ladder_here, tmp_path) == []
         cluster.until(lambda: not cluster.call("squeue", "--noheader", "--states=running,pending,completing"))
         status, printed = cluster.by_slurm()  # the folders go once their jobs have ended
         assert status == 0, printed
