@@ -18,7 +18,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command that a test starts compiles everything anew
 torch.set_num_threads(1)
-MOST_FIGURES = 4
+MOST_FIGURES = 2
 # Files that take long begin first, in this order: those that mostly wait between those that compute, and none is left for the end.
 LONGEST = (
     "tests/engines/test_ladder.py",

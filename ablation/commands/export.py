@@ -57,8 +57,8 @@ def _result(recorded: "tables.Recorded", arm: str, seed: int | None) -> "Trained
     )
 
 
-def pack(target: Path, file: Path | None, profile: str | None) -> int:
-    """Write a study, without weights, into one zip file."""
+def pack(target: Path, file: Path | None, profile: str | None, *, predictions: bool = True) -> int:
+    """Write a study, without weights and perhaps without predictions, into one zip file."""
     from ablation.report.frames import packed
 
     if target.suffix != ".zip":
@@ -70,8 +70,8 @@ def pack(target: Path, file: Path | None, profile: str | None) -> int:
     assert isinstance(recorded, Recorded), recorded
     name, store = recorded.study, recorded.store
     plan = next(run for run in store.runs_of(name) if run["tags"].get("ablation.kind") == "plan")
-    packed.write(recorded, store.artifact(plan["run_id"], of_content(packed.WRITTEN, recorded.content)), target)
-    zip_size = size(target.stat().st_size)
-    message = f"{name}: {len(recorded.runs)} runs in {target} ({zip_size}), without weights; ablate report {target} reads it anywhere"
+    packed.write(recorded, store.artifact(plan["run_id"], of_content(packed.WRITTEN, recorded.content)), target, predictions=predictions)
+    zip_size, lacking = size(target.stat().st_size), "without weights" if predictions else "without weights and predictions"
+    message = f"{name}: {len(recorded.runs)} runs in {target} ({zip_size}), {lacking}; ablate report {target} reads it anywhere"
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
     return DONE

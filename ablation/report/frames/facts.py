@@ -30,12 +30,12 @@ NO_SCHEMA = SettingsSchema(settings=Technique, stage_options=Technique, whole_ar
 
 
 def planned_facts(plan: Mapping[str, Any]) -> Needs:
-    """The facts that follow from the plan alone. Runs have predictions if there are classes to predict."""
+    """The facts that follow from the plan alone. Runs have predictions if there are classes to predict and they were not left out."""
     facts: dict[Fact, bool] = {
         "classes": bool(plan.get("classes")),
         "groups": bool(plan.get("groups")),
         "counts": bool(plan.get("counts") and plan.get("test_counts")),
-        "predictions": bool(plan.get("classes")),
+        "predictions": bool(plan.get("classes")) and plan.get("predictions") is not False,
     }
     return frozenset(fact for fact, is_there in facts.items() if is_there)
 

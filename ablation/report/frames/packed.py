@@ -37,7 +37,8 @@ KEPT: Mapping[str, Needs] = {
     "class_distribution.csv": frozenset({"classes", "counts"}),
 }
 ITEMS = "items.parquet"
-OPTIONAL = (ITEMS, PREDICTIONS, "log.txt")  # files that a run of one's own training code may have
+OF_ITEMS = (ITEMS, PREDICTIONS)
+OPTIONAL = (*OF_ITEMS, "log.txt")  # files that a run of one's own training code may have
 ERROR = "error.txt"  # of a run that failed because of a bug
 PLAN_WORDS = ("study", "seeds", "arms", "runs")
 RUN_WORDS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen")
@@ -47,15 +48,17 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all members, so that the same store
 MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 
-def write(recorded: "Recorded", written: Path, target: Path) -> None:
+def write(recorded: "Recorded", written: Path, target: Path, *, predictions: bool = True) -> None:
     """Write the study into the zip `target`, in one step; `written` is the study's file.
 
-    Raises StoreError if the store lacks a file of a run.
+    Without `predictions`, and scores, of single items the plan in it says so, and the report leaves out what is made of them. Raises
+    StoreError if the store lacks a file of a run.
     """
+    plan = recorded.plan if predictions else {**recorded.plan, "predictions": False}
     beside = part_of(target)
     try:
         with ZipFile(beside, "w", ZIP_DEFLATED) as archive:
-            for name, content in sorted(_members(recorded, written)):
+            for name, content in sorted(_members(recorded, plan, written)):
                 archive.writestr(_entry(name), content if isinstance(content, bytes) else content.read_bytes())
         beside.replace(target)
     except OSError as error:
@@ -71,15 +74,15 @@ def _entry(name: str) -> ZipInfo:
     return entry
 
 
-def _members(recorded: "Recorded", written: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _members(recorded: "Recorded", plan: Mapping[str, Any], written: Path) -> Iterator[tuple[str, bytes | Path]]:
     """Every member's name, with its bytes or the file that holds them."""
-    description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": recorded.plan}
+    description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": plan}
     description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
     yield STUDY, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False).encode()
     yield CURVES, _curves(recorded).to_parquet(index=False)
     yield WRITTEN, written
     for row in recorded.runs.to_dict("records"):
-        for name, path in _files(recorded, row).items():
+        for name, path in _files(recorded, plan, row).items():
             yield f"runs/{row['run_id']}/{name}", path
 
 
@@ -89,28 +92,30 @@ def _curves(recorded: "Recorded") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
 
 
-def _files(recorded: "Recorded", row: Mapping[Any, Any]) -> dict[str, Path]:
+def _files(recorded: "Recorded", plan: Mapping[str, Any], row: Mapping[Any, Any]) -> dict[str, Path]:
     """A run's artifacts by name: those of KEPT if it is finished, otherwise the error, if there is one."""
     run_id = str(row["run_id"])
     if row["status"] != "FINISHED":
         with contextlib.suppress(StoreError):
             return {ERROR: recorded.artifact(run_id, ERROR)}
         return {}
-    facts = planned_facts(recorded.plan)
+    facts = planned_facts(plan)
     kept = [name for name, needs in KEPT.items() if needs <= facts and not (needs and has_own_code(recorded.plan))]
     try:
         first = recorded.artifact(run_id, kept[0])
         beside = {name: first.parent / name for name in kept}  # one request to the store per run, if its artifacts are a folder
         files = {name: path if path.exists() else recorded.artifact(run_id, name) for name, path in beside.items()}
-        return files | _optional(recorded, run_id)
+        return files | _optional(recorded, plan, run_id)
     except StoreError as error:
         raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
 
 
-def _optional(recorded: "Recorded", run_id: str) -> dict[str, Path]:
+def _optional(recorded: "Recorded", plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
     """What one's own training code may have handed back of a run."""
-    found = {}
-    for name in OPTIONAL if has_own_code(recorded.plan) else ():
+    found, left_out = {}, OF_ITEMS if plan.get("predictions") is False else ()
+    for name in OPTIONAL if has_own_code(plan) else ():
+        if name in left_out:
+            continue
         with contextlib.suppress(StoreError):
             found[name] = recorded.artifact(run_id, name)
     return found

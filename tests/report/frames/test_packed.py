@@ -124,6 +124,22 @@ def test_the_same_store_packs_into_the_same_bytes(looked, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if ".zip" in path.name) == ["a.zip", "b.zip"]
 
 
+def test_without_predictions_the_tables_are_the_same(both, looked, tmp_path):
+    """The zip has nothing of single images; the frames that need none are those of the store, and the report says what it lacks."""
+    done = looked("pack", tmp_path / "small.zip", "--no-predictions")
+    assert "without weights and predictions" in done.err
+    with zipfile.ZipFile(tmp_path / "small.zip") as archive:
+        kept = {name.rpartition("/")[2] for name in archive.namelist() if name.startswith("runs/")}
+    assert kept == {"config.yaml", "class_distribution.csv"}
+    whole, small = both[0], packed.read(tmp_path / "small.zip")
+    for name in ("runs", "arms", "differences", "attribution", "conditions", "effects", "curves"):
+        pd.testing.assert_frame_equal(vars(report.tidy_frames(small))[name], vars(report.tidy_frames(whole))[name])
+    written = looked("report", tmp_path / "small.zip", "--output", tmp_path / "out")
+    assert written.status == 0, written.err
+    assert "what is made of predictions of single items" in (tmp_path / "out" / "report.md").read_text()
+    assert looked("report", tmp_path / "small.zip", "--check", tmp_path / "out" / "report.md").status == 0
+
+
 def test_failed_runs_are_packed(both, looked, zipped):
     """A failed run is in the zip with its reason, and `ablate log` tells the same of it from there."""
     _, read = both
