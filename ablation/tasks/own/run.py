@@ -61,6 +61,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
                     raise Interrupted
                 checkpoints = _checkpoints(folder, is_renamed=fence.left is not None)
                 _carry_out(work, checkpoints, device, emit, should_stop, descriptor)
+        _clear(folder)
     emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
 
 
@@ -135,8 +136,12 @@ def _carry_out(work: OwnWork, checkpoints: Path, device: str, emit: Emit, should
             raise CodeChanged
         _check_data(work)
         _write(work, attempt, handed_back)
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a run needs no more that has its result, even if its process was killed just then; done again, it begins anew."""
     (folder / EARLIER).unlink(missing_ok=True)
-    for kept in (*folder.glob(f"{CHECKPOINTS}*"), folder / REFUSED):  # or the same run, done again, would go on from its own end
+    for kept in (*folder.glob(f"{CHECKPOINTS}*"), *folder.glob("try-*"), folder / REFUSED):
         shutil.rmtree(kept, ignore_errors=True)
 
 

@@ -73,6 +73,18 @@ def test_a_worker_that_is_killed_leaves_nothing(tmp_path, moment):
     assert not list((a_run.stages / a_run.key).glob("try-*"))
 
 
+def test_what_a_worker_left_that_was_killed_after_its_result_is_deleted(tmp_path):
+    """Its folder, its checkpoints and its curves so far: else the run, done again, would go on from its own end."""
+    a_run = family(tmp_path)
+    done(a_run)
+    folder = a_run.stages / a_run.key
+    for name in ("try-1", "checkpoints", "checkpoints-2"):
+        (folder / name).mkdir()
+    (folder / "earlier.jsonl").touch()
+    done(a_run)
+    assert {path.name for path in folder.iterdir()} <= {"lock", "owner", "owner-lock", "processes"}
+
+
 def test_a_deaf_run_ends_with_its_worker(tmp_path):
     a_run = family(tmp_path, "deaf")
     worker = multiprocessing.get_context("fork").Process(target=carry_out, args=(a_run,))
