@@ -19,13 +19,14 @@ Records = Sequence[Mapping[Any, Any]]  # the rows of a frame
 
 def by_seed(runs: pd.DataFrame, arms: Sequence[str], metric: str) -> pd.DataFrame:
     """One row per seed and one column per arm: the metric of finished runs, otherwise NaN."""
-    done = runs[runs["state"] == "done"]
-    if metric not in done or done.empty:
+    is_done_R = (runs["state"] == "done").to_numpy(dtype=bool)
+    if metric not in runs or not is_done_R.any():
         return pd.DataFrame(index=pd.Index([], name="seed"), columns=list(arms), dtype=float)
-    seeds, row_R = np.unique(done["seed"].to_numpy(), return_inverse=True)
-    place = {arm: column for column, arm in enumerate(dict.fromkeys(done["arm"]))}
+    names_R = runs["arm"].to_numpy()[is_done_R]  # not a part of the frame, which has dozens of columns
+    seeds, row_R = np.unique(runs["seed"].to_numpy()[is_done_R], return_inverse=True)
+    place = {arm: column for column, arm in enumerate(dict.fromkeys(names_R))}
     values_SA = np.full((len(seeds), len(place) + 1), np.nan)  # the last column is that of arms without runs
-    values_SA[row_R, [place[arm] for arm in done["arm"]]] = done[metric].to_numpy(dtype=float)
+    values_SA[row_R, [place[arm] for arm in names_R]] = runs[metric].to_numpy(dtype=float)[is_done_R]
     columns = [place.get(arm, -1) for arm in arms]
     return pd.DataFrame(values_SA[:, columns], index=pd.Index(seeds, name="seed"), columns=list(arms))
 
