@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from ablation.commands import export
+from ablation.report.frames import packed
 from ablation.study.config import load
 from ablation.study.resolving import load_study
 from ablation.tasks.images import keys
 from ablation.tasks.images.labels import updates_per_epoch
 from ablation.techniques.models import num_parameters
+from tests.recorded import record
 
 STUDIES = Path(__file__).parent.parent / "studies"
 LONG_TAILED = {"cifar10-lt": (10, 12_406), "cifar100-lt": (100, 10_847)}
@@ -103,3 +107,26 @@ def test_other_data_have_no_published_figures(name):
     assert any(arm.published for arm in arms(name).values())
     for profile in load(STUDIES / f"{name}.yaml").profiles:
         assert not any(arm.published for arm in arms(name, profile).values())
+
+
+def test_the_lag_by_epoch_is_drawn(folder, empty_database, tmp_path_factory, monkeypatch):
+    """The best epoch of each watched curve is what its arm, chosen on the test images, was recorded with; an arm without is told."""
+    monkeypatch.syspath_prepend(STUDIES)
+    import lag_by_epoch
+
+    ends = {"as-published": {"select": "best_on_test"}, "best-no-lag": {"select": "best_on_test", "average": "none"}}
+    study = tmp_path_factory.mktemp("lag")
+    record(study, empty_database, base={"average": {"name": "ema", "decay": 0.9}, "epochs": 3}, conditions=ends)
+    monkeypatch.chdir(study)
+    assert export.pack(study / "tiny.zip", None, None, predictions=False) == 0
+    points = lag_by_epoch.watched(study / "tiny.zip", ["baseline"])
+    assert sorted(set(points["epoch"])) == [1, 2, 3]
+    best = points.groupby("tested")["test accuracy, percent"].max() / 100
+    recorded = packed.read(study / "tiny.zip").runs.set_index("arm")["test/accuracy"]
+    for condition, words in lag_by_epoch.CONDITIONS.items():
+        assert best[words] == pytest.approx(recorded[f"{condition}/baseline"], abs=1e-12)
+    assert best.nunique() == 2
+    done = CliRunner().invoke(lag_by_epoch.main, ["tiny.zip", "lag.svg", "--arm", "baseline"], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "")
+    assert (study / "lag.svg").read_text().count("<svg") == 1
+    assert "no accuracies by epoch of as-published/cb" in CliRunner().invoke(lag_by_epoch.main, ["tiny.zip", "x.svg", "--arm", "cb"]).output
