@@ -92,8 +92,12 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """`3.2 GB`, `120 MB`."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{max(min(1, round(num_bytes)), round(num_bytes / 1e6))} MB"
+    """`3.2 GB`, `120 MB`, `14 kB`; a kB is the least that is not nothing."""
+    if num_bytes >= 1e9:
+        return f"{num_bytes / 1e9:.1f} GB"
+    if num_bytes >= 1e6:
+        return f"{num_bytes / 1e6:.0f} MB"
+    return f"{max(min(1, round(num_bytes)), round(num_bytes / 1e3))} kB"
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------

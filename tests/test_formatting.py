@@ -18,6 +18,15 @@ def test_names_cannot_break_a_table(text, expected):
 
 
 @pytest.mark.parametrize(
+    ("num_bytes", "expected"),
+    [(0, "0 kB"), (1, "1 kB"), (206_501, "207 kB"), (999_400, "999 kB"), (1_000_000, "1 MB"), (120e6, "120 MB"), (3.24e9, "3.2 GB")],
+)
+def test_size(num_bytes, expected):
+    """In the unit that leaves few digits; what is not empty is not nothing."""
+    assert formatting.size(num_bytes) == expected
+
+
+@pytest.mark.parametrize(
     ("mean", "sd", "expected"),
     [(0.8422, 0.0031, "84.22 ± 0.31"), (0.8422, math.nan, "84.22"), (math.nan, math.nan, "–"), (0.0, 0.0, "0.00 ± 0.00")],
 )

@@ -431,8 +431,8 @@ def test_data_lists_what_is_declared(own, kind):
     declared = {**task, "data": ["rows", {"path": "rows/a", "by": "listing"}]}
     shown = run(own, WRITE[kind](own.folder, task=declared, **PLAIN), command="data")
     assert shown.status == 0, shown.err
-    assert re.search(r"rows +\| the content of each file +\| +2 \| 1 MB", shown.out), shown.out
-    assert re.search(r"rows/a +\| the names, sizes and times of its files +\| +1 \| 1 MB", shown.out)
+    assert re.search(r"rows +\| the content of each file +\| +2 \| +1 MB", shown.out), shown.out
+    assert re.search(r"rows/a +\| the names, sizes and times of its files +\| +1 \| 600 kB", shown.out)
     as_json = json.loads(run(own, "fun.yaml" if kind == "function" else "com.yaml", "--json", command="data").out)
     assert [item["by"] for item in as_json["data"]] == ["content", "listing"]
     assert "no data are declared" in run(own, WRITE[kind](own.folder, **PLAIN), command="data").out
