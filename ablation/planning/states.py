@@ -116,7 +116,7 @@ def run_state(
     if exact and exact[0].status == LOST:
         return "missing", "was recorded, and its files are gone", key
     if exact:
-        return "missing", f"was {exact[0].status.lower()}" + (f" ({exact[0].kind})" if exact[0].kind else ""), key
+        return "missing", _unfinished(exact[0]), key
     if stale:
         return "missing", has_changed, key
     if alike:
@@ -125,6 +125,13 @@ def run_state(
         newest = next((run for run in recorded if run.status == "FINISHED"), recorded[0])
         return "missing", f"has changed: {changes.of_content(newest)}", key
     return "missing", "new", key
+
+
+def _unfinished(run: RecordedRun) -> str:
+    """`did not end: stopped by the user`, `was failed (memory)`, `was running`."""
+    if run.status == "KILLED" and run.reason:
+        return f"did not end: {run.reason}"
+    return f"was {run.status.lower()}" + (f" ({run.kind})" if run.kind else "")
 
 
 def branch_state(key: str, products: Set[str], recorded: RecordedState, *, force: bool) -> str:

@@ -232,6 +232,7 @@ STATES = [
     ([(SAME, "FAILED", "memory")], False, "", "missing", "was failed (memory)"),
     ([(SAME, "FAILED", "killed")], False, "", "missing", "was failed (killed)"),
     ([(SAME, "KILLED")], False, "", "missing", "was killed"),
+    ([(SAME, "KILLED", "killed", "stopped by the user")], False, "", "missing", "did not end: stopped by the user"),
     ([(SAME, "LOST")], False, "", "missing", "was recorded, and its files are gone"),
     ([(SAME, "RUNNING")], False, "", "missing", "was running"),
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "", "stale", "has changed since it was recorded: the code, a version or the device"),
