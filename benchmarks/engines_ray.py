@@ -1,7 +1,7 @@
 """A study on a real Ray cluster of this machine, with what clusters do to workers, held against the same study run by this machine.
 
     python benchmarks/engines_ray.py                     (the quick matrix's ladder, three seeds, on two nodes of one CPU)
-    python benchmarks/engines_ray.py --epochs 160            (on a machine twice as fast)
+    python benchmarks/engines_ray.py --epochs 160        (on a machine twice as fast)
 
 Needs `longtail-ablation[ray]`, and for the record of the disturbed study PostgreSQL and the group "engines" of pyproject.toml. One after
 another: PostgreSQL and MLflow's server are killed for a while; a node is killed with all its processes; of another only the raylet, so that

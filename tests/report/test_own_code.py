@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ablation import report
@@ -415,6 +416,12 @@ def test_a_packed_study_gives_the_same_report(tmp_path):
     stored.artifact = artifact
     packed.write(stored, tmp_path / "written.yaml", tmp_path / "study.zip")
     assert report.write(packed.read(tmp_path / "study.zip")) == report.write(recorded)
+    packed.write(stored, tmp_path / "written.yaml", tmp_path / "small.zip", predictions=False)
+    small = packed.read(tmp_path / "small.zip")
+    assert [small.items(run_id) for run_id in small.runs["run_id"]] == [None] * len(small.runs)
+    pd.testing.assert_frame_equal(report.tidy_frames(small).differences, report.tidy_frames(recorded).differences)
+    assert "Doubt from the test items" in report.write(recorded)
+    assert "Doubt from the test items" not in report.write(small)
 
 
 def test_other_kinds_of_studies_have_no_such_lines():
