@@ -12,9 +12,11 @@ import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 
+from ablation.errors import AblateError
 from ablation.report.frames import packed
 
 CONDITIONS = {"as-published": "average of the weights", "best-no-lag": "weights as trained"}
+FORMATS = (".svg", ".png", ".pdf")
 METRIC = "watched/test/accuracy"
 
 
@@ -45,7 +47,12 @@ def watched(study: Path, arms: list[str]) -> pd.DataFrame:
 @click.option("--arm", "arms", multiple=True, required=True, help="An arm to show in a panel; may be given again.")
 def main(study: Path, target: Path, arms: tuple[str, ...]) -> None:
     """Draw TARGET (.svg, .png or .pdf) from the packed STUDY: a panel per arm, the mean over seeds and their range."""
-    points = watched(study, list(arms))
+    try:
+        points = watched(study, list(arms))
+    except AblateError as error:
+        raise click.ClickException(str(error)) from None
+    if target.suffix not in FORMATS:
+        raise click.ClickException(f"found {target}; expected a name that ends in {', '.join(FORMATS)}")
     mpl.rcParams |= {"svg.hashsalt": "ablate", "svg.fonttype": "path"}
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     grid = sns.relplot(

@@ -130,7 +130,14 @@ def test_the_lag_by_epoch_is_drawn(folder, empty_database, tmp_path_factory, mon
     done = CliRunner().invoke(lag_by_epoch.main, ["tiny.zip", "lag.svg", "--arm", "baseline"], catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, "")
     assert (study / "lag.svg").read_text().count("<svg") == 1
-    assert "no accuracies by epoch of as-published/cb" in CliRunner().invoke(lag_by_epoch.main, ["tiny.zip", "x.svg", "--arm", "cb"]).output
+    for words, told in (
+        (["tiny.zip", "x.svg", "--arm", "cb"], "no accuracies by epoch of as-published/cb"),
+        (["tiny.yaml", "x.svg", "--arm", "baseline"], "tiny.yaml cannot be read as a packed study"),
+        (["tiny.zip", "x.bmp", "--arm", "baseline"], "found x.bmp; expected a name that ends in .svg, .png, .pdf"),
+    ):
+        refused = CliRunner().invoke(lag_by_epoch.main, words, catch_exceptions=False)
+        assert refused.exit_code == 1
+        assert told in refused.output
 
 
 def test_the_report_of_the_reports_study_is_that_of_its_numbers():

@@ -35,9 +35,14 @@ def planned_facts(plan: Mapping[str, Any]) -> Needs:
         "classes": bool(plan.get("classes")),
         "groups": bool(plan.get("groups")),
         "counts": bool(plan.get("counts") and plan.get("test_counts")),
-        "predictions": bool(plan.get("classes")) and plan.get("predictions") is not False,
+        "predictions": bool(plan.get("classes")) and not lacks_items(plan),
     }
     return frozenset(fact for fact, is_there in facts.items() if is_there)
+
+
+def lacks_items(plan: Mapping[str, Any]) -> bool:
+    """Whether predictions and scores of single items were left out where the study was packed."""
+    return plan.get("predictions") is False
 
 
 def facts_of(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame, *, has_items: bool = False) -> Needs:

@@ -17,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import pandas as pd
 
 from ablation.errors import AblateError, StoreError
-from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, planned_facts
+from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, lacks_items, planned_facts
 from ablation.study.metrics import has_own_code
 from ablation.system.files import part_of
 
@@ -37,8 +37,9 @@ KEPT: Mapping[str, Needs] = {
     "class_distribution.csv": frozenset({"classes", "counts"}),
 }
 ITEMS = "items.parquet"
+LOG = "log.txt"
 OF_ITEMS = (ITEMS, PREDICTIONS)
-OPTIONAL = (*OF_ITEMS, "log.txt")  # files that a run of one's own training code may have
+OPTIONAL = (*OF_ITEMS, LOG)  # files that a run of one's own training code may have
 ERROR = "error.txt"  # of a run that failed because of a bug
 PLAN_WORDS = ("study", "seeds", "arms", "runs")
 RUN_WORDS = ("arm", "seed", "status", "key", "run_id", "start", "end", "reason", "chosen")
@@ -112,10 +113,8 @@ def _files(recorded: "Recorded", plan: Mapping[str, Any], row: Mapping[Any, Any]
 
 def _optional(recorded: "Recorded", plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
     """What one's own training code may have handed back of a run."""
-    found, left_out = {}, OF_ITEMS if plan.get("predictions") is False else ()
-    for name in OPTIONAL if has_own_code(plan) else ():
-        if name in left_out:
-            continue
+    found = {}
+    for name in (LOG, *(() if lacks_items(plan) else OF_ITEMS)) if has_own_code(plan) else ():
         with contextlib.suppress(StoreError):
             found[name] = recorded.artifact(run_id, name)
     return found
