@@ -4,10 +4,10 @@ Shapes: S seeds, C classes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from ablation.errors import AblateError, unknown_name
 from ablation.formatting import DASH, capitalised, counted_groups, interval, p_value, setting
 from ablation.report.frames.asked import known_metric
-from ablation.report.frames.classes import recalls
+from ablation.report.frames.classes import CONFUSION, CountsBySeed, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
 from ablation.report.frames.own import pair_warnings
 from ablation.report.frames.posthoc import DISTANCES
@@ -31,6 +31,7 @@ from ablation.study.yamlfile import read
 
 MOST_CLASSES = 10
 CONFIG = "config.yaml"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ def compare(recorded: Recorded, first: str, second: str, metric: str = "") -> li
         raise AblateError(f"neither {first} nor {second} has recorded {chosen}; expected another --metric")
     parts = [_settings(two), _values(two, chosen)]
     if two.common and planned_facts(recorded.plan) >= CLASSIFIED:
-        results = _results(two)
-        parts += [_classes(two, results), *_images(two, results)]
+        parts += _by_class(two)
     return [*parts, *(_items(two) if has_own_code(recorded.plan) else ()), _runs(two)]
 
 
@@ -259,21 +259,26 @@ def _too_few(two: Two, chosen: str, difference: Mapping[Any, Any], pairs: int) -
 # --- classes and images ------------------------------------------------------------------------------------------------------
 
 
-def _results(two: Two) -> dict[str, dict[int, images.Predictions]]:
-    """The predictions of both arms, for the seeds that both finished."""
-    num_classes = len(classes_of(two.recorded.plan))
-    by_run: dict[str, images.Predictions] = {}
-    for runs in (two.ours, two.theirs):
-        for run_id in (runs[seed]["run_id"] for seed in two.common):
-            by_run[run_id] = by_run.get(run_id) or images.read(two.recorded.predictions(run_id), num_classes)
+def _by_class(two: Two) -> list[Part]:
+    """What the recalls differ by and, unless the study was packed without its predictions, what the test images say."""
+    recorded, classes = two.recorded, classes_of(two.recorded.plan)
+    if "predictions" not in planned_facts(recorded.plan):
+        return [_classes(two, _of_both(two, lambda run_id: read_confusion(recorded.artifact(run_id, CONFUSION), classes)))]
+    results = _of_both(two, lambda run_id: images.read(recorded.predictions(run_id), len(classes)))
+    return [_classes(two, counts_by_seed(results)), *_images(two, results)]
+
+
+def _of_both(two: Two, read: Callable[[str], T]) -> dict[str, dict[int, T]]:
+    """What is read of both arms' runs, each once, for the seeds that both finished."""
+    by_run = {run_id: read(run_id) for run_id in {runs[seed]["run_id"] for runs in (two.ours, two.theirs) for seed in two.common}}
     return {name: {seed: by_run[runs[seed]["run_id"]] for seed in two.common} for name, runs in two.sides}
 
 
-def _classes(two: Two, results: images.Results) -> Part:
+def _classes(two: Two, counts: CountsBySeed) -> Part:
     """The classes whose recall differs most."""
     plan = two.recorded.plan
     classes, groups = classes_of(plan), class_groups(plan)
-    differences = class_differences(_pair(two), recalls(results, classes), classes, groups).dropna(subset="mean")
+    differences = class_differences(_pair(two), recalls(counts, classes), classes, groups).dropna(subset="mean")
     order = differences["mean"].abs().sort_values(ascending=False, kind="stable").index
     rows = tuple(
         (str(row["class"]), row["group"], *_difference_cells(two, "recall", row), p_value(row["p_t_holm"]))

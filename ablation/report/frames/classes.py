@@ -3,13 +3,16 @@
 Shapes: R runs of one arm, C true classes, C predicted classes.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ablation.errors import StoreError
 from ablation.formatting import ranges
 from ablation.report.frames.facts import class_groups, classes_of
 from ablation.report.statistics import descriptive
@@ -19,6 +22,29 @@ FIGURES = ("precision", "recall", "f1")
 OF_CLASS = (*FIGURES, "specificity")  # which has no average
 COLUMNS, CLASS_COLUMNS = ([f"{figure}{part}" for figure in figures for part in ("", "_sd")] for figures in (FIGURES, OF_CLASS))
 Counts = Mapping[str, npt.NDArray[np.int64]]  # arm -> counts_RCC
+CountsBySeed = Mapping[str, Mapping[int, npt.NDArray[np.int64]]]  # arm -> seed -> counts_CC
+CONFUSION = "confusion_matrix.csv"  # the file of a run
+
+
+def counts_by_seed(results: Results) -> CountsBySeed:
+    """The confusion matrices of these predictions."""
+    return {arm: {seed: predictions.counts_CC for seed, predictions in by_seed.items()} for arm, by_seed in results.items()}
+
+
+def read_confusion(path: Path, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """counts_CC, from a run's file; raises StoreError if the file holds no such matrix of these classes."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            (_, *predicted), *rows = csv.reader(file)
+        counts_CC = np.array([row[1:] for row in rows], dtype=np.int64)
+        is_whole = (
+            predicted == [row[0] for row in rows] == list(classes) and counts_CC.shape == (len(rows), len(rows)) and counts_CC.min() >= 0
+        )
+    except (OSError, ValueError, IndexError, csv.Error):
+        is_whole = False
+    if not is_whole:
+        raise StoreError(f"{path.name} is damaged; expected the counts of {len(classes)} true and {len(classes)} predicted classes")
+    return counts_CC
 
 
 def class_rows(counts: Counts, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -47,11 +73,11 @@ def average_rows(counts: Counts) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "average", *COLUMNS, "support", "n"])
 
 
-def recalls(results: Results, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+def recalls(counts: CountsBySeed, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
     """arm -> recalls by seed and class; NaN for a class without test items."""
     by_arm = {}
-    for arm, by_seed in results.items():
-        figures = descriptive.class_figures(np.stack([predictions.counts_CC for predictions in by_seed.values()]))
+    for arm, by_seed in counts.items():
+        figures = descriptive.class_figures(np.stack(list(by_seed.values())))
         by_arm[arm] = pd.DataFrame(figures["recall"], index=pd.Index(list(by_seed)), columns=list(classes))
     return by_arm
 

@@ -11,12 +11,12 @@ from ablation.study.task import DEFAULT, TASKS, load_task
 from ablation.techniques.technique import Technique
 
 # classes: the names of the classes; groups: which classes belong together; counts: the training and test items of each class;
-# predictions: label and predicted class of every test item and run; items: a score of every test item and run; curves: metrics of
-# every epoch or step
-Fact = Literal["classes", "groups", "counts", "predictions", "items", "curves"]
+# confusions: the confusion matrix of every run; predictions: label and predicted class of every test item and run; items: a score of
+# every test item and run; curves: metrics of every epoch or step
+Fact = Literal["classes", "groups", "counts", "confusions", "predictions", "items", "curves"]
 Needs = frozenset[Fact]
 NOTHING: Needs = frozenset()
-CLASSIFIED: Needs = frozenset({"classes", "predictions"})
+CLASSIFIED: Needs = frozenset({"classes", "confusions"})
 ABSENT: Mapping[Fact, str] = {  # how a report names missing facts, in words for any kind of work
     "classes": "categories",
     "groups": "groups of categories",
@@ -30,12 +30,18 @@ NO_SCHEMA = SettingsSchema(settings=Technique, stage_options=Technique, whole_ar
 
 
 def planned_facts(plan: Mapping[str, Any]) -> Needs:
-    """The facts that follow from the plan alone. Runs have predictions if there are classes to predict and they were not left out."""
+    """The facts that follow from the plan alone.
+
+    Runs have predictions if there are classes to predict and they were not left out. Confusion matrices follow from predictions; runs of
+    images have them as files of their own.
+    """
+    has_classes = bool(plan.get("classes"))
     facts: dict[Fact, bool] = {
-        "classes": bool(plan.get("classes")),
+        "classes": has_classes,
         "groups": bool(plan.get("groups")),
         "counts": bool(plan.get("counts") and plan.get("test_counts")),
-        "predictions": bool(plan.get("classes")) and not lacks_items(plan),
+        "confusions": has_classes and not (lacks_items(plan) and has_own_code(plan)),
+        "predictions": has_classes and not lacks_items(plan),
     }
     return frozenset(fact for fact, is_there in facts.items() if is_there)
 

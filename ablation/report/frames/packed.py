@@ -17,6 +17,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import pandas as pd
 
 from ablation.errors import AblateError, StoreError
+from ablation.report.frames.classes import CONFUSION
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, lacks_items, planned_facts
 from ablation.study.metrics import has_own_code
 from ablation.system.files import part_of
@@ -28,12 +29,13 @@ FORMAT = 1
 WHAT = "a study that ablate packed"
 STUDY, CURVES, WRITTEN = "study.json", "curves.parquet", "experiments.yaml"  # the members that belong to no run
 PREDICTIONS = "predictions.parquet"
+PREDICTED: Needs = frozenset({"classes", "predictions"})
 # a finished run's files -> the facts that a study needs for its runs to have them
 KEPT: Mapping[str, Needs] = {
-    PREDICTIONS: CLASSIFIED,
+    PREDICTIONS: PREDICTED,
     "config.yaml": NOTHING,
-    "classification_report.txt": CLASSIFIED,
-    "confusion_matrix.csv": CLASSIFIED,
+    "classification_report.txt": PREDICTED,
+    CONFUSION: CLASSIFIED,
     "class_distribution.csv": frozenset({"classes", "counts"}),
 }
 ITEMS = "items.parquet"

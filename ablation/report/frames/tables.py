@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablation.errors import AblateError
-from ablation.report.frames.classes import average_rows, class_rows, recalls
+from ablation.report.frames.classes import CONFUSION, CountsBySeed, average_rows, class_rows, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, planned_facts, settings_schema
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
@@ -95,9 +95,9 @@ class Frames:
     compares each arm under a condition with the plain arm.
 
     `recalls` has a frame per arm, with a row per seed and a column per class, for what compares arms seed by seed.
-    `predictions` reads those of a run by its id; None without predictions. `unreadable` lists finished runs whose predictions could not
-    be read ("arm seed N: why"); they are missing only in frames made of predictions. NEEDS lists the facts that a study needs for a
-    frame to have rows.
+    `predictions` reads those of a run by its id; None without predictions. `unreadable` lists finished runs whose predictions, or
+    confusion matrices, could not be read ("arm seed N: why"); they are missing only in frames made of these. NEEDS lists the facts that
+    a study needs for a frame to have rows.
     """
 
     runs: pd.DataFrame
@@ -124,7 +124,7 @@ class Frames:
         """What a study with these frames has."""
         facts = facts_of(plan, self.runs, self.curves, has_items=not self.scored.empty)
         is_known = not has_own_code(plan) or self.predictions is not None or not (self.runs["state"] == "done").any()
-        return facts if is_known else facts - {"predictions"}
+        return facts if is_known else facts - {"confusions", "predictions"}
 
 
 def has_frame(facts: Needs, frame: str) -> bool:
@@ -156,22 +156,23 @@ def tidy_frames(
     of_images = begin(partial(images.image_rows, pairs, results))
     if meanwhile is not None:
         meanwhile()
-    counts = {arm: np.stack([predictions.counts_CC for predictions in results[arm].values()]) for arm in kept if arm in results}
+    by_seed, unread = _confusions(recorded, runs, {*kept, *pairs["against"]}, results)
+    counts = {arm: np.stack(list(by_seed[arm].values())) for arm in kept if arm in by_seed}
     shown_runs = runs[runs["arm"].isin(kept)].reset_index(drop=True)
     classes = classes_of(plan)
-    by_seed = recalls(results, classes)
+    recalls_by_arm = recalls(by_seed, classes)
     frames = Frames(
         runs=shown_runs,
         per_class=class_rows(counts, plan),
         averages=average_rows(counts),
         confusion={arm: counts_RCC.sum(axis=0) for arm, counts_RCC in counts.items()},
         curves=curve_rows(recorded, shown_runs),
-        class_differences=class_differences(pairs, by_seed, classes, class_groups(plan)),
+        class_differences=class_differences(pairs, recalls_by_arm, classes, class_groups(plan)),
         mcnemar=images.mcnemar_rows(pairs, results),
-        calibration=images.calibration_rows({arm: results[arm] for arm in counts}),
-        unreadable=unreadable,
+        calibration=images.calibration_rows({arm: results[arm] for arm in kept if arm in results}),
+        unreadable=[*unreadable, *unread],
         predictions=recorded.predictions if results else None,
-        recalls=by_seed,
+        recalls=recalls_by_arm,
         image_differences=of_images(),
         **_of_kept(of_metrics(), kept),
     )
@@ -223,6 +224,17 @@ def _results(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str]) -> t
     num_classes = len(classes_of(recorded.plan))
     results, unreadable = _of_runs(runs, arms, lambda run_id: images.read(recorded.predictions(run_id), num_classes))
     return results, unreadable if results or not has_own_code(recorded.plan) else []
+
+
+def _confusions(recorded: Recorded, runs: pd.DataFrame, arms: Collection[str], results: images.Results) -> tuple[CountsBySeed, list[str]]:
+    """The runs' confusion matrices, and the runs whose file could not be read.
+
+    They are made of the predictions; where a study was packed without these, they are files of their own.
+    """
+    facts, classes = planned_facts(recorded.plan), classes_of(recorded.plan)
+    if "predictions" in facts or "confusions" not in facts:
+        return counts_by_seed(results), []
+    return _of_runs(runs, arms, lambda run_id: read_confusion(recorded.artifact(run_id, CONFUSION), classes))
 
 
 def _with_items(frames: Frames, recorded: Recorded, runs: pd.DataFrame, pairs: pd.DataFrame) -> Frames:

@@ -16,6 +16,7 @@ from ablation import report
 from ablation.commands import export
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames import packed
+from ablation.report.frames.classes import read_confusion
 from ablation.tracking.recorded import Point
 from ablation.tracking.store import Store
 from tests.recorded import record
@@ -130,14 +131,53 @@ def test_without_predictions_the_tables_are_the_same(both, looked, tmp_path):
     assert "without weights and predictions" in done.err
     with zipfile.ZipFile(tmp_path / "small.zip") as archive:
         kept = {name.rpartition("/")[2] for name in archive.namelist() if name.startswith("runs/")}
-    assert kept == {"config.yaml", "class_distribution.csv"}
-    whole, small = both[0], packed.read(tmp_path / "small.zip")
-    for name in ("runs", "arms", "differences", "attribution", "conditions", "effects", "curves"):
-        pd.testing.assert_frame_equal(vars(report.tidy_frames(small))[name], vars(report.tidy_frames(whole))[name])
+    assert kept == {"config.yaml", "class_distribution.csv", "confusion_matrix.csv"}
+    whole, small = (report.tidy_frames(recorded) for recorded in (both[0], packed.read(tmp_path / "small.zip")))
+    for name in (
+        "runs",
+        "arms",
+        "per_class",
+        "averages",
+        "differences",
+        "class_differences",
+        "attribution",
+        "conditions",
+        "effects",
+        "curves",
+    ):
+        pd.testing.assert_frame_equal(vars(small)[name], vars(whole)[name])
+    for name in ("confusion", "recalls"):
+        assert vars(small)[name].keys() == vars(whole)[name].keys() == {"baseline", "cb", "same"}
+        assert all((np.asarray(vars(small)[name][arm]) == np.asarray(vars(whole)[name][arm])).all() for arm in ("baseline", "cb", "same"))
+    assert len(small.image_differences) == len(small.calibration) == len(small.mcnemar) == 0 < len(whole.mcnemar)
     written = looked("report", tmp_path / "small.zip", "--output", tmp_path / "out")
     assert written.status == 0, written.err
     assert "what is made of predictions of single items" in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "figures" / "confusion-1.png").exists()
     assert looked("report", tmp_path / "small.zip", "--check", tmp_path / "out" / "report.md").status == 0
+
+
+def test_two_arms_are_compared_by_class_without_predictions(looked, zipped, tmp_path):
+    """`ablate compare` of the small zip says of the classes what that of the whole one says, and nothing of the test images."""
+    looked("pack", tmp_path / "small.zip", "--no-predictions")
+    whole, small = (looked("compare", "baseline", "cb", "--file", path).out for path in (zipped, tmp_path / "small.zip"))
+    start, end = whole.index("Recall by class"), whole.index("Test images")
+    assert whole[start:end] in small
+    assert "Test images" not in small
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nonsense", b",a,b\na,1.5,2\nb,0,3\n", b",a,b\na,1\nb,0,3\n", b",b,a\nb,1,2\na,0,3\n", b",a,b\na,-1,2\nb,0,3\n", b",a\na,1\n"],
+)
+def test_a_damaged_confusion_matrix_is_one_sentence(tmp_path, content):
+    """Fractions, negative or too few counts and classes of another name or order are refused."""
+    path = tmp_path / "confusion_matrix.csv"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"confusion_matrix\.csv is damaged; expected the counts of 2 true and 2 predicted classes"):
+        read_confusion(path, ["a", "b"])
+    path.write_text(",a,b\na,1,2\nb,0,3\n")
+    assert read_confusion(path, ["a", "b"]).tolist() == [[1, 2], [0, 3]]
 
 
 def test_failed_runs_are_packed(both, looked, zipped):
