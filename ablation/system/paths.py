@@ -46,7 +46,8 @@ def user_file(text: str | Path, where: str, what: str, base: Path = Path()) -> P
     if not path.exists():
         can_look = path.parent.is_dir() and os.access(path.parent, os.R_OK)
         names = [file.name for file in path.parent.iterdir() if file.suffix == path.suffix] if can_look else []
-        raise ConfigError(where, f"found {quoted(text)}, but there is no file {path}; expected {what}.{nearest(path.name, names)}")
+        hint = _from_here(path, Path(text), base) or nearest(path.name, names)
+        raise ConfigError(where, f"found {quoted(text)}, but there is no file {path}; expected {what}.{hint}")
     if not os.access(path, os.R_OK):
         raise ConfigError(where, f"{quoted(text)} cannot be read: permission denied; expected {what}")
     return path
@@ -67,6 +68,13 @@ def quoted(text: str | Path) -> str:
     """The path in quotes for a message, with escapes for what cannot be printed, and cut where it is long."""
     shown = repr(str(text))
     return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN // 2]}...{shown[-MAX_SHOWN // 2 :]}"
+
+
+def _from_here(path: Path, written: Path, base: Path) -> str:
+    """The sentence with the right path, if the one that was written is that of a file from the current folder instead of from `base`."""
+    if path == written or not written.is_file():
+        return ""
+    return f" Relative paths start at {base}: did you mean {os.path.relpath(written, base)!r}?"
 
 
 def _reason(error: OSError) -> str:

@@ -68,6 +68,16 @@ def test_the_own_folder_is_expanded(folder, monkeypatch):
     assert user_path("~/x", "data.root", Path("elsewhere")) == folder / "x"
 
 
+def test_a_file_of_the_current_folder_is_told_from_the_base(folder):
+    """A path that was completed in the shell, where another folder is the base, is told as it should be written."""
+    (folder / "studies").mkdir()
+    with pytest.raises(ConfigError, match=r"no file .*studies/file\.csv; .* start at .*studies: did you mean '\.\./file\.csv'\?"):
+        user_file("file.csv", "model.weights", "a CSV file", folder / "studies")
+    assert user_file("../file.csv", "model.weights", "a CSV file", folder / "studies").exists()
+    with pytest.raises(ConfigError, match=r"expected a CSV file\.$"):
+        user_file("other.csv", "model.weights", "a CSV file", folder / "studies")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"), [("folder", "is a folder"), ("fil.csv", "no file fil.csv; .* Did you mean 'file.csv'"), ("file.csv/x", "no file")]
 )
