@@ -17,6 +17,7 @@ from ablation.report.statistics.differences import SAME
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
 MOST_NAMED = 4
+MOST_OF_A_COMMAND = 240  # characters of a command in a sentence
 FAMILIES = {
     "ladder": "the ladder's", "variants": "the variants'", "drop_one": "drop one's", "add_one": "add one's", "grid": "the grid's",
 }  # fmt: skip
@@ -24,15 +25,21 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Marks:
-    """How a document writes names, words that stand out, and commands."""
+    """How a document writes names, words that stand out, and commands; and where it has the study's command, if it has."""
 
     name: Callable[[str], str]
     strong: Callable[[str], str]
     code: Callable[[str], str]
+    command: str = ""
 
 
 PLAIN = Marks(name=str, strong=str, code=str)
-MARKDOWN = Marks(name=escaped, strong=lambda text: f"**{text}**", code=lambda text: f"`{text}`")
+MARKDOWN = Marks(
+    name=escaped,
+    strong=lambda text: f"**{text}**",
+    code=lambda text: f"`{text}`",
+    command="the command under [Provenance](#provenance)",
+)
 
 
 def sentences(overview: Overview, metrics: MetricTable, marks: Marks = PLAIN) -> list[str]:
@@ -207,7 +214,14 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     )
     sizes = " and ".join(filter(None, [of_best, _of_margin(more, overview.metric, metrics)]))
     text = f"{start} ({test}).{' To find ' if sizes else ''}{sizes}{'.' if sizes else ''}"
-    return f"{text} To claim more: {marks.code(more.command)}" if more.command else text
+    return f"{text} To claim more: {_command(more, marks)}" if more.command else text
+
+
+def _command(more: More, marks: Marks) -> str:
+    """The command with the seeds that it takes; one that is long is in its place, with the seeds to add."""
+    if len(more.command) <= MOST_OF_A_COMMAND or not marks.command:
+        return marks.code(more.command)
+    return f"{marks.command}, with {marks.code(' '.join(f'--seed {seed}' for seed in sorted(more.seeds)))}"
 
 
 def _size(number: float, what: str) -> str:

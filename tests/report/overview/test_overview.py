@@ -142,6 +142,15 @@ def test_the_command_that_claims_more_is_whole():
     assert last.endswith(f"To claim more: `{found.command}`")
 
 
+def test_a_long_command_is_in_its_place():
+    """In Markdown the sentence leads to the recorded command and names the seeds; in a terminal it is whole, to be copied."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
+    recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {' '.join(f'--arm arm-{i}' for i in range(30))}"}
+    command, seeds = overview_of(recorded).more.command, " ".join(f"--seed {seed}" for seed in range(7))
+    assert words_of(recorded, marks=MARKDOWN)[-1].endswith(f"To claim more: the command under [Provenance](#provenance), with `{seeds}`")
+    assert words_of(recorded)[-1].endswith(f"To claim more: {command}")
+
+
 def test_where_all_is_decided_no_more_is_asked():
     """Eight seeds and clear differences leave nothing open."""
     assert overview_of(shifted({"up": 0.05, "down": -0.04})).more is None
