@@ -23,11 +23,23 @@ def test_every_number_of_the_table_is_in_the_example_report():
 
 
 def test_the_file_in_the_readme_is_that_of_the_example(tmp_path):
-    """It can be read, and has the example's arms, changes, seeds and margin."""
+    """It can be read, and has the example's arms with all their settings, seeds and margin."""
     (tmp_path / "study.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
     told, example = (ablation.load_study(path) for path in (tmp_path / "study.yaml", ROOT / "studies" / "digits-lt.yaml"))
     assert (told.seeds, told.margin) == (example.seeds, example.margin)
-    assert [(arm.name, arm.parent, arm.change) for arm in told.arms] == [(arm.name, arm.parent, arm.change) for arm in example.arms]
+    assert told.arms == example.arms
+
+
+def test_the_files_in_the_documents_are_studies(tmp_path):
+    """Whoever copies one from the page on the file has a study, once a missing name, seeds and base are added."""
+    written = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8"), re.DOTALL)
+    arms = []
+    for number, text in enumerate(written):
+        path = tmp_path / f"study-{number}.yaml"
+        path.write_text(text if "seeds:" in text else f"{text}study: mine\nseeds: [0]\nbase: {{lr: 0.1}}\n", encoding="utf-8")
+        arms.append([arm.name for arm in ablation.load_study(path).arms])
+    assert arms[0][:4] == ["baseline", "cb", "mixup", "weighted"]
+    assert arms[1] == ["baseline"]
 
 
 def test_links_and_pictures_lead_to_files():
