@@ -117,6 +117,15 @@ def test_a_plan_refuses_a_script_that_is_not_there(own, no_process):
     assert planned.status == 0, planned.err
 
 
+@pytest.mark.parametrize(("place", "resumes", "is_told"), [("", True, True), ("--from={checkpoints}", True, False), ("", False, False)])
+def test_a_plan_tells_of_a_command_that_cannot_find_its_checkpoints(own, no_process, place, resumes, is_told):
+    """Their folder reaches a command by its place in braces alone."""
+    task = {"command": f"python3 script.py --seed {{seed}} {place} {{args}}", "resumes": resumes}
+    planned = run(own, write_command(own.folder, task=task, **PLAIN), command="plan")
+    assert planned.status == 0, planned.err
+    assert ("no {checkpoints} in the command" in " ".join(planned.out.split())) is is_told
+
+
 @pytest.mark.parametrize("sections", [{"base": {"lr": 0.1}}, {"ladder": {"baseline": {}, "low": {"lr": 0.1}}}])
 def test_a_first_parameter_that_is_a_setting_is_told(own, no_process, sections):
     """It is given the run, whatever it is called."""

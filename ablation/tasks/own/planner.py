@@ -15,7 +15,7 @@ from ablation.study.metrics import READ
 from ablation.study.task import Branch, Cost, Folders
 from ablation.system.digests import digest
 from ablation.tasks.own import keys
-from ablation.tasks.own.definition import PLACE, Definition, Source, full_name
+from ablation.tasks.own.definition import CHECKPOINTS, PLACE, Definition, Source, full_name
 from ablation.tasks.own.handle import METRICS
 from ablation.tasks.own.work import OwnRequest, OwnWork
 from ablation.techniques.technique import dump, is_code_allowed
@@ -153,8 +153,11 @@ class OwnPlanner:
         return ", ".join(path.name for path in paths), str(paths[0]) if paths else ""
 
     def remarks(self, works: Sequence[OwnWork]) -> list[str]:
-        """None."""
-        return []
+        """That a command which is said to resume is not told where it left its checkpoints."""
+        definition = self.definition
+        if not definition.resumes or definition.is_function or CHECKPOINTS in definition.places:
+            return []
+        return ["resumes: true, but no {checkpoints} in the command: a stopped run goes on only from what it finds by itself"]
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """None that is known before the runs."""
