@@ -72,7 +72,7 @@ def quoted(text: str | Path) -> str:
 
 def _from_here(path: Path, written: Path, base: Path) -> str:
     """The sentence with the right path, if the one that was written is that of a file from the current folder instead of from `base`."""
-    if path == written or not written.is_file():
+    if path == written or not os.path.isfile(written):
         return ""
     return f" Relative paths start at {base}: did you mean {os.path.relpath(written, base)!r}?"
 
