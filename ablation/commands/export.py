@@ -14,7 +14,7 @@ from ablation.system.paths import user_folder
 from ablation.tracking.recorded import Recorded, of_content
 
 if TYPE_CHECKING:
-    from ablation.report.frames import tables
+    from ablation.report.frames.recorded import Recorded as AnyRecorded
     from ablation.training.export import TrainedRun
 
 
@@ -34,7 +34,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
     return DONE
 
 
-def _result(recorded: "tables.Recorded", arm: str, seed: int | None) -> "TrainedRun":
+def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun":
     """What an export needs of a run; without a seed, of the first finished one."""
     import pandas as pd
 

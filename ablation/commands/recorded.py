@@ -20,7 +20,7 @@ from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
 if TYPE_CHECKING:
-    from ablation.report.frames import tables
+    from ablation.report.frames.recorded import Recorded as AnyRecorded
 
 
 def study_of_file(file: Path, profile: str | None) -> str:
@@ -48,7 +48,7 @@ def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     return studies[0][0]
 
 
-def open_recorded(file: Path | None, profile: str | None) -> "tables.Recorded":
+def open_recorded(file: Path | None, profile: str | None) -> "AnyRecorded":
     """The record of a study: from its zip, or from the store under its file's name, or of the study that was run last."""
     if file is not None and file.suffix == ".zip":
         from ablation.report.frames import packed
@@ -126,7 +126,7 @@ def check_images(plan: Mapping[str, Any], command: str, instead: str) -> None:
         raise AblateError(f"{command} is for image classification, and {plan['study']} runs training code of its own; {instead}")
 
 
-def done_row(recorded: "tables.Recorded", arm: str, seed: int | None) -> Mapping[Any, Any]:
+def done_row(recorded: "AnyRecorded", arm: str, seed: int | None) -> Mapping[Any, Any]:
     """The row of a finished run of the arm: with this seed, or the first one."""
     from ablation.report.frames.tables import run_rows
 

@@ -19,7 +19,7 @@ from ablation.system.locks import is_locked
 from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
-    from ablation.report.frames.tables import Recorded
+    from ablation.report.frames.recorded import Recorded
 
 DONE = 0  # the exit status
 POLL_SECONDS = 2.0  # between two looks at the store

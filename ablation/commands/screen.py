@@ -11,7 +11,7 @@ from ablation.tracking.recorded import Recorded as StoredRecord
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ablation.report.frames.tables import Recorded
+    from ablation.report.frames.recorded import Recorded
     from ablation.report.sections import Shown
 
 

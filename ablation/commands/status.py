@@ -26,7 +26,7 @@ from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
 if TYPE_CHECKING:
-    from ablation.report.frames import tables
+    from ablation.report.frames.recorded import Recorded as AnyRecorded
 
 MOST_PRINTED = 20  # lines of what a run printed itself
 QUEUE_EVERY = 15.0  # seconds between two questions to a queue
@@ -131,7 +131,7 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     return DONE
 
 
-def _print_printed(recorded: "tables.Recorded", run_id: str) -> None:
+def _print_printed(recorded: "AnyRecorded", run_id: str) -> None:
     """Print the end of what a run of one's own code printed itself, if it is recorded and anything."""
     with contextlib.suppress(AblateError):
         lines = recorded.artifact(run_id, "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -140,7 +140,7 @@ def _print_printed(recorded: "tables.Recorded", run_id: str) -> None:
             print("\n".join([f"it printed{left_out}:", *(f"  {line}" for line in lines[-MOST_PRINTED:])]))
 
 
-def _points(recorded: "tables.Recorded", run_id: str) -> list[Point]:
+def _points(recorded: "AnyRecorded", run_id: str) -> list[Point]:
     """The points of a run's curves, with their times."""
     from ablation.report.frames.packed import Packed
 

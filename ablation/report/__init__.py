@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ablation.report.frames.tables import Frames, Recorded
+    from ablation.report.frames.recorded import Recorded
+    from ablation.report.frames.tables import Frames
     from ablation.study.config import Study
 
 __all__ = ["FORMATS", "brief", "load", "tidy_frames", "write"]

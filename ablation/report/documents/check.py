@@ -11,7 +11,7 @@ from typing import Any
 from ablation.errors import ConfigError
 from ablation.report.documents import writing
 from ablation.report.documents.csv import csv_files
-from ablation.report.frames.tables import Recorded
+from ablation.report.frames.recorded import Recorded
 from ablation.report.sections import Content, Shown
 from ablation.report.sections.content import EDITION, MADE_BY
 from ablation.tracking.messages import first_line

@@ -19,7 +19,8 @@ from ablation.report.frames.classes import CONFUSION, CountsBySeed, counts_by_se
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
 from ablation.report.frames.own import pair_warnings
 from ablation.report.frames.posthoc import DISTANCES
-from ablation.report.frames.tables import Recorded, run_rows
+from ablation.report.frames.recorded import Recorded
+from ablation.report.frames.tables import run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
 from ablation.report.statistics import descriptive, images, items
 from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts

@@ -13,8 +13,9 @@ from ablation.report.documents.terminal_text import Screen, command_in, filled, 
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.own import own_code
+from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References
-from ablation.report.frames.tables import Recorded, arm_rows, run_rows
+from ablation.report.frames.tables import arm_rows, run_rows
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.overview import PLAIN, Overview, overview, sentences
 from ablation.report.sections import Content, Shown

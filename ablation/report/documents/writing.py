@@ -19,8 +19,9 @@ from ablation.report.documents.terminal_text import Screen
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
 from ablation.report.frames.own import own_code
+from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References, read
-from ablation.report.frames.tables import Recorded, has_many_runs, tidy_frames
+from ablation.report.frames.tables import has_many_runs, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED

@@ -6,8 +6,7 @@ Shapes: R runs of one arm, C true classes, C predicted classes.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import pandas as pd
 from ablation.errors import AblateError
 from ablation.report.frames.classes import CONFUSION, CountsBySeed, average_rows, class_rows, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, planned_facts, settings_schema
+from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.statistics import attribution, descriptive, images, items
@@ -42,41 +42,6 @@ NEEDS: Mapping[str, Needs] = {
     "item_differences": frozenset({"items"}),
     "curves": frozenset({"curves"}),
 }
-
-
-class Recorded(Protocol):
-    """A recorded study, as the report reads it."""
-
-    @property
-    def study(self) -> str:
-        """The study's name."""
-
-    @property
-    def plan(self) -> Mapping[str, Any]:
-        """The newest recorded plan."""
-
-    @property
-    def runs(self) -> pd.DataFrame:
-        """One row per arm and seed of that plan that has an MLflow run, with its final metrics."""
-
-    @property
-    def superseded(self) -> Sequence[str]:
-        """The runs in the store that are not in the newest plan."""
-
-    def predictions(self, run_id: str) -> pd.DataFrame:
-        """The test images' index, label, predicted class and scores."""
-
-    def items(self, run_id: str) -> pd.DataFrame | None:
-        """The test items' scores: item, a column for each metric, and the cluster where there is one; None if the run has none.
-
-        It is asked of one's own training code only.
-        """
-
-    def curves(self, run_ids: list[str]) -> pd.DataFrame:
-        """run_id, metric, step and value of every point of every curve."""
-
-    def artifact(self, run_id: str, name: str) -> Path:
-        """The local path of a file of the run."""
 
 
 @dataclass(frozen=True)
