@@ -230,12 +230,15 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
 @cli.command()
 @click.argument("target", metavar="FILE.zip", type=UserPath())
 @click.option("--no-predictions", is_flag=True, help="Leave out what was predicted for single images, nearly all of the size.")
+@click.option(
+    "--with", "others", multiple=True, type=UserPath(), metavar="ZIP", help="Add the runs of the same study that were packed elsewhere."
+)
 @study_options
-def pack(target: Path, file: Path | None, profile: str | None, no_predictions: bool) -> int:
+def pack(target: Path, file: Path | None, profile: str | None, others: tuple[Path, ...], no_predictions: bool) -> int:
     """Write a whole study, without weights, into one zip that `ablate report FILE.zip` reads."""
     from ablation.commands import export as command
 
-    return command.pack(target, file, profile, predictions=not no_predictions)
+    return command.pack(target, file, profile, others, predictions=not no_predictions)
 
 
 @cli.command()

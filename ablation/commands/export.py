@@ -1,5 +1,6 @@
 """`ablate export` and `ablate pack`: one trained model, or a whole study without weights, for use elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from ablation.system.paths import user_folder
 from ablation.tracking.recorded import Recorded, of_content
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ablation.report.frames.recorded import Recorded as AnyRecorded
     from ablation.training.export import TrainedRun
 
@@ -57,21 +60,37 @@ def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun"
     )
 
 
-def pack(target: Path, file: Path | None, profile: str | None, *, predictions: bool = True) -> int:
-    """Write a study, without weights and perhaps without predictions, into one zip file."""
+def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[Path] = (), *, predictions: bool = True) -> int:
+    """Write a study, with what was packed of it elsewhere, without weights and perhaps without predictions, into one zip file."""
     from ablation.report.frames import packed
+    from ablation.report.frames.joined import joined, joined_points
 
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     user_folder(target.parent, "FILE.zip")
-    if file is not None and file.suffix == ".zip":
+    if file is not None and file.suffix == ".zip" and not others:
         raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
-    recorded = open_recorded(file, profile)
-    assert isinstance(recorded, Recorded), recorded
-    name, store = recorded.study, recorded.store
-    plan = next(run for run in store.runs_of(name) if run["tags"].get("ablation.kind") == "plan")
-    packed.write(recorded, store.artifact(plan["run_id"], of_content(packed.WRITTEN, recorded.content)), target, predictions=predictions)
-    zip_size, lacking = size(target.stat().st_size), "without weights" if predictions else "without weights and predictions"
-    message = f"{name}: {len(recorded.runs)} runs in {target} ({zip_size}), {lacking}; ablate report {target} reads it anywhere"
+    recorded = first = open_recorded(file, profile)
+    points, written = _points_and_file(first)
+    if others:
+        zips = [packed.read(path) for path in others]
+        recorded = joined(first, zips)
+        points = joined_points(recorded, [(first, points), *((packed_study, packed_study.all_points()) for packed_study in zips)])
+    packed.write(recorded, points, written, target, predictions=predictions)
+    is_whole = predictions and recorded.plan.get("predictions") is not False
+    zip_size, lacking = size(target.stat().st_size), "without weights" if is_whole else "without weights and predictions"
+    message = f"{recorded.study}: {len(recorded.runs)} runs in {target} ({zip_size}), {lacking}; ablate report {target} reads it anywhere"
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
     return DONE
+
+
+def _points_and_file(recorded: "AnyRecorded") -> "tuple[pd.DataFrame, bytes]":
+    """The points of a study's curves, and the file that it came from."""
+    from ablation.report.frames import packed
+
+    if isinstance(recorded, packed.Packed):
+        return recorded.all_points(), recorded.written
+    assert isinstance(recorded, Recorded), recorded
+    store = recorded.store
+    plan = next(run for run in store.runs_of(recorded.study) if run["tags"].get("ablation.kind") == "plan")
+    return packed.stored_points(recorded), store.artifact(plan["run_id"], of_content(packed.WRITTEN, recorded.content)).read_bytes()

@@ -414,9 +414,9 @@ def test_a_packed_study_gives_the_same_report(tmp_path):
         return folder / name
 
     stored.artifact = artifact
-    packed.write(stored, tmp_path / "written.yaml", tmp_path / "study.zip")
+    packed.write(stored, packed.stored_points(stored), b"study: errors\n", tmp_path / "study.zip")
     assert report.write(packed.read(tmp_path / "study.zip")) == report.write(recorded)
-    packed.write(stored, tmp_path / "written.yaml", tmp_path / "small.zip", predictions=False)
+    packed.write(stored, packed.stored_points(stored), b"study: errors\n", tmp_path / "small.zip", predictions=False)
     small = packed.read(tmp_path / "small.zip")
     assert [small.items(run_id) for run_id in small.runs["run_id"]] == [None] * len(small.runs)
     pd.testing.assert_frame_equal(report.tidy_frames(small).differences, report.tidy_frames(recorded).differences)

@@ -247,11 +247,10 @@ def test_it_is_packed_without_predictions(tmp_path):
             self.name, self.step, self.value, self.time = name, step, value, 0
 
     recorded = recorded_study()
-    (tmp_path / "written.yaml").write_text("study: errors\n")
     (tmp_path / "config.yaml").write_text("settings: {}\nstages: []\n")
     points = {key: [Point(*row) for row in rows[["metric", "step", "value"]].to_numpy()] for key, rows in recorded.points.groupby("run_id")}
     stored = replace(recorded)
     stored.store = type("Curves", (), {"curves": lambda _, run_id: points[run_id]})()
     stored.artifact = lambda run_id, name: tmp_path / name
-    packed.write(stored, tmp_path / "written.yaml", tmp_path / "study.zip")
+    packed.write(stored, packed.stored_points(stored), b"study: errors\n", tmp_path / "study.zip")
     assert report.write(packed.read(tmp_path / "study.zip")) == report.write(recorded)

@@ -19,11 +19,12 @@ import pandas as pd
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames.classes import CONFUSION
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, lacks_items, planned_facts
+from ablation.report.frames.recorded import Recorded
 from ablation.study.metrics import has_own_code
 from ablation.system.files import part_of
 
 if TYPE_CHECKING:
-    from ablation.tracking.recorded import Recorded
+    from ablation.tracking.recorded import Recorded as StoredStudy
 
 FORMAT = 1
 WHAT = "a study that ablate packed"
@@ -51,17 +52,17 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all members, so that the same store
 MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 
-def write(recorded: "Recorded", written: Path, target: Path, *, predictions: bool = True) -> None:
-    """Write the study into the zip `target`, in one step; `written` is the study's file.
+def write(recorded: Recorded, points: pd.DataFrame, written: bytes, target: Path, *, predictions: bool = True) -> None:
+    """Write the study into the zip `target`, in one step; `points` are all of its curves', and `written` is the study's file.
 
     Without `predictions`, and scores, of single items the plan in it says so, and the report leaves out what is made of them. Raises
-    StoreError if the store lacks a file of a run.
+    StoreError if the record lacks a file of a run.
     """
     plan = recorded.plan if predictions else {**recorded.plan, "predictions": False}
     beside = part_of(target)
     try:
         with ZipFile(beside, "w", ZIP_DEFLATED) as archive:
-            for name, content in sorted(_members(recorded, plan, written)):
+            for name, content in sorted(_members(recorded, points, plan, written)):
                 archive.writestr(_entry(name), content if isinstance(content, bytes) else content.read_bytes())
         beside.replace(target)
     except OSError as error:
@@ -77,25 +78,26 @@ def _entry(name: str) -> ZipInfo:
     return entry
 
 
-def _members(recorded: "Recorded", plan: Mapping[str, Any], written: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _members(recorded: Recorded, points: pd.DataFrame, plan: Mapping[str, Any], written: bytes) -> Iterator[tuple[str, bytes | Path]]:
     """Every member's name, with its bytes or the file that holds them."""
     description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": plan}
     description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
     yield STUDY, json.dumps(description, indent=1, allow_nan=False, ensure_ascii=False).encode()
-    yield CURVES, _curves(recorded).to_parquet(index=False)
+    yield CURVES, points.to_parquet(index=False)
     yield WRITTEN, written
     for row in recorded.runs.to_dict("records"):
         for name, path in _files(recorded, plan, row).items():
             yield f"runs/{row['run_id']}/{name}", path
 
 
-def _curves(recorded: "Recorded") -> pd.DataFrame:
+def stored_points(recorded: "StoredStudy") -> pd.DataFrame:
+    """Every point of every curve of a study in a store: run_id, metric, step, value, time."""
     points_of = recorded.points if has_own_code(recorded.plan) else recorded.store.curves
     rows = [(run_id, point.name, point.step, point.value, point.time) for run_id in recorded.runs["run_id"] for point in points_of(run_id)]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
 
 
-def _files(recorded: "Recorded", plan: Mapping[str, Any], row: Mapping[Any, Any]) -> dict[str, Path]:
+def _files(recorded: Recorded, plan: Mapping[str, Any], row: Mapping[Any, Any]) -> dict[str, Path]:
     """A run's artifacts by name: those of KEPT if it is finished, otherwise the error, if there is one."""
     run_id = str(row["run_id"])
     if row["status"] != "FINISHED":
@@ -113,7 +115,7 @@ def _files(recorded: "Recorded", plan: Mapping[str, Any], row: Mapping[Any, Any]
         raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
 
 
-def _optional(recorded: "Recorded", plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
+def _optional(recorded: Recorded, plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
     """What one's own training code may have handed back of a run."""
     found = {}
     for name in (LOG, *(() if lacks_items(plan) else OF_ITEMS)) if has_own_code(plan) else ():
@@ -258,6 +260,14 @@ class Packed:
     superseded: Sequence[str]
     archive: _Archive = field(repr=False)
 
+    @property
+    def written(self) -> bytes:
+        """The study's file."""
+        try:
+            return self.archive.bytes_of(WRITTEN)
+        except KeyError:
+            raise self._lacks(WRITTEN) from None
+
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The run's predictions: index, label, predicted, logits."""
         table: pd.DataFrame = self._of_run(run_id, PREDICTIONS, self.archive.table)
@@ -274,6 +284,10 @@ class Packed:
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Every point of every curve of these runs: run_id, metric, step, value."""
         return self.points(run_ids)[CURVE_COLUMNS[:-1]]
+
+    def all_points(self) -> pd.DataFrame:
+        """Every point of every run's curves with its time."""
+        return self.points(list(self.runs["run_id"]))
 
     def points(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """These points with their times, in milliseconds."""

@@ -262,8 +262,8 @@ def fake(folder, recorded):
 
 
 def pack(folder, recorded):
-    (folder / "experiments.yaml").write_text("study: demo", encoding="utf-8")
-    packed.write(fake(folder, recorded), folder / "experiments.yaml", folder / "study.zip")
+    made = fake(folder, recorded)
+    packed.write(made, packed.stored_points(made), b"study: demo", folder / "study.zip")
     return folder / "study.zip"
 
 
