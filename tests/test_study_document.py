@@ -1,0 +1,98 @@
+"""The numbers in docs/study.md are those of the packed study beside it, computed anew."""
+
+import re
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablation.report.frames import packed
+
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = (DOCS / "study.md").read_text(encoding="utf-8")
+PROSE = " ".join(TEXT.split())
+CONDITIONS = {  # the heading of a column -> the condition whose numbers stand in it
+    "average, decay 0.9999": "",
+    "with the lag": "",
+    "weights as trained": "no-lag/",
+    "without": "no-lag/",
+    "average with warm-up": "warm/",
+    "average, decay 0.999": "shorter/",
+}
+SECOND_STAGES = ("plain", "modified", "balanced-softmax", "focal", "class-balanced", "class-balanced-focal")
+# Differences, and their intervals, that the text must state: arm, partner
+INTERVALS = [
+    ("average-restarted", "baseline"),
+    ("decoupled/modified", "average-restarted"),
+    ("decoupled/modified", "decoupled/plain"),
+    ("no-lag/decoupled/modified", "no-lag/decoupled/plain"),
+    ("no-lag/decoupled/plain", "no-lag/baseline"),
+    ("no-lag/decoupled/focal", "no-lag/baseline"),
+    ("no-lag/decoupled/modified", "no-lag/baseline"),
+    ("shorter/decoupled/modified", "shorter/baseline"),
+    ("decoupled/modified", "baseline"),
+    *((f"{condition}cb", f"{condition}baseline") for condition in ("", "no-lag/")),
+    *((f"{condition}mixup", f"{condition}cb") for condition in ("", "no-lag/")),
+    *((f"{condition}ls", f"{condition}mixup") for condition in ("", "no-lag/", "shorter/")),
+    *((f"{condition}tta", f"{condition}ls") for condition in ("", "no-lag/", "warm/")),
+    *((f"{condition}decoupling", f"{condition}tta") for condition in ("", "no-lag/")),
+    *((f"{condition}decoupling", f"{condition}without-tta") for condition in ("", "no-lag/")),
+]
+
+
+@pytest.fixture(scope="module")
+def accuracies():
+    """arm -> seed -> test accuracy in percent."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    done = runs[runs["status"] == "FINISHED"]
+    return {arm: dict(zip(rows["seed"], 100 * rows["test/accuracy"], strict=True)) for arm, rows in done.groupby("arm")}
+
+
+def paired(accuracies, arm, partner):
+    """The differences in points, by seed."""
+    seeds = sorted(accuracies[arm].keys() & accuracies[partner].keys())
+    return np.array([accuracies[arm][seed] - accuracies[partner][seed] for seed in seeds])
+
+
+def one_digit(points):
+    """With its sign, halves away from zero: accuracies of 10,000 images are exact to two digits."""
+    return f"{Decimal(f'{points:.6f}').quantize(Decimal('0.1'), ROUND_HALF_UP):+}"
+
+
+def rows():
+    """The arm and the cells by their column's heading, of each row of a table whose first cell names one."""
+    header = []
+    for line in TEXT.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        header = (header or cells) if cells else []
+        if cells and (named := re.search(r"`([\w./-]+)`", cells[0])):
+            yield named[1], dict(zip(header, cells, strict=True))
+
+
+def test_the_tables_have_the_means_of_the_study(accuracies):
+    """Every cell with an accuracy is mean and standard deviation over the seeds of that arm in that condition."""
+    checked = 0
+    for arm, cells in rows():
+        for heading in cells.keys() & CONDITIONS.keys():
+            values = list(accuracies[f"{CONDITIONS[heading]}{arm}"].values())
+            assert cells[heading] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", (arm, heading)
+            checked += 1
+    assert checked >= 40
+
+
+@pytest.mark.parametrize(("arm", "partner"), INTERVALS)
+def test_the_text_has_the_intervals_of_the_study(accuracies, arm, partner):
+    """The mean difference with its 95 % t interval over seeds stands in the text."""
+    differences = paired(accuracies, arm, partner)
+    low, high = stats.t.interval(0.95, len(differences) - 1, differences.mean(), stats.sem(differences))
+    assert f"{one_digit(differences.mean())} ({one_digit(low)} to {one_digit(high)}" in PROSE
+
+
+def test_every_decoupled_loss_is_below_the_restart(accuracies):
+    """With the lag each of the six has less than the restart alone, in an interval without zero."""
+    losses = [paired(accuracies, f"decoupled/{name}", "average-restarted") for name in SECOND_STAGES]
+    assert all(stats.ttest_1samp(differences, 0).confidence_interval().high < 0 for differences in losses)
+    smallest, largest = min(-one.mean() for one in losses), max(-one.mean() for one in losses)
+    assert f"by {smallest:.1f} to {largest:.1f}" in PROSE
