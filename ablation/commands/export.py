@@ -63,19 +63,20 @@ def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun"
 def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[Path] = (), *, predictions: bool = True) -> int:
     """Write a study, with what was packed of it elsewhere, without weights and perhaps without predictions, into one zip file."""
     from ablation.report.frames import packed
-    from ablation.report.frames.joined import joined, joined_points
+    from ablation.report.frames.joined import joined
 
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     user_folder(target.parent, "FILE.zip")
     if file is not None and file.suffix == ".zip" and not others:
         raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
-    recorded = first = open_recorded(file, profile)
+    zips = [packed.read(path) for path in others]
+    first = open_recorded(file, profile)
+    study = joined(first, zips) if zips else None
     points, written = _points_and_file(first)
-    if others:
-        zips = [packed.read(path) for path in others]
-        recorded = joined(first, zips)
-        points = joined_points(recorded, [(first, points), *((packed_study, packed_study.all_points()) for packed_study in zips)])
+    if study is not None:
+        points = study.points([(first, points), *((record, record.all_points()) for record in zips)])
+    recorded = study or first
     packed.write(recorded, points, written, target, predictions=predictions)
     is_whole = predictions and recorded.plan.get("predictions") is not False
     zip_size, lacking = size(target.stat().st_size), "without weights" if is_whole else "without weights and predictions"

@@ -1,4 +1,4 @@
-"""One study of several records: what was run on machines without a common store, or on one that is lost and was packed before."""
+"""One study of several records: what was run on machines without a common store, or in one that is lost and was packed before."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,125 +8,177 @@ from typing import Any
 import pandas as pd
 
 from ablation.errors import ConfigError
-from ablation.report.frames.packed import CURVE_COLUMNS, Packed
-from ablation.report.frames.recorded import Recorded
+from ablation.formatting import counted
+from ablation.report.frames.facts import settings_schema
+from ablation.report.frames.packed import Packable, Packed
 from ablation.study.written import differences
 
-Planned = dict[tuple[str, int], dict[str, Any]]  # (arm, seed) -> its entry in a plan
+Plan = Mapping[str, Any]
+OF_THE_DATA = {  # what a plan has of the data of its first arm, in words
+    "metric": "metric",
+    "classes": "list of classes",
+    "groups": "grouping of classes",
+    "test_counts": "number of test images",
+    "validation_counts": "number of validation images",
+}
+RECORD = "record"  # the column with the number of the record that a row is from
 
 
 @dataclass(frozen=True)
 class Joined:
-    """A study whose runs come from several records of it, as the report reads one; the files of a run are read from its own."""
+    """A study whose runs come from several records of it; the files of a run are read from its own."""
 
     study: str
-    plan: Mapping[str, Any]
+    plan: Plan
     runs: pd.DataFrame
     superseded: Sequence[str]
-    records: Mapping[str, Recorded] = field(repr=False)  # by the id of each run
-
-    def predictions(self, run_id: str) -> pd.DataFrame:
-        """The run's predictions: index, label, predicted, logits."""
-        return self.records[run_id].predictions(run_id)
-
-    def items(self, run_id: str) -> pd.DataFrame | None:
-        """The run's scores per item; None if it has none."""
-        return self.records[run_id].items(run_id)
-
-    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        """Every point of every curve of these runs: run_id, metric, step, value."""
-        found = [self.records[run_id].curves([run_id]) for run_id in run_ids]
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=CURVE_COLUMNS[:-1])
+    records: Mapping[str, Packable] = field(repr=False)  # by the id of each run
 
     def artifact(self, run_id: str, name: str) -> Path:
         """A file of a run; raises StoreError if its record has none of that name."""
         return self.records[run_id].artifact(run_id, name)
 
+    def points(self, points: Sequence[tuple[Packable, pd.DataFrame]]) -> pd.DataFrame:
+        """The points of the runs' curves, from all those of each record."""
+        chosen = []
+        for record, frame in points:
+            run_ids = [run_id for run_id, found in self.records.items() if found is record]
+            chosen.append(frame[frame["run_id"].isin(run_ids)])
+        return pd.concat(chosen, ignore_index=True)
 
-def joined(first: Recorded, others: Sequence[Packed]) -> Joined:
+
+def joined(first: Packable, others: Sequence[Packed]) -> Joined:
     """The study with the runs of all these records; of a run that several have, the first that is finished.
 
-    Raises ConfigError unless all are of the same study and file, plan a run in common, and agree on whatever the results of those runs
-    depend on: a key stands for settings, data, weights, code, versions and the kind of device.
+    Each has to be of the same study and file as the first, to have planned an arm and seed that those before it in the join have, and to
+    have the same key for each such run: it stands for settings, data, weights, code, versions and the kind of device. Raises ConfigError
+    if one is not, or is damaged.
     """
-    plan, runs = dict(first.plan), first.runs
-    records: dict[str, Recorded] = dict.fromkeys(map(str, runs["run_id"]), first)
-    for other in others:
-        _check(other, plan)
-        runs = _joined_runs(runs, other.runs)
-        plan = _joined_plan(plan, other.plan)
-        records = dict.fromkeys(map(str, other.runs["run_id"]), other) | records
-    superseded = sorted({name for record in (first, *others) for name in record.superseded})
-    return Joined(first.study, plan, runs, superseded, {run_id: records[run_id] for run_id in runs["run_id"]})
+    plan, frames, records = first.plan, [first.runs], [first]
+    waiting = list(others)
+    while waiting:  # one that shares a run only with another comes after that one
+        other = waiting[0]
+        try:
+            other = next((record for record in waiting if _common(plan, record)), other)
+            _check(other, plan, has_store=not isinstance(first, Packed))
+            plan = _joined_plan(plan, other.plan)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise _unfit(other, "whose plan is damaged, or was written by an earlier version that joins nothing") from None
+        waiting.remove(other)
+        frames.append(other.runs)
+        records.append(other)
+    runs = _joined_runs(frames)
+    origins = [records[number] for number in runs.pop(RECORD)]
+    plan = {**plan, "notes": [*(plan.get("notes") or ()), *_notes(origins, records)]}
+    superseded = sorted({name for record in records for name in record.superseded})
+    return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
 
-def joined_points(study: Joined, points: Sequence[tuple[Recorded, pd.DataFrame]]) -> pd.DataFrame:
-    """The points of the study's curves, from all those of each record."""
-    chosen = [frame[frame["run_id"].map(study.records.get).map(lambda found, record=record: found is record)] for record, frame in points]
-    return pd.concat(chosen, ignore_index=True)
+def _notes(origins: Sequence[Packable], records: Sequence[Packable]) -> list[str]:
+    """How many runs come from which zip."""
+    numbers = {record.archive.path.name: origins.count(record) for record in records[1:] if isinstance(record, Packed)}
+    return [f"{counted(number, 'run')} of {len(origins)} were packed elsewhere, in {name}" for name, number in numbers.items() if number]
 
 
-def _check(other: Packed, plan: Mapping[str, Any]) -> None:
+# --- what may be joined ------------------------------------------------------------------------------------------------------
+
+
+def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
     """Raise ConfigError if the packed study cannot be joined with that plan."""
-    path, ours, theirs = other.archive.path, plan.get("written"), other.plan.get("written")
     if other.study != plan["study"]:
-        raise ConfigError("--with", f"found {path}, which is of the study {other.study}; expected one of {plan['study']}")
+        raise _unfit(other, f"which is of the study {other.study}; expected one of {plan['study']}")
+    ours, theirs = plan.get("written"), other.plan.get("written")
     if not ours or not theirs:
-        raise ConfigError(
-            "--with", f"found {path}; the file that it or this study came from cannot be compared: an earlier version wrote it"
-        )
-    if ours["digest"] != theirs["digest"]:
-        words = "; ".join(differences(theirs, ours))
-        raise ConfigError("--with", f"found {path}, whose file says something else: {words}; expected a study of the same file")
-    mine, yours = _planned(plan), _planned(other.plan)
-    common = [name for name in mine if name in yours]
-    differing = [f"{arm} seed {seed}" for arm, seed in common if mine[arm, seed]["key"] != yours[arm, seed]["key"]]
-    if differing:
-        what = "was run with other settings (--set), data, weights, code, versions of packages or kind of device"
-        raise ConfigError("--with", f"found {path}, in which {differing[0]} {what}; expected the same as in this study")
+        raise _unfit(other, "which cannot be compared with this study: an earlier version wrote one of them")
+    if ours["text"] != theirs["text"] and (words := differences(theirs, ours)):
+        raise _unfit(other, f"whose file says something else: {'; '.join(words)}; expected a study of the same file")
+    sets = [_sets(one) for one in (plan, other.plan)]
+    if sets[0] != sets[1]:
+        told = ["none" if not one else " ".join(f"--set {path}={value}" for path, value in one.items()) for one in sets]
+        raise _unfit(other, f"which was run with {told[1]}; expected {told[0]}, as this study")
+    common, mine, yours = _common(plan, other), _keys(plan), _keys(other.plan)
+    for arm, seed in common:
+        if mine[arm, seed] != yours[arm, seed]:
+            what = "was run with other settings, data, weights, code, versions of packages or on another kind of device"
+            raise _unfit(other, f"in which {arm} seed {seed} {what}; expected the same as in this study")
     if not common:
-        arm, seed = next(iter(yours), ("its first arm", 0))
+        how = (
+            f"; ablate run FILE --arm {next(iter(yours))[0]} --seed {next(iter(yours))[1]} here records one" if has_store and yours else ""
+        )
         tells = "so that nothing tells whether settings, data and versions are the same"
-        how = f"ablate run FILE --arm {arm} --seed {seed} here records one"
-        raise ConfigError("--with", f"found {path}, which has no arm and seed in common with this study, {tells}; {how}")
+        raise _unfit(other, f"which has no arm and seed in common with this study, {tells}{how}")
+    for name, called in OF_THE_DATA.items():
+        if plan.get(name) and other.plan.get(name) and plan[name] != other.plan[name]:
+            raise _unfit(other, f"which was planned for another {called}; expected the same as in this study")
 
 
-def _planned(plan: Mapping[str, Any]) -> Planned:
-    return {(run["arm"], int(run["seed"])): run for run in plan["runs"]}
+def _unfit(other: Packed, problem: str) -> ConfigError:
+    return ConfigError("--with", f"found {other.archive.path}, {problem}")
 
 
-def _joined_runs(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of both, one for each arm and seed: a finished one before others, and otherwise ours."""
-    both = pd.concat([ours, theirs], ignore_index=True) if len(ours) and len(theirs) else theirs if len(theirs) else ours
-    is_first = (both["status"] != "FINISHED").sort_values(kind="stable").index
-    return both.loc[is_first].drop_duplicates(["arm", "seed"]).sort_index().reset_index(drop=True)
+def _keys(plan: Plan) -> dict[tuple[str, int], str]:
+    return {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
 
 
-def _joined_plan(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+def _common(plan: Plan, other: Packed) -> list[tuple[str, int]]:
+    """The arms and seeds that both have planned."""
+    keys = _keys(other.plan)
+    return [name for name in _keys(plan) if name in keys]
+
+
+def _sets(plan: Plan) -> dict[str, Any]:
+    """What --set changed, without paths, whose contents count by the keys."""
+    paths = tuple(f"{family}.{name}" for family, name in settings_schema(plan).paths)
+    return {path: value for path, value in plan["written"].get("sets", ()) if not path.endswith(paths)}
+
+
+# --- joining -----------------------------------------------------------------------------------------------------------------
+
+
+def _joined_runs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """A row for each arm and seed, with the number of its record: of several the first that is finished, else the first."""
+    numbered = [frame.assign(**{RECORD: number}) for number, frame in enumerate(frames)]
+    rows = pd.concat([frame for frame in numbered if len(frame)] or numbered[:1], ignore_index=True)
+    finished_first = (rows["status"] != "FINISHED").sort_values(kind="stable").index
+    return rows.loc[finished_first].drop_duplicates(["arm", "seed"]).sort_index().reset_index(drop=True)
+
+
+def _joined_plan(ours: Plan, theirs: Plan) -> dict[str, Any]:
     """Our plan with the arms, seeds, runs and stages that only theirs has; seeds and arms in the order of the file."""
     file, all_seeds = ours["written"], [*ours["seeds"], *theirs["seeds"]]
     arms = {arm["name"]: arm for arm in (*theirs["arms"], *ours["arms"])}
-    names = [name for name in file["arms"] if name in arms]
+    names = sorted(arms, key=list(file["arms"]).index)
     seeds = list(dict.fromkeys([*(seed for seed in file["seeds"] if seed in all_seeds), *all_seeds]))
-    runs = _planned(theirs) | _planned(ours)
-    plan = dict(ours) | {
+    runs = {(run["arm"], run["seed"]): run for run in (*theirs["runs"], *ours["runs"])}
+    stages: dict[str, dict[str, Any]] = {}
+    for stage in (*(ours.get("stages") or ()), *(theirs.get("stages") or ())):
+        known = stages.setdefault(stage["key"], {**stage})
+        known["arms"] = _united(known["arms"], stage["arms"])
+    return dict(ours) | {
         "seeds": seeds,
         "arms": [arms[name] for name in names],
         "runs": [runs[name, seed] for seed in seeds for name in names if (name, seed) in runs],
-        "stages": _united(ours["stages"], theirs["stages"], "key"),
-        "notes": list(dict.fromkeys([*ours.get("notes", ()), *theirs.get("notes", ())])),
+        "stages": list(stages.values()),
+        "notes": _united(ours.get("notes") or (), theirs.get("notes") or ()),
+        **({"counts": {**(theirs.get("counts") or {}), **ours["counts"]}} if ours.get("counts") else {}),
+        **({"data": _joined_accounts(ours["data"], theirs.get("data") or ())} if ours.get("data") else {}),
+        **({"predictions": False} if theirs.get("predictions") is False else {}),
     }
-    if "counts" in ours or "counts" in theirs:
-        plan["counts"] = {**theirs.get("counts", {}), **ours.get("counts", {})}
-    if "data" in ours or "data" in theirs:
-        plan["data"] = _united(ours.get("data") or [], theirs.get("data") or [], "summary")
-    return plan | ({"predictions": False} if theirs.get("predictions") is False else {})
 
 
-def _united(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The entries of both, with the arms of those that have the same value of `name` put together."""
-    found: dict[str, dict[str, Any]] = {}
-    for entry in (*ours, *theirs):
-        known = found.setdefault(entry[name], {**entry, "arms": []})
-        known["arms"] = list(dict.fromkeys([*known["arms"], *entry["arms"]]))
-    return list(found.values())
+def _joined_accounts(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Our accounts of the data, with the arms that only theirs have: in ours that shares an arm with it, or as one of its own."""
+    accounts = [dict(account) for account in ours]
+    for other in theirs:
+        new = [arm for arm in other["arms"] if not any(arm in account["arms"] for account in ours)]
+        same = next((account for account in accounts if set(account["arms"]) & set(other["arms"])), None)
+        if same is not None:
+            same["arms"] = _united(same["arms"], new)
+        else:
+            accounts.append({**other, "arms": new})
+    return accounts
+
+
+def _united(*lists: Sequence[Any]) -> list[Any]:
+    """The entries of all, each once."""
+    return list(dict.fromkeys(entry for one in lists for entry in one))

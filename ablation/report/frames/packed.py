@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import pandas as pd
@@ -19,7 +19,6 @@ import pandas as pd
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames.classes import CONFUSION
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, lacks_items, planned_facts
-from ablation.report.frames.recorded import Recorded
 from ablation.study.metrics import has_own_code
 from ablation.system.files import part_of
 
@@ -52,7 +51,34 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all members, so that the same store
 MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 
-def write(recorded: Recorded, points: pd.DataFrame, written: bytes, target: Path, *, predictions: bool = True) -> None:
+class DamagedError(StoreError):
+    """A zip, or a member of one, that cannot be read."""
+
+
+class Packable(Protocol):
+    """What is packed of a recorded study."""
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """Its plan."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per arm and seed that has an MLflow run, with its final metrics."""
+
+    @property
+    def superseded(self) -> Sequence[str]:
+        """The runs that are recorded and not in the plan."""
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """The local path of a file of the run; raises StoreError if it has none of that name."""
+
+
+def write(recorded: Packable, points: pd.DataFrame, written: bytes, target: Path, *, predictions: bool = True) -> None:
     """Write the study into the zip `target`, in one step; `points` are all of its curves', and `written` is the study's file.
 
     Without `predictions`, and scores, of single items the plan in it says so, and the report leaves out what is made of them. Raises
@@ -78,7 +104,7 @@ def _entry(name: str) -> ZipInfo:
     return entry
 
 
-def _members(recorded: Recorded, points: pd.DataFrame, plan: Mapping[str, Any], written: bytes) -> Iterator[tuple[str, bytes | Path]]:
+def _members(recorded: Packable, points: pd.DataFrame, plan: Mapping[str, Any], written: bytes) -> Iterator[tuple[str, bytes | Path]]:
     """Every member's name, with its bytes or the file that holds them."""
     description = {"format": FORMAT, "what": WHAT, "study": recorded.study, "plan": plan}
     description |= {"runs": _as_data(recorded.runs), "superseded": list(recorded.superseded)}
@@ -97,13 +123,11 @@ def stored_points(recorded: "StoredStudy") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS).astype({"step": "int64", "value": "float64", "time": "int64"})
 
 
-def _files(recorded: Recorded, plan: Mapping[str, Any], row: Mapping[Any, Any]) -> dict[str, Path]:
+def _files(recorded: Packable, plan: Mapping[str, Any], row: Mapping[Any, Any]) -> dict[str, Path]:
     """A run's artifacts by name: those of KEPT if it is finished, otherwise the error, if there is one."""
     run_id = str(row["run_id"])
     if row["status"] != "FINISHED":
-        with contextlib.suppress(StoreError):
-            return {ERROR: recorded.artifact(run_id, ERROR)}
-        return {}
+        return _there(recorded, run_id, [ERROR])
     facts = planned_facts(plan)
     kept = [name for name, needs in KEPT.items() if needs <= facts and not (needs and has_own_code(recorded.plan))]
     try:
@@ -115,12 +139,22 @@ def _files(recorded: Recorded, plan: Mapping[str, Any], row: Mapping[Any, Any]) 
         raise StoreError(f"{row['arm']} seed {row['seed']} cannot be packed: {error}") from None
 
 
-def _optional(recorded: Recorded, plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
+def _optional(recorded: Packable, plan: Mapping[str, Any], run_id: str) -> dict[str, Path]:
     """What one's own training code may have handed back of a run."""
+    names = (LOG, *(() if lacks_items(plan) else OF_ITEMS)) if has_own_code(plan) else ()
+    return _there(recorded, run_id, names)
+
+
+def _there(recorded: Packable, run_id: str, names: Sequence[str]) -> dict[str, Path]:
+    """Those of the run's files that it has."""
     found = {}
-    for name in (LOG, *(() if lacks_items(plan) else OF_ITEMS)) if has_own_code(plan) else ():
-        with contextlib.suppress(StoreError):
+    for name in names:
+        try:
             found[name] = recorded.artifact(run_id, name)
+        except DamagedError:
+            raise
+        except StoreError:
+            continue
     return found
 
 
@@ -237,8 +271,8 @@ class _Archive:
             problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise self._damaged(problem or type(error).__name__, "") from None
 
-    def _damaged(self, what: str, how: str = " is damaged") -> StoreError:
-        return StoreError(f"{self.path} cannot be read as a packed study: {what}{how}")
+    def _damaged(self, what: str, how: str = " is damaged") -> DamagedError:
+        return DamagedError(f"{self.path} cannot be read as a packed study: {what}{how}")
 
     def _check(self, entry: ZipInfo) -> None:
         if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
@@ -250,7 +284,7 @@ class _Archive:
         return StoreError(f"{self.path} is not read: {name} would take far more memory than a study's does")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """A study in a zip, as the report reads one in a store; the files of its runs are read on demand."""
 

@@ -1,6 +1,8 @@
 """A study that was run in parts, in stores that know nothing of each other, is put together by its zips."""
 
+import io
 import json
+import shutil
 import zipfile
 
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 
 from ablation import report
 from ablation.report.frames import packed
-from ablation.report.frames.joined import joined, joined_points
+from ablation.report.frames.joined import joined
 from tests.recorded import record, run
 from tests.report.frames.test_packed import about, rewritten
 
@@ -82,12 +84,18 @@ def test_two_zips_are_joined_without_a_store(pack, ablate, tmp_path, monkeypatch
     assert len(tables[0]) == 6
 
 
+def with_status(path, arm, status):
+    """The zip with another status of the arm's runs."""
+    runs = json.loads(zipfile.ZipFile(path).read("study.json"))["runs"]
+    values = runs["values"]
+    values["status"] = [status if name == arm else known for name, known in zip(values["arm"], values["status"], strict=True)]
+    about(path, runs=runs)
+
+
 def test_a_finished_run_stands_before_one_that_is_not(pack):
     """Of a run that failed in one record and ended in another, the one that ended is taken, whichever comes first."""
     whole, there = pack("whole").path, pack("there").path
-    runs = json.loads(zipfile.ZipFile(there).read("study.json"))["runs"]
-    runs["values"]["status"][runs["values"]["arm"].index("cb")] = "FAILED"
-    about(there, runs=runs)
+    with_status(there, "cb", "FAILED")
     failed, other = packed.read(there), packed.read(whole)
     for records in ((failed, other), (other, failed)):
         study = joined(records[0], records[1:])
@@ -95,8 +103,77 @@ def test_a_finished_run_stands_before_one_that_is_not(pack):
         taken = study.runs.set_index(["arm", "seed"])["run_id"]
         assert taken["cb", 1] in set(other.runs["run_id"])
         assert taken["views", 1] in set(records[0].runs["run_id"])
-        points = joined_points(study, [(record, record.all_points()) for record in records])
+        points = study.points([(record, record.all_points()) for record in records])
         assert set(points["run_id"]) == set(study.runs["run_id"])
+
+
+@pytest.mark.parametrize("names", [("early", "late"), ("late", "early")])
+def test_a_run_that_went_on_has_the_files_of_its_end(pack, ablate, names):
+    """A run packed under way and again when it was finished, under the same id, is that of the later zip with its files."""
+    late = pack("there").path.rename(pack("there").path.with_name("late.zip"))
+    early = late.with_name("early.zip")
+    shutil.copyfile(late, early)
+    with_status(early, "cb", "KILLED")
+    with zipfile.ZipFile(early) as archive:
+        run = next(name for name in archive.namelist() if name.endswith("config.yaml") and b"arm: cb" in archive.read(name))
+        rewritten(early, {name: None for name in archive.namelist() if name.startswith(run.rpartition("/")[0])})
+    done = ablate(
+        "pack", late.with_name("both.zip"), "--file", late.with_name(f"{names[0]}.zip"), "--with", late.with_name(f"{names[1]}.zip")
+    )
+    assert done.status == 0, done.err
+    both = packed.read(late.with_name("both.zip"))
+    assert (both.runs["status"] == "FINISHED").all()
+    assert len(both.runs) == 3
+    pd.testing.assert_frame_equal(both.predictions(run.split("/")[1]), packed.read(late).predictions(run.split("/")[1]))
+
+
+def test_zips_come_in_any_order(pack, ablate, tmp_path):
+    """A zip that has a run in common with another zip alone is joined after that one."""
+    here, whole, there = (pack(name).path for name in ("here", "whole", "there"))
+    plan = json.loads(zipfile.ZipFile(here).read("study.json"))["plan"]
+    about(here, plan=plan | {"runs": [run for run in plan["runs"] if run["seed"] == 0]})
+    for words in (("--with", there, "--with", whole), ("--with", whole, "--with", there)):
+        done = ablate("pack", tmp_path / "all.zip", "--file", here, *words)
+        assert done.status == 0, done.err
+        assert len(packed.read(tmp_path / "all.zip").runs) == 6
+
+
+def test_the_report_says_what_was_packed_elsewhere(pack, ablate):
+    """How many runs a zip brought stands among the report's notes; none does of a zip that brought nothing."""
+    there = pack("there").path
+    done = pack("here", "--with", there)
+    assert "2 runs of 6 were packed elsewhere, in there.zip" in ablate("report", done.path).out
+    nothing = packed.read(pack("whole", "--with", there).path)
+    assert not [note for note in nothing.plan["notes"] if "elsewhere" in note]
+
+
+def test_data_at_another_place_are_the_same_data(pack):
+    """An account of the data that arms of both share stands once, with the words of the first; one of other arms is added."""
+    there = pack("there").path
+    plan = json.loads(zipfile.ZipFile(there).read("study.json"))["plan"]
+    first = plan["data"][0]
+    other = first | {"summary": "another folder", "arms": ["views"]}
+    about(there, plan=plan | {"data": [first | {"summary": "digits elsewhere", "arms": ["baseline", "cb"]}, other]})
+    here = packed.read(pack("here").path)
+    here.plan["data"][0]["arms"] = ["baseline"]
+    accounts = joined(here, [packed.read(there)]).plan["data"]
+    assert [(account["summary"], account["arms"]) for account in accounts] == [
+        (first["summary"], ["baseline", "cb"]),
+        ("another folder", ["views"]),
+    ]
+
+
+def test_studies_without_any_point_are_joined(pack):
+    """Where no run has a curve, as runs of one's own code may, the zip can be read all the same."""
+    paths = [pack(name).path for name in ("here", "there")]
+    for path in paths:
+        target = io.BytesIO()
+        packed.read(path).all_points().iloc[:0].to_parquet(target, index=False)
+        rewritten(path, {"curves.parquet": target.getvalue()})
+    here, there = map(packed.read, paths)
+    points = joined(here, [there]).points([(here, here.all_points()), (there, there.all_points())])
+    assert list(points.columns) == packed.CURVE_COLUMNS
+    assert points.empty
 
 
 def test_what_one_zip_lacks_of_single_images_none_keeps(pack):
@@ -135,7 +212,7 @@ def other_key(plan):
 
 
 def other_file(plan):
-    plan["written"] |= {"digest": "0" * 32, "margin": 9.0}
+    plan["written"] |= {"text": "0" * 32, "margin": 9.0}
 
 
 def no_file(plan):
@@ -146,6 +223,28 @@ def nothing_in_common(plan):
     plan["runs"] = [run for run in plan["runs"] if run["arm"] != "baseline"]
 
 
+def other_sets(plan):
+    plan["written"]["sets"] = [["optimizer.lr", 0.5], ["data.root", "elsewhere"]]
+
+
+def other_metric(plan):
+    plan["metric"] = "test/macro_f1"
+
+
+def other_counts(plan):
+    plan["test_counts"] = [7] * 10
+
+
+DAMAGES = {
+    "stage": lambda plan: plan["stages"][0].pop("arms"),
+    "written": lambda plan: plan.update(written="nothing"),
+    "first": lambda plan: plan["written"].pop("text"),
+    "account": lambda plan: plan["data"][0].pop("arms"),
+    "counts": lambda plan: plan.update(counts=3),
+    "seed": lambda plan: plan["runs"][0].update(seed=[]),
+}
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -153,10 +252,14 @@ def nothing_in_common(plan):
         (other_file, "whose file says something else: margin 9.0 was 0.5"),
         (no_file, "cannot be compared"),
         (nothing_in_common, "ablate run FILE --arm cb --seed 1 here records one"),
+        (other_sets, "which was run with --set optimizer.lr=0.5; expected none, as this study"),
+        (other_metric, "planned for another metric"),
+        (other_counts, "planned for another number of test images"),
+        *((change, "whose plan is damaged") for change in DAMAGES.values()),
     ],
 )
 def test_what_does_not_belong_together_is_refused(pack, change, problem):
-    """Another file, another key of the same run, and nothing that both have are one sentence each; no zip is written."""
+    """Another file, other options, another key of the same run, and nothing that both have are one sentence each; no zip is written."""
     there = pack("there").path
     changed(there, change)
     done = pack("here", "--with", there)
