@@ -109,6 +109,11 @@ class Clock:
     def _mean_unforeseen(self) -> float:
         return self._unforeseen / self._num_unforeseen if self._num_unforeseen else 0.0
 
+    @property
+    def idle_estimate(self) -> float:
+        """The seconds of what has not begun, by the plan."""
+        return self._idle_seconds
+
     def seconds_of(self, key: str) -> float:
         """The seconds that are left of one stage: by its own epochs, else by the plan, corrected by how wrong that was so far."""
         if key in self.ended:

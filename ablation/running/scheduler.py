@@ -1,6 +1,7 @@
 """Ready, submitted, done: hands jobs to an executor and results to the recorder; a failure stops what depends on it, nothing else.
 
-Stages begin in the plan's order, all arms of the first seed first, so that whatever is there when it ends is balanced.
+Stages begin in the plan's order, all arms of the first seed first, so that whatever is there when it ends is balanced. Without a budget
+one begins before those in front of it where the whole would last longer otherwise.
 """
 
 import math
@@ -103,6 +104,7 @@ class _Scheduler:
             self.runs.setdefault(run.key, []).append(run)
         self.outcomes = Outcomes(plan, record, view)
         self.clock = Clock(plan, executor.num_slots)
+        self.longest = max(chain_seconds(plan.nodes, lambda key: plan.nodes[key].seconds).values(), default=0.0)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
@@ -129,8 +131,10 @@ class _Scheduler:
 
     def _next(self, left: float, budget: float) -> str:
         """The first stage that can begin now, "" if none can; one that goes alone stands first, and holds all up until a device is idle."""
-        for key, node in self.waiting.items():
-            is_ready = not node.job.parent or node.job.parent in self.done
+        if left == math.inf and not self.alone and (key := self._critical()):
+            return key
+        for key in self.waiting:
+            is_ready = self._is_ready(key)
             if not self.executor.num_free or not self._fits(key, left, budget, is_ready=is_ready):
                 return ""
             if key in self.alone and not self.executor.num_idle:
@@ -138,6 +142,21 @@ class _Scheduler:
             if is_ready:
                 return key
         return ""
+
+    def _critical(self) -> str:
+        """The ready stage with the longest chain, if that takes as long as all that waits will on all slots; "" if none does."""
+        num_slots = self.executor.num_slots
+        at_least = self.clock.idle_estimate - sum(node.seconds for node in self.running.values())  # summed up once, for much may wait
+        if not self.executor.num_free or not self.clock.is_known or self.longest * num_slots < at_least:
+            return ""
+        chains = chain_seconds(self.waiting, self.clock.seconds_of)
+        left = sum(map(self.clock.seconds_of, self.waiting))
+        key = max(filter(self._is_ready, self.waiting), key=chains.__getitem__, default="")
+        return key if key and chains[key] * num_slots >= left else ""
+
+    def _is_ready(self, key: str) -> bool:
+        parent = self.waiting[key].job.parent
+        return not parent or parent in self.done
 
     def _fits(self, key: str, left: float, budget: float, *, is_ready: bool) -> bool:
         """Whether a stage lets those after it begin: it would end in time, or no budget of this size could hold it."""
@@ -242,7 +261,7 @@ class _Scheduler:
         before = self.sizes.get(device, 1)
         if not before:  # a full device
             return
-        ready = [node for node in self.waiting.values() if not node.job.parent or node.job.parent in self.done]
+        ready = list(filter(self._is_ready, self.waiting))
         is_more = len(self.running) + len(ready) > self.executor.num_slots
         wanted = packing.jobs if is_more else min(packing.jobs, before)
         if wanted != before:
@@ -260,6 +279,17 @@ class _Scheduler:
         self.waiting = {other: waiting for other, waiting in self.waiting.items() if other not in lost}
         training = [run for run in self.outcomes.left if not run.choice]
         self.outcomes.fail([run for run in training if any(node.job.key in lost for node in self.plan.lineage(run))], event)
+
+
+def chain_seconds(nodes: Mapping[str, Node], seconds_of: Callable[[str], float]) -> dict[str, float]:
+    """The seconds of each stage and of the longest chain of those that go on from it; parents stand before their children."""
+    seconds: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for key in reversed(list(nodes)):
+        seconds[key] = seconds_of(key) + after.get(key, 0.0)
+        parent = nodes[key].job.parent
+        after[parent] = max(after.get(parent, 0.0), seconds[key])
+    return seconds
 
 
 def _is_memory(event: dict[str, Any]) -> bool:

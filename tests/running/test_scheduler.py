@@ -470,6 +470,38 @@ def test_the_plan_lists_stages_seed_by_seed(tmp_path):
     assert seeds == sorted(seeds, key=(2, 0, 1).index)
 
 
+def trainings(**seconds):
+    """Trainings of so many seconds, one run each; `b__a` goes on from `a`."""
+    nodes = [node(key, key.partition("__")[2], seconds=float(took)) for key, took in seconds.items()]
+    return nodes, [run(f"arm-{key}", f"run-{key}", key) for key in seconds]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "num_slots", "log", "end"),
+    [
+        ({"a": 2, "b": 2, "c": 2, "long": 6}, 2, ["long", "a", "b", "c"], 6),  # in the plan's order it would take 8
+        ({"a": 2, "b": 2, "c": 2, "root": 3, "next__root": 3}, 2, ["root", "a", "b", "next__root", "c"], 6),
+        ({"a": 2, "b": 2, "c": 2, "d": 2, "long": 4}, 2, ["a", "b", "long", "c", "d"], 6),  # no sooner than need be
+        ({"a": 2, "b": 2, "c": 2, "long": 6}, 1, ["a", "b", "c", "long"], 12),
+        ({"a": 2, "b": 2, "c": 2, "d": 2}, 2, ["a", "b", "c", "d"], 4),
+        ({"a": 2, "b": 2, "c": 2, "long": 6}, 8, ["long", "a", "b", "c"], 6),
+    ],
+)
+def test_the_longest_chain_begins_in_time(seconds, num_slots, log, end, monkeypatch):
+    """A chain that would hold up the end goes before those in front of it once it is as long as the rest; nothing else changes places."""
+    outcome, executor = carried_out_in(0, *trainings(**seconds), monkeypatch, num_slots=num_slots)
+    assert (executor.log, executor.now) == (log, end)
+    assert not outcome.left
+
+
+def test_what_is_known_of_no_stage_changes_no_order(monkeypatch):
+    """Where the plan knows no time of some stage, or there is a budget, the order is the plan's."""
+    nodes, runs = trainings(a=2, b=2, c=2, long=6)
+    assert carried_out_in(100, nodes, runs, monkeypatch, num_slots=2)[1].log == ["a", "b", "c", "long"]
+    nodes[1].seconds = 0.0
+    assert carried_out_in(0, nodes, runs, monkeypatch, takes={"b": 2.0}, num_slots=2)[1].log == ["a", "b", "c", "long"]
+
+
 @pytest.mark.parametrize("budget", [1, 4.5, 5, 7.9, 11, 14])
 def test_what_a_budget_leaves_is_balanced(budget, monkeypatch):
     """With one slot, the finished runs are a prefix of the plan's, and whatever would not end in time was not begun."""
