@@ -11,7 +11,7 @@ from ablation.errors import ConfigError
 from ablation.formatting import counted
 from ablation.report.frames.facts import settings_schema
 from ablation.report.frames.packed import Packable, Packed
-from ablation.study.written import differences
+from ablation.study.written import Written, differences
 
 Plan = Mapping[str, Any]
 OF_THE_DATA = {  # what a plan has of the data of its first arm, in words
@@ -50,9 +50,10 @@ class Joined:
 def joined(first: Packable, others: Sequence[Packed]) -> Joined:
     """The study with the runs of all these records; of a run that several have, the first that is finished.
 
-    Each has to be of the same study and file as the first, to have planned an arm and seed that those before it in the join have, and to
-    have the same key for each such run: it stands for settings, data, weights, code, versions and the kind of device. Raises ConfigError
-    if one is not, or is damaged.
+    What the file says is what the first one's says. Each has to be of the same study, with the same settings of the arms that both files
+    have, to have planned an arm and seed that those before it in the join have, and to have the same key for each such run: it stands for
+    settings, data, weights, code, versions and the kind of device. Raises ConfigError if one is not, or is damaged. What it has of arms
+    that the file no longer has is superseded.
     """
     plan, frames, records = first.plan, [first.runs], [first]
     waiting = list(others)
@@ -68,9 +69,12 @@ def joined(first: Packable, others: Sequence[Packed]) -> Joined:
         frames.append(other.runs)
         records.append(other)
     runs = _joined_runs(frames)
+    is_planned = runs["arm"].isin([arm["name"] for arm in plan["arms"]])
+    gone = {f"{arm} {seed}" for arm, seed in runs.loc[~is_planned, ["arm", "seed"]].itertuples(index=False)}
+    runs = runs[is_planned].reset_index(drop=True)
     origins = [records[number] for number in runs.pop(RECORD)]
     plan = {**plan, "notes": [*(plan.get("notes") or ()), *_notes(origins, records)]}
-    superseded = sorted({name for record in records for name in record.superseded})
+    superseded = sorted(gone.union(*(record.superseded for record in records)))
     return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
 
@@ -90,8 +94,9 @@ def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
     ours, theirs = plan.get("written"), other.plan.get("written")
     if not ours or not theirs:
         raise _unfit(other, "which cannot be compared with this study: an earlier version wrote one of them")
-    if ours["text"] != theirs["text"] and (words := differences(theirs, ours)):
-        raise _unfit(other, f"whose file says something else: {'; '.join(words)}; expected a study of the same file")
+    shared = [name for name in ours["arms"] if name in theirs["arms"]]
+    if ours["text"] != theirs["text"] and (words := differences(_settings(theirs, ours, shared), _settings(ours, ours, shared))):
+        raise _unfit(other, f"whose file says something else: {'; '.join(words)}; expected the same settings")
     sets = [_sets(one) for one in (plan, other.plan)]
     if sets[0] != sets[1]:
         told = ["none" if not one else " ".join(f"--set {path}={value}" for path, value in one.items()) for one in sets]
@@ -114,6 +119,12 @@ def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
 
 def _unfit(other: Packed, problem: str) -> ConfigError:
     return ConfigError("--with", f"found {other.archive.path}, {problem}")
+
+
+def _settings(file: Written, ours: Written, names: Sequence[str]) -> Written:
+    """What a file says of the settings of these arms; all else as ours says it."""
+    arms = {name: {**ours["arms"][name], **{part: file["arms"][name][part] for part in ("settings", "choice")}} for name in names}
+    return {**ours, "first": file["first"], "arms": arms}
 
 
 def _keys(plan: Plan) -> dict[tuple[str, int], str]:
@@ -147,7 +158,7 @@ def _joined_plan(ours: Plan, theirs: Plan) -> dict[str, Any]:
     """Our plan with the arms, seeds, runs and stages that only theirs has; seeds and arms in the order of the file."""
     file, all_seeds = ours["written"], [*ours["seeds"], *theirs["seeds"]]
     arms = {arm["name"]: arm for arm in (*theirs["arms"], *ours["arms"])}
-    names = sorted(arms, key=list(file["arms"]).index)
+    names = [name for name in file["arms"] if name in arms]
     seeds = list(dict.fromkeys([*(seed for seed in file["seeds"] if seed in all_seeds), *all_seeds]))
     runs = {(run["arm"], run["seed"]): run for run in (*theirs["runs"], *ours["runs"])}
     stages: dict[str, dict[str, Any]] = {}

@@ -147,6 +147,24 @@ def test_the_report_says_what_was_packed_elsewhere(pack, ablate):
     assert not [note for note in nothing.plan["notes"] if "elsewhere" in note]
 
 
+def test_the_first_file_says_what_the_study_is(pack):
+    """Arms that were added since are kept, those that it no longer has are superseded, and its seeds and labels are those of the whole."""
+    here, there = (packed.read(pack(name).path) for name in ("here", "there"))
+    here.plan["written"]["text"] = "0" * 32
+    del here.plan["written"]["arms"]["views"]
+    here.plan["arms"] = [arm for arm in here.plan["arms"] if arm["name"] != "views"]
+    here.plan["runs"] = [run for run in here.plan["runs"] if run["arm"] != "views"]
+    here.plan["written"]["arms"]["later"] = here.plan["written"]["arms"]["cb"]
+    here.plan["written"]["arms"]["cb"] = here.plan["written"]["arms"]["cb"] | {"label": "balanced"}
+    here.plan["written"]["seeds"] = [1, 0, 7]
+    study = joined(here, [there])
+    assert [arm["name"] for arm in study.plan["arms"]] == ["baseline", "cb"]
+    assert study.plan["seeds"] == [1, 0]
+    assert {(run["arm"], run["seed"]) for run in study.plan["runs"]} == {(arm, seed) for arm in ("baseline", "cb") for seed in (0, 1)}
+    assert set(study.runs["arm"]) == {"baseline", "cb"}
+    assert study.superseded == ["views 0", "views 1"]
+
+
 def test_data_at_another_place_are_the_same_data(pack):
     """An account of the data that arms of both share stands once, with the words of the first; one of other arms is added."""
     there = pack("there").path
@@ -212,7 +230,8 @@ def other_key(plan):
 
 
 def other_file(plan):
-    plan["written"] |= {"text": "0" * 32, "margin": 9.0}
+    plan["written"]["text"] = "0" * 32
+    plan["written"]["arms"]["cb"]["settings"]["optimizer.lr"] = 9.0
 
 
 def no_file(plan):
@@ -249,7 +268,7 @@ DAMAGES = {
     ("change", "problem"),
     [
         (other_key, "in which baseline seed 1 was run with other settings"),
-        (other_file, "whose file says something else: margin 9.0 was 0.5"),
+        (other_file, "whose file says something else: optimizer.lr 9.0 was 0.003 in cb"),
         (no_file, "cannot be compared"),
         (nothing_in_common, "ablate run FILE --arm cb --seed 1 here records one"),
         (other_sets, "which was run with --set optimizer.lr=0.5; expected none, as this study"),
