@@ -33,6 +33,9 @@ INTERVALS = [
     ("no-lag/decoupled/modified", "no-lag/baseline"),
     ("shorter/decoupled/modified", "shorter/baseline"),
     ("decoupled/modified", "baseline"),
+    ("shorter/decoupling", "no-lag/decoupling"),
+    ("no-lag/decoupled/plain", "no-lag/cb"),
+    ("no-lag/stage-one-balanced", "no-lag/tta"),
     *((f"{condition}cb", f"{condition}baseline") for condition in ("", "no-lag/")),
     *((f"{condition}mixup", f"{condition}cb") for condition in ("", "no-lag/")),
     *((f"{condition}ls", f"{condition}mixup") for condition in ("", "no-lag/", "shorter/")),
@@ -61,20 +64,30 @@ def one_digit(points):
     return f"{Decimal(f'{points:.6f}').quantize(Decimal('0.1'), ROUND_HALF_UP):+}"
 
 
-def rows():
-    """The arm and the cells by their column's heading, of each row of a table whose first cell names one."""
+def in_words(differences):
+    """The mean difference with its 95 % t interval over seeds, as the text has it."""
+    if len(differences) == 1:
+        return f"{one_digit(differences[0])} (one seed)"
+    low, high = stats.t.interval(0.95, len(differences) - 1, differences.mean(), stats.sem(differences))
+    seeds = ", two seeds" if len(differences) == 2 else ""
+    return f"{one_digit(differences.mean())} ({one_digit(low)} to {one_digit(high)}{seeds})"
+
+
+def rows(column):
+    """The arm that the cell in that column names, and the cells by their column's heading, of each row of a table with such a column."""
     header = []
     for line in TEXT.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
         header = (header or cells) if cells else []
-        if cells and (named := re.search(r"`([\w./-]+)`", cells[0])):
+        named = re.search(r"`([\w./-]+)`", cells[header.index(column)]) if column in header else None
+        if named:
             yield named[1], dict(zip(header, cells, strict=True))
 
 
 def test_the_tables_have_the_means_of_the_study(accuracies):
     """Every cell with an accuracy is mean and standard deviation over the seeds of that arm in that condition."""
     checked = 0
-    for arm, cells in rows():
+    for arm, cells in [row for row in rows("arm") if "against" not in row[1]]:
         for heading in cells.keys() & CONDITIONS.keys():
             values = list(accuracies[f"{CONDITIONS[heading]}{arm}"].values())
             assert cells[heading] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", (arm, heading)
@@ -85,9 +98,19 @@ def test_the_tables_have_the_means_of_the_study(accuracies):
 @pytest.mark.parametrize(("arm", "partner"), INTERVALS)
 def test_the_text_has_the_intervals_of_the_study(accuracies, arm, partner):
     """The mean difference with its 95 % t interval over seeds stands in the text."""
-    differences = paired(accuracies, arm, partner)
-    low, high = stats.t.interval(0.95, len(differences) - 1, differences.mean(), stats.sem(differences))
-    assert f"{one_digit(differences.mean())} ({one_digit(low)} to {one_digit(high)}" in PROSE
+    assert in_words(paired(accuracies, arm, partner)) in PROSE
+
+
+def test_the_questions_have_the_differences_of_the_study(accuracies):
+    """Each row has the arm against its partner, with the lag and without."""
+    checked = 0
+    for partner, cells in rows("against"):
+        arm = re.search(r"`([\w./-]+)`", cells["arm"])[1]
+        for heading in ("with the lag", "without"):
+            condition = CONDITIONS[heading]
+            assert cells[heading] == in_words(paired(accuracies, f"{condition}{arm}", f"{condition}{partner}")), (arm, heading)
+            checked += 1
+    assert checked >= 20
 
 
 def test_every_decoupled_loss_is_below_the_restart(accuracies):
