@@ -69,7 +69,7 @@ def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     user_folder(target.parent, "FILE.zip")
     if file is not None and file.suffix == ".zip" and not others:
-        raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file")
+        raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file, or --with another zip")
     zips = [packed.read(path) for path in others]
     first = open_recorded(file, profile)
     study = joined(first, zips) if zips else None

@@ -10,7 +10,8 @@ import pandas as pd
 from ablation.errors import ConfigError
 from ablation.formatting import counted
 from ablation.report.frames.facts import settings_schema
-from ablation.report.frames.packed import Packable, Packed
+from ablation.report.frames.packed import Packed
+from ablation.report.frames.recorded import Packable
 from ablation.study.written import Written, differences
 
 Plan = Mapping[str, Any]

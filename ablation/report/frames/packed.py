@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import pandas as pd
@@ -19,6 +19,7 @@ import pandas as pd
 from ablation.errors import AblateError, StoreError
 from ablation.report.frames.classes import CONFUSION
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, lacks_items, planned_facts
+from ablation.report.frames.recorded import Packable
 from ablation.study.metrics import has_own_code
 from ablation.system.files import part_of
 
@@ -53,29 +54,6 @@ MOST_BYTES, MOST_TIMES, MOST_NUMBERS, FREE_BYTES = 2**31, 200, 5 * 10**8, 2**24
 
 class DamagedError(StoreError):
     """A zip, or a member of one, that cannot be read."""
-
-
-class Packable(Protocol):
-    """What is packed of a recorded study."""
-
-    @property
-    def study(self) -> str:
-        """The study's name."""
-
-    @property
-    def plan(self) -> Mapping[str, Any]:
-        """Its plan."""
-
-    @property
-    def runs(self) -> pd.DataFrame:
-        """One row per arm and seed that has an MLflow run, with its final metrics."""
-
-    @property
-    def superseded(self) -> Sequence[str]:
-        """The runs that are recorded and not in the plan."""
-
-    def artifact(self, run_id: str, name: str) -> Path:
-        """The local path of a file of the run; raises StoreError if it has none of that name."""
 
 
 def write(recorded: Packable, points: pd.DataFrame, written: bytes, target: Path, *, predictions: bool = True) -> None:

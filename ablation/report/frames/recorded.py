@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import pandas as pd
 
 
-class Recorded(Protocol):
-    """A recorded study, as the report reads it."""
+class Packable(Protocol):
+    """What is packed of a recorded study, beside its curves."""
 
     @property
     def study(self) -> str:
@@ -26,6 +26,13 @@ class Recorded(Protocol):
     def superseded(self) -> Sequence[str]:
         """The runs in the store that are not in the newest plan."""
 
+    def artifact(self, run_id: str, name: str) -> Path:
+        """The local path of a file of the run; raises StoreError if it has none of that name."""
+
+
+class Recorded(Packable, Protocol):
+    """A recorded study, as the report reads it."""
+
     def predictions(self, run_id: str) -> pd.DataFrame:
         """The test images' index, label, predicted class and scores."""
 
@@ -37,6 +44,3 @@ class Recorded(Protocol):
 
     def curves(self, run_ids: list[str]) -> pd.DataFrame:
         """run_id, metric, step and value of every point of every curve."""
-
-    def artifact(self, run_id: str, name: str) -> Path:
-        """The local path of a file of the run."""
