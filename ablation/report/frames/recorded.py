@@ -24,7 +24,7 @@ class Packable(Protocol):
 
     @property
     def superseded(self) -> Sequence[str]:
-        """The runs in the store that are not in the newest plan."""
+        """The recorded runs that are not in the newest plan."""
 
     def artifact(self, run_id: str, name: str) -> Path:
         """The local path of a file of the run; raises StoreError if it has none of that name."""

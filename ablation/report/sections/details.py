@@ -278,7 +278,7 @@ def provenance(content: Content) -> list[Section]:
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
     ]
     superseded = [escaped(name) for name in content.superseded]
-    left = paragraphs("In the store, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
+    left = paragraphs("Recorded, but not in the newest plan, and not counted above:", bullets(superseded)) if superseded else ""
     return [Section(PROVENANCE, paragraphs(head, *groups, left))]
 
 
