@@ -71,6 +71,12 @@ def _ladder_arms(file: StudyFile) -> Iterator[ArmSpec]:
         parent = name
 
 
+def _check_one_part(name: str, where: str, kind: str) -> None:
+    """Raise ConfigError if a name before the slash of its arms has a slash itself, so that its family could not be told from another."""
+    if "/" in name:
+        raise ConfigError(where, f"has a slash in its name; expected a {kind}'s name without, such as {name.replace('/', '-')}")
+
+
 def _variants_and_sweeps(file: StudyFile, first: str) -> Iterator[ArmSpec]:
     """Variants and sweep points, each on top of the arm that it is `of`."""
     for name, variant in file.variants.items():
@@ -82,6 +88,7 @@ def _variants_and_sweeps(file: StudyFile, first: str) -> Iterator[ArmSpec]:
 
 def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
     where, common = f"sweeps.{name}", dict(sweep.model_extra or {})
+    _check_one_part(name, where, "sweep")
     _check_non_settings(common, (), where, "a sweep as a whole")
     axes = [list(_axis_points(axis, points, f"{where}.over.{axis}")) for axis, points in sweep.over.items()]
     if not axes or not all(axes):
@@ -227,6 +234,7 @@ def _with_conditions(specs: dict[str, ArmSpec], conditions: Mapping[str, Overrid
     all_specs = dict(specs)
     for condition, condition_overrides in conditions.items():
         where = f"conditions.{condition}"
+        _check_one_part(condition, where, "condition")
         _check_non_settings(condition_overrides or {}, ("arms",), where, "a condition")
         globs = (condition_overrides or {}).get("arms", ["*"])
         if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) for glob in globs):

@@ -426,6 +426,16 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
         ({"variants": {"a": {"of": "s/1"}}, "sweeps": {"s": {"of": "a", "over": {"epochs": [1]}}}}, "sweeps.s.of", "goes in a circle"),
         ({"variants": {"baseline": {"loss": "focal"}}}, "variants.baseline", "two arms are named 'baseline'"),
         ({"sweeps": {"s": {"over": {"epochs": [1, 1]}}}}, "sweeps.s.over", "two arms are named 's/1'"),
+        (
+            {"sweeps": {"s/t": {"over": {"epochs": [1, 2]}}}},
+            "sweeps.s/t",
+            "has a slash in its name; expected a sweep's name without, such as s-t",
+        ),
+        (
+            {"conditions": {"a/b": {"epochs": 2}}},
+            "conditions.a/b",
+            "has a slash in its name; expected a condition's name without, such as a-b",
+        ),
         ({"conditions": {"c": {"loss": "focal"}}, "variants": {"c/baseline": {"tta": "hflip"}}}, "conditions.c", "named 'c/baseline'"),
         ({"ladder": {"a b ": {}}}, "ladder.a b ", "found the name 'a b '"),
         ({"ladder": {"": {}}}, "ladder.", "found the name ''"),

@@ -23,8 +23,8 @@ from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.tables import run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
 from ablation.report.statistics import descriptive, images, items
-from ablation.report.statistics.differences import SAME, class_differences, paired, verdicts
-from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p, summary
+from ablation.report.statistics.differences import SAME, class_differences, paired_summary, verdicts
+from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p
 from ablation.study.changes import flatten
 from ablation.study.metrics import has_own_code
 from ablation.study.task import DEFAULT, TASKS, load_task
@@ -185,7 +185,7 @@ def _values(two: Two, chosen: str) -> Part:
     """Every metric of both arms over all their seeds, and the differences over the seeds that both finished."""
     metrics, runs = two.metrics, pd.DataFrame([*two.ours.values(), *two.theirs.values()])
     names = [metric for metric in dict.fromkeys([chosen, *metrics.full_names]) if metric in runs and runs[metric].notna().any()]
-    differences = {metric: summary(paired(runs, _pair(two), metric, metrics.unit(metric).scale)).to_dict("records")[0] for metric in names}
+    differences = {metric: paired_summary(runs, _pair(two), metric, metrics.unit(metric).scale).to_dict("records")[0] for metric in names}
     rows = tuple(_value_row(two, metric, differences[metric]) for metric in names)
     columns = ("metric", two.other, two.arm, "difference [95 % interval]", "p (t)", "p (sign flips)")
     return Part(

@@ -46,13 +46,13 @@ def document(content: Content) -> str:
         **({"own": asdict(content.own)} if content.own else {}),
         "plan": {name: value for name, value in plan.items() if name not in (*VOLATILE, *_without_content(plan))},
         "arms": _unscaled(frames.arms),
-        "runs": _unscaled(frames.runs),
-        "per_class": _unscaled(frames.per_class),
-        "averages": _unscaled(frames.averages),
+        "runs": _rows(frames.runs),
+        "per_class": _rows(frames.per_class),
+        "averages": _rows(frames.averages),
         **{name: _rows(_as_stored(getattr(frames, name), columns, content.metrics)) for name, columns in DIFFERENCES.items()},
         **{name: _rows(getattr(frames, name)) for name in WHOLE},
         "confusion": {arm: counts_CC.tolist() for arm, counts_CC in frames.confusion.items()},
-        "curves": _unscaled(frames.curves),
+        "curves": _rows(frames.curves),
         "unmatched": list(content.references.unmatched),
         "superseded": list(content.superseded),
         "provenance": {name: plan.get(name) for name in VOLATILE if name not in ("runs", "stages", "written")},
@@ -77,7 +77,7 @@ def _dumped(value: Any) -> str:
 
 
 def _unscaled(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame's rows, with columns in points turned into fractions."""
+    """The rows of the frame of arms, with columns in points turned into fractions."""
     points = [column for column in frame.columns if column.endswith(PERCENT.suffix)]
     fractions = frame.assign(**{column: frame[column] / PERCENT.scale for column in points})
     return _rows(fractions.rename(columns={column: column.removesuffix(PERCENT.suffix) for column in points}))

@@ -26,7 +26,7 @@ def rungs_in(plan: Mapping[str, Any], arms: Sequence[str]) -> dict[str, list[str
 
 def _members(planned: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:
     arm = planned[name]
-    above = _members(planned, arm["parent"]) if arm["parent"] and arm["kind"] in MATRIX_KINDS else set()
+    above = _members(planned, arm["parent"]) if arm["parent"] in planned and arm["kind"] in MATRIX_KINDS else set()
     factors = arm.get("factors") or {}
     if arm["kind"] == "drop_one":
         return above - {factors["without"]}

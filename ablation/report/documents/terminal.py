@@ -32,8 +32,9 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     plan, runs, metrics = recorded.plan, run_rows(recorded), metrics_of(recorded.plan)
     metric = known_metric("--metric", options.metric, plan, recorded.runs)
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
+    options = replace(options, sort=short_name(by[0]) if by else options.sort)
     arms = arm_rows(plan, runs, list(dict.fromkeys([metric, *by])), References())
-    arms = arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))]
+    arms = writing.in_order(arms[arms["arm"].isin(writing.chosen_arms(plan, options.arms))], options.sort, metrics, runs)
     compared = differences(plan, runs, [metric])
     own = own_code(plan, recorded.runs, runs, list(arms["arm"]))
     lacking = lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))
@@ -96,11 +97,10 @@ def _families(found: Overview, metrics: MetricTable, screen: Screen) -> list[lis
 
 
 def _sorted(found: Overview, arms: pd.DataFrame, sort: str, metrics: MetricTable, screen: Screen) -> list[list[Text]]:
-    """One table of all arms, by name or by a metric, which has a column."""
+    """One table of all arms in their order, by name or by a metric, which has a column."""
     rows = {row.arm: row for family in found.families for row in family.rows}
-    ordered, name = writing.in_order(arms, sort, metrics), short_name(sort)
-    members = [rows[arm] for arm in ordered["arm"]]
+    name, members = short_name(sort), [rows[arm] for arm in arms["arm"]]
     if sort == "arm" or name == found.metric:
         return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen).blocks()
-    values = {row["arm"]: metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) for row in ordered.to_dict("records")}
+    values = {row["arm"]: metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) for row in arms.to_dict("records")}
     return Tables([Section(f"By {metrics.title(name)}", members)], found.metric, metrics, screen, (name, values)).blocks()

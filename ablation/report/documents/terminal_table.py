@@ -9,7 +9,7 @@ from rich.text import Text
 from ablation.report.documents.terminal_text import Screen, aligned, filled, padded, short_names, widest
 from ablation.report.metrics import MetricTable
 from ablation.report.overview import Row
-from ablation.report.overview.families import rivals
+from ablation.report.overview.families import once, rivals
 from ablation.report.statistics.best import has_same_seeds
 
 GAP = "  "
@@ -148,7 +148,7 @@ class Tables:
         """What the numbers are."""
         unit = self.metrics.unit(self.metric)
         has_sd = any("±" in cell for column in columns for cell in column.cells.values())
-        shared = "" if has_same_seeds(rivals(self.rows)) else " over the seeds that its complete arms share"
+        shared = "" if has_same_seeds(rivals(once(self.rows))) else " over the seeds that its complete arms share"
         star = f"* {'lowest' if self.metrics.is_lower_better(self.metric) else 'highest'} mean of its family{shared}"
         parts = [
             f"{self.metrics.words(self.metric)}{f' in {unit.values}' if unit.values else ''}{', mean ± sd' if has_sd else ''}",

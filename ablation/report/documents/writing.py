@@ -25,6 +25,7 @@ from ablation.report.frames.tables import has_many_runs, tidy_frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
+from ablation.report.statistics import best
 from ablation.system.beside import beside
 from ablation.system.paths import user_file, user_folder
 from ablation.tracking.messages import first_line
@@ -138,7 +139,8 @@ def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | N
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     names = tuple(dict.fromkeys([*metrics.full_names, metric, *by]))
     frames = tidy_frames(recorded, chosen_arms(plan, options.arms), names, references, metric, meanwhile)
-    frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics))
+    options = replace(options, sort=short_name(by[0]) if by else options.sort)
+    frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics, frames.runs))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
     own = own_code(plan, recorded.runs, frames.runs, list(frames.arms["arm"]))
     notes = dict.fromkeys([*options.notes, *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
@@ -146,15 +148,24 @@ def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | N
     return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance, own)
 
 
-def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable) -> pd.DataFrame:
-    """The arms in the order of the file, by name, or the best of a metric first; arms without a number come last."""
+def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable, runs: pd.DataFrame) -> pd.DataFrame:
+    """The arms in the order of the file, by name, or the best of a metric first.
+
+    Complete arms, not chosen on the test items, are ranked by their means over the seeds that all of them have; then come the others by
+    their own means, which are of other seeds or too good, and last those without a number.
+    """
     if not column:
         return arms
     if column == "arm":
         return arms.sort_values("arm", kind="stable", ignore_index=True)
     name = short_name(column)
-    is_ascending = metrics.is_lower_better(name)
-    return arms.sort_values(f"{name}_mean", ascending=is_ascending, kind="stable", na_position="last", ignore_index=True)
+    is_on_test = arms["labels"].str.contains(best.ON_TEST, regex=False)
+    rivals = best.complete_values(runs, list(arms.loc[~is_on_test, "arm"]), metrics.full_name(name))
+    seeds = best.shared_seeds(rivals)
+    means = {arm: best.mean_over(by_seed, seeds) for arm, by_seed in rivals.items()} if seeds else {}
+    keys = pd.DataFrame({"is_other": ~arms["arm"].isin(means), "mean": arms["arm"].map(means).fillna(arms[f"{name}_mean"])})
+    keys["is_unknown"], keys["mean"] = keys["mean"].isna(), keys["mean"] if metrics.is_lower_better(name) else -keys["mean"]
+    return arms.loc[keys.sort_values(["is_unknown", "is_other", "mean"], kind="stable").index].reset_index(drop=True)
 
 
 def chosen_arms(plan: Mapping[str, Any], globs: Sequence[str]) -> list[str]:

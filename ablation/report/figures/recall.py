@@ -66,7 +66,8 @@ def arms_that_matter(runs: pd.DataFrame, arms: pd.DataFrame, name: str, metrics:
     """The best arm outside conditions (see `statistics.best`), and the ladder's rungs from the last one."""
     is_plain = (arms["condition"] == "") & ~arms["labels"].str.contains(best.ON_TEST, regex=False) & arms["arm"].isin(shown.names)
     values = best.complete_values(runs, list(arms.loc[is_plain, "arm"]), metrics.full_name(name))
-    leading = best.best_of(values, is_lower_better=metrics.is_lower_better(name))[:1]
+    same_as = {arm: same for arm, same in zip(arms["arm"], arms["same_as"], strict=True) if same}
+    leading = best.best_of(values, is_lower_better=metrics.is_lower_better(name), same_as=same_as)[:1]
     ladder = [arm for arm in shown.names if shown.kinds[arm] == "ladder"]
     return list(dict.fromkeys([*leading, *reversed(ladder)]))
 

@@ -30,7 +30,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm: its label, its values by seed, its parent with that one's mean, and its difference to it (None: it is not compared).
+    """One arm: its label, its values by seed, its parent with that one's mean, its difference to it (None: it is not
+    compared), and the arm whose training it is, if it is another one's.
 
     `is_joined` says whether its seeds are joined with those of the row above, `is_rival` whether it may be the best arm: it is complete
     and was not chosen on the test items.
@@ -42,6 +43,7 @@ class Row:
     parent: str
     parent_level: float
     difference: Mapping[str, Any] | None
+    same_as: str = ""
     is_reference: bool = False
     is_joined: bool = False
     is_chosen: bool = False
@@ -88,7 +90,8 @@ class Results:
         level = float(self.values[parent].mean()) if parent in self.values else math.nan
         missing = f" ({len(values)} of {self.num_seeds} seeds)" if len(values) < self.num_seeds else ""
         marks = {"is_chosen": arm in self.chosen, "is_rival": arm in self.rivals}
-        return Row(arm, f"{label or arm}{missing}", values, parent, level, self.differences.get(arm), **marks)
+        same_as = str((self.planned.get(arm) or {}).get("same_as") or "")
+        return Row(arm, f"{label or arm}{missing}", values, parent, level, self.differences.get(arm), same_as, **marks)
 
 
 def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> Results:
@@ -121,4 +124,5 @@ def row_words(row: Row, axis: Axis) -> str:
 
 def best_of(rows: Sequence[Row], axis: Axis) -> list[str]:
     """The arms with the best mean, as everywhere: see `statistics.best`."""
-    return best.best_of({row.arm: row.values for row in rows if row.is_rival}, is_lower_better=axis.is_lower_better)
+    values = {row.arm: row.values for row in rows if row.is_rival}
+    return best.best_of(values, is_lower_better=axis.is_lower_better, same_as={row.arm: row.same_as for row in rows if row.same_as})

@@ -1,6 +1,6 @@
 """The metric that a reader asks for: its name in the store, or an error that names those there are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ from ablation.errors import ConfigError, unknown_name
 from ablation.formatting import listed
 from ablation.report.frames.facts import classes_of, settings_schema
 from ablation.report.metrics import PREFIX, metrics_of, short_name
+from ablation.study.config import AUTO
 from ablation.study.task import DEFAULT, TASKS, load_task
 
 
@@ -18,8 +19,8 @@ def known_metric(option: str, metric: str, plan: Mapping[str, Any], runs: pd.Dat
     Raises ConfigError if neither the plan nor any of the runs has it.
     """
     metrics = metrics_of(plan)
-    known = _known(metrics.full_names, runs)
-    full, task = metrics.full_name(metric or metrics.default), plan.get("task", DEFAULT)
+    known = _known(metrics.full_names, settings_schema(plan).class_metrics, runs)
+    full, task = metrics.full_name(metrics.default if metric in ("", AUTO) and metric not in metrics else metric), plan.get("task", DEFAULT)
     if full not in known and task in TASKS:
         full = load_task(task).stored_metric(metric, classes_of(plan))
     if full not in known:
@@ -27,10 +28,10 @@ def known_metric(option: str, metric: str, plan: Mapping[str, Any], runs: pd.Dat
     return full
 
 
-def _known(names: Iterable[str], runs: pd.DataFrame) -> list[str]:
-    """These metrics, and every other final metric of the runs."""
-    columns = (str(column) for column in runs.columns)
-    return list(dict.fromkeys([*names, *(column for column in columns if column.startswith(PREFIX))]))
+def _known(names: Iterable[str], class_metrics: Collection[str], runs: pd.DataFrame) -> list[str]:
+    """These metrics, and those of single classes that the runs have. Any other number of a run has no known unit or better direction."""
+    columns = [str(column) for column in runs.columns if str(column).startswith(PREFIX)]
+    return list(dict.fromkeys([*names, *(column for column in columns if short_name(column).partition("/")[0] in class_metrics)]))
 
 
 def _unknown_metric(option: str, metric: str, known: Sequence[str], plan: Mapping[str, Any]) -> ConfigError:

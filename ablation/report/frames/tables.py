@@ -262,14 +262,15 @@ def _with_verdicts(arms: pd.DataFrame, compared: pd.DataFrame, plan: Mapping[str
 def run_rows(recorded: Recorded) -> pd.DataFrame:
     """One row per arm and seed of the plan, in its order, with state, run and metrics; the state is `missing` if there is no run.
 
-    An arm with the same settings as another, and without runs of its own, gets the other's runs: they are one training.
+    An arm with the same settings as another gets the other's run of a seed that it has none of: they are one training.
     """
     plan = recorded.plan
     by_place = {(row["arm"], int(row["seed"])): row for row in recorded.runs.to_dict("records")}
-    with_runs = {arm for arm, _ in by_place}
-    sources = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as") and arm["name"] not in with_runs}
-    places = [(sources.get(planned["arm"], planned["arm"]), int(planned["seed"])) for planned in plan["runs"]]
-    rows = [_run_row(planned, by_place.get(place)) for planned, place in zip(plan["runs"], places, strict=True)]
+    same_as = {arm["name"]: arm["same_as"] for arm in plan["arms"] if arm.get("same_as")}
+    of_training = {(same_as.get(arm, arm), seed): row for (arm, seed), row in by_place.items() if row["status"] == "FINISHED"}
+    places = [(planned["arm"], int(planned["seed"])) for planned in plan["runs"]]
+    found = [by_place.get((arm, seed)) or of_training.get((same_as.get(arm, arm), seed)) for arm, seed in places]
+    rows = [_run_row(planned, run) for planned, run in zip(plan["runs"], found, strict=True)]
     recorded_metrics = {str(column) for column in recorded.runs.columns if "/" in str(column)}
     metrics = sorted(recorded_metrics | {*metrics_of(plan).full_names, *(SPENDING[:1] if has_own_code(plan) else SPENDING)})
     frame = pd.DataFrame(rows, columns=[*ABOUT_RUN, *metrics])

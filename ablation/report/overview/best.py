@@ -64,7 +64,8 @@ def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: Metr
 
 def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> list[str]:
     """The arms that the paired t test does not tell apart from the best one, after Holm's correction over all of them."""
-    p = inference.t_summary(values_SA[[best]].to_numpy() - values_SA[list(others)].to_numpy())["p_t"].to_numpy(dtype=np.float64)
+    best_S1, others_SO = values_SA[[best]].to_numpy(), values_SA[list(others)].to_numpy()
+    p = inference.t_summary(best_S1 - others_SO, inference.largest_of(values_SA).max())["p_t"].to_numpy(dtype=np.float64)
     adjusted = inference.holm(p, len(others))
     return [arm for arm, p_arm in zip(others, adjusted, strict=True) if not p_arm <= inference.LEVEL]
 
@@ -74,7 +75,8 @@ def _repeated(values_SA: Floats, arms: Sequence[str], baseline: str) -> float:
     whole = values_SA[np.isfinite(values_SA).all(axis=1)]
     if len(whole) < 2 or len(arms) < 3 or baseline not in arms:
         return float("nan")
-    of_others_SA = (whole.sum(axis=0) - whole).round(9)  # the mean over the other seeds orders as their sum does; equal ones stay equal
-    picked = np.argmax(of_others_SA, axis=1)
+    of_others_SA = whole.sum(axis=0) - whole  # the mean over the other seeds orders as their sum does
+    error = len(whole) * inference.ROUNDING * np.abs(whole).max()
+    picked = np.argmax(of_others_SA >= of_others_SA.max(axis=1, keepdims=True) - error, axis=1)  # the first of equal ones
     gains = whole[np.arange(len(whole)), picked] - whole[:, list(arms).index(baseline)]
     return float(gains.mean())

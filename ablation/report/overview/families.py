@@ -160,13 +160,14 @@ def plain_rows(families: Sequence[Family]) -> list[Row]:
 
 
 def once(rows: Sequence[Row]) -> list[Row]:
-    """The rows without those of a training that another one is of."""
-    names = {row.arm for row in rows}
-    of_training: dict[str, Row] = {}
-    for row in rows:
-        if not (row.same_as and row.same_as in names):
-            of_training.setdefault(row.same_as or row.arm, row)
-    return list(of_training.values())
+    """One row of each training: see `statistics.best`."""
+    kept = best.once({row.arm: row.values for row in rows}, same_as(rows))
+    return [row for row in rows if row.arm in kept]
+
+
+def same_as(rows: Sequence[Row]) -> dict[str, str]:
+    """arm -> the arm whose training it is, of those that are another one's."""
+    return {row.arm: row.same_as for row in rows if row.same_as}
 
 
 def rivals(rows: Sequence[Row]) -> dict[str, Mapping[int, float]]:
@@ -176,4 +177,4 @@ def rivals(rows: Sequence[Row]) -> dict[str, Mapping[int, float]]:
 
 def best_of(rows: Sequence[Row], *, is_lower_better: bool) -> list[str]:
     """The arms with the best mean of those that may have it, over the seeds that all of these share."""
-    return best.best_of(rivals(rows), is_lower_better=is_lower_better)
+    return best.best_of(rivals(rows), is_lower_better=is_lower_better, same_as=same_as(rows))

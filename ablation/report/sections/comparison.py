@@ -148,7 +148,8 @@ def changed_settings(content: Content, arms: Sequence[str]) -> dict[str, dict[st
     for arm in planned.values():
         for path, (old, _) in arm["change"].items():
             first.setdefault(_without_stage(path), old)
-    by_setting = {path: {arm: _setting_words(planned, arm, path, old) for arm in arms} for path, old in first.items()}
+    stages = {arm: _num_stages(content.plan, planned, arm) for arm in arms}
+    by_setting = {path: {arm: _setting_words(planned, arm, path, old, stages[arm]) for arm in arms} for path, old in first.items()}
     return {path: by_arm for path, by_arm in by_setting.items() if len(set(by_arm.values())) > 1}
 
 
@@ -156,14 +157,18 @@ def _without_stage(path: str) -> str:
     return path.split(".", 2)[2] if path.startswith("stages.") else path
 
 
-def _setting_words(planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any) -> str:
+def _setting_words(planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any, num_stages: int) -> str:
     """`shuffle`, or `shuffle → class_balanced` if the arm's stages differ."""
-    values = [_setting_of(planned, arm, [f"stages.{i}.{path}", path], first) for i in range(_num_stages(planned, arm))]
+    values = [_setting_of(planned, arm, [f"stages.{i}.{path}", path], first) for i in range(num_stages)]
     words = [DASH if value is None else setting(value) for value in values]
     return words[0] if len(set(words)) == 1 else " → ".join(words)
 
 
-def _num_stages(planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
+def _num_stages(plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
+    """The arm's stages by what is recorded of the file, which may have them in its base; in older plans by the changes alone."""
+    if arm in (arms := plan.get("written", {}).get("arms", {})):
+        settings = plan["written"]["first"] | arms[arm]["settings"]
+        return 1 + len({name.split(".")[1] for name, value in settings.items() if name.startswith("stages.") and value is not None})
     number = 1
     while _setting_of(planned, arm, [f"stages.{number}.epochs"], None) is not None:
         number += 1
@@ -171,9 +176,9 @@ def _num_stages(planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
 
 
 def _setting_of(planned: Mapping[str, Mapping[str, Any]], arm: str, paths: Sequence[str], first: Any) -> Any:
-    """The value that the arm, or the nearest one above it, sets under one of these paths; otherwise `first`."""
+    """The value that the arm, or the nearest one above it in the plan, sets under one of these paths; otherwise `first`."""
     place: str | None = arm
-    while place is not None:
+    while place is not None and place in planned:
         change = planned[place]["change"]
         values = [change[path][1] for path in paths if path in change]
         if values:

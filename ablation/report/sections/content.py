@@ -168,7 +168,8 @@ class Content:
         """The arms with the best mean of a metric: see `statistics.best`. None of them was chosen on the test items."""
         values = self.values(name)
         rivals = {arm: values[arm] for arm in arms if arm not in self.on_test and 0 < len(values[arm]) == self._planned_runs[arm]}
-        return best.best_of(rivals, is_lower_better=self.metrics.is_lower_better(name))
+        same_as = {arm: str(self.planned[arm]["same_as"]) for arm in rivals if self.planned[arm].get("same_as")}
+        return best.best_of(rivals, is_lower_better=self.metrics.is_lower_better(name), same_as=same_as)
 
     def has_same_seeds(self, arms: Collection[str]) -> bool:
         """Whether all of these arms have finished runs of the same seeds, so that their means can be compared as they are."""

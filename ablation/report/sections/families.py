@@ -8,7 +8,7 @@ from typing import Any
 from ablation.formatting import DASH, escaped, listed, ranges, shortened
 from ablation.report.metrics import with_unit
 from ablation.report.overview import Family, Row
-from ablation.report.overview.families import best_of, rivals
+from ablation.report.overview.families import best_of, once, rivals
 from ablation.report.sections.claims import tally
 from ablation.report.sections.common import LABELS, bullets, label_meaning, mean_and_sd, named, of_metric, paragraphs, pictures, table
 from ablation.report.sections.content import Content
@@ -80,12 +80,21 @@ def lead(content: Content, family: Family) -> str:
     frame = of_metric(content.frames.differences, content.name)
     rows = frame[frame["arm"].isin([row.arm for row in family.rows]) & (frame["role"] == "parent")]
     partner = named(content, family.reference.arm) if family.reference else "the parents"
-    return " ".join(filter(None, [first, f"Against {partner}: {tally(rows)}." if len(rows) else ""]))
+    return " ".join(filter(None, [first, f"Against {partner}: {tally(rows)}." if len(rows) else "", _baseline(content, family)]))
+
+
+def _baseline(content: Content, family: Family) -> str:
+    """Which arm is the baseline of a condition that has none of the study's."""
+    against = {str(row.vs_baseline["against"]) for row in family.rows if row.vs_baseline}
+    plain = {arm["baseline"] for arm in content.plan["arms"] if arm["kind"] != "condition" and arm["baseline"]}
+    condition = family.name.partition(" ")[2]
+    is_other = family.kind == "condition" and against and not against <= {f"{condition}/{arm}" for arm in plain}
+    return f"Its baseline is {listed([named(content, arm) for arm in sorted(against)])}." if is_other else ""
 
 
 def _value(content: Content, family: Family, leading: Sequence[Row]) -> str:
     """The best mean: of all seeds of the arm, or of those that the family's complete arms share."""
-    values = rivals(family.all_rows)
+    values = rivals(once(family.all_rows))
     if not has_same_seeds(values):
         seeds = shared_seeds(values)
         which = f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}, which the complete arms share"

@@ -21,6 +21,7 @@ from ablation.report.statistics import descriptive, inference
 Floats = npt.NDArray[np.float64]
 Arm = Mapping[str, Any]  # an arm in the recorded plan
 Arms = Mapping[str, Arm]  # the arms of one condition, by their names without it
+Column = tuple[pd.Series, float]  # the differences by seed, and the largest absolute value that they are taken of
 Pair = tuple[str, str, str]  # a rung, an arm with it, the arm against which it is compared
 
 WAYS = ("ladder", "first in", "last out", "shapley")
@@ -82,15 +83,15 @@ def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
     arms, table = _Planned(plan), metrics_of(plan)
     pairs, grids = list(arms.steps()), [grid for grid in arms.grids() if len(grid.axes) > 1]
     names = sorted({name for step in pairs for name in (step.arm, step.against)})
-    labels, columns = list[dict[str, str]](), list[pd.Series]()
+    labels, columns = list[dict[str, str]](), list[Column]()
     for metric in metrics:
         scale, values = table.unit(metric).scale, descriptive.finite(descriptive.by_seed(runs, names, metric))
-        found = [(step, scale * (values[step.arm] - values[step.against])) for step in pairs]
+        found = [(step, _difference(scale * values[step.arm], scale * values[step.against])) for step in pairs]
         for grid in grids:
             everything, nothing = (grid.cells[(level,) * len(grid.axes)] for level in ("with", "without"))
-            phi_KS = shapley(grid.cube(runs, metric, scale)).T
-            rungs = zip(grid.axes, phi_KS, strict=True)
-            found += [(Step(rung, grid.condition, "shapley", everything, nothing), pd.Series(phi_S)) for rung, phi_S in rungs]
+            cube = grid.cube(runs, metric, scale)
+            steps = [Step(rung, grid.condition, "shapley", everything, nothing) for rung in grid.axes]
+            found += [(step, _column(phi_S, cube)) for step, phi_S in zip(steps, shapley(cube).T, strict=True)]
         for step, column in sorted(found, key=lambda pair: arms.place(pair[0])):
             labels.append({**vars(step), "metric": short_name(metric)})
             columns.append(column)
@@ -247,14 +248,14 @@ def effects(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str])
     """
     arms, table = _Planned(plan), metrics_of(plan)
     factorials = [*arms.sweeps(), *arms.grids()]
-    labels, columns = list[dict[str, str]](), list[pd.Series]()
+    labels, columns = list[dict[str, str]](), list[Column]()
     for metric, factorial in itertools.product(metrics, factorials):
         cube = factorial.cube(runs, metric, table.unit(metric).scale)
         for kind, term, effect_S in itertools.chain(_main(factorial, cube), _interactions(factorial, cube)):
             labels.append({"group": factorial.group, "kind": kind, "term": term, "metric": short_name(metric)})
-            columns.append(pd.Series(effect_S))
+            columns.append(_column(effect_S, cube))
     rows = _summarised(labels, columns, EFFECTS[:-1])
-    return rows.assign(p_t_holm=rows.groupby(["metric", "group"])["p_t"].transform(inference.holm))
+    return rows.assign(p_t_holm=rows.groupby(["metric", "group"])["p_t"].transform(lambda p: inference.holm(p, len(p))))
 
 
 def _main(factorial: Factorial, cube: Floats) -> Iterator[tuple[str, str, Floats]]:
@@ -285,13 +286,13 @@ def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[st
     """One row per metric and arm of a condition: the metric in the store's unit, and its difference to the plain arm, paired by seed."""
     table = metrics_of(plan)
     pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
-    labels, columns, own = list[dict[str, str]](), list[pd.Series](), list[pd.DataFrame]()
+    labels, columns, own = list[dict[str, str]](), list[Column](), list[pd.DataFrame]()
     for metric in metrics:
         values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
-        plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric)).to_numpy()
-        differences_SA = table.unit(metric).scale * (descriptive.finite(values).to_numpy() - plain)
+        plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric))
+        ours_AS, plain_AS = (table.unit(metric).scale * frame.to_numpy().T for frame in (descriptive.finite(values), plain))
         labels += [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
-        columns += [pd.Series(difference_S) for difference_S in differences_SA.T]
+        columns += [_difference(pd.Series(ours_S), pd.Series(plain_S)) for ours_S, plain_S in zip(ours_AS, plain_AS, strict=True)]
         mean, sd = descriptive.mean_and_sd(values)
         own.append(pd.DataFrame({"n": values.count().to_numpy(), "mean": mean.to_numpy(), "sd": sd.to_numpy()}))
     rows = _summarised(labels, columns, ["arm", "condition", "metric", *inference.SUMMARY])
@@ -329,8 +330,17 @@ def _gain(row: Mapping[Any, Any]) -> str:
     return words if row["p_flip_holm"] <= inference.LEVEL else f"{words} (t only)"
 
 
-def _summarised(labels: Sequence[Mapping[str, str]], differences: Sequence[pd.Series], columns: Sequence[str]) -> pd.DataFrame:
+def _difference(ours_S: pd.Series, theirs_S: pd.Series) -> Column:
+    return ours_S - theirs_S, float(inference.largest_of(ours_S.to_numpy(), theirs_S.to_numpy()))
+
+
+def _column(differences_S: Floats, values: Floats) -> Column:
+    return pd.Series(differences_S), float(inference.largest_of(values.ravel()))
+
+
+def _summarised(labels: Sequence[Mapping[str, str]], found: Sequence[Column], columns: Sequence[str]) -> pd.DataFrame:
     """One row per label, with the summary of its differences."""
-    differences_SD = pd.concat(list(differences), axis=1, ignore_index=True) if differences else pd.DataFrame()
+    differences_SD = pd.concat([differences for differences, _ in found], axis=1, ignore_index=True) if found else pd.DataFrame()
     named = pd.DataFrame(list(labels), columns=[name for name in columns if name not in inference.SUMMARY])
-    return pd.concat([named, inference.summary(differences_SD).reset_index(drop=True)], axis=1)[list(columns)]
+    summary = inference.summary(differences_SD, [largest for _, largest in found])
+    return pd.concat([named, summary.reset_index(drop=True)], axis=1)[list(columns)]

@@ -48,11 +48,29 @@ def mean_over(by_seed: Mapping[int, float], seeds: Collection[int]) -> float:
     return math.fsum(by_seed[seed] for seed in seeds) / len(seeds)
 
 
-def best_of(values: Values, *, is_lower_better: bool) -> list[str]:
-    """The arms with the best mean over the seeds that all have; none if they share no seed, or if there is only one."""
-    seeds = shared_seeds(values)
-    if len(values) < 2 or not seeds:
+def once(values: Values, same_as: Mapping[str, str]) -> dict[str, Mapping[int, float]]:
+    """The values of each training once: of several names of it those of the one with the most seeds, its own name before the others.
+
+    `same_as` has, by arm, the arm whose training it is; arms that it lacks are trainings of their own.
+    """
+    chosen: dict[str, str] = {}
+    for arm in sorted(values, key=lambda arm: (-len(values[arm]), arm in same_as)):
+        chosen.setdefault(same_as.get(arm, arm), arm)
+    return {arm: by_seed for arm, by_seed in values.items() if chosen[same_as.get(arm, arm)] == arm}
+
+
+def best_of(values: Values, *, is_lower_better: bool, same_as: Mapping[str, str] | None = None) -> list[str]:
+    """The arms with the best mean over the seeds that all have, by all their names; none if they share no seed, or if there is only one.
+
+    Each training counts once: see `once`.
+    """
+    same_as = same_as or {}
+    trainings = once(values, same_as)
+    seeds = shared_seeds(trainings)
+    if len(trainings) < 2 or not seeds:
         return []
-    means = {arm: mean_over(by_seed, seeds) for arm, by_seed in values.items()}
+    means = {arm: mean_over(by_seed, seeds) for arm, by_seed in trainings.items()}
     best = (min if is_lower_better else max)(means.values())
-    return [arm for arm, mean in means.items() if math.isclose(mean, best, rel_tol=1e-9, abs_tol=1e-12)]
+    leading = [arm for arm, mean in means.items() if math.isclose(mean, best, rel_tol=1e-9, abs_tol=1e-12)]
+    of_training = {same_as.get(arm, arm): values[arm] for arm in leading}
+    return [arm for arm, by_seed in values.items() if of_training.get(same_as.get(arm, arm)) == by_seed]

@@ -12,10 +12,11 @@ import pandas as pd
 
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.statistics.descriptive import by_seed, finite
-from ablation.report.statistics.inference import LEVEL, SUMMARY, equivalence_p, holm, seeds_needed, summary
+from ablation.report.statistics.inference import LEVEL, SUMMARY, equivalence_p, holm, largest_of, seeds_needed, summary
 
 Words = npt.NDArray[np.str_]
-Family = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]  # see _families
+Floats = npt.NDArray[np.float64]
+Family = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # see _families
 
 ROLES = ("parent", "baseline")
 NAMES = ["arm", "role", "against", "family"]
@@ -74,8 +75,7 @@ def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
 
 def _of_metric(pairs: pd.DataFrame, families: Sequence[Family], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
     margin = metrics.margin(metric)
-    differences_SD = paired(runs, pairs, metric, metrics.unit(metric).scale)
-    rows = pd.concat([pairs, summary(differences_SD)], axis=1).assign(metric=short_name(metric))
+    rows = pd.concat([pairs, paired_summary(runs, pairs, metric, metrics.unit(metric).scale)], axis=1).assign(metric=short_name(metric))
     rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
     rows["p_equal"] = np.nan if margin is None else np.where(rows["is_same"], np.nan, equivalence_p(rows, margin))
     rows = rows.assign(**_of_families(rows, families, margin))
@@ -86,23 +86,41 @@ def _of_families(rows: pd.DataFrame, families: Sequence[Family], margin: float |
     """The columns that a row has from its family: the number of tests, the adjusted p values, and the seeds that are needed."""
     tests, p_values = np.zeros(len(rows), dtype=int), {column: rows[column].to_numpy() for column in ADJUSTED}
     adjusted = {column: np.full(len(rows), np.nan) for column in ("seeds_needed", *ADJUSTED.values())}
-    for places, first, inverse in families:
+    sd, pairs = rows["sd"].to_numpy(), rows["pairs"].to_numpy()
+    fullest = [_fullest(pairs[places], hypotheses) for places, hypotheses in families]
+    for (places, hypotheses), first in zip(families, fullest, strict=True):
         tests[places] = len(first)
         for column, name in ADJUSTED.items():
-            adjusted[name][places] = holm(p_values[column][first], len(first))[inverse]
+            adjusted[name][places] = _corrected(p_values[column][places], hypotheses, first)
     if margin is not None and families:
-        sd, pairs = rows["sd"].to_numpy(), rows["pairs"].to_numpy()
-        pooled = [_pooled(sd[first], pairs[first]) for _, first, _ in families]
-        needed = seeds_needed(pooled, margin, np.array([len(first) for _, first, _ in families]))
-        for (places, _, _), seeds in zip(families, needed, strict=True):
+        of_tests = [places[first] for (places, _), first in zip(families, fullest, strict=True)]
+        needed = seeds_needed([_pooled(sd[rows_H], pairs[rows_H]) for rows_H in of_tests], margin, np.array([len(one) for one in of_tests]))
+        for (places, _), seeds in zip(families, needed, strict=True):
             adjusted["seeds_needed"][places] = seeds
     return {"tests": tests, **adjusted}
 
 
-def paired(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
-    """differences_SD: per seed and comparison the arm minus its partner, times `scale`; NaN unless both are done."""
+def _fullest(pairs_F: npt.NDArray[np.int64], hypotheses_F: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Of each hypothesis of a family the row with the most pairs, the first of them: that of its test."""
+    order = np.lexsort((-pairs_F, hypotheses_F))
+    return order[np.unique(hypotheses_F[order], return_index=True)[1]]
+
+
+def _corrected(p_F: Floats, hypotheses_F: npt.NDArray[np.intp], first_H: npt.NDArray[np.intp]) -> Floats:
+    """The adjusted p of each row of a family. Names of one training share a test, unless their seeds, and so their p values, differ."""
+    p_H = p_F[first_H]
+    adjusted_F = holm(p_H, len(p_H))[hypotheses_F]
+    for row in np.flatnonzero(~np.isclose(p_F, p_H[hypotheses_F], rtol=1e-9, atol=0, equal_nan=True)):
+        own_H = np.where(np.arange(len(p_H)) == hypotheses_F[row], p_F[row], p_H)
+        adjusted_F[row] = holm(own_H, len(p_H))[hypotheses_F[row]]
+    return adjusted_F
+
+
+def paired_summary(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
+    """One row per comparison: the summary of the arm minus its partner, times `scale`, over the seeds that are done in both."""
     values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
-    return pd.DataFrame(scale * (values[pairs["arm"]].to_numpy() - values[pairs["against"]].to_numpy()))
+    ours_SD, theirs_SD = (scale * values[pairs[side]].to_numpy() for side in ("arm", "against"))
+    return summary(ours_SD - theirs_SD, largest_of(ours_SD, theirs_SD))
 
 
 def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool) -> list[str]:
@@ -148,18 +166,19 @@ def class_differences(
     rows = pd.concat([rows, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
     rows["group"] = [groups.get(name, "") for name in rows["class"]]
     rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
+    tests_A = (rows["pairs"].to_numpy().reshape(len(kept), -1) > 0).sum(axis=1)  # classes without spread have no p, and count all the same
     for column in ("p_t", "p_flip"):
-        rows[ADJUSTED[column]] = np.concatenate([holm(p_C) for p_C in rows[column].to_numpy().reshape(len(kept), -1)])
+        p_AC = rows[column].to_numpy().reshape(len(kept), -1)
+        rows[ADJUSTED[column]] = np.concatenate([holm(p_C, tests) for p_C, tests in zip(p_AC, tests_A, strict=True)])
     return rows.assign(verdict=_worded(rows, rows["mean"], "", "inconclusive"))[CLASS_COLUMNS]
 
 
 def _families(pairs: pd.DataFrame) -> Iterator[Family]:
-    """Per role and family: the rows that are tests, the first row of each hypothesis, and the hypothesis of each row."""
+    """Per role and family: the rows that are tests, and the number of each one's hypothesis, from 0."""
     tested = pairs[~pairs["is_same"]]
     for _, part in tested.groupby(["role", "family"], sort=False):
         places = part.index.to_numpy()
-        _, first, inverse = np.unique(pairs["hypothesis"].to_numpy()[places], return_index=True, return_inverse=True)
-        yield places, places[first], inverse
+        yield places, np.unique(pairs["hypothesis"].to_numpy()[places], return_inverse=True)[1]
 
 
 def pooled_sd(rows: pd.DataFrame) -> float:

@@ -16,28 +16,30 @@ LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000
 MOST_PATTERNS = 100_000  # up to so many sign patterns all are tried; otherwise so many random ones
-ROUNDING = 1e-9  # the largest difference of equal numbers
+ROUNDING = 1e-13  # how far apart equal numbers may be computed, as a share of the largest number that they are computed from
 SUMMARY = ["pairs", "mean", "sd", "low", "high", "p_t", "p_flip"]
 
 
-def summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
+def summary(differences_SD: pd.DataFrame | Floats, largest: npt.ArrayLike = 100.0) -> pd.DataFrame:
     """One row per column: pairs, mean, sd, the 95 % t interval, and the p of the paired t test and of the sign-flip test.
 
     NaN and infinities are no pairs. With one pair there is only a mean. If all differences are equal, the interval and the p of the t
-    test are NaN, since it would take the missing spread of these seeds for the true one.
+    test are NaN, since it would take the missing spread of these seeds for the true one. `largest` is the largest absolute value that
+    the differences are taken of, of each column or of all: with it rounding errors grow. By default they are of percentages.
     """
-    return t_summary(differences_SD).assign(p_flip=flip_p(differences_SD))
+    return t_summary(differences_SD, largest).assign(p_flip=flip_p(differences_SD, largest))
 
 
-def t_summary(differences_SD: pd.DataFrame | Floats) -> pd.DataFrame:
+def t_summary(differences_SD: pd.DataFrame | Floats, largest: npt.ArrayLike = 100.0) -> pd.DataFrame:
     """The summary without the sign-flip test, for very many columns."""
     differences = finite(pd.DataFrame(differences_SD).astype(float))
+    error_D = rounding_errors(largest, differences.shape[1])
     columns = {name: np.full(differences.shape[1], np.nan) for name in ("mean", "sd", "low", "high", "p_t")}
     for pairs, where, values_SD in _by_pairs(differences):
         columns["mean"][where] = values_SD.mean(axis=0)
         if pairs > 1:
-            columns["sd"][where] = np.where(_is_constant(values_SD), 0.0, values_SD.std(axis=0, ddof=1))
-            varies = ~_is_constant(values_SD)
+            varies = np.ptp(values_SD, axis=0) > error_D[where]
+            columns["sd"][where] = np.where(varies, values_SD.std(axis=0, ddof=1), 0.0)
             for name, numbers_D in zip(("p_t", "low", "high"), _t_test(values_SD[:, varies]), strict=True):
                 columns[name][where[varies]] = numbers_D
     return pd.DataFrame({"pairs": differences.count().to_numpy(), **columns}, index=differences.columns)
@@ -52,7 +54,19 @@ def _t_test(values_SD: Floats) -> tuple[Floats, Floats, Floats]:
     return 2 * special.stdtr(pairs - 1, -np.abs(mean_D / error_D)), low * error_D + mean_D, high * error_D + mean_D
 
 
-def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
+def rounding_errors(largest: npt.ArrayLike, num_columns: int) -> Floats:
+    """By how much equal differences may differ, for each column; 0 where no value is known."""
+    return np.broadcast_to(ROUNDING * np.nan_to_num(np.asarray(largest, dtype=np.float64), nan=0.0), num_columns)
+
+
+def largest_of(*values_SD: pd.DataFrame | Floats) -> Floats:
+    """The largest absolute value of each column in any of these arrays of the same columns; 0 where all are NaN."""
+    sizes = [np.nan_to_num(np.abs(np.asarray(values, dtype=np.float64)), nan=0.0, posinf=0.0) for values in values_SD]
+    largest: Floats = np.max([size.max(axis=0, initial=0.0) for size in sizes], axis=0)
+    return largest
+
+
+def flip_p(differences_SD: pd.DataFrame | Floats, largest: npt.ArrayLike = 100.0) -> Floats:
     """The two-sided p of the sign-flip test per column: how often the mean is as far from 0 if pairs are swapped at random.
 
     It only assumes that pairs can be swapped. With up to 16 pairs all sign patterns are counted, so p is exact and at least
@@ -60,11 +74,12 @@ def flip_p(differences_SD: pd.DataFrame | Floats) -> Floats:
     """
     differences = finite(pd.DataFrame(differences_SD).astype(float))
     p_D = np.full(differences.shape[1], np.nan)
+    error_D = rounding_errors(largest, differences.shape[1])
     for pairs, where, values_SD in _by_pairs(differences):
         if pairs > 1:
             signs_PS = _signs(pairs)
-            parts = np.array_split(values_SD, 1 + values_SD.shape[1] // 64, axis=1)  # 65,536 patterns of 64 columns take 32 MB
-            p_D[where] = np.concatenate([_share_as_far(signs_PS, part_SD) for part_SD in parts])
+            parts = np.array_split(np.arange(len(where)), 1 + len(where) // 64)  # 65,536 patterns of 64 columns take 32 MB
+            p_D[where] = np.concatenate([_share_as_far(signs_PS, values_SD[:, part], pairs * error_D[where[part]]) for part in parts])
     return p_D
 
 
@@ -142,10 +157,6 @@ def _by_pairs(differences: pd.DataFrame) -> list[tuple[int, npt.NDArray[np.intp]
     return [(pairs, where, values_SD[:pairs, where]) for pairs, where in columns]
 
 
-def _is_constant(values_SD: Floats) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.ptp(values_SD, axis=0) <= ROUNDING)
-
-
 def _signs(pairs: int) -> Floats:
     """The sign patterns to try, the data's (all positive) first; if all are tried, only the half whose last sign is positive."""
     if 2**pairs <= MOST_PATTERNS:
@@ -157,8 +168,8 @@ def _signs(pairs: int) -> Floats:
     return 1.0 - 2.0 * bits_PS.astype(np.float64)
 
 
-def _share_as_far(signs_PS: Floats, values_SD: Floats) -> Floats:
-    """The share of patterns whose sum is as far from 0 as the first one's; sums are rounded so that equal ones stay equal."""
-    sums_PD = np.abs(np.round(signs_PS @ values_SD, 9))
-    share: Floats = (sums_PD >= sums_PD[0]).mean(axis=0)
+def _share_as_far(signs_PS: Floats, values_SD: Floats, error_D: Floats) -> Floats:
+    """The share of patterns whose sum is as far from 0 as the first one's, but for an error of rounding."""
+    sums_PD = np.abs(signs_PS @ values_SD)
+    share: Floats = (sums_PD >= sums_PD[0] - error_D).mean(axis=0)
     return share

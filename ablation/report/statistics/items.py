@@ -28,7 +28,9 @@ RUN_COLUMNS = ["arm", "seed", "items", "clusters"]
 NOT_THE_MEAN = "the mean of its items is not the metric"
 NOT_THE_SAME = "the two arms were not tested on the same items"
 ONE_WITHOUT_CLUSTERS = "one of both arms handed back no clusters"
+SOME_WITHOUT_CLUSTERS = "some seeds handed back no clusters"
 OTHER_CLUSTERS = "the items are of other clusters in one arm than in the other"
+CHANGING_CLUSTERS = "an item is of one cluster in one seed and of another in the next"
 NO_ITEMS = "they share no seed with scores of items"
 ONE_CLUSTER = "all items are of one cluster"
 
@@ -118,9 +120,19 @@ def _why_not(both: Both) -> str:
         return NOT_THE_SAME
     if any((ours.cluster_N is None) != (theirs.cluster_N is None) for ours, theirs in both):
         return ONE_WITHOUT_CLUSTERS
+    if len({ours.cluster_N is None for ours, _ in both}) > 1:
+        return SOME_WITHOUT_CLUSTERS
     if any(ours.test_set != theirs.test_set for ours, theirs in both):
         return OTHER_CLUSTERS
+    if _is_in_two_clusters([ours for ours, _ in both]):
+        return CHANGING_CLUSTERS
     return ONE_CLUSTER if all(len(np.unique(_clusters(ours))) == 1 for ours, _ in both) else ""
+
+
+def _is_in_two_clusters(runs: Sequence[Items]) -> bool:
+    """Whether an item is of one cluster in one run and of another in the next."""
+    pairs = {pair for items in runs for pair in zip(items.names_N, _clusters(items), strict=True)}
+    return len({name for name, _ in pairs}) < len(pairs)
 
 
 def _clusters(items: Items) -> npt.NDArray[np.str_]:

@@ -157,6 +157,31 @@ def test_arms_are_sorted(sort, expected):
     assert pd.read_csv(io.StringIO(report.write(recorded, "csv", sort=sort)))["arm"].tolist() == expected
 
 
+def test_arms_that_cannot_be_ranked_come_after_those_that_can():
+    """A lucky seed of an unfinished arm and a number chosen on the test images lead no list."""
+    recorded = shifted({"up": 0.05, "lucky": 0.2, "peeking": 0.3})
+    next(one for one in recorded.plan["arms"] if one["name"] == "peeking")["labels"] = {"selected on test": "its epoch"}
+    recorded.runs = recorded.runs[~((recorded.runs["arm"] == "lucky") & (recorded.runs["seed"] == 1))]
+    rows = cells(report.write(recorded, sort="accuracy"), "## Comparison")
+    assert [row["arm"].split()[0] for row in rows] == ["up", "baseline", "peeking", "lucky"]
+
+
+def test_arms_are_sorted_by_a_metric_as_a_file_names_it():
+    """Sensitivity is recall, in every form."""
+    recorded = study()
+    for form in report.FORMATS:
+        assert report.write(recorded, form, sort="sensitivity/plane") == report.write(recorded, form, sort="recall/plane")
+
+
+def test_a_number_of_unknown_direction_is_no_metric():
+    """A curve of one's own named like a test metric has no unit, and nobody says that less of it is better."""
+    recorded = study()
+    recorded.runs["test/loss"] = recorded.runs["test/nll"]
+    with pytest.raises(ConfigError, match="--metric: unknown metric 'loss'"):
+        report.write(recorded, metric="loss")
+    assert report.write(recorded, metric="auto") == report.write(recorded)
+
+
 def test_an_unknown_column_to_sort_by_is_an_error():
     """With those that there are."""
     with pytest.raises(ConfigError, match=r"--sort: unknown metric 'acc'; expected one of accuracy, .*arm"):

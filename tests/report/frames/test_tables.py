@@ -58,6 +58,15 @@ def test_an_arm_without_runs_of_its_own_shows_those_of_its_twin():
     assert arms.loc["reweight", "n"] == 3
 
 
+def test_an_arm_with_some_runs_shows_those_of_its_twin_for_other_seeds():
+    """Whichever of both names has them."""
+    frames = report.tidy_frames(study(absent={("reweight", 0), ("cb", 2)}))
+    runs = frames.runs[frames.runs["state"] == "done"].set_index(["arm", "seed"])["run_id"]
+    assert runs["reweight", 0] == runs["cb", 0]
+    assert runs["cb", 2] == runs["reweight", 2]
+    assert runs["cb", 1] != runs["reweight", 1]
+
+
 def test_an_empty_group_is_nan_and_published_figures_have_gaps():
     """No class is medium; the gap is ours minus theirs in points."""
     arms = report.tidy_frames(study()).arms.set_index("arm")

@@ -218,6 +218,19 @@ def test_arms_with_different_seeds_are_ranked_over_those_that_all_have():
     assert next(iter(overview_of(recorded).families)).best == ["up"]
 
 
+def test_another_name_with_fewer_seeds_is_no_rival():
+    """One training is ranked once, by the name with the most seeds; its other name with as many is the best, too."""
+    recorded = restricted(shifted({"up": 0.05, "twin": 0.05, "third": 0.05}, seeds=range(4)), {"twin": [3]})
+    recorded.runs.loc[recorded.runs["arm"] == "third", "test/accuracy"] = recorded.runs.loc[
+        recorded.runs["arm"] == "up", "test/accuracy"
+    ].to_numpy()
+    for one in recorded.plan["arms"]:
+        one["same_as"] = "up" if one["name"] in ("twin", "third") else None
+    found = overview_of(recorded)
+    assert next(iter(found.families)).best == ["up", "third"]
+    assert (found.best.row.arm, found.best.is_partial, found.best.others) == ("up", False, 1)
+
+
 def test_arms_that_share_no_seed_have_no_best():
     """Their means say little, and no pair means nothing to say about seeds."""
     recorded = restricted(shifted({"up": 0.05}, seeds=range(4)), {"baseline": [0, 1], "up": [2, 3]})

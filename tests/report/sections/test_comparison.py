@@ -221,6 +221,23 @@ def test_only_changed_gives_each_setting_a_column():
     assert not {"sampler.name", "mix.name"} & set(rows[0])
 
 
+def test_stages_of_the_base_are_told_too():
+    """No arm adds them, but the record of the file has them; and a parent that the plan lacks is no error."""
+    written = {"first": {"stage": [1, 1], "sampler.name": "shuffle", "stages.0.stage": [0, 1]}, "arms": {}}
+    arms = [arm("baseline", None), arm("cb", "baseline", change={"stages.1.sampler.name": ["shuffle", "class_balanced"]})]
+    written["arms"] = {
+        "baseline": {"settings": {}},
+        "cb": {"settings": {"sampler.name": "class_balanced", "stages.0.sampler.name": "shuffle"}},
+    }
+    recorded = study([*arms, arm("lone", "elsewhere", change={"loss.name": ["cross_entropy", "focal"]})], seeds=[0])
+    recorded.plan["written"] = {**written, "seeds": [0]}
+    for form in ("latex", "markdown"):
+        report.write(recorded, form, only_changed=form == "markdown")
+    rows = {row["arm"]: row for row in cells(report.write(recorded, only_changed=True), "## Comparison")}
+    assert [rows[name]["sampler.name"] for name in ("baseline", "cb")] == ["shuffle", "shuffle → class_balanced"]
+    assert rows["lone"]["loss.name"] == "focal"
+
+
 def test_settings_of_stages_are_told_one_after_another():
     """An arm without stages has one value; a stage has what the arm sets for all of them where it sets nothing itself."""
     arms = [

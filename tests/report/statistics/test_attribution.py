@@ -400,6 +400,18 @@ def test_effects_are_corrected_by_group(tmp_path):
         assert ordered["p_t_holm"].tolist() == pytest.approx(expected)
 
 
+def test_effects_of_an_unfinished_sweep_are_corrected_as_planned(tmp_path):
+    """Terms without a number yet are tests all the same."""
+    plan = planned(tmp_path, sweeps={"e": {"over": {"epochs": [2, 3, 4, 5]}}})
+    values = ran(plan)
+    found = {
+        state: effects(plan, frame, [METRIC]).iloc[0]
+        for state, frame in (("all", values), ("some", values[~values["arm"].isin(["e/4", "e/5"])]))
+    }
+    assert found["some"]["p_t_holm"] == pytest.approx(min(1, 3 * found["some"]["p_t"]))
+    assert found["all"]["p_t"] == pytest.approx(found["some"]["p_t"])
+
+
 def test_a_choice_is_no_level(tmp_path):
     """The arm that chooses among a sweep's points is none of its levels, and an axis of one level has no effect."""
     base = {**BASE, "data": {"name": "digits", "validation": 0.1}}

@@ -100,6 +100,36 @@ def test_the_same_training_is_compared_once_and_never_with_itself():
     assert row(frame, "mirror")["mean"] == pytest.approx(-row(frame, "b")["mean"])
 
 
+@pytest.mark.parametrize("short", ["a", "twin"])
+def test_another_name_with_other_seeds_has_its_own_p(short):
+    """One pair claims nothing under whatever name; the test of the hypothesis is the one with the most pairs."""
+    arms = (*LADDER[:3], arm("twin", "baseline", same_as="a"))
+    values = {name: VALUES[name] for name in ("baseline", "a", "b")} | {"twin": VALUES["a"]}
+    values[short] = [values[short][0] - 1, *[NAN] * 7]
+    frame = differences(planned(*arms), runs(**values), ["test/accuracy"])
+    whole, part = (row(frame, name) for name in (("twin", "a") if short == "a" else ("a", "twin")))
+    assert (part["pairs"], part["verdict"]) == (1, "inconclusive")
+    assert math.isnan(part["p_t_holm"])
+    p_values = [stats.ttest_rel(VALUES["a"], VALUES["baseline"]).pvalue, 1.0 if short == "a" else row(frame, "b")["p_t"]]
+    assert whole["p_t_holm"] == pytest.approx(multipletests(p_values, method="holm")[1][0])
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 1e7])
+def test_a_metric_of_any_size_has_the_same_tests(size):
+    """What counts as rounding grows with the metric: neither is a small effect hidden by it, nor noise of the last digit an effect."""
+    ours, base = [5.4, 5.3, 5.5, 5.1, 5.6], [5.0, 5.1, 5.2, 4.9, 5.0]
+    sizes = [{"name": "test/mse", "title": "MSE", "better": "lower", "unit": "m", "margin": None, "table": "", "is_headline": True}]
+    plan = planned(*LADDER[:2], metrics=sizes, metric="test/mse")
+    found = row(
+        differences(plan, runs("test/mse", baseline=np.multiply(base, size), a=np.multiply(ours, size)), ["test/mse"]), "a", metric="mse"
+    )
+    assert (found["p_t"], found["p_flip"]) == pytest.approx((stats.ttest_rel(ours, base).pvalue, exact_flip(np.subtract(ours, base))))
+    equal = row(
+        differences(plan, runs("test/mse", baseline=np.multiply(base, size), a=np.add(base, 0.3) * size), ["test/mse"]), "a", metric="mse"
+    )
+    assert (equal["sd"], equal["verdict"]) == (0, "inconclusive (no spread)")
+
+
 def test_a_half_done_family_is_corrected_as_planned():
     """An arm that has not run yet counts among the tests, so that the others' claims do not change when it does."""
     frame = differences(planned(*LADDER), runs(baseline=VALUES["baseline"], a=VALUES["a"]), ["test/accuracy"])
@@ -248,6 +278,15 @@ def test_class_differences_equal_scipy():
         assert part.loc[tested, "p_flip_holm"].tolist() == pytest.approx(list(flipped))
     verdicts_of = frame.set_index(["arm", "role", "class"])["verdict"]
     assert verdicts_of[[("a", "parent", letter) for letter in "wxz"]].tolist() == ["inconclusive", "better (t only)", ""]
+
+
+def test_classes_without_spread_are_tests_too():
+    """A class that no seed changes has no p, and takes nothing from the number of tests."""
+    base = pd.DataFrame({"w": [0.5, 0.52, 0.55, 0.5], **{name: [0.9] * 4 for name in "xyz"}})
+    ours = base.assign(w=[0.6, 0.63, 0.64, 0.62])
+    rows = class_differences(comparisons(planned(*LADDER[:2])), {"baseline": base, "a": ours}, list("wxyz"), {})
+    first = rows[rows["role"] == "parent"].set_index("class").loc["w"]
+    assert first["p_t_holm"] == pytest.approx(4 * first["p_t"])
 
 
 def exact_flip(differences_S):

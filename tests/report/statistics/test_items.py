@@ -115,6 +115,14 @@ def test_one_cluster_and_no_shared_seed_say_nothing():
     assert set(rows({"base": {0: table([1.0, 2.0])}, "deep": {1: table([1.0, 2.0])}})["why_not"]) == {items.NO_ITEMS}
 
 
+@pytest.mark.parametrize(("clusters", "why"), [(None, items.SOME_WITHOUT_CLUSTERS), (["x", "y", "y"], items.CHANGING_CLUSTERS)])
+def test_clusters_are_those_of_all_seeds(clusters, why):
+    """Items of which some seeds have no clusters, or others, cannot be drawn by cluster."""
+    first = {arm: table([1.0, 2.0, 3.0 + place], clusters=["x", "x", "y"]) for place, arm in enumerate(("base", "deep"))}
+    others = {arm: table([1.0, 2.5, 3.0 + place], clusters=clusters) for place, arm in enumerate(("base", "deep"))}
+    assert set(rows({arm: {0: first[arm], 1: others[arm]} for arm in first})["why_not"]) == {why}
+
+
 # --- false claims -----------------------------------------------------------------------------------------------------------------
 
 
