@@ -33,7 +33,7 @@ def arms(folder, profile=None, sets=(), **sections):
 
 def source(counts=(140, 126, 112, 98, 84, 70, 56, 42, 28, 14), digest="data", validation=0):
     """The data of every arm and seed."""
-    return Source(Path("data"), digest, tuple(counts), (36,) * len(counts), validation, CLASSES[: len(counts)])
+    return Source(Path("data"), digest, tuple(counts), tuple(counts), (36,) * len(counts), validation, CLASSES[: len(counts)])
 
 
 def context(data=None, weights="random", device="cpu", precision="fp32", tail=(8, 9)):

@@ -15,6 +15,7 @@ import yaml
 from ablation.errors import AblateError, ConfigError, StoreError, TrainingError
 from ablation.study.resolving import load_study
 from ablation.system.sealed import is_whole
+from ablation.tasks.images import preparation
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 from ablation.training import checkpoints
@@ -321,6 +322,16 @@ def test_weights_that_are_no_weights_are_told(tmp_path, content):
     with pytest.raises(AblateError, match=r"own\.safetensors") as error:
         planned.preparation.check_starts(planned.study.arms, 0)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_does_more_after_its_classifier_keeps_it(tmp_path, monkeypatch):
+    """A post-hoc technique that replaces the classifier is refused before training."""
+    monkeypatch.setattr(preparation, "ends_with_classifier", lambda *_: False)
+    planned = Planned(write(tmp_path, base={"posthoc": "tau_norm"}), tmp_path / "mlruns")
+    with pytest.raises(
+        ConfigError, match="posthoc: found 'tau_norm', which replaces the classifier, but test_efficientnet does more after"
+    ):
+        planned.preparation.check_starts(planned.study.arms, 0)
 
 
 def test_a_store_that_was_damaged_is_told(folder):

@@ -19,12 +19,17 @@ from ablation.techniques.technique import Technique
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a dataset, each sorted; `counts_C` are the training images per class."""
+    """Indices into a dataset, each sorted; `counts_C` are the training images per class.
+
+    `group_counts_C` are those by which classes are many, medium or few: of the long tail, before validation images are drawn from it, so
+    that an arm with some has the groups of the others.
+    """
 
     train_N: np.ndarray
     validation_N: np.ndarray
     test_N: np.ndarray
     counts_C: np.ndarray
+    group_counts_C: np.ndarray
     digest: str
 
 
@@ -42,7 +47,8 @@ def split(dataset: Dataset, source: Technique, seed: int) -> Split:
         raise DataError("the test split has no images")
     counts_C = _class_counts(dataset, train_N)
     _check_no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
-    return Split(train_N, validation_N, test_N, counts_C, _digest(dataset.digest, train_N, validation_N, test_N))
+    digest = _digest(dataset.digest, train_N, validation_N, test_N)
+    return Split(train_N, validation_N, test_N, counts_C, _class_counts(dataset, kept_N), digest)
 
 
 def _keep_long_tail(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
+from ablation.formatting import counted
 from ablation.techniques.schedules import exact_fraction
 from ablation.techniques.technique import Technique
 
@@ -63,8 +64,29 @@ def _too_late(schedule: Any, end: int, span: int) -> str:
             f"the warm-up of {warm_up} epochs does not end" if warm_up > end else f"after the warm-up of {warm_up} epochs none is left"
         )
         return f"{lasting} in a training of {epochs}, so that {schedule.name} never acts; expected fewer warmup_epochs, or more epochs"
-    late = [m for m in getattr(schedule, "milestones", ()) if (m if isinstance(m, int) else exact_fraction(m) * span) >= end]
+    held = span if isinstance(schedule.epochs, int) else end  # the epochs that it names, after which the rate stays
+    late = [m for m, start in _starts(schedule, span).items() if start >= end or start > held]
     if late and end > 1:
         known = "expected milestones below the number of epochs, or fractions such as 0.8"
+        epochs = epochs if held >= end else f"{epochs}, whose schedule has {held}"
         return f"the milestone {late[0]} is never reached in a training of {epochs}; {known}"
+    return ""
+
+
+def _starts(schedule: Any, span: int) -> dict[Any, Any]:
+    """milestone -> the epoch at which it acts."""
+    return {m: m if isinstance(m, int) else exact_fraction(m) * span for m in getattr(schedule, "milestones", ())}
+
+
+def unfinished_schedule(stages: Sequence[Any]) -> str:
+    """In which stage a schedule ends before it lowers the rate, or before its warm-up does, since it begins anew; empty if in none."""
+    for number, stage in enumerate(stages, start=1):
+        schedule, last = stage.settings.schedule, min(stage.span, stage.schedule_span)
+        where = f"stage {number} ends" if len(stages) > 1 else "training ends"
+        where = f"{where} {counted(stage.span, 'epoch')} after the schedule begins"
+        warm_up, starts = getattr(schedule, "warmup_epochs", 0), _starts(schedule, stage.schedule_span)
+        if warm_up >= max(2, stage.span):
+            return f"{where}, within the warm-up of {warm_up}"
+        if starts and all(start >= stage.span or start > last for start in starts.values()):
+            return f"{where}, before the milestone {next(iter(starts))}, so that the rate never falls"
     return ""

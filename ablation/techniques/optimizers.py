@@ -72,7 +72,7 @@ class SGD(Technique):
 
     def __call__(self, parameters: list[Parameter]) -> Optimizer:
         """torch's optimizer over these parameters."""
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters,
             lr=self.lr,
             momentum=self.momentum,
@@ -80,6 +80,10 @@ class SGD(Technique):
             weight_decay=self.weight_decay,
             fused=has_fused(parameters),
         )
+        if self.momentum:  # torch's fused step leaves them without a value where the first gradients of fp16 overflow
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return optimizer
 
 
 def has_fused(parameters: list[Parameter]) -> bool:

@@ -219,7 +219,7 @@ class Model:
     def logits(self, images: SomeImages) -> Tensor:
         """The scores N x C, as the recorded predictions were made from them: views combined, post-hoc technique applied."""
         device = next(self.network.parameters()).device
-        pixels_NCHW = self._pixels(images)
+        pixels_NCHW = self._pixels(images).to(device)
         data = ImagesInMemory(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
         pipeline, precision = self.pipeline, _precision(self.about["precision"], device)
         with swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now

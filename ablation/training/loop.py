@@ -129,9 +129,14 @@ def _frozen_backbone(setup: Setup, model: nn.Module) -> "FrozenBackbone | None":
     """The backbone, if it is frozen and the classifier is the model's last layer."""
     if not frozen.has_frozen_backbone(setup.stage):
         return None
-    with closing(_input_batches(setup.train, setup.pipeline, IDENTITY)) as input_batches:
-        inputs_BCHW = next(input_batches)[:2]
-    return FrozenBackbone(setup, model) if frozen.ends_with_classifier(model, inputs_BCHW, setup.precision) else None
+    is_last = ends_with_classifier(model, setup.train, setup.pipeline, setup.precision)
+    return FrozenBackbone(setup, model) if is_last else None
+
+
+def ends_with_classifier(model: nn.Module, images: SplitImages, pipeline: ImagePipeline, precision: Precision) -> bool:
+    """Whether the model's logits are its classifier's, so that they can be computed from the classifier's input; tried on two images."""
+    with closing(_input_batches(images, pipeline, IDENTITY)) as input_batches, swapped_weights(model, None):
+        return frozen.ends_with_classifier(model, next(input_batches)[:2], precision)
 
 
 def _learning_rate(stage: Stage, epoch: int) -> float:

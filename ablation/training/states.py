@@ -100,6 +100,7 @@ def _state_of_new_stage(work: TrainingWork, setup: Setup, model: nn.Module, save
         state.history = list(saved.record["history"])
         if "optimizer" not in stage.restart:
             load_optimizer_state(state, saved)
+            state.scaler.load_state_dict(saved.record["scaler"])
             if saved.record["loss"] == stage.settings.loss.name:
                 state.loss = _on_device(checkpoints.tensors_under("loss", saved.tensors), setup.device)
     return state

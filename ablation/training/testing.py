@@ -26,7 +26,7 @@ from ablation.training.datasets import dataset_and_split, images_on_device
 from ablation.training.devices import to_device
 from ablation.training.frozen import FeatureCache
 from ablation.training.images import ImagePipeline, image_pipeline
-from ablation.training.loop import copy_into, extract_features, predict
+from ablation.training.loop import copy_into, ends_with_classifier, extract_features, predict
 from ablation.training.pixels import SplitImages
 from ablation.training.settings import Settings
 from ablation.training.states import data_name, untrained_model
@@ -44,7 +44,7 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
     labels_N = np.asarray(dataset.labels_N[parts.test_N])
     table = evaluation.predictions(parts.test_N, labels_N, scores["test"].numpy(), dataset.classes)
     table = table.assign(group=dataset.group_N[parts.test_N]) if has_groups(dataset.group_N) else table
-    classes_by_group = groups.resolve(request.groups, parts.counts_C.tolist(), dataset.classes)
+    classes_by_group = groups.resolve(request.groups, parts.group_counts_C.tolist(), dataset.classes)
     metrics = evaluation.metrics(labels_N, scores["test"].numpy(), dataset.classes, classes_by_group) | fitted
     if "validation" in scores:
         validation_N = np.asarray(dataset.labels_N[parts.validation_N])
@@ -176,7 +176,7 @@ def _view_logits(weights: _TestedWeights, split: str, view: Any, device: torch.d
     """The logits of one split's images in one view, computed once per worker."""
     model, (images, pipeline, precision) = _tested_model(weights, device), _images_and_pipeline(weights, split, device)
     work = weights.work
-    if work.features is None or not frozen.has_frozen_backbone(work.stage):
+    if work.features is None or not frozen.has_frozen_backbone(work.stage) or not ends_with_classifier(model, images, pipeline, precision):
         return predict(model, images, pipeline, precision, view)
     name = frozen.split_cache_name(model, data_name(work), work.stage.settings, split, view)
     compute = partial(extract_features, model, images, pipeline, precision, view)

@@ -46,6 +46,7 @@ WITHOUT_EFFECT = [
     variant(schedule={"name": "exponential", "gamma": 1}),
     variant(schedule={"name": "multi_step", "milestones": []}),
     variant(schedule={"name": "multi_step", "milestones": [100, 150]}),
+    variant(schedule={"name": "multi_step", "milestones": [3], "epochs": 2}),
     variant(**{"schedule.warmup_epochs": 40}),
     variant(**{"schedule.warmup_epochs": 6}),
     variant(schedule={"name": "cosine", "final_lr": 1.0}),

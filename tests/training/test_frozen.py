@@ -149,6 +149,13 @@ def test_a_model_that_does_not_end_with_its_classifier_is_recognised():
     assert not frozen.ends_with_classifier(Doubled(model), images_BCHW, FP32)
 
 
+def test_such_a_model_is_tested_as_a_whole_too(tmp_path, monkeypatch):
+    """Heads that share a backbone are tested by its features only if their scores are made of these alone."""
+    monkeypatch.setattr(frozen, "ends_with_classifier", lambda *_: False)
+    monkeypatch.setattr(frozen, "logits_of_features", lambda *_: pytest.fail("tested by features"))
+    assert len(predictions(heads(tmp_path, "whole", LOSSES[:2]), LOSSES[0])) > 0
+
+
 def test_the_digest_is_the_backbone_s():
     """Another classifier does not change the digest; another weight or statistic of the backbone does."""
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ from ablation.training import checkpoints
 from ablation.training.images import ImagePipeline
 from ablation.training.loop import batch_slices
 from ablation.training.states import untrained_model
-from ablation.training.step import resolve_precision
+from ablation.training.step import Precision, resolve_precision
 from tests.tiny import BASE, CPU, Planned, write
 
 STILL = {"augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}  # the digits' own size: nothing is resized
@@ -186,6 +186,25 @@ def test_each_restart_acts(tmp_path, restart, acts_on):
     assert differing(average_of(continued), average_of(restarted))
     rates = [row["values"]["train/lr"] for row in restarted.record["history"]]
     assert rates == pytest.approx([3e-3, 3e-3] if restart == "schedule" else [3e-3, 1.5e-3])
+
+
+def test_a_new_head_begins_its_average_and_its_optimizer_anew(tmp_path):
+    """Both hold numbers of the head that is gone, though the same is trained as before; the schedule goes on."""
+    stages = [{"epochs": 1}, {"epochs": 1, "head": "new"}]
+    implied = trained(tmp_path, "implied", ladder={"baseline": {"stages": stages}})
+    written = trained(tmp_path, "written", ladder={"baseline": {"stages": [stages[0], stages[1] | {"restart": ["optimizer", "average"]}]}})
+    assert differing(implied.tensors, written.tensors) == set()
+    assert list(implied.record["updates"].values()) == [6]
+    assert [row["values"]["train/lr"] for row in implied.record["history"]] == pytest.approx([3e-3, 1.5e-3])
+
+
+def test_the_scale_of_fp16_continues_with_the_optimizer(tmp_path, monkeypatch):
+    """A stage that restarts nothing goes on with the scale of the gradients, too."""
+    monkeypatch.setattr(Precision, "scaler", lambda self, device: torch.amp.GradScaler(device.type, init_scale=2.0))
+    stages = [{"epochs": 1}, {"epochs": 1}]
+    for name, restart, steps in (("on", [], 12), ("anew", ["optimizer"], 6)):
+        saved = trained(tmp_path, name, ladder={"baseline": {"stages": [stages[0], stages[1] | {"restart": restart}]}})
+        assert saved.record["scaler"]["_growth_tracker"] == steps
 
 
 def test_a_restarted_average_begins_with_the_weights(tmp_path):

@@ -16,6 +16,7 @@ class Source:
     dataset: Path
     digest: str
     counts: tuple[int, ...]  # training images per class
+    group_counts: tuple[int, ...]  # those by which classes are many, medium or few; see data/splits.py
     test_counts: tuple[int, ...]
     num_validation: int
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The labels of an arm that a reader must know of: bundle, budget, double correction, selected on test, chosen, lag. All are computed."""
+"""The computed labels of an arm: bundle, budget, double correction, selected on test, schedule, chosen, lag."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from ablation.study.changes import families
 from ablation.study.config import Arm
 from ablation.tasks.images.metrics import words_of
 from ablation.tasks.images.schema import SCHEMA
+from ablation.techniques.effects import unfinished_schedule
 from ablation.techniques.models import num_parameters
 from ablation.training.settings import Stage
 
@@ -56,6 +57,8 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
         reasons["double correction"] = double_correction
     if arm.stages[-1].settings.select == "best_on_test":
         reasons["selected on test"] = "its epoch was chosen by the accuracy on the test images"
+    if unfinished := unfinished_schedule(arm.stages):
+        reasons["schedule"] = unfinished
     share = remaining_share(arm.stages, num_train)
     if share > MAX_REMAINING_SHARE:
         reasons["lag"] = f"{100 * share:.0f} % of the average are still the weights that it began with"

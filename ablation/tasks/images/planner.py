@@ -120,7 +120,7 @@ class ImagePlanner:
                 "weights": weights,
                 "seed": seed,
                 "precision": context.precision(settings.precision),
-                "tail": context.tail(source.counts, source.classes) if settings.mix.needs_tail else (),
+                "tail": context.tail(source.group_counts, source.classes) if settings.mix.needs_tail else (),
                 "average_before": average_before,
             }
             average = average_id(settings.average, since[i])
@@ -189,7 +189,7 @@ class ImagePlanner:
             requests=tuple({request.key: request for request in branch.requests}.values()),
             dataset=source.dataset,
             weights_file=self.context.weights(settings.model)[1],
-            tail=self.context.tail(source.counts, source.classes) if settings.mix.needs_tail else (),
+            tail=self.context.tail(source.group_counts, source.classes) if settings.mix.needs_tail else (),
             stages=self.context.stages,
             results=self.context.results,
             code=keys.code_of([settings, *(request.settings for request in branch.requests)]),
@@ -232,13 +232,13 @@ class ImagePlanner:
     def metric(self, arm: Arm, seed: int) -> tuple[str, str]:
         """The full name of the metric that the study goes by on an arm's data, and why, in a clause."""
         source = self.context.source(arm, seed)
-        classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
+        classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
         return metric_of(self.study.metric, source.classes, source.test_counts, classes_by_group)
 
     def facts(self, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
         """The classes of an arm's data, their groups, and their numbers of images; and of groups of images, where there are any."""
         source = self.context.source(arm, seeds[0])
-        classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
+        classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
         return {
             "classes": list(source.classes),
             "groups": {name: [source.classes[c] for c in classes] for name, classes in classes_by_group.items()},

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ablation.data import Split, open_dataset, split
 from ablation.data.account import Account, account_of, clusters_of
@@ -25,9 +26,11 @@ from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import measured_speed
 from ablation.techniques.models import classifier_of
+from ablation.training.frozen import ends_with_classifier
 from ablation.training.loop import batch_slices
 from ablation.training.planned_device import device_name, planned_precision
 from ablation.training.settings import Stage
+from ablation.training.step import Precision
 
 Progress = Callable[[str, int, int], None]
 
@@ -90,6 +93,7 @@ class ImagePreparation:
                 dataset=folder,
                 digest=parts.digest,
                 counts=tuple(parts.counts_C.tolist()),
+                group_counts=tuple(parts.group_counts_C.tolist()),
                 test_counts=test_counts,
                 num_validation=len(parts.validation_N),
                 classes=tuple(dataset.classes),
@@ -145,7 +149,7 @@ class ImagePreparation:
         for arm in arms:
             for seed in seeds:
                 source = self.source(arm, seed)
-                classes_by_group = groups.resolve(self.study.groups, source.counts, source.classes)
+                classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
                 if arm.choice is not None and not classes_by_group.get(arm.choice.metric, (0,)):
                     problem = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
                     raise ConfigError("choose", f"{problem}; expected another metric")
@@ -168,8 +172,10 @@ class ImagePreparation:
             num_classes = len(self.source(arm, seed).classes)
             for classifier in classifiers:
                 network = model(num_classes, seed, self.weights(model)[1], classifier)
-            if posthoc.replaces_classifier and not posthoc.needs_features:
-                posthoc.classifier(classifier_of(network), None, None, num_classes)
+            if posthoc.replaces_classifier:
+                _check_last_layer(network, model, posthoc)
+                if not posthoc.needs_features:
+                    posthoc.classifier(classifier_of(network), None, None, num_classes)
 
     def seconds_per_item(self, step: TrainingStep) -> float:
         """Seconds per training image of a stage on one worker, measured with a few steps; 0 if that failed."""
@@ -185,6 +191,14 @@ class ImagePreparation:
             f"the speed of {count} of its kinds of training is unknown, as measuring it failed: {reason}"
             for reason, count in reasons.items()
         ]
+
+
+def _check_last_layer(network: nn.Module, model: Any, posthoc: Any) -> None:
+    """Raise if a post-hoc technique would replace a classifier of which the model's scores are not made alone."""
+    image_13HW = torch.zeros(1, 3, model.image_size, model.image_size)
+    if not ends_with_classifier(network.eval(), image_13HW, Precision("fp32")):
+        problem = f"found {posthoc.name!r}, which replaces the classifier, but {model.name} does more after its classifier"
+        raise ConfigError("posthoc", f"{problem}; expected another model, or a post-hoc technique that adjusts scores")
 
 
 def _check_range(data: Any, source: Source) -> None:

@@ -95,7 +95,7 @@ def _check_stage(i: int, options: list[StageOptions], settings: list[Settings], 
         raise ConfigError(
             f"{where}.start", "found 'average', but the stage before keeps none; expected an average there, or start: weights"
         )
-    carries_on = option.train == options[i - 1].train and "optimizer" not in option.restart
+    carries_on = "optimizer" not in _restarts(i, options)
     if carries_on and settings[i].optimizer.name != settings[i - 1].optimizer.name:
         raise ConfigError(
             f"{where}.optimizer", "another optimizer cannot take over the state of the one before; expected restart: [optimizer]"
@@ -136,7 +136,8 @@ def _check_together(settings: Settings, where: str) -> None:
 def _restarts(i: int, options: list[StageOptions]) -> tuple[str, ...]:
     if i == 0 or options[i].train != options[i - 1].train:
         return RESTARTS
-    return tuple(name for name in RESTARTS if name in options[i].restart)
+    of_new_head = ("optimizer", "average") if options[i].head == "new" else ()  # both hold numbers of the head that is gone
+    return tuple(name for name in RESTARTS if name in (*options[i].restart, *of_new_head))
 
 
 def _lengths(lengths: Sequence[Any], total: int) -> list[int]:

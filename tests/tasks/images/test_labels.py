@@ -1,6 +1,7 @@
 """The labels, compared with separate calculations."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,26 @@ def test_selected_on_test(tmp_path):
     """Only a selection by the accuracy on the test images gives the label."""
     assert "selected on test" in labels_of(tmp_path, {"select": "best_on_test"})
     assert "selected on test" not in labels_of(tmp_path, {"select": "best_on_validation"})
+
+
+LATE = {"name": "multi_step", "milestones": [4]}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages", "words"),
+    [
+        (LATE, [{"epochs": 4}, {"epochs": 2}], None),
+        (LATE, [{"epochs": 4}, {"epochs": 2, "train": "head"}], "stage 1 ends 4 epochs after the schedule begins, before the milestone 4"),
+        (LATE, [{"epochs": 5}, {"epochs": 1, "train": "head"}], "stage 2 ends 1 epoch after the schedule begins, before the milestone 4"),
+        ({"name": "cosine", "warmup_epochs": 2}, [{"epochs": 4}, {"epochs": 2, "train": "head"}], "stage 2 .*, within the warm-up of 2"),
+        ({"name": "cosine", "warmup_epochs": 2}, [{"epochs": 3}, {"epochs": 3, "train": "head"}], None),
+        ({"name": "multi_step", "milestones": ["1/2"]}, [{"epochs": 3}, {"epochs": 3, "train": "head"}], None),
+    ],
+)
+def test_a_schedule_that_begins_anew_and_does_not_get_far(tmp_path, schedule, stages, words):
+    """Where a stage begins it anew, its milestones or the end of its warm-up may be out of reach."""
+    reason = labels_of(tmp_path, {"stages": stages, "loss": "focal"}, schedule=schedule).get("schedule")
+    assert reason is None if words is None else re.match(words, reason)
 
 
 AVERAGE = {"name": "ema", "decay": 0.99}
