@@ -204,6 +204,9 @@ def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Ite
     if seen_N["is_reduced"].any():
         words = "in colour with 16 bits a channel, of which the upper 8 are used"
         yield _some("reduced images", seen_N["is_reduced"], used_N, dataset, words)
+    if seen_N["has_alpha"].any():
+        words = "transparent in places, which are shown white; a fourth channel that holds something else, such as a mask, looks so"
+        yield _some("transparent images", seen_N["has_alpha"], used_N, dataset, words)
     if seen_N["has_frames"].any():
         yield _some("images of several frames", seen_N["has_frames"], used_N, dataset, "of several frames or pages; only the first is used")
 

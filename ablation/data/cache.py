@@ -26,7 +26,7 @@ from ablation.system.files import sweep, to_disk
 from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
-FORMAT = 2
+FORMAT = 3
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
 NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels; `Source.places` do not either
@@ -138,6 +138,7 @@ def fingerprint(source: Source, source_files: SourceFiles, states: Sequence[str]
     sha256 = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode())
     for (name, _), state in zip(source_files.files, states, strict=True):
         sha256.update(f"\0{name}\0{state}".encode(errors="surrogateescape"))
+    sha256.update(source_files.listed.encode())
     paths = [path for _, path in source_files.files]
     for place in sorted({os.path.realpath(folder) for folder in {path.parent for path in paths}}):
         sha256.update(f"\0{place}".encode(errors="surrogateescape"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablation.data.decoding import ENDINGS
 from ablation.errors import DataError
 
 SEPARATORS = ",;\t|"
@@ -72,14 +73,22 @@ def _separator(text: str, columns: Sequence[str]) -> str:
 
 
 def _rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Each row with the line in which it begins; quotes within a cell, as in `"big" dog`, are read where no row is swallowed by one."""
+    """Each row with the line in which it begins; quotes within a cell, as in `"big" dog`, are read where no row is swallowed by one.
+
+    Raises csv.Error where a cell in quotes holds what looks like rows: a line with as many separators as the header and an image's name.
+    """
     try:
-        return list(_parsed(text, separator, strict=True))
+        rows = list(_parsed(text, separator, strict=True))
     except csv.Error:
         rows = list(_parsed(text, separator, strict=False))
         if any("\n" in cell or "\r" in cell for _, row in rows for cell in row):
             raise
         return rows
+    for line, row in rows:
+        inner = [part for cell in row for part in cell.splitlines()[1:]]
+        if any(part.count(separator) >= len(rows[0][1]) - 1 and ENDINGS.search(part) for part in inner):
+            raise csv.Error(f"the quote that begins in line {line} ends {len(inner)} lines below, and has rows of images within it")
+    return rows
 
 
 def _parsed(text: str, separator: str, *, strict: bool) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ablation.data.source import TEST, TRAIN
+from ablation.data.source import TEST, TRAIN, VALIDATION
 from ablation.errors import DataError
 from ablation.system.randomness import numpy_generator
 
@@ -16,11 +16,16 @@ Group: TypeAlias = tuple[int, Counts]
 
 
 def take_test(labels_N: np.ndarray, split_N: np.ndarray, group_N: np.ndarray, fraction: float) -> np.ndarray:
-    """The splits after a stratified fraction of the training images became test images, the same for every seed."""
+    """The splits after a stratified fraction of the training images became test images, the same for every seed.
+
+    Groups that hold validation images too, which are copies of theirs, are not drawn from.
+    """
     train_N = np.flatnonzero(split_N == TRAIN)
-    taken_N = stratified(labels_N[train_N], group_N[train_N], fraction, numpy_generator(0, "test"))
+    copied_N = np.unique(group_N[split_N == VALIDATION])
+    taken_N = stratified(labels_N[train_N], group_N[train_N], fraction, numpy_generator(0, "test"), copied_N)
     if not taken_N.any():
-        problem = f"the test split has no images: {100 * fraction:g} % of {len(train_N):,} images, groups and equal images kept together"
+        kept = ", groups and equal images kept together" + (", copies of validation images left out" if len(copied_N) else "")
+        problem = f"the test split has no images: {100 * fraction:g} % of {len(train_N):,} images{kept}"
         raise DataError(f"{problem}; expected more images, smaller groups, or a larger test")
     with_test_N = split_N.copy()
     with_test_N[train_N[taken_N]] = TEST
@@ -54,15 +59,18 @@ def joined_groups(group_N: np.ndarray, inspections_N: np.ndarray) -> np.ndarray:
     return joined_N
 
 
-def stratified(labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+def stratified(
+    labels_N: np.ndarray, group_N: np.ndarray, fraction: float, generator: np.random.Generator, barred: Sequence[int] | np.ndarray = ()
+) -> np.ndarray:
     """A mask of about `fraction` of each class, whole groups only.
 
     The target of each class is the rounded fraction, at least one image. Groups come in random order, so that large ones are not
     preferred. A group is taken if it brings the classes closer to their targets (squared relative distance); without groups every
-    target is met exactly. If that takes nothing at all, each class gets the group that comes nearest. The last images of a class are never
-    taken.
+    target is met exactly. If that takes nothing at all, each class gets the group that comes nearest. The last images of a class, and
+    groups that are `barred`, are never taken.
     """
-    groups = list(_shuffled_groups(labels_N, group_N, generator))
+    kept_out = set(np.asarray(barred).tolist())
+    groups = [(group, counts) for group, counts in _shuffled_groups(labels_N, group_N, generator) if group not in kept_out]
     chosen = _chosen(labels_N, groups, fraction, nearest=False) or _chosen(labels_N, groups, fraction, nearest=True)
     return np.isin(group_N, chosen)
 

@@ -2,11 +2,14 @@
 
 # N images
 
+import hashlib
+import json
 import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +59,7 @@ def source_of_entries(found: Found, classes: tuple[str, ...], size: int, fit: st
     """The entries as a source with the test images that they already have."""
     check_entries(found)
     read = partial(_read_contents, found, classes, size, fit, FULL_RANGE, 0.0)
-    return SourceFiles(size, _named_paths(found.entries), read, found.split_origin, found.remarks)
+    return SourceFiles(size, _named_paths(found.entries), read, found.split_origin, found.remarks, _listed(found.entries, classes))
 
 
 def source_with_test(
@@ -76,7 +79,16 @@ def source_with_test(
     fraction = 0.0 if any(entry.split == TEST for entry in found.entries) else test
     origin = "; ".join(part for part in (found.split_origin, drawn(fraction, bool(found.split_origin)), _groups(found)) if part)
     read = partial(_read_contents, found, classes, size, fit, value_range, fraction)
-    return SourceFiles(size, (*tables, *_named_paths(found.entries)), read, origin, (*found.remarks, *_remarks(found)))
+    files, remarks = (*tables, *_named_paths(found.entries)), (*found.remarks, *_remarks(found))
+    return SourceFiles(size, files, read, origin, remarks, _listed(found.entries, classes))
+
+
+def _listed(entries: Sequence[Entry], classes: Sequence[str]) -> str:
+    """A digest of what was read about the images, by which a table that is saved while its files are looked at is no other's."""
+    sha256 = hashlib.sha256(json.dumps(classes).encode())
+    for entry in entries:
+        sha256.update(f"{entry.name}\0{entry.label}\0{entry.split}\0{entry.group}\0".encode(errors="surrogateescape"))
+    return sha256.hexdigest()
 
 
 def drawn(fraction: float, has_splits: bool) -> str:
@@ -219,8 +231,8 @@ def _check_groups(entries: Sequence[Entry], split_N: np.ndarray) -> None:
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """The unique class names, sorted as numbers if all are numbers, else by code point."""
     names = set(names)
-    if all(re.fullmatch(r"\d+", name, re.ASCII) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    if all(re.fullmatch(r"\d+(\.\d+)?", name, re.ASCII) for name in names):
+        return tuple(sorted(names, key=lambda name: (Decimal(name), name)))
     return tuple(sorted(names))
 
 

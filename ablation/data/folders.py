@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -22,9 +22,11 @@ from ablation.data.naming import (
 )
 from ablation.data.source import SPLIT_NAMES, TRAIN
 from ablation.errors import DataError, nearest
+from ablation.formatting import counted
 
 EXPECTED = "expected train/CLASS/ and test/CLASS/, or CLASS/ folders, with images"
 ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+|7z|rar)", re.IGNORECASE)
+UNREAD = re.compile(r"\.(hei[cf]|jxl|tga|dcm|dicom|dng|cr[23]|nef|arw|orf|rw2|psd|exr|hdr|nii)$", re.IGNORECASE)  # images that are not read
 OTHER_FILES = {"csv": "csv, file", "tsv": "csv, file", "txt": "lists, train_list", "npz": "npz, file"}
 
 
@@ -224,10 +226,14 @@ def _check_level(root: Path, folder: Path, group: str) -> None:
         raise DataError(f"found no class folders in {place}; {EXPECTED}{unpack}")
     _check_not_too_high(root, folder)
     _check_no_splits_inside(folder, classes)
-    names = {tuple(path.name for path in _only_folders(one)) for one in classes}
-    if group == "none" and len(classes) > 1 and len(names) == 1 and len(min(names)) > 1:
+    inner = [{path.name for path in _only_folders(one)} for one in classes]
+    repeated = sorted(name for name in set().union(*inner) if sum(name in names for names in inner) > 1)
+    if group == "none" and len(repeated) > 1:
+        holders = [one.name for one, names in zip(classes, inner, strict=True) if names & {*repeated}]
+        are_alike = len(holders) == len(classes) and len({frozenset(names) for names in inner}) == 1
+        which, verb = ("each of the", "holds") if are_alike else ("more than one of the", "holds some of")
         raise DataError(
-            f"each of the folders {quoted(one.name for one in classes)} in {place} holds the folders {quoted(min(names))}; expected the "
+            f"{which} folders {quoted(holders)} in {place} {verb} the folders {quoted(repeated)}; expected the "
             f"folders of the classes there: write the path of one of them as root, or merge them; if the folders within are no classes, "
             f"say what they group, as in group: '/([^/]+)/', or '(.+)' if nothing"
         )
@@ -304,7 +310,10 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]
         yield from _flat_remarks(root)
     nested = {one.name for folder in folders for one in _folders(folder) if _folders(one)}
     if nested:
-        yield f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}"
+        yield (
+            f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}; if such a folder is one "
+            f"patient or scene, group: '/([^/]+)/' keeps it in one split"
+        )
 
 
 def _passed_over(root: Path, folders: Sequence[Path], names: Iterable[str]) -> set[str]:
@@ -315,8 +324,20 @@ def _passed_over(root: Path, folders: Sequence[Path], names: Iterable[str]) -> s
 
 
 def _other_files(names: Sequence[str]) -> Iterator[str]:
-    """A sentence on files among the images that are none by their endings, such as .heic; or nothing."""
+    """A sentence on files among the images that are none by their endings, such as .xmp; or nothing.
+
+    Raises DataError where a folder has more images in formats that are not read, such as .heic, than in those that are.
+    """
     others = [name for name in names if not _is_image(name) and not is_passed_over(name)]
+    unread = Counter(os.path.dirname(name) for name in others if UNREAD.search(name))
+    read = Counter(os.path.dirname(name) for name in names if _is_image(name) and not is_passed_over(name))
+    for folder, number in unread.items():
+        if number > read[folder]:
+            endings = quoted(sorted({os.path.splitext(name)[1].lower() for name in others if UNREAD.search(name)}))
+            raise DataError(
+                f"the folder {folder!r} has {counted(number, 'image')} that cannot be read ({endings}), {read[folder]} that can; "
+                f"expected JPEG, PNG or another plain format: convert them, or take them away"
+            )
     if others:
         endings = quoted(sorted({os.path.splitext(name)[1].lower() for name in others}))
         yield f"passed over {len(others):,} files in class folders, whose ending no image has: {endings}"

@@ -13,6 +13,8 @@ from ablation.data.source import TRAIN, join_lines
 from ablation.errors import DataError
 
 LINE = re.compile(r"(.*\S)\s+(\d+)\s*", re.ASCII)  # the path may have spaces
+NUMBER_FIRST = re.compile(r"(?P<number>\d+)[\s,;:]+(?P<name>.*\S)", re.ASCII)
+NUMBER_LAST = re.compile(r"(?P<name>.*?)[\s,;:]+(?P<number>\d+)", re.ASCII)
 VOCABULARY = 100  # classes, from which on words may differ in case: ImageNet has Cardigan, a dog, and cardigan, a garment
 MAX_SHOWN_LENGTH = 80  # characters of a line that a message shows
 
@@ -46,8 +48,9 @@ class Line:
 
 
 def class_names(file: Path) -> tuple[str, ...]:
-    """The class names in a file, one a line, class 0 first."""
-    names = tuple(text.strip() for text in _read_text(file, "one class name in each line").rstrip().split("\n"))
+    """The class names in a file, one a line, class 0 first; or by the numbers beside them, where these are all from 0 on."""
+    lines = [text.strip() for text in _read_text(file, "one class name in each line").rstrip().split("\n")]
+    names = _by_number(lines, NUMBER_FIRST) or _by_number(lines, NUMBER_LAST) or tuple(lines)
     for number, name in enumerate(names, start=1):
         if not name:
             raise DataError(f"{str(file)!r} has no class name in line {number}; expected one in each line")
@@ -57,6 +60,13 @@ def class_names(file: Path) -> tuple[str, ...]:
     checked = names if len(names) <= VOCABULARY else [name for pair in alike(names) if not is_seen(*pair) for name in pair]
     check_alike(repr(str(file)), "class", {name: places[name] for name in checked})
     return names
+
+
+def _by_number(lines: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """The names in the order of the numbers beside them; none unless every line has a name and one of the numbers from 0 on."""
+    found = [match for line in lines if (match := pattern.fullmatch(line))]
+    names = {int(match["number"]): match["name"] for match in found}
+    return tuple(names[number] for number in range(len(lines))) if sorted(names) == list(range(len(lines))) else ()
 
 
 def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[Found, tuple[str, ...]]:

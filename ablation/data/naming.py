@@ -25,7 +25,7 @@ SUFFIX = re.compile(r"(data)?(sets?|split|images|imgs|data)")  # train_set, Test
 # pandas' list of what stands for no value, and the spellings of other tools; `none` is a class of real data sets (WM-811K).
 MISSING = re.compile(r"#?N/A|#N/A N/A|#?NA|#(NULL|VALUE|REF)!|-?(NaN|nan|NAN)|<(NA|na)>|NaT|None|NULL|Null|null|#?n/a")
 SYSTEM = (
-    r"__macosx|@eadir|@tmp|@recycle|@__thumb|#recycle|\$recycle\.bin|recycler|lost\+found|system volume information|"
+    r"__macosx|@eadir|@tmp|@recycle|@__thumb|#recycle|\$recycle\.bin|lost\+found|system volume information|"
     r"(?:eh)?thumbs\.db|desktop\.ini|icon\r|__pycache__|\.ipynb_checkpoints|\._[^/]*"
 )
 LEFT_BY_A_SYSTEM = re.compile(rf"(?:^|/)(?:{SYSTEM})(?:/|$)", re.IGNORECASE)

@@ -4,13 +4,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 # Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -21,10 +22,13 @@ Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
 Range: TypeAlias = tuple[int, int]
 
 FULL_RANGE: Range = (0, 65535)  # of grey values in 16 bits
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value for negatives
+START_OF_SCAN, ADOBE = 0xDA, 0xEE  # segments of a JPEG file
 
 INSPECTION = np.dtype(
     [
-        ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are fitted to a size: in RGB, or as grey values of 16 bits
+        ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are fitted to a size: in RGB, as grey values of 16 bits, or compressed
+        ("content", f"V{DIGEST_BYTES}"),  # of the file, or of pixels that come without one: whatever the size asked for
         ("width", "<u4"),
         ("height", "<u4"),
         ("bits", "u1"),  # of a grey value, or of a channel: 8 or 16
@@ -34,6 +38,7 @@ INSPECTION = np.dtype(
         ("bright", "<u2"),
         ("is_reduced", "?"),  # whether it has more than one channel of 16 bits, of which only the upper 8 can be read
         ("has_frames", "?"),  # whether it has more than the first frame
+        ("has_alpha", "?"),  # whether any of it is transparent
     ]
 )
 """What is kept of each image."""
@@ -43,6 +48,7 @@ class Inspection(NamedTuple):
     """What was noticed about one image, in the order of `INSPECTION`."""
 
     digest: bytes
+    content: bytes
     width: int
     height: int
     bits: int
@@ -52,6 +58,7 @@ class Inspection(NamedTuple):
     bright: int
     is_reduced: bool = False
     has_frames: bool = False
+    has_alpha: bool = False
 
 
 class UnusableError(Exception):
@@ -113,6 +120,14 @@ def _levels(image: Image.Image) -> np.ndarray:
     return levels_HW
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    """Whether any pixel is transparent."""
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return False
+    lowest, _ = cast(tuple[int, int], image.convert("RGBA").getchannel("A").getextrema())
+    return lowest < 255
+
+
 def _rgb_of_levels(levels_HW: np.ndarray, transparent: object, value_range: Range) -> Image.Image:
     """Grey values as 8-bit RGB; those that the file calls transparent are white."""
     low, high = value_range
@@ -133,11 +148,50 @@ def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_
         return _fitted(Image.fromarray(encoded), size, fit, value_range)
     with Image.open(encoded, formats=FORMATS) as image:
         width, height, has_frames = image.width, image.height, image.format in WITH_FRAMES and getattr(image, "is_animated", False)
-        is_reduced = _is_reduced(image)
+        is_reduced, is_inverted = _is_reduced(image), _is_inverted(image)
         # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
         image.draft(None, (2 * size, 2 * size))
-        pixels_HWC, inspection = _fitted(ImageOps.exif_transpose(image), size, fit, value_range)
-    return pixels_HWC, inspection._replace(width=width, height=height, is_reduced=is_reduced, has_frames=has_frames)
+        has_fewer_pixels, orientation = image.size != (width, height), image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = ImageOps.exif_transpose(image)
+        pixels_HWC, inspection = _fitted(_inverted(upright) if is_inverted else upright, size, fit, value_range)
+    noticed = inspection._replace(width=width, height=height, is_reduced=is_reduced, has_frames=has_frames, content=_file_digest(encoded))
+    if has_fewer_pixels:  # two pictures may be one at a fraction of their size
+        noticed = noticed._replace(digest=_digest(width, height, _compressed_pixels(_file_bytes(encoded)), str(orientation)))
+    return pixels_HWC, noticed
+
+
+def _is_inverted(image: ImageFile.ImageFile) -> bool:
+    """Whether 0 is white in a grey image of 16 bits, which Pillow takes for black; it reads those of 8 bits as they are meant."""
+    return image.format == "TIFF" and image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    return Image.fromarray((FULL_RANGE[1] - _levels(image)).astype(np.uint16))
+
+
+def _file_bytes(encoded: str | Path | BytesIO) -> bytes:
+    return encoded.getvalue() if isinstance(encoded, BytesIO) else Path(encoded).read_bytes()
+
+
+def _file_digest(encoded: str | Path | BytesIO) -> bytes:
+    new = partial(hashlib.blake2b, digest_size=DIGEST_BYTES)
+    if isinstance(encoded, BytesIO):
+        return new(encoded.getbuffer()).digest()
+    with Path(encoded).open("rb") as file:
+        return hashlib.file_digest(file, new).digest()
+
+
+def _compressed_pixels(jpeg: bytes) -> bytes:
+    """What a JPEG file says of its pixels: all but comments and the segments of applications, of which the one by Adobe tells colours."""
+    kept, place = list[bytes](), 2
+    while jpeg[place : place + 1] == b"\xff":
+        marker, length = jpeg[place + 1], int.from_bytes(jpeg[place + 2 : place + 4])
+        if marker == START_OF_SCAN:
+            return b"".join([*kept, jpeg[place:]])
+        if marker in (ADOBE, *range(0xC0, 0xE0)):
+            kept.append(jpeg[place : place + 2 + length])
+        place += 2 + length if marker != 0xFF else 1  # any number of these may fill the space before a marker
+    return jpeg
 
 
 def _is_reduced(image: ImageFile.ImageFile) -> bool:
@@ -151,11 +205,11 @@ def inspect_array(image_HWC: np.ndarray) -> Inspection:
     height, width, _ = image_HWC.shape
     digest = _digest(width, height, image_HWC.tobytes())
     low, high = int(image_HWC.min()), int(image_HWC.max())
-    return Inspection(digest, width, height, 8, low, high, low, high)
+    return Inspection(digest, digest, width, height, 8, low, high, low, high)
 
 
-def _digest(width: int, height: int, pixels: bytes) -> bytes:
-    return hashlib.blake2b(f"{width} {height} ".encode() + pixels, digest_size=DIGEST_BYTES).digest()
+def _digest(width: int, height: int, pixels: bytes, more: str = "") -> bytes:
+    return hashlib.blake2b(f"{width} {height} {more}".encode() + pixels, digest_size=DIGEST_BYTES).digest()
 
 
 def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tuple[np.ndarray, Inspection]:
@@ -169,5 +223,6 @@ def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tupl
         extrema = cast(tuple[tuple[int, int], ...], image_rgb.getextrema())  # of each channel
         bits, low, high = 8, min(lowest for lowest, _ in extrema), max(highest for _, highest in extrema)
         dark, bright = low, high
-    inspection = Inspection(_digest(*image_rgb.size, stored), *image.size, bits, low, high, dark, bright)
+    digest = _digest(*image_rgb.size, stored)
+    inspection = Inspection(digest, digest, *image.size, bits, low, high, dark, bright, has_alpha=_has_alpha(image))
     return np.asarray(FITS[fit](image_rgb, size)), inspection

@@ -44,6 +44,7 @@ class SourceFiles:
     read: Callable[[], Contents]
     split_origin: str = ""  # how training, validation and test images were told apart, in words
     remarks: tuple[str, ...] = ()  # what was noticed on the way and may be a mistake, a sentence each
+    listed: str = ""  # a digest of the labels, splits and groups that were read with the names, if any were
 
 
 class Source(Technique, ABC):

@@ -3,6 +3,7 @@
 # N images, C classes
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import cast
 
@@ -49,6 +50,13 @@ def split(dataset: Dataset, source: Technique, seed: int) -> Split:
     _check_no_empty_class(dataset, counts_C, "no training images are left once the validation part is taken")
     digest = _digest(dataset.digest, train_N, validation_N, test_N)
     return Split(train_N, validation_N, test_N, counts_C, _class_counts(dataset, kept_N), digest)
+
+
+def test_set_of(dataset: Dataset, parts: Split) -> str:
+    """32 hex digits that are equal where the test images are, as they are stored, and their labels; the size asked for does not count."""
+    sha256 = hashlib.sha256(dataset.inspections_N["content"][parts.test_N].tobytes())
+    sha256.update(json.dumps([dataset.classes[label] for label in dataset.labels_N[parts.test_N]]).encode())
+    return sha256.hexdigest()[:32]
 
 
 def _keep_long_tail(dataset: Dataset, longtail: LongTail, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,11 +14,23 @@ from types import MappingProxyType
 from ablation.data.csvfile import Table, read_table
 from ablation.data.decoding import ENDINGS
 from ablation.data.files import Entry, Found, file_name, first_places
-from ablation.data.naming import check_alike, check_present, clean, is_left_by_a_system, passed_over_remark, quoted, split_of, split_word
+from ablation.data.naming import (
+    NUMBER,
+    check_alike,
+    check_present,
+    clean,
+    is_left_by_a_system,
+    passed_over_remark,
+    quoted,
+    split_of,
+    split_word,
+)
 from ablation.data.source import MAX_LISTED, TRAIN, join_words
 from ablation.errors import DataError, nearest
 
 NONE = "none"
+MOST_ODD = 3  # values that a message names
+MANY, FEW_IMAGES, NEARLY_ALL = 8, 50, 0.9  # values of a column, rows of each, and the share of rows: see _is_shared_by_few
 TABLE_SPLITS = ("train", "val", "validation", "test")
 # What people call these columns, without blanks and underscores.
 WORDS: Mapping[str, re.Pattern[str]] = MappingProxyType(
@@ -27,14 +39,16 @@ WORDS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "label": re.compile(r"labels?(id|name)?|class(es)?(id|name)?|category|targets?|y|species|diagnosis|dx|type|breed|tag"),
         "split": re.compile(r"(data|dataset)?splits?(name|set|type)?|train(val)?test(split)?|subset|partition"),
         "group": re.compile(
-            r"(groups?|grp|patients?|subjects?|participants?|case|person|animal|individual|lesion|study|specimen)(ids?|name|number|no|code)?"
+            r"(groups?|grp|patients?|pat|subjects?|subj|participants?|case|person|animal|individual|lesion|study|specimen|mrn|pid|wsi)"
+            r"(ids?|name|number|no|nr|num|code|index|hash|key|identifier)?"
         ),
     }
 )
 # What may be meant as a split or as a group, and may well be something else.
 MAYBE_SPLIT = re.compile(r"set|(cv|k)?folds?|phase|usage|part|purpose")
 MAYBE_GROUP = re.compile(
-    r"(slide|scan|series|video|scene|session|user|site|hospital|camera|location|plot|plant|tree|speaker|burst|sequence|identity)(id)?"
+    r"(slide|scan|series|video|clip|track|scene|session|visit|exam|accession|recording|user|site|hospital|deployment|camera|location|plot|"
+    r"plant|tree|wafer|lot|barcode|speaker|burst|seq|sequence|identity|sid)(ids?|name|number|no|nr|num|code|index)?"
 )
 FLAG = re.compile(r"[0-2](\.0)?|true|false|yes|no|[tfyn]", re.IGNORECASE)
 IDENTITY = re.compile(r"(?i:[\W_](id|uid|uuid))$|[a-z](ID|Id|UID)$|(?i:^(donor|mouse|owner)$)")
@@ -161,7 +175,7 @@ def _check_unused(table: Table, used: Sequence[str], columns: Columns, split: in
         if split is None and columns.split != NONE:
             yield from _unused_split(table, place)
         if group is None and columns.group != NONE:
-            yield from _unused_group(table, place)
+            yield from _unused_group(table, place, split)
 
 
 def _unused_split(table: Table, place: int) -> Iterator[str]:
@@ -171,14 +185,22 @@ def _unused_split(table: Table, place: int) -> Iterator[str]:
             f"{str(table.file)!r} has no column 'split', but {column!r} looks as if it told the splits apart by numbers; expected a column "
             f"of the words train, val and test: write one, or split: {NONE} under data if {column.strip()} means something else"
         )
-    if _is_like(column, "split") or all(split_of(row[place]) is not None for row in table.rows):
+    splits = [split_of(row[place]) for row in table.rows]
+    if _is_like(column, "split") or all(split is not None for split in splits):
         if _num_values(table, place) > 1:
             raise DataError(_unsaid(table, column, "split", "tells training, validation and test images apart"))
+    elif len({*splits} - {None}) > 1 and 2 * splits.count(None) < len(splits):
+        others = sorted({row[place].strip() for row, split in zip(table.rows, splits, strict=True) if split is None})
+        told = ", ".join(repr(other) for other in others[:MOST_ODD]) + (" and others" if len(others) > MOST_ODD else "")
+        raise DataError(
+            f"{str(table.file)!r} has no column 'split', but {column!r} holds the names of splits, and {told}; expected to be told: write "
+            f"split: {column.strip()} under data if it tells the splits apart, and train, val or test in each row, or split: {NONE} if not"
+        )
     elif MAYBE_SPLIT.fullmatch(_word(column)):
         yield f"no column 'split' tells the splits apart; {column!r} may: write split: {column.strip()} if so, or split: none"
 
 
-def _unused_group(table: Table, place: int) -> Iterator[str]:
+def _unused_group(table: Table, place: int, split: int | None) -> Iterator[str]:
     """As above, for columns that keep some images together and divide others."""
     column = table.header[place]
     is_meant, is_maybe = _is_like(column, "group"), MAYBE_GROUP.fullmatch(_word(column)) or _is_identity(column)
@@ -186,6 +208,17 @@ def _unused_group(table: Table, place: int) -> Iterator[str]:
         if is_meant:
             raise DataError(_unsaid(table, column, "group", "keeps the images of one patient, place or scene in one split"))
         yield f"no column 'group' names a group; {column!r} may: write group: {column.strip()} if so, or group: none"
+    elif split is None and not is_meant and not is_maybe and _is_shared_by_few(row[place] for row in table.rows):
+        words = f"nearly every value in the column {column!r} is that of a few images, which a drawn split divides"
+        yield f"{words}: if it names what they are of, such as a patient, write group: {column.strip()}, else group: none"
+
+
+def _is_shared_by_few(values: Iterable[str]) -> bool:
+    """Whether a column has many values, no numbers, of which nearly each is that of several rows and none of many."""
+    counts = Counter(clean(value) for value in values)
+    are_words = not any(NUMBER.fullmatch(value) or not value for value in counts)
+    shared = [number for number in counts.values() if number > 1]
+    return are_words and len(counts) >= MANY and max(counts.values()) <= FEW_IMAGES and sum(shared) >= NEARLY_ALL * sum(counts.values())
 
 
 def _num_values(table: Table, place: int) -> int:

@@ -235,7 +235,7 @@ class Seesaw(Loss):
     """-ln p_i with p = exp(z_i) / (exp(z_i) + sum over j other than i of M_ij * C_ij * exp(z_j)): rare classes are pushed down less.
 
     Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation", CVPR 2021. Mitigation M_ij = min(1, (N_j / N_i) ** p), N being
-    the images of each class seen so far in this training, at least 1 (or the training counts where nothing is carried along);
+    the images of each class seen since the optimizer began, at least 1 (or the training counts where nothing is carried along);
     compensation C_ij = max(1, (s_j / s_i) ** q), s being the softmax of z, without gradient and s_i at least 0.01, as in the
     authors' code. Their normalised layer and objectness branch belong to detection and are left out. Costs B * C * C in time, for
     its factors depend on sample, label and other class; in memory 2 ** 24 numbers at a time, computed again for the gradient.

@@ -12,7 +12,7 @@ import pytest
 
 from ablation.data import cache as cache_module
 from ablation.data import open_dataset, prepare
-from ablation.data.cache import Names
+from ablation.data.cache import Names, find_files, prepare_files
 from ablation.errors import DataError
 from ablation.techniques.technique import make
 from tests.data.image_sources import class_tree, opened, picture, save, silent
@@ -146,6 +146,20 @@ def test_whatever_changes_pixels_or_labels_is_decoded_anew(base, change):
         case "test":
             spec["test"] = 0.4
     assert prepared(base, spec, size) != folder
+
+
+def test_a_table_saved_while_its_files_are_looked_at_is_another(tmp_path):
+    """What was read of it counts, and not only how it lies there once it is decoded."""
+    for i in range(6):
+        save(tmp_path / f"{i}.png", picture(i))
+    table, source = tmp_path / "labels.csv", make("data", {"name": "csv", "file": "labels.csv"})
+    texts = ["".join(["image,label\n", *(f"{i}.png,{'ab'[(i + turn) % 2]}\n" for i in range(6))]) for turn in (0, 1)]
+    table.write_text(texts[0])
+    files = find_files(source, 16, tmp_path)
+    table.write_text(texts[1])
+    old = prepare_files(source, files, tmp_path / "cache", silent)
+    new = prepare(source, 16, tmp_path, tmp_path / "cache", silent)
+    assert open_dataset(new).labels_N.tolist() == [1 - label for label in open_dataset(old).labels_N.tolist()]
 
 
 def test_the_digest_follows_content_and_not_times(base):

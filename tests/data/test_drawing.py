@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from ablation.data import split
 from ablation.data.drawing import joined_groups, take_test
+from ablation.data.source import TEST
 from ablation.errors import DataError
 from ablation.techniques.technique import make
-from tests.data.image_sources import class_tree, distinct_images, opened
+from tests.data.image_sources import class_tree, distinct_images, opened, picture, save
 
 
 def inspections_of(pictures):
@@ -63,6 +64,19 @@ def test_copies_never_straddle_a_drawn_split(tmp_path, part):
     pictures = [{name.split("/")[0] + name.split("/")[1].lstrip("xy") for name in (dataset.names[i] for i in side)} for side in sides]
     assert all(pictures)
     assert sum(map(len, pictures)) == len(set.union(*pictures)) == 40
+
+
+def test_copies_of_validation_images_are_never_test_images(tmp_path):
+    """What selects a model must not test it: the test is drawn from the other images."""
+    for i in range(10):
+        for label in "ab":
+            save(tmp_path / "p" / "train" / label / f"{i}.png", picture(100 * (label == "b") + i))
+            if i < 7:
+                save(tmp_path / "p" / "val" / label / f"{i}.png", picture(100 * (label == "b") + i))
+    dataset = opened({"name": "folder", "root": "p"}, tmp_path)
+    tested = [name for name, split in zip(dataset.names, dataset.split_N, strict=True) if split == TEST]
+    assert len(tested) == 4
+    assert {int(name.split("/")[-1].removesuffix(".png")) for name in tested} <= {7, 8, 9}
 
 
 def test_the_test_of_unequal_images_is_drawn_as_before(tmp_path):

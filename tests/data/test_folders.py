@@ -37,6 +37,34 @@ def test_a_square_of_the_right_size_is_stored_unchanged(tmp_path):
         assert np.array_equal(dataset.images_NHWC[i], np.asarray(picture(int(name[2]), 16, 16)))
 
 
+@pytest.mark.parametrize(
+    "tree", [("fold1/a", "fold1/b", "fold2/a", "fold2/b", "fold2/c"), ("ill/p1", "ill/p2", "ill/p3", "well/p2", "well/p3")]
+)
+def test_folders_that_recur_within_classes_are_not_classes_alone(tmp_path, tree):
+    """Folds are no classes, and a patient of two classes must not be in two splits: both are refused until `group` says what they are."""
+    for number, place in enumerate(tree):
+        for i in range(4):
+            save(tmp_path / "p" / place / f"{i}.png", picture(10 * number + i))
+    with pytest.raises(DataError, match=r"more than one of the folders .* holds some of the folders .*group: '/\(\[\^/\]\+\)/'"):
+        opened({"name": "folder", "root": "p"}, tmp_path)
+    dataset = opened({"name": "folder", "root": "p", "group": "/([^/]+)/"}, tmp_path)
+    splits = {}
+    for name, part in zip(dataset.names, dataset.split_N.tolist(), strict=True):
+        splits.setdefault(name.split("/")[1], set()).add(part)
+    assert all(len(parts_of) == 1 for parts_of in splits.values())
+
+
+def test_a_class_of_images_that_are_not_read_is_refused(tmp_path):
+    """Few of them are told, a class that would shrink is not trained; and a class may be called as a system's folder was."""
+    class_tree(tmp_path / "p", {"a": 5, "recycler": 5})
+    (tmp_path / "p" / "a" / "x.heic").write_bytes(b"x")
+    assert opened({"name": "folder", "root": "p"}, tmp_path).classes == ("a", "recycler")
+    for i in range(6):
+        (tmp_path / "p" / "a" / f"{i}.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"the folder 'a' has 7 images that cannot be read \('\.heic'\), 5 that can; expected JPEG"):
+        opened({"name": "folder", "root": "p"}, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_validation_folders_have_three_names(tmp_path, name):
     """Each is the validation split; without a test folder the test is taken from the training images alone."""
@@ -449,7 +477,8 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     assert source.remarks == (
         "passed over images beside the split folders: 'overview.png'",
         "passed over the folder 'annotations', 'text', which has no images",
-        "images in folders within a class folder count for its class: so in 'a'",
+        "images in folders within a class folder count for its class: so in 'a'; if such a folder is one patient or scene, "
+        "group: '/([^/]+)/' keeps it in one split",
         "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )
     splits(root, "test")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ablation.data import open_dataset, prepare, split
+from ablation.data.lists import class_names
 from ablation.errors import ConfigError, DataError
 from ablation.techniques.technique import make
 from tests.data.image_sources import found, opened, picture, save, silent
@@ -85,6 +86,15 @@ def test_class_names_come_from_a_file(places):
     dataset = opened({**SPEC, "classes": "names.txt"}, places)
     assert dataset.classes == ("zebra", "bus station", "airfield")
     assert dataset.labels_N.tolist() == opened(SPEC, places).labels_N.tolist()
+
+
+@pytest.mark.parametrize("lines", ["1 hen\n2 ox\n0 cat\n", "hen, 1\nox, 2\ncat, 0\n"])
+def test_class_names_may_stand_beside_their_numbers(tmp_path, lines):
+    """In any order; numbers that are no places stay part of the names."""
+    (tmp_path / "names.txt").write_text(lines)
+    assert class_names(tmp_path / "names.txt") == ("cat", "hen", "ox")
+    (tmp_path / "names.txt").write_text("Boeing 737\nBoeing 747\n")
+    assert class_names(tmp_path / "names.txt") == ("Boeing 737", "Boeing 747")
 
 
 @pytest.mark.parametrize("written", ["{}\t{}", "{}   {}  ", "{} {}\r", "\ufeff{} {}", "{} 0{}", "{} {}\n\n"])

@@ -1,8 +1,8 @@
 """What is noticed of an image while it is decoded, and how the range of 16-bit images is set."""
 
-import io
 import struct
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.data.image_sources import picture
 
 
 def encoded(image, kind="PNG", **options):
-    stream = io.BytesIO()
+    stream = BytesIO()
     image.save(stream, kind, **options)
     return stream
 
@@ -31,7 +31,7 @@ def wide_png(levels_HWC, extra=b""):
     height, width, channels = levels_HWC.shape
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels_HWC)
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def transparent_grey(level):
@@ -75,15 +75,64 @@ def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
 def test_what_is_noticed():
     """Size before decoding, bits, and the range of values."""
     inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
-    assert inspection[1:] == (20, 10, 8, 10, 209, 10, 209, False, False)
+    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, False, False, False)
     wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
-    assert inspected(wide)[1:6] == (20, 10, 16, 7, 4095)
-    assert inspected(wide)[6:8] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
+    assert inspected(wide)[2:7] == (20, 10, 16, 7, 4095)
+    assert inspected(wide)[7:9] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
 
 
 def test_the_size_of_a_jpeg_is_its_own_and_not_that_of_the_draft():
     """A large JPEG is decoded at a fraction of its size; it is still large."""
-    assert inspected(picture(0, 800, 600), "JPEG", 32)[1:3] == (800, 600)
+    assert inspected(picture(0, 800, 600), "JPEG", 32)[2:4] == (800, 600)
+
+
+def jpeg(image, **options):
+    """The bytes of a JPEG file."""
+    file = BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def test_large_jpegs_are_compared_as_they_are_and_not_as_they_are_drafted():
+    """A mark that a fraction of the size does not show makes two pictures; what a camera or a tool notes beside the pixels does not."""
+    plain, marked = Image.new("RGB", (800, 800), "grey"), Image.new("RGB", (800, 800), "grey")
+    marked.paste("white", (401, 401, 402, 402))
+    noted = Image.Exif()
+    noted[0x010E] = "by the sea"
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    files = jpeg(plain), jpeg(marked), jpeg(plain, exif=noted, comment="of an editor"), jpeg(plain, exif=turned)
+    for size in (16, 500):  # at the second no fraction is decoded
+        digests = [read_image(BytesIO(file), size, "crop")[1].digest for file in files[:3]]
+        assert digests[0] == digests[2] != digests[1]
+    assert read_image(BytesIO(files[3]), 16, "crop")[1].digest != read_image(BytesIO(files[0]), 16, "crop")[1].digest
+
+
+def test_the_content_is_the_files_whatever_the_size():
+    """So it tells the images of two places apart, and not those of two sizes."""
+    files = jpeg(picture(1, 800, 600)), jpeg(picture(2, 800, 600))
+    contents = [read_image(BytesIO(file), size, "crop")[1].content for file in files for size in (16, 224)]
+    assert contents[0] == contents[1] != contents[2] == contents[3]
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+def test_white_may_be_zero(tmp_path, levels):
+    """A TIFF of grey values may be a negative; with 16 bits as with 8 it is shown as it is meant."""
+    grey = np.linspace(0, levels, 256).reshape(16, 16).astype(np.uint8 if levels == 255 else np.uint16)
+    Image.fromarray(levels - grey).save(tmp_path / "negative.tif")
+    stored = (tmp_path / "negative.tif").read_bytes()
+    place = stored.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    (tmp_path / "negative.tif").write_bytes(stored[:place] + struct.pack("<H", 0) + stored[place + 2 :])
+    shown = read_image(tmp_path / "negative.tif", 16, "exact")[0][..., 0]
+    assert (shown.ravel()[0], shown.ravel()[-1]) == (0, 255)
+
+
+def test_transparency_is_noticed():
+    """Also where it is a fourth channel of something else; an opaque one is not."""
+    image = picture(1).convert("RGBA")
+    assert not inspected(image).has_alpha
+    image.putpixel((3, 3), (1, 2, 3, 254))
+    assert inspected(image).has_alpha
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

@@ -1,6 +1,7 @@
 """Tables, column by column and cell by cell."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,32 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path, text, extra, words):
     with pytest.raises(DataError) as error:
         opened(spec, tmp_path)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("odd", ["external", "train+val", ""])
+def test_a_column_that_mostly_tells_splits_apart_must_be_said(tmp_path, odd):
+    """One word that is none does not make the others mean nothing."""
+    splits = ["train", "train", "val", "test", "test", odd]
+    text = lines("image,label,cohort", *(f"images/{i}.png,{'ab'[i % 2]},{split}" for i, split in enumerate(splits)))
+    with pytest.raises(DataError, match=rf"'cohort' holds the names of splits, and '{re.escape(odd)}'; expected"):
+        opened(write_table(tmp_path, text), tmp_path)
+    assert len(opened({**write_table(tmp_path, text), "split": "none"}, tmp_path).names) == 6
+
+
+def test_a_quote_that_swallows_rows_is_told(tmp_path):
+    """Rows between two stray quotes are no cell."""
+    rows = [f"images/{i}.png,{'ab'[i % 2]},{note}" for i, note in enumerate(["fine", '"x', "fine", "fine", 'y"', "fine"])]
+    with pytest.raises(DataError, match="the quote that begins in line 3 ends 3 lines below, and has rows of images within it"):
+        opened(write_table(tmp_path, lines("image,label,note", *rows)), tmp_path)
+    rows[1], rows[4] = 'images/1.png,b,"two\nlines, that is"', "images/4.png,a,fine"
+    assert len(opened(write_table(tmp_path, lines("image,label,note", *rows)), tmp_path).names) == 6
+
+
+def test_decimal_numbers_are_ordered_as_numbers(tmp_path):
+    """As a table has them once a cell of the column was empty."""
+    labels = ["10.0", "2.0", "1.0"] * 4
+    text = lines("image,label", *(f"images/{i}.png,{label}" for i, label in enumerate(labels)))
+    assert opened(write_table(tmp_path, text, 12), tmp_path).classes == ("1.0", "2.0", "10.0")
 
 
 def test_a_missing_table_is_told(tmp_path):
@@ -172,6 +199,17 @@ def test_a_column_that_may_be_a_group_is_told(tmp_path, name):
     spec = write_table(tmp_path, table("image", "label", "split", name))
     assert found(spec, tmp_path).remarks == (f"no column 'group' names a group; {name!r} may: write group: {name} if so, or group: none",)
     assert found({**spec, "group": "none"}, tmp_path).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_told"), [("sea-{}", True), ("{}", False), ("one", False), ("sea-{0}-{1}", False)], ids=["few", "number", "one", "own"]
+)
+def test_a_column_whose_values_few_images_share_is_told(tmp_path, value, is_told):
+    """Whatever it is called: eight beaches with three images each may be what must not straddle splits; numbers and one value may not."""
+    text = lines("image,label,strand", *(f"images/{i}.png,{'ab'[i % 2]},{value.format(i // 3, i)}" for i in range(24)))
+    remarks = found(write_table(tmp_path, text, 24), tmp_path).remarks
+    assert any("the column 'strand' is that of a few images, which a drawn split divides" in remark for remark in remarks) == is_told
+    assert not found({**write_table(tmp_path, text, 24), "group": "none"}, tmp_path).remarks
 
 
 def test_paths_that_name_splits_are_told(tmp_path):

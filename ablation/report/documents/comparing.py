@@ -67,6 +67,12 @@ class Two:
         return bool(origins[self.arm] == origins[self.other])
 
     @property
+    def has_other_test(self) -> bool:
+        """Whether both are known to have been tested on other images."""
+        tested = {arm.get("test_set") for arm in self.recorded.plan["arms"] if arm["name"] in (self.arm, self.other)} - {None, ""}
+        return len(tested) > 1
+
+    @property
     def sides(self) -> tuple[tuple[str, Mapping[int, Mapping[Any, Any]]], ...]:
         """Both arms with their runs."""
         return (self.arm, self.ours), (self.other, self.theirs)
@@ -177,8 +183,8 @@ def _setting(settings: Mapping[str, Any], name: str) -> str:
 
 def _pair(two: Two) -> pd.DataFrame:
     """The comparison as a frame of pairs, as the statistics take it."""
-    comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "is_same": two.is_same, "hypothesis": 0}
-    return pd.DataFrame([comparison])
+    comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "hypothesis": 0}
+    return pd.DataFrame([comparison | {"is_same": two.is_same, "has_other_test": two.has_other_test}])
 
 
 def _values(two: Two, chosen: str) -> Part:

@@ -31,8 +31,9 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     """One row per arm and role (parent, baseline) that has a partner, with the family of tests.
 
     `hypothesis` is equal for comparisons of the same two trainings, in either order: they are one test. If `is_same`, both arms are one
-    training, and there is no test.
+    training, and there is no test. If `has_other_test`, they are known to have other test images, of which none make a pair.
     """
+    test_sets = {arm["name"]: arm.get("test_set") for arm in plan["arms"]}
     origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
     rows = [
         {"arm": arm["name"], "role": role, "against": arm[role], "family": family(arm)}
@@ -43,6 +44,8 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     pairs = pd.DataFrame(rows, columns=NAMES)
     ends = [(origins[arm], origins.get(against, against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
     pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
+    tested = [(test_sets[arm], test_sets.get(against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
+    pairs["has_other_test"] = pd.Series([bool(ours and theirs and ours != theirs) for ours, theirs in tested], dtype=bool)
     numbers: dict[frozenset[str], int] = {}
     pairs["hypothesis"] = [numbers.setdefault(frozenset(trainings), len(numbers)) for trainings in ends]
     return pairs

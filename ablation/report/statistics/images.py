@@ -252,8 +252,8 @@ def _draws(num_groups: int) -> npt.NDArray[np.uint8]:
 
 
 def _both_done(pairs: pd.DataFrame, results: Results) -> Iterator[tuple[dict[str, str], dict[int, Both]]]:
-    """The comparisons of different trainings with the seeds that both arms finished."""
-    for pair in pairs[~pairs["is_same"]].to_dict("records"):
+    """The comparisons of different trainings, tested on the same images, with the seeds that both arms finished."""
+    for pair in pairs[~pairs["is_same"] & ~pairs["has_other_test"]].to_dict("records"):
         ours, theirs = results.get(pair["arm"], {}), results.get(pair["against"], {})
         by_seed = {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs}
         if by_seed:

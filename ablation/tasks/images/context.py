@@ -21,6 +21,7 @@ class Source:
     num_validation: int
     classes: tuple[str, ...]
     validation_counts: tuple[int, ...] = ()  # none without validation images
+    test_set: str = ""  # equal where the test images are, in whatever size, and their labels
     clusters: Mapping[str, Any] = field(default_factory=dict)  # of images that are one patient's or the like; see data/account.py
 
 

@@ -1,4 +1,4 @@
-"""The computed labels of an arm: bundle, budget, double correction, selected on test, schedule, chosen, lag."""
+"""The computed labels of an arm: bundle, budget, double correction, selected on test, schedule, lag, chosen, other test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from ablation.techniques.effects import unfinished_schedule
 from ablation.techniques.models import num_parameters
 from ablation.training.settings import Stage
 
+OTHER_TEST = "other test images"  # the label of an arm whose test images are not those of its parent or its baseline
 MAX_REMAINING_SHARE = 0.05  # of the initial weights in an average; above it the arm has the label `lag`
 
 

@@ -9,13 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from ablation.data.account import Account
+from ablation.formatting import listed
 from ablation.study import groups
 from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
 from ablation.tasks.images.context import PlanContext, Source
-from ablation.tasks.images.labels import images_per_epoch, labels, labels_of_choice
+from ablation.tasks.images.labels import OTHER_TEST, images_per_epoch, labels, labels_of_choice
 from ablation.tasks.images.metrics import metric_of
 from ablation.techniques.models import num_parameters
 from ablation.training.frozen import has_frozen_backbone, settings_before_backbone
@@ -227,7 +228,10 @@ class ImagePlanner:
         parent = arms[arm.parent] if arm.parent else None
         source = self.context.source(arm, seed)
         parent_source = self.context.source(parent, seed) if parent else source
-        return labels(arm, parent, sum(source.counts), sum(parent_source.counts), len(source.classes))
+        reasons = labels(arm, parent, sum(source.counts), sum(parent_source.counts), len(source.classes))
+        partners = dict.fromkeys(name for name in (arm.parent, arm.baseline) if name)
+        others = [name for name in partners if self.context.source(arms[name], seed).test_set != source.test_set]
+        return reasons | ({OTHER_TEST: f"its {sum(source.test_counts):,} test images are not those of {listed(others)}"} if others else {})
 
     def metric(self, arm: Arm, seed: int) -> tuple[str, str]:
         """The full name of the metric that the study goes by on an arm's data, and why, in a clause."""
@@ -261,8 +265,9 @@ class ImagePlanner:
         return [account.as_data(most_images) | {"seed": seed, "arms": names} for account, names in accounts]
 
     def arm_facts(self, arm: Arm) -> dict[str, Any]:
-        """The arm's post-hoc technique."""
-        return {"posthoc": arm.stages[-1].settings.posthoc.name}
+        """The arm's post-hoc technique, and which its test images are."""
+        test_set = self.context.source(arm, self.study.seeds[0]).test_set
+        return {"posthoc": arm.stages[-1].settings.posthoc.name} | ({"test_set": test_set} if test_set else {})
 
     def dataset(self, arm: Arm) -> tuple[str, str]:
         """The name and the path of an arm's data set."""

@@ -16,6 +16,7 @@ from ablation.data.account import Account, account_of, clusters_of
 from ablation.data.cache import find_files, prepare_files
 from ablation.data.raster import FULL_RANGE
 from ablation.data.source import SourceFiles
+from ablation.data.splits import test_set_of
 from ablation.errors import ConfigError, DataError
 from ablation.study import groups
 from ablation.study.config import Arm, Study
@@ -98,6 +99,7 @@ class ImagePreparation:
                 num_validation=len(parts.validation_N),
                 classes=tuple(dataset.classes),
                 validation_counts=validation_counts if len(parts.validation_N) else (),
+                test_set=test_set_of(dataset, parts),
                 clusters=clusters_of(dataset, parts, data),
             )
         return self._sources[key]

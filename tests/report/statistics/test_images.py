@@ -154,10 +154,13 @@ def test_mcnemar_is_a_binomial_test(gained, lost):
     assert images.mcnemar_p(np.array([gained]), np.array([lost])) == pytest.approx([expected])
 
 
-def test_twins_have_no_rows():
-    """A training is not compared with itself."""
-    pairs = comparisons({"arms": [arm("baseline", None), arm("a", "baseline", same_as="baseline")]})
+def test_twins_and_arms_with_other_test_images_have_no_rows():
+    """A training is not compared with itself, and images that only look alike by their labels are no pairs."""
     by_arm = results(baseline=BASE, a=BASE)
+    pairs = comparisons({"arms": [arm("baseline", None, test_set="x"), arm("a", "baseline", test_set="y")]})
+    assert images.image_rows(pairs, by_arm).empty, "other images, whose numbers happen to be the same"
+    assert images.mcnemar_rows(pairs, by_arm).empty
+    pairs = comparisons({"arms": [arm("baseline", None), arm("a", "baseline", same_as="baseline")]})
     assert images.image_rows(pairs, by_arm).empty
     assert images.mcnemar_rows(pairs, by_arm).empty
 

@@ -9,6 +9,8 @@ import pytest
 from ablation.study.resolving import load_study
 from ablation.tasks.images.labels import budget, images_per_epoch, labels, remaining_share, updates_per_epoch
 from tests.studies import BASE, arms
+from tests.tiny import Planned
+from tests.tiny import write as write_tiny
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments.yaml"
 REPORTS = sum(5000 - 500 * i for i in range(10))
@@ -112,6 +114,18 @@ def test_selected_on_test(tmp_path):
     """Only a selection by the accuracy on the test images gives the label."""
     assert "selected on test" in labels_of(tmp_path, {"select": "best_on_test"})
     assert "selected on test" not in labels_of(tmp_path, {"select": "best_on_validation"})
+
+
+def test_other_test_images_are_told(tmp_path):
+    """A part drawn otherwise is another test; another size of the same images is not."""
+    variants = {"more": {"data.test": 0.5}, "large": {"model.image_size": 40}, "of-more": {"of": "more", "loss": "focal"}}
+    planned = Planned(write_tiny(tmp_path, base={"data": {"name": "digits", "test": 0.2}}, variants=variants), tmp_path / "mlruns")
+    reasons = {name: labels_of_arm.get("other test images", "") for name, labels_of_arm in planned.plan.labels.items()}
+    assert (reasons["baseline"], reasons["large"]) == ("", "")
+    assert reasons["more"].endswith("test images are not those of baseline")
+    assert reasons["of-more"] == reasons["more"]
+    facts = {name: planned.planner.arm_facts(arm)["test_set"] for name, arm in ((arm.name, arm) for arm in planned.study.arms)}
+    assert facts["baseline"] == facts["large"] != facts["more"] == facts["of-more"]
 
 
 LATE = {"name": "multi_step", "milestones": [4]}
