@@ -175,9 +175,9 @@ class ImagePreparation:
             for classifier in classifiers:
                 network = model(num_classes, seed, self.weights(model)[1], classifier)
             if posthoc.replaces_classifier:
-                _check_last_layer(network, model, posthoc)
                 if not posthoc.needs_features:
                     posthoc.classifier(classifier_of(network), None, None, num_classes)
+                _check_last_layer(network, model, posthoc)
 
     def seconds_per_item(self, step: TrainingStep) -> float:
         """Seconds per training image of a stage on one worker, measured with a few steps; 0 if that failed."""
