@@ -65,6 +65,14 @@ def length(value: object) -> int | Fraction:
     return fraction
 
 
+def implied_restarts(*, is_new: bool, head: str) -> tuple[str, ...]:
+    """What begins anew in a stage that does not say so: all where other weights are trained than before, or none were.
+
+    With a new head the optimizer and the average do, which hold numbers of the one that is gone.
+    """
+    return RESTARTS if is_new else tuple(name for name in RESTARTS if head == "new" and name != "schedule")
+
+
 class StageOptions(Technique):
     """The options of a stage, which it has besides settings."""
 

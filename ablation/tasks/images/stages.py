@@ -9,7 +9,7 @@ from ablation.study.config import Overrides
 from ablation.study.overrides import PartialArm, apply_overrides, split_stage
 from ablation.study.settings_schema import SettingsSchema
 from ablation.techniques.technique import Technique, build
-from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions
+from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions, implied_restarts
 
 
 def resolve_stages(
@@ -134,10 +134,8 @@ def _check_together(settings: Settings, where: str) -> None:
 
 
 def _restarts(i: int, options: list[StageOptions]) -> tuple[str, ...]:
-    if i == 0 or options[i].train != options[i - 1].train:
-        return RESTARTS
-    of_new_head = ("optimizer", "average") if options[i].head == "new" else ()  # both hold numbers of the head that is gone
-    return tuple(name for name in RESTARTS if name in (*options[i].restart, *of_new_head))
+    implied = implied_restarts(is_new=i == 0 or options[i].train != options[i - 1].train, head=options[i].head)
+    return tuple(name for name in RESTARTS if name in (*options[i].restart, *implied))
 
 
 def _lengths(lengths: Sequence[Any], total: int) -> list[int]:

@@ -16,7 +16,7 @@ from ablation.system.identity import place
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
 from ablation.techniques.technique import dump
-from ablation.training.settings import RESTARTS, Stage, StageOptions
+from ablation.training.settings import Stage, StageOptions, implied_restarts
 
 if TYPE_CHECKING:
     from ablation.study.config import Arm, Study
@@ -73,16 +73,16 @@ class ImageClassification:
         return resolve_stages(partial, where, finish, SCHEMA)
 
     def in_force(self, stages: Sequence[Stage], number: int, *, begins: bool) -> dict[str, Any]:
-        """The dotted settings in force in a stage, and the options of its beginning, except restarts that a change of `train` implies."""
+        """The dotted settings in force in a stage, and the options of its beginning, except restarts that the others imply."""
         stage = stages[number]
-        is_implied = number > 0 and stage.train != stages[number - 1].train
+        implied = implied_restarts(is_new=number > 0 and stage.train != stages[number - 1].train, head=stage.head)
         settings = {name: value for name, value in dump(stage.settings).items() if name != "epochs"}
         options = {
             "train": stage.train,
             "head": stage.head if begins else "keep",
             "backbone": stage.backbone,
             "start": stage.start if begins else "weights",
-            "restart": list(stage.restart) if begins and not is_implied else [],
+            "restart": [name for name in stage.restart if begins and name not in implied],
         }
         return flatten(settings) | options
 
@@ -112,7 +112,7 @@ class ImageClassification:
             "train": "all",
             "head": "keep",
             "start": "weights",
-            "restart": list(RESTARTS) if is_new else [],
+            "restart": list(implied_restarts(is_new=is_new, head=options["head"])),
             "backbone": "eval" if options["train"] == "head" else "train",
         }
 
