@@ -86,7 +86,7 @@ def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
     labels, columns = list[dict[str, str]](), list[Column]()
     for metric in metrics:
         scale, values = table.unit(metric).scale, descriptive.finite(descriptive.by_seed(runs, names, metric))
-        found = [(step, _difference(scale * values[step.arm], scale * values[step.against])) for step in pairs]
+        found = [(step, _difference(values[step.arm], values[step.against], scale)) for step in pairs]
         for grid in grids:
             everything, nothing = (grid.cells[(level,) * len(grid.axes)] for level in ("with", "without"))
             cube = grid.cube(runs, metric, scale)
@@ -290,9 +290,9 @@ def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[st
     for metric in metrics:
         values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
         plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric))
-        ours_AS, plain_AS = (table.unit(metric).scale * frame.to_numpy().T for frame in (descriptive.finite(values), plain))
+        ours_AS, plain_AS, scale = descriptive.finite(values).to_numpy().T, plain.to_numpy().T, table.unit(metric).scale
         labels += [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
-        columns += [_difference(pd.Series(ours_S), pd.Series(plain_S)) for ours_S, plain_S in zip(ours_AS, plain_AS, strict=True)]
+        columns += [_difference(pd.Series(ours_S), pd.Series(plain_S), scale) for ours_S, plain_S in zip(ours_AS, plain_AS, strict=True)]
         mean, sd = descriptive.mean_and_sd(values)
         own.append(pd.DataFrame({"n": values.count().to_numpy(), "mean": mean.to_numpy(), "sd": sd.to_numpy()}))
     rows = _summarised(labels, columns, ["arm", "condition", "metric", *inference.SUMMARY])
@@ -330,8 +330,8 @@ def _gain(row: Mapping[Any, Any]) -> str:
     return words if row["p_flip_holm"] <= inference.LEVEL else f"{words} (t only)"
 
 
-def _difference(ours_S: pd.Series, theirs_S: pd.Series) -> Column:
-    return ours_S - theirs_S, float(inference.largest_of(ours_S.to_numpy(), theirs_S.to_numpy()))
+def _difference(ours_S: pd.Series, theirs_S: pd.Series, scale: float) -> Column:
+    return scale * (ours_S - theirs_S), scale * float(inference.largest_of(ours_S.to_numpy(), theirs_S.to_numpy()))
 
 
 def _column(differences_S: Floats, values: Floats) -> Column:

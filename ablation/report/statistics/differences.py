@@ -122,8 +122,8 @@ def _corrected(p_F: Floats, hypotheses_F: npt.NDArray[np.intp], first_H: npt.NDA
 def paired_summary(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
     """One row per comparison: the summary of the arm minus its partner, times `scale`, over the seeds that are done in both."""
     values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
-    ours_SD, theirs_SD = (scale * values[pairs[side]].to_numpy() for side in ("arm", "against"))
-    return summary(ours_SD - theirs_SD, largest_of(ours_SD, theirs_SD))
+    ours_SD, theirs_SD = (values[pairs[side]].to_numpy() for side in ("arm", "against"))
+    return summary(scale * (ours_SD - theirs_SD), scale * largest_of(ours_SD, theirs_SD))
 
 
 def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool) -> list[str]:
