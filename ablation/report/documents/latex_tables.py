@@ -17,6 +17,7 @@ from ablation.report.sections.comparison import reports_of
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import over_shared
 from ablation.report.statistics.attribution import WAYS
+from ablation.report.statistics.best import ON_TEST
 
 FAMILIES = {"variant": "variants", "drop_one": "drop one", "add_one": "add one"}
 
@@ -192,10 +193,12 @@ def _caption(content: Content, arms: pd.DataFrame, shown: Sequence[str]) -> str:
 
 
 def _values_words(content: Content, arms: pd.DataFrame, names: Sequence[str]) -> str:
-    table, seeds = content.metrics, int(arms["planned"].max())
+    table, least, seeds = content.metrics, int(arms["planned"].min()), int(arms["planned"].max())
     of_one = with_unit(capitalised(escaped(table.title(names[0]))), escaped(table.unit(names[0]).values), "{} in {}")
     what = of_one if len(names) == 1 else capitalised(escaped(table.value_units(names))) or "Values"
-    of_seeds = f"mean $\\pm$ standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    of_seeds = (
+        f"mean $\\pm$ standard deviation over {seeds if least == seeds else f'{least} to {seeds}'} seeds" if seeds > 1 else "one seed"
+    )
     best = f"; the best is bold{over_shared(content, list(arms['arm']))}" if len(arms) > 1 else ""
     return f"{what}, {of_seeds}{best}."
 
@@ -241,7 +244,7 @@ def _published(content: Content) -> Iterator[Table]:
         return
     arms = arms[arms[[f"published/{report}" for report in reports]].notna().any(axis=1)]
     ours = content.metrics.published
-    names, shown = {arm: escaped(arm) for arm in arms["arm"]}, ["arm", ours, "published"]
+    names, shown = _marked(content, {arm: escaped(arm) for arm in arms["arm"]}), ["arm", ours, "published"]
     title = f"Published figures ({escaped(content.study)})."
     rows = [Row(arm, runs) for arm, runs in zip(arms["arm"], arms["runs"], strict=True)]
     yield Table(["published"], title, _caption(content, arms, shown), columns(content, arms, names, shown), rows)
@@ -263,6 +266,16 @@ def _attribution(content: Content) -> Iterator[Table]:
             f"Attribution ({escaped(content.study)}{under}).",
             f"What each rung is worth. {_paired(content)}, with 95\\,\\% $t$ intervals. Ladder: over the rung above it; "
             "first in: alone over the first rung; last out: what is lost without it; Shapley: the mean over all orders.",
-            [Column("rung", [(escaped(rung), "") for rung in rungs], is_words=True), *(Column(way, cells[way]) for way in ways)],
+            [
+                Column("rung", [(_rung(content, of_condition, rung), "") for rung in rungs], is_words=True),
+                *(Column(way, cells[way]) for way in ways),
+            ],
             [Row("") for _ in rungs],
         )
+
+
+def _rung(content: Content, rows: pd.DataFrame, rung: str) -> str:
+    """The rung's name, with a mark if any of the arms that tell its worth was chosen on the test items."""
+    of_rung = rows[rows["rung"] == rung]
+    is_on_test = bool(content.on_test & {*of_rung["arm"], *of_rung["against"]})
+    return escaped(rung) + (_superscript([ON_TEST]) if is_on_test else "")

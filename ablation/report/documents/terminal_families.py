@@ -114,8 +114,15 @@ def _condition(family: Family) -> str:
 
 
 def _folded(family: Family, rows: Mapping[str, Row], metric: str, metrics: MetricTable) -> list[str]:
-    """Its change, what it does to its first arm, its best arm, and what the comparisons within it show."""
+    """Its change, what it does to its first arm, its best arm, and what the comparisons within it show.
+
+    If the condition's own first arm, the one that is compared with a plain arm, is not shown, neither is what the condition does.
+    """
     first, prefix = family.rows[0], f"{_condition(family)}/"
+    if first.parent.startswith(prefix):
+        names = {row.arm: row.arm.removeprefix(prefix) for row in family.rows}
+        best = [f"best {names[arm]} {_mean(rows[arm], metric, metrics)};" for arm in family.best[:1] if arm in names]
+        return [*" ".join(best).split(), *_verdicts(family.rows, names)]
     names = {row.arm: row.arm.removeprefix(prefix) for row in family.rows}
     plain = rows.get(names[first.arm])
     means = " → ".join(_mean(row, metric, metrics) for row in (plain, first) if row)

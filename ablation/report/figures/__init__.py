@@ -23,6 +23,7 @@ from ablation.report.figures.waterfall import waterfall_pages
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, groups_of, train_counts
 from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
+from ablation.report.statistics import best
 from ablation.study.metrics import has_own_code
 
 __all__ = ["Page", "class_distribution_png", "confusion_matrix_png", "pages", "write"]
@@ -65,13 +66,15 @@ def _waterfalls(source: Source) -> list[Page]:
 
 
 def _slopes(source: Source) -> list[Page]:
-    return slope_pages(source.frames.per_class, source.classes, class_groups(source.plan), source.arms)
+    return slope_pages(source.frames.per_class, source.classes, class_groups(source.plan), source.arms, source.frames.recalls)
 
 
 def _recalls(source: Source) -> list[Page]:
     frames, plan = source.frames, source.plan
     images = dict(zip(source.classes, train_counts(plan), strict=True)) if plan.get("counts") else {}
-    arms = arms_that_matter(frames.runs, frames.arms, source.name, source.metrics, source.arms)
+    places = {arm["name"]: place for place, arm in enumerate(plan["arms"])}
+    ordered = frames.arms.sort_values("arm", key=lambda names: names.map(places), kind="stable")  # whatever --sort says
+    arms = arms_that_matter(frames.runs, ordered, source.name, source.metrics, source.arms)
     return recall_pages(frames.recalls, frames.class_differences, images, class_groups(plan), arms, source.arms)
 
 
@@ -79,7 +82,7 @@ def _rankings(source: Source) -> list[Page]:
     frames = source.frames
     if frames.predictions is None:
         return []
-    rungs = [arm for arm in source.arms.names if source.arms.kinds[arm] == "ladder"]
+    rungs = [arm["name"] for arm in source.plan["arms"] if arm["kind"] == "ladder" and arm["name"] in source.arms.names]
     return ranking_pages(frames.predictions, frames.runs, rungs, source.classes, groups_of(source.plan).get("few", []))
 
 
@@ -88,7 +91,7 @@ def _confusions(source: Source) -> list[Page]:
 
 
 def _confusion_differences(source: Source) -> list[Page]:
-    return difference_pages(source.frames.confusion, source.classes, source.arms)
+    return difference_pages(source.frames.confusion, source.classes, source.arms, source.frames.recalls)
 
 
 def _distributions(source: Source) -> list[Page]:
@@ -102,7 +105,10 @@ def _curves(source: Source) -> list[Page]:
 
 
 def _costs(source: Source) -> list[Page]:
-    return cost_pages(source.frames.runs, source.frames.differences, source.arms, source.name, source.metrics)
+    frames = source.frames
+    rankable = frames.arms.loc[~frames.arms["labels"].str.contains(best.ON_TEST, regex=False), "arm"]
+    rivals = best.complete_values(frames.runs, list(rankable), source.metrics.full_name(source.name))
+    return cost_pages(frames.runs, frames.differences, source.arms, source.name, source.metrics, rivals)
 
 
 def _reliabilities(source: Source) -> list[Page]:

@@ -74,12 +74,22 @@ def distribution_page(
     return figure
 
 
-def slope_pages(per_class: pd.DataFrame, classes: Sequence[str], groups: Mapping[str, str], shown: ArmsShown) -> list[Page]:
-    """Every arm's recall of each class beside its baseline's, at most 12 arms a page; for a paper the first six of them."""
+def slope_pages(
+    per_class: pd.DataFrame,
+    classes: Sequence[str],
+    groups: Mapping[str, str],
+    shown: ArmsShown,
+    by_seed: Mapping[str, pd.DataFrame] | None = None,
+) -> list[Page]:
+    """Every arm's recall of each class beside its baseline's, at most 12 arms a page; for a paper the first six of them.
+
+    With the recalls `by_seed`, arms that have other seeds than their baseline are left out: their means are of other trainings.
+    """
     recalls = {
         str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)
     }
-    arms = shown.compared(recalls)
+    seeds = {arm: set(frame.index) for arm, frame in (by_seed or {}).items()}
+    arms = [arm for arm in shown.compared(recalls) if seeds.get(arm) == seeds.get(shown.baseline(arm))]
 
     def draw(part: Sequence[str], wide: float = style.WIDEST) -> Figure:
         pairs = {shown.names[arm]: (recalls[shown.baseline(arm)], recalls[arm]) for arm in part}

@@ -1,6 +1,6 @@
 """What every arm costs, and what it gains."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,21 +20,32 @@ ROUNDING = 1e-9  # means of the same numbers may differ by rounding
 
 @dataclass(frozen=True)
 class Gain:
-    """An arm's epochs per seed, its difference to the baseline and the interval of that difference."""
+    """An arm's epochs per seed, its difference to the baseline and the interval of that difference.
+
+    `is_rival` says whether it may be the best: it is complete, and was not chosen on the test items.
+    """
 
     name: str
     cost: float
     mean: float
     low: float
     high: float
+    is_rival: bool = True
 
 
-def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str, metrics: MetricTable) -> list[Page]:
+def cost_pages(
+    runs: pd.DataFrame,
+    differences: pd.DataFrame,
+    shown: ArmsShown,
+    name: str,
+    metrics: MetricTable,
+    rivals: Collection[str] | None = None,
+) -> list[Page]:
     """The one page with every arm outside conditions that has a difference to the baseline; none if all cost the same.
 
-    `name` is the metric's.
+    `name` is the metric's; `rivals` are the arms of which one may be the best (None: all).
     """
-    arms = gains(runs, differences, shown, name)
+    arms = gains(runs, differences, shown, name, rivals)
     best = front(arms, is_lower_better=metrics.is_lower_better(name))
     names = ", ".join(f"{arm.name} ({arm.cost:g} epochs)" for arm in best)
     return numbered(
@@ -47,7 +58,7 @@ def cost_pages(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, 
     )
 
 
-def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str) -> list[Gain]:
+def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name: str, rivals: Collection[str] | None = None) -> list[Gain]:
     """The arms' gains (zero for the baseline) over their epochs: seconds depend on the machine, and on what else it does.
 
     None where nobody counts epochs.
@@ -58,19 +69,22 @@ def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name:
     spent = (done["epochs/own"] + done["epochs/shared"]).groupby(done["arm"]).mean().to_dict()
     rows = differences[(differences["role"] == "baseline") & (differences["metric"] == name)].set_index("arm")
     ends = rows[["mean", "low", "high"]].astype(float).dropna(subset=["mean"])
-    known = {str(arm): tuple(ends.loc[arm]) for arm in ends.index}
+    known = {str(row["arm"]): (row["mean"], row["low"], row["high"]) for row in ends.reset_index().to_dict("records")}
     arms = [arm for arm in shown.arms(conditions=False) if arm in known]
     bases = list(dict.fromkeys(shown.baseline(arm) for arm in arms))
     known |= dict.fromkeys(bases, (0.0, 0.0, 0.0))
-    by_arm = [Gain(shown.names.get(arm, arm), spent.get(arm, np.nan), *known[arm]) for arm in dict.fromkeys([*bases, *arms])]
+    by_arm = [
+        Gain(shown.names.get(arm, arm), spent.get(arm, np.nan), *known[arm], rivals is None or arm in rivals)
+        for arm in dict.fromkeys([*bases, *arms])
+    ]
     return [arm for arm in by_arm if np.isfinite(arm.cost)]
 
 
 def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
-    """The arms that no equally cheap or cheaper arm beats, the cheapest first."""
+    """The arms of which one may be the best that no equally cheap or cheaper one beats, the cheapest first; of all if none may."""
     good = -1 if is_lower_better else 1
     best: list[Gain] = []
-    for arm in sorted(arms, key=lambda gain: (gain.cost, -good * gain.mean)):
+    for arm in sorted([arm for arm in arms if arm.is_rival] or arms, key=lambda gain: (gain.cost, -good * gain.mean)):
         if not best or good * arm.mean > good * best[-1].mean + ROUNDING:
             best.append(arm)
     return best

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -57,9 +58,12 @@ def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], sho
     return replace(page, name=f"confusion/{file_name(arm)}", suffixes=("svg",))
 
 
-def difference_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
-    """Every arm's matrix minus its baseline's, in points."""
-    arms = shown.compared(confusion)
+def difference_pages(
+    confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown, recalls: Mapping[str, pd.DataFrame] | None = None
+) -> list[Page]:
+    """Every arm's matrix minus its baseline's, in points; without arms that have other seeds than it, by the index of their recalls."""
+    seeds = {arm: set(frame.index) for arm, frame in (recalls or {}).items()}
+    arms = [arm for arm in shown.compared(confusion) if seeds.get(arm) == seeds.get(shown.baseline(arm))]
     return numbered(
         "confusion-difference",
         "Confusion matrices minus the baseline's",

@@ -68,7 +68,7 @@ def arms_that_matter(runs: pd.DataFrame, arms: pd.DataFrame, name: str, metrics:
     values = best.complete_values(runs, list(arms.loc[is_plain, "arm"]), metrics.full_name(name))
     same_as = {arm: same for arm, same in zip(arms["arm"], arms["same_as"], strict=True) if same}
     leading = best.best_of(values, is_lower_better=metrics.is_lower_better(name), same_as=same_as)[:1]
-    ladder = [arm for arm in shown.names if shown.kinds[arm] == "ladder"]
+    ladder = [arm for arm in arms["arm"] if arm in shown.names and shown.kinds[arm] == "ladder"]
     return list(dict.fromkeys([*leading, *reversed(ladder)]))
 
 

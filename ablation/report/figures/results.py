@@ -87,11 +87,13 @@ class Results:
         known = self.values[arm].dropna() if arm in self.values else pd.Series(dtype=float)
         values = dict(zip(map(int, known.index), map(float, known), strict=True))
         parent = str((self.planned.get(arm) or {}).get("parent") or "")
-        level = float(self.values[parent].mean()) if parent in self.values else math.nan
+        level, difference = float(self.values[parent].mean()) if parent in self.values else math.nan, self.differences.get(arm)
+        if difference is not None and parent in self.values and known.index.symmetric_difference(self.values[parent].dropna().index).size:
+            level = float(known.mean()) - float(difference["mean"])  # the parent's, as the seeds that both have tell it
         missing = f" ({len(values)} of {self.num_seeds} seeds)" if len(values) < self.num_seeds else ""
         marks = {"is_chosen": arm in self.chosen, "is_rival": arm in self.rivals}
         same_as = str((self.planned.get(arm) or {}).get("same_as") or "")
-        return Row(arm, f"{label or arm}{missing}", values, parent, level, self.differences.get(arm), same_as, **marks)
+        return Row(arm, f"{label or arm}{missing}", values, parent, level, difference, same_as, **marks)
 
 
 def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> Results:

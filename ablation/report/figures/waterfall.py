@@ -49,7 +49,7 @@ def waterfall_pages(arms: pd.DataFrame, differences: pd.DataFrame, plan: Mapping
 def ladders(
     arms: pd.DataFrame, differences: pd.DataFrame, rungs: Sequence[str], condition: str, name: str, metrics: MetricTable
 ) -> list[Ladder]:
-    """The ladder under that condition; none if a rung has no level."""
+    """The ladder under that condition; none if a rung has no level, or other seeds than the rest: its steps would not add up."""
     names = [f"{condition}/{rung}" if condition else rung for rung in rungs]
     rows = arms.set_index("arm").reindex(names)
     scale = metrics.unit(name).scale
@@ -57,6 +57,8 @@ def ladders(
     if len(rungs) < 2 or not np.isfinite(levels).all():
         return []
     steps = differences[(differences["metric"] == name) & (differences["role"] == "parent")].set_index("arm")
+    if steps.reindex(names[1:])["pairs"].nunique(dropna=False) > 1 or {*steps.reindex(names[1:])["pairs"]} != {*rows["n"]}:
+        return []
     ends = steps.reindex(names[1:])[["mean", "low", "high"]].astype(float).to_dict("records")
     reports = [str(column) for column in arms.columns if str(column).startswith("published/")] if name == metrics.published else []
     published = {column.partition("/")[2]: [scale * float(value) for value in rows[column]] for column in reports}

@@ -24,7 +24,8 @@ class Best:
     `seeds` are those that all of them have, over which they are ranked; `mean` is over these, and `is_partial` says whether any of them
     has others. `tied` is the number of others with the same mean. `alike` are the other arms that no paired t test tells apart from it,
     after Holm's correction over all `others`. `repeated` is its difference to the baseline without the luck of having been picked: the
-    best arm of the other seeds, measured on the one left out; NaN where there is one seed, one other arm or no baseline.
+    best arm of the other seeds, measured on the one left out; NaN where there is one seed, one other arm or no baseline. If `is_steady`,
+    it is the best one whichever seed is left out, so that this is its difference.
     """
 
     row: Row
@@ -35,6 +36,7 @@ class Best:
     tied: int
     alike: Sequence[str]
     repeated: float
+    is_steady: bool
 
 
 def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> Best | None:
@@ -49,7 +51,9 @@ def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: Metr
     values_SA = descriptive.finite(descriptive.by_seed(runs, names, metrics.full_name(metric)))
     baseline = str(row.vs_baseline.get("against", row.arm))  # without one, it is the baseline itself
     sign = -1 if lower else 1
-    repeated = sign * metrics.unit(metric).scale * _repeated(sign * values_SA.to_numpy(), names, baseline)
+    gain, picked = _repeated(sign * values_SA.to_numpy(), names, baseline)
+    is_steady = picked == {row.arm}
+    repeated = float(row.vs_baseline["mean"]) if is_steady and row.vs_baseline else sign * metrics.unit(metric).scale * gain
     return Best(
         row=row,
         seeds=seeds,
@@ -59,6 +63,7 @@ def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: Metr
         tied=len(leading) - 1,
         alike=_alike(values_SA, row.arm, others),
         repeated=repeated,
+        is_steady=is_steady,
     )
 
 
@@ -70,13 +75,13 @@ def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> list[st
     return [arm for arm, p_arm in zip(others, adjusted, strict=True) if not p_arm <= inference.LEVEL]
 
 
-def _repeated(values_SA: Floats, arms: Sequence[str], baseline: str) -> float:
-    """The mean, over the seeds, of the gain on that seed of the arm that is best on all the others; higher values are better."""
+def _repeated(values_SA: Floats, arms: Sequence[str], baseline: str) -> tuple[float, set[str]]:
+    """The mean, over the seeds, of the gain on that seed of the arm that is best on all the others, and these arms; higher is better."""
     whole = values_SA[np.isfinite(values_SA).all(axis=1)]
     if len(whole) < 2 or len(arms) < 3 or baseline not in arms:
-        return float("nan")
+        return float("nan"), set()
     of_others_SA = whole.sum(axis=0) - whole  # the mean over the other seeds orders as their sum does
     error = len(whole) * inference.ROUNDING * np.abs(whole).max()
     picked = np.argmax(of_others_SA >= of_others_SA.max(axis=1, keepdims=True) - error, axis=1)  # the first of equal ones
     gains = whole[np.arange(len(whole)), picked] - whole[:, list(arms).index(baseline)]
-    return float(gains.mean())
+    return float(gains.mean()), {arms[place] for place in picked}

@@ -12,7 +12,7 @@ from ablation.report.overview.best import Best, best_arm
 from ablation.report.overview.chance import near_chance
 from ablation.report.overview.families import NEAR_CHANCE, Family, Row, families, plain_rows
 from ablation.report.overview.seeds import More, more_seeds
-from ablation.report.overview.strip import Fact, facts
+from ablation.report.overview.strip import Fact, counted_once, facts
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Overview:
     num_runs: int
     near_chance: Sequence[str]  # arms that have learnt little
     own: OwnCode | None = None  # of a study of one's own training code
+    is_part: bool = False  # whether arms outside conditions are left out
 
     def labels_of(self, row: Row) -> list[str]:
         """The labels of the plan, and those that only numbers tell."""
@@ -82,8 +83,9 @@ def overview(
         best=best,
         more=more_seeds(plan, differences, name, best, metrics),
         families=found,
-        num_done=int((runs["state"] == "done").sum()),
-        num_runs=len(runs),
+        num_done=int((counted_once(plan, runs)["state"] == "done").sum()),
+        num_runs=len(counted_once(plan, runs)),
         near_chance=near_chance(plan, runs, list(arms["arm"]), metrics),
         own=own,
+        is_part=any(arm["kind"] != "condition" and arm["name"] not in set(arms["arm"]) for arm in plan["arms"]),
     )

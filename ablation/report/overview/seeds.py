@@ -26,14 +26,16 @@ OTHERS = ("--seed", "--jobs", "--rerun", "--budget", "--save-every", "--part")  
 class More:
     """What more seeds would show: of the comparisons in `family`, `tests` in number, with the baseline (or the parents).
 
-    `present` is the number of seeds that both arms of a comparison have, of the one with the fewest; `is_even` says whether it is that of
-    all of them. `floor` is the fewest seeds with which the sign-flip test can confirm any of them. `for_best` finds a difference as large
-    as the best arm's with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN, the first
-    if the difference is shown, or should be by now. If `is_without_luck`, it is the difference that is left without the luck of having
-    been picked. `seeds` is what the command runs in all, none if so many would be more than anyone types.
+    `present` is the number of seeds that both arms of an undecided comparison have, of the one with the fewest; `is_even` says whether
+    it is that of all seeds, and `fewest` are the arms that have so few where not all have. `floor` is the fewest seeds with which the
+    sign-flip test can confirm any of them. `for_best` finds a difference as large as the best arm's with 80 % power, `for_margin` one as
+    large as the margin; both may be infinite (above 1,000) or NaN, the first if the difference is shown, or should be by now. If
+    `is_without_luck`, it is the difference that is left without the luck of having been picked. `seeds` is what the command runs in all,
+    none if so many would be more than anyone types.
     """
 
     present: int
+    fewest: Sequence[str]
     is_even: bool
     family: str
     tests: int
@@ -51,9 +53,11 @@ def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, 
     part = _family_of(rows, best)
     if part.empty or not _is_open(part):
         return None
-    present, tests = int(part["pairs"].min()), max(1, int(part["tests"].max()))
+    undecided = part[[_is_undecided(str(verdict)) for verdict in part["verdict"]]]
+    present, tests = int(undecided["pairs"].min()), max(1, int(part["tests"].max()))
+    fewest = () if part["pairs"].nunique() == 1 else tuple(undecided["arm"][undecided["pairs"] == present])
     floor = inference.seeds_needed_to_flip(tests)
-    for_margin = float(part["seeds_needed"].max()) if metrics.margin(metric) is not None else math.nan
+    for_margin = max(float(part["seeds_needed"].max()), floor) if metrics.margin(metric) is not None else math.nan
     effect = _effect(best, is_lower_better=metrics.is_lower_better(metric))
     for_best = _for_effect(part, effect, tests, present)
     wanted = floor if present < floor else for_margin if math.isnan(for_best) else for_best
@@ -62,6 +66,7 @@ def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, 
     command = run_command(plan, seeds) if seeds else ""
     return More(
         present=present,
+        fewest=fewest,
         is_even=present == len(plan["seeds"]),
         family=str(part["family"].iloc[0]),
         tests=tests,

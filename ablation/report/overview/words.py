@@ -83,7 +83,9 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}, {_mean(best, name, metrics)}"
     against = row.vs_baseline
     if not against:
-        return f"{start}: it is the baseline, and no arm has a better mean.{_luck(best, name, metrics)}"
+        rows = once(plain_rows(overview.families))
+        which = "no arm shown" if overview.is_part else "no arm" if len(rows) == best.others + 1 else "none that can be ranked"
+        return f"{start}: it is the baseline, and {which} has a better mean.{_luck(best, name, metrics)}"
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
@@ -147,7 +149,7 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
     if not math.isfinite(best.repeated) or not best.row.vs_baseline:  # the baseline is not compared with itself
         return alike
     left = metrics.difference(name, best.repeated)
-    if left == metrics.difference(name, float(best.row.vs_baseline["mean"])):
+    if best.is_steady:
         whichever = f"It is the best of {best.others + 1} whichever seed is left out"
         return f"{alike} {whichever}: no luck of having been picked shows in its difference."
     how = "picked on the other seeds and measured on the one left out, the difference is"
@@ -209,6 +211,8 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
     can = f"cannot confirm a difference: {more.floor} are the fewest that can" if more.present < more.floor else "can confirm a difference"
     start = f"{counted(more.present, 'seed' if more.is_even else 'shared seed')} {can}"
+    if more.fewest:
+        start = f"{shortened([marks.name(arm) for arm in more.fewest], MOST_NAMED)}: {start}"
     of_best = _size(
         more.for_best, f"a difference like the best arm's{', without the luck of having been picked,' if more.is_without_luck else ''}"
     )

@@ -8,9 +8,19 @@ import pandas as pd
 from ablation.formatting import DASH, escaped, setting
 from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.overview import Row
+from ablation.report.overview.families import best_of
 from ablation.report.sections.common import bullets, chunked, count, mean_and_sd, named, of_columns, paragraphs, table
 from ablation.report.sections.content import Content
-from ablation.report.sections.families import MOST_IN_MARKDOWN, arm_cell, elsewhere, family_table, legend_lines, over_shared, value_cell
+from ablation.report.sections.families import (
+    MOST_IN_MARKDOWN,
+    against_cell,
+    arm_cell,
+    elsewhere,
+    family_table,
+    legend_lines,
+    over_shared,
+    value_cell,
+)
 from ablation.report.sections.section import Section
 
 TITLE = "Comparison"
@@ -51,17 +61,15 @@ def _with_settings(content: Content, rows: Sequence[Row]) -> str:
     changed = changed_settings(content, [row.arm for row in rows])
     columns = [[escaped(path), *(escaped(by_arm[row.arm]) for row in rows)] for path, by_arm in changed.items()]
     title = escaped(content.metrics.title(content.name))
-    fixed = [["arm", *(arm_cell(content, row) for row in rows)], [title, *(value_cell(content, row) for row in rows)]]
-    against = ["vs baseline", *(_against_baseline(content, row) for row in rows)]
+    best = best_of(rows, is_lower_better=content.metrics.is_lower_better(content.name))
+    values = [value_cell(content, row, is_best=row.arm in best) for row in rows]
+    fixed = [["arm", *(arm_cell(content, row) for row in rows)], [title, *values]]
+    against = ["vs baseline", *(against_cell(content, row, "baseline") for row in rows)]
     parts = []
     for places in chunked(columns, [*fixed, against]):
         shown = [fixed[0], *(columns[place] for place in places), fixed[1], against]
         parts.append(of_columns(shown, left=1 + len(places)))
     return paragraphs(*parts)
-
-
-def _against_baseline(content: Content, row: Row) -> str:
-    return content.difference(row.vs_baseline) if row.done and row.vs_baseline else "" if not row.done else DASH
 
 
 # --- every metric ----------------------------------------------------------------------------------------------------------------

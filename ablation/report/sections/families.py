@@ -16,6 +16,7 @@ from ablation.report.sections.section import Section
 from ablation.report.statistics.best import has_same_seeds, mean_over, shared_seeds
 
 COMPARISON = "Comparison"
+VERDICTS = "Verdict: of the difference to the parent, after Holm's correction within the family{tests}."
 KIND = "family/"  # of the families' figures, before the family's name
 MOST_NAMED = 3
 
@@ -49,7 +50,7 @@ def _section(content: Content, family: Family, *, is_first: bool) -> Section:
         lead(content, family), family_table(content, rows, family.reference, family.own), bullets(_notes(content, rows)), legend
     )
     more = f"The other arms under {escaped(family.name.partition(' ')[2])}"
-    details = (Section(more, family_table(content, others), is_minor=len(others) > MOST_IN_MARKDOWN),) if others else ()
+    details = (Section(more, family_table(content, others, best=family.best), is_minor=len(others) > MOST_IN_MARKDOWN),) if others else ()
     return Section(heading, body, details, pictures(content, KIND + family.name), elsewhere=elsewhere("The other arms", "report.csv"))
 
 
@@ -123,23 +124,24 @@ def family_table(
     reference: Row | None = None,
     own: Mapping[str, str] | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
+    best: Collection[str] | None = None,
 ) -> str:
     """Six columns: arm, change, metric, difference to parent and to baseline, verdict.
 
     The `reference` is what the others are compared with, and has its `own` values of what they change. `columns` are others, by title and
-    arm.
+    arm. The `best` are bold (None: those of these rows).
     """
     more = columns or {}
     header = ["arm", "change", escaped(content.metrics.title(content.name)), *more, "vs parent", "vs baseline", "verdict"]
-    best = best_of(rows, is_lower_better=content.metrics.is_lower_better(content.name))
+    best = best_of(rows, is_lower_better=content.metrics.is_lower_better(content.name)) if best is None else best
     cells = [
         [
             arm_cell(content, row),
             _reference(own or {}) if row is reference else _change(row),
             value_cell(content, row, is_best=row.arm in best),
             *(by_arm[row.arm] for by_arm in more.values()),
-            DASH if row is reference else _against(content, row, "parent"),
-            _against(content, row, "baseline"),
+            DASH if row is reference else against_cell(content, row, "parent"),
+            against_cell(content, row, "baseline"),
             "" if row is reference else row.verdict,
         ]
         for row in rows
@@ -186,7 +188,8 @@ def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
     return f"**[{value}](#runs)**" if is_best else f"[{value}](#runs)"
 
 
-def _against(content: Content, row: Row, role: str) -> str:
+def against_cell(content: Content, row: Row, role: str) -> str:
+    """The difference to the parent or the baseline, and of how many pairs, if not of all seeds; a dash if there is none."""
     pair: Mapping[Any, Any] = row.vs_parent if role == "parent" else row.vs_baseline
     if not row.done:
         return ""
@@ -207,8 +210,8 @@ def legend_lines(content: Content) -> list[str]:
     numbers = (
         f"{mean_and_sd(content, [name])}; the best is bold{shared}, and a number leads to its runs. "
         f"Differences are {differences}, paired by seed, with the 95 % t interval, which is not adjusted.{lower} "
-        f"Verdict: of the difference to the parent, after Holm's correction within the family{tests}."
-    )
+        f"{'' if content.options.only_changed else VERDICTS.format(tests=tests)}"
+    ).strip()
     return [numbers, *_mark_lines(content)]
 
 

@@ -114,11 +114,12 @@ def gains(content: Content) -> list[Section]:
 
 def _worst(rows: pd.DataFrame, content: Content) -> str:
     """The worst trades, named."""
-    plain = rows["arm"].map({name: arm["kind"] != "condition" for name, arm in content.planned.items()})
-    lost = rows[rows["verdict"].str.startswith(WORSE) & plain.astype(bool)]
-    worst = lost.sort_values("mean", kind="stable").head(3).to_dict("records")
+    is_plain = rows["arm"].map({name: arm["kind"] != "condition" for name, arm in content.planned.items()}).astype(bool)
+    looked_at = rows[is_plain] if is_plain.any() else rows
+    worst = looked_at[looked_at["verdict"].str.startswith(WORSE)].sort_values("mean", kind="stable").head(3).to_dict("records")
     if not worst:
-        return "No class of any arm lost against the baseline by the t test (Holm over the arm's classes only)."
+        which = "any arm" if len(looked_at) == len(rows) else "any arm outside conditions"
+        return f"No class of {which} lost against the baseline by the t test (Holm over the arm's classes only)."
     losses = [f"{escaped(row['class'])} under {named(content, row['arm'])} {_loss(row)}" for row in worst]
     return f"The largest losses of a class: {'; '.join(losses)} (Holm over the arm's classes only)."
 

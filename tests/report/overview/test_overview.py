@@ -269,7 +269,7 @@ def test_seeds_are_those_of_pairs_not_those_of_the_plan():
     recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"up": [0, 1, 2], "down": [0, 1, 2, 3]})
     more = overview_of(recorded).more
     assert (more.present, more.floor, more.is_even) == (3, 7, False)
-    assert words_of(recorded)[-1].startswith("3 shared seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test")
+    assert words_of(recorded)[-1].startswith("up: 3 shared seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test")
     assert more.seeds == list(range(8))
 
 
