@@ -272,7 +272,8 @@ def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any
     for name, value in extending.items():
         old = merged.get(name)
         if name == "base" and isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[name] = {**_without_fields_of(value, old), **value}
+            kept = {key: setting for key, setting in _without_fields_of(value, old).items() if key not in value}
+            merged[name] = {**kept, **value}
         elif name in (*NAMED_SECTIONS, "metrics", "curves") and isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[name] = {**old, **value}
         elif name in ("drop_one", "add_one") and isinstance(old, list) and isinstance(value, list):
@@ -284,4 +285,5 @@ def extend(extended: dict[str, Any], extending: dict[str, Any]) -> dict[str, Any
 
 def _without_fields_of(replaced: Mapping[str, Any], layer: Mapping[str, Any]) -> Overrides:
     """The layer without the dotted fields of settings that are replaced as a whole."""
-    return {name: value for name, value in layer.items() if "." not in name or name.partition(".")[0] not in replaced}
+    owners = tuple(f"{name}." for name in replaced)
+    return {name: value for name, value in layer.items() if not name.startswith(owners)}

@@ -36,18 +36,36 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
     if "stages" in undotted:
         stages, stages_at = _stages(undotted.pop("stages"), where), f"{where}.stages"
     settings = canonical({**partial.settings, **undotted}, where, schema) if undotted else partial.settings
+    of_techniques = {f"{name}.{field}": v for name, value in undotted.items() if isinstance(value, Mapping) for field, v in value.items()}
+    _check_kept(of_techniques, settings, where)
     fields = {name: value for name, value in dotted.items() if name.partition(".")[0] != "stages"}
     for name in sorted(dotted.keys() - fields.keys(), key=lambda name: (name.count("."), name)):  # a technique before its fields
         _override_stage(stages, name.removeprefix("stages."), dotted[name], f"{where}.{name}" if where else name)
-    if fields:
+    for depth in sorted({name.count(".") for name in fields}):  # a technique before its fields
         settings = copy.deepcopy(settings)
         for name, value in fields.items():
-            owner, _, field = name.rpartition(".")
-            if is_unset(settings, owner, schema) and having(owner, [field], schema):
-                raise ConfigError(f"{where}.{name}".lstrip("."), no_field(owner, field, schema))
-            _set_dotted(settings, name, value, where)
+            if name.count(".") == depth:
+                owner, _, field = name.rpartition(".")
+                if is_unset(settings, owner, schema) and having(owner, [field], schema):
+                    raise ConfigError(f"{where}.{name}".lstrip("."), no_field(owner, field, schema))
+                _set_dotted(settings, name, value, where)
         settings = canonical(settings, where, schema)
+    _check_kept(fields, settings, where)
     return PartialArm(settings, tuple(stages), stages_at)
+
+
+def _check_kept(fields: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError for a number that another field of its technique replaces, as lambda does alpha."""
+    for name, value in fields.items():
+        owner, _, field = name.rpartition(".")
+        technique: Any = settings
+        for part in owner.split("."):
+            technique = technique.get(part) if isinstance(technique, Mapping) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and isinstance(technique, Mapping) and technique.get(field, 0) is None:
+            others = ", ".join(f"{key} {other}" for key, other in technique.items() if key != "name" and other is not None)
+            expected = f"expected it without, or {owner} set as a whole"
+            raise ConfigError(f"{where}.{name}".lstrip("."), f"found {value}, which has no effect beside {others}; {expected}")
 
 
 def _cut_at_a_comma(where: str, rest: str) -> ConfigError:
@@ -78,9 +96,8 @@ def _override_stage(stages: list[Overrides], path: str, value: Any, where: str) 
     stage = stages[int(number)]
     if not name:
         raise ConfigError(where, "names a whole stage; expected one setting of it, such as stages.1.loss")
-    if "." not in name:
-        for dotted in [key for key in stage if key.startswith(f"{name}.")]:
-            del stage[dotted]
+    for older in [key for key in stage if key == name or key.startswith(f"{name}.")]:  # what is replaced with it
+        del stage[older]
     stage[name] = value
 
 

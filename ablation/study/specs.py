@@ -104,7 +104,7 @@ def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
             key: ", ".join(point_annotations[key] for point_annotations in annotations if key in point_annotations)
             for key in ("label", "note")
         }
-        overrides = ((where, common), *((place, settings_of(point_overrides)) for _, place, point_overrides in point))
+        overrides = _by_depth([(where, common), *((place, settings_of(point_overrides)) for _, place, point_overrides in point)])
         labels = [label for label, _, _ in point]
         factors = dict(zip(sweep.over, labels, strict=True))
         specs.append(ArmSpec("/".join([name, *labels]), "sweep", of, overrides, annotations={**annotations[0], **joined}, factors=factors))
@@ -112,6 +112,17 @@ def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
     if sweep.choose != "none":
         choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in specs))
         yield ArmSpec(f"{name}/best", "sweep", of, specs[0].overrides, choice=choice)
+
+
+def _by_depth(layers: Sequence[tuple[str, Overrides]]) -> tuple[tuple[str, Overrides], ...]:
+    """The layers of one point of a sweep, whole techniques before their fields, in whichever order the axes stand."""
+    depths = sorted({name.count(".") for _, overrides in layers for name in overrides})
+    parts = [
+        (place, {name: value for name, value in overrides.items() if name.count(".") == depth})
+        for depth in depths
+        for place, overrides in layers
+    ]
+    return (layers[0][0], {}), *(part for part in parts if part[1])
 
 
 def _axis_points(axis: str, points: object, where: str) -> Iterator[tuple[str, str, Overrides]]:

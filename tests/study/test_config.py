@@ -327,6 +327,13 @@ def test_extend_is_a_pure_merge():
     assert below["drop_one"] == ["a"]
 
 
+def test_what_replaces_a_setting_replaces_its_fields():
+    """However deep it lies."""
+    below = {"base": {"data": "digits", "data.longtail": {"name": "linear", "largest": 30}, "data.longtail.largest": 25, "epochs": 2}}
+    above = {"base": {"data.longtail": {"name": "linear", "largest": 100}}}
+    assert extend(below, above)["base"] == {"data": "digits", "epochs": 2, "data.longtail": {"name": "linear", "largest": 100}}
+
+
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "b", "a"), ("a", "b", "c", "b")])
 def test_extending_in_a_circle(tmp_path, names):
     """Files that extend each other in a circle are an error."""

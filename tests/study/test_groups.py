@@ -24,6 +24,15 @@ def test_thirds(num_classes):
     }
 
 
+@pytest.mark.parametrize("classes", [("01", "02", "03"), ("1", "2", "3")])
+def test_numbers_are_no_places_where_classes_are_called_by_numbers(classes):
+    """01 without quotes is 1 in YAML, and no one can tell the class from the place."""
+    for number in (0, 10):
+        with pytest.raises(ConfigError, match=r"found the number \d+, but the classes are called by numbers; expected a class in quotes"):
+            resolve({"few": [number]}, [3, 2, 1], classes)
+    assert resolve({"few": [classes[2]]}, [3, 2, 1], classes)["few"] == (2,)
+
+
 def test_the_reports_thirds():
     """Ten classes are 3, 4 and 3."""
     assert resolve("thirds", REPORTS, CLASSES) == {"many": (0, 1, 2), "medium": (3, 4, 5, 6), "few": (7, 8, 9)}

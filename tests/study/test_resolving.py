@@ -236,6 +236,44 @@ def test_long_chains(tmp_path):
         study(tmp_path, variants=chain)
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_order_of_axes_does_not_matter(tmp_path, turn):
+    """A technique on one axis and its field on another, or in common, are both what the name says."""
+    axes = {"optimizer.lr": [0.1, 0.01], "optimizer": ["sgd", "adamw"]}
+    found = arms(tmp_path, sweeps={"o": {"over": dict([*axes.items()][::turn])}})
+    rates = {name: (arm.settings.optimizer.name, arm.settings.optimizer.lr) for name, arm in found.items() if name.startswith("o/")}
+    assert set(rates.values()) == {(name, lr) for name in ("sgd", "adamw") for lr in (0.1, 0.01)}
+    assert all(name in label and str(lr) in label for label, (name, lr) in rates.items())
+    found = arms(tmp_path, sweeps={"o": {"optimizer.lr": 0.05, "over": {"optimizer": ["sgd", "adamw"]}}})
+    assert [found[f"o/{name}"].settings.optimizer.lr for name in ("sgd", "adamw")] == [0.05, 0.05]
+
+
+def test_a_whole_technique_within_a_stage_ends_its_older_fields(tmp_path):
+    """However deep it lies; and in one layer a technique comes before its fields."""
+    weights = {"name": "effective_number", "beta": 0.99}
+    ladder = {
+        "baseline": {"stages": [{"epochs": 3}, {"epochs": 3, "loss": "focal"}]},
+        "a": {"stages.1.loss.weights": weights},
+        "b": {"stages.1.loss.weights.beta": 0.9},
+        "c": {"stages.1.loss.weights": {**weights, "beta": 0.5}},
+        "d": {"stages.1.loss.weights": "inverse"},
+        "e": {"loss.weights.beta": 0.7, "loss.weights": "effective_number", "stages": [{"epochs": 6}]},
+    }
+    found = {name: arm.stages[-1].settings.loss.weights for name, arm in arms(tmp_path, ladder=ladder).items()}
+    assert [found[name].beta for name in "abce"] == [0.99, 0.9, 0.5, 0.7]
+    assert found["d"].name == "inverse"
+
+
+@pytest.mark.parametrize(
+    "layer", [{"mix.alpha": 0.2, "smoothing": "label_smoothing"}, {"mix": {"name": "mixup", "alpha": 0.2, "lambda": 0.4}}]
+)
+def test_a_number_that_another_replaces_is_refused(tmp_path, layer):
+    """A fixed weight leaves alpha nothing to do."""
+    with pytest.raises(ConfigError, match=r"mix\.alpha: found 0\.2, which has no effect beside lambda 0\.[45]"):
+        arms(tmp_path, base={**BASE, "mix": {"name": "mixup", "lambda": 0.5}}, variants={"v": layer})
+    assert arms(tmp_path, base={**BASE, "mix": "mixup"}, variants={"v": {"mix.lambda": 0.4}})["v"].settings.mix.fixed_lambda == 0.4
+
+
 def test_sweeps_are_crossed(tmp_path):
     """Axes are crossed in the file's order, and arms are named by their points; lists name values, mappings have labels."""
     over = {

@@ -49,6 +49,12 @@ def non_default_settings(technique: Technique) -> dict[str, Any]:
     return settings
 
 
+def code_of_technique(technique: Technique) -> str:
+    """The syntax trees of its class and of all code that this uses."""
+    cls: type = type(technique)
+    return class_code(cls)
+
+
 def _as_plain_data(value: Any) -> Any:
     if isinstance(value, Technique):
         settings = non_default_settings(value)

@@ -81,8 +81,10 @@ class TrainingStep:
 
 
 def average_id(technique: Any, since: int) -> str:
-    """The name of an average within a stage's file."""
-    return f"{technique.name}-{digest(keys.non_default_settings(technique))[:8]}@{since}" if technique.averages else "none"
+    """The name of an average within a stage's file, by its settings, its code and its first epoch."""
+    if not technique.averages:
+        return "none"
+    return f"{technique.name}-{digest([keys.non_default_settings(technique), keys.code_of_technique(technique)])[:8]}@{since}"
 
 
 def averages_since(stages: Sequence[Stage]) -> list[int]:

@@ -8,6 +8,8 @@ NUMBER = "{number}"
 NO_NUMBER = r"[+-]?(?i:nan|inf(?:inity)?)(?!\w)"
 ANY_NUMBER = rf"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|{NO_NUMBER})"
 GOES_ON = re.compile(r"\.?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[eE][+-]?\d+")  # after a number of which a pattern took the beginning
+UNIT = re.compile(r"[kKMGT](?![^\W_])|[_'’]\d+")  # which multiplies the number, unless the pattern names it; or digits after a mark
+BEGINS = re.compile(r"(?:\d[\d.,]*|(?<![^\s:=(,;])[+\-\u2212.]+)$")  # before a number of which a pattern took the end
 THOUSANDS = re.compile(r"(?:,\d{3})+(?!\d)(?:\.\d+)?")
 PARTS = re.compile(r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|( +)|(\((?!\?)|\(\?P<\w+>)|(\()|(\))", re.DOTALL)  # set, blanks, group, parentheses
 
@@ -27,7 +29,9 @@ class Expression:
             taken.setdefault(match.start(), match)
         for match in taken.values():
             text = match[1] or ""
-            yield text, text + (_rest(text, line[match.end(1) :]) if text else "")
+            rest = _rest(text, line[match.end(1) :]) if text else ""
+            unit = UNIT.match(line, match.end(1)) if text[-1:].isdigit() and match.end() == match.end(1) else None
+            yield text, (_before(text, line[: match.start(1)]) + text + (rest or (unit[0] if unit else ""))) if text else ""
 
     @cached_property
     def _unusual(self) -> re.Pattern[str] | None:
@@ -67,6 +71,14 @@ def _group(written: str) -> tuple[int, int] | None:
         if begin >= 0 and part[5] and depth == 0:
             return begin, part.end()
     return None
+
+
+def _before(text: str, before: str) -> str:
+    """How a number begins before what was taken of it: digits, a sign or a point, or thousands; "" where it was taken whole."""
+    begin = BEGINS.search(before) if text[0].isdigit() or text[0] == "." else None
+    if begin and begin[0].endswith(",") and not re.match(r"\d{3}(?!\d)", text):
+        return ""
+    return begin[0] if begin else ""
 
 
 def _rest(text: str, after: str) -> str:

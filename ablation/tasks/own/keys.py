@@ -46,6 +46,7 @@ def content(definition: Definition, settings: Mapping[str, Any], seed: int, data
             "env": dict(definition.env),
             "threads": definition.threads,
             "metrics": {metric.name: _source(definition, metric.name) for metric in definition.metrics},
+            **({"classes": list(definition.classes)} if definition.classes else {}),  # by whose places predictions are kept
         }
     )
 

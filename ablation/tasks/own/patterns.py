@@ -34,7 +34,9 @@ class Lines:
 
 
 def _text(line: bytes) -> str:
-    return ANSI.sub("", line.decode("utf-8", "replace"))[:LONGEST]
+    """The line without colours; of a very long one its beginning and its end, between which no pattern matches."""
+    text = ANSI.sub("", line.decode("utf-8", "replace"))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}\n{text[-LONGEST // 2 :]}"
 
 
 class Printed:

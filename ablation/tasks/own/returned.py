@@ -127,8 +127,15 @@ def _metrics(
             lacking.append(error.message)
     if lacking:
         raise _wrong("; ".join(dict.fromkeys(lacking)))
-    others = [name for name in written if full_name(name) not in values]
+    taken = {_spelling(definition, metric.name, written) for metric in definition.metrics}
+    others = [name for name in written if name not in taken]
     return values, [f"also handed back, and not declared: {', '.join(others)}"] if others else []
+
+
+def _spelling(definition: Definition, name: str, written: Mapping[str, Any]) -> str | None:
+    """How a metric is called in what came back, which may have `loss` and `test/loss`; None if it is not there."""
+    spellings = [spelling for spelling in written if full_name(spelling) == name]
+    return next((spelling for spelling in (definition.shown(name), name, *spellings) if spelling in spellings), None)
 
 
 def _written_metrics(definition: Definition, path: Path) -> dict[str, Any]:
@@ -141,10 +148,9 @@ def _written_metrics(definition: Definition, path: Path) -> dict[str, Any]:
 
 
 def _named(definition: Definition, name: str, written: Mapping[str, Any], out: Path) -> object:
-    """A metric as it came back, by its full name or as the file may declare it."""
-    by_name = {full_name(spelling): value for spelling, value in written.items()}
-    if name in by_name:
-        return by_name[name]
+    """A metric as it came back: as the file declares it, else by its full name or another spelling of it."""
+    if (spelling := _spelling(definition, name, written)) is not None:
+        return written[spelling]
     name = definition.shown(name)
     found = f"found {', '.join(written)}" if written else "found nothing"
     if definition.is_function:
@@ -310,15 +316,27 @@ def _predictions(definition: Definition, out: Path) -> "pd.DataFrame | None":
     frame = _identified(name, frame.rename(columns={CLUSTER: GROUP}), (ITEM, GROUP))
     frame = frame.sort_values(ITEM) if ITEM in frame else frame
     frame = frame.reset_index(drop=True)
+    _check_numbers(definition, name, {_class_text(value) for column in (LABEL, PREDICTED) for value in frame[column].tolist()})
     classes = {column: _classes(definition, name, column, frame[column].tolist()) for column in (LABEL, PREDICTED)}
     kept = {column: frame[column] for column in (ITEM, GROUP) if column in frame}
     return pd.DataFrame({"index": range(len(frame)), **classes, **_logits(definition, name, frame), **kept})
 
 
+def _check_numbers(definition: Definition, name: str, values: set[str]) -> None:
+    """Raise TrainingError where classes are called by numbers that are not their places, and the values may be either."""
+    names, places = {*definition.classes}, {str(i) for i in range(len(definition.classes))}
+    if names & places and names != places and values <= names and values <= places:
+        example = f"class {definition.classes[0]!r} is the class with the number 0"
+        found = f"{name}: found {', '.join(sorted(values)[:5])}, which may be names of classes or their numbers"
+        raise _wrong(f"{found} ({example}); expected other names")
+
+
 def _classes(definition: Definition, name: str, column: str, values: list[Any]) -> list[int]:
-    """The numbers of classes that are given by name or number."""
+    """The numbers of classes that are given by name, or else, if any value is no name, by number."""
     numbers = {text: i for i, text in enumerate(definition.classes)}
-    numbers = {str(i): i for i in range(len(numbers))} | numbers
+    if not {*map(_class_text, values)} <= numbers.keys():
+        by_number = {str(i): i for i in range(len(numbers))}
+        numbers = by_number if {*map(_class_text, values)} <= by_number.keys() else by_number | numbers
     for value in dict.fromkeys(map(_class_text, values)):
         if value not in numbers:
             known = ", ".join(definition.classes[:20])
@@ -343,4 +361,10 @@ def _logits(definition: Definition, name: str, frame: "pd.DataFrame") -> "dict[s
     logits = frame[columns].apply(pd.to_numeric, errors="coerce").astype("float32")
     if not np.isfinite(logits.to_numpy()).all():
         raise _wrong(f"{name} has logits that are no finite numbers; expected one for each class and item")
-    return {f"{LOGIT}{i}": logits[column] for i, column in enumerate(columns)}
+    found = {str(column).removeprefix(LOGIT).strip("/_- "): logits[column] for column in columns}
+    numbered = [f"{i}" for i in range(len(columns))]
+    order = next((names for names in (numbered, list(definition.classes)) if {*names} == found.keys()), None)
+    if order is None:
+        expected = f"expected {LOGIT}0 to {LOGIT}{len(columns) - 1}, or names of classes after {LOGIT!r}"
+        raise _wrong(f"{name} has the columns {', '.join(map(str, columns[:5]))}; {expected}")
+    return {f"{LOGIT}{i}": found[column] for i, column in enumerate(order)}

@@ -13,6 +13,8 @@ from ablation.planning.plan import make_plan
 from ablation.planning.states import RecordedState
 from ablation.system import code as code_module
 from ablation.tasks.images import keys
+from ablation.tasks.images.planner import average_id
+from ablation.techniques.averages import Ema
 from ablation.techniques.losses import CrossEntropy, Focal
 from ablation.techniques.technique import Technique
 from tests.studies import BASE, context, planner, source, study
@@ -232,6 +234,20 @@ def test_code_of_a_technique(tmp_path, monkeypatch, technique, changes_key):
     monkeypatch.setattr(keys, "class_code", lambda cls: class_code(cls) + ("edited" if cls is technique else ""))
     changed = baseline(tmp_path)
     assert (plain.chain != changed.chain, plain.content == changed.content) == (changes_key, True)
+
+
+def test_code_of_an_average(tmp_path, monkeypatch):
+    """Other code makes another average: it is computed anew, and so is a training that starts from it."""
+    section = {"base": {**BASE, "average": {"name": "ema", "decay": 0.9}}}
+    stages = [{"epochs": 3}, {"epochs": 3, "start": "average"}]
+    plain = runs(tmp_path, None, **section, variants={"v": {"stages": stages}})
+    name, class_code = average_id(Ema(decay=0.9), 0), code_module.class_code
+    keys.code_digest.cache_clear()
+    monkeypatch.setattr(keys, "class_code", lambda cls: class_code(cls) + ("edited" if cls is Ema else ""))
+    changed = runs(tmp_path, None, **section, variants={"v": {"stages": stages}})
+    assert average_id(Ema(decay=0.9), 0) != name
+    assert plain["v", 0].chain[-1] != changed["v", 0].chain[-1]
+    assert plain["baseline", 0].chain == changed["baseline", 0].chain
 
 
 @pytest.mark.parametrize("module", keys.STEP_MODULES)

@@ -75,6 +75,25 @@ def test_any_number(printed, found):
     assert (last.metrics, last.cut) == ({"test/loss": found}, {})
 
 
+@pytest.mark.parametrize(
+    ("pattern", "line", "found"),
+    [
+        ("loss-{number}", "loss-3", "3"),
+        ("epoch {number}", "epoch 3,0.5", "3"),
+        (r"epoch \d+,{number}", "epoch 3,0.5", "0.5"),
+        ("loss {number}k", "loss 12.5k", "12.5"),
+        (r"loss\D*{number}", "loss......0.5", "0.5"),
+        (r"loss\D*{number}", "loss (0.5)", "0.5"),
+        ("loss {number}", "loss 5Max", "5"),
+        (r"top-\d+ {number}", "top-1 4", "4"),
+    ],
+)
+def test_what_stands_beside_a_number_is_no_part_of_it(pattern, line, found):
+    """Names with a hyphen, columns, leaders, brackets, and a unit that the pattern names."""
+    last, _ = seen(f"{line}\n", {"test/loss": pattern})
+    assert (last.metrics, last.cut) == ({"test/loss": found}, {})
+
+
 def test_blanks_and_sets_beside_a_number():
     last, _ = seen("a  b [x ] loss=  3\n", {"test/loss": r"a b \[x[ ]\] loss={number}"})
     assert last.metrics == {"test/loss": "3"}
@@ -89,6 +108,13 @@ def test_blanks_and_sets_beside_a_number():
         (r"loss (\d\.\d\d)", "loss 0.1234", "0.1234"),
         (r"loss ([\d.]+)", "loss 1,234.5", "1,234.5"),
         ("loss {number}", "loss 1,234", "1,234"),
+        ("loss.*{number}", "loss 12.34", "12.34"),
+        (r"loss\D*{number}", "loss: -0.5", "-0.5"),
+        (r"loss\D*{number}", "loss: .75", ".75"),
+        (r"loss\D*{number}", "loss=\u22120.5", "\u22120.5"),
+        (".*{number} loss", "12,345.6 loss", "12,345.6"),
+        ("loss {number}", "loss 12.5k", "12.5k"),
+        ("loss {number}", "loss 1_234", "1_234"),
     ],
 )
 def test_a_part_of_a_number_fails_the_run(tmp_path, pattern, printed, whole):

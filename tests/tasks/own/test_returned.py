@@ -48,6 +48,14 @@ def test_metrics_come_by_any_of_their_names(tmp_path):
     assert back.notes == ("also handed back, and not declared: epochs, note",)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_metric_under_two_names_is_the_declared_one(tmp_path, order):
+    """Frameworks hand back the loss of the training beside that of the test: which comes last does not matter."""
+    back = handed_back(tmp_path, metrics=VALUES | dict([("mae", 9.0), ("test/mae", 2.0)][::order]), names={"test/mae": "test/mae"})
+    assert back.metrics["test/mae"] == 2.0
+    assert back.notes == ("also handed back, and not declared: mae",)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -203,6 +211,26 @@ def test_predictions_are_numbers_of_classes_in_the_order_of_items(tmp_path):
     assert table["item"].tolist() == ["a", "b", "c"]
     assert table["logit0"].dtype == np.float32
     assert set(back.same) == {"test items"}
+
+
+def test_logits_have_the_order_of_their_numbers_or_names(tmp_path):
+    """Whatever the order of the columns: tools sort them by their letters."""
+    classes = tuple(f"c{i}" for i in range(12))
+    columns = {"label": [0, 1], "predicted": [0, 1]}
+    for names in ([f"logit{i}" for i in range(12)], [f"logit_{name}" for name in classes]):
+        logits = {name: [float(i), 0.0] for i, name in sorted(enumerate(names), key=lambda pair: pair[1])}
+        table = handed_back(tmp_path, classes=classes, predictions_parquet=columns | logits).predictions
+        assert [table[f"logit{i}"][0] for i in range(12)] == list(range(12))
+
+
+def test_classes_called_by_numbers_are_names_or_places_throughout(tmp_path):
+    """Not one here and the other there; where nothing tells, the run fails."""
+    classes = ("1", "2", "3")
+    for values, expected in (([1, 2, 3], [0, 1, 2]), ([0, 1, 2], [0, 1, 2])):
+        table = handed_back(tmp_path, classes=classes, predictions_parquet={"label": values, "predicted": values}).predictions
+        assert table["label"].tolist() == table["predicted"].tolist() == expected
+    told = problem(tmp_path, classes=classes, predictions_parquet={"label": [1, 2], "predicted": [2, 2]})
+    assert "found 1, 2, which may be names of classes or their numbers" in told
 
 
 @pytest.mark.parametrize(
