@@ -17,6 +17,21 @@ from ablation.errors import ConfigError
 UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
 
 
+REGISTERING_NOTHING: tuple[str, ...] = (
+    "dataclass",
+    "dataclasses",
+    "cache",
+    "lru_cache",
+    "contextmanager",
+    "wraps",
+    "total_ordering",
+    "overload",
+    "final",
+)
+REGISTERING_NOTHING += ("runtime_checkable", "define", "frozen", "no_grad", "inference_mode", "jit", "njit", "compile", "vmap", "fixture")
+"""Decorators that everyone knows, and that leave a definition to be found by its name alone."""
+
+
 @cache
 def package_version(name: str) -> str:
     """The version of an installed package, or `none`."""
@@ -110,11 +125,17 @@ def _split_import(node: ast.stmt) -> list[ast.stmt]:
 
 def _names_defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
+        return [node.name, *([ALWAYS] if any(_may_register(decorator) for decorator in node.decorator_list) else [])]
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [ALWAYS if alias.name == "*" else alias.asname or alias.name.partition(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)] or [ALWAYS]
+
+
+def _may_register(decorator: ast.expr) -> bool:
+    """Whether a decorator may put what it decorates where it is found by another name, as `@register("mlp")` does."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) not in REGISTERING_NOTHING
 
 
 def _is_script(node: ast.stmt) -> bool:
@@ -127,7 +148,9 @@ def _used_names(module: str, node: ast.stmt, counts: Counts) -> list[tuple[str, 
     names: list[tuple[str, str]] = []
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
-            names.append((module, part.id))
+            names.append((module, WHOLE if part.id in ("globals", "eval", "exec") else part.id))
+        elif isinstance(part, ast.Attribute) and part.attr == "__subclasses__":
+            names.append((module, WHOLE))
         elif isinstance(part, ast.Import):
             names += [(alias.name, WHOLE) for alias in part.names if counts(alias.name, module)]
         elif isinstance(part, ast.ImportFrom):
@@ -140,7 +163,10 @@ def _imported_names(module: str, node: ast.ImportFrom, counts: Counts) -> list[t
     package = module if _is_package(module) else module.rpartition(".")[0]
     source = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
     inside = [(f"{source}.{alias.name}", WHOLE) for alias in node.names if counts(f"{source}.{alias.name}", module)]
-    return [*inside, *((source, alias.name) for alias in node.names if counts(source, module))]
+    parts = source.split(".")
+    packages = [".".join(parts[:depth]) for depth in range(1, len(parts))]  # whose own statements run with the import
+    run = [(package, ALWAYS) for package in packages if parts[0] != "ablation" and counts(package, module)]
+    return [*inside, *((source, alias.name) for alias in node.names if counts(source, module)), *run]
 
 
 def _is_package(module: str) -> bool:

@@ -90,7 +90,8 @@ def _globbed(definition: Definition) -> list[Path]:
 def _named(definition: Definition) -> list[Path]:
     """The files that the command itself names: a script of Python, and in the study's folder any other script, or a configuration."""
     data = {item.path for item in definition.data}
-    paths = [definition.folder / word for word in definition.command if not PLACE.search(word)]
+    words = [word for whole in definition.command for word in (whole, whole.partition("=")[2]) if word and not PLACE.search(whole)]
+    paths = [definition.folder / word for word in words]
     ours = [path for path in paths if path.suffix == ".py" or path.resolve().is_relative_to(definition.folder)]
     return [path for path in ours if path.is_file() and path not in data]
 

@@ -41,7 +41,7 @@ def _named(module: str, folders: Sequence[str]) -> list[Distribution]:
 def _prefix(definition: Definition) -> Path | None:
     """The environment of a command: that of its program, or of the project for `uv run`; it is only looked at, never run."""
     program = next((word for word in definition.command if re.fullmatch(PYTHON, Path(word).name)), definition.command[0])
-    if Path(program).name == "uv":
+    if "uv" in (Path(program).name, Path(definition.command[0]).name):
         return next((folder / ".venv" for folder in (definition.folder, *definition.folder.parents) if (folder / ".venv").is_dir()), None)
     text = str(definition.folder / program) if os.sep in program else program
     path = shutil.which(text, path=definition.env.get("PATH"))

@@ -60,9 +60,13 @@ class Printed:
         for name, pattern in self._patterns.items():
             for text, whole in pattern.find(line):
                 self._take(name, text, whole)
-        for text, _ in self._step.find(line) if self._step else ():
+        for text, whole in self._step.find(line) if self._step else ():
             number = self._number(STEP, text)
-            self._current = self._current if number is None else int(number)
+            if number is not None and whole == text and number.is_integer():
+                self._current = int(number)
+            elif number is not None:
+                odd = f"the pattern of the curve {STEP} matched {whole}, which is no whole number"
+                self.notes[f"{odd}; points after it keep the step before"] = None
         return [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
 
     def check(self, definition: Definition) -> None:

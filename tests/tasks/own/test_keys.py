@@ -182,6 +182,29 @@ def test_a_decorated_function_counts_with_its_decorator(function, wrapping):
     assert len(set(found)) == 3
 
 
+@pytest.mark.parametrize(
+    "found",
+    ['NETS["mlp"]()', 'globals()["plain"]()', "next(c for c in Base.__subclasses__())().size", "SIZE"],
+    ids=["registry", "globals", "subclasses", "package"],
+)
+def test_code_that_is_found_by_another_name_counts(function, found):
+    """What a decorator registers, what is looked up in a module, and what a package does when a module of it is imported."""
+    folder = function.folder
+    (folder / "own_nets").mkdir()
+    (folder / "own_nets" / "__init__.py").write_text("import builtins\nsetattr(builtins, 'OWN_SIZE', 5)\n", encoding="utf-8")
+    text = (
+        "import builtins\nNETS = {}\nSIZE = builtins.OWN_SIZE\n\ndef register(name):\n    return lambda f: NETS.setdefault(name, f)\n\n"
+        "@register('mlp')\ndef mlp():\n    return 5\n\ndef plain():\n    return 5\n\nclass Base:\n    size = 1\n\n"
+        f"class Net(Base):\n    size = 5\n\ndef build():\n    return {found}\n"
+    )
+    (folder / "own_nets" / "nets.py").write_text(text, encoding="utf-8")
+    edit(folder / "own_module.py", "def train", "from own_nets.nets import build\n\n\ndef train")
+    edit(folder / "own_module.py", "+ LIMIT", "+ LIMIT + build()")
+    before = keys.code_of(function)
+    edit(folder / "own_nets" / ("__init__.py" if found == "SIZE" else "nets.py"), "5", "6")
+    assert keys.code_of(function) != before
+
+
 def test_a_function_that_is_imported_from_elsewhere(function):
     """What the module imports under the name counts where it is written."""
     (function.folder / "own_front.py").write_text("from own_module import train\n", encoding="utf-8")
@@ -309,6 +332,7 @@ def test_packages_of_a_command_are_those_of_its_interpreter(command, tmp_path):
     other.rename(tmp_path / ".venv")
     packages._provided.cache_clear()
     assert keys.packages(replace(command, command=("uv", "run", "train.py"))) == expected
+    assert keys.packages(replace(command, command=("uv", "run", "python", "train.py"))) == expected
     assert keys.packages(replace(command, command=("no-such-program", "train.py"))) == {}
 
 
@@ -364,6 +388,15 @@ def test_any_file_that_the_command_names_counts(command):
     (command.folder / "run.sh").write_text("other")
     assert keys.code_of(shell) != before
     assert "run.sh" not in names(replace(shell, data=(DataPath(command.folder / "run.sh"),)))
+
+
+def test_a_file_behind_an_equals_sign_counts(command):
+    """As options and Hydra's words have it."""
+    (command.folder / "conf.yaml").write_text("lr: 1")
+    for word in ("--config=conf.yaml", "config=conf.yaml"):
+        named = replace(command, command=("python", "train.py", word, "{seed}"))
+        assert "conf.yaml" in names(named)
+        assert "conf.yaml" in names(replace(named, code=("*.py",)))
 
 
 def test_all_settings_of_a_command_count(command):

@@ -41,6 +41,16 @@ def test_a_step_numbers_what_follows():
     assert points == expected
 
 
+def test_steps_are_whole_numbers():
+    """Half an epoch, or a thousand of which a pattern takes the first digit, is no step, and a note says so."""
+    curves = {"step": r"step ([\d.]+)", "loss": "loss {number}"}
+    printed, points = seen("step 2 loss 4\nstep 2.5 loss 3\nstep 1,000 loss 2\nstep 3 loss 1\n", curves=curves)
+    assert points == [(2, {"loss": 4.0}), (2, {"loss": 3.0}), (2, {"loss": 2.0}), (3, {"loss": 1.0})]
+    assert [note.split(";")[0] for note in printed.notes] == [
+        f"the pattern of the curve step matched {text}, which is no whole number" for text in ("2.5", "1,000")
+    ]
+
+
 def test_without_a_step_each_curve_counts():
     _, points = seen("loss=4 loss=3\nval=9\nloss=2\n", curves={"loss": r"loss=(\d)", "val": r"val=(\d)"})
     assert points == [(1, {"loss": 4.0}), (2, {"loss": 3.0}), (1, {"val": 9.0}), (3, {"loss": 2.0})]
