@@ -15,20 +15,10 @@ from ablation.errors import ConfigError
 
 # How techniques are built, and what users are told. Neither computes anything, so a new family or message changes no key.
 UNCOUNTED = ("ablation.errors", "ablation.techniques.technique")
-
-
-REGISTERING_NOTHING: tuple[str, ...] = (
-    "dataclass",
-    "dataclasses",
-    "cache",
-    "lru_cache",
-    "contextmanager",
-    "wraps",
-    "total_ordering",
-    "overload",
-    "final",
-)
-REGISTERING_NOTHING += ("runtime_checkable", "define", "frozen", "no_grad", "inference_mode", "jit", "njit", "compile", "vmap", "fixture")
+REGISTERING_NOTHING = (
+    "dataclass", "dataclasses", "define", "frozen", "cache", "lru_cache", "contextmanager", "wraps", "total_ordering", "overload", "final",
+    "runtime_checkable", "no_grad", "inference_mode", "jit", "njit", "compile", "vmap", "fixture",
+)  # fmt: skip
 """Decorators that everyone knows, and that leave a definition to be found by its name alone."""
 
 

@@ -1,6 +1,7 @@
 """Plans the runs of one's own training code: each is one step of one epoch, which nothing else shares."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,15 +154,29 @@ class OwnPlanner:
         return ", ".join(path.name for path in paths), str(paths[0]) if paths else ""
 
     def remarks(self, works: Sequence[OwnWork]) -> list[str]:
-        """That a command which is said to resume is not told where it left its checkpoints."""
-        definition = self.definition
-        if not definition.resumes or definition.is_function or CHECKPOINTS in definition.places:
-            return []
-        return ["resumes: true, but no {checkpoints} in the command: a stopped run goes on only from what it finds by itself"]
+        """That a command which is said to resume is not told where it left its checkpoints, and that a shell hides a failure."""
+        definition, found = self.definition, list[str]()
+        if definition.is_function:
+            return found
+        if definition.resumes and CHECKPOINTS not in definition.places:
+            found.append("resumes: true, but no {checkpoints} in the command: a stopped run goes on only from what it finds by itself")
+        if hides_failures(definition.command):
+            found.append(
+                "the shell hides a failure of any command but the last, so that a run may pass for done: begin with set -eo pipefail"
+            )
+        return found
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """None that is known before the runs."""
         return []
+
+
+def hides_failures(command: Sequence[str]) -> bool:
+    """Whether a command is a line for a shell with a pipe or several commands, and without the options that let any failure count."""
+    is_shell = Path(command[0]).name in ("sh", "bash", "zsh", "dash") and "-c" in command[:-1]
+    line = command[-1] if is_shell else ""
+    has_pipe, has_several = re.search(r"(?<!\|)\|(?!\|)", line), re.search(r";|\|\|", line)
+    return bool((has_pipe and "pipefail" not in line) or (has_several and "set -e" not in line))
 
 
 @dataclass

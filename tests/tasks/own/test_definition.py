@@ -7,6 +7,7 @@ import pytest
 from ablation.errors import ConfigError
 from ablation.study.config import load
 from ablation.tasks.own.definition import define
+from ablation.tasks.own.planner import hides_failures
 from tests.own import PRINTED, write_command, write_function
 
 FUNCTION = {"function": "own_training:train"}
@@ -106,3 +107,20 @@ def test_mistakes_about_a_command(tmp_path, sections, told):
     """One sentence each."""
     with pytest.raises(ConfigError, match=re.escape(told)):
         load(write_command(tmp_path, **{"metrics": PRINTED} | sections))
+
+
+@pytest.mark.parametrize(
+    ("line", "hides"),
+    [
+        ("python train.py | tee log", True),
+        ("python train.py; echo done", True),
+        ("python train.py || true", True),
+        ("set -eo pipefail; python train.py | tee log", False),
+        ("python train.py && echo done", False),
+        ("python train.py", False),
+    ],
+)
+def test_a_shell_that_hides_failures_is_told(line, hides):
+    """Its exit status is that of the last command."""
+    assert hides_failures(["bash", "-c", line]) == hides
+    assert not hides_failures(["python", "-c", line])
