@@ -258,6 +258,9 @@ def _relocate_paths(value: Any, folder: Path, extending_folder: Path, paths: Seq
         path = relocated.get(f"{family}.{name}")
         if _is_relative(path):
             relocated[f"{family}.{name}"] = str(folder / path)
+        elif isinstance(path, list) and any(map(_is_relative, path)):  # the values of a sweep's axis, which keep their labels
+            place = f"{family}.{name}"
+            relocated[place] = {str(value): {place: str(folder / value) if _is_relative(value) else value} for value in path}
     return relocated
 
 

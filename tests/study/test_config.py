@@ -327,6 +327,18 @@ def test_extend_is_a_pure_merge():
     assert below["drop_one"] == ["a"]
 
 
+def test_paths_on_an_axis_start_at_the_file_that_has_them(tmp_path):
+    """As those of an arm do; the arms keep their names."""
+    axis = {"over": {"model.weights": ["a.safetensors", "none"]}}
+    write(tmp_path, "below.yaml", sweeps={"w": axis}, variants={"v": {"model.weights": "a.safetensors"}})
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub", "above.yaml", extends="../below.yaml", base={}, variants={"x": {"loss": "focal"}})
+    found = {arm.name: arm.settings.model.weights for arm in load_study(tmp_path / "sub" / "above.yaml").arms}
+    assert found["w/a.safetensors"] == found["v"]
+    assert Path(found["w/a.safetensors"]).resolve() == tmp_path / "a.safetensors"
+    assert found["w/none"] == "none"
+
+
 def test_what_replaces_a_setting_replaces_its_fields():
     """However deep it lies."""
     below = {"base": {"data": "digits", "data.longtail": {"name": "linear", "largest": 30}, "data.longtail.largest": 25, "epochs": 2}}
