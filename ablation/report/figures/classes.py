@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from ablation.report.figures import style
 from ablation.report.figures.fonts import drawable
 from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
+from ablation.report.frames.classes import on_common_seeds, seeds_words
 
 ARMS_PER_PAGE = 12
 ARMS_PER_COLUMN = 6
@@ -27,6 +28,7 @@ LEFT = 0.5  # inches
 LONGEST_LINE = 24
 LEFT_TO_RIGHT = "\u200e"  # a mark that keeps the number behind an Arabic name
 OUTSIDE = ""  # the group of a class without a group
+Pair = tuple[pd.Series, pd.Series]  # recalls of each class in the baseline and in an arm, in percent
 
 
 def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> list[Page]:
@@ -83,17 +85,22 @@ def slope_pages(
 ) -> list[Page]:
     """Every arm's recall of each class beside its baseline's, at most 12 arms a page; for a paper the first six of them.
 
-    With the recalls `by_seed`, arms that have other seeds than their baseline are left out: their means are of other trainings.
+    With the recalls `by_seed`, both are of the seeds that both have, which are named where either has others.
     """
-    recalls = {
-        str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)
-    }
-    seeds = {arm: set(frame.index) for arm, frame in (by_seed or {}).items()}
-    arms = [arm for arm in shown.compared(recalls) if seeds.get(arm) == seeds.get(shown.baseline(arm))]
+    means = {str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)}
+    pairs, names = dict[str, Pair](), dict[str, str]()
+    for arm in shown.compared(means):
+        baseline = shown.baseline(arm)
+        common = on_common_seeds(by_seed, [baseline, arm]) if by_seed else {}
+        if by_seed and arm not in common:
+            continue
+        seeds = seeds_words(by_seed, common) if by_seed else ""
+        names[arm] = f"{shown.names[arm]}, {seeds}" if seeds else shown.names[arm]
+        pairs[arm] = (_percent(common[baseline], classes), _percent(common[arm], classes)) if seeds else (means[baseline], means[arm])
+    arms = list(pairs)
 
     def draw(part: Sequence[str], wide: float = style.WIDEST) -> Figure:
-        pairs = {shown.names[arm]: (recalls[shown.baseline(arm)], recalls[arm]) for arm in part}
-        return slope_page(pairs, groups, wide)
+        return slope_page({names[arm]: pairs[arm] for arm in part}, groups, wide)
 
     title = "Recall of every class, from the baseline to each arm"
     pages = numbered(
@@ -101,17 +108,22 @@ def slope_pages(
         title,
         chunks(arms, ARMS_PER_PAGE),
         draw,
-        _slope_words(recalls, shown),
+        _slope_words(pairs),
         lambda part: draw(part[:ARMS_PER_COLUMN], style.COLUMN),
     )
     return [page if number == 0 else replace(page, column=None) for number, page in enumerate(pages)]
 
 
-def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
+def _percent(recalls_SC: pd.DataFrame, classes: Sequence[str]) -> pd.Series:
+    """The mean recall of each class over these seeds."""
+    return pd.Series(100 * recalls_SC.to_numpy().mean(axis=0), index=recalls_SC.columns).reindex(list(classes))
+
+
+def _slope_words(pairs: Mapping[str, Pair]) -> Any:
     """The alt text of a page: the class that moved most in each arm."""
 
     def words(part: Sequence[str]) -> str:
-        changes = {arm: (recalls[arm] - recalls[shown.baseline(arm)]).dropna().to_dict() for arm in part}
+        changes = {arm: (pairs[arm][1] - pairs[arm][0]).dropna().to_dict() for arm in part}
         most = {arm: max((abs(points), str(name)) for name, points in moved.items())[1] for arm, moved in changes.items() if moved}
         moves = some([f"{arm}: {name} {changes[arm][name]:+.1f} points" for arm, name in most.items()])
         return f"Recall of every class in the baseline and in each arm; the class that moved most: {moves}."
@@ -119,7 +131,7 @@ def _slope_words(recalls: Mapping[str, pd.Series], shown: ArmsShown) -> Any:
     return words
 
 
-def slope_page(pairs: Mapping[str, tuple[pd.Series, pd.Series]], groups: Mapping[str, str], wide: float = style.WIDEST) -> Figure:
+def slope_page(pairs: Mapping[str, Pair], groups: Mapping[str, str], wide: float = style.WIDEST) -> Figure:
     """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named in full."""
     order = list(dict.fromkeys(groups.values()))
     room = 0.2 + style.widest((line for pair in pairs.values() for label in _moves(*pair).values() for line in label.split("\n")), SMALL)

@@ -352,6 +352,18 @@ def test_slopes_share_one_scale_and_twelve_arms_a_page():
     assert len({axes.get_ylim() for axes in drawn_pages[0].axes}) == 1
 
 
+def test_slopes_are_of_the_seeds_that_both_arms_have():
+    """The mean over other seeds is of other trainings; the seeds are named where either has more."""
+    by_seed = {"base": pd.DataFrame({"a": [0.2, 0.4, 0.9], "b": [0.5, 0.5, 0.5]}), "arm": pd.DataFrame({"a": [0.3, 0.5], "b": [0.5, 0.5]})}
+    by_seed["other"] = pd.DataFrame({"a": [0.1], "b": [0.1]}, index=[7])
+    rows = [(arm, c, frame[c].mean()) for arm, frame in by_seed.items() for c in "ab"]
+    per_class = pd.DataFrame(rows, columns=["arm", "class", "recall"])
+    (shown,) = classes.slope_pages(per_class, ["a", "b"], {"a": "many", "b": "few"}, arms_of(list(by_seed)), by_seed)
+    assert shown.alt.endswith("the class that moved most: arm: a +10.0 points.")
+    axes = shown.draw().axes
+    assert [panel.get_title("left") or panel.get_title() for panel in axes] == ["arm, seeds 0-1"]
+
+
 def rows_of(*rows, metric="accuracy"):
     """Differences to the baseline: arm, mean, low, high, verdict."""
     return pd.DataFrame(
