@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ablation.data import open_dataset
+from ablation.techniques.optimizers import SGD
 from ablation.tracking.store import Store
 from ablation.training import pixels
 
@@ -122,6 +123,22 @@ def test_mixed_precision_learns(tmp_path: Path, precision: str) -> None:
     """Mixed precision reaches what chance never does."""
     predicted = _predictions(tmp_path, "--device", "cuda", "--set", f"precision={precision}", "--set", "epochs=8")
     assert (predicted["label"] == predicted["predicted"]).mean() > 0.5
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_first_step_that_overflows_leaves_nothing(momentum: float) -> None:
+    """The scaler of fp16 skips infinite gradients on the device itself: what comes after is as if they had never been."""
+    weights = {}
+    for scales in ([float("inf"), 1.0, 1.0], [1.0, 1.0]):
+        parameter = torch.nn.Parameter(torch.ones(1000, device="cuda"))
+        optimizer, scaler = SGD(momentum=momentum)([parameter]), torch.amp.GradScaler("cuda")
+        for scale in scales:
+            optimizer.zero_grad()
+            scaler.scale((parameter * scale).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        weights[len(scales)] = parameter.detach()
+    torch.testing.assert_close(weights[3], weights[2])
 
 
 def test_images_that_do_not_fit_arrive_on_the_device_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
