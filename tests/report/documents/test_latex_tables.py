@@ -280,3 +280,9 @@ def test_a_long_table_is_continued():
     assert [name for part in floats for name in table(text, part)] == ["baseline", *names]
     labels = [re.findall(r"\\label\{(.*?)\}", body(text, part)) for part in floats]
     assert labels[:2] == [["tab:demo-sweep-rate"], ["tab:demo-sweep-rateSecond"]]
+
+
+def test_a_caption_names_the_seeds_that_arms_have():
+    """Of as many, or from the fewest to the most."""
+    assert "over 8 seeds" in report.write(shifted({"cb": 0.05}), "latex")
+    assert "over 3 to 8 seeds" in report.write(restricted(shifted({"cb": 0.05, "mx": 0.01}), {"mx": [0, 1, 2]}), "latex")

@@ -291,3 +291,11 @@ def test_claims_have_colours_and_plain_text_none():
     assert styles["green"] == "better"
     assert styles["red"] == "worse"
     assert "\x1b" not in text.plain
+
+
+def test_a_condition_without_its_first_arm_says_nothing_of_its_effect():
+    """What is compared within it is no change by the condition."""
+    line = next(line for line in report.brief(study(CONDITIONED), ["baseline", "cb", "no-lag/cb"]).splitlines() if "no-lag (1)" in line)
+    assert "→" not in line
+    assert "sampler" not in line
+    assert re.search(r"inconclusive|better|worse|difference", line)

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ablation import report
 from ablation.report import figures
 from ablation.report.figures import classes, dots, files, results, style, sweeps, waterfall
 from ablation.report.figures.page import arms_shown, file_name
@@ -283,3 +284,18 @@ def test_the_sweeps_words_name_the_best():
     means = frames.runs.groupby("arm")["test/accuracy"].mean()
     assert f"the best mean is that of {means.idxmax()}" in pages["sweep-s"].alt
     assert sweeps.number_of("nan") is None
+
+
+def test_what_stands_beside_an_arm_is_of_the_seeds_that_both_have():
+    """The tick of the parent, from which the interval begins; and a waterfall whose rungs have other seeds is left out."""
+    arms = [arm("baseline", None), arm("cb", "baseline"), arm("mixup", "cb")]
+    recorded = restricted(study(arms, seeds=range(6)), {"cb": [3, 4, 5]})
+    frames = report.tidy_frames(recorded)
+    found = results.results_of(frames.runs, frames.differences, recorded.plan, "accuracy", metrics_of(recorded.plan))
+    for name in ("cb", "mixup"):
+        row = found.row(name)
+        assert row.parent_level == pytest.approx(row.mean - row.difference["mean"])
+    pages = {page.name for page in figures.pages(frames, recorded.plan, "test/accuracy")}
+    assert not any(name.startswith("waterfall") for name in pages)
+    whole = study(arms, seeds=range(6))
+    assert "waterfall-1" in {page.name for page in figures.pages(report.tidy_frames(whole), whole.plan, "test/accuracy")}

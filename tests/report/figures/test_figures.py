@@ -541,6 +541,13 @@ def test_the_front_is_beaten_by_nothing_cheaper(metric, expected):
     assert [gain.name for gain in cost.front(gains, is_lower_better=METRICS.is_lower_better(metric))] == expected
 
 
+def test_the_front_has_arms_that_may_be_the_best():
+    """Neither a lucky seed of an unfinished arm nor a number chosen on the test images leads it; without any that may, all do."""
+    gains = [cost.Gain("base", 1, 0, 0, 0), cost.Gain("lucky", 1, 5, 5, 5, is_rival=False), cost.Gain("a", 2, 1, 1, 1)]
+    assert [gain.name for gain in cost.front(gains, is_lower_better=False)] == ["base", "a"]
+    assert [gain.name for gain in cost.front(gains[1:2], is_lower_better=False)] == ["lucky"]
+
+
 def test_reliability_shows_accuracy_over_confidence_and_the_shares(whole):
     """A line through the bins, the bars below it, and the calibration error in the title."""
     frames, _ = frames_of()

@@ -1,9 +1,11 @@
 """The first screen as data: the strip, the best arm, what can be claimed and what would claim more."""
 
 import math
+import re
 
 import pytest
 
+from ablation import report
 from ablation.cli import cli
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import arm_rows, run_rows
@@ -403,3 +405,33 @@ def test_the_seeds_for_the_best_arm_are_for_what_is_left_without_luck():
     sd = pooled_sd(rows[rows["role"] == "baseline"])
     assert found.more.for_best == seeds_needed(sd, left, 3) > seeds_needed(sd, lead, 3)
     assert "a difference like the best arm's, without the luck of having been picked, takes about" in words_of(recorded)[-1]
+
+
+def test_a_baseline_that_leads_only_those_that_can_be_ranked():
+    """An arm that is not complete, or was chosen on the test images, may have a better mean, and so may one that is not shown."""
+    recorded = shifted({"cb": -0.02, "swa": 0.05, "part": 0.06})
+    next(one for one in recorded.plan["arms"] if one["name"] == "swa")["labels"] = {"selected on test": "its epoch"}
+    recorded.runs = recorded.runs[~((recorded.runs["arm"] == "part") & (recorded.runs["seed"] == 1))]
+    assert ": it is the baseline, and none that can be ranked has a better mean." in words_of(recorded)[0]
+    assert ": it is the baseline, and no arm has a better mean." in words_of(shifted({"cb": -0.02, "down": -0.05}))[0]
+    some = report.brief(shifted({"cb": -0.02, "down": -0.05, "up": 0.05}), ["baseline", "cb", "down"])
+    assert "it is the baseline, and no arm shown has a better mean." in " ".join(some.split())
+
+
+def test_luck_is_told_by_which_arm_is_best_and_not_by_equal_numbers():
+    """An arm that is the best whichever seed is left out is no luck, over however many seeds; one that is picked once is."""
+    recorded = restricted(shifted({"cb": 0.05, "mx": 0.01}), {"mx": [0, 1, 2, 3]})
+    assert "It is the best of 3 whichever seed is left out" in words_of(recorded)[0]
+    recorded = shifted({"cb": 0.05, "mx": 0.05})
+    base = recorded.runs.loc[recorded.runs["arm"] == "cb", "test/accuracy"].to_numpy()
+    recorded.runs.loc[recorded.runs["arm"] == "mx", "test/accuracy"] = base + 0.0001 * (recorded.runs["seed"].unique() == 1)
+    recorded.runs.loc[recorded.runs["arm"] == "cb", "test/accuracy"] = base + 0.0002 * (recorded.runs["seed"].unique() == 0)
+    assert "The best of 3 is partly luck" in words_of(recorded)[0]
+
+
+def test_seeds_needed_keep_to_the_floor_and_name_the_arms_that_lack_them():
+    """No margin takes fewer seeds than the sign-flip test, and an arm with all its seeds lacks none."""
+    text = words_of(shifted({"cb": 0.002, "mx": 0.001, "ab": 0.0015}, seeds=range(3)))[-1]
+    floor = int(re.search(r"(\d+) are the fewest that can", text)[1])
+    assert all(int(number) >= floor for number in re.findall(r"takes about (\d+) seeds", text))
+    assert words_of(restricted(shifted({"cb": 0.05, "mx": 0.01}), {"mx": [0, 1, 2, 3]}))[-1].startswith("mx: 4 shared seeds cannot confirm")

@@ -146,3 +146,21 @@ def test_other_orders_are_offered_where_there_is_a_ladder_without_them(more, is_
     text = report.write(study([arm("baseline", None), *more, *points], seeds=[0, 1]))
     assert "### Effects of swept" in text
     assert ("Only the ladder's own order was run" in text) == is_told
+
+
+def test_losses_under_conditions_alone_are_told():
+    """Where no plain arm is shown, those of conditions are looked at; else it says that they are not."""
+    lost = "No class of any arm"
+    arms = [
+        *LADDER[:2],
+        arm("no-lag/baseline", None, "condition", "no-lag/baseline"),
+        arm("no-lag/cb", "no-lag/baseline", "condition", "no-lag/baseline"),
+    ]
+    recorded = study(arms, seeds=range(8))
+    for run_id in recorded.runs.loc[recorded.runs["arm"] == "no-lag/cb", "run_id"]:
+        table = recorded.tables[run_id]
+        table.loc[table["label"] == 0, "predicted"] = 1
+    text = report.write(recorded, arms=["no-lag/*"])
+    assert lost not in text
+    assert "The largest losses of a class: plane under no-lag/cb" in text
+    assert f"{lost} outside conditions lost" in report.write(recorded)
