@@ -151,7 +151,7 @@ def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | N
 def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable, runs: pd.DataFrame) -> pd.DataFrame:
     """The arms in the order of the file, by name, or the best of a metric first.
 
-    Complete arms, not chosen on the test items, are ranked by their means over the seeds that all of them have; then come the others by
+    Complete arms that can be ranked, by their labels, are so by their means over the seeds that all of them have; then come the others by
     their own means, which are of other seeds or too good, and last those without a number.
     """
     if not column:
@@ -159,8 +159,7 @@ def in_order(arms: pd.DataFrame, column: str, metrics: MetricTable, runs: pd.Dat
     if column == "arm":
         return arms.sort_values("arm", kind="stable", ignore_index=True)
     name = short_name(column)
-    is_on_test = arms["labels"].str.contains(best.ON_TEST, regex=False)
-    rivals = best.complete_values(runs, list(arms.loc[~is_on_test, "arm"]), metrics.full_name(name))
+    rivals = best.complete_values(runs, best.rankable(arms), metrics.full_name(name))
     seeds = best.shared_seeds(rivals)
     means = {arm: best.mean_over(by_seed, seeds) for arm, by_seed in rivals.items()} if seeds else {}
     keys = pd.DataFrame({"is_other": ~arms["arm"].isin(means), "mean": arms["arm"].map(means).fillna(arms[f"{name}_mean"])})

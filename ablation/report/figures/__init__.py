@@ -106,8 +106,7 @@ def _curves(source: Source) -> list[Page]:
 
 def _costs(source: Source) -> list[Page]:
     frames = source.frames
-    rankable = frames.arms.loc[~frames.arms["labels"].str.contains(best.ON_TEST, regex=False), "arm"]
-    rivals = best.complete_values(frames.runs, list(rankable), source.metrics.full_name(source.name))
+    rivals = best.complete_values(frames.runs, best.rankable(frames.arms), source.metrics.full_name(source.name))
     return cost_pages(frames.runs, frames.differences, source.arms, source.name, source.metrics, rivals)
 
 

@@ -64,8 +64,8 @@ def recall_pages(
 
 def arms_that_matter(runs: pd.DataFrame, arms: pd.DataFrame, name: str, metrics: MetricTable, shown: ArmsShown) -> list[str]:
     """The best arm outside conditions (see `statistics.best`), and the ladder's rungs from the last one."""
-    is_plain = (arms["condition"] == "") & ~arms["labels"].str.contains(best.ON_TEST, regex=False) & arms["arm"].isin(shown.names)
-    values = best.complete_values(runs, list(arms.loc[is_plain, "arm"]), metrics.full_name(name))
+    is_plain = (arms["condition"] == "") & arms["arm"].isin(shown.names)
+    values = best.complete_values(runs, best.rankable(arms[is_plain]), metrics.full_name(name))
     same_as = {arm: same for arm, same in zip(arms["arm"], arms["same_as"], strict=True) if same}
     leading = best.best_of(values, is_lower_better=metrics.is_lower_better(name), same_as=same_as)[:1]
     ladder = [arm for arm in arms["arm"] if arm in shown.names and shown.kinds[arm] == "ladder"]

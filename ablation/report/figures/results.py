@@ -103,7 +103,8 @@ def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str,
     rows = differences[(differences["metric"] == name) & (differences["role"] == "parent") & np.isfinite(differences["mean"].astype(float))]
     by_arm = {str(row["arm"]): {str(key): value for key, value in row.items()} for row in rows.to_dict("records")}
     picked = frozenset(str(arm) for arm in runs["chosen"].fillna("") if arm)
-    rivals = best.complete_values(runs, [arm for arm in planned if best.ON_TEST not in planned[arm]["labels"]], metrics.full_name(name))
+    rankable = [arm for arm in planned if best.may_be_best(planned[arm]["labels"])]
+    rivals = best.complete_values(runs, rankable, metrics.full_name(name))
     return Results(values.where(np.isfinite(values)), by_arm, planned, len(plan["seeds"]), picked, frozenset(rivals))
 
 

@@ -171,8 +171,8 @@ def same_as(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def rivals(rows: Sequence[Row]) -> dict[str, Mapping[int, float]]:
-    """The values of the arms of which one may be the best: complete ones that were not chosen on the test items."""
-    return {row.arm: row.values for row in rows if row.is_complete and not row.is_on_test}
+    """The values of the arms of which one may be the best: complete ones that can be ranked, by their labels."""
+    return {row.arm: row.values for row in rows if row.is_complete and best.may_be_best(row.labels)}
 
 
 def best_of(rows: Sequence[Row], *, is_lower_better: bool) -> list[str]:

@@ -27,7 +27,7 @@ LABELS = {
     "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
     "chosen": ("C", "each seed's run is another arm's, picked {picked}"),
     "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
-    "other test images": ("I", "tested on other {items} than its parent or its baseline, so that the difference is not the change's alone"),
+    "other test images": ("I", "tested on other {items} than its parent or its baseline, so neither comparable with it nor ever the best"),
     "schedule": ("R", "in a stage the schedule of the learning rate ends before it lowers the rate, or before its warm-up does"),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),

@@ -1,5 +1,6 @@
 """The tables of all arms: the one that was asked for by an order or by settings, and that of every metric."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from ablation.report.sections.families import (
     value_cell,
 )
 from ablation.report.sections.section import Section
+from ablation.study.written import STAGE
 
 TITLE = "Comparison"
 
@@ -176,7 +178,8 @@ def _num_stages(plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]
     """The arm's stages by what is recorded of the file, which may have them in its base; in older plans by the changes alone."""
     if arm in (arms := plan.get("written", {}).get("arms", {})):
         settings = plan["written"]["first"] | arms[arm]["settings"]
-        return 1 + len({name.split(".")[1] for name, value in settings.items() if name.startswith("stages.") and value is not None})
+        earlier = [name for name, value in settings.items() if re.fullmatch(rf"stages\.\d+\.{STAGE}", name) and value is not None]
+        return 1 + len(earlier)
     number = 1
     while _setting_of(planned, arm, [f"stages.{number}.epochs"], None) is not None:
         number += 1

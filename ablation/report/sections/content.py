@@ -165,9 +165,10 @@ class Content:
         return {}
 
     def best_arms(self, arms: Iterable[str], name: str) -> list[str]:
-        """The arms with the best mean of a metric: see `statistics.best`. None of them was chosen on the test items."""
+        """The arms with the best mean of a metric: see `statistics.best`. All of them can be ranked, by their labels."""
         values = self.values(name)
-        rivals = {arm: values[arm] for arm in arms if arm not in self.on_test and 0 < len(values[arm]) == self._planned_runs[arm]}
+        rankable = [arm for arm in arms if best.may_be_best(self.planned[arm]["labels"])]
+        rivals = {arm: values[arm] for arm in rankable if 0 < len(values[arm]) == self._planned_runs[arm]}
         same_as = {arm: str(self.planned[arm]["same_as"]) for arm in rivals if self.planned[arm].get("same_as")}
         return best.best_of(rivals, is_lower_better=self.metrics.is_lower_better(name), same_as=same_as)
 

@@ -4,14 +4,25 @@ Arms are ranked by their means over the seeds that all of them have. Means over 
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
 from ablation.report.statistics.descriptive import by_seed, finite
 
-ON_TEST = "selected on test"  # the label of arms that were chosen on the test items, so that they are never the best
+ON_TEST = "selected on test"  # the label of arms that were chosen on the test items
+OTHER_TEST = "other test images"  # the label of arms that were tested on others than their parent or their baseline
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> a finite value
+
+
+def may_be_best(labels: Iterable[str]) -> bool:
+    """Whether an arm with these labels can be ranked: not if its number is too good, or of other images."""
+    return not {ON_TEST, OTHER_TEST} & {*labels}
+
+
+def rankable(arms: pd.DataFrame) -> list[str]:
+    """Those of the frame of arms that can be ranked."""
+    return [str(arm) for arm, labels in zip(arms["arm"], arms["labels"], strict=True) if may_be_best(labels.split(", "))]
 
 
 def values_of(runs: pd.DataFrame, arms: Collection[str], metric: str) -> dict[str, dict[int, float]]:

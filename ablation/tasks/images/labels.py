@@ -11,7 +11,7 @@ from ablation.techniques.effects import unfinished_schedule
 from ablation.techniques.models import num_parameters
 from ablation.training.settings import Stage
 
-OTHER_TEST = "other test images"  # the label of an arm whose test images are not those of its parent or its baseline
+OTHER_TEST = "other test images"  # the label of an arm whose test images are not those of its parent or its baseline; never the best
 MAX_REMAINING_SHARE = 0.05  # of the initial weights in an average; above it the arm has the label `lag`
 
 

@@ -12,9 +12,10 @@ from ablation.report.frames.tables import arm_rows, run_rows
 from ablation.report.metrics import metrics_of
 from ablation.report.overview import MARKDOWN, overview, sentences
 from ablation.report.overview.seeds import KEPT, OTHERS, kept_options, run_command, with_more
+from ablation.report.statistics import best
 from ablation.report.statistics.differences import differences, pooled_sd
 from ablation.report.statistics.inference import seeds_needed
-from tests.report.studies import CONDITIONED, arm, restricted, shifted, study
+from tests.report.studies import CONDITIONED, arm, cells, restricted, shifted, study
 
 
 def overview_of(recorded, metric="accuracy", notes=()):
@@ -405,6 +406,18 @@ def test_the_seeds_for_the_best_arm_are_for_what_is_left_without_luck():
     sd = pooled_sd(rows[rows["role"] == "baseline"])
     assert found.more.for_best == seeds_needed(sd, left, 3) > seeds_needed(sd, lead, 3)
     assert "a difference like the best arm's, without the luck of having been picked, takes about" in words_of(recorded)[-1]
+
+
+@pytest.mark.parametrize("label", ["selected on test", "other test images"])
+def test_a_number_that_cannot_be_ranked_is_never_the_best(label):
+    """Neither one that is too good nor one of other images; in no table, order or figure."""
+    recorded = shifted({"cb": 0.02, "odd": 0.2})
+    next(one for one in recorded.plan["arms"] if one["name"] == "odd")["labels"] = {"budget": "more", label: "why"}
+    assert best.rankable(report.tidy_frames(recorded).arms) == ["baseline", "cb"]
+    rows = cells(report.write(recorded, sort="accuracy"), "## Comparison")
+    assert [row["arm"].split()[0] for row in rows] == ["cb", "baseline", "odd"]
+    assert [row["accuracy"].startswith("**") for row in rows] == [True, False, False]
+    assert words_of(recorded)[0].startswith("cb has the highest mean")
 
 
 def test_a_baseline_that_leads_only_those_that_can_be_ranked():
