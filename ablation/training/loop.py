@@ -25,6 +25,7 @@ from ablation.training.settings import Stage
 from ablation.training.step import PlainStep, Precision, set_lr
 from ablation.training.work import TrackedAverage
 
+ROUNDING = 1e-9  # by which means of recalls may differ that are equal
 CURVE_PREFIXES = {"validation": "val", "test": "watched/test"}  # split -> the prefix of its curves' names in the store
 
 
@@ -47,9 +48,9 @@ class Setup:
 
 @dataclass
 class BestEpoch:
-    """The epoch with the highest accuracy so far, and its weights."""
+    """The epoch with the highest balanced accuracy so far, and its weights."""
 
-    accuracy: float
+    balanced_accuracy: float
     epoch: int
     tensors: dict[str, Tensor]
 
@@ -306,7 +307,7 @@ class EpochEvaluator:
                 metrics = epoch_metrics(self._logits(split, images, tracked.id, average), images.labels_N)
                 values |= {f"{CURVE_PREFIXES[split]}/{name}|{tracked.id}": value for name, value in metrics.items()}
                 if split in tracked.best_on:
-                    self._keep_best(state, f"{tracked.id}|{split}", metrics["accuracy"], epoch, average)
+                    self._keep_best(state, f"{tracked.id}|{split}", metrics["balanced_accuracy"], epoch, average)
         return values
 
     def _logits(self, split: str, images: SplitImages, average_id: str, average: Mapping[str, Tensor] | None) -> Tensor:
@@ -319,11 +320,11 @@ class EpochEvaluator:
         with swapped_weights(self.model, average):
             return frozen.logits_of_features(self.backbone.classifier, features_NF, precision, pipeline.eval_batch_size)
 
-    def _keep_best(self, state: State, name: str, accuracy: float, epoch: int, average: dict[str, Tensor] | None) -> None:
+    def _keep_best(self, state: State, name: str, balanced_accuracy: float, epoch: int, average: dict[str, Tensor] | None) -> None:
         best = state.best.get(name)
-        if best is None or accuracy > best.accuracy:
+        if best is None or balanced_accuracy > best.balanced_accuracy + ROUNDING:
             tensors = average or self.model.state_dict()
-            state.best[name] = BestEpoch(accuracy, epoch, {key: tensor.detach().clone() for key, tensor in tensors.items()})
+            state.best[name] = BestEpoch(balanced_accuracy, epoch, {key: tensor.detach().clone() for key, tensor in tensors.items()})
 
 
 class swapped_weights:  # noqa: N801  it is used like a function

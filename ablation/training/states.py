@@ -145,9 +145,9 @@ def _restored_state(work: TrainingWork, setup: Setup, saved: checkpoints.SavedSt
             state.updates[tracked.id] = saved.record["updates"][tracked.id]
         for split_name in tracked.best_on:
             name = f"{tracked.id}|{split_name}"
-            accuracy, epoch = saved.record["best"][name]
+            balanced_accuracy, epoch = saved.record["best"][name]
             tensors = checkpoints.tensors_under(f"best/{name}", saved.tensors)
-            state.best[name] = BestEpoch(accuracy, epoch, _on_device(tensors, setup.device))
+            state.best[name] = BestEpoch(balanced_accuracy, epoch, _on_device(tensors, setup.device))
     state.history, state.epoch = list(saved.record["history"]), saved.record["epoch"]
     return state
 
@@ -184,7 +184,7 @@ def tensors_and_record(work: TrainingWork, setup: Setup, state: State) -> tuple[
         "products": sorted(products(work.tracked, keep_optimizer=with_optimizer)),
         "updates": state.updates,
         "loss": work.stage.settings.loss.name,
-        "best": {name: [best.accuracy, best.epoch] for name, best in state.best.items()},
+        "best": {name: [best.balanced_accuracy, best.epoch] for name, best in state.best.items()},
         "scaler": state.scaler.state_dict(),
         "history": state.history,
         "precision": setup.precision.name,

@@ -10,7 +10,7 @@ from ablation.training.settings import Settings, Stage
 
 @dataclass(frozen=True)
 class TrackedAverage:
-    """An average of the weights that is updated since epoch `since`, and the splits by whose accuracy its best epoch is kept."""
+    """An average of the weights that is updated since epoch `since`, and the splits by whose balanced accuracy its best epoch is kept."""
 
     id: str
     technique: Annotated[Any, Nested("averages")]

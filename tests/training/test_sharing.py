@@ -1,15 +1,19 @@
 """Work that runs share is done once, and each run has the bits that it would have alone. N images, C classes."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import balanced_accuracy_score
 
 from ablation.data import open_dataset, split
 from ablation.training import checkpoints
+from ablation.training.loop import EpochEvaluator, State
+from ablation.training.work import TrackedAverage
 from tests.tiny import BASE, CPU, Planned, write
 
 DECOUPLED = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head", "sampler": "class_balanced"}]
@@ -89,19 +93,37 @@ def test_a_longer_training_continues_a_shorter_one(tmp_path):
 
 
 def test_the_best_epoch_on_test_keeps_its_weights(tmp_path):
-    """`best_on_test` tests the weights of the first epoch with the highest watched accuracy, which the predictions then have."""
+    """`best_on_test` tests the weights of the first epoch with the highest watched balanced accuracy, which the predictions then have."""
     base = {"select": "best_on_test", "epochs": 4, "optimizer": {"name": "adamw", "lr": 3e-2}, "average": "none"}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
     result = json.loads((planned.result("baseline") / "result.json").read_text())
-    watched = [row["values"]["watched/test/accuracy|none"] for row in result["history"]]
+    watched = [row["values"]["watched/test/balanced_accuracy|none"] for row in result["history"]]
     table = predictions(planned, "baseline")
-    assert (table["label"] == table["predicted"]).mean() == pytest.approx(max(watched))
+    assert (table["label"] == table["predicted"]).groupby(table["label"]).mean().mean() == pytest.approx(max(watched))
     assert result["best"] == [max(watched), int(np.argmax(watched))]
+
+
+def test_the_best_epoch_is_that_of_the_highest_balanced_accuracy(monkeypatch):
+    """Of four validation images of one class and one of another; of two that are equally good, the first."""
+    labels_N = torch.tensor([0, 0, 0, 0, 1])
+    predicted_EN = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1]])
+    of_epochs = iter(torch.nn.functional.one_hot(predicted_EN, 2).float())
+    model = torch.nn.Linear(1, 1)
+    setup = SimpleNamespace(
+        tracked=[TrackedAverage("none", None, 0, ("validation",))], watched={"validation": SimpleNamespace(labels_N=labels_N)}
+    )
+    evaluator = EpochEvaluator(setup, model, None)
+    monkeypatch.setattr(evaluator, "_logits", lambda *args: next(of_epochs))
+    state = State(model, None, None)
+    accuracies = [evaluator.evaluate(state, epoch)["val/accuracy|none"] for epoch in range(len(predicted_EN))]
+    best = state.best["none|validation"]
+    assert (best.epoch, best.balanced_accuracy) == (1, pytest.approx(balanced_accuracy_score(labels_N, predicted_EN[1])))
+    assert accuracies == pytest.approx([0.8, 0.8, 0.8, 0.2])
 
 
 @pytest.mark.parametrize("average", ["none", {"name": "ema", "decay": 0.8}])
 def test_the_best_epoch_on_validation_keeps_its_weights(tmp_path, average):
-    """The weights saved for `best_on_validation` have the highest validation accuracy of the curve, computed again from the file."""
+    """The weights saved for `best_on_validation` have the curve's highest balanced accuracy, computed again from the file."""
     base = {"select": "best_on_validation", "epochs": 4, "average": average, "optimizer": {"name": "adamw", "lr": 3e-2}}
     base |= {"data": BASE["data"] | {"validation": 0.2}, "augment": [], "model": {"name": "test_efficientnet", "image_size": 8}}
     planned, _ = carried_out(tmp_path, "best", tmp_path / "mlruns", base=base)
@@ -116,6 +138,6 @@ def test_the_best_epoch_on_validation_keeps_its_weights(tmp_path, average):
     with torch.no_grad():
         predicted_N = model(((images_NCHW - mean_C) / std_C).to(CPU)).argmax(1).numpy()
     history = json.loads((planned.result("baseline") / "result.json").read_text())["history"]
-    (name,) = [name for name in history[0]["values"] if name.startswith("val/accuracy|")]
+    (name,) = [name for name in history[0]["values"] if name.startswith("val/balanced_accuracy|")]
     best = max(row["values"][name] for row in history)
-    assert (predicted_N == dataset.labels_N[parts.validation_N]).mean() == pytest.approx(best)
+    assert balanced_accuracy_score(dataset.labels_N[parts.validation_N], predicted_N) == pytest.approx(best)

@@ -57,7 +57,7 @@ def labels(arm: Arm, parent: Arm | None, num_train: int, parent_train: int, num_
     if double_correction:
         reasons["double correction"] = double_correction
     if arm.stages[-1].settings.select == "best_on_test":
-        reasons["selected on test"] = "its epoch was chosen by the accuracy on the test images"
+        reasons["selected on test"] = "its epoch was chosen on the test images"
     if unfinished := unfinished_schedule(arm.stages):
         reasons["schedule"] = unfinished
     share = remaining_share(arm.stages, num_train)

@@ -184,8 +184,8 @@ class ImageClassification:
     def epoch_values(self, request: Any, row: Mapping[str, Any]) -> dict[str, float]:
         """An epoch's numbers that belong to the run: those without an average, and of the watched splits those of the run's average.
 
-        Only runs that select their epoch by the accuracy on the test images get that accuracy after each epoch; other runs that share
-        the training do not.
+        Only runs that select their epoch on the test images get what these gave after each epoch; other runs that share the training
+        do not.
         """
         values: dict[str, float] = {}
         averaged: dict[str, dict[str, dict[str, float]]] = {}  # split -> average -> curve -> value

@@ -15,7 +15,9 @@ from ablation.tasks.own import function
 from ablation.tasks.own.definition import PLACE, Definition
 
 MOST_FILES = 5000  # that count without being named
-NO_CODE = ("mlruns", "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
+CONFIGURATIONS = ("conf", "config", "configs")  # folders whose YAML counts as code does, as Hydra's
+RESULTS = "mlruns"
+NO_CODE = (RESULTS, "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
 CACHED = 2000  # files whose syntax tree was made before
 
 
@@ -97,9 +99,13 @@ def _named(definition: Definition) -> list[Path]:
 
 
 def _by_default(definition: Definition) -> list[Path]:
-    """The Python files below the study's folder that git does not ignore, and those that the command names."""
-    folder = definition.folder
-    files = sorted({*(_listed_by_git(folder) or _walked(folder)), *_named(definition)})
+    """The code below the study's folder that git does not ignore, and the files that the command names.
+
+    Of a script that lies elsewhere, what it imports from beside it too.
+    """
+    folder, named = definition.folder, _named(definition)
+    elsewhere = [path for path in named if path.suffix == ".py" and not path.resolve().is_relative_to(folder.resolve())]
+    files = sorted({*_code_below(folder, set()), *named, *(file for script in elsewhere for file in _imported_beside(script))})
     if len(files) > MOST_FILES:
         expected = f"at most {MOST_FILES:,}, or the globs of those that count, such as [train.py, src/**/*.py]"
         raise ConfigError("task.code", f"there are {len(files):,} Python files below {folder}; expected {expected}")
@@ -108,22 +114,42 @@ def _by_default(definition: Definition) -> list[Path]:
     return files
 
 
+def _code_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files of code below a folder, also in repositories within it and behind links to folders, each folder once."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    for path in _listed_by_git(folder) or _walked(folder):
+        if path.is_dir():
+            yield from _code_below(path, seen)
+        elif _is_code(path.relative_to(folder)) and path.is_file():
+            yield path
+
+
+def _is_code(name: Path) -> bool:
+    """Whether a file is a module, or belongs to a folder of configurations."""
+    folders = name.parts[:-1]
+    is_configuration = name.suffix in (".yaml", ".yml") and not set(folders).isdisjoint(CONFIGURATIONS)
+    return (name.suffix == ".py" or is_configuration) and RESULTS not in folders
+
+
 def _listed_by_git(folder: Path) -> list[Path]:
-    """The Python files that git tracks or would add; none where there is no repository or no git."""
-    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+    """What git tracks or would add, with links and repositories within; nothing where there is no repository or no git."""
+    listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false"]  # which a repository may set to a program
     try:
         listed = subprocess.run([*command, *listing], capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    return [path for name in listed.split(b"\0") if name and (path := folder / os.fsdecode(name)).is_file()]
+    return [folder / os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
 def _walked(folder: Path) -> Iterator[Path]:
-    """The Python files below a folder, without those of environments, of results, and in hidden folders."""
+    """All files below a folder and links to folders, without those of environments, of results, and in hidden folders."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_left_out(Path(parent, name))]
-        yield from (Path(parent, name) for name in files if name.endswith(".py"))
+        yield from (Path(parent, name) for name in files)
+        yield from (path for name in folders if (path := Path(parent, name)).is_symlink())
 
 
 def _is_left_out(folder: Path) -> bool:
@@ -144,6 +170,29 @@ def _imports(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and not node.level and node.module else []
+
+
+def _imported_beside(script: Path) -> Iterator[Path]:
+    """The modules in a script's own folder that it imports, directly or indirectly: Python looks for them there."""
+    seen, pending = set[Path](), [script]
+    while pending:
+        file = pending.pop()
+        for node in ast.walk(lenient_tree(file.read_bytes())):
+            new = {path for path in _imported_files(node, file, script.parent) if path.is_file()} - seen
+            seen |= new
+            pending += new
+    yield from seen
+
+
+def _imported_files(node: ast.AST, file: Path, root: Path) -> list[Path]:
+    """Where the modules that a statement imports may lie, those of the packages around them too."""
+    names, folder = _imports(node), root
+    if isinstance(node, ast.ImportFrom):
+        module = f"{node.module}." if node.module else ""
+        names = [f"{module}{alias.name}" for alias in node.names]
+        folder = file.parents[min(node.level, len(file.parents)) - 1] if node.level else root
+    dotted = [folder.joinpath(*name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)]
+    return [path for module in dotted for path in (module.with_name(f"{module.name}.py"), module / "__init__.py")]
 
 
 def local_modules(files: Iterable[Path], folder: Path) -> set[str]:

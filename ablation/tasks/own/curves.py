@@ -43,6 +43,10 @@ class Curves:
         self.rows[step]["values"] |= {self._name(name): value for name, value in values.items()}
         self.untold[step] = None
 
+    def num_points(self, name: str) -> int:
+        """How many points a curve has."""
+        return sum(self._name(name) in row["values"] for row in self.rows.values())
+
     def take(self, file: "LoggedFile") -> None:
         """Add what was logged into a file since the last time."""
         for line in file.lines():

@@ -53,7 +53,7 @@ class Definition:
     folder: Path  # the study's, in which it runs
     function: str = ""  # module:function
     command: tuple[str, ...] = ()  # the words, with their places in braces
-    code: tuple[str, ...] = ()  # globs of the files whose code a command uses; none: every Python file under the folder
+    code: tuple[str, ...] = ()  # globs of the files whose code a command uses; none: those that `code.code_files` finds
     data: tuple[DataPath, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1

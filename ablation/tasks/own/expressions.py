@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 NUMBER = "{number}"
-NO_NUMBER = r"[+-]?(?i:nan|inf(?:inity)?)(?!\w)"
+NO_NUMBER = r"(?:[+-]?(?i:nan|inf(?:inity)?)|(?i:n/a|none|null))(?!\w)"  # as programs print a number that they do not have
 ANY_NUMBER = rf"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|{NO_NUMBER})"
 GOES_ON = re.compile(r"\.?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[eE][+-]?\d+")  # after a number of which a pattern took the beginning
 UNIT = re.compile(r"[kKMGT](?![^\W_])|[_'’]\d+")  # which multiplies the number, unless the pattern names it; or digits after a mark
@@ -22,7 +22,7 @@ class Expression:
         self._pattern = compiled(written)
 
     def find(self, line: str) -> Iterator[tuple[str, str]]:
-        """What the group took, and the number of which that is the beginning, or the same; a NaN or an infinity counts as a number."""
+        """What the group took, and the number of which that is the beginning, or the same; a NaN or a `n/a` counts as a number."""
         found = [*self._pattern.finditer(line), *(self._unusual.finditer(line) if self._unusual else ())]
         taken = dict[int, re.Match[str]]()
         for match in sorted(found, key=lambda match: (match.start(), match.start(1))):
@@ -35,7 +35,7 @@ class Expression:
 
     @cached_property
     def _unusual(self) -> re.Pattern[str] | None:
-        """The pattern with NaN and infinity in its group's place; None where {number} stands for them already."""
+        """The pattern with NaN, infinity and the like in its group's place; None where {number} stands for them already."""
         span = None if NUMBER in self.written else _group(self.written)
         try:
             return re.compile(f"{self.written[: span[0]]}({NO_NUMBER}){self.written[span[1] :]}") if span else None

@@ -51,8 +51,19 @@ class Printed:
         self._curves = {name: Expression(pattern) for name, pattern in curves.items() if name != STEP}
         self._count = dict.fromkeys(self._curves, 0)
         self._current = 0
+        self._numbered_by = ""
 
-    def see(self, line: str) -> list[tuple[int, Values]]:
+    def go_on(self, num_points: Mapping[str, int]) -> None:
+        """Number the points after those that earlier attempts have, by curve, where no step does."""
+        if self._step is not None:
+            return
+        for name in self._count:
+            if num_points.get(name):
+                self._count[name] = num_points[name]
+                found = f"the run was stopped and went on; the points of the curve {name} are numbered as they came"
+                self.notes[f"{found}, those that were printed twice too: a pattern for {STEP} in curves numbers them itself"] = None
+
+    def see(self, line: str, stream: str = "") -> list[tuple[int, Values]]:
         """Take a line, and return the points of curves in it: (step, values).
 
         The step's pattern numbers what is found in its line and after it; without one, each curve counts its own matches.
@@ -63,11 +74,16 @@ class Printed:
         for text, whole in self._step.find(line) if self._step else ():
             number = self._number(STEP, text)
             if number is not None and whole == text and number.is_integer():
-                self._current = int(number)
+                self._current, self._numbered_by = int(number), stream
             elif number is not None:
                 odd = f"the pattern of the curve {STEP} matched {whole}, which is no whole number"
                 self.notes[f"{odd}; points after it keep the step before"] = None
-        return [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
+        points = [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
+        if points and self._numbered_by not in ("", stream):
+            names = ", ".join(dict.fromkeys(name for _, values in points for name in values))
+            odd = f"{STEP} and {names} were printed to different streams"
+            self.notes[f"{odd}, so that a point may have the number of the step before it or after it"] = None
+        return points
 
     def check(self, definition: Definition) -> None:
         """Raise TrainingError for a metric of which a pattern took only the beginning."""

@@ -185,6 +185,7 @@ class Attempt:
         self.curves = Curves(frozenset(metric.name for metric in definition.metrics), self.started * 1000)
         if definition.resumes:
             self.curves.go_on(folder.parent / EARLIER)
+            self.printed.go_on({name: self.curves.num_points(name) for name in definition.curves})
         self.log, self.errors = deque[bytes](), deque[str](maxlen=200)
         self._size, self._asked, self._checked = 0, "", time.monotonic()
         self._lines = {name: Lines() for name in ("output", ERRORS)}
@@ -228,8 +229,8 @@ class Attempt:
                 if not self._asked and process.ended is None:
                     self._end_if_due(process, should_stop)
             self._take(process.rest())
-        for lines in self._lines.values():
-            self._see(lines.end())
+        for name, lines in self._lines.items():
+            self._see(lines.end(), name)
         self.finished, self.ended = time.time(), time.monotonic()
         self._tell(emit, is_last=True)
         self._raise_if_failed(process.ended, kills)
@@ -251,11 +252,11 @@ class Attempt:
                 self._size -= len(self.log.popleft())
             lines = list(self._lines[name].take(data))
             self.errors.extend(lines if name == ERRORS else ())
-            self._see(lines)
+            self._see(lines, name)
 
-    def _see(self, lines: "Iterator[str] | list[str]") -> None:
+    def _see(self, lines: "Iterator[str] | list[str]", stream: str) -> None:
         for line in lines:
-            for step, values in self.printed.see(line):
+            for step, values in self.printed.see(line, stream):
                 self.curves.add(step, int(time.time() * 1000), values)
 
     def _tell(self, emit: Emit, *, is_last: bool = False) -> None:

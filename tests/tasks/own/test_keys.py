@@ -245,6 +245,64 @@ def test_files_that_git_ignores_do_not_count(command):
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize("kind", ["submodule", "nested", "link", "walked link"])
+def test_code_in_repositories_within_and_behind_links_counts(command, tmp_path_factory, kind):
+    """git lists neither what is in a submodule, nor in a repository that nobody added, nor behind a link."""
+    folder, elsewhere = command.folder, tmp_path_factory.mktemp("elsewhere")
+    git = ["git", "-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b", "-C"]
+    within = folder / "within" if kind == "nested" else elsewhere
+    within.mkdir(exist_ok=True)
+    (within / "model.py").write_text("SIZE = 1\n", encoding="utf-8")
+    if "link" in kind:
+        (folder / "within").symlink_to(within)
+        (within / "back").symlink_to(folder)
+    else:
+        for words in (["init", "-q"], ["add", "model.py"], ["commit", "-qm", "model"]):
+            subprocess.run([*git, str(within), *words], check=True)
+    if kind != "walked link":
+        subprocess.run([*git, str(folder), "init", "-q"], check=True)
+    if kind == "submodule":
+        subprocess.run([*git, str(folder), "submodule", "--quiet", "add", str(within), "within"], check=True)
+    assert "within/model.py" in names(command)
+    assert names(command).count("train.py") == 1
+
+
+def test_folders_of_configurations_count(command):
+    """As Hydra has them, below the study's folder; results that lie there do not, whatever they are."""
+    for name in ("conf/model/base.yaml", "src/configs/a.yml", "mlruns/files/own.py", "mlruns/conf/a.yaml", "data/a.yaml", "conf/a.txt"):
+        (command.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (command.folder / name).write_text("size: 1\n", encoding="utf-8")
+    expected = ["conf/model/base.yaml", "own_lib.py", "src/configs/a.yml", "src/deep/net.py", "train.py"]
+    assert names(command) == expected
+    subprocess.run(["git", "init", "-q", str(command.folder)], check=True)
+    (command.folder / ".gitignore").write_text("env\nbuild\n.hidden\n", encoding="utf-8")
+    assert [name for name in names(command) if "env" not in name] == expected
+
+
+def test_what_a_script_imports_from_beside_it_counts(command, tmp_path_factory):
+    """Where the script lies outside the study's folder: modules and packages, directly or not, and nothing else that lies there."""
+    folder = tmp_path_factory.mktemp("code")
+    for name, text in {
+        "train.py": "import helper, numpy\nfrom nets.blocks import conv\nimport train",
+        "helper.py": "import nets.heads as heads, json",
+        "nets/__init__.py": "",
+        "nets/blocks.py": "from .common import width\nfrom . import more\nfrom .... import above",
+        "nets/common.py": "from ..beyond import x",
+        "nets/more.py": "",
+        "nets/heads.py": "(",
+        "nets/other.py": "",
+        "other.py": "",
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    named = replace(command, command=("python", str(folder / "train.py"), "{seed}"))
+    found = {path.relative_to(folder).as_posix() for path in keys.code_files(named) if path.is_relative_to(folder)}
+    assert found == {"train.py", "helper.py", "nets/__init__.py", "nets/blocks.py", "nets/common.py", "nets/more.py", "nets/heads.py"}
+    before = keys.code_of(named)
+    edit(folder / "nets" / "common.py", "x", "y")
+    assert keys.code_of(named) != before
+
+
 def test_globs_name_the_files_that_count(command):
     """Files of any kind, and the script that the command names; a glob without a file is an error with its place."""
     assert names(replace(command, code=("*.py", "**/*.yaml"))) == ["conf.yaml", "own_lib.py", "train.py"]

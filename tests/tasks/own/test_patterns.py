@@ -56,6 +56,28 @@ def test_without_a_step_each_curve_counts():
     assert points == [(1, {"loss": 4.0}), (2, {"loss": 3.0}), (1, {"val": 9.0}), (3, {"loss": 2.0})]
 
 
+def test_after_a_stop_curves_are_counted_on():
+    """Where no step numbers them; and a note says so."""
+    printed = Printed({}, {"loss": r"loss=(\d)", "val": r"val=(\d)"})
+    printed.go_on({"loss": 3, "val": 0})
+    assert [point for line in ("loss=4", "val=9") for point in printed.see(line)] == [(4, {"loss": 4.0}), (1, {"val": 9.0})]
+    (note,) = printed.notes
+    assert note.startswith("the run was stopped and went on; the points of the curve loss are numbered as they came")
+    numbered = Printed({}, {"step": r"epoch (\d)", "loss": r"loss=(\d)"})
+    numbered.go_on({"loss": 3})
+    assert (numbered.see("epoch 2 loss=4"), list(numbered.notes)) == ([(2, {"loss": 4.0})], [])
+
+
+@pytest.mark.parametrize(("streams", "is_told"), [(("output", "errors"), True), (("errors", "errors"), False)])
+def test_steps_of_another_stream_are_told(streams, is_told):
+    """Two streams of a process come in no sure order."""
+    printed = Printed({}, {"step": r"epoch (\d)", "loss": r"loss=(\d)"})
+    points = [point for line, stream in zip(("epoch 2", "loss=4"), streams, strict=True) for point in printed.see(line, stream)]
+    assert points == [(2, {"loss": 4.0})]
+    told = "step and loss were printed to different streams, so that a point may have the number of the step before it or after it"
+    assert list(printed.notes) == ([told] if is_told else [])
+
+
 def test_what_is_no_number_is_left_out_with_a_note():
     printed, points = seen("epoch x loss=nan\nepoch 2 loss=1e-3\nloss=low\n", curves={"step": r"epoch (\w+)", "loss": r"loss=(\S+)"})
     assert points == [(2, {"loss": 0.001})]
@@ -76,6 +98,9 @@ def test_what_is_no_number_is_left_out_with_a_note():
         ("loss nan", "nan"),
         ("loss -inf", "-inf"),
         ("loss Infinity", "Infinity"),
+        ("loss n/a", "n/a"),
+        ("loss None.", "None"),
+        ("loss nonetheless", "4"),
         ("loss 2%", "2"),
     ],
 )
@@ -150,10 +175,12 @@ def test_a_part_of_a_number_fails_the_run(tmp_path, pattern, printed, whole):
         (r"loss.*?(\d+)", "loss 3 (2 nan)", "3"),
         (r"loss ([\d.]+)", "loss nano", "4"),
         (r"loss (\S+)", "loss nan", "nan"),
+        (r"loss:? ([\d.]+)", "loss: N/A", "N/A"),
+        (r"loss ([\d.]+)", "loss null", "null"),
     ],
 )
 def test_a_later_nan_is_not_skipped(pattern, line, found):
-    """The pattern of one's own matches NaN and infinity in its group's place too."""
+    """The pattern of one's own matches NaN, infinity and what is no number in its group's place too."""
     printed, _ = seen(f"loss 4\nval 4 loss 4 end\n{line}\n", {"test/loss": pattern})
     assert printed.metrics == {"test/loss": found}
 

@@ -393,6 +393,27 @@ def test_curves_and_seconds_are_those_of_all_attempts(tmp_path):
     assert not (a_run.stages / a_run.key / "checkpoints").exists()  # or the run, done again, would go on from its own end
 
 
+def test_curves_of_a_command_without_steps_go_on(tmp_path):
+    """Its points are numbered after those of the attempt that was stopped."""
+    text = """
+import pathlib, sys, time
+state, begun = pathlib.Path(sys.argv[2]) / "state", pathlib.Path("begun")
+begin = 2 if state.exists() else 0
+for i in range(begin, begin + 2):
+    print(f"loss {i}")
+state.write_text("2")
+begun.touch()
+time.sleep(0 if begin else 60)
+print("mae: 1.0")
+"""
+    a_run = script(tmp_path, text, "{checkpoints}", **PRINTED, curves={"loss": "loss {number}"}, resumes=True)
+    with pytest.raises(Interrupted):
+        carry_out(a_run, should_stop=(tmp_path / "begun").exists)
+    recorded = done(a_run)
+    assert [(row["epoch"], row["values"]) for row in recorded["history"]] == [(i + 1, {"loss": float(i)}) for i in range(4)]
+    assert [note.split(";")[0] for note in recorded["notes"]] == ["the run was stopped and went on"]
+
+
 def test_what_a_killed_attempt_logged_is_not_lost(tmp_path):
     """Where a run goes on from its checkpoints: also what nobody had read yet, and after a line that the kill cut short."""
     a_run = work(tmp_path, function=function(tmp_path, GOES_ON), resumes=True)
