@@ -115,9 +115,9 @@ class Folder(Source):
 
     Split folders may have any case, and be called training, valid, validation, dev, testing or eval as well. Without one for the test the
     fraction `test` of the training images is the test, stratified and the same for every seed; one for validation is optional. Any other
-    form is refused: a further folder with images beside them, images outside of class folders, an archive's folder around them all.
-    Classes are sorted, as numbers where all are numbers; two that differ only in case, blanks, underscores or the way of writing a number
-    are refused. `group` is a regular expression whose first group, found in a file's path below root, names its group: images of one
+    form is refused: a further folder with images beside them, images beside class folders, an archive's folder around them all. Classes are
+    sorted, as numbers where all are numbers; two that differ only in case (but for alphabets), blanks, underscores or the way of writing a
+    number are refused. `group` is a regular expression whose first group, found in a file's path below root, names its group: images of one
     group stay in one split. Hidden files, what operating systems leave (__MACOSX, @eaDir) and files whose ending no image has are passed
     over. Transparency is laid over white. `range` has the values of 16-bit grey images that are black and white: [0, 4095] for 12 bits.
     """
@@ -175,7 +175,7 @@ class Lists(Source):
     on; the latter's validation list is what the field calls its test. Paths start at `root`, by default the training list's own
     folder, once `strip` is taken off where they begin with it. `classes` is a file with a class name in each line, class 0 first;
     with `none` classes are called by their numbers. Without a test list the fraction `test` of the training images is the test,
-    stratified and the same for every seed. An image in two lists, by whatever path or link, is an error, not a leak.
+    stratified and the same for every seed. An image in two lists, by whatever path or symbolic link, is an error, not a leak.
     `range` has the values of 16-bit grey images that are black and white: [0, 4095] for 12 bits.
     """
 

@@ -6,13 +6,14 @@ An augmentation draws its parameters for a whole epoch at once, one row per imag
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from ablation.errors import ConfigError
 from ablation.techniques.geometry import CheckedDegrees, source_matrices, warp
 from ablation.techniques.policies import AutoAugment, RandAugment, TrivialAugment
 from ablation.techniques.technique import Pair, Technique
@@ -188,12 +189,22 @@ class Resize(Technique):
     """The image at the model's size, by an antialiased filter, and kept in [0, 1].
 
     The bicubic one overshoots at edges, which 8-bit images clip; with antialiasing torch uses Pillow's kernel (a = -0.5), without
-    it another one (-0.75). `nearest` takes the pixel nearest to the centre, also as Pillow does.
+    it another one (-0.75). `nearest` takes the pixel nearest to the centre, also as Pillow does. Images of folders, tables and lists
+    have the model's size already, by Pillow's bicubic filter (`fit`), so that it is refused there.
     """
 
     name: Literal["resize"] = "resize"
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     works_on: ClassVar[str] = "resize"
+
+    def check(self, settings: Any) -> None:
+        """Raises ConfigError for a second one, and for images that have the model's size before."""
+        resizes = [technique for technique in settings.augment if isinstance(technique, Resize)]
+        if len(resizes) > 1:
+            raise ConfigError("", f"found {len(resizes)} of resize; expected one, since an image gets the model's size once")
+        if hasattr(settings.data, "fit"):
+            problem = f"resize changes nothing: images of {settings.data.name} get the model's size when they are decoded"
+            raise ConfigError("", f"{problem}; expected no resize, or another fit under data")
 
     def draw(self, generator: Generator, num_images: int) -> dict[str, Tensor]:
         """Nothing: the size is the model's."""

@@ -36,8 +36,10 @@ class Inverse(Technique):
 class EffectiveNumber(Technique):
     """Weights proportional to (1 - beta) / (1 - beta ** n_c), scaled to sum to the number of classes.
 
-    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. beta = 0 gives ones, beta -> 1 the inverse
-    counts. Computed by expm1 in float64: with beta near 1 and few samples, 1 - beta ** n loses its digits in float32.
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. beta = 0 gives ones, beta -> 1 the
+    inverse counts. The sum over a batch is divided by that of its weights, as by torch and LDAM-DRW, not by the number of
+    images, as by Cui et al. Computed by expm1 in float64: with beta near 1 and few samples, 1 - beta ** n loses its digits in
+    float32.
     """
 
     name: Literal["effective_number"] = "effective_number"

@@ -234,11 +234,12 @@ class Equalization(Loss):
 class Seesaw(Loss):
     """-ln p_i with p = exp(z_i) / (exp(z_i) + sum over j other than i of M_ij * C_ij * exp(z_j)): rare classes are pushed down less.
 
-    Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation", CVPR 2021. Mitigation M_ij = min(1, (N_j / N_i) ** p), N being
-    the images of each class seen since the optimizer began, at least 1 (or the training counts where nothing is carried along);
-    compensation C_ij = max(1, (s_j / s_i) ** q), s being the softmax of z, without gradient and s_i at least 0.01, as in the
-    authors' code. Their normalised layer and objectness branch belong to detection and are left out. Costs B * C * C in time, for
-    its factors depend on sample, label and other class; in memory 2 ** 24 numbers at a time, computed again for the gradient.
+    Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation", CVPR 2021. Mitigation M_ij = min(1, (N_j / N_i) ** p), N
+    being the images of each class seen since the optimizer began or this loss did, at least 1 (or the training counts where
+    nothing is carried along); compensation C_ij = max(1, (s_j / s_i) ** q), s being the softmax of z, without gradient and s_i
+    at least 0.01, as in the authors' code. Their normalised layer and objectness branch belong to detection and are left out.
+    Costs B * C * C in time, for its factors depend on sample, label and other class; in memory 2 ** 24 numbers at a time,
+    computed again for the gradient.
     """
 
     _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("p", "q")
@@ -281,7 +282,9 @@ class Focal(Loss):
     the class-balanced loss paper, takes one sigmoid per class and sums over the classes, the others being negatives; its
     published runs also start the last layer's biases at -ln(C - 1), which the linear classifier's `initial_bias` does. Class
     weights multiply the cost and stay outside of p; p = exp(-weight * cross-entropy), found in several code bases, is no
-    probability.
+    probability. As with every loss here the sum over a batch is divided by that of its weights; the class-balanced loss' own
+    code divides by the number of images, so that its gradients, and with SGD its steps, are smaller where frequent classes
+    weigh little.
     """
 
     _cross_entropy_at_0: ClassVar[tuple[str, ...]] = ("gamma",)

@@ -123,7 +123,7 @@ class Progressive(Weighted):
 
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020. t counts from 0, as in their
     code, so that the first epoch is the data's and the last one balanced; t / T, as elsewhere, does not reach both. A single epoch
-    is the first.
+    is the first. T counts the epochs between two restarts of the schedule, also where a stage has a part of them.
     """
 
     name: Literal["progressive"] = "progressive"

@@ -201,8 +201,11 @@ _PERMISSION = _Permission()
 def allow_code(*folders: Path) -> None:
     """Let files name classes as module:Class from now on: in installed modules, these folders and the current one."""
     _PERMISSION.is_given = True
+    here = str(Path.cwd())
+    if here in sys.path and sys.path.index(here) == len(sys.path) - 1:  # where `python -m ablation` has it, before the study's folder
+        sys.path.pop()
     # At the end, so that a user's file with the name of an installed module does not replace it for other code.
-    sys.path.extend(text for text in dict.fromkeys(str(folder.resolve()) for folder in (*folders, Path.cwd())) if text not in sys.path)
+    sys.path.extend(text for text in dict.fromkeys([*(str(folder.resolve()) for folder in folders), here]) if text not in sys.path)
 
 
 def is_code_allowed() -> bool:

@@ -27,7 +27,7 @@ def auroc_and_average_precision(labels_N: np.ndarray, scores_NC: np.ndarray) -> 
 def log_odds(scores_NC: np.ndarray) -> np.ndarray:
     """ln(p / (1 - p)) in float64 of every image and class, by which images are ranked; p is the softmax of the scores.
 
-    They rank as p does, but p ends at 0 and 1 where scores are more than about 36 apart: what float64 then calls a tie is none here.
+    They rank as p does, but p ends at 1 where a score is more than about 36 above all others: what float64 then calls a tie is none here.
     Raises ValueError if a score is not finite.
     """
     about_N = _about_all_images(scores_NC)

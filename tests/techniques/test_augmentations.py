@@ -11,8 +11,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from ablation.errors import ConfigError
+from ablation.study.resolving import load_study
 from ablation.techniques.augmentations import Affine, ColorJitter, Crop, Cutout, Erase, HFlip, Resize, VFlip, normal_noise
 from ablation.techniques.technique import family, make
+from tests.tiny import write
 
 SHAPES = [(8, 8), (9, 14)]
 
@@ -221,6 +223,21 @@ def test_resize_equals_pillow(size, source, interpolation):
         image = Image.fromarray(levels[i].permute(1, 2, 0).numpy())
         expected = np.asarray(image.resize((size, size), getattr(Image.Resampling, interpolation.upper())), dtype=np.float32) / 255
         np.testing.assert_allclose(resized[i].permute(1, 2, 0).numpy(), expected, atol=1.5 / 255)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"augment": ["resize", "hflip", "resize"]}, "found 2 of resize; expected one"),
+        ({"augment": ["hflip", "resize"], "data": {"name": "folder", "root": "images"}}, "resize changes nothing: images of folder get"),
+    ],
+)
+def test_a_resize_that_could_not_act_is_refused(tmp_path, settings, words):
+    """A second one, and one for images that are decoded at the model's size."""
+    with pytest.raises(ConfigError, match=words) as error:
+        load_study(write(tmp_path, base=settings))
+    assert error.value.path == "ladder.baseline.augment"
+    load_study(write(tmp_path, base={"augment": ["resize", "hflip"]}))
 
 
 def test_resize_keeps_what_has_the_size():

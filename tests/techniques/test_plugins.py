@@ -111,6 +111,14 @@ def test_the_documents_techniques_keep_the_contracts(folder, family_name, code):
     assert not broken
 
 
+def test_modules_beside_the_study_come_before_the_current_folder(tmp_path, monkeypatch):
+    """Also where `python -m ablation` has put the current folder at the end of the path; both come after what is installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["installed", str(tmp_path)])
+    allow_code(tmp_path / "study")
+    assert sys.path == ["installed", str(tmp_path / "study"), str(tmp_path)]
+
+
 def test_the_documents_loss_is_poly_1(folder):
     """Poly-1 is the cross-entropy plus epsilon times one minus the label's probability, by plain arithmetic."""
     allow_code(folder)
