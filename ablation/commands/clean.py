@@ -21,6 +21,7 @@ from ablation.running.parts.split import splits
 from ablation.tracking.recorded import Recorded
 from ablation.tracking.store import Store
 
+BEGUN = ("*/checkpoint.safetensors", "*/checkpoints*/*", "*/try-*")  # what a stage has that was begun, and not ended
 NO_PLAN, DATA = "of no study's newest plan", "decoded data, which all studies share"
 
 
@@ -119,20 +120,29 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
     others = [recorded for recorded in studies if recorded not in own]
     unfinished = set().union(*map(_unfinished_stages, others if everything else studies))
     if not everything:
-        unfinished |= {path.parent.name for path in workspace.stages.glob("*/checkpoint.safetensors")}
+        unfinished |= {path.parent.name for pattern in BEGUN for path in workspace.stages.glob(pattern)}
+        unfinished |= set().union(*(recorded.plan.get("left", ()) for recorded in studies))
     runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in own}
     finished = {name: {run["tags"].get("ablation.key") for run in known if run["status"] == "FINISHED"} for name, known in runs.items()}
     planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
     results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
     stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
     stray = [path for path in workspace.results.glob("*") if everything or path.suffix == ".part"]
-    unplanned = [path for path in workspace.stages.glob("*") if path.name not in unfinished]
+    may_be_planned = not everything and not _run_here(workspace) <= {recorded.study for recorded in studies}
+    unplanned = [] if may_be_planned else [path for path in workspace.stages.glob("*") if path.name not in unfinished]
     return Deletable(
         results=_by_study(workspace.results.glob("*"), results, () if only else stray),
         stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
         splits=_splits(workspace, own, finished, only, everything=everything),
     )
+
+
+def _run_here(workspace: Workspace) -> set[str]:
+    """The studies that ran in this folder, whether or not the store that this shell names has their plans."""
+    return {path.stem.partition(".part-")[0] for path in (workspace.root / "status").glob("*.json")} | {
+        split.study for split in splits(workspace.parts)
+    }
 
 
 def _splits(

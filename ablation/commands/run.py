@@ -48,6 +48,7 @@ def run(options: Options) -> int:
     session.check()
     with study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
+            session = _as_edited(session)
             store = Store.open()
             note_last_run(session.workspace.root, options.file, options.profile)
             known_runs, doubled = session.known_runs(store)
@@ -61,7 +62,7 @@ def run(options: Options) -> int:
                 plan = plan if executor is None else session.plan(known_runs, probe=True)
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
-        _make_way(plan, store, doubled, session)
+        _make_way(plan, store, known_runs, doubled, session)
         if session.site and options.is_detached and plan.waiting:
             submit_parts(plan, session, session.site, failed_before(known_runs))
             return DONE
@@ -81,6 +82,19 @@ def run(options: Options) -> int:
         if status == DONE:
             tidy_splits(plan, session.workspace)
         return status
+
+
+def _as_edited(session: Session) -> Session:
+    """The session of the file as it is now, which may have been edited while this command waited for another one."""
+    study = session.study
+    with contextlib.suppress(OSError):
+        if study.file.read_bytes() != study.content:
+            session = Session(session.options, session.console)
+            if session.study.name != study.name:
+                raise AblateError(f"{study.file} was edited meanwhile, and is the study {session.study.name!r} now; nothing was begun")
+            session.tell(f"{study.file} was edited meanwhile, and read again")
+            session.check()
+    return session
 
 
 def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor | None:
@@ -145,13 +159,13 @@ def _tell_lost(known_runs: Sequence[Mapping[str, Any]], session: Session) -> Non
         session.tell(told)
 
 
-def _make_way(plan: Plan, store: Store, doubled: Sequence[str], session: Session) -> None:
+def _make_way(plan: Plan, store: Store, known_runs: Sequence[Mapping[str, Any]], doubled: Sequence[str], session: Session) -> None:
     """Discard what is to be run again, restore the study if it was deleted in MLflow, and delete what is recorded twice.
 
     By now nothing refuses to begin.
     """
     if session.options.rerun == "force":
-        session.force(plan)
+        session.force(plan, known_runs, store)
         forget_splits(plan, session.workspace.parts)
     if changed := store.restore(session.study.name):
         session.tell(changed)

@@ -145,7 +145,8 @@ def _as_submitted(session: Session, part: Part) -> tuple[Split, Plan]:
         raise AblateError(f"the study was planned for {split.device!r}, and this machine has {device!r}, on which bits depend; {expected}")
     if part.of != len(split.shares):
         raise ConfigError("--part", f"found {part.number}/{part.of}; expected one of {len(split.shares)} parts, as {split.folder} has them")
-    keys = split.shares[part.number - 1]
+    wanted = split.wanted
+    keys = tuple(key for key in split.shares[part.number - 1] if key in wanted)
     plan = session.plan((), probe=False, only=keys)
     if unknown := set(keys) - {run.key for run in plan.runs}:
         cause = "the file, the code, the data or versions of packages are others here, or were changed since it was submitted"
@@ -163,7 +164,7 @@ def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     if others := sorted({len(split.shares) for split in pinning.covering(parts, whole, device)} - {part.of}):
         counts = " and into ".join(map(str, others))
         session.tell(f"{session.study.name}: it is also split into {counts} parts here, with other shares; name one number in all parts")
-    split = pinning.pinned(parts, whole, part.of, device)
+    split = pinning.pinned(parts, whole, part.of, device, session.options.arms, session.options.seeds)
     keys = split.shares[part.number - 1]
     return split, _restricted(session.plan(known_runs, probe=False, only=keys), keys)
 

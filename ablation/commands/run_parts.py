@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ablation.running.executors.sites import BatchSite, SlurmSite
 from ablation.running.outcomes import Outcome, Record
 from ablation.running.parts import pinning
 from ablation.running.parts import split as splits
+from ablation.running.parts.engine import Engine
 from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
@@ -75,7 +77,18 @@ def split_of(plan: Plan, session: Session, site: SlurmSite | BatchSite) -> Split
     for split in pinning.covering(parts, plan, device):  # its logs know more than the folders: who has failed
         if split.jobs and sum(not keys.isdisjoint(share) for share in split.shares) >= num_parts:
             return split
-    return pinning.pinned(parts, plan, num_parts, device)
+    return pinning.pinned(parts, plan, num_parts, device, session.options.arms, session.options.seeds)
+
+
+def _engine_for(plan: Plan, session: Session, site: SlurmSite | BatchSite, split: Split) -> Engine:
+    """The engine of a site, whose jobs select arms and seeds as the split does, and compute what this plan wants of it.
+
+    What jobs that are at work were to compute stays wanted, too.
+    """
+    waiting = {run.key for run in plan.waiting if run.choice is None}
+    split.want(waiting | split.wanted if split.jobs and is_alive(split) else waiting)
+    options = replace(session.options, arms=split.arms, seeds=split.seeds)
+    return engine_of_site(site, part_words(options, site), split)
 
 
 def tidy_splits(plan: Plan, workspace: Workspace) -> None:
@@ -108,7 +121,7 @@ def submit_parts(plan: Plan, session: Session, site: SlurmSite | BatchSite, fail
     """Submit what has no job yet, and say in a sentence what was submitted, and how it goes on."""
     split = split_of(plan, session, site)
     before = len(split.jobs.get("submitted", []))
-    numbers = submit(plan, split, engine_of_site(site, part_words(session.options, site), split), failed)
+    numbers = submit(plan, split, _engine_for(plan, session, site, split), failed)
     how = "the same command without --detach records them"
     if numbers:
         jobs = ", ".join(submitted["id"] for submitted in split.jobs["submitted"][before:])
@@ -129,7 +142,7 @@ def follow_parts(
     Stopped at once, the jobs are ended. `failed` is that of `failed_before`.
     """
     split = split_of(plan, session, site)
-    engine = engine_of_site(site, part_words(session.options, site), split)
+    engine = _engine_for(plan, session, site, split)
     try:
         with shown(plan, session, state) as (view, should_stop):
             outcome = follow(plan, split, engine, record, view, should_stop=should_stop, failed=failed, poll=site.poll)

@@ -1,7 +1,5 @@
 """The study that a command works on: resolved, with its folders and devices."""
 
-import json
-import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +10,7 @@ from rich.console import Console
 from ablation.commands.options import Options
 from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
-from ablation.planning.states import LOST
+from ablation.planning.states import FORCED, LOST
 from ablation.planning.workspace import Workspace, read_speeds
 from ablation.running.executors.sites import BatchSite, RaySite, SlurmSite, site_of
 from ablation.running.packing import Packing
@@ -20,8 +18,8 @@ from ablation.study.config import Arm
 from ablation.study.resolving import load_study
 from ablation.study.specs import select_names
 from ablation.study.task import Step
-from ablation.system.files import write_json
 from ablation.techniques.technique import allow_code
+from ablation.tracking.recorded import is_superseded
 from ablation.training.device_option import devices, num_cores
 from ablation.training.planned_device import device_name, plan_for, plan_for_here
 
@@ -116,16 +114,12 @@ class Session:
 
     def _with_forced(self, known_runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The study's runs in the store; those that --rerun force still has to run again are FORCED, unless --rerun is keep."""
-        forced_at = {} if self.options.rerun == "keep" else _read_forced(self.forced)
-        return [
-            {**run, "status": "FORCED"} if self._is_forced(run, forced_at.get(_forced_key(*_run_identity(run)), 0)) else run
-            for run in known_runs
-            if run["tags"].get("ablation.kind") == "run"
-        ]
+        runs = [run for run in known_runs if run["tags"].get("ablation.kind") == "run"]
+        return [{**run, "status": FORCED} if self._is_forced(run) else run for run in runs]
 
-    def _is_forced(self, run: Mapping[str, Any], forced_at: int) -> bool:
+    def _is_forced(self, run: Mapping[str, Any]) -> bool:
         arm, seed, _ = _run_identity(run)
-        return arm in self.selected and seed in self.seeds and run["status"] == "FINISHED" and int(run["end"]) < forced_at
+        return is_superseded(run) and arm in self.selected and seed in self.seeds and self.options.rerun != "keep"
 
     def known_runs(self, store: "Store") -> tuple[list[dict[str, Any]], list[str]]:
         """The study's runs in the store, and the ids of those left out: a run that is recorded twice is there once.
@@ -142,22 +136,19 @@ class Session:
 
     def _doubled(self, known_runs: Sequence[Mapping[str, Any]]) -> dict[str, None]:
         """The ids, newest first, of records of a run that has a newer one and was not forced since: what was restored in MLflow."""
-        forced_at, seen, doubled = _read_forced(self.forced), set(), dict[str, None]()
+        seen, doubled = set(), dict[str, None]()
         for run in known_runs:
-            if _is_done(run):
+            if _is_done(run) and not is_superseded(run):
                 identity = (*_run_identity(run), run["tags"].get("ablation.key"))
-                if identity in seen and int(run["end"]) >= forced_at.get(_forced_key(*_run_identity(run)), 0):
+                if identity in seen:
                     doubled[run["run_id"]] = None
                 seen.add(identity)
         return doubled
 
-    @property
-    def forced(self) -> Path:
-        """The file with the runs to be run again, and when that was asked for."""
-        return self.workspace.root / "forced" / f"{self.study.name}.json"
-
-    def force(self, plan: Plan) -> None:
+    def force(self, plan: Plan, known_runs: Sequence[Mapping[str, Any]], store: "Store") -> None:
         """Discard what is to be run again, for good: if the command is stopped, the same one without --rerun force continues.
+
+        `known_runs` are the study's runs in the store: of those that are run again, these records count no more.
 
         Raises AblateError while another study, which may share what would be deleted, runs in the same folder.
         """
@@ -165,12 +156,9 @@ class Session:
             if running_studies:
                 reason = f"--rerun force would delete trainings that {', '.join(running_studies)}, which runs now, may share"
                 raise AblateError(f"{reason}; nothing was deleted; run the command again when that has ended")
-            self._force(plan)
-
-    def _force(self, plan: Plan) -> None:
-        now = int(time.time() * 1000)
-        forced_at = _read_forced(self.forced) | {_forced_key(run.arm, run.seed, run.content): now for run in plan.waiting}
-        write_json(self.forced, forced_at)
+            again = {(run.arm, run.seed, run.content) for run in plan.waiting}
+            runs = [run for run in known_runs if run["tags"].get("ablation.kind") == "run" and _run_identity(run) in again]
+            store.supersede([run["run_id"] for run in runs if not is_superseded(run)])
         self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
     def tell(self, sentence: str) -> None:
@@ -192,18 +180,6 @@ def _run_identity(run: Mapping[str, Any]) -> tuple[str, int, str]:
     """The (arm, seed, content) of a run in the store."""
     tags = run["tags"]
     return tags["ablation.arm"], int(tags["ablation.seed"]), tags.get("ablation.content", "")
-
-
-def _forced_key(arm: str, seed: int, content: str) -> str:
-    return f"{arm} {seed} {content}"
-
-
-def _read_forced(path: Path) -> dict[str, int]:
-    """key of a run -> when it was forced, in milliseconds; empty if none was."""
-    try:
-        return {str(key): int(milliseconds) for key, milliseconds in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ def for_the_record(plan: Plan, planner: Planner) -> dict[str, Any]:
     """The same with all that is recorded, and with what the report must know of the kind of work."""
     metrics = plan.study.task.metrics(plan.study.margin)
     about = {"task": plan.study.task.name, "metrics": metric_rows(metrics), "written": written(plan.study)}
-    return describe(plan, planner, others=True) | about
+    return describe(plan, planner, others=True) | about | ({"left": sorted(plan.left)} if plan.left else {})
 
 
 def _arm_as_data(arm: Arm, labels: Mapping[str, str]) -> dict[str, Any]:

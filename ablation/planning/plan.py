@@ -71,6 +71,7 @@ class Plan:
     runs: tuple[Run, ...]
     others: tuple[Run, ...]  # runs of other arms and seeds of the study that are recorded as they would come out now
     nodes: Mapping[str, Node]  # by key, parents first
+    left: frozenset[str]  # the keys of the stages that other arms and seeds of the study need, and that are not recorded
     metric: str = ""  # what the study goes by, by its name in the store
     metric_reason: str = ""  # why, in a clause
 
@@ -130,12 +131,15 @@ def make_plan(
         for run in every_run
         if run.seed in seeds and run.choice is None
     ]
-    nodes = _nodes(study, build_tree(wanted, chains), planner, recorded, seconds_per_item, force=rerun == "force")
+    branches = build_tree(wanted, chains)
+    nodes = _nodes(study, branches, planner, recorded, seconds_per_item, force=rerun == "force")
+    of_left = [run for run in every_run if (run.arm, run.seed) not in planned and run.state != "done" and run.choice is None]
+    left = build_tree([WantedRun(run.arm, run.seed, False, None) for run in of_left], chains)
     arms = {arm.name: arm for arm in study.arms}
     labelled = {*selected, *(run.arm for run in others)}
     labels = {name: planner.labels(arm, arms, seeds[0]) for name, arm in arms.items() if name in labelled}
     metric = planner.metric(next(arm for arm in study.arms if arm.name in selected), seeds[0])
-    return Plan(study, tuple(seeds), tuple(selected), labels, tuple(runs), tuple(others), nodes, *metric)
+    return Plan(study, tuple(seeds), tuple(selected), labels, tuple(runs), tuple(others), nodes, frozenset(left), *metric)
 
 
 def with_choices(study: Study, selected: Sequence[str]) -> tuple[str, ...]:
@@ -203,7 +207,8 @@ def _choosing_run(
     content = digest([choice.metric, [point.content for point in points]])
     key = digest([choice.metric, [point.used_key for point in points]])
     known = recorded.runs.get((arm.name, seed), ())
-    if any(run.key == key and run.status == "FINISHED" for run in known) and rerun != "force":
+    there = {run.run_id for point in points for run in recorded.runs.get((point.arm, seed), ()) if run.status == "FINISHED"}
+    if rerun != "force" and any(run.key == key and run.status == "FINISHED" and there.issuperset(run.among) for run in known):
         state, reason = "done", "recorded"
     elif all(point.state in ("done", "evaluated") for point in points):
         state, reason = "evaluated", "its points are there; only the choice is missing"

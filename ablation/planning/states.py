@@ -7,6 +7,7 @@ from ablation.formatting import counted
 from ablation.study.metrics import READ
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
+FORCED = "FORCED"  # of a run that is to be run again, whatever its record says
 MOST_NAMED = 4  # changes that a reason names
 DIGESTS = {  # inputs whose values are digests
     "data": "other images or another split",
@@ -38,6 +39,8 @@ class RecordedRun:
     reason: str
     params: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
+    among: tuple[str, ...] = ()  # of one that stands for the best of some: their ids
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _unfinished(run: RecordedRun) -> str:
     """`did not end: stopped by the user`, `was failed (memory)`, `was running`."""
     if run.status == "KILLED" and run.reason:
         return f"did not end: {run.reason}"
-    return f"was {run.status.lower()}" + (f" ({run.kind})" if run.kind else "")
+    return f"was {run.status.lower()}" + (f" ({run.kind})" if run.kind and run.status != FORCED else "")
 
 
 def branch_state(key: str, products: Set[str], recorded: RecordedState, *, force: bool) -> str:

@@ -16,6 +16,7 @@ from ablation.system import sealed
 from ablation.system.files import write_json
 from ablation.system.locks import runs_elsewhere
 
+AMONG = "ablation.among"  # the tag of a run that stands for the best of some, with the ids of these
 INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
 
 
@@ -61,10 +62,16 @@ class Workspace:
         return self.root / "features" / f"{study}{self.part}"
 
     def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
-        """Delete the states of these stages and the results of these runs, so that they are computed again."""
+        """Delete what these stages and runs have come to, so that they are computed from their beginning.
+
+        Of a stage's folder the locks and the claim stay: files without a suffix.
+        """
         for key in stages:
-            for path in (self.stages / key).glob("*.safetensors"):
-                path.unlink(missing_ok=True)
+            for path in (self.stages / key).glob("*"):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.suffix:
+                    path.unlink(missing_ok=True)
         for key in results:
             shutil.rmtree(self.results / key, ignore_errors=True)
 
@@ -99,6 +106,8 @@ class Workspace:
                     tags.get("ablation.reason", ""),
                     run.get("params", {}),
                     _inputs(run),
+                    run["run_id"],
+                    tuple(tags.get(AMONG, "").split()),
                 )
                 by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(recorded)
         finished = {run.key for runs in by_run.values() for run in runs if run.status == "FINISHED"}  # these are not looked at again

@@ -54,6 +54,12 @@ class Clock:
             if event["kind"] == "done" and key in self._began:
                 self._ended(self.nodes[key], time.monotonic() - self._began[key])
 
+    def again(self, key: str) -> None:
+        """Take note that something ended before its end, and is to be begun again."""
+        self.ended.discard(key)
+        self._active.add(key)
+        self._began.pop(key, None)
+
     def _begin(self, key: str) -> None:
         """Count something for itself from now on."""
         if key in self._idle:

@@ -226,6 +226,7 @@ class _Scheduler:
     def _waits_again(self, key: str) -> bool:
         """Have a job begin again before all that waits, from its last checkpoint."""
         self.untested.pop(key, None)
+        self.clock.again(key)
         self.waiting = {key: self.running.pop(key), **self.waiting}  # first, as parents stand before their children
         self.history.pop(key, None)  # what is trained again is told again
         return True
@@ -271,7 +272,10 @@ class _Scheduler:
             self.view({"kind": "packing", **about})
 
     def _failed(self, key: str, event: dict[str, Any]) -> None:
-        del self.running[key]
+        node = self.running.pop(key)
+        if key in self.done:  # only what it tests failed: what goes on from it does so
+            self.outcomes.fail([run for request in node.job.requests for run in self.runs.get(request, [])], event)
+            return
         lost = {key}
         for other, waiting in self.waiting.items():  # parents stand before their children
             if waiting.job.parent in lost:

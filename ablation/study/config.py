@@ -68,6 +68,7 @@ class Study:
     sets: tuple[tuple[str, Any], ...] = ()  # what --set changes
     text: str = ""  # a hash of all that is written in the file
     metric: str = AUTO  # as the file names it; what it stands for depends on the data
+    content: bytes = field(default=b"", repr=False)  # the file, as it was when the study was read
 
     @property
     def folder(self) -> Path:

@@ -26,7 +26,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *,
     Settings without effect are refused, but for those of an arm that `is_recorded`: it may have been the control of others.
     Raises ConfigError, with the dotted path in the file, if anything in it is wrong.
     """
-    file = load(path)
+    file, content = load(path), Path(path).read_bytes()
     task = task_of(file).of_file(file, Path(path).resolve().parent)
     bases = [("base", file.base)]
     name, seeds, groups, metric = file.study, file.seeds, file.groups, file.metric
@@ -44,7 +44,7 @@ def load_study(path: str | Path, profile: str | None = None, sets: Sets = (), *,
     if any(name.partition(".")[0] == "data" for _, overrides in bases[1:] for name in overrides):
         arms = [replace(arm, published={}) for arm in arms]  # they were measured on other data than the profile's
         resolver.plain = [replace(arm, published={}) for arm in resolver.plain]
-    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file), metric)
+    about_file = (tuple(resolver.plain), tuple(sets), text_hash(file), metric, content)
     return Study(name, Path(path).resolve(), tuple(seeds), groups, file.margin, file.keep, tuple(arms), task, *about_file)
 
 

@@ -41,6 +41,7 @@ class Point:
     step: int = 0
 
 
+SUPERSEDED = "ablation.superseded"  # the tag of a run that is to be run again
 GROUP = "group"  # the column with the number of each image's group
 
 
@@ -107,6 +108,11 @@ def of_content(name: str, content: str) -> str:
     return f"{stem}-{content}.{suffix}" if content else name
 
 
+def is_superseded(run: Mapping[str, Any]) -> bool:
+    """Whether a run in the store counts only until it is run again, as was asked for."""
+    return bool(run["tags"].get(SUPERSEDED))
+
+
 def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> "tuple[pd.DataFrame, list[str]]":
     """The plan's runs as a frame with one row each, and the names of runs that the plan no longer has.
 
@@ -117,16 +123,23 @@ def select_runs(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> "
 
     planned_keys = {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
+    ranks: dict[tuple[str, int], tuple[bool, bool]] = {}
     superseded = []
     for run in runs:
         tags = run["tags"]
         arm, seed, key = tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"]
         if planned_keys.get((arm, seed)) != key:
             superseded.append(f"{arm} {seed}")
-        elif (arm, seed) not in rows or run["status"] == "FINISHED" != rows[arm, seed]["status"]:
+        elif (arm, seed) not in ranks or _rank(run) > ranks[arm, seed]:
+            ranks[arm, seed] = _rank(run)
             rows[arm, seed] = _row_without_metrics(run) | {name: value for name, value in run["metrics"].items() if "/" in name}
     frame = pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=list(COLUMNS))
     return frame, sorted(set(superseded))
+
+
+def _rank(run: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Which of two records of a run counts: one that is finished, and of these one that was not to be run again."""
+    return run["status"] == "FINISHED", not is_superseded(run)
 
 
 def _row_without_metrics(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,10 +64,25 @@ def initial_state(work: TrainingWork, setup: Setup) -> State:
     saved = checkpoints.read_or_set_aside(path)
     if saved is None:
         raise TrainingError("store", f"the stage {work.parent} that this one starts from is {problem}; run again")
+    lacking = _taken_over(work, setup) - set(saved.record["products"])
+    if lacking:
+        again = (
+            f"the stage {work.parent} that this one starts from was trained anew, without {', '.join(sorted(lacking))}, by another study"
+        )
+        raise TrainingError("store", f"{again}; run again")
     if work.is_same_stage:
         return _restored_state(work, setup, saved)
     tensors = checkpoints.tensors_under(f"average/{work.parent_average}" if work.parent_average else "model", saved.tensors)
     return _state_of_new_stage(work, setup, to_device(_model_from_parent(work, num_classes, tensors), setup.device), saved)
+
+
+def _taken_over(work: TrainingWork, setup: Setup) -> set[str]:
+    """What the state of the parent must have beside its weights: see `products`."""
+    if work.is_same_stage:
+        return products(work.tracked, keep_optimizer=True)
+    going_on = [tracked for tracked in setup.tracked if tracked.technique.averages and tracked.since < work.stage.first_epoch]
+    names = {work.parent_average, *(tracked.id for tracked in going_on)} - {""}
+    return {f"average:{name}" for name in names} | ({"optimizer"} if "optimizer" not in work.stage.restart else set())
 
 
 def _model_from_parent(work: TrainingWork, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:

@@ -192,6 +192,40 @@ def test_detached_parts_are_shown_and_cancelled(queue):
     assert "tiny: its parts have ended (job 12), 0 of 3 runs computed; the same ablate run records what is there and goes on; " in shown
 
 
+def test_jobs_compute_what_is_wanted_of_their_shares(queue, monkeypatch):
+    """A later command that wants fewer runs, or for which some are recorded, uses the same split; what is at work stays wanted."""
+    run = ("run", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--detach")
+    assert queue(*run).status == 0
+    (split,) = splits_here()
+    every = {key for keys in split.shares for key in keys}
+    assert queue(*run, "--arm", "cb").status == 0
+    assert split.wanted == every
+    parts.command(queue.folder, "squeue", "exit 0")
+    assert queue(*run, "--arm", "cb").status == 0
+    assert splits_here() == [split]
+    (script,) = split.folder.glob("job-*.sh")
+    assert "--arm" not in script.read_text()
+    (cb,) = split.wanted
+    number = next(number for number, keys in enumerate(split.shares, 1) if cb in keys)
+    monkeypatch.setenv(PART_SPLIT, str(split.folder))
+    done = queue("run", "tiny.yaml", "--device", "cpu", "--part", f"{number}/2")
+    assert (done.status, done.epochs) == (0, 2)
+    assert [path.name for path in (queue.folder / "mlruns" / "results").iterdir()] == [cb]
+
+
+def test_a_split_keeps_the_seeds_by_which_it_was_planned(queue):
+    """Which its jobs are told, whichever command submits them."""
+    run = ("run", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--detach", "--seed", "5")
+    assert queue(*run, "--seed", "6").status == 0
+    parts.command(queue.folder, "squeue", "exit 0")
+    (queue.folder / "sbatch.words").unlink()
+    assert queue(*run).status == 0
+    (split,) = splits_here()
+    assert len(split.wanted) == len(LADDER)
+    (script,) = split.folder.glob("job-*.sh")
+    assert "--seed 5 --seed 6" in script.read_text()
+
+
 def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
     """Its time limit comes before its first epoch, each time: it asks for itself no more, and whoever follows it is told why."""
     assert queue("run", "tiny.yaml", "--device", "cpu", "--executor", "lab", "--detach").status == 0
@@ -257,7 +291,7 @@ def test_a_part_is_given_what_the_command_was(tmp_path, interval):
 def test_what_is_left_of_a_split_is_not_divided_anew(tmp_path, monkeypatch):
     """Its logs know who has failed; only where a new one would have more parts with something to do is it made."""
     monkeypatch.setattr(run_parts, "device_name", lambda device: "cpu")
-    session = SimpleNamespace(devices=["cpu"], workspace=SimpleNamespace(parts=tmp_path / "parts"))
+    session = SimpleNamespace(devices=["cpu"], workspace=SimpleNamespace(parts=tmp_path / "parts"), options=Options(tmp_path / "a.yaml"))
     nodes = [parts.node(key) for key in "abcd"]
     runs = [parts.run(key, f"r{key}", key) for key in "abcd"]
     first = run_parts.split_of(parts.plan(nodes, runs), session, SlurmSite(parts=4))

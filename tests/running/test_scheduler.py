@@ -6,7 +6,7 @@ import pytest
 
 from ablation.planning.plan import Plan, make_plan
 from ablation.planning.states import RecordedState
-from ablation.running import scheduler
+from ablation.running import clock, scheduler
 from ablation.running.scheduler import ATTEMPTS, execute
 from ablation.study.task import load_task
 from tests.studies import planner, study
@@ -116,6 +116,32 @@ def test_a_failure_stops_what_depends_on_it(broken, lost):
     assert {one.arm for one in outcome.finished} == {f"arm-{key}" for key in RESULTS if key not in lost}
     assert {(one.kind, one.reason) for one in outcome.failed} == {("nan", "nan!")}
     assert {events[1] for events in record.told if events[0] == "failed"} == {f"arm-{key}" for key in lost}
+
+
+@pytest.mark.parametrize("num_slots", [1, 2])
+def test_a_test_that_kills_its_process_takes_nothing_along(num_slots):
+    """Of a stage that was trained before, what goes on from it finishes."""
+    nodes = [node("first", state="done", requests=["run-first"]), *NODES[1:]]
+    outcome, _, _ = carried_out(Executor(num_slots, ends={"first": ["killed"] * ATTEMPTS}, results=RESULTS), nodes)
+    assert [one.run.arm for one in outcome.failed] == ["arm-first"]
+    assert {one.arm for one in outcome.finished} == {f"arm-{key}" for key in RESULTS} - {"arm-first"}
+
+
+def test_what_was_killed_takes_its_time_again(monkeypatch):
+    """A stage that was killed late is begun again only if all of it fits into what is left of the budget."""
+    now = [0.0]
+    for module in (scheduler, clock):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Late(Executor):
+        def events(self, timeout):
+            now[0] += 3000.0
+            return [{"kind": "started", "stage": "long"}, *super().events(timeout)] if self.running else []
+
+    late = Late(ends={"long": ["killed"]}, results={"long": ["run-long"]})
+    outcome, _, _ = carried_out(late, [node("long", seconds=3500.0)], [run("arm-long", "run-long", "long")], budget=3600.0)
+    assert late.log == ["long"]
+    assert [one.arm for one in outcome.left] == ["arm-long"]
 
 
 def test_a_killed_process_is_tried_again():

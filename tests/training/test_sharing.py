@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
 from ablation.data import open_dataset, split
+from ablation.errors import TrainingError
 from ablation.training import checkpoints
 from ablation.training.loop import EpochEvaluator, State
 from ablation.training.work import TrackedAverage
-from tests.tiny import BASE, CPU, Planned, write
+from tests.tiny import BASE, CPU, Planned, run_job, write
 
 DECOUPLED = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head", "sampler": "class_balanced"}]
 
@@ -90,6 +91,42 @@ def test_a_longer_training_continues_a_shorter_one(tmp_path):
         checkpoints.read(planned.last_stage(arm) / checkpoints.FINAL) for planned, arm in ((both, "long"), (alone, "baseline"))
     )
     assert all(torch.equal(shared.tensors[name], separate.tensors[name]) for name in separate.tensors)
+
+
+DEFERRED = [{"epochs": 1}, {"epochs": 1, "loss": "balanced_softmax"}]
+AVERAGED = {"average": {"name": "ema", "decay": 0.8}}
+
+
+def test_a_stage_that_another_study_trains_anew_keeps_its_optimizer(tmp_path):
+    """Two studies in one folder share a stage, of which one goes on with the optimizer and the other with the average, in turns."""
+    ours, theirs = ({"deferred": {"stages": DEFERRED}}, {"decoupled": {"stages": DECOUPLED}})
+    alone, _ = carried_out(tmp_path, "alone", tmp_path / "alone", ladder=ours)
+    first = Planned(write(tmp_path, "first", ladder=ours), tmp_path / "both")
+    second = Planned(write(tmp_path, "second", base=AVERAGED, ladder=theirs), tmp_path / "both")
+    shared, *others = first.jobs()
+    assert second.jobs()[0].key == shared.key
+    for job in (shared, second.jobs()[0], *others):
+        run_job(job, CPU, lambda event: None, lambda: False)
+    pd.testing.assert_frame_equal(predictions(first, "deferred"), predictions(alone, "deferred"), check_exact=True)
+
+
+@pytest.mark.parametrize(("removed", "stages"), [("optimizer", DEFERRED), ("average:", [{"epochs": 1}, {"epochs": 1, "mix": "mixup"}])])
+def test_a_stage_without_what_the_next_one_goes_on_with_is_told(tmp_path, removed, stages):
+    """It was trained anew meanwhile, for another study; the next plan trains it again with what is needed."""
+    layers = {"base": AVERAGED, "ladder": {"staged": {"stages": stages}}}
+    planned = Planned(write(tmp_path, **layers), tmp_path / "mlruns")
+    first, second = planned.jobs()
+    run_job(first, CPU, lambda event: None, lambda: False)
+    path = planned.workspace.stages / first.key / checkpoints.FINAL
+    saved = checkpoints.read(path)
+    (lost,) = [name for name in saved.record["products"] if name.startswith(removed)]
+    kept = {name: tensor for name, tensor in saved.tensors.items() if not name.startswith(removed.replace(":", "/"))}
+    checkpoints.write(path, kept, {**saved.record, "products": [name for name in saved.record["products"] if name != lost]})
+    with pytest.raises(TrainingError, match=f"was trained anew, without {lost}, by another study; run again"):
+        run_job(second, CPU, lambda event: None, lambda: False)
+    again = Planned(tmp_path / "tiny.yaml", tmp_path / "mlruns")
+    assert [job.key for job in again.jobs()] == [first.key, second.key]
+    assert again.carry_out() == 2
 
 
 def test_the_best_epoch_on_test_keeps_its_weights(tmp_path):

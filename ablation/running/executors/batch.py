@@ -83,12 +83,13 @@ class BatchEngine:
     def states(self, jobs: Collection[str]) -> dict[tuple[str, int], JobState] | None:
         """The jobs that are listed: those wait or run. None if the command fails, unless it says that there is no such job."""
         states: dict[tuple[str, int], JobState] = {}
+        parts_of = {submitted["id"]: submitted["parts"] for submitted in self.split.jobs.get("submitted", ())}
         for job in jobs:
             for part, single in _singles(job).items():
                 done = self._run("list", {"job": single})
                 if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
                     return None
-                numbers = [part] if part else range(1, len(self.split.shares) + 1)
+                numbers = [part] if part else parts_of.get(job, range(1, len(self.split.shares) + 1))
                 if _is_listed(single, done.stdout):
                     states |= {(job, number): JobState(State.RUNNING) for number in numbers}
         return states

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from ablation.planning.parts import identity, shares
@@ -12,8 +13,8 @@ from ablation.planning.plan import Plan
 from ablation.running.parts.split import SPLIT, Split, read, splits
 
 
-def pinned(parts: Path, plan: Plan, num_parts: int, device: str) -> Split:
-    """The split of a plan into so many parts, made by whoever comes first.
+def pinned(parts: Path, plan: Plan, num_parts: int, device: str, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> Split:
+    """The split of a plan into so many parts, made by whoever comes first; `arms` and `seeds` are those by which it was selected.
 
     A part that begins later, when some of the runs are computed or recorded, finds it, and so takes the share that was meant for it.
     """
@@ -22,7 +23,8 @@ def pinned(parts: Path, plan: Plan, num_parts: int, device: str) -> Split:
             return split
     folder = parts / plan.study.name / f"{identity(plan, num_parts)}-{num_parts}"
     keys = [[run.key for run in share] for share in shares(plan, num_parts)]
-    _make_once(folder, {"study": plan.study.name, "device": device, "shares": keys, "created": time.time()})
+    selection = {"arms": list(arms), "seeds": list(seeds)}
+    _make_once(folder, {"study": plan.study.name, "device": device, "shares": keys, "created": time.time(), **selection})
     return read(folder)
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from ablation.errors import AblateError
 from ablation.system.files import write_json
 
-SPLIT, JOBS, FAILURES, STOP = "split.json", "jobs.json", "failures.json", "stop"
+SPLIT, JOBS, FAILURES, WANTED, STOP = "split.json", "jobs.json", "failures.json", "wanted.json", "stop"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Split:
     device: str  # the class of device that it was planned for, on which bits depend
     shares: tuple[tuple[str, ...], ...]
     created: float  # seconds since 1970
+    arms: tuple[str, ...] = ()  # by which arms and seeds of the study were selected where it was planned; empty: by none
+    seeds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,6 +50,19 @@ class Split:
     def go_on(self) -> None:
         """Let parts begin again after they were asked to stop."""
         (self.folder / STOP).unlink(missing_ok=True)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The keys of the runs that its jobs shall compute: all of them, unless a command has wanted fewer."""
+        every = frozenset(key for keys in self.shares for key in keys)
+        try:
+            return every & frozenset(json.loads((self.folder / WANTED).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return every
+
+    def want(self, keys: Collection[str]) -> None:
+        """Have jobs that begin from now on compute these runs, as far as they are in their shares."""
+        write_json(self.folder / WANTED, sorted(keys))
 
     @property
     def failures(self) -> dict[str, int]:
@@ -92,7 +107,8 @@ def read(folder: Path) -> Split:
     """The split that lies in a folder; raises AblateError if none does."""
     try:
         about = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-        return Split(folder, about["study"], about["device"], tuple(tuple(keys) for keys in about["shares"]), about["created"])
+        shares, selection = tuple(tuple(keys) for keys in about["shares"]), (tuple(about.get(name, ())) for name in ("arms", "seeds"))
+        return Split(folder, about["study"], about["device"], shares, about["created"], *selection)
     except (OSError, ValueError, KeyError, TypeError):
         raise AblateError(f"found no split of a study in {folder}; expected its {SPLIT}, as ablate run writes it") from None
 

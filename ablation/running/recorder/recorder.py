@@ -12,7 +12,7 @@ from typing import Any
 
 from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
-from ablation.planning.workspace import INPUTS, Workspace
+from ablation.planning.workspace import AMONG, INPUTS, Workspace
 from ablation.running.recorder.contents import (
     COPIED_TAGS,
     arm_note,
@@ -38,7 +38,7 @@ from ablation.study.metrics import CURVES, is_curve, metric_rows
 from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
-from ablation.tracking.recorded import FILE, PLAN, Point, of_content
+from ablation.tracking.recorded import FILE, PLAN, SUPERSEDED, Point, of_content
 from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
@@ -68,7 +68,6 @@ class Recorder:
         self.pictures = Pictures()
         self.registry = Registry(store, workspace.root)
         self.summaries = Summaries(self.registry, plan, self.task, self.pictures, command)
-        self._file = plan.study.file.read_bytes()  # as it is now: it may be edited while the study runs
         self._shown: dict[str, float] = {}  # when a stage's curves were shown last
         self._known: Sequence[Mapping[str, Any]] = ()
         self._waiting: dict[str, list[Run]] = {}  # the runs that a training is for, by its key
@@ -182,7 +181,7 @@ class Recorder:
         }
         self.summaries.classes = about.get("classes", ())
         folder = self.pictures.new_folder()
-        for name, content in ((PLAN, json.dumps(about, indent=1).encode()), (FILE, self._file)):
+        for name, content in ((PLAN, json.dumps(about, indent=1).encode()), (FILE, self.plan.study.content)):
             (folder / name).write_bytes(content)
             (folder / of_content(name, about["written"]["digest"])).write_bytes(content)  # which a plan of another content leaves
         tags = {"ablation.kind": "plan", "ablation.study": self.plan.study.name} | context_tags(self.command, self.plan.study.folder)
@@ -217,7 +216,7 @@ class Recorder:
         all_params, all_tags = dict(own_params or {}), dict(tags or {})
         if name in registry.ids:
             self.store.finish(registry.ids[name], "RUNNING", 0)
-            all_tags = {"ablation.reason": "", "ablation.failure": ""} | all_tags
+            all_tags = {"ablation.reason": "", "ablation.failure": "", SUPERSEDED: ""} | all_tags
             run_id = registry.ids[name]
         else:
             run_id = registry.run_id(name, _run_title(run), self._tags(run), start)
@@ -354,13 +353,16 @@ class Recorder:
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
         tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
+        tags |= {"ablation.chosen": best, AMONG: " ".join(summaries.done[name, run.seed] for name in choice.among)}
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
         points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
         with self.registry.transaction(is_new=not self.registry.is_known(run)):
-            run_id = self._write_run(run, known["start"], points, tags | {"ablation.chosen": best}, chosen=self.arms[best])
+            run_id = self._write_run(run, known["start"], points, tags, chosen=self.arms[best])
             self._log_dataset(run_id, self.arms[best], known["digest"])
         self.store.add_files(run_id, self.store.files(source))
         self.store.finish(run_id, "FINISHED", known["end"])
+        for before in self.registry.finished_before(run):  # the choice among runs of which some were run again meanwhile
+            self.store.delete(before["run_id"])
         summaries.take_result(run.arm, run.seed, run_id, final)
         self._catch_up([run])
 

@@ -190,6 +190,11 @@ class Registry:
             self.ids[run_name(run)] = known[0]["run_id"]
         return known[0]
 
+    def finished_before(self, run: Run) -> list[dict[str, Any]]:
+        """The records of the run that were finished when this command began, without those of other machines."""
+        known = self.store.find(self.experiment, identity(run)) if self.before else []
+        return [one for one in known if one["run_id"] in self.before and self.is_ours(one)]
+
     def _same(self, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         """The runs of the same identity that were not finished when this command began, finished ones first."""
         known = self.store.find(self.experiment, _identity(tags))

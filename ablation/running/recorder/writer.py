@@ -12,7 +12,7 @@ from ablation.tracking.messages import reason
 
 WAITS = (1.0, 3.0, 10.0)  # seconds before a failed writing is tried again
 PAUSE = 15.0  # seconds for which a store that did not answer is left alone
-PATIENCE = 3  # how many failures in a row say that a store is still away
+PATIENCE = 3  # failures in a row that, if they took longer than that, say so of a store that answers
 MANY = 8  # writings that wait: what can come later does, until none is left
 AT_ONCE = 20  # items that are written together, in one transaction, which keeps others from writing
 TRIM_EVERY = 30.0  # seconds between two times that memory is given back
@@ -52,6 +52,7 @@ class Writer:
         self._is_behind = False
         self._late: list[_Entry] = []  # what could not be written yet, in order
         self._problem, self._failed_at, self._has_failed = "", 0.0, False  # the last: what was tried last
+        self._is_away = False  # whether the store did not answer after the last failure
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._ahead: list[_Entry | None] = []  # the next, where it has been taken from the queue
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -101,7 +102,7 @@ class Writer:
 
     def _write(self, entry: _Entry) -> None:
         """Write an entry, or where that fails each of its items alone; what cannot be written is put off."""
-        if self._late and time.monotonic() - self._failed_at < PAUSE:  # the store is away
+        if self._late and self._is_away and time.monotonic() - self._failed_at < PAUSE:
             self._late += entry.parts() if entry.is_kept else []
         elif len(entry.items) > 1 and not self._is_written(entry, ()):
             for part in entry.parts():
@@ -121,34 +122,46 @@ class Writer:
         return not problem
 
     def _write_late(self) -> None:
-        """Write what could not be written before; one that fails lets those after it go on, a few failures in a row let none."""
-        waiting, self._late, failures = self._late, [], 0
+        """Write what could not be written before; one that fails lets those after it go on, a store that is away lets none."""
+        waiting, self._late, failures, began = self._late, [], 0, time.monotonic()
+        is_given_up = False
         for writing in waiting:
-            if failures < PATIENCE and self._is_written(writing, ()):
-                failures = 0
+            if not is_given_up and self._is_written(writing, ()):
+                failures, began = 0, time.monotonic()
             else:
                 failures += 1
                 self._late.append(writing)
+                is_given_up |= self._is_away or (failures >= PATIENCE and time.monotonic() - began > PAUSE)
 
     def _attempt(self, writing: Writing, waits: Sequence[float]) -> str:
         """Write something, a few times if need be; the problem where it could not be written, which the folders still hold then."""
         for wait in (*waits, None):
+            self._is_away = self._has_failed
             try:
                 if self._has_failed:
                     self._reach()
+                    self._is_away = False
                 if not self._has_begun:
                     self._first()
                     self._has_begun = True
                 writing()
             except Exception as error:  # whatever the store says, training goes on
-                problem, self._has_failed = reason(str(error) or type(error).__name__), True
+                problem, was_asked, self._has_failed = reason(str(error) or type(error).__name__), self._has_failed, True
                 if wait is None:
+                    self._is_away = self._is_away if was_asked else not self._is_reached()
                     return problem
                 time.sleep(wait)
             else:
                 self._has_failed = False
                 return ""
         raise AssertionError(waits)
+
+    def _is_reached(self) -> bool:
+        try:
+            self._reach()
+        except Exception:  # whatever the store says
+            return False
+        return True
 
 
 def to_nobody(sentence: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def run(work: TrainingWork, device: torch.device, emit: Emit, should_stop: Calla
         saved = _read_or_report(folder / checkpoints.FINAL, emit)
         needed = products(work.tracked, keep_optimizer=work.keep_optimizer)
         if saved is None or not needed <= set(saved.record["products"]):
-            _train(work, device, folder, emit, should_stop, interval)
+            keep_optimizer = work.keep_optimizer or (saved is not None and "optimizer" in saved.record["products"])
+            _train(replace(work, keep_optimizer=keep_optimizer), device, folder, emit, should_stop, interval)
             saved = checkpoints.read(folder / checkpoints.FINAL)
         assert saved is not None, folder
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 METRICS, CURVES, SAME, NOTES = "metrics.json", "curves.jsonl", "same.json", "notes.json"
 ITEMS, PREDICTIONS = "items.json", "predictions.parquet"
+MAX_STEP = 2**53  # the largest step, and time in milliseconds, of a curve: a store takes no larger whole numbers
 HOLD = 10.0  # seconds that a run waits to be stopped, where it is to be stopped after a step
 
 
@@ -137,8 +138,8 @@ def _plain_list(values: Any) -> list[Any]:
 
 def _step(step: Any) -> int:
     number = number_of(step)
-    if number is None or not number.is_integer():
-        raise ValueError(f"run.log: found step {step!r}; expected a whole number, such as the epoch")
+    if number is None or not number.is_integer() or abs(number) > MAX_STEP:
+        raise ValueError(f"run.log: found step {step!r}; expected a whole number below 2**53, such as the epoch")
     return int(number)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from ablation.errors import TrainingError
 from ablation.tasks.own.definition import STEP, Definition
 from ablation.tasks.own.expressions import Expression
+from ablation.tasks.own.handle import MAX_STEP
 
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 LONGEST = 20_000  # letters of a line in which a pattern is looked for
@@ -73,10 +74,10 @@ class Printed:
                 self._take(name, text, whole)
         for text, whole in self._step.find(line) if self._step else ():
             number = self._number(STEP, text)
-            if number is not None and whole == text and number.is_integer():
+            if number is not None and whole == text and number.is_integer() and abs(number) <= MAX_STEP:
                 self._current, self._numbered_by = int(number), stream
             elif number is not None:
-                odd = f"the pattern of the curve {STEP} matched {whole}, which is no whole number"
+                odd = f"the pattern of the curve {STEP} matched {whole}, which is no whole number below 2**53"
                 self.notes[f"{odd}; points after it keep the step before"] = None
         points = [point for name, pattern in self._curves.items() for point in self._points(name, pattern, line)]
         if points and self._numbered_by not in ("", stream):

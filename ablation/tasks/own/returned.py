@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablation.errors import TrainingError, nearest
 from ablation.system.digests import digest
 from ablation.tasks.own.definition import PREFIX, Definition, Source, full_name
-from ablation.tasks.own.handle import CURVES, ITEMS, METRICS, NOTES, PREDICTIONS, SAME
+from ablation.tasks.own.handle import CURVES, ITEMS, MAX_STEP, METRICS, NOTES, PREDICTIONS, SAME
 from ablation.tasks.own.patterns import number_in
 
 if TYPE_CHECKING:
@@ -212,7 +212,8 @@ def curve_row(line: str) -> tuple[int, int | None, dict[str, float]] | None:
         row = json.loads(line)
         step, time = int(row.pop("step")), row.pop("time_ms", None)
         values = {str(name): float(value) for name, value in row.items() if not isinstance(value, str | None) and math.isfinite(value)}
-        return step, None if time is None else int(time), values
+        moment = None if time is None else int(time)
+        return (step, moment, values) if max(abs(step), abs(moment or 0)) <= MAX_STEP else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 

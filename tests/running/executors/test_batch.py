@@ -57,6 +57,15 @@ def test_pbs(tmp_path, split):
     assert parts.words(tmp_path, "qdel")[0].endswith("1234[].server")
 
 
+def test_an_array_has_the_parts_that_were_submitted_with_it(tmp_path, split):
+    """The others are in no job of it, whatever the queue lists."""
+    parts.command(tmp_path, "qsub", "echo '12[].server'")
+    parts.command(tmp_path, "qstat", "echo '12[].server  ablate-tiny  me  0 B gpu'")
+    pbs = engine(split, "pbs")
+    split.note_job(pbs.about, pbs.submit([3]), [3])
+    assert set(pbs.states({"12[].server"})) == {("12[].server", 3)}
+
+
 def test_lsf(tmp_path, split):
     """bsub prints a sentence; bjobs says DONE and EXIT of what has ended."""
     parts.command(tmp_path, "bsub", "echo 'Job <77> is submitted to default queue <gpu>.'")

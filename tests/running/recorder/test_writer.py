@@ -88,6 +88,26 @@ def test_a_store_that_is_away_gets_all_later(held, written, monkeypatch):
     assert opened.problems == []
 
 
+@pytest.mark.parametrize("pause", [0.0, 15.0])
+def test_what_can_never_be_written_keeps_nothing_else(held, written, monkeypatch, pause):
+    """However many there are of it, where the store answers."""
+    opened, gate = held
+    monkeypatch.setattr(writer, "PAUSE", pause)
+
+    def several(items):
+        if any(item < 5 for item in items):
+            raise ValueError("out of range")
+        written.extend(items)
+
+    for item in (0, 1, 2, 3, 4, 5, 6):
+        opened.put_item(several, item)
+        opened.put(lambda: None)
+    gate.set()
+    opened.close()
+    assert written == [5, 6, "last"]
+    assert opened.problems == ["out of range"]
+
+
 def test_a_store_is_reached_before_another_try(written, told, monkeypatch):
     """What cannot be reached is not written to, which might wait for minutes; what was written last is asked nothing."""
     monkeypatch.setattr(writer, "WAITS", (0.0,))

@@ -43,11 +43,11 @@ def test_a_step_numbers_what_follows():
 
 def test_steps_are_whole_numbers():
     """Half an epoch, or a thousand of which a pattern takes the first digit, is no step, and a note says so."""
-    curves = {"step": r"step ([\d.]+)", "loss": "loss {number}"}
-    printed, points = seen("step 2 loss 4\nstep 2.5 loss 3\nstep 1,000 loss 2\nstep 3 loss 1\n", curves=curves)
-    assert points == [(2, {"loss": 4.0}), (2, {"loss": 3.0}), (2, {"loss": 2.0}), (3, {"loss": 1.0})]
+    curves = {"step": r"step ([\d.e]+)", "loss": "loss {number}"}
+    printed, points = seen("step 2 loss 4\nstep 2.5 loss 3\nstep 1,000 loss 2\nstep 9e16 loss 2\nstep 3 loss 1\n", curves=curves)
+    assert points == [(2, {"loss": 4.0}), (2, {"loss": 3.0}), (2, {"loss": 2.0}), (2, {"loss": 2.0}), (3, {"loss": 1.0})]
     assert [note.split(";")[0] for note in printed.notes] == [
-        f"the pattern of the curve step matched {text}, which is no whole number" for text in ("2.5", "1,000")
+        f"the pattern of the curve step matched {text}, which is no whole number below 2**53" for text in ("2.5", "1,000", "9e16")
     ]
 
 
