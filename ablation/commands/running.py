@@ -4,7 +4,6 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -74,9 +73,9 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
     where the lock keeps no other host off, it is each stage's token that does.
     """
     lock = FileLock(workspace.locks / f"{study}{workspace.part}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        with workspace.beginning():
+            lock.acquire(timeout=0)
     except Timeout:
         if is_awaited:
             told = f"another `ablate run` is working on the study {study!r}; waiting for it to end (ablate status shows it)"

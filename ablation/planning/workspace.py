@@ -16,6 +16,7 @@ from ablation.system import sealed
 from ablation.system.files import write_json
 from ablation.system.locks import runs_elsewhere
 
+PATIENCE = 60.0  # seconds for whoever lets no study begin
 AMONG = "ablation.among"  # the tag of a run that stands for the best of some, with the ids of these
 INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
 
@@ -76,6 +77,18 @@ class Workspace:
             shutil.rmtree(self.results / key, ignore_errors=True)
 
     @contextlib.contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Held by a study while it takes its lock, and by what lets none begin; after a minute whoever holds it may be lost."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.locks / "beginning")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=PATIENCE)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
     def held_off(self, but: str = "") -> Iterator[list[str]]:
         """Let no study but one begin to run in this folder for a while; the names of those that do already.
 
@@ -83,6 +96,7 @@ class Workspace:
         while it is trained ends at its next checkpoint.
         """
         with contextlib.ExitStack() as locks:
+            locks.enter_context(self.beginning())
             running = [path.stem for path in sorted((self.root / "status").glob("*.json")) if path.stem != but and runs_elsewhere(path)]
             for path in sorted(self.locks.glob("*.lock")):
                 try:

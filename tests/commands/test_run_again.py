@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from ablation.commands import run as run_command
+from ablation.commands.running import study_lock
+from ablation.planning.workspace import Workspace
 from ablation.tracking.store import Store
 from tests.own import METRICS, write_function
 from tests.tiny import write
@@ -169,6 +173,22 @@ def test_what_is_recorded_is_the_file_that_was_read(ablate, monkeypatch):
     store = Store.open()
     (plan,) = [one for one in store.runs_of("tiny") if one["tags"]["ablation.kind"] == "plan"]
     assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == before
+
+
+def test_no_study_begins_while_something_is_deleted(tmp_path):
+    """Not even one that never ran in the folder before."""
+    workspace, begun = Workspace(tmp_path / "mlruns"), threading.Event()
+
+    def begin():
+        with study_lock(workspace, "first", Console(quiet=True)):
+            begun.set()
+
+    thread = threading.Thread(target=begin)
+    with workspace.held_off() as running:
+        thread.start()
+        assert (running, begun.wait(0.5)) == ([], False)
+    assert begun.wait(60)
+    thread.join()
 
 
 def test_clean_leaves_what_other_arms_need(ablate):
