@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from ablation.cli_group import Ablate, UserPath, code_option, file_argument, matrix_options, profile_option, study_options
+from ablation.cli_group import (
+    Ablate,
+    UserPath,
+    code_option,
+    file_argument,
+    matrix_options,
+    profile_option,
+    study_file_options,
+    study_options,
+)
 from ablation.system.version import version
 
 FORMATS = ("markdown", "html", "latex", "csv", "json", "text")  # a test checks that it equals ablation.report.FORMATS
@@ -117,7 +126,7 @@ def data(
 
 @cli.command()
 @click.argument("arm")
-@study_options
+@study_file_options
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
 @code_option
 def show(arm: str, file: Path | None, profile: str | None, sets: tuple[str, ...], allow_code: bool) -> int:
@@ -163,7 +172,7 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
 @cli.command()
 @click.argument("arm")
 @click.argument("seed", type=int)
-@study_options
+@study_file_options
 @click.option(
     "--steps", type=click.IntRange(min=1), metavar="N", help="Instead train only N steps, twice, and compare the two with each other."
 )
@@ -220,11 +229,12 @@ def compare(arm: str, other: str, file: Path | None, profile: str | None, metric
 @click.argument("folder", metavar="DIR", type=UserPath())
 @click.option("--seed", type=int, metavar="N", help="The seed of the run; by default, the first finished one.")
 @study_options
-def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
+@code_option
+def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None, allow_code: bool) -> int:
     """Write one trained model of ARM into DIR: weights, class names and preprocessing; ablation.load(DIR) loads it."""
     from ablation.commands import export as command
 
-    return command.export(arm, folder, seed, file, profile)
+    return command.export(arm, folder, seed, file, profile, with_code=allow_code)
 
 
 @cli.command()

@@ -112,6 +112,11 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that name the study, for commands that train nothing."""
+    """The options that name the study, for commands that read the record alone."""
     file = click.option("--file", type=UserPath(), help="The study's file, or its zip; by default, the study last run here.")
     return file(profile_option(command))
+
+
+def study_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for commands that need the file itself, of which a zip holds none."""
+    return click.option("--file", type=UserPath(), help="The study's file; by default, the study last run here.")(profile_option(command))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ablation.commands.exit_codes import DONE
-from ablation.commands.recorded import study_of_file
+from ablation.commands.recorded import profile_last_run, study_of_file
 from ablation.errors import AblateError
 from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import end_jobs
@@ -12,7 +12,7 @@ from ablation.running.parts.split import splits
 
 def cancel(file: Path | None, profile: str | None) -> int:
     """End the jobs of one study, or of all studies here, from any machine that sees the folder."""
-    study = study_of_file(file, profile) if file else ""
+    study = study_of_file(file, profile) if file else profile_last_run(profile) if profile else ""
     problems, num_ended = [], 0
     for split in splits(Workspace(Path("mlruns").resolve()).parts, study):
         try:

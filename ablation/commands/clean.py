@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.prompt import Confirm
@@ -14,6 +15,7 @@ from ablation.commands.exit_codes import DONE
 from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
+from ablation.planning.states import CONFIG
 from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import alive_jobs
 from ablation.running.parts.split import delete as delete_split
@@ -123,7 +125,7 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         unfinished |= {path.parent.name for pattern in BEGUN for path in workspace.stages.glob(pattern)}
         unfinished |= set().union(*(recorded.plan.get("left", ()) for recorded in studies))
     runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in own}
-    finished = {name: {run["tags"].get("ablation.key") for run in known if run["status"] == "FINISHED"} for name, known in runs.items()}
+    finished = {recorded.study: set(_finished(recorded.store, runs[recorded.study])) for recorded in own}
     planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
     results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
     stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
@@ -136,6 +138,13 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
         splits=_splits(workspace, own, finished, only, everything=everything),
     )
+
+
+def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The keys of the runs that are finished, and whose files the store still has."""
+    for run in runs:
+        if run["status"] == "FINISHED" and (store.is_shared or not store.has_lost_files(run["run_id"], CONFIG)):
+            yield run["tags"].get("ablation.key", "")
 
 
 def _run_here(workspace: Workspace) -> set[str]:

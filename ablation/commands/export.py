@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
+from ablation.commands.last_run import folder_of
 from ablation.commands.recorded import check_images, done_row, open_recorded
 from ablation.errors import AblateError, ConfigError, StoreError
 from ablation.formatting import size
 from ablation.planning.workspace import Workspace
 from ablation.system.paths import user_folder
+from ablation.techniques.technique import allow_code
 from ablation.tracking.recorded import Recorded, of_content
 
 if TYPE_CHECKING:
@@ -21,18 +23,20 @@ if TYPE_CHECKING:
     from ablation.training.export import TrainedRun
 
 
-def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None) -> int:
+def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None, *, with_code: bool) -> int:
     """Write one run's model into a folder, with everything that is needed to use it."""
     from ablation.training.export import write_model
 
     user_folder(folder, "DIR")
     recorded = open_recorded(file, profile)
     check_images(recorded.plan, "export", "what it left in {out} is among the files of each run, which ablate ui shows")
+    if with_code:
+        allow_code(folder_of(recorded.study, file))
     result = _result(recorded, arm, seed)
     write_model(result, Workspace(Path("mlruns").resolve()).data, folder)
     run_name = f"{arm} seed {result.seed}" + (f" ({result.chosen_arm})" if result.chosen_arm else "")
     accuracy = f"test accuracy {100 * result.metrics['test/accuracy']:.2f} %"
-    message = f"written to {folder}: {run_name}, run {result.run}, {accuracy}; ablation.load({str(folder)!r}) reads it"
+    message = f"written to {folder}: {recorded.study}, {run_name}, run {result.run}, {accuracy}; ablation.load({str(folder)!r}) reads it"
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
     return DONE
 

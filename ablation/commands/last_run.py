@@ -10,9 +10,9 @@ from ablation.system.files import write_json
 DEFAULT_FILE = Path("experiments.yaml")
 
 
-def note_last_run(root: Path, file: Path, profile: str | None) -> None:
-    """Note in the folder of the store which file, and which profile, a run begins with."""
-    write_json(root / "last-run.json", {"file": str(file.resolve()), "profile": profile}, is_kept=False)
+def note_last_run(root: Path, file: Path, profile: str | None, study: str) -> None:
+    """Note in the folder of the store which file, which profile, and so which study, a run begins with."""
+    write_json(root / "last-run.json", {"file": str(file.resolve()), "profile": profile, "study": study}, is_kept=False)
 
 
 def last_run(root: Path = Path("mlruns")) -> tuple[Path, str | None] | None:
@@ -23,6 +23,20 @@ def last_run(root: Path = Path("mlruns")) -> tuple[Path, str | None] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (file, profile) if file.is_file() else None
+
+
+def last_study(root: Path = Path("mlruns")) -> str:
+    """The name of the study that was last run here; "" if none was, or an earlier version ran it."""
+    try:
+        return str(json.loads((root / "last-run.json").read_text(encoding="utf-8"))["study"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def folder_of(study: str, file: Path | None) -> Path:
+    """The folder where a recorded study's relative paths start: of its file, or of the file last run here, or the current one."""
+    noted = last_run() if file is None and study == last_study() else None
+    return (file or (noted[0] if noted else Path("FILE"))).resolve().parent
 
 
 def study_file(file: Path | None, profile: str | None) -> tuple[Path, str | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ablation.commands.last_run import last_run
+from ablation.commands.last_run import last_run, last_study
 from ablation.errors import AblateError, ConfigError, StoreError, unknown_name
 from ablation.study.config import load, task_of, text_hash
 from ablation.study.resolving import load_study
@@ -32,20 +32,30 @@ def study_of_file(file: Path, profile: str | None) -> str:
 
 
 def study_name(file: Path | None, profile: str | None, store: Store) -> str:
-    """The name of the study of a file and profile, or of the study that was run last."""
+    """The name of the study of a file and profile, or of the one last run here, or else of the one that changed last in the store."""
     if file is not None:
         return study_of_file(file, profile)
     if profile is not None:
-        noted = last_run()
-        if noted is None:
-            raise ConfigError("--profile", "needs the study's file beside it")
-        return study_name(noted[0], profile, store)
-    studies = store.studies()
+        return profile_last_run(profile)
+    studies, last = store.studies(), last_study()
+    if last and last not in (known for known, _ in studies) and last not in store.deleted():
+        where = without_secrets(store.uri)
+        raise AblateError(f"{last}, the study last run here, is not in the store at {where} yet; --file names another, or FILE of report")
+    if last in (known for known, _ in studies):
+        return last
     if not studies and (deleted := store.deleted()):
         raise AblateError(f"{', '.join(deleted)} was deleted in MLflow, and no other study is here; ablate run FILE restores it")
     if not studies:
         raise AblateError(f"the store at {without_secrets(store.uri)} holds no study yet; ablate run FILE records one")
     return studies[0][0]
+
+
+def profile_last_run(profile: str) -> str:
+    """The name of the study that a profile of the file last run here makes."""
+    noted = last_run()
+    if noted is None:
+        raise ConfigError("--profile", "needs the study's file beside it")
+    return study_of_file(noted[0], profile)
 
 
 def open_recorded(file: Path | None, profile: str | None) -> "AnyRecorded":
@@ -66,7 +76,8 @@ def open_recorded(file: Path | None, profile: str | None) -> "AnyRecorded":
 def of_name(name: str, store: Store) -> Recorded:
     """The newest record of that name, with what the file that it came from says now, if that lies here."""
     recorded = store.recorded(name)
-    file = Path(recorded.plan.get("file", ""))
+    file, noted = Path(recorded.plan.get("file", "")), last_run()
+    file = noted[0] if noted and noted[0].name == file.name and last_study() == name else file
     if not file.is_file():
         return with_notes(recorded)
     try:

@@ -41,6 +41,7 @@ def report_on(file: Path | None, profile: str | None, options: ReportOptions, *,
     if options.columns is not None and (check is not None or options.document_format != "latex"):
         where = "beside --check, which reads them in the file" if check is not None else f"with {options.document_format or 'markdown'}"
         raise ConfigError("--columns", f"found it {where}; expected it with --format latex, whose tables have columns to choose")
+    _check_used(options, watching=watching)
     if watching:
         return watch(lambda: open_recorded(file, profile), options)
     if check is not None:
@@ -55,6 +56,18 @@ def report_on(file: Path | None, profile: str | None, options: ReportOptions, *,
     else:
         Console(stderr=True).print(f"written to {options.output}", highlight=False)
     return DONE
+
+
+def _check_used(options: ReportOptions, *, watching: bool) -> None:
+    """Raise ConfigError for an option that would have no effect with the others."""
+    given = {"--only-changed": options.only_changed, "--reference": options.reference is not None}
+    useless = next((name for name, is_given in given.items() if is_given), "")
+    if useless and options.document_format in ("latex", "csv"):
+        raise ConfigError(
+            useless, f"found it with --format {options.document_format}, which has no place for it; expected markdown or html"
+        )
+    if watching and options.output is None and (useless or options.document_format):
+        raise ConfigError("--watch", f"found {useless or '--format'} beside it; expected --output DIR too, where the report goes")
 
 
 def _shown(options: ReportOptions) -> "Shown":
@@ -73,6 +86,10 @@ def _check_report(file: Path | None, profile: str | None, path: Path, options: R
     from ablation.report.documents.check import check, read
 
     document = read(path, options.document_format, _shown(options))
+    given = {"--metric": options.metric, "--arm": options.arms, "--sort": options.sort, "--only-changed": options.only_changed}
+    unused = [name for name, value in (given | {"--reference": options.reference}).items() if value]
+    if unused and document.study is not None:
+        raise ConfigError("--check", f"found {unused[0]} beside it; expected it alone, since {path} says how it was made")
     study_in_document = document.study if file is None and profile is None else None
     recorded = (
         Store.open(make=False).recorded(study_in_document, content=document.options.content)

@@ -50,7 +50,7 @@ def run(options: Options) -> int:
         with signals.interruptible():
             session = _as_edited(session)
             store = Store.open()
-            note_last_run(session.workspace.root, options.file, options.profile)
+            note_last_run(session.workspace.root, options.file, options.profile, session.study.name)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
             plan, executor = session.plan(known_runs, probe=False), None

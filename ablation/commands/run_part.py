@@ -156,7 +156,7 @@ def _as_submitted(session: Session, part: Part) -> tuple[Split, Plan]:
 
 def _as_it_is(session: Session, part: Part) -> tuple[Split, Plan]:
     """The part of the study as the store and the folders have it."""
-    note_last_run(session.workspace.root, session.options.file, session.options.profile)
+    note_last_run(session.workspace.root, session.options.file, session.options.profile, session.study.name)
     known_runs, _ = session.known_runs(Store.open(make=False)) if Store.is_there() else ((), ())
     whole = session.plan(known_runs, probe=False)
     stop_if_stale(whole, session.options.rerun)

@@ -10,7 +10,7 @@ from rich.console import Console
 from ablation.commands.options import Options
 from ablation.errors import AblateError, ConfigError
 from ablation.planning.plan import Plan, make_plan, with_choices
-from ablation.planning.states import FORCED, LOST
+from ablation.planning.states import CONFIG, FORCED, LOST
 from ablation.planning.workspace import Workspace, read_speeds
 from ablation.running.executors.sites import BatchSite, RaySite, SlurmSite, site_of
 from ablation.running.packing import Packing
@@ -25,8 +25,6 @@ from ablation.training.planned_device import device_name, plan_for, plan_for_her
 
 if TYPE_CHECKING:
     from ablation.tracking.store import Store
-
-CONFIG = "config.yaml"  # the artifact that each finished run has
 
 
 class Session:

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ablation.commands.exit_codes import DONE, FAILED
+from ablation.commands.last_run import folder_of
 from ablation.commands.recorded import check_images, open_recorded
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.planning.workspace import Workspace
@@ -48,14 +49,15 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, *, steps
     """Print whether the run's first epoch comes out as recorded or, with `steps`, whether two trainings agree; return 1 if not."""
     if file is not None and file.suffix == ".zip":
         raise ConfigError("--file", f"found {file}; expected the study's file, since a zip holds no images to train on")
-    if with_code:
-        allow_code(*([file.parent] if file else []))
     store = Store.open(make=False)
     recorded = open_recorded(file, profile)
+    folder = folder_of(recorded.study, file)
+    if with_code:
+        allow_code(folder)
     assert isinstance(recorded, Recorded), recorded
     check_images(recorded.plan, "verify", f"ablate check-task {file or 'FILE'} runs it twice and compares")
     run = _recorded_run(recorded, arm, seed)
-    study = _recorded_study(recorded, run, file.resolve().parent if file else Path.cwd())
+    study = _recorded_study(recorded, run, folder)
     device = devices("cpu" if run.device.startswith("cpu") else "auto")[0]
     preparation = ImagePreparation(study, Workspace(store.root), device, lambda *_: None)
     work = first_epoch(study, seed, preparation)

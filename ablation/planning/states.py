@@ -7,6 +7,7 @@ from ablation.formatting import counted
 from ablation.study.metrics import READ
 
 LOST = "LOST"  # the status of a run that was finished, and whose files are gone from the store
+CONFIG = "config.yaml"  # the artifact that each finished run has
 FORCED = "FORCED"  # of a run that is to be run again, whatever its record says
 MOST_NAMED = 4  # changes that a reason names
 DIGESTS = {  # inputs whose values are digests

@@ -19,13 +19,21 @@ FORMATS = ("markdown", "html", "latex", "csv", "json", "text")
 
 
 def load(study: "str | Study") -> "Frames":
-    """The frames of a study (or of a study's name) in the store that `run` writes to; warns if its file was edited since."""
-    from ablation.study.written import compared
+    """The frames of a study (or of a study's name) in the store that `run` writes to.
+
+    Of a study they are those of the newest plan of what its file says; where there is none, those of the newest plan, with a warning.
+    """
+    from ablation.errors import StoreError
+    from ablation.study.written import compared, written
     from ablation.tracking.store import Store
 
-    recorded = Store.open(make=False).recorded(study if isinstance(study, str) else study.name)
+    store = Store.open(make=False)
+    recorded = store.recorded(study if isinstance(study, str) else study.name)
     if not isinstance(study, str) and (difference := compared(study, recorded.plan)):
-        warnings.warn(difference, stacklevel=2)
+        try:
+            recorded = store.recorded(study.name, content=written(study)["digest"])
+        except StoreError:
+            warnings.warn(difference, stacklevel=2)
     return tidy_frames(recorded)
 
 

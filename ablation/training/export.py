@@ -23,6 +23,7 @@ from ablation.data import open_dataset, raster, split
 from ablation.errors import AblateError, ConfigError, DataError
 from ablation.system.digests import file_digest
 from ablation.system.files import part_of
+from ablation.techniques import technique
 from ablation.techniques.augmentations import Resize
 from ablation.techniques.models import classifier_of
 from ablation.techniques.technique import make
@@ -276,12 +277,15 @@ def _decode(image: Any, size: int, fit: str, value_range: raster.Range) -> np.nd
         raise DataError(f"{name} cannot be read: {reason}; expected a path, a PIL image or a uint8 array") from None
 
 
-def load(folder: str | Path) -> Model:
+def load(folder: str | Path, *, allow_code: bool = False) -> Model:
     """The model that `ablate export` wrote into `folder`, on the CPU. Nothing is downloaded, and no pickle is read.
 
-    Raises AblateError if a file is missing, damaged, or not the one that was written.
+    With `allow_code` it may name techniques of one's own, which are looked for where Python looks and in the current folder. Raises
+    AblateError if a file is missing, damaged, or not the one that was written.
     """
     path = Path(folder)
+    if allow_code:
+        technique.allow_code()
     description = _read_description(path / DESCRIPTION)
     if not (path / WEIGHTS).is_file():
         raise AblateError(f"there is no file {path / WEIGHTS}; expected the weights that ablate export wrote beside {DESCRIPTION}")

@@ -14,7 +14,7 @@ from tests.tiny import write
 def test_the_study_last_run_here(folder):
     """The file and the profile that a run noted; a given file or profile comes first."""
     file = write(folder / "mlruns", "tiny")
-    note_last_run(folder / "mlruns", file, "quick")
+    note_last_run(folder / "mlruns", file, "quick", "tiny.quick")
     assert last_run() == (file, "quick")
     assert study_file(None, None) == (file, "quick")
     assert study_file(None, "other") == (file, "other")
@@ -23,7 +23,7 @@ def test_the_study_last_run_here(folder):
 
 def test_a_file_that_is_gone_is_not_meant(folder):
     """Where the file is gone, or the note was damaged, experiments.yaml is meant; without one it is told how to name one."""
-    note_last_run(folder / "mlruns", folder / "gone.yaml", None)
+    note_last_run(folder / "mlruns", folder / "gone.yaml", None, "gone")
     assert last_run() is None
     (folder / "mlruns" / "last-run.json").write_text("[1]")
     assert last_run() is None
@@ -38,17 +38,43 @@ def test_a_profile_alone_is_of_the_file_last_run(folder):
     store = Store.open()
     with pytest.raises(ConfigError, match="--profile: needs the study's file beside it"):
         study_name(None, "quick", store)
-    note_last_run(folder / "mlruns", write(folder, "tiny", profiles={"quick": {"base": {"epochs": 1}}}), None)
+    note_last_run(folder / "mlruns", write(folder, "tiny", profiles={"quick": {"base": {"epochs": 1}}}), None, "tiny")
     assert study_name(None, "quick", store) == "tiny.quick"
 
 
 def test_show_takes_the_study_last_run(ablate):
     """Without a file `show` shows an arm of the study last run, in the profile that was run, and says so."""
     file = write(ablate.folder, profiles={"quick": {"base": {"epochs": 1}}}, variants={"cb": {"sampler": "class_balanced"}})
-    note_last_run(ablate.folder / "mlruns", file, "quick")
+    note_last_run(ablate.folder / "mlruns", file, "quick", "tiny.quick")
     done = ablate("show", "cb")
     assert (done.status, done.err.splitlines()[0]) == (0, "the study of tiny.yaml with --profile quick; --file names another")
     assert "\nepochs: 1\n" in done.out.replace("  epochs", "epochs")
     assert ablate("show", "cb", "--file", file).err == ""
     refused = ablate("show", "cb", "--file", "s.zip")
     assert (refused.status, "--file: found s.zip; expected the study's file" in refused.err) == (2, True)
+
+
+def test_the_record_is_that_of_the_study_last_run_here(ablate, tmp_path_factory, monkeypatch):
+    """Not that of another folder which shares the store, or that was recorded last; where it is not recorded yet, that is said."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{ablate.folder}/mlruns/mlflow.db")
+    for name, folder in (("mine", ablate.folder), ("theirs", elsewhere)):
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            assert ablate("run", write(folder, name, base={"epochs": 1}, ladder={"baseline": {}})).status == 0
+    assert Store.open(make=False).studies()[0][0] == "theirs"
+    assert "mine: baseline seed 0" in ablate("log", "baseline", "0").out
+    assert ablate("export", "baseline", "model").err.startswith("written to model: mine, baseline seed 0")
+    assert ablate("run", write(ablate.folder, "other", base={"epochs": 1}), "--part", "1/2").status == 0
+    refused = ablate("report")
+    assert (refused.status, "other, the study last run here, is not in the store" in refused.err) == (2, True)
+
+
+def test_a_profile_without_a_file_ends_the_jobs_of_that_study_alone(ablate, monkeypatch):
+    """Of the file last run here; where none was run, its file is asked for."""
+    assert "--profile: needs the study's file beside it" in ablate("cancel", "--profile", "quick").err
+    note_last_run(ablate.folder / "mlruns", write(ablate.folder, profiles={"quick": {"base": {"epochs": 1}}}), None, "tiny")
+    asked = []
+    monkeypatch.setattr("ablation.commands.cancel.splits", lambda parts, study: asked.append(study) or [])
+    assert ablate("cancel", "--profile", "quick").status == 0
+    assert asked == ["tiny.quick"]

@@ -20,6 +20,7 @@ from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.overview import PLAIN, Overview, overview, sentences
 from ablation.report.sections import Content, Shown
 from ablation.report.statistics.differences import differences
+from ablation.study.written import about_sets
 
 FOLDED = ("sweep", "condition")  # families of a line each
 LONGEST_NAME = 40  # cells of an arm in a sentence
@@ -38,7 +39,7 @@ def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     compared = differences(plan, runs, [metric])
     own = own_code(plan, recorded.runs, runs, list(arms["arm"]))
     lacking = lacking_metric(plan, runs[runs["arm"].isin(arms["arm"])], metric, metrics.words(metric))
-    notes = [*options.notes, *lacking, *(own.warnings if own else ())]
+    notes = [*filter(None, dict.fromkeys([*options.notes, about_sets(plan)])), *lacking, *(own.warnings if own else ())]
     found = overview(plan, runs, arms, compared[compared["arm"].isin(arms["arm"])], metric, notes, own)
     return _text(found, arms, options, metrics, screen)
 

@@ -26,6 +26,7 @@ from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.sections import Content, Shown, made_by, sections
 from ablation.report.sections.content import RECORDED
 from ablation.report.statistics import best
+from ablation.study.written import about_sets
 from ablation.system.beside import beside
 from ablation.system.paths import user_file, user_folder
 from ablation.tracking.messages import first_line
@@ -143,8 +144,8 @@ def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | N
     frames = replace(frames, arms=in_order(frames.arms, options.sort, metrics, frames.runs))
     provenance = recorded.runs.reindex(columns=["run_id", *RECORDED]).astype({"run_id": str})
     own = own_code(plan, recorded.runs, frames.runs, list(frames.arms["arm"]))
-    notes = dict.fromkeys([*options.notes, *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
-    options = replace(options, metric=metric, notes=tuple(notes))
+    notes = dict.fromkeys([*options.notes, about_sets(plan), *lacking_metric(plan, frames.runs, metric, metrics.words(metric))])
+    options = replace(options, metric=metric, notes=tuple(filter(None, notes)))
     return Content(recorded.study, plan, recorded.superseded, frames, metric, references, {}, options, provenance, own)
 
 

@@ -81,8 +81,10 @@ def joined(first: Packable, others: Sequence[Packed]) -> Joined:
 
 def _notes(origins: Sequence[Packable], records: Sequence[Packable]) -> list[str]:
     """How many runs come from which zip."""
-    numbers = {record.archive.path.name: origins.count(record) for record in records[1:] if isinstance(record, Packed)}
-    return [f"{counted(number, 'run')} of {len(origins)} were packed elsewhere, in {name}" for name, number in numbers.items() if number]
+    numbers = [(record.archive.path, origins.count(record)) for record in records[1:] if isinstance(record, Packed)]
+    names = [path.name for path, _ in numbers]
+    told = [(path.name if names.count(path.name) == 1 else path.as_posix(), number) for path, number in numbers if number]
+    return [f"{counted(number, 'run')} of {len(origins)} were packed elsewhere, in {name}" for name, number in told]
 
 
 # --- what may be joined ------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from ablation.report.statistics.differences import SAME, pooled_sd
 
 MOST_IN_A_COMMAND = 24
 INCONCLUSIVE = "inconclusive"  # how such verdicts begin
-KEPT = ("--profile", "--arm", "--set", "--device", "--executor", "--ray-address")  # of the recorded command, since they say what is trained
+KEPT = ("--profile", "--set", "--device", "--executor", "--ray-address")  # of the recorded command, since they say what is trained
 KEPT_FLAGS = ("--allow-code",)
-OTHERS = ("--seed", "--jobs", "--rerun", "--budget", "--save-every", "--part")  # the other options of `run` with a value
+OTHERS = ("--arm", "--seed", "--jobs", "--rerun", "--budget", "--save-every", "--part")  # the other options of `run` with a value
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, 
     wanted = floor if present < floor else for_margin if math.isnan(for_best) else for_best
     is_typed = math.isfinite(wanted) and present < wanted <= MOST_IN_A_COMMAND
     seeds = with_more(list(map(int, plan["seeds"])), int(wanted)) if is_typed else ()
-    command = run_command(plan, seeds) if seeds else ""
+    command = run_command(plan, seeds, [*undecided["against"], *undecided["arm"]]) if seeds else ""
     return More(
         present=present,
         fewest=fewest,
@@ -119,10 +119,13 @@ def with_more(seeds: Sequence[int], number: int) -> list[int]:
     return [*seeds, *(next(others) for _ in range(number - len(seeds)))]
 
 
-def run_command(plan: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    """The command that runs the plan's file with these seeds, as the plan was run otherwise."""
+def run_command(plan: Mapping[str, Any], seeds: Sequence[int], arms: Sequence[str] = ()) -> str:
+    """The command that runs the plan's file with these seeds, as the plan was run otherwise: these arms, if it was run with some alone."""
     command = str(plan.get("command") or "")
     words = ["ablate", "run", recorded_file(command) or str(plan.get("file") or "FILE"), *kept_options(command)]
+    if "--arm" in _words(command):
+        names = [arm["name"] for arm in plan.get("arms", ()) if arm["name"] in set(arms)]
+        words += [word for name in names for word in ("--arm", name)]
     return shlex.join([*words, *(word for seed in sorted(seeds) for word in ("--seed", str(seed)))])
 
 

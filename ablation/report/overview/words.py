@@ -222,10 +222,11 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
 
 
 def _command(more: More, marks: Marks) -> str:
-    """The command with the seeds that it takes; one that is long is in its place, with the seeds to add."""
+    """The command with the seeds that it takes; of one that is long, where the recorded one is, and what it has instead."""
     if len(more.command) <= MOST_OF_A_COMMAND or not marks.command:
         return marks.code(more.command)
-    return f"{marks.command}, with {marks.code(' '.join(f'--seed {seed}' for seed in sorted(more.seeds)))}"
+    arms = "the arms of these comparisons and " if " --arm " in more.command else ""
+    return f"{marks.command}, with {arms}{marks.code(' '.join(f'--seed {seed}' for seed in sorted(more.seeds)))}"
 
 
 def _size(number: float, what: str) -> str:

@@ -136,7 +136,7 @@ def test_the_command_that_claims_more_is_whole():
     found = overview_of(recorded).more
     assert (found.present, found.tests, found.floor, found.seeds) == (3, 2, 7, [0, 1, 2, 3, 4, 5, 6])
     seeds = " ".join(f"--seed {seed}" for seed in range(7))
-    assert found.command == f"ablate run 'my study.yaml' --profile quick --arm up --set a=1 {seeds}"
+    assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 --arm baseline --arm up --arm down {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
     assert last.startswith(
         "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). "
@@ -148,10 +148,12 @@ def test_the_command_that_claims_more_is_whole():
 def test_a_long_command_is_in_its_place():
     """In Markdown the sentence leads to the recorded command and names the seeds; in a terminal it is whole, to be copied."""
     recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
-    recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {' '.join(f'--arm arm-{i}' for i in range(30))}"}
-    command, seeds = overview_of(recorded).more.command, " ".join(f"--seed {seed}" for seed in range(7))
-    assert words_of(recorded, marks=MARKDOWN)[-1].endswith(f"To claim more: the command under [Provenance](#provenance), with `{seeds}`")
-    assert words_of(recorded)[-1].endswith(f"To claim more: {command}")
+    sets, seeds = " ".join(f"--set a{i}=1" for i in range(30)), " ".join(f"--seed {seed}" for seed in range(7))
+    for more, arms in (("", ""), (" --arm up --arm down", "the arms of these comparisons and ")):
+        recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {sets}{more}"}
+        where = f"To claim more: the command under [Provenance](#provenance), with {arms}`{seeds}`"
+        assert words_of(recorded, marks=MARKDOWN)[-1].endswith(where)
+        assert words_of(recorded)[-1].endswith(f"To claim more: {overview_of(recorded).more.command}")
 
 
 def test_where_all_is_decided_no_more_is_asked():
@@ -171,7 +173,7 @@ def test_seeds_and_options():
     ("recorded", "kept"),
     [
         ("ablate run studies/a.yaml", "studies/a.yaml"),
-        ("uv run python -m ablation run --jobs 2 --arm 'eps/*' 'my studies/a.yaml' --seed 1", "'my studies/a.yaml' --arm 'eps/*'"),
+        ("uv run python -m ablation run --jobs 2 --arm 'eps/*' 'my studies/a.yaml' --seed 1", "'my studies/a.yaml'"),
         ("uv run ablate run --rerun keep ../a.yaml --executor local", "../a.yaml --rerun keep --executor local"),
         ("ablate run --yes --rerun=force --save-every=10m sub/a.yaml --budget 2h", "sub/a.yaml"),
         ("python script.py run other.yaml", "a.yaml"),
@@ -180,6 +182,14 @@ def test_seeds_and_options():
 def test_the_command_has_the_file_as_it_was_given(recorded, kept):
     """With its folder; what was trained and that old results are used is kept, how long and how many at once is not."""
     assert run_command({"file": "a.yaml", "command": recorded}, [0, 1]) == f"ablate run {kept} --seed 0 --seed 1"
+
+
+def test_the_command_has_the_arms_that_lack_seeds():
+    """Not those of the last command, which may have trained others: where it named some, these are named; else all are run."""
+    plan = {"file": "a.yaml", "arms": [{"name": name} for name in ("baseline", "cb", "ls")]}
+    some = plan | {"command": "ablate run a.yaml --arm ls --seed 3"}
+    assert run_command(some, [0], ["cb", "baseline"]) == "ablate run a.yaml --arm baseline --arm cb --seed 0"
+    assert run_command(plan | {"command": "ablate run a.yaml"}, [0], ["cb", "baseline"]) == "ablate run a.yaml --seed 0"
 
 
 def test_every_option_with_a_value_is_known():
