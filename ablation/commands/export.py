@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ablation.training.export import TrainedRun
 
 
-def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None, *, with_code: bool) -> int:
+def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile: str | None, *, with_code: bool = False) -> int:
     """Write one run's model into a folder, with everything that is needed to use it."""
     from ablation.training.export import write_model
 

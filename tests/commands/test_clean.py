@@ -73,6 +73,15 @@ def test_only_what_was_shown_is_deleted(two_studies, monkeypatch):
     assert folders(two_studies, "results") == {"late.part"}
 
 
+def test_the_last_copy_of_a_result_stays(two_studies):
+    """Where the files of recorded runs are gone from the store, which are recorded again from what lies here."""
+    results = folders(two_studies, "results")
+    for path in list((two_studies.folder / "mlruns" / "artifacts").rglob("config.yaml")):
+        shutil.rmtree(path.parent)
+    assert two_studies("clean", "--yes").status == 0
+    assert folders(two_studies, "results") == results
+
+
 def test_only_one_study(two_studies):
     """With a file only that study's folders go, and with --all its unfinished ones too; another's and the decoded data stay."""
     stages = folders(two_studies, "stages")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from ablation.commands import verify as verifying
 from ablation.tasks.images import retraining
@@ -50,6 +51,21 @@ def test_what_was_recorded_comes_out_again(verified, study, arm):
     assert len(done.out.splitlines()) == 1
     assert done.err == ""
     assert files(study) == before
+
+
+def test_without_a_file_paths_start_at_the_one_last_run(ablate):
+    """And not at the current folder, where other images may lie."""
+    for name, shade in (("study", 200), ("here", 30)):
+        root = ablate.folder / (f"{name}/images" if name == "study" else "images")
+        for label in ("a", "b"):
+            (root / label).mkdir(parents=True)
+            for i in range(10):
+                Image.new("RGB", (8, 8), (shade, 10 * i, 100 * (label == "b"))).save(root / label / f"{i}.png")
+    data = {"name": "folder", "root": "images", "test": 0.4}
+    write(ablate.folder / "study", "tiny", base={"data": data, "batch_size": 4, "epochs": 1}, ladder={"baseline": {}})
+    assert ablate("run", "study/tiny.yaml").status == 0
+    done = ablate("verify", "baseline", 0)
+    assert (done.status, done.err) == (0, "")
 
 
 def test_steps_are_compared_with_themselves(verified):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import ablation
 from ablation.commands.export import export
 from ablation.data import open_dataset, raster
 from ablation.errors import AblateError
+from ablation.techniques import technique
 from ablation.tracking.store import Store
 from ablation.training.export import write_model
 from tests.recorded import ARMS, VALIDATED, record
@@ -283,6 +285,46 @@ def test_a_study_without_weights_exports_none(ablate):
     result = ablate("export", "baseline", "out")
     assert result.status == 2
     assert "keep: none" in result.err
+
+
+HALF = '''
+"""A technique of a test."""
+
+from typing import Literal
+
+from ablation.techniques.posthoc import Posthoc
+
+
+class Half(Posthoc):
+    """Half of the scores."""
+
+    name: Literal["half"] = "half"
+
+    def __call__(self, scores_BC, counts_C):
+        """Half of them."""
+        return scores_BC / 2
+'''
+
+
+def test_a_technique_of_ones_own_needs_permission(ablate, monkeypatch):
+    """To be exported, and to be loaded; then the model has it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(technique, "_PERMISSION", technique._Permission())
+    (ablate.folder / "half_of_a_test.py").write_text(HALF)
+    half = {"posthoc": "half_of_a_test:Half"}
+    write(ablate.folder, base={"epochs": 1}, ladder={"baseline": {}}, variants={"half": half})
+    assert ablate("run", "tiny.yaml", "--allow-code").status == 0
+    technique._PERMISSION.is_given = False
+    refused = ablate("export", "half", "out")
+    assert (refused.status, "--allow-code" in refused.err) == (2, True)
+    assert ablate("export", "half", "out", "--allow-code").status == 0
+    assert ablate("export", "baseline", "plain").status == 0
+    technique._PERMISSION.is_given = False
+    with pytest.raises(AblateError, match="names code"):
+        ablation.load("out")
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), dtype=np.uint8)
+    half, plain = ablation.load("out", allow_code=True), ablation.load("plain")
+    torch.testing.assert_close(half.logits(images_NHWC), plain.logits(images_NHWC) / 2)
 
 
 def test_images_of_a_folder_are_fitted_as_they_were(ablate):

@@ -42,6 +42,17 @@ def pack(folders, ablate, monkeypatch, tmp_path):
     return call
 
 
+def test_zips_of_one_name_are_told_apart(pack, tmp_path):
+    """How many runs come from which, by their paths."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    one = pack("there").path.rename(tmp_path / "a" / "study.zip")
+    two = pack("whole").path.rename(tmp_path / "b" / "study.zip")
+    joining = joined(packed.read(pack("here").path), [packed.read(one), packed.read(two)])
+    notes = [note for note in joining.plan["notes"] if "packed elsewhere" in note]
+    assert notes == [f"2 runs of 6 were packed elsewhere, in {one.as_posix()}"]
+
+
 def test_the_parts_make_the_whole(pack, ablate):
     """Plan, runs, curves, predictions and tables are those of the store in which everything was run."""
     there = pack("there").path
