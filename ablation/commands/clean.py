@@ -35,6 +35,7 @@ class Deletable:
     stages: Mapping[str, Sequence[Path]]
     data: Sequence[Path]
     splits: Mapping[str, Sequence[Path]]
+    unknown: Sequence[str] = ()  # studies that ran here, and of which the store has no plan: what they need cannot be told
 
     @property
     def folders(self) -> list[Path]:
@@ -62,6 +63,9 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
     only = _chosen_study(file, profile)
     with _nothing_running(workspace):
         found = _deletable(workspace, only, everything=everything)
+    if found.unknown:
+        told = "ran here, and the store has no plan of it: stages that it may need stay; --all deletes them"
+        console.print(f"{listed(found.unknown)} {told}", markup=False)
     if not found.folders:
         console.print("nothing to delete")
         return DONE
@@ -130,13 +134,14 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
     results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
     stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
     stray = [path for path in workspace.results.glob("*") if everything or path.suffix == ".part"]
-    may_be_planned = not everything and not _run_here(workspace) <= {recorded.study for recorded in studies}
-    unplanned = [] if may_be_planned else [path for path in workspace.stages.glob("*") if path.name not in unfinished]
+    unknown = [] if everything else sorted(_run_here(workspace) - {recorded.study for recorded in studies})
+    unplanned = [path for path in workspace.stages.glob("*") if path.name not in unfinished and not unknown]
     return Deletable(
         results=_by_study(workspace.results.glob("*"), results, () if only else stray),
         stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
         splits=_splits(workspace, own, finished, only, everything=everything),
+        unknown=() if only else unknown,
     )
 
 

@@ -38,11 +38,12 @@ def study_name(file: Path | None, profile: str | None, store: Store) -> str:
     if profile is not None:
         return profile_last_run(profile)
     studies, last = store.studies(), last_study()
-    if last and last not in (known for known, _ in studies) and last not in store.deleted():
-        where = without_secrets(store.uri)
-        raise AblateError(f"{last}, the study last run here, is not in the store at {where} yet; --file names another, or FILE of report")
     if last in (known for known, _ in studies):
         return last
+    if last and studies:
+        why = "was deleted in MLflow, and ablate run FILE restores it" if last in store.deleted() else "is not in the store yet"
+        others = ", ".join(name for name, _ in studies)
+        raise AblateError(f"{last}, the study last run here, {why}; expected the file of another: {others}")
     if not studies and (deleted := store.deleted()):
         raise AblateError(f"{', '.join(deleted)} was deleted in MLflow, and no other study is here; ablate run FILE restores it")
     if not studies:

@@ -40,8 +40,8 @@ class RecordedRun:
     reason: str
     params: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
-    run_id: str = ""
-    among: tuple[str, ...] = ()  # of one that stands for the best of some: their ids
+    run_id: str = ""  # its beginning
+    among: tuple[str, ...] = ()  # of one that stands for the best of some: theirs
 
 
 @dataclass(frozen=True)

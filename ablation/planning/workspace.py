@@ -17,7 +17,7 @@ from ablation.system.files import write_json
 from ablation.system.locks import runs_elsewhere
 
 PATIENCE = 60.0  # seconds for whoever lets no study begin
-AMONG = "ablation.among"  # the tag of a run that stands for the best of some, with the ids of these
+AMONG, ID = "ablation.among", 12  # the tag of a run that stands for the best of some, with so many letters of the ids of these
 INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
 
 
@@ -120,7 +120,7 @@ class Workspace:
                     tags.get("ablation.reason", ""),
                     run.get("params", {}),
                     _inputs(run),
-                    run["run_id"],
+                    run["run_id"][:ID],
                     tuple(tags.get(AMONG, "").split()),
                 )
                 by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(recorded)

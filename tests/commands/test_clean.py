@@ -73,6 +73,17 @@ def test_only_what_was_shown_is_deleted(two_studies, monkeypatch):
     assert folders(two_studies, "results") == {"late.part"}
 
 
+def test_stages_that_a_study_elsewhere_may_need_stay(two_studies, monkeypatch):
+    """One that ran here, and whose plan is in another store, is told; what it may need goes with --all."""
+    before = folders(two_studies, "stages")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{two_studies.folder}/other.db")
+    kept = two_studies("clean", "--yes")
+    assert (kept.status, folders(two_studies, "stages")) == (0, before)
+    assert "other and tiny ran here, and the store has no plan of it" in " ".join(kept.err.split())
+    assert two_studies("clean", "--all", "--yes").status == 0
+    assert folders(two_studies, "stages") == set()
+
+
 def test_the_last_copy_of_a_result_stays(two_studies):
     """Where the files of recorded runs are gone from the store, which are recorded again from what lies here."""
     results = folders(two_studies, "results")

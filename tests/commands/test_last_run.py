@@ -67,7 +67,10 @@ def test_the_record_is_that_of_the_study_last_run_here(ablate, tmp_path_factory,
     assert ablate("export", "baseline", "model").err.startswith("written to model: mine, baseline seed 0")
     assert ablate("run", write(ablate.folder, "other", base={"epochs": 1}), "--part", "1/2").status == 0
     refused = ablate("report")
-    assert (refused.status, "other, the study last run here, is not in the store" in refused.err) == (2, True)
+    assert (
+        refused.status,
+        "other, the study last run here, is not in the store yet; expected the file of another: theirs, mine" in refused.err,
+    ) == (2, True)
 
 
 def test_a_profile_without_a_file_ends_the_jobs_of_that_study_alone(ablate, monkeypatch):

@@ -97,8 +97,8 @@ def test_a_failed_run_that_was_forced_goes_on_without_the_word(own):
     file = write_function(own.folder, RESUMING, ladder={"baseline": {}, "slow": {"lr": 0.05}}, seeds=[0])
     (own.folder / "bad-node").touch()
     assert run(own, "run", file).status == 1
-    assert run(own, "run", file, "--rerun", "force", "--budget", "0.000001s").status == 130  # the first has begun
-    assert reasons(own, file) == {"failed before", "was forced"}
+    assert run(own, "run", file, "--rerun", "force", "--budget", "0.000001s").status == 130
+    assert "was forced" in reasons(own, file)  # of one of them at least
     assert run(own, "run", file).status == 1
     assert reasons(own, file) == {"failed before"}
     (own.folder / "bad-node").unlink()

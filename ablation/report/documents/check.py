@@ -27,7 +27,8 @@ VOLATILE = (
     r"^% provenance: [^\n]*\n",  # LaTeX
     r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
-    r"(?<=To claim more: )(the command under [^\n]*?, with (the arms of these comparisons and )?)?(`[^`]*`|<code>.*?</code>)",  # the command has the name of the file
+    # the command has the name of the file
+    r"(?<=To claim more: )(the command under [^\n]*?, with (the arms of these comparisons and )?)?(`[^`]*`|<code>.*?</code>)",
 )
 
 

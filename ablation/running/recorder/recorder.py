@@ -12,7 +12,7 @@ from typing import Any
 
 from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
-from ablation.planning.workspace import AMONG, INPUTS, Workspace
+from ablation.planning.workspace import AMONG, ID, INPUTS, Workspace
 from ablation.running.recorder.contents import (
     COPIED_TAGS,
     arm_note,
@@ -38,7 +38,7 @@ from ablation.study.metrics import CURVES, is_curve, metric_rows
 from ablation.study.params import params
 from ablation.study.task import OWN, Planner
 from ablation.system import sealed
-from ablation.tracking.recorded import FILE, PLAN, SUPERSEDED, Point, of_content
+from ablation.tracking.recorded import FILE, PLAN, SUPERSEDED, Point, is_superseded, of_content
 from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
@@ -160,7 +160,7 @@ class Recorder:
         arm, seed, key = tags["ablation.arm"], int(tags["ablation.seed"]), tags["ablation.key"]
         if run["status"] == "FINISHED":
             registry.before.add(run["run_id"])
-            if (arm, seed, key) in kept:
+            if (arm, seed, key) in kept and not is_superseded(run):
                 self.summaries.take_recorded(arm, seed, run["run_id"], run["metrics"])
         else:
             registry.ids.setdefault(("run", arm, str(seed), key), run["run_id"])
@@ -353,7 +353,7 @@ class Recorder:
         final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
         tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
-        tags |= {"ablation.chosen": best, AMONG: " ".join(summaries.done[name, run.seed] for name in choice.among)}
+        tags |= {"ablation.chosen": best, AMONG: " ".join(summaries.done[name, run.seed][:ID] for name in choice.among)}
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
         points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
         with self.registry.transaction(is_new=not self.registry.is_known(run)):
