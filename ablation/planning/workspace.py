@@ -96,7 +96,8 @@ class Workspace:
         while it is trained ends at its next checkpoint.
         """
         with contextlib.ExitStack() as locks:
-            locks.enter_context(self.beginning())
+            if self.root.exists():
+                locks.enter_context(self.beginning())
             running = [path.stem for path in sorted((self.root / "status").glob("*.json")) if path.stem != but and runs_elsewhere(path)]
             for path in sorted(self.locks.glob("*.lock")):
                 try:
