@@ -20,11 +20,10 @@ OPTION = "--check"
 PLAIN = {".csv": "csv", ".txt": "text"}  # suffix -> the form, of those that do not say how they were made
 MOST_LINES = 40
 EXPECTED = "expected a report that ablate report wrote"
-# what changes if `ablate run` runs again without training anything: the provenance; and pictures, which are not drawn again
+# what changes if `ablate run` runs again without training anything: by which command, and when, it was planned; and pictures, which are not
+# drawn again
 VOLATILE = (
-    r"<details><summary>Provenance</summary>.*?\n</details>",  # Markdown
-    r'<h\d id="provenance">.*?</details>',  # HTML
-    r"^% provenance: [^\n]*\n",  # LaTeX
+    r"^(% provenance: |<p>)?Planned \d{4}[^\n]*\n",  # LaTeX, HTML, Markdown
     r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
     # the command has the name of the file

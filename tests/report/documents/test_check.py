@@ -115,7 +115,7 @@ def test_another_number_in_the_store_is_found(tmp_path, form):
 
 @pytest.mark.parametrize("form", report.FORMATS)
 def test_what_another_run_without_training_changes_does_not_count(tmp_path, form):
-    """The plan's date and command, its predicted times, and its provenance."""
+    """The plan's date and command, its predicted times, and where it was planned."""
     path, later = written(tmp_path, form), study()
     later.plan |= {
         "created": "2027-01-01T00:00:00",
@@ -214,12 +214,23 @@ def test_another_layout_is_told_as_such(tmp_path, form):
         check(other, path, None, Shown())
 
 
-def test_only_the_provenance_is_left_out():
-    """The sections around it stay."""
-    text = usual("markdown")
-    left = "\n".join(lines("markdown", text))
-    assert "### Provenance" not in left
-    assert {"### Runs", "### How to read this", "## Comparison"} <= set(left.splitlines())
+def test_only_who_planned_it_is_left_out():
+    """The sections around it stay, and all that is said of the runs."""
+    left = lines("markdown", usual("markdown"))
+    assert {"### Provenance", "### Runs", "### How to read this", "## Comparison"} <= set(left)
+    gone = [line for line in usual("markdown").splitlines() if line not in left and "To claim more: " not in line]
+    assert gone == ["Planned 2026-01-02T03:04:05 by `ablate run demo.yaml` from `demo.yaml`."]
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "latex"])
+def test_what_is_said_of_the_runs_counts(tmp_path, form):
+    """The versions of packages, the machine and the digest of the data."""
+    for found, instead in (("torch 2.11.0", "torch 2.3.1"), ("d1d2d3", "d1d2d4"), ("Thing, 2 cores", "Thing, 64 cores")):
+        path = written(tmp_path, form)
+        text = path.read_text()
+        assert found in text
+        path.write_text(text.replace(found, instead))
+        assert check(study(), path, None, Shown())[0] >= 1
 
 
 def test_the_command(ablate):
