@@ -178,6 +178,7 @@ def test_what_is_recorded_is_the_file_that_was_read(ablate, monkeypatch):
 def test_no_study_begins_while_something_is_deleted(tmp_path):
     """Not even one that never ran in the folder before."""
     workspace, begun = Workspace(tmp_path / "mlruns"), threading.Event()
+    workspace.root.mkdir()
 
     def begin():
         with study_lock(workspace, "first", Console(quiet=True)):
