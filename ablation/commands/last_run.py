@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ablation.errors import AblateError, ConfigError
 from ablation.system.files import write_json
@@ -17,26 +18,29 @@ def note_last_run(root: Path, file: Path, profile: str | None, study: str) -> No
 
 def last_run(root: Path = Path("mlruns")) -> tuple[Path, str | None] | None:
     """The file and the profile that were last run here, if the file is still there."""
-    try:
-        noted = json.loads((root / "last-run.json").read_text(encoding="utf-8"))
-        file, profile = Path(noted["file"]), noted["profile"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (file, profile) if file.is_file() else None
+    noted = _noted(root)
+    file = Path(noted.get("file", ""))
+    return (file, noted.get("profile")) if file.is_file() else None
 
 
 def last_study(root: Path = Path("mlruns")) -> str:
     """The name of the study that was last run here; "" if none was, or an earlier version ran it."""
+    return str(_noted(root).get("study", ""))
+
+
+def _noted(root: Path) -> dict[str, Any]:
+    """What the last run noted; empty if none did, or what it wrote was damaged."""
     try:
-        return str(json.loads((root / "last-run.json").read_text(encoding="utf-8"))["study"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return dict(json.loads((root / "last-run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def folder_of(study: str, file: Path | None) -> Path:
     """The folder where a recorded study's relative paths start: of its file, or of the file last run here, or the current one."""
-    noted = last_run() if file is None and study == last_study() else None
-    return (file or (noted[0] if noted else Path("FILE"))).resolve().parent
+    if file is None and study == last_study() and (noted := last_run()):
+        file = noted[0]
+    return file.resolve().parent if file else Path.cwd()
 
 
 def study_file(file: Path | None, profile: str | None) -> tuple[Path, str | None]:

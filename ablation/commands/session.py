@@ -19,7 +19,7 @@ from ablation.study.resolving import load_study
 from ablation.study.specs import select_names
 from ablation.study.task import Step
 from ablation.techniques.technique import allow_code
-from ablation.tracking.recorded import is_superseded
+from ablation.tracking.recorded import SUPERSEDED, is_superseded
 from ablation.training.device_option import devices, num_cores
 from ablation.training.planned_device import device_name, plan_for, plan_for_here
 
@@ -156,7 +156,9 @@ class Session:
                 raise AblateError(f"{reason}; nothing was deleted; run the command again when that has ended")
             again = {(run.arm, run.seed, run.content) for run in plan.waiting}
             runs = [run for run in known_runs if run["tags"].get("ablation.kind") == "run" and _run_identity(run) in again]
-            store.supersede([run["run_id"] for run in runs if not is_superseded(run)])
+            with store.transaction():
+                for run in runs:
+                    store.write(run["run_id"], tags={SUPERSEDED: "yes"})
         self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
     def tell(self, sentence: str) -> None:

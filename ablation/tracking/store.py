@@ -30,7 +30,7 @@ from ablation.tracking.addresses import database_address, database_path, folder_
 from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
 from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
-from ablation.tracking.recorded import PLAN, SUPERSEDED, Point, Recorded, of_content, select_runs
+from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 from ablation.tracking.rows import NewRun, are_known, end_runs, fitting, insert_runs, missing, tag_values
 from ablation.tracking.tables import Experiment, Tables
 from ablation.tracking.transactions import one_transaction
@@ -250,12 +250,6 @@ class Store:
             return
         for batch in batches(points, texts.params(params or {}), short_tags):
             self.client.log_batch(run_id, *batch, synchronous=True)  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
-
-    def supersede(self, run_ids: Sequence[str]) -> None:
-        """Take note that these runs count only until they are run again; of all of them or of none, where the store can."""
-        with self.transaction():
-            for run_id in run_ids:
-                self.write(run_id, tags={SUPERSEDED: "yes"})
 
     def _has_tags(self, run_id: str, tags: Mapping[str, str]) -> bool:
         """Whether a run has these tags already, as far as that is known without MLflow."""
