@@ -42,10 +42,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
     """No test reads or writes what commands keep in the user's cache."""
-    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABLATE_CACHE", str(of_all_processes(tmp_path_factory) / "cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -71,22 +73,15 @@ def of_all_processes(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A database without runs, made once for all processes: its migrations take seconds."""
+def empty_database(own_cache):
+    """The database without runs that is kept, whose migrations take seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what SQLAlchemy says of MLflow's tables when they are first described
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-        from ablation.tracking.store import Store
+        from ablation.tracking.new_database import empty_database
 
-    shared = of_all_processes(tmp_path_factory)
-    database = shared / "empty" / "mlflow.db"
-    with FileLock(shared / "empty.lock"):
-        if not database.exists():
-            Store.open(shared / "making")
-            database.parent.mkdir()
-            shutil.copyfile(shared / "making" / "mlflow.db", database)
-    return database
+    return empty_database()
 
 
 @pytest.fixture(scope="session")
@@ -147,16 +142,10 @@ def ablate(folder, monkeypatch):
 
 
 @pytest.fixture
-def own(ablate, empty_database, monkeypatch):
+def own(ablate, monkeypatch):
     """`ablate` as in a process of its own: what a call imports of the study's code is forgotten. Runs are processes, one by one."""
-    from ablation.system import kept
-    from ablation.system.code import package_version
     from tests.own import imports_undone
 
-    scratch = kept.folder() / f"mlflow-{package_version('mlflow')}" / "mlflow.db"
-    if not scratch.exists():  # what a function logs into, whose migrations take seconds
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(empty_database, scratch)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # or a file that is edited twice within a second is imported as it was
 
     def call(*words, **options):

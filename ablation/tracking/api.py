@@ -28,12 +28,13 @@ METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 
 
 def mlflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """These errors, and those of MLflow, which raises none as long as it was not imported."""
+    """These errors, and those of MLflow, which raises none as long as it was not imported; making tables, it lets SQLAlchemy's pass."""
     if "mlflow" not in sys.modules:
         return others
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return (*others, MlflowException)
+    return (*others, MlflowException, SQLAlchemyError)
 
 
 def raises_store_errors(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:

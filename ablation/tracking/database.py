@@ -1,34 +1,14 @@
-"""The SQLite database in mlruns/: how it is made, and how it finds its artifacts again after its folder was moved."""
+"""The SQLite database in mlruns/: whether it can be read, and how it finds its artifacts again after its folder was moved."""
 
 import contextlib
-import shutil
 import sqlite3
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ablation.tracking.addresses import database_address, folder_address, folder_path
+from ablation.tracking.addresses import folder_address, folder_path
 
 PATIENCE = 20  # seconds that are waited for another process
-
-
-def make_database(database: Path, make_tables: Callable[[str], object]) -> None:
-    """Make the database unless it exists; `make_tables` makes the tables in the database of a URI.
-
-    It is made in a temporary folder and then moved: MLflow never opens a database whose tables were only partly made.
-    """
-    if database.exists():
-        return
-    for folder in database.parent.glob("making-*"):  # of an earlier attempt
-        shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=database.parent, prefix="making-") as folder_name:
-        original, copy = Path(folder_name) / "making.db", Path(folder_name) / "whole.db"
-        make_tables(database_address(original))
-        with contextlib.closing(sqlite3.connect(original)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-            source.backup(target)  # a complete copy, even if MLflow still has the original open
-        copy.replace(database)
 
 
 def repoint(root: Path) -> None:

@@ -28,8 +28,9 @@ from ablation.system.files import link_or_copy
 from ablation.tracking import addresses, texts, thumbnails, views
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
 from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
-from ablation.tracking.database import make_database, moved, repoint, tell_if_busy
+from ablation.tracking.database import moved, repoint, tell_if_busy
 from ablation.tracking.messages import unusable, without_secrets
+from ablation.tracking.new_database import make_database
 from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
 from ablation.tracking.rows import NewRun, are_known, end_runs, fitting, insert_runs, missing, tag_values
 from ablation.tracking.tables import Experiment, Tables
@@ -73,7 +74,7 @@ class Store:
                 root.mkdir(parents=True, exist_ok=True)
                 with FileLock(root / "store.lock"):
                     if is_ours:
-                        make_database(root / "mlflow.db", lambda address: Api(address).check())
+                        make_database(root / "mlflow.db")
                         repoint(root)
             store = cls(uri, root, {} if make or not is_ours else moved(root))
             if store.tables is None:

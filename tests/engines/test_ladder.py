@@ -8,12 +8,14 @@ import pytest
 from ablation.running.parts.split import splits
 from benchmarks.campaign import problems
 from tests import ladder
-from tests.engines.slurm import WAIT, Cluster, needs_slurm
+from tests.engines import everything
+from tests.engines.slurm import WAIT, WHY_NOT, Cluster, needs_slurm
 
 NAME = "reports.quick"
 ELSEWHERE = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh"]
 
 
+@pytest.mark.skipif(not WHY_NOT and not everything, reason="Slurm is here, and has three parts too; ABLATE_ENGINES=all runs both")
 def test_by_three_parts(ladder_here, tmp_path, empty_database):
     """Each by a command of its own, all at once; the next one records them, and trains nothing."""
     study = Cluster(tmp_path, empty_database, {}, ladder.write(tmp_path))

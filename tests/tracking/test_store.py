@@ -359,7 +359,7 @@ def test_after_a_kill_the_database_is_made_again(tmp_path, monkeypatch):
 
     root = tmp_path / "mlruns"
     with monkeypatch.context() as patch:
-        patch.setattr("ablation.tracking.database.sqlite3.connect", kill)  # the tables are made, but not yet moved
+        patch.setattr("ablation.tracking.new_database.sqlite3.connect", kill)  # the tables are made, but not yet moved
         with pytest.raises(KeyboardInterrupt):
             Store.open(root)
     assert not (root / "mlflow.db").exists()

@@ -240,7 +240,8 @@ class OwnPreparation:
     @cached_property
     def empty_store(self) -> Path | None:
         """An empty database for what the code logs into MLflow; None where a command may have another MLflow, which makes its own."""
-        from ablation.tasks.own.scratch import empty_database, has_our_mlflow
+        from ablation.tasks.own.scratch import has_our_mlflow
+        from ablation.tracking.new_database import empty_database
 
         return empty_database() if has_our_mlflow(self.definition) else None
 

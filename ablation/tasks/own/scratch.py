@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablation.system import kept
-from ablation.system.code import package_version
 from ablation.tasks.own.definition import Definition
 from ablation.tracking.addresses import database_address, folder_address, folder_path
-from ablation.tracking.database import make_database
 from ablation.tracking.tables import Tables
 
 DATABASE, ARTIFACTS, OWN = "mlflow.db", "artifacts", "own.json"
@@ -40,16 +37,6 @@ def has_our_mlflow(definition: Definition) -> bool:
     """Whether the code runs with the packages of this process: a function, or a command that begins with this environment's Python."""
     program = None if definition.is_function else shutil.which(definition.command[0])
     return definition.is_function or (program is not None and Path(program).parent == Path(sys.executable).parent)
-
-
-def empty_database() -> Path:
-    """A database without runs, made once for each version of MLflow and kept, since its migrations take seconds."""
-    from ablation.tracking.api import Api
-
-    path = kept.folder() / f"mlflow-{package_version('mlflow')}" / DATABASE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make_database(path, lambda address: Api(address).check())
-    return path
 
 
 def prepare(folder: Path, empty: Path | None) -> dict[str, str]:

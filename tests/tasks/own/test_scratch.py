@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 import sys
 
 import pytest
@@ -156,17 +155,3 @@ def test_artifacts_in_the_working_folder_are_moved(tmp_path, empty_database):
 )
 def test_whose_mlflow_the_code_has(tmp_path, options, expected):
     assert scratch.has_our_mlflow(Definition(folder=tmp_path, **options)) is expected
-
-
-def test_an_empty_database_is_made_once(tmp_path, monkeypatch):
-    """And kept for the version of MLflow."""
-    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path))
-    calls = []
-
-    def make_tables(address):
-        calls.append(address)
-        subprocess.run([sys.executable, "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).close()", address[10:]], check=True)
-
-    monkeypatch.setattr("ablation.tracking.api.Api", lambda address: type("Api", (), {"check": lambda self: make_tables(address)})())
-    assert scratch.empty_database() == scratch.empty_database()
-    assert len(calls) == 1
