@@ -14,6 +14,8 @@ from ablation.system.code import package_version
 from ablation.tracking.addresses import database_address, folder_address
 from ablation.tracking.api import Api, mlflow_errors
 
+PATIENCE = 60  # seconds that are waited for a process that makes the empty one
+
 
 def make_database(database: Path) -> None:
     """Make the database, under the caller's lock, unless it exists: a copy of the empty one, or where none can be kept one like it."""
@@ -37,7 +39,7 @@ def empty_database() -> Path | None:
     path = kept.folder() / f"mlflow-{package_version('mlflow')}" / "mlflow.db"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with FileLock(path.with_suffix(".lock"), timeout=PATIENCE):
             if not _has_tables(path):
                 with _making(path) as copy:
                     _make_empty(copy)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 
 import pytest
+from filelock import FileLock
 
 from ablation.tracking import new_database
 from ablation.tracking.addresses import folder_address
@@ -87,3 +88,12 @@ def test_where_none_can_be_kept_it_is_made_all_the_same(tmp_path, made):
     assert new_database.empty_database() is None
     assert rows(new(tmp_path / "a"), "SELECT name FROM experiments") == [("Default",)]
     assert made[0].startswith(f"sqlite:///{tmp_path}/a/making-")
+
+
+def test_nobody_waits_for_ever_for_one_that_is_kept(tmp_path, made, monkeypatch):
+    """Where its lock is not to be had, the database is made by itself."""
+    monkeypatch.setattr(new_database, "PATIENCE", 0.1)
+    new(tmp_path / "a")
+    with FileLock(kept(tmp_path).with_suffix(".lock")):
+        assert new_database.empty_database() is None
+        assert rows(new(tmp_path / "b"), "SELECT name FROM experiments") == [("Default",)]
