@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ablation.report.frames import packed
 
 DOCS = Path(__file__).parent.parent / "docs"
+PROSE = " ".join((DOCS / "long-tail.md").read_text(encoding="utf-8").split())
 COLUMNS = {  # the heading of a column -> what stands before the arm's name, and the metric
     "best epoch": ("best-epoch/", "test/accuracy"),
     "last epoch": ("", "test/accuracy"),
@@ -55,3 +57,33 @@ def test_the_table_has_the_numbers_of_the_study(values):
         paired = [last[seed] - ce[seed] for seed in last.keys() & ce.keys()] if arm != "ce" else []
         assert cells["vs ce"] == in_words(paired, sign="+"), arm
     assert checked == 25
+
+
+def test_the_order_is_the_published_one_with_each_seed(values):
+    """Cross-entropy, cRT, balanced softmax, LDAM-DRW, by the best epoch and by the last."""
+    for before in ("", "best-epoch/"):
+        arms = [values[f"{before}{arm}", "test/accuracy"] for arm in ("ce", "crt", "balanced-softmax", "ldam-drw")]
+        for seed in arms[0]:
+            assert sorted(arms, key=lambda arm: arm[seed]) == arms, (before, seed)
+
+
+def test_the_text_has_the_differences_of_the_study(values):
+    """How far the best epochs are from the published ones, what is gained in the tail and lost at the head, and the open difference."""
+
+    def mean(arm, metric="test/accuracy"):
+        return np.mean(list(values[arm, metric].values()))
+
+    ce, crt, softmax, ldam = (mean(f"best-epoch/{arm}") for arm in ("ce", "crt", "balanced-softmax", "ldam-drw"))
+    far = f"cross-entropy {70.36 - ce:.1f} below, cRT {crt - 74.99:.1f} above, balanced softmax {77.54 - softmax:.1f} and LDAM-DRW"
+    balanced = ("crt", "balanced-softmax", "ldam-drw", "logit-adjustment")
+    few, many = ([abs(mean(arm, metric) - mean("ce", metric)) for arm in balanced] for metric in ("test/few", "test/many"))
+    ours, theirs = (values[arm, "test/accuracy"] for arm in ("ldam-drw", "balanced-softmax"))
+    difference = stats.ttest_rel(list(ours.values()), list(theirs.values()))
+    low, high = difference.confidence_interval()
+    for words in (
+        f"{far} {77.73 - ldam:.1f} below",
+        f"gains {mean('logit-adjustment') - mean('ce'):.1f} points on cross-entropy",
+        f"the rare classes gain {min(few):.0f} to {max(few):.0f} points, the frequent ones lose {min(many):.0f} to {max(many):.0f}",
+        f"{mean('ldam-drw') - mean('balanced-softmax'):+.1f} ({low:+.1f} to {high:+.1f}) on balanced softmax",
+    ):
+        assert words in PROSE, words
