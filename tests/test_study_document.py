@@ -119,3 +119,21 @@ def test_every_decoupled_loss_is_below_the_restart(accuracies):
     assert all(stats.ttest_1samp(differences, 0).confidence_interval().high < 0 for differences in losses)
     smallest, largest = min(-one.mean() for one in losses), max(-one.mean() for one in losses)
     assert f"by {smallest:.1f} to {largest:.1f}" in PROSE
+
+
+def test_the_text_has_the_numbers_of_cutmix(accuracies):
+    """Differences of seed 0 by the weights as trained, and the recall of the rare classes."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    rare = {run.arm: f"{100 * run.few:.1f}" for run in runs[runs["seed"] == 0].rename(columns={"test/few": "few"}).itertuples()}
+
+    def gap(arm, partner):
+        return one_digit(accuracies[f"no-lag/{arm}"][0] - accuracies[f"no-lag/{partner}"][0])
+
+    everywhere, shuffled, tail = "cutmix/cb/all/drawn", "cutmix/shuffled/all/drawn", "cutmix/cb/tail/drawn"
+    for words in (
+        f"it has {gap(everywhere, 'cb')}, MixUp with the same seed {gap('mixup', 'cb')}",
+        f"it has {gap(shuffled, 'baseline')}, and the rare classes fall from {rare['no-lag/baseline']} to {rare[f'no-lag/{shuffled}']} %",
+        f"costs another {gap('cutmix/cb/all/fixed', everywhere).removeprefix('-')} points",
+        f"{rare[f'no-lag/{tail}']} % against {rare[f'no-lag/{everywhere}']} everywhere and {rare['no-lag/cb']} without CutMix",
+    ):
+        assert words in PROSE, words
