@@ -63,8 +63,10 @@ class Account:
         return f"{self.data}: {counted(len(self.classes), 'class', 'classes')}; {counts} images{groups}; {self.split}; {self.sizes}"
 
 
-def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str, remarks: Sequence[str], data: str) -> Account:
-    """The account of a decoded source with the settings `data` of a study, as the seed of the split sees it."""
+def account_of(
+    dataset: Dataset, split: Split, settings: Any, split_origin: str, remarks: Sequence[str], data: str, image_size: int
+) -> Account:
+    """The account of a decoded source with the settings `data` of a study, as the seed of the split and a model of that size see it."""
     parts = {"training": split.train_N, "validation": split.validation_N, "test": split.test_N}
     parts = {name: rows_N for name, rows_N in parts.items() if len(rows_N) or name != "validation"}
     used_N = np.concatenate(list(parts.values()))
@@ -86,7 +88,7 @@ def account_of(dataset: Dataset, split: Split, settings: Any, split_origin: str,
         classes=dataset.classes,
         counts=counts,
         num_groups=clusters.get("all", 0),
-        sizes=_sizes(dataset, used_N),
+        sizes=_sizes(dataset, used_N, image_size),
         findings=tuple(findings),
         clusters=clusters,
     )
@@ -189,7 +191,7 @@ def _absent_classes(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> Iterat
 
 def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Iterator[Finding]:
     seen_N = dataset.inspections_N[used_N]
-    is_blank_N, is_wide_N = seen_N["low"] == seen_N["high"], seen_N["bits"] == 16
+    is_blank_N, is_wide_N = seen_N["is_blank"], seen_N["bits"] == 16
     if is_blank_N.any():
         yield _some("blank images", is_blank_N, used_N, dataset, "of one colour throughout")
     is_dark_N = ~is_wide_N & ~is_blank_N & (seen_N["high"] <= NEARLY_BLACK)
@@ -220,7 +222,7 @@ def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, va
         yield _some("clipped images", is_clipped_N, used_N, dataset, words)
     darkest, brightest = int(seen_N["dark"][is_wide_N].min()), int(seen_N["bright"][is_wide_N].max())
     is_narrow_N = (brightest - darkest < LEAST_USED * (high - low)) | (seen_N["bright"] < low + (high - low) / 16)
-    uses_little_N = is_wide_N & is_narrow_N & (seen_N["low"] < seen_N["high"])
+    uses_little_N = is_wide_N & is_narrow_N & ~seen_N["is_blank"]
     if uses_little_N.any():
         darkest, brightest = int(seen_N["dark"][uses_little_N].min()), int(seen_N["bright"][uses_little_N].max())
         words = f"of 16 bits with values from {darkest:,} to {brightest:,}, where {low:,} to {high:,} is black to white"
@@ -248,13 +250,15 @@ def _odd_sizes(dataset: Dataset, used_N: np.ndarray, fit: str) -> Iterator[Findi
         yield _some("long images", is_cropped_N, used_N, dataset, words)
 
 
-def _sizes(dataset: Dataset, used_N: np.ndarray) -> str:
-    """`16 x 16 pixels`, or the smallest and the largest."""
+def _sizes(dataset: Dataset, used_N: np.ndarray, image_size: int) -> str:
+    """`16 x 16 pixels`, or the smallest and the largest, and what becomes of them if the model sees another size."""
     seen_N = dataset.inspections_N[used_N]
     area_N = seen_N["width"].astype(np.int64) * seen_N["height"]
     smallest, largest = seen_N[area_N.argmin()], seen_N[area_N.argmax()]
     words = [f"{seen['width']} x {seen['height']}" for seen in (smallest, largest)]
-    return " to ".join(dict.fromkeys(words)) + " pixels"
+    seen = f"{image_size} x {image_size}"
+    resized = f", resized to {seen}" if set(words) != {seen} else ""
+    return f"{' to '.join(dict.fromkeys(words))} pixels{resized}"
 
 
 # --- sentences ---------------------------------------------------------------------------------------------------------------

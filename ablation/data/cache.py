@@ -26,7 +26,7 @@ from ablation.system.files import sweep, to_disk
 from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
-FORMAT = 3
+FORMAT = 4
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
 NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels; `Source.places` do not either

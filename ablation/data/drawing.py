@@ -40,13 +40,13 @@ def has_groups(group_N: np.ndarray) -> bool:
 def joined_groups(group_N: np.ndarray, inspections_N: np.ndarray) -> np.ndarray:
     """The groups, joined where they hold the same picture, so that a draw puts equal pixels on one side only.
 
-    A joined group has the smallest of its numbers. Blank images (of one value) join nothing: they may be in every group.
+    A joined group has the smallest of its numbers. Blank images (of one colour) join nothing: they may be in every group.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     digests, picture_N, counts = np.unique(inspections_N["digest"], return_inverse=True, return_counts=True)
-    joins_N = (counts[picture_N] > 1) & (inspections_N["low"] < inspections_N["high"])
+    joins_N = (counts[picture_N] > 1) & ~inspections_N["is_blank"]
     if not joins_N.any():
         return group_N
     num_groups = int(group_N.max()) + 1

@@ -39,6 +39,7 @@ INSPECTION = np.dtype(
         ("is_reduced", "?"),  # whether it has more than one channel of 16 bits, of which only the upper 8 can be read
         ("has_frames", "?"),  # whether it has more than the first frame
         ("has_alpha", "?"),  # whether any of it is transparent
+        ("is_blank", "?"),  # whether it has one colour throughout
     ]
 )
 """What is kept of each image."""
@@ -59,6 +60,7 @@ class Inspection(NamedTuple):
     is_reduced: bool = False
     has_frames: bool = False
     has_alpha: bool = False
+    is_blank: bool = False
 
 
 class UnusableError(Exception):
@@ -205,7 +207,8 @@ def inspect_array(image_HWC: np.ndarray) -> Inspection:
     height, width, _ = image_HWC.shape
     digest = _digest(width, height, image_HWC.tobytes())
     low, high = int(image_HWC.min()), int(image_HWC.max())
-    return Inspection(digest, digest, width, height, 8, low, high, low, high)
+    is_blank = bool((image_HWC == image_HWC[0, 0]).all())
+    return Inspection(digest, digest, width, height, 8, low, high, low, high, is_blank=is_blank)
 
 
 def _digest(width: int, height: int, pixels: bytes, more: str = "") -> bytes:
@@ -219,10 +222,11 @@ def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tupl
         levels_HW = _levels(image)
         bits, stored = 16, levels_HW.astype("<u2").tobytes()
         low, dark, bright, high = np.percentile(levels_HW, [0, 1, 99, 100], method="nearest").astype(int).tolist()
+        is_blank = low == high
     else:
         extrema = cast(tuple[tuple[int, int], ...], image_rgb.getextrema())  # of each channel
         bits, low, high = 8, min(lowest for lowest, _ in extrema), max(highest for _, highest in extrema)
-        dark, bright = low, high
+        dark, bright, is_blank = low, high, all(lowest == highest for lowest, highest in extrema)
     digest = _digest(*image_rgb.size, stored)
-    inspection = Inspection(digest, digest, *image.size, bits, low, high, dark, bright, has_alpha=_has_alpha(image))
+    inspection = Inspection(digest, digest, *image.size, bits, low, high, dark, bright, has_alpha=_has_alpha(image), is_blank=is_blank)
     return np.asarray(FITS[fit](image_rgb, size)), inspection

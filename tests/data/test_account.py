@@ -21,7 +21,7 @@ FOLDER = {"name": "folder", "root": "p"}
 def account(tmp_path, size=16, seed=0, origin="train/ and test/ folders", remarks=(), **settings):
     spec = {**FOLDER, **settings}
     dataset, source = opened(spec, tmp_path, size), make("data", spec)
-    return account_of(dataset, split(dataset, source, seed), source, origin, remarks, "folder p")
+    return account_of(dataset, split(dataset, source, seed), source, origin, remarks, "folder p", size)
 
 
 def findings(tmp_path, **settings):
@@ -43,9 +43,10 @@ def test_clean_data_are_counted_and_nothing_is_said_of_them(tmp_path):
     trees(tmp_path, {"cat": 5, "dog": 7}, {"cat": 3, "dog": 2}, {"cat": 1, "dog": 1})
     found = account(tmp_path)
     assert found.counts == {"training": (5, 7), "validation": (1, 1), "test": (3, 2)}
-    assert (found.classes, found.sizes, found.num_groups) == (("cat", "dog"), "20 x 16 pixels", 0)
+    assert (found.classes, found.sizes, found.num_groups) == (("cat", "dog"), "20 x 16 pixels, resized to 16 x 16", 0)
     assert found.findings == ()
-    assert found.summary == ("folder p: 2 classes; 12 training, 2 validation, 5 test images; train/ and test/ folders; 20 x 16 pixels")
+    counts = "2 classes; 12 training, 2 validation, 5 test images"
+    assert found.summary == f"folder p: {counts}; train/ and test/ folders; 20 x 16 pixels, resized to 16 x 16"
 
 
 def test_a_test_set_that_is_a_copy_is_told_as_such(tmp_path):
@@ -190,11 +191,12 @@ def test_pictures_of_class_numbers_are_told(tmp_path, dtype):
 
 
 def test_blank_images_are_told(tmp_path):
-    """A scan that failed."""
+    """A scan that failed, and a stand-in for a picture that is missing."""
     root = trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})
     save(root / "train" / "cat" / "black.png", Image.new("RGB", (16, 16)))
     save(root / "test" / "dog" / "white.png", Image.new("RGB", (16, 16), "white"))
-    assert findings(tmp_path)["blank images"].startswith("2 of 16 images are of one colour throughout (train/cat/black.png")
+    save(root / "test" / "dog" / "blue.png", Image.new("RGB", (16, 16), (10, 60, 200)))
+    assert findings(tmp_path)["blank images"].startswith("3 of 17 images are of one colour throughout (train/cat/black.png")
 
 
 def test_stacks_of_pages_are_told(tmp_path):
@@ -213,7 +215,7 @@ def test_small_and_long_images_are_told(tmp_path):
     assert found["small images"].startswith("1 of 16 images is enlarged more than 2 times, to 16 x 16 pixels (train/cat/icon.png)")
     assert found["long images"].startswith("1 of 16 images is more than twice as long as wide")
     assert "long images" not in findings(tmp_path, fit="pad")
-    assert account(tmp_path).sizes == "7 x 7 to 60 x 20 pixels"
+    assert account(tmp_path).sizes == "7 x 7 to 60 x 20 pixels, resized to 16 x 16"
 
 
 def test_remarks_of_the_source_are_findings(tmp_path):
@@ -255,7 +257,8 @@ def test_digits_have_nothing_odd(tmp_path):
     source = make("data", "digits")
     prepare(source, 32, tmp_path, tmp_path / "cache", silent)
     dataset = opened("digits", tmp_path, 32)
-    assert account_of(dataset, split(dataset, source, 0), source, "drawn: 20 %", (), "digits").findings == ()
+    found = account_of(dataset, split(dataset, source, 0), source, "drawn: 20 %", (), "digits", 8)
+    assert (found.findings, found.sizes) == ((), "8 x 8 pixels")
 
 
 def test_an_account_as_data_lists_at_most_so_many_images(tmp_path):

@@ -75,7 +75,7 @@ def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
 def test_what_is_noticed():
     """Size before decoding, bits, and the range of values."""
     inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
-    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, False, False, False)
+    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, False, False, False, False)
     wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
     assert inspected(wide)[2:7] == (20, 10, 16, 7, 4095)
     assert inspected(wide)[7:9] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above

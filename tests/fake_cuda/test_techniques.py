@@ -45,11 +45,6 @@ def tried(library):
     return outcomes(library, ",".join(MODES), *TRIED)
 
 
-@pytest.fixture(scope="module")
-def planted(library):
-    return outcomes(library, "planted")
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", TRIED)
 def test_it_keeps_to_the_device(tried, name, mode):
@@ -59,9 +54,9 @@ def test_it_keeps_to_the_device(tried, name, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", SEEN)
-def test_a_planted_fault_is_seen(planted, fault, mode):
+def test_a_planted_fault_is_seen(tried, fault, mode):
     """The trials above find what they look for."""
     words = SEEN[fault][MODES.index(mode)]
-    problems = planted.get((f"planted/{fault}", mode), [])
+    problems = tried.get((f"planted/{fault}", mode), [])
     assert any(words in problem for problem in problems) if words else problems == []
     assert not any("weights are restored" in problem for problem in problems)

@@ -1,7 +1,6 @@
 """Trains settings on the stand-in for CUDA, captured and plain, and tells what a device would not forgive; run in a process on it.
 
-    python -m tests.fake_cuda.trials captured,plain NAME ...     # one line of JSON for each setting and mode
-    python -m tests.fake_cuda.trials planted                     # the same for faults that must be seen
+    python -m tests.fake_cuda.trials captured,plain NAME ...     # one line of JSON for each setting and mode, and for planted faults
 
 Told are: a wait for the device within an epoch; a number of Python's that changes from step to step, of which a graph would repeat the
 first; launches beside a capture, and copies from pageable memory within one; weights that are restored beside work that still changes
@@ -18,6 +17,7 @@ import traceback
 import warnings
 from collections import Counter
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -267,14 +267,13 @@ def planted():
 
 
 def main(modes, *names):
-    """Print a line for each trial."""
+    """Print a line for each trial of a setting, and for each of a fault that must be seen."""
     tiny.CPU = CUDA  # what a study is planned for
     torch.set_num_threads(1)
     set_up_process(CUDA)
     without_numbers()
     settings = every_setting()
-    trials = planted() if modes == "planted" else (trial(name, settings[name], mode) for name in names for mode in modes.split(","))
-    for outcome in trials:
+    for outcome in chain((trial(name, settings[name], mode) for name in names for mode in modes.split(",")), planted()):
         print(json.dumps(outcome), flush=True)
 
 

@@ -115,11 +115,12 @@ class ImagePreparation:
     def account(self, arm: Arm, seed: int) -> Account:
         """What was found in the arm's data, as the seed splits them."""
         source, (files, folder), data = self.source(arm, seed), self._dataset(arm), arm.settings.data
-        key = (folder, source.digest)
+        image_size = arm.settings.model.image_size
+        key = (folder, source.digest, image_size)
         if key not in self._accounts:
             place = " ".join([data.name, *(str(getattr(data, name)) for name in ("root", "file", "train_list") if _is_set(data, name))])
             parts = self._splits[folder, data, seed]
-            self._accounts[key] = account_of(open_dataset(folder), parts, data, files.split_origin, files.remarks, place)
+            self._accounts[key] = account_of(open_dataset(folder), parts, data, files.split_origin, files.remarks, place, image_size)
         return self._accounts[key]
 
     def weights(self, model: Any) -> tuple[str, Path | None]:
