@@ -69,7 +69,7 @@ def test_an_epoch_and_the_model_are_those_of_the_recipe(name):
     counts_C = settings.data.longtail(np.full(num_classes, 50_000 // num_classes))
     assert counts_C.sum() == num_train
     assert updates_per_epoch(arms(name)["ce"].stages[0], num_train) == {10: 97, 100: 85}[num_classes]
-    assert num_parameters(settings.model, settings.classifier, num_classes) == {10: 464_154, 100: 470_004}[num_classes]
+    assert num_parameters(settings.model, settings.classifier, "all", num_classes) == {10: 464_154, 100: 470_004}[num_classes]
 
 
 @each

@@ -203,6 +203,9 @@ def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Ite
         yield Finding("range", f"data.range, {value_range[0]} to {value_range[1]}, changes nothing: no grey image has 16 bits")
     if is_wide_N.any():
         yield from _wide_values(dataset, used_N, is_wide_N, value_range)
+    if seen_N["is_cut"].any():
+        words = "cut off: a JPEG without an end, of which a part may be grey"
+        yield _some("cut images", seen_N["is_cut"], used_N, dataset, words)
     if seen_N["is_reduced"].any():
         words = "in colour with 16 bits a channel, of which the upper 8 are used"
         yield _some("reduced images", seen_N["is_reduced"], used_N, dataset, words)

@@ -27,6 +27,8 @@ from ablation.formatting import counted
 EXPECTED = "expected train/CLASS/ and test/CLASS/, or CLASS/ folders, with images"
 ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+|7z|rar)", re.IGNORECASE)
 UNREAD = re.compile(r"\.(hei[cf]|jxl|tga|dcm|dicom|dng|cr[23]|nef|arw|orf|rw2|psd|exr|hdr|nii)$", re.IGNORECASE)  # images that are not read
+FOLDER_OF = "/([^/]+)/[^/]+$"  # the folder that an image lies in, as a pattern of its group
+MASK = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|gt|ground_?truth|annotat(?:ion|ed)|labels?)(?:[ _.-]?\d+)?")
 OTHER_FILES = {"csv": "csv, file", "tsv": "csv, file", "txt": "lists, train_list", "npz": "npz, file"}
 
 
@@ -235,7 +237,7 @@ def _check_level(root: Path, folder: Path, group: str) -> None:
         raise DataError(
             f"{which} folders {quoted(holders)} in {place} {verb} the folders {quoted(repeated)}; expected the "
             f"folders of the classes there: write the path of one of them as root, or merge them; if the folders within are no classes, "
-            f"say what they group, as in group: '/([^/]+)/', or '(.+)' if nothing"
+            f"say what they group, as in group: '{FOLDER_OF}', or '(.+)' if nothing"
         )
 
 
@@ -304,6 +306,7 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]
     folders = [folder for _, folder in parts]
     yield from passed_over_remark(_passed_over(root, folders, names))
     yield from _other_files(names)
+    yield from _masks(names)
     if folders != [root]:
         yield from _split_remarks(root, parts)
     else:
@@ -312,8 +315,18 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]
     if nested:
         yield (
             f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}; if such a folder is one "
-            f"patient or scene, group: '/([^/]+)/' keeps it in one split"
+            f"patient or scene, group: '{FOLDER_OF}' keeps it in one split"
         )
+
+
+def _masks(names: Sequence[str]) -> Iterator[str]:
+    """A sentence on images that are called like the masks of others beside them; or nothing."""
+    stems = {os.path.splitext(name)[0].casefold(): name for name in names if _is_image(name) and not is_passed_over(name)}
+    of = {name: stems[base[1]] for stem, name in stems.items() if (base := MASK.fullmatch(stem)) and base[1] in stems}
+    if of:
+        mask, image = next(iter(of.items()))
+        number = f"{len(of):,} images are" if len(of) > 1 else "1 image is"
+        yield f"{number} called like a mask of another, as {mask!r} of {image!r}, and counted as of the class: take masks away"
 
 
 def _passed_over(root: Path, folders: Sequence[Path], names: Iterable[str]) -> set[str]:

@@ -63,10 +63,14 @@ def class_names(file: Path) -> tuple[str, ...]:
 
 
 def _by_number(lines: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
-    """The names in the order of the numbers beside them; none unless every line has a name and one of the numbers from 0 on."""
+    """The names in the order of the numbers beside them; none unless every line has a name of its own and one of the numbers from 0 on.
+
+    `Grade 0`, `Grade 1` and so on are names.
+    """
     found = [match for line in lines if (match := pattern.fullmatch(line))]
     names = {int(match["number"]): match["name"] for match in found}
-    return tuple(names[number] for number in range(len(lines))) if sorted(names) == list(range(len(lines))) else ()
+    is_numbered = sorted(names) == list(range(len(lines))) and len(set(names.values())) == len(lines)
+    return tuple(names[number] for number in range(len(lines))) if is_numbered else ()
 
 
 def find_lists(files: Sequence[ListFile], root: Path, strip: str, classes: tuple[str, ...]) -> tuple[Found, tuple[str, ...]]:

@@ -12,6 +12,9 @@ from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+
+from ablation.data.jpeg import compressed_pixels
 
 # Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -23,11 +26,14 @@ Range: TypeAlias = tuple[int, int]
 
 FULL_RANGE: Range = (0, 65535)  # of grey values in 16 bits
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value for negatives
-START_OF_SCAN, ADOBE = 0xDA, 0xEE  # segments of a JPEG file
+SAMPLE_FORMAT, SIGNED = 339, 2  # a tag of TIFF, and its value for numbers below zero
 
 INSPECTION = np.dtype(
     [
-        ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are fitted to a size: in RGB, as grey values of 16 bits, or compressed
+        (
+            "digest",
+            f"V{DIGEST_BYTES}",
+        ),  # of all pixels before they are resized: in RGB, in grey of 16 bits, or a JPEG's as compressed
         ("content", f"V{DIGEST_BYTES}"),  # of the file, or of pixels that come without one: whatever the size asked for
         ("width", "<u4"),
         ("height", "<u4"),
@@ -40,6 +46,7 @@ INSPECTION = np.dtype(
         ("has_frames", "?"),  # whether it has more than the first frame
         ("has_alpha", "?"),  # whether any of it is transparent
         ("is_blank", "?"),  # whether it has one colour throughout
+        ("is_cut", "?"),  # whether it is a JPEG without an end
     ]
 )
 """What is kept of each image."""
@@ -61,6 +68,7 @@ class Inspection(NamedTuple):
     has_frames: bool = False
     has_alpha: bool = False
     is_blank: bool = False
+    is_cut: bool = False
 
 
 class UnusableError(Exception):
@@ -144,27 +152,46 @@ def pixels(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_RANG
     return read_image(encoded, size, fit, value_range)[0]
 
 
+def opened_pixels(image: Image.Image, size: int, fit: str, value_range: Range = FULL_RANGE) -> np.ndarray:
+    """The same of an image that is opened."""
+    return _upright(image, size, fit, value_range)[0]
+
+
 def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_RANGE) -> tuple[np.ndarray, Inspection]:
     """The same pixels, and what was noticed about the image."""
     if isinstance(encoded, np.ndarray):
         return _fitted(Image.fromarray(encoded), size, fit, value_range)
     with Image.open(encoded, formats=FORMATS) as image:
         width, height, has_frames = image.width, image.height, image.format in WITH_FRAMES and getattr(image, "is_animated", False)
-        is_reduced, is_inverted = _is_reduced(image), _is_inverted(image)
+        is_reduced, is_jpeg = _is_reduced(image), isinstance(image, JpegImageFile)
         # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
         image.draft(None, (2 * size, 2 * size))
-        has_fewer_pixels, orientation = image.size != (width, height), image.getexif().get(ExifTags.Base.Orientation, 1)
-        upright = ImageOps.exif_transpose(image)
-        pixels_HWC, inspection = _fitted(_inverted(upright) if is_inverted else upright, size, fit, value_range)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        pixels_HWC, inspection = _upright(image, size, fit, value_range)
     noticed = inspection._replace(width=width, height=height, is_reduced=is_reduced, has_frames=has_frames, content=_file_digest(encoded))
-    if has_fewer_pixels:  # two pictures may be one at a fraction of their size
-        noticed = noticed._replace(digest=_digest(width, height, _compressed_pixels(_file_bytes(encoded)), str(orientation)))
+    if is_jpeg:  # two pictures may be one at the fraction of their size that was decoded
+        stored, has_end = compressed_pixels(_file_bytes(encoded))
+        noticed = noticed._replace(digest=_digest(width, height, stored, str(orientation)), is_cut=not has_end)
     return pixels_HWC, noticed
 
 
-def _is_inverted(image: ImageFile.ImageFile) -> bool:
+def _upright(image: Image.Image, size: int, fit: str, value_range: Range) -> tuple[np.ndarray, Inspection]:
+    """An image as a viewer shows it, fitted, and what was noticed about its pixels."""
+    if image.mode == "L" and SIGNED in _tag(image, SAMPLE_FORMAT):
+        raise UnusableError("has signed values of 8 bits; expected unsigned ones")
+    is_inverted, upright = _is_inverted(image), ImageOps.exif_transpose(image)
+    return _fitted(_inverted(upright) if is_inverted else upright, size, fit, value_range)
+
+
+def _tag(image: Image.Image, number: int) -> tuple[int, ...]:
+    """The values of a TIFF's tag; none of other images."""
+    found = getattr(image, "tag_v2", {}).get(number, ()) if image.format == "TIFF" else ()
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _is_inverted(image: Image.Image) -> bool:
     """Whether 0 is white in a grey image of 16 bits, which Pillow takes for black; it reads those of 8 bits as they are meant."""
-    return image.format == "TIFF" and image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return image.mode.startswith("I") and WHITE_IS_ZERO in _tag(image, PHOTOMETRIC)
 
 
 def _inverted(image: Image.Image) -> Image.Image:
@@ -181,19 +208,6 @@ def _file_digest(encoded: str | Path | BytesIO) -> bytes:
         return new(encoded.getbuffer()).digest()
     with Path(encoded).open("rb") as file:
         return hashlib.file_digest(file, new).digest()
-
-
-def _compressed_pixels(jpeg: bytes) -> bytes:
-    """What a JPEG file says of its pixels: all but comments and the segments of applications, of which the one by Adobe tells colours."""
-    kept, place = list[bytes](), 2
-    while jpeg[place : place + 1] == b"\xff":
-        marker, length = jpeg[place + 1], int.from_bytes(jpeg[place + 2 : place + 4])
-        if marker == START_OF_SCAN:
-            return b"".join([*kept, jpeg[place:]])
-        if marker in (ADOBE, *range(0xC0, 0xE0)):
-            kept.append(jpeg[place : place + 2 + length])
-        place += 2 + length if marker != 0xFF else 1  # any number of these may fill the space before a marker
-    return jpeg
 
 
 def _is_reduced(image: ImageFile.ImageFile) -> bool:

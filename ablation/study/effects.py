@@ -25,7 +25,7 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
         layers, arm = [*above, *spec.overrides], arms[spec.name]
         other, problem = of_schedules(arm.stages, arm.settings.schedule) if is_whole else ("", "")
         if problem:
-            raise ConfigError(_place(layers, "schedule", other), problem)
+            raise ConfigError(place_of(layers, "schedule", other), problem)
         if spec.kind in ("drop_one", "add_one", "grid"):
             continue  # made of rungs, which are looked at themselves
         parent = _compared_with(spec, arms)
@@ -34,7 +34,7 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
             if setting == "select" and not is_whole:
                 continue
             if why and (setting, name) not in known and not (parent and _has(parent, path, name, why)):
-                raise ConfigError(_place(layers, path), f"{name} changes nothing: {why}")
+                raise ConfigError(place_of(layers, path), f"{name} changes nothing: {why}")
 
 
 def _compared_with(spec: ArmSpec, arms: Mapping[str, Arm]) -> Arm | None:
@@ -58,7 +58,7 @@ def _has(parent: Arm, path: str, name: str, why: str) -> bool:
     return any((path, name, why) == (p, n, w) for p, _, n, w in _techniques(parent))
 
 
-def _place(layers: Layers, *paths: str) -> str:
+def place_of(layers: Layers, *paths: str) -> str:
     """Where the file sets one of these last."""
     settings = {path.partition(".")[0]: path for path in paths}
     for where, overrides in reversed(layers):

@@ -57,7 +57,7 @@ def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: 
 
 def _class_number(name: Any, classes: Sequence[str], where: str) -> int:
     is_number = isinstance(name, int) and not isinstance(name, bool) and str(name) not in classes
-    if is_number and any(re.fullmatch(r"\d+", known) for known in classes):
+    if is_number and any(re.fullmatch(r"[+-]?\d+(\.\d+)?", known) for known in classes):
         example = f"expected a class in quotes, such as {classes[0]!r}"
         raise ConfigError(where, f"found the number {name}, but the classes are called by numbers; {example}")
     if is_number and 0 <= name < len(classes):

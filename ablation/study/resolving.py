@@ -9,7 +9,7 @@ from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load, task_of, text_hash
-from ablation.study.effects import check_effects
+from ablation.study.effects import Layers, check_effects, place_of
 from ablation.study.implied import with_techniques
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
@@ -58,12 +58,14 @@ class _Resolver:
         self.plain: Sequence[Arm] = ()  # the arms without any --set
         self.completed: set[tuple[str, int]] = set()  # layers of arms, of which a field stands for a technique
         self.used: set[str] = set()  # the paths of --set that at least one arm has
+        self.below: dict[str | None, Layers] = {}  # by condition, what lies below the layers of an arm itself
 
     def arms(
         self, specs: Mapping[str, ArmSpec], bases: Sequence[tuple[str, Overrides]], conditions: Mapping[str, Overrides | None]
     ) -> list[Arm]:
         """The arms of these specs, on top of the file's base, the profile's and their condition's."""
         by_condition: dict[str | None, PartialArm] = {None: self._base(bases)}
+        self.below = {None: bases} | {name: [*bases, (f"conditions.{name}", overrides or {})] for name, overrides in conditions.items()}
         for name, condition_overrides in conditions.items():
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
@@ -129,7 +131,7 @@ class _Resolver:
             baseline=None,
             condition=spec.condition,
             settings=build(self.schema.settings, partial.settings),
-            stages=self.task.resolve(partial, where, lambda number, settings: self._stage_with_sets(number, settings, sets)),
+            stages=self._stages(spec, partial, where, sets),
             label=spec.annotations.get("label", ""),
             note=spec.annotations.get("note", ""),
             published=checked_figures(spec.annotations.get("published", {}), where, is_percent=self.is_percent),
@@ -137,6 +139,19 @@ class _Resolver:
             choice=self._with_direction(spec.choice),
             factors=spec.factors,
         )
+
+    def _stages(self, spec: ArmSpec, partial: PartialArm, where: str, sets: Sets) -> tuple[Any, ...]:
+        """The arm's stages; an error is at the place that sets what it is about, which may lie below the arm, or be a --set."""
+        try:
+            return tuple(self.task.resolve(partial, where, lambda number, settings: self._stage_with_sets(number, settings, sets)))
+        except ConfigError as error:
+            path = error.path.removeprefix(f"{where}.")
+            if path == error.path or path.partition(".")[0] == "stages":
+                raise
+            setting = path.partition(".")[0]
+            is_set = any(name.partition(".")[0] == setting for name, _ in sets)
+            place = f"--set.{path}" if is_set else place_of([*self.below[spec.condition], *spec.overrides], path)
+            raise ConfigError(place, error.problem) from None
 
     def _completed(self, spec: ArmSpec, number: int, partial: PartialArm) -> Overrides:
         """One of the arm's layers; in a sweep, a field of a technique that is none stands for that technique.

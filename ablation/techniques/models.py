@@ -159,18 +159,21 @@ def _check_names(model: nn.Module, weights_file: Path) -> None:
 
 
 @cache
-def num_parameters(model: TimmModel, classifier: Technique, num_classes: int) -> int:
-    """The number of trainable parameters of the model; of those that ship with timm and with us it is kept, since counting imports timm."""
+def num_parameters(model: TimmModel, classifier: Technique, train: str, num_classes: int) -> int:
+    """The number of parameters of the model (`train` "all") or of its classifier ("head").
+
+    That of models and classifiers that ship with timm and with us is kept, since counting imports timm.
+    """
     if not _is_shipped(model, classifier):
-        return _count_parameters(model, classifier, num_classes)
-    identity = digest([dump(_untrained(model)), dump(classifier), num_classes])
-    return kept("parameters", identity, lambda: _count_parameters(model, classifier, num_classes))
+        return _count_parameters(model, classifier, train, num_classes)
+    identity = digest([dump(_untrained(model)), dump(classifier), train, num_classes])
+    return kept("parameters", identity, lambda: _count_parameters(model, classifier, train, num_classes))
 
 
-def _count_parameters(model: TimmModel, classifier: Technique, num_classes: int) -> int:
+def _count_parameters(model: TimmModel, classifier: Technique, train: str, num_classes: int) -> int:
     with torch.device("meta"):
         meta_model = _untrained(model)(num_classes, 0, classifier=classifier)
-    return sum(parameter.numel() for parameter in meta_model.parameters())
+    return sum(parameter.numel() for parameter in (meta_model if train == "all" else classifier_of(meta_model)).parameters())
 
 
 def _untrained(model: TimmModel) -> TimmModel:

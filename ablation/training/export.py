@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -268,8 +268,10 @@ def _decode(image: Any, size: int, fit: str, value_range: raster.Range) -> np.nd
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(image, Image.Image):
-                return np.asarray(raster.FITS[fit](raster.rgb(ImageOps.exif_transpose(image), value_range), size))
+                return raster.opened_pixels(image, size, fit, value_range)
             if isinstance(image, np.ndarray):
+                if image.dtype != np.uint8:
+                    raise TypeError(f"is an array of {image.dtype}")
                 return raster.pixels(image[..., 0] if image.shape[2:] == (1,) else image, size, fit)
             return raster.pixels(Path(image), size, fit, value_range)
     except Exception as error:  # for a broken file Pillow may raise almost anything

@@ -199,6 +199,14 @@ def test_blank_images_are_told(tmp_path):
     assert findings(tmp_path)["blank images"].startswith("3 of 17 images are of one colour throughout (train/cat/black.png")
 
 
+def test_jpegs_without_an_end_are_told(tmp_path):
+    """What is missing of them is grey."""
+    root = trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})
+    whole = save(root / "train" / "cat" / "whole.jpg", picture(70, 60, 60)).read_bytes()
+    (root / "train" / "cat" / "part.jpg").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    assert findings(tmp_path)["cut images"].startswith("1 of 16 images is cut off: a JPEG without an end")
+
+
 def test_stacks_of_pages_are_told(tmp_path):
     """Only the first page is used."""
     root = trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})

@@ -45,7 +45,7 @@ def test_folders_that_recur_within_classes_are_not_classes_alone(tmp_path, tree)
     for number, place in enumerate(tree):
         for i in range(4):
             save(tmp_path / "p" / place / f"{i}.png", picture(10 * number + i))
-    with pytest.raises(DataError, match=r"more than one of the folders .* holds some of the folders .*group: '/\(\[\^/\]\+\)/'"):
+    with pytest.raises(DataError, match=r"more than one of the folders .* holds some of the folders .*group: '/\(\[\^/\]\+\)/\[\^/\]\+\$'"):
         opened({"name": "folder", "root": "p"}, tmp_path)
     dataset = opened({"name": "folder", "root": "p", "group": "/([^/]+)/"}, tmp_path)
     splits = {}
@@ -478,12 +478,25 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
         "passed over images beside the split folders: 'overview.png'",
         "passed over the folder 'annotations', 'text', which has no images",
         "images in folders within a class folder count for its class: so in 'a'; if such a folder is one patient or scene, "
-        "group: '/([^/]+)/' keeps it in one split",
+        "group: '/([^/]+)/[^/]+$' keeps it in one split",
         "test images are drawn, though validation images are given: if these are the published test images, call them test",
     )
     splits(root, "test")
     (remark,) = found({**SPEC, "root": "p/test"}, tmp_path).remarks
     assert remark == "root is the folder 'test', and 'train', 'val' beside it is not used: root can be the folder that holds them all"
+
+
+def test_masks_beside_the_images_are_told(tmp_path):
+    """As in BUSI, where each image of a class has its lesion's mask beside it."""
+    root = tmp_path / "p"
+    splits(root, "train", "test")
+    for name in ("benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png", "mask.png", "lone_mask.png"):
+        save(root / "train" / "a" / name, picture(len(name)))
+    (remark,) = found(SPEC, tmp_path).remarks
+    assert remark == (
+        "2 images are called like a mask of another, as 'train/a/benign (1)_mask.png' of 'train/a/benign (1).png', "
+        "and counted as of the class: take masks away"
+    )
 
 
 def test_nothing_is_remarked_on_plain_folders(tmp_path):

@@ -95,6 +95,8 @@ def test_class_names_may_stand_beside_their_numbers(tmp_path, lines):
     assert class_names(tmp_path / "names.txt") == ("cat", "hen", "ox")
     (tmp_path / "names.txt").write_text("Boeing 737\nBoeing 747\n")
     assert class_names(tmp_path / "names.txt") == ("Boeing 737", "Boeing 747")
+    (tmp_path / "names.txt").write_text("Grade 0\nGrade 1\nGrade 2\n")
+    assert class_names(tmp_path / "names.txt") == ("Grade 0", "Grade 1", "Grade 2")
 
 
 @pytest.mark.parametrize("written", ["{}\t{}", "{}   {}  ", "{} {}\r", "\ufeff{} {}", "{} 0{}", "{} {}\n\n"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablation.data.raster import FULL_RANGE, pixels, read_image, rgb
+from ablation.data.raster import FULL_RANGE, UnusableError, pixels, read_image, rgb
 from tests.data.image_sources import picture
 
 
@@ -75,7 +75,7 @@ def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
 def test_what_is_noticed():
     """Size before decoding, bits, and the range of values."""
     inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
-    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, False, False, False, False)
+    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, *[False] * 5)
     wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
     assert inspected(wide)[2:7] == (20, 10, 16, 7, 4095)
     assert inspected(wide)[7:9] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
@@ -106,6 +106,42 @@ def test_large_jpegs_are_compared_as_they_are_and_not_as_they_are_drafted():
         digests = [read_image(BytesIO(file), size, "crop")[1].digest for file in files[:3]]
         assert digests[0] == digests[2] != digests[1]
     assert read_image(BytesIO(files[3]), 16, "crop")[1].digest != read_image(BytesIO(files[0]), 16, "crop")[1].digest
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=["baseline", "progressive", "restarts"])
+def test_what_follows_a_jpeg_is_no_part_of_it(options):
+    """A phone's trailer makes no other picture of a copy, at any size that the model sees."""
+    plain, other = jpeg(picture(1, 100, 100), **options), jpeg(picture(2, 100, 100), **options)
+    for size in (16, 24, 32, 224):
+        found = [read_image(BytesIO(file), size, "crop")[1] for file in (plain, plain + b"\0\0trailer \xff\xd9", other)]
+        assert found[0].digest == found[1].digest != found[2].digest
+        assert [one.is_cut for one in found] == [False] * 3
+
+
+def test_equal_images_are_equal_whatever_the_size():
+    """Else a drawn split would depend on the size that the model sees: a PNG of a JPEG is another picture at all sizes."""
+    file = jpeg(picture(1, 100, 100))
+    with Image.open(BytesIO(file)) as opened, BytesIO() as png:
+        opened.save(png, "PNG")
+        files = file, png.getvalue()
+    digests = {tuple(read_image(BytesIO(file), size, "crop")[1].digest for file in files) for size in (16, 32, 224)}
+    assert len(digests) == 1
+    assert len(set(*digests)) == 2
+
+
+def test_a_jpeg_without_its_end_is_told():
+    """A file whose rest is zeros, as a crash leaves it, is decoded without a word, and partly grey."""
+    file = jpeg(picture(1, 100, 100))
+    kept = len(file) * 2 // 5
+    cut = file[:kept] + bytes(len(file) - kept)
+    assert [read_image(BytesIO(one), 32, "crop")[1].is_cut for one in (file, cut)] == [False, True]
+
+
+def test_signed_values_are_refused(tmp_path):
+    """Pillow would take -32 for 224."""
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "signed.tif", tiffinfo={339: 2})
+    with pytest.raises(UnusableError, match="has signed values of 8 bits; expected unsigned ones"):
+        read_image(tmp_path / "signed.tif", 16, "crop")
 
 
 def test_the_content_is_the_files_whatever_the_size():

@@ -1,12 +1,15 @@
 """`choose` on a sweep: the arm NAME/best, whose run of each seed is that of the point with the best validation metric."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from ablation.errors import ConfigError
 from ablation.study.resolving import load_study
+from ablation.tasks.images.preparation import _check_choice
 from ablation.tracking.store import Store
 from tests.tiny import Planned, write
 
@@ -152,6 +155,15 @@ def test_a_choice_with_a_failed_point_says_so_again(ablate):
     assert "left" not in again.err.replace("about 0.0 s left", "").partition("failed:")[2]
     assert runs()["rate/new", 0]["status"] == "FINISHED"
     assert "chooses among 3 arms, of which rate/bad is failed" in again.err
+
+
+@pytest.mark.parametrize(("counts", "is_refused"), [((5, 4, 0), True), ((5, 0, 1), False), ((), False)])
+def test_a_group_without_validation_images_cannot_be_chosen_by(counts, is_refused):
+    """It is found before training, and not once all has been trained; that there are no validation images at all is told elsewhere."""
+    arm = SimpleNamespace(name="tau/best", choice=SimpleNamespace(metric="few"))
+    expected = pytest.raises(ConfigError, match="found val/few in 'tau/best', but no validation image is of its classes")
+    with expected if is_refused else nullcontext():
+        _check_choice(arm, {"many": (0,), "few": (2,)}, counts)
 
 
 def test_an_empty_group_cannot_be_chosen_by(ablate):

@@ -24,7 +24,7 @@ def test_thirds(num_classes):
     }
 
 
-@pytest.mark.parametrize("classes", [("01", "02", "03"), ("1", "2", "3")])
+@pytest.mark.parametrize("classes", [("01", "02", "03"), ("1", "2", "3"), ("1.0", "2.0", "3.0"), ("-1", "+2", "+3")])
 def test_numbers_are_no_places_where_classes_are_called_by_numbers(classes):
     """01 without quotes is 1 in YAML, and no one can tell the class from the place."""
     for number in (0, 10):

@@ -4,9 +4,10 @@ import pytest
 
 from ablation.errors import ConfigError
 from ablation.study.changes import families, flatten
+from ablation.study.resolving import load_study
 from ablation.study.specs import select_names
 from ablation.tasks.images.schema import SCHEMA
-from tests.studies import BASE, arms, study
+from tests.studies import BASE, arms, study, write
 
 LADDER = {
     "baseline": {},
@@ -528,6 +529,27 @@ def test_bad_arms(tmp_path, sections, path, words):
     """Each mistake about arms names its place, what was found and what was expected."""
     with pytest.raises(ConfigError, match=words) as error:
         study(tmp_path, **sections)
+    assert error.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("sections", "options", "path"),
+    [
+        ({"base": {**BASE, "mix": "cmo"}}, {}, "base.mix"),
+        ({"base": {**BASE, "mix": "cmo"}, "ladder": {"baseline": {"label": "b"}}}, {}, "base.mix"),
+        ({"base": {**BASE, "loss": "ldam"}}, {}, "base.loss"),
+        ({"base": {**BASE, "classifier": "lws"}}, {}, "base.classifier"),
+        ({"profiles": {"quick": {"base": {"mix": "cmo"}}}}, {"profile": "quick"}, "profiles.quick.base.mix"),
+        ({"conditions": {"c": {"mix": "cmo"}}}, {}, "conditions.c.mix"),
+        ({"variants": {"v": {"mix": "cmo"}}}, {}, "variants.v.mix"),
+        ({}, {"sets": [("mix", "cmo")]}, "--set.mix"),
+    ],
+)
+def test_a_mistake_of_a_whole_arm_is_where_the_file_makes_it(tmp_path, sections, options, path):
+    """Settings that do not go together are seen once the arm is whole; the place is that of the layer that sets them."""
+    file = write(tmp_path, **{"base": {**BASE, "epochs": 3}, **sections})
+    with pytest.raises(ConfigError) as error:
+        load_study(file, **options)
     assert error.value.path == path
 
 

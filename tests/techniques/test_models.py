@@ -158,7 +158,8 @@ def test_normalisation_is_the_models_own():
 def test_parameters_are_counted():
     """The count is that of the model's own tensors."""
     model = make("models", SMALL)
-    assert num_parameters(model, Linear(), 10) == sum(parameter.numel() for parameter in model(10, 0).parameters())
+    assert num_parameters(model, Linear(), "all", 10) == sum(parameter.numel() for parameter in model(10, 0).parameters())
+    assert num_parameters(model, Linear(), "head", 10) == sum(parameter.numel() for parameter in model(10, 0).get_classifier().parameters())
 
 
 def test_a_count_is_kept_for_models_that_ship(tmp_path, monkeypatch):
@@ -168,7 +169,7 @@ def test_a_count_is_kept_for_models_that_ship(tmp_path, monkeypatch):
 
     def counts():
         num_parameters.cache_clear()
-        return [num_parameters(model, Linear(), num_classes) for model in variants for num_classes in (10, 100)]
+        return [num_parameters(model, Linear(), "all", num_classes) for model in variants for num_classes in (10, 100)]
 
     found = counts()
     kept = json.loads((tmp_path / "cache" / "parameters.json").read_text())["known"]
@@ -181,7 +182,7 @@ def test_a_count_is_kept_for_models_that_ship(tmp_path, monkeypatch):
         """A classifier of a user."""
 
     monkeypatch.setattr(models, "_count_parameters", lambda *_: 7)
-    assert num_parameters(variants[0], Own(), 10) == 7
+    assert num_parameters(variants[0], Own(), "all", 10) == 7
     assert len(json.loads((tmp_path / "cache" / "parameters.json").read_text())["known"]) == 4
     num_parameters.cache_clear()
 
@@ -191,7 +192,7 @@ def test_a_count_is_not_kept_where_another_model_has_the_name(tmp_path, monkeypa
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
     model = make("models", SMALL)
     num_parameters.cache_clear()
-    shipped = num_parameters(model, Linear(), 10)
+    shipped = num_parameters(model, Linear(), "all", 10)
     kept = (tmp_path / "cache" / "parameters.json").read_text()
 
     def own(**options):
@@ -199,7 +200,7 @@ def test_a_count_is_not_kept_where_another_model_has_the_name(tmp_path, monkeypa
 
     num_parameters.cache_clear()
     monkeypatch.setitem(sys.modules["timm.models._registry"]._model_entrypoints, SMALL["name"], own)
-    assert num_parameters(model, Linear(), 10) == sum(parameter.numel() for parameter in model(10, 0).parameters()) != shipped
+    assert num_parameters(model, Linear(), "all", 10) == sum(parameter.numel() for parameter in model(10, 0).parameters()) != shipped
     assert (tmp_path / "cache" / "parameters.json").read_text() == kept
     num_parameters.cache_clear()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_pictures_are_read_as_the_pipeline_reads_folders(exported, tmp_path, mod
         assert torch.equal(model.logits(np.asarray(image)[None, ..., None]), expected)
 
 
+def test_a_negative_is_read_as_the_pipeline_reads_it(exported, tmp_path):
+    """A TIFF of 16 bits in which 0 is white, from its path or opened."""
+    grey = np.linspace(0, 65535, 256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "negative.tif")
+    stored = (tmp_path / "negative.tif").read_bytes()
+    place = stored.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    (tmp_path / "negative.tif").write_bytes(stored[:place] + struct.pack("<H", 0) + stored[place + 2 :])
+    model = ablation.load(exported)
+    with Image.open(tmp_path / "negative.tif") as image:
+        assert torch.equal(model.logits(image), model.logits(tmp_path / "negative.tif"))
+
+
 def test_preprocess_is_the_networks_input(exported):
     """The network on preprocessed images gives the logits of an arm without views and post-hoc technique."""
     model = ablation.load(exported)
@@ -166,6 +179,7 @@ def test_logits_are_computed_in_eval_mode(exported):
         (["nowhere.png"], "nowhere.png cannot be read"),
         ([], "no images"),
         ([3], "cannot be read"),
+        ([np.zeros((8, 8), dtype=np.uint16)], "is an array of uint16; expected a path, a PIL image or a uint8 array"),
     ],
 )
 def test_anything_but_images_is_an_error(exported, images, problem):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.errors import AblateError, unknown_name
-from ablation.formatting import DASH, capitalised, counted_groups, interval, p_value, setting
+from ablation.formatting import DASH, capitalised, counted, counted_groups, interval, p_value, setting
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.classes import CONFUSION, CountsBySeed, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
@@ -23,7 +23,7 @@ from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.tables import run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
 from ablation.report.statistics import descriptive, images, items
-from ablation.report.statistics.differences import SAME, class_differences, paired_summary, verdicts
+from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, class_differences, paired_summary, verdicts
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p
 from ablation.study.changes import flatten
 from ablation.study.metrics import has_own_code
@@ -71,6 +71,11 @@ class Two:
         """Whether both are known to have been tested on other images."""
         tested = {arm.get("test_set") for arm in self.recorded.plan["arms"] if arm["name"] in (self.arm, self.other)} - {None, ""}
         return len(tested) > 1
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether a difference of the two means something."""
+        return not self.is_same and not self.has_other_test
 
     @property
     def sides(self) -> tuple[tuple[str, Mapping[int, Mapping[Any, Any]]], ...]:
@@ -184,7 +189,8 @@ def _setting(settings: Mapping[str, Any], name: str) -> str:
 def _pair(two: Two) -> pd.DataFrame:
     """The comparison as a frame of pairs, as the statistics take it."""
     comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "hypothesis": 0}
-    return pd.DataFrame([comparison | {"is_same": two.is_same, "has_other_test": two.has_other_test}])
+    kinds = {"is_same": two.is_same, "has_other_test": two.has_other_test, "is_tested": two.is_tested}
+    return pd.DataFrame([comparison | kinds])
 
 
 def _values(two: Two, chosen: str) -> Part:
@@ -219,26 +225,26 @@ def _value_row(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[st
     sides = [pd.DataFrame({metric: [float(row[metric]) for row in runs.values()]}) for runs in (two.theirs, two.ours)]
     spreads = [[float(number[metric]) for number in descriptive.mean_and_sd(side)] for side in sides]
     values = [two.metrics.value(metric, mean, sd) for mean, sd in spreads]
-    flips = DASH if two.is_same else p_value(difference["p_flip"])
+    flips = p_value(difference["p_flip"]) if two.is_tested else DASH
     return (two.metrics.title(metric), *values, *_difference_cells(two, metric, difference), flips)
 
 
 def _difference_cells(two: Two, metric: str, difference: Mapping[Any, Any]) -> tuple[str, str]:
-    """The difference with its interval, and the p of the t test; no p if both arms are one training."""
+    """The difference with its interval, and the p of the t test; no p if both arms are one training, or tested on other items."""
     words = interval(difference["mean"], difference["low"], difference["high"], two.metrics.unit(metric).decimals)
-    return words, DASH if two.is_same else p_value(difference["p_t"])
+    return words, p_value(difference["p_t"]) if two.is_tested else DASH
 
 
 def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[str]:
     """The verdict on the chosen metric, and whether more seeds are needed."""
     title, margin, pairs = two.metrics.words(chosen), two.metrics.margin(chosen), int(difference["pairs"])
-    if two.is_same:
-        yield f"Verdict on {title}: {SAME}."
+    if not two.is_tested:
+        yield f"Verdict on {title}: {SAME if two.is_same else NOT_COMPARABLE}."
         return
     if not pairs:
         yield "No seed is finished in both arms, so that nothing is paired and nothing can be said of the difference."
         return
-    row = pd.DataFrame([difference]).assign(is_same=False)
+    row = pd.DataFrame([difference]).assign(is_same=False, has_other_test=False)
     equal = np.array([math.nan]) if margin is None else equivalence_p(row, margin)
     row = row.assign(p_t_holm=row["p_t"], p_flip_holm=row["p_flip"], p_equal_holm=equal)
     (verdict,) = verdicts(row, margin, is_lower_better=two.metrics.is_lower_better(chosen))
@@ -293,7 +299,7 @@ def _classes(two: Two, counts: CountsBySeed) -> Part:
     )
     shown = f"the {MOST_CLASSES} of {len(classes)} classes that differ most" if len(classes) > MOST_CLASSES else "largest first"
     columns = ("class", "group", "difference [95 % interval]", "p (t)", "p (t, Holm)")
-    note = f"Points, {shown}; Holm's correction is over all {len(classes)} classes."
+    note = f"Points, {shown}; Holm's correction is over {counted(len(differences), 'class', 'classes')}."
     return Part("Recall by class, paired by seed", columns, rows, (note,))
 
 

@@ -18,10 +18,20 @@ MOST_IN_MARKS = 0.3  # of the text's width, before the headers of marks are writ
 
 
 def rungs_in(plan: Mapping[str, Any], arms: Sequence[str]) -> dict[str, list[str]]:
-    """arm -> the rungs in it, in the order of the ladder, for arms of MATRIX_KINDS; the first rung is in all of them and is left out."""
+    """arm -> the rungs in it, in the order of the ladder, for arms of MATRIX_KINDS; the first rung is in all of them and is left out.
+
+    An arm of which something above it is not in the plan is left out, since nothing tells what that sets.
+    """
     planned = {arm["name"]: arm for arm in plan["arms"]}
     order = list(planned)
-    return {name: sorted(_members(planned, name), key=order.index) for name in arms}
+    members = {name: _members(planned, name) for name in arms if _is_whole(planned, name)}
+    return {name: sorted(rungs, key=order.index) for name, rungs in members.items() if rungs <= planned.keys()}
+
+
+def _is_whole(planned: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    """Whether all that is above the arm is in the plan."""
+    parent = planned[name]["parent"]
+    return not parent or (parent in planned and _is_whole(planned, parent))
 
 
 def _members(planned: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:

@@ -72,6 +72,7 @@ def _matrix(content: Content) -> Iterator[Table]:
     arms = content.frames.arms
     arms = arms[arms["kind"].isin(MATRIX_KINDS)]
     members = rungs_in(content.plan, list(arms["arm"]))
+    arms = arms[arms["arm"].isin(members)]
     replaced = replaced_in(content.plan, members)
     rungs = list(dict.fromkeys(rung for of_arm in members.values() for rung in of_arm))
     if not rungs:
@@ -155,11 +156,9 @@ def _notes(content: Content, arms: pd.DataFrame, names: Mapping[str, str], shown
 
 
 def _parents(content: Content, arms: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
-    """Which arm is the parent of which; under a condition it is as among the plain arms, but for the first."""
-    conditions = condition_of(content)
-    if arms["condition"].iloc[0]:
-        first = [names[arm] for arm, parent in zip(arms["arm"], arms["parent"], strict=True) if parent and not conditions[parent]]
-        return [f"Parents are those of the plain arms{f'; of {listed(first)}, the plain arm' if first else ''}."]
+    """Which arm is the parent of which."""
+    if condition := arms["condition"].iloc[0]:
+        return [_parents_under(content, arms, names, condition)]
     is_star = len(arms) > 2 and set(arms["parent"].iloc[1:]) == {arms["arm"].iloc[0]}
     above = dict(zip(arms["arm"], ["", *arms["arm"]], strict=False)) if not content.options.sort and not is_star else {}
     children: dict[str, list[str]] = {}
@@ -174,6 +173,20 @@ def _parents(content: Content, arms: pd.DataFrame, names: Mapping[str, str]) -> 
     if len(children) == 1:
         return [f"Parent: {next(iter(children))}."]
     return [f"Parents: {'; '.join(f'{parent} of {listed(of_parent)}' for parent, of_parent in children.items())}."] if children else []
+
+
+def _parents_under(content: Content, arms: pd.DataFrame, names: Mapping[str, str], condition: str) -> str:
+    """Under a condition parents are as among the plain arms, but for the first arm, and for those whose parent the condition lacks."""
+    conditions, plain = condition_of(content), {arm["name"]: arm["parent"] for arm in content.plan["arms"]}
+    first, others = list[str](), dict[str, list[str]]()
+    for arm, parent in zip(arms["arm"], arms["parent"], strict=True):
+        if parent and not conditions.get(parent, condition):
+            first.append(names[arm])
+        elif parent and parent != f"{condition}/{plain.get(arm.removeprefix(f'{condition}/'))}":
+            others.setdefault(names.get(parent, escaped(parent)), []).append(names[arm])
+    words = [f"of {listed(first)}, the plain arm"] if first else []
+    words += [f"of {listed(of_parent)}, {parent}" for parent, of_parent in others.items()]
+    return f"{'; '.join(['Parents are those of the plain arms', *words])}."
 
 
 # --- captions --------------------------------------------------------------------------------------------------------------------
@@ -222,7 +235,7 @@ def _verdict_words(content: Content, arms: pd.DataFrame) -> str:
         "t only": "\\emph{t only}: the sign-flip test does not confirm it",
         "no difference beyond": f"\\emph{{no difference beyond {margin or 0:g}}}: two one-sided tests against {as_much}",
     }
-    tests = "Verdict, on the difference to the parent: paired $t$ test and exact sign-flip test, both at 0.05 after Holm's correction"
+    tests = "Verdict, on the difference to the parent: paired $t$ test and sign-flip test, both at 0.05 after Holm's correction"
     return "; ".join([f"{tests} within the family", *(words for start, words in explained.items() if start in verdicts)]) + "."
 
 

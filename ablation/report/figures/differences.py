@@ -1,5 +1,6 @@
 """Every arm's difference to its parent and to the baseline with its interval."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from ablation.report.metrics import MetricTable, with_unit
 ARMS_PER_PAGE = 30
 ROLES = {"parent": "against its parent", "baseline": "against the baseline"}
 LINE_HEIGHT = 0.19  # inches
-VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|"}
+VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|", "not comparable": "x"}
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,14 @@ def looks(verdict: object) -> tuple[str, str, bool]:
     return VERDICTS[word], colour, word != "inconclusive" and "(t only)" not in text
 
 
+def short_verdict(verdict: object) -> str:
+    """`better (t only)` of `better, by less than 0.5 (t only)`: what a mark in a legend stands for."""
+    text = re.sub(r", by less than [^ ]+", "", verdict if isinstance(verdict, str) else "")
+    return text.removesuffix(" (no spread)") or "inconclusive"
+
+
 def _verdict_legend(figure: Figure, part: Sequence[Row], scale: Scale) -> None:
-    words = {
-        looks(row["verdict"]): str(row["verdict"]).partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
-        for arm in part
-        for row in arm.by_role.values()
-    }
+    words = {looks(row["verdict"]): short_verdict(row["verdict"]) for arm in part for row in arm.by_role.values()}
     handles: list[Any] = [
         Line2D(
             [],

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablation.report.figures import style
-from ablation.report.figures.differences import looks
+from ablation.report.figures.differences import looks, short_verdict
 from ablation.report.figures.results import Axis, Row
 
 ROW = 0.235  # inches
@@ -141,5 +141,4 @@ def _handles(rows: Sequence[Row]) -> list[Any]:
 
 
 def _verdict(row: Row) -> str:
-    text = str(row.difference["verdict"]) if row.difference is not None else ""
-    return text.partition(",")[0].removesuffix(" (no spread)") or "inconclusive"
+    return short_verdict(row.difference["verdict"] if row.difference is not None else "")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,8 +86,7 @@ def _ordered(levels: Sequence[str]) -> list[str]:
 
 def words(sweep: Sweep, axis: Axis) -> str:
     """The alt text: each value with its mean and its difference to the parent, and the best mean."""
-    known = [*sweep.rows.values(), *([sweep.parent] if sweep.own and sweep.parent else [])]
-    best = best_of(known, axis)
+    known, best = _with_parent(sweep), best_of(_with_parent(sweep), axis)
     found = some([row_words(row, axis) for row in sweep.rows.values()], 12)
     start = (
         f"{axis.title} over {sweep.axes_words}, with a dot per seed" if len(sweep.axes) == 1 else f"{axis.title} over {sweep.axes_words}"
@@ -95,6 +94,11 @@ def words(sweep: Sweep, axis: Axis) -> str:
     ending = f"; the best mean is that of {listed([row.label for row in known if row.arm in best])}" if best else ""
     parent = f"; the parent {sweep.parent.label} has {axis.number(sweep.parent.mean)}" if sweep.parent is not None else ""
     return f"{start}: {found}{ending}{parent}."
+
+
+def _with_parent(sweep: Sweep) -> list[Row]:
+    """The points, and the parent, which is as good as they are where it is none of them."""
+    return [*sweep.rows.values(), *([sweep.parent] if sweep.parent else [])]
 
 
 def page(sweep: Sweep, axis: Axis, wide: float) -> Figure:
@@ -235,13 +239,13 @@ def _heat(sweep: Sweep, axis: Axis, wide: float) -> Figure:
     height, bottom, top = CELL * len(rows), 0.45, 0.36 if rest or sweep.parent else 0.2
     tall = 0.1 + len(panels) * (top + height + bottom)
     figure = Figure(figsize=(wide, tall), dpi=110)
-    means = [row.mean for row in sweep.rows.values()]
+    means, best = [row.mean for row in sweep.rows.values()], best_of(_with_parent(sweep), axis)
     norm = Normalize(min(means), max(means) if max(means) > min(means) else min(means) + 1)
     for place, panel in enumerate(panels):
         start = tall - 0.05 - (place + 1) * (top + height) - place * bottom
         axes = figure.add_axes((left / wide, start / tall, width / wide, height / tall))
         cells = [[sweep.rows.get((row, column, *panel)) for column in columns] for row in rows]
-        _cells(axes, cells, axis, norm, width / len(columns))
+        _cells(axes, cells, axis, norm, width / len(columns), best)
         axes.set_xticks(range(len(columns)), [style.fitted(name, 7, width / len(columns) - 0.03) for name in columns])
         axes.set_yticks(range(len(rows)), [style.fitted(name, 7, left - 0.3) for name in rows])
         axes.tick_params(length=0)
@@ -253,13 +257,12 @@ def _heat(sweep: Sweep, axis: Axis, wide: float) -> Figure:
     return figure
 
 
-def _cells(axes: Axes, cells: Sequence[Sequence[Row | None]], axis: Axis, norm: Normalize, cell: float) -> None:
-    """The colours, with the mean and below it the deviation in each cell; the best mean is bold, a chosen cell framed."""
+def _cells(axes: Axes, cells: Sequence[Sequence[Row | None]], axis: Axis, norm: Normalize, cell: float, best: Collection[str]) -> None:
+    """The colours, with the mean and below it the deviation in each cell; the best arms are bold, a chosen cell framed."""
     values = np.array([[row.mean if row is not None else np.nan for row in line] for line in cells])
     colours = f"{COLOURS}_r" if axis.is_lower_better else COLOURS
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, interpolation="none", aspect="auto")
     style.frameless(axes)
-    best = best_of([row for line in cells for row in line if row is not None], axis)
     lightness = mpl.colormaps[colours](norm(np.nan_to_num(values)))[..., :3] @ [0.2126, 0.7152, 0.0722]
     for place in np.ndindex(values.shape):
         row = cells[place[0]][place[1]]

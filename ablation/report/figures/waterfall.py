@@ -162,8 +162,13 @@ def _report_colour(number: int) -> Any:
 
 def _waterfall_handles(part: Sequence[Ladder]) -> list[Any]:
     handles: list[Any] = [Patch(color=style.UP, label="step for the better"), Patch(color=style.DOWN, label="for the worse")]
-    handles.append(Patch(color=to_rgba(style.GREY, 0.3), label="pale: the interval holds 0"))
-    handles.append(Line2D([], [], color=style.INK, linewidth=1, label="95 % interval of the step"))
+    steps = [step for ladder in part for step in ladder.steps]
+    has_intervals = any(np.isfinite(step["low"]) for step in steps)
+    is_whole = all(np.isfinite(step["low"]) for step in steps)
+    words = "the interval holds 0" if is_whole else "no interval, or it holds 0" if has_intervals else "no interval"
+    handles.append(Patch(color=to_rgba(style.GREY, 0.3), label=f"pale: {words}"))
+    if has_intervals:
+        handles.append(Line2D([], [], color=style.INK, linewidth=1, label="95 % interval of the step"))
     for number, report in enumerate(dict.fromkeys(report for ladder in part for report in ladder.published)):
         look = {"marker": "D", "linestyle": "", "markeredgecolor": style.INK, "markerfacecolor": _report_colour(number)}
         handles.append(Line2D([], [], markersize=5, label=f"published {report}", **look))

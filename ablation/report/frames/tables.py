@@ -319,14 +319,16 @@ def _equal(num_equal: float) -> str:
 
 
 def _arm_row(plan: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, str]:
+    parent, change = _text(arm["parent"]), "; ".join(change_words(arm["change"], settings_schema(plan)))
+    is_known = not parent or any(parent == other["name"] for other in plan["arms"])
     return {
         "arm": arm["name"],
         "label": _text(arm.get("label")),
         "kind": arm["kind"],
         "condition": arm["name"].partition("/")[0] if arm["kind"] == "condition" else "",
-        "parent": _text(arm["parent"]),
+        "parent": parent,
         "baseline": _text(arm["baseline"]),
-        "change": "; ".join(change_words(arm["change"], settings_schema(plan))),
+        "change": change if is_known else f"of {parent} (not run): {change}",
         "same_as": _text(arm.get("same_as")),
         "labels": ", ".join(arm["labels"]),
         "note": _text(arm.get("note")),

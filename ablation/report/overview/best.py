@@ -25,7 +25,7 @@ class Best:
     has others. `tied` is the number of others with the same mean. `alike` are the other arms that no paired t test tells apart from it,
     after Holm's correction over all `others`. `repeated` is its difference to the baseline without the luck of having been picked: the
     best arm of the other seeds, measured on the one left out; NaN where there is one seed, one other arm or no baseline. If `is_steady`,
-    it is the best one whichever seed is left out, so that this is its difference.
+    it is the best one whichever seed is left out; then this is its plain difference, of which luck may be a part.
     """
 
     row: Row

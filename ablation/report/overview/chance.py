@@ -9,18 +9,21 @@ from ablation.report.frames.facts import Needs, planned_facts
 from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 
-BALANCED = "balanced_accuracy"
+BALANCED, AUROC, PRECISION = "balanced_accuracy", "auroc", "average_precision"
 CHANCE: Needs = frozenset({"classes", "counts"})  # needed to know how often guessing is right
 
 
-def near_chance(plan: Mapping[str, Any], runs: pd.DataFrame, arms: Sequence[str], metrics: MetricTable) -> list[str]:
+def near_chance(plan: Mapping[str, Any], runs: pd.DataFrame, arms: Sequence[str], metrics: MetricTable, metric: str) -> list[str]:
     """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class.
 
     An arm that gives up the largest class for the others has learnt something: its balanced accuracy, where there is one, is above 1/C.
+    Where the report goes by how scores rank the images, which may be right though one class is always named, that counts as well.
     """
     if not planned_facts(plan) >= CHANCE:
         return []
-    bounds = {metrics.published: _bound(chance(plan)), BALANCED: _bound(1 / len(plan["test_counts"]))}
+    share = 1 / len(plan["test_counts"])
+    bounds = {metrics.published: _bound(chance(plan)), BALANCED: _bound(share)}
+    bounds |= {name: _bound(guess) for name, guess in {AUROC: 0.5, PRECISION: share}.items() if name == metric}
     values = {name: best.values_of(runs, arms, metrics.full_name(name)) for name in bounds if name in metrics}
     return [arm for arm in arms if _is_low([by_arm[arm] for by_arm in values.values()], [bounds[name] for name in values])]
 

@@ -85,7 +85,7 @@ def overview(
         families=found,
         num_done=int((counted_once(plan, runs)["state"] == "done").sum()),
         num_runs=len(counted_once(plan, runs)),
-        near_chance=near_chance(plan, runs, list(arms["arm"]), metrics),
+        near_chance=near_chance(plan, runs, list(arms["arm"]), metrics, name),
         own=own,
         is_part=any(arm["kind"] != "condition" and arm["name"] not in set(arms["arm"]) for arm in plan["arms"]),
     )

@@ -13,7 +13,7 @@ import pandas as pd
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
 from ablation.report.statistics import inference
-from ablation.report.statistics.differences import SAME, pooled_sd
+from ablation.report.statistics.differences import UNTESTED, pooled_sd
 
 MOST_IN_A_COMMAND = 24
 INCONCLUSIVE = "inconclusive"  # how such verdicts begin
@@ -28,8 +28,9 @@ class More:
 
     `present` is the number of seeds that both arms of an undecided comparison have, of the one with the fewest; `is_even` says whether
     it is that of all seeds, and `fewest` are the arms that have so few where not all have. `floor` is the fewest seeds with which the
-    sign-flip test can confirm any of them. `for_best` finds a difference as large as the best arm's with 80 % power, `for_margin` one as
-    large as the margin; both may be infinite (above 1,000) or NaN, the first if the difference is shown, or should be by now. If
+    sign-flip test can confirm any of them, after those that it confirms already. `for_best` finds a difference as large as the best arm's
+    with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN, the first if the difference is
+    shown, or should be by now. If
     `is_without_luck`, it is the difference that is left without the luck of having been picked. `seeds` is what the command runs in all,
     none if so many would be more than anyone types.
     """
@@ -49,14 +50,14 @@ class More:
 
 def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, best: Best | None, metrics: MetricTable) -> More | None:
     """The seeds that would claim more; None where no two arms share a seed, or nothing is left open."""
-    rows = differences[(differences["metric"] == metric) & (differences["verdict"] != SAME) & (differences["pairs"] > 0)]
+    rows = differences[(differences["metric"] == metric) & ~differences["verdict"].isin(UNTESTED) & (differences["pairs"] > 0)]
     part = _family_of(rows, best)
     if part.empty or not _is_open(part):
         return None
     undecided = part[[_is_undecided(str(verdict)) for verdict in part["verdict"]]]
     present, tests = int(undecided["pairs"].min()), max(1, int(part["tests"].max()))
     fewest = () if part["pairs"].nunique() == 1 else tuple(undecided["arm"][undecided["pairs"] == present])
-    floor = inference.seeds_needed_to_flip(tests)
+    floor = inference.seeds_needed_to_flip(tests - _num_confirmed(part))
     for_margin = max(float(part["seeds_needed"].max()), floor) if metrics.margin(metric) is not None else math.nan
     effect = _effect(best, is_lower_better=metrics.is_lower_better(metric))
     for_best = _for_effect(part, effect, tests, present)
@@ -72,7 +73,7 @@ def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, 
         tests=tests,
         floor=floor,
         for_best=for_best,
-        is_without_luck=best is not None and math.isfinite(best.repeated),
+        is_without_luck=best is not None and math.isfinite(best.repeated) and not best.is_steady,
         for_margin=for_margin,
         seeds=seeds,
         command=command,
@@ -85,6 +86,12 @@ def _family_of(rows: pd.DataFrame, best: Best | None) -> pd.DataFrame:
     own = str(best.row.vs_baseline.get("family", "")) if best else ""
     family = own or next(iter(of_baseline["family"]), "")
     return of_baseline[of_baseline["family"] == family]
+
+
+def _num_confirmed(rows: pd.DataFrame) -> int:
+    """The tests of the family that both kinds of test have decided, of which Holm's correction is rid; names of one training share one."""
+    decided = rows[[not _is_undecided(str(verdict)) for verdict in rows["verdict"]]]
+    return len(decided[["mean", "p_t", "p_flip"]].drop_duplicates())
 
 
 def _is_open(rows: pd.DataFrame) -> bool:

@@ -12,7 +12,8 @@ from ablation.report.overview.families import Row, once, plain_rows, rivals
 from ablation.report.overview.overview import Overview
 from ablation.report.overview.seeds import More
 from ablation.report.statistics import inference
-from ablation.report.statistics.differences import SAME
+from ablation.report.statistics.best import may_be_best
+from ablation.report.statistics.differences import UNTESTED
 
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
@@ -81,16 +82,16 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     title = marks.name(metrics.words(name))
     has = f"has, with {counted(best.tied, 'other arm')}," if 0 < best.tied < best.others else "has"
     start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}, {_mean(best, name, metrics)}"
-    against = row.vs_baseline
+    against, is_all = row.vs_baseline, len(once(plain_rows(overview.families))) == best.others + 1
+    luck = _luck(best, name, metrics, is_all=is_all and not overview.is_part)
     if not against:
-        rows = once(plain_rows(overview.families))
-        which = "no arm shown" if overview.is_part else "no arm" if len(rows) == best.others + 1 else "none that can be ranked"
-        return f"{start}: it is the baseline, and {which} has a better mean.{_luck(best, name, metrics)}"
+        which = "no arm shown" if overview.is_part else "no arm" if is_all else "none that can be ranked"
+        return f"{start}: it is the baseline, and {which} has a better mean.{luck}"
     unit = metrics.unit(name).differences
-    over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial else ""
+    over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial or against["pairs"] < row.n else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
     shown = f"of which nothing is claimed ({NO_EFFECT})" if overview.is_void(row) else _shown(str(against["verdict"]))
-    return f"{start}: {difference}, {shown}.{_luck(best, name, metrics)}"
+    return f"{start}: {difference}, {shown}.{luck}"
 
 
 def _mean(best: Best, name: str, metrics: MetricTable) -> str:
@@ -111,6 +112,8 @@ def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return f"No best arm yet: {overview.num_done} of {counted(overview.num_runs, 'run')} {_are(overview.num_runs)} done."
     if all(row.is_on_test for row in rows):
         return "No best arm: all were chosen on the test items, so none can be ranked."
+    if not any(may_be_best(row.labels) for row in rows):
+        return "No best arm: all were chosen on the test items or tested on other ones, so none can be ranked."
     title = marks.name(metrics.words(overview.metric))
     if not any(row.n for row in rows):
         return f"No best arm: no run has a number for {title}."
@@ -135,10 +138,10 @@ def _shown(verdict: str) -> str:
     return f"{verdict}: not shown to be better" if verdict else "not shown to be better"
 
 
-def _luck(best: Best, name: str, metrics: MetricTable) -> str:
-    """How many arms may be as good, and what is left of the lead where luck is taken out."""
+def _luck(best: Best, name: str, metrics: MetricTable, *, is_all: bool) -> str:
+    """How many arms may be as good, and what is left of the lead where luck is taken out. `is_all`: whether no other arm is shown."""
     if best.tied == best.others:
-        return " All arms have the same mean."
+        return f" {'All arms' if is_all else f'The {best.others + 1} arms that can be ranked'} have the same mean."
     tests = f" by paired t tests with Holm's correction over these {best.others}" if best.others > 1 else " by a paired t test"
     many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
     alike = (
@@ -151,7 +154,7 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
     left = metrics.difference(name, best.repeated)
     if best.is_steady:
         whichever = f"It is the best of {best.others + 1} whichever seed is left out"
-        return f"{alike} {whichever}: no luck of having been picked shows in its difference."
+        return f"{alike} {whichever}, which says nothing of how much of its lead is luck."
     how = "picked on the other seeds and measured on the one left out, the difference is"
     return f"{alike} The best of {best.others + 1} is partly luck: {how} {left}."
 
@@ -162,7 +165,7 @@ def _luck(best: Best, name: str, metrics: MetricTable) -> str:
 def _claims(overview: Overview, marks: Marks) -> str:
     """The arms that differ from the baseline, and the number of those that are open; none under conditions, and each training once."""
     rows = once([row for family in overview.families if family.kind != "condition" for row in family.rows])
-    tested = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in ("", SAME)]
+    tested = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in UNTESTED]
     compared = [row for row in tested if not overview.is_void(row)]
     void = f" Nothing is claimed of {counted(len(tested) - len(compared), 'other arm' if compared else 'arm')}: {NO_EFFECT}."
     return (_claimed(compared, marks) + (void if len(compared) < len(tested) else "")).strip()

@@ -22,7 +22,7 @@ from ablation.report.sections.common import (
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 from ablation.report.statistics import inference
-from ablation.report.statistics.differences import SAME
+from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, UNTESTED
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
@@ -61,11 +61,13 @@ def _findings(content: Content, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str]:
-    compared = rows[~rows["verdict"].isin(["", SAME])]
+    compared = rows[~rows["verdict"].isin(UNTESTED)]
     if len(rows) and (rows["verdict"] == "").all():
         yield f"No arm has a seed in common with {partner}, so no difference is claimed."
-    elif len(rows) and compared.empty:
+    elif len(rows) and (rows["verdict"] == SAME).all():
         yield f"No arm is another training than {partner}."
+    elif len(rows) and compared.empty:
+        yield f"No arm can be compared with {partner}."
     for word, verdict in (("Better", BETTER), ("Worse", WORSE)):
         claimed = compared[compared["verdict"].str.startswith(verdict)]
         confirmed = claimed[~claimed["verdict"].str.contains("t only", regex=False)]
@@ -113,6 +115,7 @@ def tally(rows: pd.DataFrame) -> str:
     for is_such, other_words in (
         (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
         (verdicts == SAME, "of the same training"),
+        (verdicts == NOT_COMPARABLE, "tested on other items"),
         (verdicts == "", "without a pair of seeds"),
     ):
         number = int(is_such.sum())
@@ -129,7 +132,7 @@ def _by_t_only(number: int, total: int) -> str:
 
 
 def _limits(content: Content, rows: pd.DataFrame) -> Iterator[str]:
-    tested = rows[(rows["verdict"] != SAME) & (rows["pairs"] > 0)]
+    tested = rows[~rows["verdict"].isin(UNTESTED)]
     if len(tested):
         yield claim(int(tested["pairs"].max()), int(rows["tests"].max()))
     yield from _power(content, rows)

@@ -90,7 +90,7 @@ def _notes(content: Content) -> str:
     return bullets(
         [
             f"Differences and intervals in {unit}; intervals are not adjusted." if unit else "Intervals are not adjusted.",
-            "*p t*: paired t test, which takes the differences to be normal. *p sign-flip*: exact, and assumes only that a difference "
+            "*p t*: paired t test, which takes the differences to be normal. *p sign-flip*: assumes only that a difference "
             "might as well have had the other sign. In brackets the same after Holm's correction.",
             *([equal] if content.has_margin else []),
         ]

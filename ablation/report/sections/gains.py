@@ -94,7 +94,8 @@ def gains(content: Content) -> list[Section]:
     moved = {arm: rows for arm, rows in by_arm.items() if arm in plain and not trade_words.get(arm, "no ").startswith("no ")}
     rest = {arm: rows for arm, rows in by_arm.items() if arm not in moved}
     still = [named(content, arm) for arm in by_arm if arm in plain and arm not in moved and groups]
-    undecided = f"No group's difference withstands the correction: {shortened(still)}." if still else ""
+    has_spread = bool((of_baseline["pairs"] > 1).any())  # or there is no test
+    undecided = f"No group's difference withstands the correction: {shortened(still)}." if still and has_spread else ""
     drawn = pictures(content, "slopes", "confusion-difference")
     heading = "Who gained, who paid: the other arms" if moved else "Who gained, who paid: every arm"
     outside, under = ({arm: rows for arm, rows in rest.items() if (arm in plain) == is_plain} for is_plain in (True, False))
@@ -117,6 +118,8 @@ def _worst(rows: pd.DataFrame, content: Content) -> str:
     is_plain = rows["arm"].map({name: arm["kind"] != "condition" for name, arm in content.planned.items()}).astype(bool)
     looked_at = rows[is_plain] if is_plain.any() else rows
     worst = looked_at[looked_at["verdict"].str.startswith(WORSE)].sort_values("mean", kind="stable").head(3).to_dict("records")
+    if not (looked_at["pairs"] > 1).any():
+        return ""  # one seed is no test
     if not worst:
         which = "any arm" if len(looked_at) == len(rows) else "any arm outside conditions"
         return f"No class of {which} lost against the baseline by the t test (Holm over the arm's classes only)."
@@ -195,7 +198,7 @@ def attribution(content: Content) -> list[Section]:
                 [
                     f"What each rung is worth ({units}). *Ladder*: over the rung above it.",
                     "*First in*: alone over the first rung. *Last out*: what is lost without it. *Shapley*: the mean over all orders. "
-                    "Where they disagree, rungs depend on each other.",
+                    "Where they disagree by more than their intervals, rungs depend on each other.",
                 ]
             )
         )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from ablation.formatting import escaped, percent
+from ablation.formatting import counted, escaped, percent
 from ablation.report.frames.classes import on_common_seeds, recall_spreads, seeds_words
 from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.overview import MARKDOWN, sentences
@@ -42,8 +42,10 @@ def _suffering(content: Content) -> list[str]:
     if len(known) < 2:
         return []
     worst = min(known, key=lambda name: known[name][0])
+    ties = sum(math.isclose(recall[0], known[worst][0], abs_tol=1e-12) for recall in known.values()) - 1
     before = f" ({percent(recalls[baseline][worst][0])} under {named(content, baseline)})" if baseline in recalls else ""
-    start = f"The lowest recall under {named(content, arm)} is that of class **{escaped(worst)}**"
+    others = f" and {counted(ties, 'other')}" if ties else ""
+    start = f"The lowest recall under {named(content, arm)} is that of class **{escaped(worst)}**{others}"
     seeds = seeds_words(content.frames.recalls, common)
     loss = _largest_loss(recalls.get(baseline, {}), known)
     return [f"{start}: {percent(*known[worst])}{before}{f', {seeds}' if seeds else ''}{loss}; see [Classes](#classes)."]

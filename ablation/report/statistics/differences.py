@@ -24,6 +24,8 @@ ADJUSTED = {"p_t": "p_t_holm", "p_flip": "p_flip_holm", "p_equal": "p_equal_holm
 COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_equal", "p_equal_holm", "seeds_needed", "verdict"]
 CLASS_COLUMNS = ["arm", "role", "against", "class", "group", *SUMMARY, "p_t_holm", "p_flip_holm", "verdict"]
 SAME = "same training"
+NOT_COMPARABLE = "not comparable (other test items)"
+UNTESTED = ("", SAME, NOT_COMPARABLE)  # the verdicts where there is no test
 NO_SPREAD = "inconclusive (no spread)"
 
 
@@ -31,7 +33,8 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     """One row per arm and role (parent, baseline) that has a partner, with the family of tests.
 
     `hypothesis` is equal for comparisons of the same two trainings, in either order: they are one test. If `is_same`, both arms are one
-    training, and there is no test. If `has_other_test`, they are known to have other test images, of which none make a pair.
+    training; if `has_other_test`, they are known to have other test items, of which none make a pair. There is no test then, nor where the
+    partner is not planned: `is_tested`.
     """
     test_sets = {arm["name"]: arm.get("test_set") for arm in plan["arms"]}
     origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
@@ -46,6 +49,8 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
     tested = [(test_sets[arm], test_sets.get(against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
     pairs["has_other_test"] = pd.Series([bool(ours and theirs and ours != theirs) for ours, theirs in tested], dtype=bool)
+    is_planned = pairs["against"].isin(origins).astype(bool)
+    pairs["is_tested"] = is_planned & ~pairs["is_same"] & ~pairs["has_other_test"]
     numbers: dict[frozenset[str], int] = {}
     pairs["hypothesis"] = [numbers.setdefault(frozenset(trainings), len(numbers)) for trainings in ends]
     return pairs
@@ -79,8 +84,8 @@ def differences(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
 def _of_metric(pairs: pd.DataFrame, families: Sequence[Family], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> pd.DataFrame:
     margin = metrics.margin(metric)
     rows = pd.concat([pairs, paired_summary(runs, pairs, metric, metrics.unit(metric).scale)], axis=1).assign(metric=short_name(metric))
-    rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
-    rows["p_equal"] = np.nan if margin is None else np.where(rows["is_same"], np.nan, equivalence_p(rows, margin))
+    rows.loc[~rows["is_tested"], ["p_t", "p_flip"]] = np.nan
+    rows["p_equal"] = np.nan if margin is None else np.where(rows["is_tested"], equivalence_p(rows, margin), np.nan)
     rows = rows.assign(**_of_families(rows, families, margin))
     return rows.assign(verdict=verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric)))
 
@@ -127,7 +132,7 @@ def paired_summary(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: 
 
 
 def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool) -> list[str]:
-    """The verdict of each row at the level of 0.05, by its p values after Holm's correction.
+    """The verdict of each row at the level of 0.05, by its p values after Holm's correction; `UNTESTED` where there are none.
 
     The t test decides. If the sign-flip test, which assumes less, does not agree, the verdict says `(t only)`. If all seeds show the
     same difference, even 0, it says `(no spread)`: neither test knows how much another seed would differ.
@@ -146,8 +151,8 @@ def _worded(rows: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: s
     direction = np.where(gain > 0, "better", "worse").astype(object)
     claimed = direction + less + np.where(rows["p_flip_holm"] <= LEVEL, "", " (t only)")
     has_no_spread = (rows["pairs"] > 1) & (rows["sd"] == 0)
-    conditions = [rows["is_same"], rows["pairs"] == 0, has_no_spread, rows["p_t_holm"] <= LEVEL]
-    return [str(word) for word in np.select(conditions, [SAME, "", NO_SPREAD, claimed], undecided)]
+    conditions = [rows["is_same"], rows["has_other_test"], rows["pairs"] == 0, has_no_spread, rows["p_t_holm"] <= LEVEL]
+    return [str(word) for word in np.select(conditions, [SAME, NOT_COMPARABLE, "", NO_SPREAD, claimed], undecided)]
 
 
 def class_differences(
@@ -165,10 +170,11 @@ def class_differences(
     differences_SD = np.concatenate(
         [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
     )
-    rows = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", "is_same"]].reset_index(drop=True)
+    kinds = ["is_same", "has_other_test", "is_tested"]
+    rows = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", *kinds]].reset_index(drop=True)
     rows = pd.concat([rows, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
     rows["group"] = [groups.get(name, "") for name in rows["class"]]
-    rows.loc[rows["is_same"], ["p_t", "p_flip"]] = np.nan
+    rows.loc[~rows["is_tested"], ["p_t", "p_flip"]] = np.nan
     tests_A = (rows["pairs"].to_numpy().reshape(len(kept), -1) > 0).sum(axis=1)  # classes without spread have no p, and count all the same
     for column in ("p_t", "p_flip"):
         p_AC = rows[column].to_numpy().reshape(len(kept), -1)
@@ -178,7 +184,7 @@ def class_differences(
 
 def _families(pairs: pd.DataFrame) -> Iterator[Family]:
     """Per role and family: the rows that are tests, and the number of each one's hypothesis, from 0."""
-    tested = pairs[~pairs["is_same"]]
+    tested = pairs[pairs["is_tested"]]
     for _, part in tested.groupby(["role", "family"], sort=False):
         places = part.index.to_numpy()
         yield places, np.unique(pairs["hypothesis"].to_numpy()[places], return_inverse=True)[1]

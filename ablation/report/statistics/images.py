@@ -196,6 +196,9 @@ def bootstrap(
     With `group_N`, whole groups of images are resampled, which keeps what the images of a group share: those of each stratum, or, if a
     group has images of several strata, all together. A group of one image is an image. All results are multiplied by `scale`. Field and
     Welsh, "Bootstrapping clustered data", JRSS B 2007.
+
+    Resampling n groups shows (n - 1) / n of the variance, so each stratum's deviations are widened by the root of n / (n - 1): Rao and Wu,
+    "Resampling inference with complex survey data", JASA 1988. One group shows nothing of how others would differ: the interval is NaN.
     """
     strata, place_N = np.unique(strata_N, return_inverse=True)
     sums_G, sizes_G, place_G = values_N, np.ones_like(values_N), place_N
@@ -204,18 +207,24 @@ def bootstrap(
         sums_G, sizes_G, place_G = np.bincount(group_N, weights=values_N).astype(np.int64), np.bincount(group_N), place_N[first_G]
     if group_N is None or (place_N == place_G[group_N]).all():
         sums_RT, sizes_RT = _drawn_within(sums_G, sizes_G, place_G, len(strata))
+        drawn_T = np.bincount(place_G)
     else:
         shape = len(strata), len(sizes_G)
         sums_RT, sizes_RT = (_drawn_together(values, place_N, group_N, shape) for values in (values_N, np.ones_like(values_N)))
-    low, high = np.quantile(_mean_of_strata(sums_RT, sizes_RT), [LEVEL / 2, 1 - LEVEL / 2])
-    mean = (np.bincount(place_N, weights=values_N) / np.bincount(place_N)).mean()
-    return scale * float(mean), scale * float(low), scale * float(high)
+        drawn_T = np.full(len(strata), len(sizes_G))
+    mean_T = np.bincount(place_N, weights=values_N) / np.bincount(place_N)
+    if drawn_T.min() < 2:
+        return scale * float(mean_T.mean()), np.nan, np.nan
+    means_R = _mean_of_strata(sums_RT, sizes_RT, mean_T, np.sqrt(drawn_T / (drawn_T - 1)))
+    low, high = np.quantile(means_R, [LEVEL / 2, 1 - LEVEL / 2])
+    return scale * float(mean_T.mean()), scale * float(low), scale * float(high)
 
 
-def _mean_of_strata(sums_RT: Floats, sizes_RT: Floats) -> Floats:
-    """The mean of the strata's means; a stratum that no image was drawn of is left out."""
+def _mean_of_strata(sums_RT: Floats, sizes_RT: Floats, mean_T: Floats, wider_T: Floats) -> Floats:
+    """The mean of the strata's means, each with its deviation widened; a stratum that no image was drawn of is left out."""
     is_there_RT = sizes_RT > 0
-    means_RT = np.divide(sums_RT, sizes_RT, out=np.zeros(sums_RT.shape), where=is_there_RT)
+    deviations_RT = np.divide(sums_RT, sizes_RT, out=np.broadcast_to(mean_T, sums_RT.shape).copy(), where=is_there_RT) - mean_T
+    means_RT = np.where(is_there_RT, mean_T + wider_T * deviations_RT, 0.0)
     return np.asarray(means_RT.sum(axis=1) / is_there_RT.sum(axis=1))
 
 
@@ -253,7 +262,7 @@ def _draws(num_groups: int) -> npt.NDArray[np.uint8]:
 
 def _both_done(pairs: pd.DataFrame, results: Results) -> Iterator[tuple[dict[str, str], dict[int, Both]]]:
     """The comparisons of different trainings, tested on the same images, with the seeds that both arms finished."""
-    for pair in pairs[~pairs["is_same"] & ~pairs["has_other_test"]].to_dict("records"):
+    for pair in pairs[pairs["is_tested"]].to_dict("records"):
         ours, theirs = results.get(pair["arm"], {}), results.get(pair["against"], {})
         by_seed = {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs}
         if by_seed:

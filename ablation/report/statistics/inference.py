@@ -140,13 +140,13 @@ def seeds_needed(sd: npt.ArrayLike, difference: float, tests: int | npt.NDArray[
 
 
 def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p of a sign-flip test: two of the 2**n equally likely sign patterns are extreme."""
-    return float(min(1.0, 2.0 ** (1 - pairs)))
+    """The smallest two-sided p of `flip_p`: two of the 2**n equally likely sign patterns are extreme, or the data's own of those tried."""
+    return float(min(1.0, 2.0 ** (1 - pairs) if 2**pairs <= MOST_PATTERNS else 1 / MOST_PATTERNS))
 
 
 def seeds_needed_to_flip(tests: int = 1) -> int:
     """The fewest pairs with which a sign-flip test can reach 0.05 after Holm over that many tests."""
-    return next(pairs for pairs in range(1, 1000) if max(tests, 1) * smallest_p(pairs) <= LEVEL)
+    return next(pairs for pairs in range(1, 1000) if max(tests, 1) * 2.0 ** (1 - pairs) <= LEVEL)
 
 
 def _by_pairs(differences: pd.DataFrame) -> list[tuple[int, npt.NDArray[np.intp], Floats]]:

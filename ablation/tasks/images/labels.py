@@ -75,11 +75,14 @@ def labels_of_choice(labels_of_points: Sequence[dict[str, str]], arm: Arm) -> di
 
 
 def _parameters(parent: Arm, arm: Arm, num_classes: int) -> tuple[int, int]:
-    """The numbers of trained parameters of both models; zeros if the models are the same."""
-    before, after = parent.settings, arm.settings
-    if (before.model, before.classifier) == (after.model, after.classifier):
-        return 0, 0
-    return num_parameters(before.model, before.classifier, num_classes), num_parameters(after.model, after.classifier, num_classes)
+    """The numbers of parameters that both arms train in any stage; zeros if they train the same of the same model."""
+    before, after = ((one.settings.model, one.settings.classifier, _trains(one)) for one in (parent, arm))
+    return (0, 0) if before == after else (num_parameters(*before, num_classes), num_parameters(*after, num_classes))
+
+
+def _trains(arm: Arm) -> str:
+    """What of the model the arm trains: all, or the head alone."""
+    return "all" if any(stage.train == "all" for stage in arm.stages) else "head"
 
 
 def _additional_cost(parent: Budget, arm: Budget, parent_parameters: int, parameters: int) -> str:

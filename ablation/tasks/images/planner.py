@@ -216,7 +216,7 @@ class ImagePlanner:
         source = self.context.source(arm, seed)
         total, num_classes = 0.0, len(source.classes)
         for work in works:
-            weights = BYTES_PER_NUMBER * num_parameters(work.stage.settings.model, work.stage.settings.classifier, num_classes)
+            weights = BYTES_PER_NUMBER * num_parameters(work.stage.settings.model, work.stage.settings.classifier, "all", num_classes)
             copies = 1 + sum(tracked.technique.averages + len(tracked.best_on) for tracked in work.tracked) + 2 * work.keep_optimizer
             total += weights * (copies + len({request.average for request in work.requests}))
         return total + num_results * sum(source.test_counts) * (BYTES_PER_NUMBER * num_classes + 8)

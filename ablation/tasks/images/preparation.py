@@ -1,7 +1,7 @@
 """Prepares trainings on images: decodes data, finds weights, and measures how fast a stage trains."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -153,9 +153,7 @@ class ImagePreparation:
             for seed in seeds:
                 source = self.source(arm, seed)
                 classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
-                if arm.choice is not None and not classes_by_group.get(arm.choice.metric, (0,)):
-                    problem = f"found val/{arm.choice.metric} in {arm.name!r}, but no class is in that group"
-                    raise ConfigError("choose", f"{problem}; expected another metric")
+                _check_choice(arm, classes_by_group, source.validation_counts)
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
                     raise ConfigError("data", problem)
@@ -202,6 +200,21 @@ def _check_last_layer(network: nn.Module, model: Any, posthoc: Any) -> None:
     if not ends_with_classifier(network.eval(), image_13HW, Precision("fp32")):
         problem = f"found {posthoc.name!r}, which replaces the classifier, but {model.name} does more after its classifier"
         raise ConfigError("posthoc", f"{problem}; expected another model, or a post-hoc technique that adjusts scores")
+
+
+def _check_choice(arm: Arm, classes_by_group: Mapping[str, Sequence[int]], validation_counts: Sequence[int]) -> None:
+    """Raise if the arm is chosen by the recall of a group without classes, or without validation images where others have some."""
+    metric = arm.choice.metric if arm.choice is not None else ""
+    members = classes_by_group.get(metric)
+    if members is None:
+        return
+    if not members:
+        what = "no class is in that group"
+    elif validation_counts and not any(validation_counts[c] for c in members):
+        what = "no validation image is of its classes"
+    else:
+        return
+    raise ConfigError("choose", f"found val/{metric} in {arm.name!r}, but {what}; expected another metric")
 
 
 def _check_range(data: Any, source: Source) -> None:

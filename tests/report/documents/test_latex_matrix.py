@@ -42,6 +42,21 @@ def test_a_replaced_loss(tmp_path):
     }  # fmt: skip
 
 
+def test_an_arm_below_one_that_was_not_run_is_left_out():
+    """Nothing tells what the arm above it sets, so no mark could be right."""
+    arms = [
+        {"name": name, "parent": parent, "kind": kind, "change": {}, "factors": factors}
+        for name, parent, kind, factors in (
+            ("baseline", None, "ladder", {}),
+            ("mixup", "cb", "ladder", {}),
+            ("tta", "mixup", "ladder", {}),
+            ("tta/without-cb", "tta", "drop_one", {"without": "cb"}),
+            ("ls", "baseline", "ladder", {}),
+        )
+    ]
+    assert rungs_in({"arms": arms}, [one["name"] for one in arms]) == {"baseline": [], "ls": ["ls"]}
+
+
 ALONE = {"baseline/with-weighted": "y.", "baseline/with-balanced-softmax": ".y"}
 SUBSETS = {"grid/weighted": "y.", "grid/balanced-softmax": ".y", "grid/weighted+balanced-softmax": "oy"}
 

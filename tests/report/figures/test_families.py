@@ -1,5 +1,6 @@
 """Families, sweeps, recalls and curves show the numbers of the frames, in pages and in columns of a paper."""
 
+import math
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ablation import report
 from ablation.report import figures
-from ablation.report.figures import classes, dots, files, results, style, sweeps, waterfall
+from ablation.report.figures import classes, differences, dots, files, results, style, sweeps, waterfall
 from ablation.report.figures.page import arms_shown, file_name
 from ablation.report.figures.recall import arms_that_matter
 from ablation.report.frames import tables
@@ -106,7 +107,9 @@ def test_two_axes_are_a_heat_map_and_three_are_several(metric, best):
     cells = [[means[f"s/{alpha}/{loss}"] for loss in axes["loss"]] for alpha in axes["mix.alpha"]]
     assert np.asarray(panel.images[0].get_array()) == pytest.approx(np.array(cells))
     bold = [text.get_text() for text in panel.texts if text.get_fontweight() == "bold"]
-    assert bold == [f"{best(np.ravel(cells)):.{METRICS.unit(metric).decimals}f}"]
+    of_points = best(np.ravel(cells))  # the parent, which is in no cell, may be better than all
+    assert bold == ([f"{of_points:.{METRICS.unit(metric).decimals}f}"] if best(of_points, means["baseline"]) == of_points else [])
+    assert f"the best mean is that of {means.idxmax() if best is max else means.idxmin()}" in pages["sweep-s"].alt
     three, _ = pages_of(arms=swept({**axes, "sampler": ["a", "b", "c"]}))
     assert len(three["sweep-s"].draw().axes) == 3
 
@@ -156,6 +159,39 @@ def test_slopes_name_the_longest_classes_in_full(wide):
     labels = {re.sub(r"\s", "", text.get_text()) for axes in figure.axes for text in axes.texts}
     assert f"{names[3]}:+4.0" in labels
     assert texts_outside(figure) == []
+
+
+@pytest.mark.parametrize(
+    ("lows", "words"),
+    [
+        ([math.nan, math.nan], ["pale: no interval"]),
+        ([-1.0, math.nan], ["pale: no interval, or it holds 0", "95 % interval of the step"]),
+        ([-1.0, 0.5], ["pale: the interval holds 0", "95 % interval of the step"]),
+    ],
+)
+def test_the_waterfalls_legend_names_what_is_drawn(lows, words):
+    """One seed gives no interval, so that none can hold 0."""
+    steps = [{"mean": 1.0, "low": low, "high": low + 2} for low in lows]
+    part = [waterfall.Ladder("", ["baseline", "cb", "ls"], [90.0, 91.0, 92.0], steps, {})]
+    with style.styled():
+        legend = waterfall.waterfall_page(part, "accuracy", METRICS).legends[0]
+    assert [text.get_text() for text in legend.get_texts()][2:] == words
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("better, by less than 0.5 (t only)", "better (t only)"),
+        ("better, by less than 0.5", "better"),
+        ("no difference beyond 0.5", "no difference beyond 0.5"),
+        ("inconclusive (no spread)", "inconclusive"),
+        ("", "inconclusive"),
+    ],
+)
+def test_legends_keep_what_a_mark_says(verdict, words):
+    """A hollow mark is of the t test alone, also where the difference is surely small."""
+    assert differences.short_verdict(verdict) == words
+    assert differences.looks(verdict)[2] == ("t only" not in verdict and words != "inconclusive")
 
 
 def test_the_waterfalls_intervals_stay_inside_the_axes():

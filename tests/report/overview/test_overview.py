@@ -3,6 +3,7 @@
 import math
 import re
 
+import pandas as pd
 import pytest
 
 from ablation import report
@@ -286,6 +287,54 @@ def test_seeds_are_those_of_pairs_not_those_of_the_plan():
     assert more.seeds == list(range(8))
 
 
+def test_fewer_seeds_confirm_what_is_left_once_others_are_confirmed():
+    """Holm's correction steps down: of two comparisons the second needs six seeds, where both tests confirm the first by its eight."""
+    recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"down": [0, 1, 2, 3, 4]})
+    assert words_of(recorded)[-1].startswith("down: 5 shared seeds cannot confirm a difference: 6 are the fewest that can (sign-flip test")
+    recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"down": [0, 1, 2, 3, 4, 5]})
+    assert "worse: down" in words_of(recorded)[1]
+
+
+def test_a_difference_of_fewer_seeds_than_the_mean_says_so():
+    """The baseline lacks two runs: the mean is of four seeds, the difference of two."""
+    recorded = shifted({"up": 0.05}, seeds=range(4))
+    is_lost = (recorded.runs["arm"] == "baseline") & (recorded.runs["seed"] > 1)
+    recorded.runs.loc[is_lost, "status"] = "FAILED"
+    recorded.plan["arms"].append(arm("down", "baseline"))
+    recorded.plan["runs"] += [{**run, "arm": "down"} for run in recorded.plan["runs"] if run["arm"] == "up"]
+    down = recorded.runs[recorded.runs["arm"] == "up"].assign(arm="down")
+    recorded.runs = pd.concat([recorded.runs, down.assign(**{"test/accuracy": down["test/accuracy"] - 0.1})], ignore_index=True)
+    assert "points against baseline over 2 shared seeds, " in words_of(recorded)[0]
+
+
+# --- other test items ----------------------------------------------------------------------------------------------------------------
+
+
+def of_other_items(recorded, *names):
+    """The study with these arms tested on other images than the rest."""
+    for one in recorded.plan["arms"]:
+        is_other = one["name"] in names
+        one |= {"test_set": "B" if is_other else "A", "labels": {best.OTHER_TEST: "other"} if is_other else {}}
+    return recorded
+
+
+def test_nothing_is_claimed_of_arms_with_other_test_items():
+    """They are neither better nor worse, count for no correction, and are no reason to say that runs lack numbers."""
+    recorded = of_other_items(shifted({"other": 0.05, "up": 0.01}, seeds=range(8)), "other")
+    rows = differences(recorded.plan, run_rows(recorded), ["test/accuracy"]).set_index(["arm", "role"])
+    assert set(rows.loc["other", "verdict"]) == {"not comparable (other test items)"}
+    assert rows.loc["other", ["p_t", "p_flip", "p_t_holm", "p_equal_holm"]].isna().all(axis=None)
+    assert rows.loc[("up", "baseline"), "tests"] == 1
+    assert words_of(recorded)[1] == "Claimed against the baseline: better: up."
+    recorded = of_other_items(shifted({"other": 0.05, "up": 0.01}, seeds=range(8)), "other")
+    text = report.write(recorded)
+    assert "Better than its baseline** (1): up" in text
+    assert "not comparable (other test items)" in text
+    text = report.write(recorded, arms=["other"])
+    assert "No best arm: all were chosen on the test items or tested on other ones, so none can be ranked." in text
+    assert "No arm can be compared with its baseline." in text
+
+
 # --- words ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -320,10 +369,12 @@ def test_a_difference_is_no_gain_where_lower_is_better():
     assert "measured on the one left out, the difference is -0." in first
 
 
-def test_where_no_luck_shows_the_same_number_is_not_told_twice():
-    """The arm that is the best on all other seeds, whichever is left out."""
-    first = words_of(shifted({"a": -0.3, "b": -0.1, "c": 0.2}, metric="test/nll"), "nll")[0]
-    assert first.endswith("It is the best of 4 whichever seed is left out: no luck of having been picked shows in its difference.")
+def test_where_leaving_seeds_out_says_nothing_of_luck_the_number_is_not_told_twice():
+    """The arm that is the best on all other seeds, whichever is left out: its plain difference is not called free of luck."""
+    recorded = shifted({"a": -0.3, "b": -0.1, "c": 0.2}, seeds=range(3), metric="test/nll")
+    first, *_, last = words_of(recorded, "nll")
+    assert first.endswith("It is the best of 4 whichever seed is left out, which says nothing of how much of its lead is luck.")
+    assert "without the luck" not in last
 
 
 def test_arms_that_tie_are_not_ranked_by_luck():
@@ -333,6 +384,9 @@ def test_arms_that_tie_are_not_ranked_by_luck():
     assert words_of(recorded)[0].endswith("no arm has a better mean. All arms have the same mean.")
     recorded.runs.loc[recorded.runs["arm"] == "down", "test/accuracy"] = 0.4
     assert words_of(recorded)[0].startswith("baseline has, with 1 other arm, the highest mean accuracy, 50.00 ± 0.00")
+    recorded.runs.loc[recorded.runs["arm"] == "down", "test/accuracy"] = 0.5
+    recorded.runs.loc[(recorded.runs["arm"] == "up") & (recorded.runs["seed"] == 0), "status"] = "FAILED"
+    assert words_of(recorded)[0].endswith("The 2 arms that can be ranked have the same mean.")
 
 
 # --- whether anything was learnt -----------------------------------------------------------------------------------------------------
@@ -359,6 +413,16 @@ def test_single_arms_near_chance_are_named_after_the_claims():
     assert words_of(shifted({"bad": -0.4, "up": 0.1}))[2] == "1 of 3 arms is near chance, so little was learnt there: bad."
     recorded.plan["arms"][0]["labels"] = {"selected on test": "its epoch"}
     assert words_of(recorded)[0] == ("2 of 3 arms are near chance, the best one among them: little was learnt, so ranks mean nothing.")
+
+
+def test_scores_that_rank_the_images_have_learnt_something():
+    """By AUROC, a model may be good that always names the largest class."""
+    recorded = shifted({"up": 0.02}, metric="test/auroc")
+    recorded.runs["test/accuracy"] = recorded.runs["test/balanced_accuracy"] = 0.25
+    recorded.runs["test/auroc"] = 0.9 + recorded.runs["seed"] / 100
+    assert overview_of(recorded, "auroc").near_chance == []
+    recorded.runs["test/auroc"] = 0.52
+    assert overview_of(recorded, "auroc").near_chance == ["baseline", "up"]
 
 
 def test_runs_that_are_not_done_are_not_near_chance():

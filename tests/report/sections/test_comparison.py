@@ -2,12 +2,14 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from ablation import report
+from ablation.report.sections.comparison import changed_settings
 from tests.report.studies import arm, cells, numbers, part, restricted, shifted, study, unlinked
 
 
@@ -236,6 +238,39 @@ def test_stages_of_the_base_are_told_too():
     rows = {row["arm"]: row for row in cells(report.write(recorded, only_changed=True), "## Comparison")}
     assert [rows[name]["sampler.name"] for name in ("baseline", "cb")] == ["shuffle", "shuffle → class_balanced"]
     assert rows["lone"]["loss.name"] == "focal"
+
+
+def test_settings_that_an_arm_which_was_not_run_sets_are_told_too():
+    """The record of the file has them, and the length of a first stage that no change names; what `--set` changed is a dash."""
+    arms = [
+        arm("ce", None),
+        arm("ldam-drw", "ldam", "variant", change={"stages.1.loss.weights.name": ["none", "effective_number"]}),
+        arm("crt", "ce", "variant", change={"epochs": [60, 69], "stages.1.epochs": [None, 9], "stages.1.train": ["all", "head"]}),
+    ]
+    first = {"stage": [0, 60, "all"], "loss.name": "cross_entropy", "loss.weights.name": "none", "batch_size": 128}
+    ldam = {"loss.name": "ldam", "loss.weights.name": "effective_number", "stage": [48, 12, "all"], "stages.0.stage": [0, 48, "all"]}
+    settings = {
+        "ce": {},
+        "ldam-drw": {**ldam, "stages.0.loss.weights.name": "none", "batch_size": 64},
+        "crt": {"stage": [60, 9, "head"], "stages.0.stage": [0, 60, "all"]},
+    }
+    recorded = study(arms, seeds=[0])
+    recorded.plan["written"] = {"first": first, "arms": {name: {"settings": own} for name, own in settings.items()}, "sets": []}
+    found = changed_settings(SimpleNamespace(plan=recorded.plan), list(settings))
+    assert {name: list(by_arm.values()) for name, by_arm in found.items()} == {
+        "loss.name": ["cross_entropy", "ldam", "cross_entropy"],
+        "loss.weights.name": ["none", "none → effective_number", "none"],
+        "batch_size": ["128", "64", "128"],
+        "epochs": ["60", "48 → 12", "60 → 9"],
+        "train": ["all", "all", "all → head"],
+    }
+    recorded.plan["written"]["sets"] = [["loss.name", "focal"]]
+    assert "loss.name" not in changed_settings(SimpleNamespace(plan=recorded.plan), list(settings))
+    assert "48 → 12" in report.write(recorded, only_changed=True)
+    text = report.write(recorded)
+    assert "of ldam (not run): " in next(line for line in text.splitlines() if line.startswith("| ldam-drw"))
+    for form in ("latex", "csv"):
+        report.write(recorded, form)
 
 
 def test_settings_of_stages_are_told_one_after_another():

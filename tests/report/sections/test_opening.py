@@ -49,7 +49,7 @@ def test_a_class_that_gained_is_not_said_to_suffer():
         table = recorded.tables[run]
         table["predicted"] = table["label"].where(table.index % 10 > 0, (table["label"] + 1) % 4)
     line = next(line for line in report.write(recorded).splitlines() if "lowest recall" in line)
-    start = r"- The lowest recall under cb is that of class \*\*plane\*\*: 90\.00 ± 0\.00 "
+    start = r"- The lowest recall under cb is that of class \*\*plane\*\* and 3 others: 90\.00 ± 0\.00 "
     assert re.fullmatch(start + r"\(\d\d\.\d\d under baseline\); see \[Classes\]\(#classes\)\.", line)
 
 

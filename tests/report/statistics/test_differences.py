@@ -71,7 +71,7 @@ def test_a_row_is_what_scipy_and_statsmodels_say():
 def test_families_are_corrected_apart():
     """The ladder, the variants, each sweep, those with or without one rung, the grid and each condition are families of their own."""
     arms = (
-        *LADDER[:2],
+        *LADDER[:3],
         arm("v", "a", "variant"),
         *(arm(f"s/{label}", "a", "sweep") for label in "xyz"),
         *(arm(f"t/{label}", "a", "sweep") for label in "xy"),
@@ -80,9 +80,20 @@ def test_families_are_corrected_apart():
     )  # fmt: skip
     frame = differences(planned(*arms), runs(baseline=VALUES["baseline"]), ["test/accuracy"]).set_index(["arm", "role"])
     sizes = frame.loc[(slice(None), "parent"), :].groupby("family")["tests"].agg(["size", "first"])
-    expected = {"ladder": 1, "variants": 1, "sweep s": 3, "sweep t": 2, "drop_one": 1, "add_one": 1, "grid": 1, "condition cold": 2}
+    expected = {"ladder": 2, "variants": 1, "sweep s": 3, "sweep t": 2, "drop_one": 1, "add_one": 1, "grid": 1, "condition cold": 2}
     assert sizes["size"].to_dict() == sizes["first"].to_dict() == expected
     assert frame.loc[("cold/s/x", "baseline"), "tests"] == 1  # the condition's own baseline has none
+
+
+def test_a_partner_that_is_not_planned_is_no_test():
+    """`run --arm` may leave a parent out; the family is corrected over the comparisons that there can be."""
+    frame = differences(
+        planned(*LADDER[:2], arm("c", "b")), runs(baseline=VALUES["baseline"], a=VALUES["a"], c=VALUES["c"]), ["test/accuracy"]
+    )
+    assert frame.set_index(["arm", "role"])["tests"].to_dict() == {
+        ("a", "parent"): 1, ("a", "baseline"): 2, ("c", "parent"): 0, ("c", "baseline"): 2
+    }  # fmt: skip
+    assert frame.set_index(["arm", "role"]).loc[("c", "parent"), "verdict"] == ""
 
 
 def test_the_same_training_is_compared_once_and_never_with_itself():
@@ -182,6 +193,7 @@ def test_directions_and_units(name, unit):
 
 
 FLIP = 0.008
+KINDS = {"is_same": False, "has_other_test": False}
 CASES = [
     ("better", {"mean": 1.0, "p_t_holm": 0.01, "p_flip_holm": FLIP}),
     ("worse", {"mean": -1.0, "p_t_holm": 0.05, "p_flip_holm": 0.05}),
@@ -197,13 +209,14 @@ CASES = [
     ("inconclusive (no spread)", {"mean": 0.0, "sd": 0.0}),
     ("", {"mean": NAN, "pairs": 0, "sd": NAN}),
     (SAME, {"mean": 0.0, "sd": 0.0, "is_same": True}),
+    ("not comparable (other test items)", {"mean": 5.0, "p_t_holm": 0.01, "p_flip_holm": FLIP, "has_other_test": True}),
 ]
 
 
 @pytest.mark.parametrize(("words", "numbers"), CASES)
 def test_verdicts(words, numbers):
     """The words follow from the adjusted p values, the t test's deciding and the sign-flip test's confirming."""
-    rows = pd.DataFrame([{"pairs": 8, "sd": 1.0, "is_same": False, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
+    rows = pd.DataFrame([{"pairs": 8, "sd": 1.0, **KINDS, "p_t_holm": NAN, "p_flip_holm": NAN, "p_equal_holm": NAN} | numbers])
     assert verdicts(rows, 0.4, is_lower_better=False) == [words]
     turned = rows.assign(mean=-rows["mean"])
     assert verdicts(turned, 0.4, is_lower_better=True) == [words]

@@ -82,6 +82,24 @@ def test_the_bootstrap_repeats_itself_and_covers():
     assert np.mean([low <= 10 <= high for _, low, high in intervals]) == pytest.approx(0.95, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("counts", "bounds"), [([50] * 20, (0.92, 0.98)), ([3] * 20, (0.92, 0.98)), ([200] * 5 + [20] * 5 + [3] * 5, (0.85, 0.98))]
+)
+def test_the_interval_covers_where_classes_have_few_images(counts, bounds):
+    """Drawing n images again shows (n - 1) / n of the variance; without a correction 2 or 3 a class cover far too seldom."""
+    generator, labels_N = np.random.default_rng(0), np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    samples = generator.choice([-1, 0, 1], (300, len(labels_N)), p=[0.2, 0.5, 0.3])
+    covered = [low <= 10 <= high for _, low, high in (images.bootstrap(values_N, labels_N, 100) for values_N in samples)]
+    assert bounds[0] <= np.mean(covered) <= bounds[1]
+
+
+def test_a_class_of_one_image_has_no_interval():
+    """Nothing tells how another image would do; the mean is there all the same."""
+    mean, low, high = images.bootstrap(np.array([1, 0, 1, 1]), np.array([0, 0, 0, 1], np.int32), 100)
+    assert mean == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert np.isnan([low, high]).all()
+
+
 def test_images_are_paired_by_their_index():
     """The order of a table's rows changes nothing."""
     shuffled = [seed_table.sample(frac=1, random_state=seed) for seed, seed_table in enumerate(ARM)]

@@ -92,6 +92,20 @@ def test_more_parameters(tmp_path):
     assert "budget" not in labels_of(tmp_path, {"model.drop": 0.1})
 
 
+def test_parameters_count_where_they_are_trained(tmp_path):
+    """An arm that trains the whole net spends more than a parent that trains the head alone; a larger net of which only the head is
+    trained does not.
+    """
+    import timm
+
+    whole = sum(p.numel() for p in timm.create_model("test_efficientnet", num_classes=10).parameters())
+    head = sum(p.numel() for p in timm.create_model("test_efficientnet", num_classes=10).get_classifier().parameters())
+    reasons = labels_of(tmp_path, {"stages": [{"epochs": 4, "train": "all"}]}, stages=[{"epochs": 4, "train": "head"}])
+    assert reasons["budget"] == f"spends more than baseline: {whole:,} parameters instead of {head:,}"
+    layer = {"model": {"name": "test_resnet", "image_size": 32}, "stages": [{"epochs": 4, "train": "head"}]}
+    assert "budget" not in labels_of(tmp_path, layer, stages=[{"epochs": 4}])
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
