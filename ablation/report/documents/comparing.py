@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ablation.errors import AblateError, unknown_name
-from ablation.formatting import DASH, capitalised, counted, counted_groups, interval, p_value, setting
+from ablation.formatting import DASH, capitalised, counted_groups, interval, p_value, setting
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.classes import CONFUSION, CountsBySeed, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
@@ -297,9 +297,10 @@ def _classes(two: Two, counts: CountsBySeed) -> Part:
         (str(row["class"]), row["group"], *_difference_cells(two, "recall", row), p_value(row["p_t_holm"]))
         for row in differences.loc[order].head(MOST_CLASSES).to_dict("records")
     )
+    tested = f"all {len(classes)} classes" if len(differences) == len(classes) else f"the {len(differences)} with test {two.items}"
     shown = f"the {MOST_CLASSES} of {len(classes)} classes that differ most" if len(classes) > MOST_CLASSES else "largest first"
     columns = ("class", "group", "difference [95 % interval]", "p (t)", "p (t, Holm)")
-    note = f"Points, {shown}; Holm's correction is over {counted(len(differences), 'class', 'classes')}."
+    note = f"Points, {shown}; Holm's correction is over {tested}."
     return Part("Recall by class, paired by seed", columns, rows, (note,))
 
 
