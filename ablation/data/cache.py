@@ -19,7 +19,7 @@ from filelock import FileLock
 from ablation.data.decoding import decode_all, inspections, make_targets
 from ablation.data.drawing import joined_groups, take_test
 from ablation.data.raster import inspect_array
-from ablation.data.source import Contents, Source, SourceFiles, join_lines, printable
+from ablation.data.source import MAX_LISTED, Contents, Source, SourceFiles, join_lines, printable
 from ablation.errors import DataError, os_words
 from ablation.system.code import class_code
 from ablation.system.files import sweep, to_disk
@@ -27,6 +27,7 @@ from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
 FORMAT = 4
+UNREADABLE = "unreadable.txt"  # beside the decoded data: the files or images that the last try could not read
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
 NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels; `Source.places` do not either
@@ -98,7 +99,7 @@ def prepare_files(source: Technique, source_files: SourceFiles, cache: Path, pro
         if _is_complete(folder):
             return folder
         if problems:  # before hours of decoding the other files
-            raise DataError(f"{len(problems)} of {len(source_files.files)} files cannot be read:\n  {join_lines(problems)}")
+            raise _unreadable(problems, f"{len(source_files.files)} files", cache)
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_complete(folder):
@@ -170,15 +171,35 @@ def _file_states(source_files: SourceFiles) -> tuple[list[str], list[str]]:
 
     The time of the last change of any kind (ctime) cannot be set, as that of the content (mtime) is by tools that unpack or copy.
     """
-    states, problems = [], []
+    states, problems = list[str](), list[str]()
     for name, path in source_files.files:
         try:
             state = os.stat(path)
             states.append(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
         except OSError as error:
             states.append("missing")
-            problems.append(f"{name}: {error.strerror}")
+            problems.append(f"{name}: {error.strerror}{'' if problems else _beside(path)}")
     return states, problems
+
+
+def _beside(path: Path) -> str:
+    """A file that is called like one that is not there, but for its ending or case; or nothing."""
+    stem = path.name.casefold(), path.stem.casefold()
+    try:
+        alike = [one for one in os.listdir(path.parent) if one != path.name and os.path.splitext(one)[0].casefold() in stem]
+    except OSError:
+        return ""
+    return f"; {min(alike)!r} is there: expected the name as the file has it" if alike else ""
+
+
+def _unreadable(problems: Sequence[str], number: str, cache: Path) -> DataError:
+    """What cannot be read, the first by name; of many, all are in a file."""
+    listed, file = join_lines(problems), cache / UNREADABLE
+    if len(problems) > MAX_LISTED:
+        cache.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join([*map(printable, problems), ""]), encoding="utf-8")
+        listed = f"{listed}; all of them are in {str(file)!r}"
+    return DataError(f"{len(problems)} of {number} cannot be read:\n  {listed}")
 
 
 def _meta(folder: Path) -> dict[str, Any]:
@@ -275,7 +296,7 @@ def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, p
         return
     problems = decode_all(images, target, progress)
     if problems:
-        raise DataError(f"{len(problems)} of {shape[0]} images cannot be read:\n  {join_lines(problems)}")
+        raise _unreadable(problems, f"{shape[0]} images", target.parent.parent)
 
 
 def _write_meta(folder: Path, meta: dict[str, Any]) -> None:

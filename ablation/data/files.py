@@ -18,7 +18,7 @@ import numpy as np
 from ablation.data.decoding import Files
 from ablation.data.naming import check_alike, missing_names
 from ablation.data.raster import FULL_RANGE, Range
-from ablation.data.source import SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_lines
+from ablation.data.source import DEFAULT_TEST, SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_lines
 from ablation.errors import DataError, nearest
 
 FILES_PER_TASK = 64
@@ -79,7 +79,9 @@ def source_with_test(
     fraction = 0.0 if any(entry.split == TEST for entry in found.entries) else test
     origin = "; ".join(part for part in (found.split_origin, drawn(fraction, bool(found.split_origin)), _groups(found)) if part)
     read = partial(_read_contents, found, classes, size, fit, value_range, fraction)
-    files, remarks = (*tables, *_named_paths(found.entries)), (*found.remarks, *_remarks(found))
+    is_unused = not fraction and test != DEFAULT_TEST
+    unused = [f"data.test, {test:g}, changes nothing: there are test images"] if is_unused else []
+    files, remarks = (*tables, *_named_paths(found.entries)), (*found.remarks, *_remarks(found), *unused)
     return SourceFiles(size, files, read, origin, remarks, _listed(found.entries, classes))
 
 

@@ -18,6 +18,7 @@ from ablation.techniques.technique import Nested, Technique
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("training", "validation", "test")
+DEFAULT_TEST = 0.2  # of the images, where none are given as test images
 MAX_LISTED = 10  # problems or words that a message lists
 
 

@@ -16,7 +16,7 @@ from ablation.data.folders import find_tree
 from ablation.data.lists import ListFile, class_names, find_lists
 from ablation.data.naming import alike, difference
 from ablation.data.raster import FULL_RANGE
-from ablation.data.source import TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
+from ablation.data.source import DEFAULT_TEST, TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
 from ablation.data.tables import Columns, find_table
 from ablation.system.paths import user_path
 from ablation.techniques.technique import Technique
@@ -64,7 +64,7 @@ class Digits(Source):
     """
 
     name: Literal["digits"] = "digits"
-    test: TestFraction = 0.2
+    test: TestFraction = DEFAULT_TEST
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """No files, and the digits at 8 x 8, whatever size the model asks for."""
@@ -124,7 +124,7 @@ class Folder(Source):
 
     name: Literal["folder"] = "folder"
     root: str
-    test: TestFraction = 0.2
+    test: TestFraction = DEFAULT_TEST
     group: Annotated[str, AfterValidator(_check_group_pattern)] = "none"
     fit: Fit = "crop"
     range: Range = FULL_RANGE
@@ -154,7 +154,7 @@ class Csv(Source):
     label: str = "label"
     split: str = "split"
     group: str = "group"
-    test: TestFraction = 0.2
+    test: TestFraction = DEFAULT_TEST
     fit: Fit = "crop"
     range: Range = FULL_RANGE
 
@@ -186,7 +186,7 @@ class Lists(Source):
     test_list: str = "none"
     classes: str = "none"
     strip: str = ""
-    test: TestFraction = 0.2
+    test: TestFraction = DEFAULT_TEST
     fit: Fit = "crop"
     range: Range = FULL_RANGE
     places: ClassVar[frozenset[str]] = frozenset({"root", "train_list", "validation_list", "test_list", "classes"})
@@ -220,7 +220,7 @@ class Npz(Source):
     name: Literal["npz"] = "npz"
     file: str
     classes: Annotated[tuple[ClassName, ...], Field(strict=False), AfterValidator(_check_unique)] = ()
-    test: TestFraction = 0.2
+    test: TestFraction = DEFAULT_TEST
     fit: Fit = "crop"
 
     def __call__(self, base: Path, image_size: int) -> SourceFiles:

@@ -294,7 +294,10 @@ def test_long_lists_of_problems_are_cut(tmp_path):
         prepared(tmp_path)
     lines = str(error.value).splitlines()
     assert lines[0] == "1012 of 1014 images cannot be read:"
-    assert lines[1:] == [*(f"  a/broken000{i}.png: is not an image in a known format" for i in range(10)), "  ... and 1,002 more"]
+    file = tmp_path / "cache" / "unreadable.txt"
+    named = [f"a/broken{i:04}.png: is not an image in a known format" for i in range(1012)]
+    assert lines[1:] == [*(f"  {line}" for line in named[:10]), f"  ... and 1,002 more; all of them are in {str(file)!r}"]
+    assert file.read_text().splitlines() == named
 
 
 def test_missing_files_are_told_before_decoding(base, monkeypatch):
@@ -305,7 +308,17 @@ def test_missing_files_are_told_before_decoding(base, monkeypatch):
         prepared(base, {"name": "csv", "file": "t.csv"})
     lines = str(error.value).splitlines()
     assert lines[:2] == ["15 of 21 files cannot be read:", "  p/a/5.png: No such file or directory"]
-    assert lines[-1] == "  ... and 5 more"
+    assert lines[-1].startswith("  ... and 5 more; all of them are in ")
+
+
+@pytest.mark.parametrize(("written", "found"), [("p/a/0", "0.png"), ("p/a/0.JPG", "0.png"), ("p/A/0.png", None), ("p/a/7.png", None)])
+def test_a_name_without_its_ending_is_told_with_the_file(base, written, found):
+    """As in HAM10000, whose table has names without .jpg."""
+    (base / "t.csv").write_text(f"image,label\n{written},x\np/a/1.png,y\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        prepared(base, {"name": "csv", "file": "t.csv"})
+    hint = f"; {found!r} is there: expected the name as the file has it" if found else ""
+    assert str(error.value).splitlines()[1] == f"  {written}: No such file or directory{hint}"
 
 
 def test_every_file_is_asked_for_its_state_once(base, monkeypatch):

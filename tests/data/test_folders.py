@@ -486,6 +486,13 @@ def test_what_may_be_a_mistake_is_told(tmp_path):
     assert remark == "root is the folder 'test', and 'train', 'val' beside it is not used: root can be the folder that holds them all"
 
 
+def test_a_fraction_that_changes_nothing_is_told(tmp_path):
+    """Test images that are given are not drawn from."""
+    splits(tmp_path / "p", "train", "test")
+    assert found({**SPEC, "test": 0.5}, tmp_path).remarks == ("data.test, 0.5, changes nothing: there are test images",)
+    assert found(SPEC, tmp_path).remarks == ()
+
+
 def test_masks_beside_the_images_are_told(tmp_path):
     """As in BUSI, where each image of a class has its lesion's mask beside it."""
     root = tmp_path / "p"
