@@ -30,10 +30,7 @@ SAMPLE_FORMAT, SIGNED = 339, 2  # a tag of TIFF, and its value for numbers below
 
 INSPECTION = np.dtype(
     [
-        (
-            "digest",
-            f"V{DIGEST_BYTES}",
-        ),  # of all pixels before they are resized: in RGB, in grey of 16 bits, or a JPEG's as compressed
+        ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are resized: in RGB, in grey of 16 bits, or as a JPEG has them
         ("content", f"V{DIGEST_BYTES}"),  # of the file, or of pixels that come without one: whatever the size asked for
         ("width", "<u4"),
         ("height", "<u4"),

@@ -30,9 +30,8 @@ class More:
     it is that of all seeds, and `fewest` are the arms that have so few where not all have. `floor` is the fewest seeds with which the
     sign-flip test can confirm any of them, after those that it confirms already. `for_best` finds a difference as large as the best arm's
     with 80 % power, `for_margin` one as large as the margin; both may be infinite (above 1,000) or NaN, the first if the difference is
-    shown, or should be by now. If
-    `is_without_luck`, it is the difference that is left without the luck of having been picked. `seeds` is what the command runs in all,
-    none if so many would be more than anyone types.
+    shown, or should be by now. If `is_without_luck`, it is the difference that is left without the luck of having been picked. `seeds` is
+    what the command runs in all, none if so many would be more than anyone types.
     """
 
     present: int
