@@ -110,6 +110,20 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
     assert "comparable" not in text
 
 
+def test_arms_with_other_test_items_are_not_compared():
+    """Nothing is claimed of a difference to them, and none of them is the best; what shares the baseline's items is compared with it."""
+    recorded = own_study(same=lambda arm, seed: {"test items": "2" if arm == "robust" else "1"})
+    text = report.write(recorded)
+    rows = {row["arm"].split()[0]: row for row in cells(text, "## Comparison")}
+    assert [rows[name]["verdict"] for name in ("deep", "robust")] == ["better (t only)", "not comparable (other test items)"]
+    assert "(I)" in rows["robust"]["arm"]
+    assert "**deep** has the lowest mean mae" in text
+    (found,) = (
+        report.tidy_frames(recorded).differences.query("arm == 'deep-less' and role == 'parent' and metric == 'mae'").to_dict("records")
+    )
+    assert found["verdict"] == "not comparable (other test items)"
+
+
 @pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["markdown", "html", "text", "latex", "csv", "json"])
 def test_other_test_items_are_a_bias(form):

@@ -17,7 +17,7 @@ from ablation.formatting import DASH, capitalised, counted_groups, interval, p_v
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.classes import CONFUSION, CountsBySeed, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, class_groups, classes_of, planned_facts
-from ablation.report.frames.own import pair_warnings
+from ablation.report.frames.own import compared_plan, pair_warnings
 from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.tables import run_rows
@@ -69,7 +69,8 @@ class Two:
     @property
     def has_other_test(self) -> bool:
         """Whether both are known to have been tested on other images."""
-        tested = {arm.get("test_set") for arm in self.recorded.plan["arms"] if arm["name"] in (self.arm, self.other)} - {None, ""}
+        arms = compared_plan(self.recorded.plan, self.recorded.runs)["arms"]
+        tested = {arm.get("test_set") for arm in arms if arm["name"] in (self.arm, self.other)} - {None, ""}
         return len(tested) > 1
 
     @property

@@ -18,7 +18,7 @@ from ablation.report.documents.csv import arms_text, csv_files
 from ablation.report.documents.terminal_text import Screen
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
-from ablation.report.frames.own import own_code
+from ablation.report.frames.own import compared_plan, own_code
 from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References, read
 from ablation.report.frames.tables import has_many_runs, tidy_frames
@@ -132,7 +132,7 @@ def gather(recorded: Recorded, options: Shown, meanwhile: Callable[[], None] | N
 
     `meanwhile` is done here while other processes compute.
     """
-    plan, metrics = recorded.plan, metrics_of(recorded.plan)
+    plan, metrics = compared_plan(recorded.plan, recorded.runs), metrics_of(recorded.plan)
     references = (
         read(user_file(options.reference, "--reference", "a CSV file of published figures"), plan) if options.reference else References()
     )

@@ -15,6 +15,7 @@ import pandas as pd
 from ablation.errors import AblateError
 from ablation.report.frames.classes import CONFUSION, CountsBySeed, average_rows, class_rows, counts_by_seed, read_confusion, recalls
 from ablation.report.frames.facts import CLASSIFIED, NOTHING, Needs, class_groups, classes_of, facts_of, planned_facts, settings_schema
+from ablation.report.frames.own import compared_plan
 from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
@@ -110,7 +111,7 @@ def tidy_frames(
     `metrics` are the full names of the metrics to compare (none: the plan's). `arms` has the intervals and verdicts of `metric`, which
     is one of them (none: the plan's). `meanwhile` is done here while other processes compute.
     """
-    plan, runs = recorded.plan, run_rows(recorded)
+    plan, runs = compared_plan(recorded.plan, recorded.runs), run_rows(recorded)
     compared_metrics = metrics or metrics_of(plan).full_names
     names = [arm["name"] for arm in plan["arms"]]
     kept = names if shown is None else [name for name in names if name in set(shown)]
