@@ -2,6 +2,7 @@
 
 # N images, H height, W width, C channels
 
+import contextlib
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
 FORMAT = 4
-UNREADABLE = "unreadable.txt"  # beside the decoded data: the files or images that the last try could not read
+UNREADABLE = "unreadable.txt"  # beside the decoded data: the files or images that could not be read, where they were many
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
 NOT_DECODING = {"validation", "longtail"}  # settings that change neither pixels nor labels; `Source.places` do not either
@@ -195,10 +196,12 @@ def _beside(path: Path) -> str:
 def _unreadable(problems: Sequence[str], number: str, cache: Path) -> DataError:
     """What cannot be read, the first by name; of many, all are in a file."""
     listed, file = join_lines(problems), cache / UNREADABLE
-    if len(problems) > MAX_LISTED:
-        cache.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join([*map(printable, problems), ""]), encoding="utf-8")
-        listed = f"{listed}; all of them are in {str(file)!r}"
+    with contextlib.suppress(OSError):  # the first are named all the same
+        file.unlink(missing_ok=True)
+        if len(problems) > MAX_LISTED:
+            cache.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join([*map(printable, problems), ""]), encoding="utf-8")
+            listed = f"{listed}; all of them are in {str(file)!r}"
     return DataError(f"{len(problems)} of {number} cannot be read:\n  {listed}")
 
 

@@ -79,9 +79,7 @@ def source_with_test(
     fraction = 0.0 if any(entry.split == TEST for entry in found.entries) else test
     origin = "; ".join(part for part in (found.split_origin, drawn(fraction, bool(found.split_origin)), _groups(found)) if part)
     read = partial(_read_contents, found, classes, size, fit, value_range, fraction)
-    is_unused = not fraction and test != DEFAULT_TEST
-    unused = [f"data.test, {test:g}, changes nothing: there are test images"] if is_unused else []
-    files, remarks = (*tables, *_named_paths(found.entries)), (*found.remarks, *_remarks(found), *unused)
+    files, remarks = (*tables, *_named_paths(found.entries)), (*found.remarks, *_remarks(found), *unused_remark(fraction, test))
     return SourceFiles(size, files, read, origin, remarks, _listed(found.entries, classes))
 
 
@@ -98,6 +96,12 @@ def drawn(fraction: float, has_splits: bool) -> str:
     if not fraction:
         return ""
     return f"{'test images drawn' if has_splits else 'drawn'}: {100 * fraction:g} % of the {'training ' if has_splits else ''}images"
+
+
+def unused_remark(fraction: float, test: float) -> Iterator[str]:
+    """A sentence on a setting `test` that is not the default and draws nothing; or nothing."""
+    if not fraction and test != DEFAULT_TEST:
+        yield f"data.test, {test:g}, changes nothing: there are test images"
 
 
 def drawn_remark(splits: Collection[int]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from ablation.formatting import counted
 EXPECTED = "expected train/CLASS/ and test/CLASS/, or CLASS/ folders, with images"
 ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+|7z|rar)", re.IGNORECASE)
 UNREAD = re.compile(r"\.(hei[cf]|jxl|tga|dcm|dicom|dng|cr[23]|nef|arw|orf|rw2|psd|exr|hdr|nii)$", re.IGNORECASE)  # images that are not read
-FOLDER_OF = "/([^/]+)/[^/]+$"  # the folder that an image lies in, as a pattern of its group
+OF_CLASS, OF_SPLIT = "/([^/]+)/", "/[^/]+/([^/]+)/"  # patterns of the folder within a class folder, which may be in a split folder
 MASK = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|gt|ground_?truth|annotat(?:ion|ed)|labels?)(?:[ _.-]?\d+)?")
 OTHER_FILES = {"csv": "csv, file", "tsv": "csv, file", "txt": "lists, train_list", "npz": "npz, file"}
 
@@ -237,7 +237,7 @@ def _check_level(root: Path, folder: Path, group: str) -> None:
         raise DataError(
             f"{which} folders {quoted(holders)} in {place} {verb} the folders {quoted(repeated)}; expected the "
             f"folders of the classes there: write the path of one of them as root, or merge them; if the folders within are no classes, "
-            f"say what they group, as in group: '{FOLDER_OF}', or '(.+)' if nothing"
+            f"say what they group, as in group: '{OF_CLASS if folder == root else OF_SPLIT}', or '(.+)' if nothing"
         )
 
 
@@ -315,7 +315,7 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]
     if nested:
         yield (
             f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}; if such a folder is one "
-            f"patient or scene, group: '{FOLDER_OF}' keeps it in one split"
+            f"patient or scene, group: '{OF_CLASS if folders == [root] else OF_SPLIT}' keeps it in one split"
         )
 
 

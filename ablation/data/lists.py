@@ -63,13 +63,12 @@ def class_names(file: Path) -> tuple[str, ...]:
 
 
 def _by_number(lines: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
-    """The names in the order of the numbers beside them; none unless every line has a name of its own and one of the numbers from 0 on.
-
-    `Grade 0`, `Grade 1` and so on are names.
+    """The names in the order of the numbers beside them; none unless every line has a name and one of the numbers from 0 on, nor where all
+    names are the same: `Grade 0`, `Grade 1` and so on are names.
     """
     found = [match for line in lines if (match := pattern.fullmatch(line))]
     names = {int(match["number"]): match["name"] for match in found}
-    is_numbered = sorted(names) == list(range(len(lines))) and len(set(names.values())) == len(lines)
+    is_numbered = sorted(names) == list(range(len(lines))) and (len(lines) == 1 or len(set(names.values())) > 1)
     return tuple(names[number] for number in range(len(lines))) if is_numbered else ()
 
 

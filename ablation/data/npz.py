@@ -13,7 +13,7 @@ import numpy as np
 
 from ablation.data.arrays import Header, array_names, read_array, read_header
 from ablation.data.decoding import ArrayRows
-from ablation.data.files import drawn, drawn_remark
+from ablation.data.files import drawn, drawn_remark, unused_remark
 from ablation.data.naming import check_numbers, quoted, split_of
 from ablation.data.source import TEST, TRAIN, Contents, SourceFiles
 from ablation.errors import DataError, nearest
@@ -46,7 +46,8 @@ def find(file: Path, classes: tuple[str, ...], image_size: int, fit: str, test: 
     fraction = 0.0 if TEST in splits else test
     origin = "; ".join(filter(None, (_origin(parts), drawn(fraction, has_splits=len(parts) > 1))))
     read = partial(_read_contents, file, parts, classes, size, fit, fraction)
-    return SourceFiles(size, ((file.name, file),), read, origin, (*_remarks(available), *drawn_remark(splits)))
+    remarks = (*_remarks(available), *drawn_remark(splits), *unused_remark(fraction, test))
+    return SourceFiles(size, ((file.name, file),), read, origin, remarks)
 
 
 def _arrays(file: Path, available: Sequence[str]) -> dict[tuple[int, str], str]:

@@ -298,6 +298,10 @@ def test_long_lists_of_problems_are_cut(tmp_path):
     named = [f"a/broken{i:04}.png: is not an image in a known format" for i in range(1012)]
     assert lines[1:] == [*(f"  {line}" for line in named[:10]), f"  ... and 1,002 more; all of them are in {str(file)!r}"]
     assert file.read_text().splitlines() == named
+    file.unlink()
+    file.mkdir()  # which cannot be written
+    with pytest.raises(DataError, match=r"^1012 of 1014 images cannot be read:\n  a/broken0000(.|\n)* and 1,002 more$"):
+        prepared(tmp_path)
 
 
 def test_missing_files_are_told_before_decoding(base, monkeypatch):

@@ -97,6 +97,9 @@ def test_class_names_may_stand_beside_their_numbers(tmp_path, lines):
     assert class_names(tmp_path / "names.txt") == ("Boeing 737", "Boeing 747")
     (tmp_path / "names.txt").write_text("Grade 0\nGrade 1\nGrade 2\n")
     assert class_names(tmp_path / "names.txt") == ("Grade 0", "Grade 1", "Grade 2")
+    (tmp_path / "names.txt").write_text("0 cat\n1 cat\n2 dog\n")
+    with pytest.raises(DataError, match="has the class name 'cat' in lines 1 and 2; expected each once"):
+        class_names(tmp_path / "names.txt")
 
 
 @pytest.mark.parametrize("written", ["{}\t{}", "{}   {}  ", "{} {}\r", "\ufeff{} {}", "{} 0{}", "{} {}\n\n"])

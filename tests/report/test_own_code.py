@@ -118,10 +118,26 @@ def test_arms_with_other_test_items_are_not_compared():
     assert [rows[name]["verdict"] for name in ("deep", "robust")] == ["better (t only)", "not comparable (other test items)"]
     assert "(I)" in rows["robust"]["arm"]
     assert "**deep** has the lowest mean mae" in text
-    (found,) = (
-        report.tidy_frames(recorded).differences.query("arm == 'deep-less' and role == 'parent' and metric == 'mae'").to_dict("records")
-    )
-    assert found["verdict"] == "not comparable (other test items)"
+    found = report.tidy_frames(recorded).differences.set_index(["arm", "role", "metric"])["verdict"]
+    assert found["deep-less", "parent", "mae"] == "not comparable (other test items)"
+    text = report.write(recorded, "text")
+    assert "deep has the lowest mean mae" in text
+    assert "not comparable (other test items)" in text
+
+
+@pytest.mark.parametrize(
+    ("same", "verdict"),
+    [
+        (lambda arm, seed: {"test items": f"{arm == 'robust'}{seed}"}, "not comparable (other test items)"),
+        (lambda arm, seed: {"test items": f"{seed}"}, "better (t only)"),
+        (lambda arm, seed: {"test items": "x" if (arm, seed) == ("robust", 3) else "1"}, "not comparable (other test items)"),
+    ],
+    ids=["folds of its own", "the same folds", "other items under one seed"],
+)
+def test_test_items_are_compared_seed_by_seed(same, verdict):
+    """They may depend on the seed, as folds do; arms differ if they do under a seed that both have."""
+    found = report.tidy_frames(own_study(same=same)).differences.set_index(["arm", "role", "metric"])["verdict"]
+    assert found["robust", "baseline", "mae"] == verdict
 
 
 @pytest.mark.usefixtures("few_figures")

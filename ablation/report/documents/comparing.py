@@ -23,7 +23,7 @@ from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.tables import run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
 from ablation.report.statistics import descriptive, images, items
-from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, class_differences, paired_summary, verdicts
+from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, class_differences, is_other_test, paired_summary, verdicts
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p
 from ablation.study.changes import flatten
 from ablation.study.metrics import has_own_code
@@ -70,8 +70,8 @@ class Two:
     def has_other_test(self) -> bool:
         """Whether both are known to have been tested on other images."""
         arms = compared_plan(self.recorded.plan, self.recorded.runs)["arms"]
-        tested = {arm.get("test_set") for arm in arms if arm["name"] in (self.arm, self.other)} - {None, ""}
-        return len(tested) > 1
+        tested = {arm["name"]: arm.get("test_set") for arm in arms}
+        return is_other_test(tested[self.arm], tested[self.other])
 
     @property
     def is_tested(self) -> bool:
@@ -323,7 +323,8 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
         clusters = two.recorded.plan.get("clusters")
         whole = f", whole {counted_groups(clusters['test'], clusters['name']).partition(' ')[2]} at a time" if clusters else ""
         drawn = f"the {boot['images'].iloc[0]} test {two.items} drawn again {images.RESAMPLES:,} times{whole}"
-        note = f"Points; {drawn}, these trained models as they are."
+        alone = " No interval where a class has one test image, or all of its images are of one group." if boot["low"].isna().any() else ""
+        note = f"Points; {drawn}, these trained models as they are.{alone}"
         yield Part(title, ("metric", f"difference [95 % interval, bootstrap over {two.items}]"), resampled, (note,))
     rows = tuple((str(row["seed"]), str(row["gained"]), str(row["lost"]), p_value(row["p"])) for row in exact.to_dict("records"))
     note = f"Gained: right in {two.arm} only; lost: right in {two.other} only. The test compares two trained models, not two settings."

@@ -18,7 +18,14 @@ from ablation.report.sections import Content
 from ablation.report.sections.section import Section
 
 LARGEST_SVG = 300_000  # bytes; beyond, a PNG is smaller and faster to show
-VERDICTS = {"better": "better", "worse": "worse", "no difference": "equal", "inconclusive": "inconclusive", "same training": "same"}
+VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "no difference": "equal",
+    "inconclusive": "inconclusive",
+    "same training": "same",
+    "not comparable": "same",
+}
 WIDE = ("change", "run", "reason", "setting", "from → to")  # columns whose words need a line of their own on a narrow screen
 FEW_COLUMNS = 6  # so many have room for whole intervals
 RUNS = "runs"  # the anchor of the section with one row per run

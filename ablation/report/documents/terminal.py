@@ -12,7 +12,7 @@ from ablation.report.documents.terminal_table import Section, Tables
 from ablation.report.documents.terminal_text import Screen, command_in, filled, short_names
 from ablation.report.frames.asked import known_metric
 from ablation.report.frames.facts import lacking_metric
-from ablation.report.frames.own import own_code
+from ablation.report.frames.own import compared_plan, own_code
 from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References
 from ablation.report.frames.tables import arm_rows, run_rows
@@ -30,7 +30,7 @@ STYLES = {r"(?<=  )better.*$": "green", r"(?<=  )worse.*$": "red"}
 def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     """The text of a recorded study, with styles for a terminal; `.plain` is without them."""
     check_options(options)
-    plan, runs, metrics = recorded.plan, run_rows(recorded), metrics_of(recorded.plan)
+    plan, runs, metrics = compared_plan(recorded.plan, recorded.runs), run_rows(recorded), metrics_of(recorded.plan)
     metric = known_metric("--metric", options.metric, plan, recorded.runs)
     by = [] if options.sort in ("", "arm") else [known_metric("--sort", options.sort, plan, recorded.runs)]
     options = replace(options, sort=short_name(by[0]) if by else options.sort)

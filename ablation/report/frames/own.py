@@ -12,6 +12,7 @@ import pandas as pd
 from ablation.formatting import counted, listed, ranges, shortened
 from ablation.report.metrics import metrics_of
 from ablation.report.statistics.best import OTHER_TEST
+from ablation.report.statistics.differences import is_other_test
 from ablation.study.metrics import has_own_code
 
 USUAL = ("test items", "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
@@ -60,24 +61,24 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
 
 
 def compared_plan(plan: Mapping[str, Any], recorded: pd.DataFrame) -> Mapping[str, Any]:
-    """The plan, in which arms of one's own code have the `test_set` that all of their runs told, and a label where it is not that of the
-    baseline (of those without one, the parent); the recorded plan of an image study has both already.
+    """The plan, in which arms of one's own code have as `test_set` what their runs told, by seed, and a label where it is not that of the
+    baseline (of those without one, the parent) under a seed that both have; the recorded plan of an image study has both already.
     """
     if not has_own_code(plan) or recorded.empty:
         return plan
-    digests: dict[str, set[str]] = {}
-    for (arm, _), digest in told_same(recorded, recorded[recorded["status"] == "FINISHED"]).get(TEST_ITEMS, {}).items():
-        digests.setdefault(arm, set()).add(digest)
-    known = {arm: next(iter(found)) for arm, found in digests.items() if len(found) == 1}
-    sets = {arm["name"]: known.get(arm.get("same_as") or arm["name"], known.get(arm["name"], "")) for arm in plan["arms"]}
+    sets: dict[str, dict[int, str]] = {}
+    for (arm, seed), digest in told_same(recorded, recorded[recorded["status"] == "FINISHED"]).get(TEST_ITEMS, {}).items():
+        sets.setdefault(arm, {})[seed] = digest
+    for arm in plan["arms"]:  # another name of a training has its runs
+        sets[arm["name"]] = {**sets.get(arm.get("same_as") or "", {}), **sets.get(arm["name"], {})}
     return {**plan, "arms": [_with_test_set(arm, sets) for arm in plan["arms"]]}
 
 
-def _with_test_set(arm: Mapping[str, Any], sets: Mapping[str, str]) -> dict[str, Any]:
-    own, partner = sets[arm["name"]], arm["baseline"] or arm["parent"]
-    is_other = bool(own) and sets.get(partner, "") not in ("", own)
+def _with_test_set(arm: Mapping[str, Any], sets: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
+    partner = arm["baseline"] or arm["parent"]
+    is_other = is_other_test(sets[arm["name"]], sets.get(partner))
     label = {OTHER_TEST: f"its test items are not those of {partner}"} if is_other else {}
-    return {**arm, "test_set": own, "labels": {**arm["labels"], **label}}
+    return {**arm, "test_set": sets[arm["name"]], "labels": {**arm["labels"], **label}}
 
 
 def pair_warnings(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:

@@ -329,7 +329,7 @@ def _arm_row(plan: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, str]:
         "condition": arm["name"].partition("/")[0] if arm["kind"] == "condition" else "",
         "parent": parent,
         "baseline": _text(arm["baseline"]),
-        "change": change if is_known else f"of {parent} (not run): {change}",
+        "change": change if is_known or not change else f"of {parent} (not run): {change}",
         "same_as": _text(arm.get("same_as")),
         "labels": ", ".join(arm["labels"]),
         "note": _text(arm.get("note")),

@@ -89,7 +89,7 @@ def _family_of(rows: pd.DataFrame, best: Best | None) -> pd.DataFrame:
 
 def _num_confirmed(rows: pd.DataFrame) -> int:
     """The tests of the family that both kinds of test have decided, of which Holm's correction is rid; names of one training share one."""
-    decided = rows[[not _is_undecided(str(verdict)) for verdict in rows["verdict"]]]
+    decided = rows[(rows["p_t_holm"] <= inference.LEVEL) & (rows["p_flip_holm"] <= inference.LEVEL)]
     return len(decided[["mean", "p_t", "p_flip"]].drop_duplicates())
 
 

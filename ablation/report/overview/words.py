@@ -87,6 +87,8 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     if not against:
         which = "no arm shown" if overview.is_part else "no arm" if is_all else "none that can be ranked"
         return f"{start}: it is the baseline, and {which} has a better mean.{luck}"
+    if not against["pairs"]:
+        return f"{start}; it has no seed in common with {marks.name(str(against['against']))}, to which it would be compared.{luck}"
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial or against["pairs"] < row.n else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"

@@ -167,7 +167,7 @@ def changed_settings(content: Content, arms: Sequence[str]) -> dict[str, dict[st
     for name in arms:
         settings = _recorded(plan, name) if _setting_of(planned, name, [], None) is UNKNOWN else {}
         unlike = [path for path, value in settings.items() if value != _recorded(plan, "").get(path) and not path.endswith(STAGE)]
-        first = {_without_stage(path): _recorded(plan, "").get(_without_stage(path)) for path in unlike} | first
+        first |= {_without_stage(path): _recorded(plan, "").get(_without_stage(path)) for path in unlike}
     stages = {arm: _num_stages(plan, planned, arm) for arm in arms}
     by_setting = {path: {arm: _setting_words(plan, planned, arm, path, old, stages[arm]) for arm in arms} for path, old in first.items()}
     return {path: by_arm for path, by_arm in by_setting.items() if len(set(by_arm.values())) > 1}
@@ -200,7 +200,13 @@ def _recorded(plan: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """setting -> value of the arm, or of the first one, by what is recorded of the file; without what `--set` changed."""
     written = plan.get("written", {})
     settings = {**written.get("first", {}), **written.get("arms", {}).get(arm, {}).get("settings", {})}
-    return {path: value for path, value in settings.items() if path not in dict(written.get("sets", ()))}
+    return {path: value for path, value in settings.items() if value is not None and not _is_set(plan, path)}
+
+
+def _is_set(plan: Mapping[str, Any], path: str) -> bool:
+    """Whether `--set` changed the setting, a field of it, or the technique that it is a field of."""
+    places = [_without_stage(place) for place, _ in plan.get("written", {}).get("sets", ())]
+    return any(f"{_without_stage(path)}.".startswith(f"{place}.") for place in places)
 
 
 def _recorded_value(plan: Mapping[str, Any], arm: str, path: str, stage: tuple[int, int]) -> Any:
@@ -210,8 +216,10 @@ def _recorded_value(plan: Mapping[str, Any], arm: str, path: str, stage: tuple[i
     own = f"stages.{place}." if place < number - 1 else ""
     if path in OPTIONS:
         options = dict(zip(OPTIONS, (settings.get(f"{own}{STAGE}") or [])[1:], strict=False))
-        return None if path in dict(plan.get("written", {}).get("sets", ())) else options.get(path)
-    return settings.get(f"{own}{path}", settings.get(path))
+        return None if _is_set(plan, path) else options.get(path)
+    techniques = [path[: dot.start()] for dot in re.finditer(r"\.", path)]
+    is_other = any(f"{own}{name}.name" in settings for name in techniques if own and path != f"{name}.name")  # than in the last stage
+    return settings.get(f"{own}{path}", None if is_other else settings.get(path))
 
 
 def _num_stages(plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:

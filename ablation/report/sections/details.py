@@ -356,12 +356,12 @@ def reading(content: Content) -> list[Section]:
         *(OF_TECHNIQUES if not content.own else [(CHOSEN, NOTHING)] if has_chosen else []),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
-            "test; *same training* (both names are one training).",
+            f"test; *same training* (both names are one training); *not comparable* (tested on other {content.items}).",
             NOTHING,
         ),
         (
             "*Near chance*: the mean accuracy is hardly above what guessing, or always naming the largest class, would have, and the "
-            "balanced accuracy hardly above 1/C.",
+            "balanced accuracy hardly above 1/C; where the report goes by AUROC or average precision, that is low, too.",
             COUNTED,
         ),
     ]

@@ -179,6 +179,8 @@ def image_doubt(content: Content) -> list[Section]:
         f"Gained and lost: {items} right in the arm only, and in the other only, per seed. "
         "Intervals and p values are not adjusted for the number of comparisons." + whole
     )
+    if (frame["low"].isna() & frame["mean"].notna()).any():
+        legend += f" No interval where a class has one test {content.item}, or all of its {items} are of one group."
     by_pair = records_by(content.frames.mcnemar, "arm", "role")
     rows: dict[str, list[list[str]]] = {"": [], "minor": []}
     kinds = {arm["name"]: arm["kind"] for arm in content.plan["arms"]}

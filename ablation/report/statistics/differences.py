@@ -48,12 +48,19 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     ends = [(origins[arm], origins.get(against, against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
     pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
     tested = [(test_sets[arm], test_sets.get(against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
-    pairs["has_other_test"] = pd.Series([bool(ours and theirs and ours != theirs) for ours, theirs in tested], dtype=bool)
+    pairs["has_other_test"] = pd.Series([is_other_test(ours, theirs) for ours, theirs in tested], dtype=bool)
     is_planned = pairs["against"].isin(origins).astype(bool)
     pairs["is_tested"] = is_planned & ~pairs["is_same"] & ~pairs["has_other_test"]
     numbers: dict[frozenset[str], int] = {}
     pairs["hypothesis"] = [numbers.setdefault(frozenset(trainings), len(numbers)) for trainings in ends]
     return pairs
+
+
+def is_other_test(ours: Any, theirs: Any) -> bool:
+    """Whether two test sets, as plans have them, are known to differ: those of all seeds, or of a seed that both have."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return any(ours[seed] != theirs[seed] for seed in ours.keys() & theirs.keys())
+    return bool(ours and theirs and ours != theirs)
 
 
 def family(arm: Mapping[str, Any]) -> str:

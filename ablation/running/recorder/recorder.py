@@ -67,7 +67,7 @@ class Recorder:
         self.refused: list[tuple[Run, str]] = []  # choices that could not be made
         self.pictures = Pictures()
         self.registry = Registry(store, workspace.root)
-        self.summaries = Summaries(self.registry, plan, self.task, self.pictures, command)
+        self.summaries = Summaries(self.registry, plan, planner, self.pictures, command)
         self._shown: dict[str, float] = {}  # when a stage's curves were shown last
         self._known: Sequence[Mapping[str, Any]] = ()
         self._waiting: dict[str, list[Run]] = {}  # the runs that a training is for, by its key

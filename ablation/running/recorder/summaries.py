@@ -18,7 +18,7 @@ from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import Metric, metric_rows
 from ablation.study.params import params
-from ablation.study.task import Task
+from ablation.study.task import Planner
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 from ablation.tracking.rows import NewRun
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class Summaries:
     """The summary runs of one study's arms, and the results that they tell of."""
 
-    def __init__(self, registry: Registry, plan: Plan, task: Task, pictures: Pictures, command: str) -> None:
-        self.registry, self.store, self.plan, self.task = registry, registry.store, plan, task
+    def __init__(self, registry: Registry, plan: Plan, planner: Planner, pictures: Pictures, command: str) -> None:
+        self.registry, self.store, self.plan, self.planner, self.task = registry, registry.store, plan, planner, plan.study.task
         self.pictures, self.command = pictures, command
         self.arms = {arm.name: arm for arm in plan.study.arms}
         self.table = planned_metrics(plan)
@@ -229,7 +229,8 @@ class Summaries:
         """The arms among which differences are judged, as the recorded plan has them."""
         known = {*self.plan.selected, *(run.arm for run in (*self.plan.runs, *self.plan.others))}
         names = ("name", "kind", "parent", "baseline", "same_as")
-        arms = [{name: getattr(arm, name) for name in names} for arm in self.plan.study.arms if arm.name in known]
+        compared = [arm for arm in self.plan.study.arms if arm.name in known]
+        arms = [{name: getattr(arm, name) for name in names} | self.planner.arm_facts(arm) for arm in compared]
         about = {"metric": self.plan.metric, "margin": self.plan.study.margin, "task": self.plan.study.task.name}
         return {"arms": arms, "metrics": metric_rows(self.task.metrics(self.plan.study.margin)), **about}
 

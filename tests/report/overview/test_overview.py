@@ -295,6 +295,27 @@ def test_fewer_seeds_confirm_what_is_left_once_others_are_confirmed():
     assert "worse: down" in words_of(recorded)[1]
 
 
+def test_what_is_surely_small_leaves_holms_correction_as_it_is():
+    """The sign-flip test does not reject what is shown to be no difference, so that the others need as many seeds as before."""
+    recorded = shifted({"same": 0.0, "open": 0.01}, seeds=range(6))
+    noise = {"same": [1e-4, -1e-4, 2e-4, -2e-4, 1e-4, -1e-4], "open": [0.02, -0.02, 0.03, -0.01, 0.01, 0.0]}
+    for arm_name, values in noise.items():
+        recorded.runs.loc[recorded.runs["arm"] == arm_name, "test/accuracy"] += values
+    verdicts = {row.arm: row.vs_baseline.get("verdict") for family in overview_of(recorded).families for row in family.rows}
+    assert (verdicts["same"], verdicts["open"]) == ("no difference beyond 0.5", "inconclusive")
+    assert overview_of(recorded).more.floor == 7
+
+
+def test_an_arm_without_a_pair_says_so():
+    """`run --arm` may leave the baseline out."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
+    recorded.plan["runs"] = [run for run in recorded.plan["runs"] if run["arm"] != "baseline"]
+    recorded.plan["arms"] = [one for one in recorded.plan["arms"] if one["name"] != "baseline"]
+    recorded.runs = recorded.runs[recorded.runs["arm"] != "baseline"]
+    assert words_of(recorded)[0].startswith("up has the highest mean accuracy, ")
+    assert "; it has no seed in common with baseline, to which it would be compared." in words_of(recorded)[0]
+
+
 def test_a_difference_of_fewer_seeds_than_the_mean_says_so():
     """The baseline lacks two runs: the mean is of four seeds, the difference of two."""
     recorded = shifted({"up": 0.05}, seeds=range(4))

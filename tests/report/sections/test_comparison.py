@@ -264,13 +264,32 @@ def test_settings_that_an_arm_which_was_not_run_sets_are_told_too():
         "epochs": ["60", "48 → 12", "60 → 9"],
         "train": ["all", "all", "all → head"],
     }
-    recorded.plan["written"]["sets"] = [["loss.name", "focal"]]
-    assert "loss.name" not in changed_settings(SimpleNamespace(plan=recorded.plan), list(settings))
+    for path in ("loss.name", "loss", "stages.0.loss"):
+        recorded.plan["written"]["sets"] = [[path, "focal"]]
+        assert "loss.name" not in changed_settings(SimpleNamespace(plan=recorded.plan), list(settings)), path
     assert "48 → 12" in report.write(recorded, only_changed=True)
     text = report.write(recorded)
     assert "of ldam (not run): " in next(line for line in text.splitlines() if line.startswith("| ldam-drw"))
     for form in ("latex", "csv"):
         report.write(recorded, form)
+
+
+def test_the_first_arm_has_its_own_value_and_not_that_of_an_arm_which_was_not_run():
+    """The change of an arm begins at its parent's value; a stage's technique does not have the fields of the next one's."""
+    arms = [
+        arm("baseline", None),
+        arm("lower", "low", change={"optimizer.lr": [0.01, 0.001]}),
+        arm("mixed", "low", "variant", change={"stages.1.mix.alpha": [0.2, 0.4]}),
+    ]
+    first = {"stage": [0, 60, "all"], "optimizer.lr": 0.1, "mix.name": "none", "loss.name": "cross_entropy"}
+    mixed = {"stage": [48, 12, "all"], "stages.0.stage": [0, 48, "all"], "mix.name": "mixup", "mix.alpha": 0.4, "stages.0.mix.name": "none"}
+    settings = {"baseline": {}, "lower": {"optimizer.lr": 0.001}, "mixed": {**mixed, "optimizer.lr": 0.01, "stages.0.loss.name": None}}
+    written = {"first": first, "arms": {name: {"settings": own} for name, own in settings.items()}, "sets": []}
+    found = changed_settings(SimpleNamespace(plan={"arms": arms, "written": written}), list(settings))
+    assert list(found["optimizer.lr"].values()) == ["0.1", "0.001", "0.01"]
+    assert list(found["mix.name"].values()) == ["none", "none", "none → mixup"]
+    assert list(found["mix.alpha"].values()) == ["–", "–", "– → 0.4"]
+    assert "loss.name" not in found
 
 
 def test_settings_of_stages_are_told_one_after_another():
