@@ -345,6 +345,17 @@ def test_what_verdicts_depend_on_is_told_without_training(folder):
     assert told[0][1] != told[1][1]
 
 
+def test_arms_with_other_test_images_are_not_judged(folder):
+    """The summary says what the report says."""
+    variants = {"other": {"data.test": 0.3}, "cb": {"sampler": "class_balanced"}}
+    assert run_study(write(folder, seeds=SEEDS, variants=variants, base={"epochs": 1}))[0] == 0
+    runs_by_name = by_name(Store.open())
+    verdicts = {arm: runs_by_name["summary", arm, None][0]["tags"]["ablation.verdict"] for arm in variants}
+    arms = report.tidy_frames(Store.open().recorded("tiny")).arms.set_index("arm")
+    assert verdicts == {arm: arms.loc[arm, "verdict_vs_parent"] for arm in variants}
+    assert verdicts["other"] == "not comparable (other test items)"
+
+
 def test_another_metric_trains_nothing_and_leads_from_then_on(folder):
     """Columns, differences, verdicts and notes of the arms go by it, and the plan says which it is and why."""
     assert run_study(one_arm(folder, seeds=SEEDS))[0] == 0
