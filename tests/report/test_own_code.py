@@ -107,7 +107,7 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
     assert "not the same across arms: split (deep unlike base, seed 3)" in text
     assert "Same across arms, checked: test items; differing: split; not checked: initial weights, order." in text
     assert "leave the tests valid" not in text
-    assert "comparable" not in text
+    assert "differences are not comparable" not in text
 
 
 def test_arms_with_other_test_items_are_not_compared():
