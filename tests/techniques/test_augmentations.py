@@ -236,7 +236,7 @@ def test_a_resize_that_could_not_act_is_refused(tmp_path, settings, words):
     """A second one, and one for images that are decoded at the model's size."""
     with pytest.raises(ConfigError, match=words) as error:
         load_study(write(tmp_path, base=settings))
-    assert error.value.path == "ladder.baseline.augment"
+    assert error.value.path == "base.augment"
     load_study(write(tmp_path, base={"augment": ["resize", "hflip"]}))
 
 

@@ -240,7 +240,7 @@ def test_a_new_head_may_be_another_classifier(tmp_path):
         ({"stages": [HEAD[0], HEAD[1] | {"classifier": "lws", "head": "new"}]}, r"stages\.1\.classifier: found 'lws', which goes on from"),
         (
             {"epochs": 9, "stages": [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head", "mix": "cmo"}]},
-            r"variants\.arm\.mix: cmo mixes in none of its 3 epochs",
+            r"variants\.arm\.stages: cmo mixes in none of its 3 epochs",
         ),
         ({"mix": "cmo"}, r"variants\.arm\.mix: cmo mixes in none of its 2 epochs"),
     ],

@@ -165,22 +165,7 @@ def image_doubt(content: Content) -> list[Section]:
     frame = content.frames.image_differences
     if frame.empty:
         return []
-    clusters, items = content.plan.get("clusters"), content.items
-    title = "Doubt from the test items, right or wrong" if content.own else f"Doubt from the test {items}"
-    whole = (
-        f" The {escaped(counted_groups(clusters['test'], clusters['name']))} of the test {items} are drawn whole, since the {items} of one "
-        f"are alike; p: the signs of whole ones are flipped, which is McNemar's test where each has one {content.item}."
-        if clusters
-        else ""
-    )
-    legend = (
-        f"Another question than the one above: would these very models differ on other test {items}? It says nothing about training again, "
-        f"and must not be added to the doubt from seeds. Interval: paired bootstrap over test {items}, 95 %. "
-        f"Gained and lost: {items} right in the arm only, and in the other only, per seed. "
-        "Intervals and p values are not adjusted for the number of comparisons." + whole
-    )
-    if (frame["low"].isna() & frame["mean"].notna()).any():
-        legend += f" No interval where a class has one test {content.item}, or all of its {items} are of one group."
+    title = "Doubt from the test items, right or wrong" if content.own else f"Doubt from the test {content.items}"
     by_pair = records_by(content.frames.mcnemar, "arm", "role")
     rows: dict[str, list[list[str]]] = {"": [], "minor": []}
     kinds = {arm["name"]: arm["kind"] for arm in content.plan["arms"]}
@@ -200,12 +185,31 @@ def image_doubt(content: Content) -> list[Section]:
         "balanced acc.",
         "gained",
         "lost",
-        "p, seed by seed" if clusters else "McNemar's p, seed by seed",
+        "p, seed by seed" if content.plan.get("clusters") else "McNemar's p, seed by seed",
     ]
     first, others = (table(header, part, left=2) if part else "" for part in rows.values())
     details = (Section(f"{title}: the other arms", others, is_minor=True),) if others else ()
     where = elsewhere("The other arms", "image_differences.csv", "mcnemar.csv")
-    return [Section(title, paragraphs(legend, first), details, elsewhere=where)]
+    return [Section(title, paragraphs(_legend_of_images(content, frame), first), details, elsewhere=where)]
+
+
+def _legend_of_images(content: Content, frame: pd.DataFrame) -> str:
+    """What the table of differences on the test images asks and shows."""
+    clusters, items = content.plan.get("clusters"), content.items
+    whole = (
+        f" The {escaped(counted_groups(clusters['test'], clusters['name']))} of the test {items} are drawn whole, since the {items} of one "
+        f"are alike; p: the signs of whole ones are flipped, which is McNemar's test where each has one {content.item}."
+        if clusters
+        else ""
+    )
+    is_alone = bool((frame["low"].isna() & frame["mean"].notna()).any())
+    alone = f" No interval where a class has one test {content.item}, or all of its {items} are of one group." if is_alone else ""
+    return (
+        f"Another question than the one above: would these very models differ on other test {items}? It says nothing about training again, "
+        f"and must not be added to the doubt from seeds. Interval: paired bootstrap over test {items}, 95 %. "
+        f"Gained and lost: {items} right in the arm only, and in the other only, per seed. "
+        f"Intervals and p values are not adjusted for the number of comparisons.{whole}{alone}"
+    )
 
 
 def _bootstrap(row: Mapping[Any, Any] | None, decimals: int = 2) -> str:
