@@ -46,7 +46,8 @@ def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun"
     import pandas as pd
 
     from ablation.study.yamlfile import read
-    from ablation.training.export import WEIGHTS, TrainedRun
+    from ablation.training.export import TrainedRun
+    from ablation.training.work import WEIGHTS
 
     row = done_row(recorded, arm, seed)
     try:

@@ -12,7 +12,7 @@ from ablation.planning import explain
 from ablation.planning.describe import describe
 from ablation.planning.listing import listing
 from ablation.planning.plan import Plan
-from ablation.planning.recorded_values import lacking_metric
+from ablation.planning.recorded_values import lacking_files, lacking_metric
 from ablation.study.task import DEFAULT
 from ablation.tasks.images.compiling import compilable_models, describe_compiling, measure_compiling
 from ablation.tracking.store import Store
@@ -30,7 +30,7 @@ def plan(options: Options, *, as_json: bool, with_stages: bool, measure_compile:
     known_runs = session.known_runs(Store.open(make=False))[0] if Store.is_there() else []
     study_plan = session.plan(known_runs, probe=True)
     planner = session.preparation.planner
-    for line in lacking_metric(study_plan, known_runs):
+    for line in (*lacking_metric(study_plan, known_runs), *lacking_files(study_plan, planner, session.workspace.results)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(describe(study_plan, planner), indent=1))

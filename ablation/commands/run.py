@@ -21,7 +21,7 @@ from ablation.formatting import ranges
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
-from ablation.planning.recorded_values import lacking_metric, recorded_values
+from ablation.planning.recorded_values import lacking_files, lacking_metric, recorded_values
 from ablation.planning.states import LOST
 from ablation.running.executors import start_executor
 from ablation.running.executors.sites import RaySite, site_of
@@ -141,8 +141,10 @@ def _started(session: Session) -> Executor:
 
 
 def _tell_plan(plan: Plan, session: Session, known_runs: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the plan in short, and whether recorded runs lack the study's metric."""
-    told = [explain.summary(plan, session.preparation.planner, session.num_slots), *lacking_metric(plan, known_runs)]
+    """Print the plan in short, and what recorded runs lack: the study's metric, or weights."""
+    planner = session.preparation.planner
+    lacking = [*lacking_metric(plan, known_runs), *lacking_files(plan, planner, session.workspace.results)]
+    told = [explain.summary(plan, planner, session.num_slots), *lacking]
     console.print("\n".join(told), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -215,6 +215,9 @@ class Planner(Protocol):
     def remarks(self, works: Sequence[Any]) -> list[str]:
         """Remarks on how this work will be done, shown before it starts."""
 
+    def lacks(self, request: Any, result: Path) -> str:
+        """What the folder of a result lacks of what is to be kept now, in a word; or nothing."""
+
     def notes(self, arms: Iterable[Any]) -> list[str]:
         """What a reader of the report must know about how the numbers were computed."""
 

@@ -35,10 +35,11 @@ from ablation.training.images import ImagePipeline
 from ablation.training.loop import extract_features, predict, swapped_weights
 from ablation.training.pixels import ImagesInMemory, images_of_rows
 from ablation.training.step import Precision, resolve_precision
+from ablation.training.work import WEIGHTS
 
 FORMAT = 1
 FILE_KIND = "a model that ablate exported"
-WEIGHTS, DESCRIPTION, README = "model.safetensors", "model.json", "README.md"
+DESCRIPTION, README = "model.json", "README.md"
 LAYER_PREFIX = "posthoc"  # of the tensors of the layer that a post-hoc technique computed from training images
 STORED_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # the side of the images in these data sets, whatever the model's size
 IMAGE_FILES = ("folder", "csv", "lists")  # these data sets are stored at the model's size

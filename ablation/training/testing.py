@@ -31,7 +31,7 @@ from ablation.training.pixels import SplitImages
 from ablation.training.settings import Settings
 from ablation.training.states import data_name, untrained_model
 from ablation.training.step import Precision, resolve_precision
-from ablation.training.work import TestRequest, TrainingWork
+from ablation.training.work import WEIGHTS, TestRequest, TrainingWork
 
 
 def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.SavedState, device: torch.device) -> None:
@@ -75,7 +75,7 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
     folder = work.results / request.key
     sealed.clear_part(folder)
     _write_tables(sealed.part_of(folder), table, dataset.classes)
-    weights = {"model.safetensors": _weights_file(work, prefix, saved)} if request.keep_weights else {}
+    weights = {WEIGHTS: _weights_file(work, prefix, saved)} if request.keep_weights else {}
     sealed.complete(folder, result, weights)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from ablation.techniques.technique import Nested
 from ablation.training.settings import Settings, Stage
 
+WEIGHTS = "model.safetensors"  # the file of a result with the weights that were tested, if they are kept
+
 
 @dataclass(frozen=True)
 class TrackedAverage:

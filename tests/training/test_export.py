@@ -292,6 +292,19 @@ def test_means_need_their_images(study, tmp_path, ablate, monkeypatch):
     assert json.loads((tmp_path / "copy" / "plain" / "model.json").read_text())["preprocessing"]["stored_size"] == 8
 
 
+def test_weights_that_were_not_kept_are_told(ablate):
+    """`keep` is of runs that are tested from then on: the others say so, and how they get theirs."""
+    assert ablate("run", write(ablate.folder, keep="none", base={"epochs": 1})).status == 0
+    file = write(ablate.folder, keep="final", base={"epochs": 1})
+    words = "note: 1 of 1 tested run has no weights, which were not to be kept then; --rerun force runs it again"
+    for command in ("plan", "run"):
+        result = ablate(command, file)
+        assert " ".join(result.err.split()).count(words) == 1, result.err
+    assert ablate("run", file, "--rerun", "force").status == 0
+    assert ablate("export", "baseline", "out").status == 0
+    assert "no weights" not in ablate("plan", file).err
+
+
 def test_a_study_without_weights_exports_none(ablate):
     """With `keep: none` there is nothing to export, and the message says so."""
     file = write(ablate.folder, keep="none", base={"epochs": 1})

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ablation.data.account import Account
@@ -21,7 +22,7 @@ from ablation.tasks.images.metrics import metric_of
 from ablation.techniques.models import num_parameters
 from ablation.training.frozen import has_frozen_backbone, settings_before_backbone
 from ablation.training.settings import Stage
-from ablation.training.work import TestRequest, TrackedAverage, TrainingWork, products
+from ablation.training.work import WEIGHTS, TestRequest, TrackedAverage, TrainingWork, products
 
 FORWARD_SHARE = 0.35  # of a training step's time, roughly
 BYTES_PER_NUMBER = 4  # in float32
@@ -281,6 +282,10 @@ class ImagePlanner:
         num_shared = sum(work.features is not None for work in works)
         shared = [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
         return [*shared, *self.context.remarks()]
+
+    def lacks(self, request: TestRequest, result: Path) -> str:
+        """The weights, if they were not to be kept when it was tested."""
+        return "weights" if request.keep_weights and not (result / WEIGHTS).exists() else ""
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """A sentence if equal runs may give different bits."""

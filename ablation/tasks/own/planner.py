@@ -153,6 +153,10 @@ class OwnPlanner:
         paths = [item.path for item in self.definition.data]
         return ", ".join(path.name for path in paths), str(paths[0]) if paths else ""
 
+    def lacks(self, request: Any, result: Path) -> str:
+        """Nothing: all that the code hands back is kept."""
+        return ""
+
     def remarks(self, works: Sequence[OwnWork]) -> list[str]:
         """That a command which is said to resume is not told where it left its checkpoints, and that a shell hides a failure."""
         definition, found = self.definition, list[str]()
