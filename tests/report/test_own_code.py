@@ -111,12 +111,13 @@ def test_a_split_that_differs_is_said_on_the_first_screen(form):
 
 
 def test_arms_with_other_test_items_are_not_compared():
-    """Nothing is claimed of a difference to them, and none of them is the best; what shares the baseline's items is compared with it."""
+    """Nothing is claimed of a difference to them; neither they nor an arm below one of them can be the best, as in a study of images."""
     recorded = own_study(same=lambda arm, seed: {"test items": "2" if arm == "robust" else "1"})
     text = report.write(recorded)
     rows = {row["arm"].split()[0]: row for row in cells(text, "## Comparison")}
     assert [rows[name]["verdict"] for name in ("deep", "robust")] == ["better (t only)", "not comparable (other test items)"]
     assert "(I)" in rows["robust"]["arm"]
+    assert "(I)" in next(line for line in text.splitlines() if line.startswith("| deep-less"))
     assert "**deep** has the lowest mean mae" in text
     found = report.tidy_frames(recorded).differences.set_index(["arm", "role", "metric"])["verdict"]
     assert found["deep-less", "parent", "mae"] == "not comparable (other test items)"

@@ -62,7 +62,7 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
 
 def compared_plan(plan: Mapping[str, Any], recorded: pd.DataFrame) -> Mapping[str, Any]:
     """The plan, in which arms of one's own code have as `test_set` what their runs told, by seed, and a label where it is not that of the
-    baseline (of those without one, the parent) under a seed that both have; the recorded plan of an image study has both already.
+    parent or the baseline under a seed that both have; the recorded plan of an image study has both already.
     """
     if not has_own_code(plan) or recorded.empty:
         return plan
@@ -75,9 +75,9 @@ def compared_plan(plan: Mapping[str, Any], recorded: pd.DataFrame) -> Mapping[st
 
 
 def _with_test_set(arm: Mapping[str, Any], sets: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
-    partner = arm["baseline"] or arm["parent"]
-    is_other = is_other_test(sets[arm["name"]], sets.get(partner))
-    label = {OTHER_TEST: f"its test items are not those of {partner}"} if is_other else {}
+    partners = dict.fromkeys(filter(None, (arm["parent"], arm["baseline"])))
+    others = [name for name in partners if is_other_test(sets[arm["name"]], sets.get(name))]
+    label = {OTHER_TEST: f"its test items are not those of {listed(others)}"} if others else {}
     return {**arm, "test_set": sets[arm["name"]], "labels": {**arm["labels"], **label}}
 
 
