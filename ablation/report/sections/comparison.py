@@ -1,15 +1,15 @@
 """The tables of all arms: the one that was asked for by an order or by settings, and that of every metric."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ablation.formatting import DASH, escaped, setting
+from ablation.formatting import escaped
 from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.overview import Row
 from ablation.report.overview.families import best_of
+from ablation.report.sections.changed import changed_settings
 from ablation.report.sections.common import bullets, chunked, count, mean_and_sd, named, of_columns, paragraphs, table
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import (
@@ -23,7 +23,6 @@ from ablation.report.sections.families import (
     value_cell,
 )
 from ablation.report.sections.section import Section
-from ablation.study.written import STAGE
 
 TITLE = "Comparison"
 
@@ -60,7 +59,7 @@ def _sorted_by(content: Content, rows: Sequence[Row]) -> dict[str, dict[str, str
 
 def _with_settings(content: Content, rows: Sequence[Row]) -> str:
     """A column for each setting in which these arms differ, in as many tables as fit on a page."""
-    changed = changed_settings(content, [row.arm for row in rows])
+    changed = changed_settings(content.plan, [row.arm for row in rows])
     columns = [[escaped(path), *(escaped(by_arm[row.arm]) for row in rows)] for path, by_arm in changed.items()]
     title = escaped(content.metrics.title(content.name))
     best = best_of(rows, is_lower_better=content.metrics.is_lower_better(content.name))
@@ -146,103 +145,3 @@ def _value(content: Content, row: Mapping[Any, Any], name: str, *, is_best: bool
     value = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else ""
     n = len(content.values(name)[row["arm"]])
     return f"**{value}**" if is_best else value + (f" ({n} of {row['planned']})" if 0 < n < row["n"] else "")
-
-
-# --- what changed ---------------------------------------------------------------------------------------------------------------
-
-UNKNOWN = object()  # what the plan's changes do not tell
-OPTIONS = ("epochs", "train", "head", "backbone", "start", "restart")  # of a stage, in the order of the record of the file
-
-
-def changed_settings(content: Content, arms: Sequence[str]) -> dict[str, dict[str, str]]:
-    """setting -> arm -> its value, for the settings in which these arms differ; several values if the stages differ.
-
-    Where an arm above is not in the plan, the record of the file has the values; a dash is one that nothing tells.
-    """
-    plan, planned = content.plan, {arm["name"]: arm for arm in content.plan["arms"]}
-    first: dict[str, Any] = {}  # the first arm's value: the old value of the first change of a setting
-    for arm in planned.values():
-        for path, (old, _) in arm["change"].items():
-            first.setdefault(_without_stage(path), old)
-    for name in arms:
-        settings = _recorded(plan, name) if _setting_of(planned, name, [], None) is UNKNOWN else {}
-        unlike = [path for path, value in settings.items() if value != _recorded(plan, "").get(path) and not path.endswith(STAGE)]
-        first |= {_without_stage(path): _recorded(plan, "").get(_without_stage(path)) for path in unlike}
-    stages = {arm: _num_stages(plan, planned, arm) for arm in arms}
-    by_setting = {path: {arm: _setting_words(plan, planned, arm, path, old, stages[arm]) for arm in arms} for path, old in first.items()}
-    return {path: by_arm for path, by_arm in by_setting.items() if len(set(by_arm.values())) > 1}
-
-
-def _without_stage(path: str) -> str:
-    return path.split(".", 2)[2] if path.startswith("stages.") else path
-
-
-def _setting_words(
-    plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any, num_stages: int
-) -> str:
-    """`shuffle`, or `shuffle → class_balanced` if the arm's stages differ."""
-    values = [_setting_of_stage(plan, planned, arm, path, first, (i, num_stages)) for i in range(num_stages)]
-    words = [DASH if value is None else setting(value) for value in values]
-    return words[0] if len(set(words)) == 1 else " → ".join(words)
-
-
-def _setting_of_stage(
-    plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]], arm: str, path: str, first: Any, stage: tuple[int, int]
-) -> Any:
-    """The value in one stage of so many, by the changes of the plan or by the record of the file; None if it has none."""
-    place, number = stage
-    is_length = path == "epochs" and number > 1  # the arm's own epochs are those of all its stages
-    value = _setting_of(planned, arm, [f"stages.{place}.{path}", *([] if is_length else [path])], UNKNOWN if is_length else first)
-    return _recorded_value(plan, arm, path, stage) if value is UNKNOWN else value
-
-
-def _recorded(plan: Mapping[str, Any], arm: str) -> dict[str, Any]:
-    """setting -> value of the arm, or of the first one, by what is recorded of the file; without what `--set` changed."""
-    written = plan.get("written", {})
-    settings = {**written.get("first", {}), **written.get("arms", {}).get(arm, {}).get("settings", {})}
-    return {path: value for path, value in settings.items() if value is not None and not _is_set(plan, path)}
-
-
-def _is_set(plan: Mapping[str, Any], path: str) -> bool:
-    """Whether `--set` changed the setting, a field of it, or the technique that it is a field of."""
-    places = [_without_stage(place) for place, _ in plan.get("written", {}).get("sets", ())]
-    return any(f"{_without_stage(path)}.".startswith(f"{place}.") for place in places)
-
-
-def _recorded_value(plan: Mapping[str, Any], arm: str, path: str, stage: tuple[int, int]) -> Any:
-    """The value in one stage of so many by the record of the file; None if that does not tell it."""
-    place, number = stage
-    settings = _recorded(plan, arm) if arm in plan.get("written", {}).get("arms", {}) else {}
-    own = f"stages.{place}." if place < number - 1 else ""
-    if path in OPTIONS:
-        options = dict(zip(OPTIONS, (settings.get(f"{own}{STAGE}") or [])[1:], strict=False))
-        return None if _is_set(plan, path) else options.get(path)
-    techniques = [path[: dot.start()] for dot in re.finditer(r"\.", path)]
-    is_other = any(f"{own}{name}.name" in settings for name in techniques if own and path != f"{name}.name")  # than in the last stage
-    return settings.get(f"{own}{path}", None if is_other else settings.get(path))
-
-
-def _num_stages(plan: Mapping[str, Any], planned: Mapping[str, Mapping[str, Any]], arm: str) -> int:
-    """The arm's stages by what is recorded of the file, which may have them in its base; in older plans by the changes alone."""
-    if arm in plan.get("written", {}).get("arms", {}):
-        settings = _recorded(plan, arm)
-        earlier = [name for name, value in settings.items() if re.fullmatch(rf"stages\.\d+\.{STAGE}", name) and value is not None]
-        return 1 + len(earlier)
-    number = 1
-    while _setting_of(planned, arm, [f"stages.{number}.epochs"], None) not in (None, UNKNOWN):
-        number += 1
-    return number
-
-
-def _setting_of(planned: Mapping[str, Mapping[str, Any]], arm: str, paths: Sequence[str], first: Any) -> Any:
-    """The value that the arm, or the nearest one above it, sets under one of these paths; otherwise `first`, or UNKNOWN if one above it is
-    not in the plan.
-    """
-    place: str | None = arm
-    while place is not None and place in planned:
-        change = planned[place]["change"]
-        values = [change[path][1] for path in paths if path in change]
-        if values:
-            return values[0]
-        place = planned[place]["parent"]
-    return first if place is None else UNKNOWN

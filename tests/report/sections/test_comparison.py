@@ -2,14 +2,13 @@
 
 import math
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from ablation import report
-from ablation.report.sections.comparison import changed_settings
+from ablation.report.sections.changed import changed_settings
 from tests.report.studies import arm, cells, numbers, part, restricted, shifted, study, unlinked
 
 
@@ -256,7 +255,7 @@ def test_settings_that_an_arm_which_was_not_run_sets_are_told_too():
     }
     recorded = study(arms, seeds=[0])
     recorded.plan["written"] = {"first": first, "arms": {name: {"settings": own} for name, own in settings.items()}, "sets": []}
-    found = changed_settings(SimpleNamespace(plan=recorded.plan), list(settings))
+    found = changed_settings(recorded.plan, list(settings))
     assert {name: list(by_arm.values()) for name, by_arm in found.items()} == {
         "loss.name": ["cross_entropy", "ldam", "cross_entropy"],
         "loss.weights.name": ["none", "none → effective_number", "none"],
@@ -266,7 +265,7 @@ def test_settings_that_an_arm_which_was_not_run_sets_are_told_too():
     }
     for path in ("loss.name", "loss", "stages.0.loss"):
         recorded.plan["written"]["sets"] = [[path, "focal"]]
-        assert "loss.name" not in changed_settings(SimpleNamespace(plan=recorded.plan), list(settings)), path
+        assert "loss.name" not in changed_settings(recorded.plan, list(settings)), path
     assert "48 → 12" in report.write(recorded, only_changed=True)
     text = report.write(recorded)
     assert "of ldam (not run): " in next(line for line in text.splitlines() if line.startswith("| ldam-drw"))
@@ -285,7 +284,7 @@ def test_the_first_arm_has_its_own_value_and_not_that_of_an_arm_which_was_not_ru
     mixed = {"stage": [48, 12, "all"], "stages.0.stage": [0, 48, "all"], "mix.name": "mixup", "mix.alpha": 0.4, "stages.0.mix.name": "none"}
     settings = {"baseline": {}, "lower": {"optimizer.lr": 0.001}, "mixed": {**mixed, "optimizer.lr": 0.01, "stages.0.loss.name": None}}
     written = {"first": first, "arms": {name: {"settings": own} for name, own in settings.items()}, "sets": []}
-    found = changed_settings(SimpleNamespace(plan={"arms": arms, "written": written}), list(settings))
+    found = changed_settings({"arms": arms, "written": written}, list(settings))
     assert list(found["optimizer.lr"].values()) == ["0.1", "0.001", "0.01"]
     assert list(found["mix.name"].values()) == ["none", "none", "none → mixup"]
     assert list(found["mix.alpha"].values()) == ["–", "–", "– → 0.4"]
