@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+TEST_ITEMS = "test items"  # the name under which a run of one's own code tells on which items it was tested
 READ = "where "  # begins an input of a run that says where a metric is read
 
 

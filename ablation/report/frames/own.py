@@ -13,13 +13,12 @@ from ablation.formatting import counted, listed, ranges, shortened
 from ablation.report.metrics import metrics_of
 from ablation.report.statistics.best import OTHER_TEST
 from ablation.report.statistics.differences import is_other_test
-from ablation.study.metrics import has_own_code
+from ablation.study.metrics import TEST_ITEMS, has_own_code
 
-USUAL = ("test items", "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
+USUAL = (TEST_ITEMS, "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
 NO_EFFECT = "seed without effect"  # the label of arms whose different seeds all gave equal numbers
 NO_CHANGE = "change without effect"  # the label of arms whose numbers are those of their parent, though their settings differ
 WIDER = "Independent runs leave the tests valid, with wider intervals."
-TEST_ITEMS = USUAL[0]
 BIASED = "; these arms were tested on other items than the rest, so their differences are not comparable"
 MOST_NAMED = 4
 
@@ -66,19 +65,25 @@ def compared_plan(plan: Mapping[str, Any], recorded: pd.DataFrame) -> Mapping[st
     """
     if not has_own_code(plan) or recorded.empty:
         return plan
+    tested = with_test_sets(plan, told_same(recorded, recorded[recorded["status"] == "FINISHED"]).get(TEST_ITEMS, {}))
+    sets = {arm["name"]: arm["test_set"] for arm in tested["arms"]}
+    return {**tested, "arms": [_with_label(arm, sets) for arm in tested["arms"]]}
+
+
+def with_test_sets(plan: Mapping[str, Any], told: "ByRun") -> dict[str, Any]:
+    """The plan, whose arms have as `test_set` the digests of their runs' test items, by seed; another name of a training has its runs."""
     sets: dict[str, dict[int, str]] = {}
-    for (arm, seed), digest in told_same(recorded, recorded[recorded["status"] == "FINISHED"]).get(TEST_ITEMS, {}).items():
+    for (arm, seed), digest in told.items():
         sets.setdefault(arm, {})[seed] = digest
-    for arm in plan["arms"]:  # another name of a training has its runs
-        sets[arm["name"]] = {**sets.get(arm.get("same_as") or "", {}), **sets.get(arm["name"], {})}
-    return {**plan, "arms": [_with_test_set(arm, sets) for arm in plan["arms"]]}
+    arms = [{**arm, "test_set": {**sets.get(arm.get("same_as") or "", {}), **sets.get(arm["name"], {})}} for arm in plan["arms"]]
+    return {**plan, "arms": arms}
 
 
-def _with_test_set(arm: Mapping[str, Any], sets: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
+def _with_label(arm: Mapping[str, Any], sets: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
     partners = dict.fromkeys(filter(None, (arm["parent"], arm["baseline"])))
-    others = [name for name in partners if is_other_test(sets[arm["name"]], sets.get(name))]
+    others = [name for name in partners if is_other_test(arm["test_set"], sets.get(name))]
     label = {OTHER_TEST: f"its test items are not those of {listed(others)}"} if others else {}
-    return {**arm, "test_set": sets[arm["name"]], "labels": {**arm["labels"], **label}}
+    return {**arm, "labels": {**arm["labels"], **label}}
 
 
 def pair_warnings(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:

@@ -161,7 +161,7 @@ class Recorder:
         if run["status"] == "FINISHED":
             registry.before.add(run["run_id"])
             if (arm, seed, key) in kept and not is_superseded(run):
-                self.summaries.take_recorded(arm, seed, run["run_id"], run["metrics"])
+                self.summaries.take_recorded(arm, seed, run["run_id"], run["metrics"], tags)
         else:
             registry.ids.setdefault(("run", arm, str(seed), key), run["run_id"])
             if "ablation.command" not in tags:  # which is noted after the params
@@ -263,9 +263,9 @@ class Recorder:
             self.store.finish_all([(run_id, "FINISHED", one.result["finished"]) for one, run_id in zip(written, ids, strict=True)])
         for run in runs:
             if found := done.get(run_name(run)):
-                self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"])
+                self.summaries.take_result(run.arm, run.seed, found["run_id"], found["metrics"], found["tags"])
         for one, run_id in zip(written, ids, strict=True):
-            self.summaries.take_result(one.run.arm, one.run.seed, run_id, one.values)
+            self.summaries.take_result(one.run.arm, one.run.seed, run_id, one.values, result_tags(one.result))
         self._catch_up(runs)
 
     def _read(self, run: Run) -> _Finished:
@@ -363,7 +363,7 @@ class Recorder:
         self.store.finish(run_id, "FINISHED", known["end"])
         for before in self.registry.finished_before(run):  # the choice among runs of which some were run again meanwhile
             self.store.delete(before["run_id"])
-        summaries.take_result(run.arm, run.seed, run_id, final)
+        summaries.take_result(run.arm, run.seed, run_id, final, tags)
         self._catch_up([run])
 
     def _write_failed(self, run: Run, kind: str, reason: str, log: str) -> None:

@@ -16,7 +16,7 @@ from ablation.running.recorder.pictures import CONFUSION, Pictures, summed
 from ablation.running.recorder.registry import SETTINGS, Registry
 from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
-from ablation.study.metrics import Metric, metric_rows
+from ablation.study.metrics import TEST_ITEMS, Metric, metric_rows
 from ablation.study.params import params
 from ablation.study.task import Planner
 from ablation.system.digests import digest
@@ -43,6 +43,7 @@ class Summaries:
         self.values: dict[tuple[str, int], Mapping[str, float]] = {}  # of the runs that are done, by arm and seed
         self.done: dict[tuple[str, int], str] = {}  # their ids
         self.classes: Sequence[str] = ()  # where the study has any
+        self._tested: dict[tuple[str, int], str] = {}  # the digests of their test items, as one's own code told them
         self._planned: dict[str, list[int]] = {}  # the seeds of each arm
         for run in plan.runs:
             self._planned.setdefault(run.arm, []).append(run.seed)
@@ -136,15 +137,21 @@ class Summaries:
 
     # --- results ---------------------------------------------------------------------------------------------------------------
 
-    def take_recorded(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
+    def take_recorded(self, arm: str, seed: int, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Take note of a run that was done before."""
         if (arm, seed) not in self.values:
-            self.values[arm, seed], self.done[arm, seed] = values, run_id
+            self._take(arm, seed, run_id, values, tags)
 
-    def take_result(self, arm: str, seed: int, run_id: str, values: Mapping[str, float]) -> None:
+    def take_result(self, arm: str, seed: int, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Take note of a run that is done."""
-        self.values[arm, seed], self.done[arm, seed] = values, run_id
+        self._take(arm, seed, run_id, values, tags)
         self._changed.add(arm)
+
+    def _take(self, arm: str, seed: int, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        self.values[arm, seed], self.done[arm, seed] = values, run_id
+        self._tested.pop((arm, seed), None)
+        if items := json.loads(tags.get("ablation.same", "{}")).get(TEST_ITEMS):
+            self._tested[arm, seed] = str(items)
 
     def catch_up(self, arms: Collection[str]) -> None:
         """Tell of what is done by now, now and then, and show the pictures of arms that got a result; `end` does the rest."""
@@ -168,6 +175,7 @@ class Summaries:
         """
         import pandas as pd
 
+        from ablation.report.frames.own import with_test_sets
         from ablation.report.statistics import descriptive, differences
 
         began, names = time.monotonic(), [metric.name for metric in self.metrics]
@@ -176,7 +184,8 @@ class Summaries:
             for (arm, seed), values in self.values.items()
         ]
         runs, time_now = pd.DataFrame(rows), now()
-        compared = differences.differences(self._compared(), runs, names).to_dict("records")
+        plan = with_test_sets(self._compared(), self._tested) if self._tested else self._compared()
+        compared = differences.differences(plan, runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
         by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}
         of_arms, written, metric_name = self._by_arm(), [], self._metric
@@ -238,7 +247,8 @@ class Summaries:
         """The identity of all that summaries say: of the runs, of what verdicts depend on, and of the arms' notes."""
         planned = Counter(run.arm for run in self.plan.runs)
         notes = [arm_note(self.arms[name], labels, self.task) for name, labels in self.plan.labels.items()]
-        return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values())])
+        tested = [sorted(self._tested.items())] if self._tested else []
+        return digest([self._compared(), sorted(planned.items()), notes, sorted(self.done.values()), *tested])
 
     def _show_pictures(self, arms: Collection[str]) -> None:
         """Show those that lack; many are drawn by other processes."""

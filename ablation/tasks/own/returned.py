@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import TrainingError, nearest
+from ablation.study.metrics import TEST_ITEMS
 from ablation.system.digests import digest
 from ablation.tasks.own.definition import PREFIX, Definition, Source, full_name
 from ablation.tasks.own.handle import CURVES, ITEMS, MAX_STEP, METRICS, NOTES, PREDICTIONS, SAME
@@ -16,7 +17,6 @@ from ablation.tasks.own.patterns import number_in
 if TYPE_CHECKING:
     import pandas as pd
 
-TEST_ITEMS = "test items"
 ITEM, CLUSTER, LABEL, PREDICTED, GROUP, LOGIT = "item", "cluster", "label", "predicted", "group", "logit"
 TEXTS = (ITEM, CLUSTER, GROUP, LABEL, PREDICTED)
 ITEM_FILES = (ITEMS, "items.parquet", "items.csv")

@@ -16,7 +16,7 @@ import os, time
 def fit(run, *, depth: int = 1, mode: str = "good"):
     for step in (0, 5):
         run.log(step, {"loss": 1 / (step + depth), "test/mae": 9})
-    run.items(["a", "b"], {"mae": [depth, depth + 1]})
+    run.items(["a", "c" if mode == "other" else "b"], {"mae": [depth, depth + 1]})
     run.same("split", ["a", "b"])
     (run.out / "sub").mkdir()
     (run.out / "sub" / "model.txt").write_text("weights")
@@ -95,6 +95,19 @@ def test_a_run_is_recorded_whole(ablate, study, monkeypatch):
         assert store.artifact(run["run_id"], name).read_text() == text
     assert {"config.yaml", "items.parquet"} <= {path.name for path in store.artifact(run["run_id"], "log.txt").parent.iterdir()}
     assert ablate("run", "study.yaml", "--allow-code").epochs == 0
+
+
+def test_summaries_do_not_judge_arms_with_other_test_items(ablate, study):
+    """As in the report; also where a later command trains nothing and tells of the runs that are recorded."""
+    for margin in (1, 2):
+        file = Path(study())
+        arms = "{deep: {depth: 3}, other: {mode: other, depth: 5}}"
+        file.write_text(file.read_text().replace("margin: 1", f"margin: {margin}").replace("{deep: {depth: 3}}", arms))
+        done = ablate("run", file, "--allow-code")
+        assert done.status == 0, done.err
+        summaries = [run for run in Store.open(Path("mlruns")).runs_of("own") if run["tags"]["ablation.kind"] == "summary"]
+        verdicts = {run["tags"]["ablation.arm"]: run["tags"]["ablation.verdict"] for run in summaries}
+        assert verdicts == {"baseline": "", "deep": "inconclusive (no spread)", "other": "not comparable (other test items)"}
 
 
 @pytest.mark.parametrize(
