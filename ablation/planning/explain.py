@@ -57,8 +57,8 @@ def _head(plan: Plan) -> list[str]:
 
 def _arms(plan: Plan) -> list[str]:
     """A line for each family of arms, one for arms that are one training, and one for each label."""
-    arms = [arm for arm in plan.study.arms if arm.name in plan.selected]
-    rows = [(family.name, str(len(family.arms)), family.words) for family in families(arms, plan.study.task.schema)]
+    arms, schema = [arm for arm in plan.study.arms if arm.name in plan.selected], plan.study.task.schema
+    rows = [(family.name, str(len(family.arms)), family.words) for family in families(plan.study.arms, plan.selected, schema)]
     alike = [f"{arm.name} = {arm.same_as}" for arm in arms if arm.same_as]
     lines = columns(rows)
     lines += wrapped(f"one training under two names: {shortened(alike, 4)}", 2) if alike else []

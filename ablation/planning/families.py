@@ -1,6 +1,6 @@
 """A study's arms by where they come from: the ladder, the variants, each sweep, each condition ..., each in a few words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from ablation.formatting import shortened
@@ -21,13 +21,15 @@ class Family:
     words: str
 
 
-def families(arms: Sequence[Arm], schema: SettingsSchema) -> Iterator[Family]:
-    """The families in the order of the file."""
+def families(arms: Sequence[Arm], selected: Container[str], schema: SettingsSchema) -> Iterator[Family]:
+    """The families of a study's arms in the order of the file, with those of their arms that are selected."""
     by_name: dict[str, list[Arm]] = {}
     for arm in arms:
         by_name.setdefault(_name(arm), []).append(arm)
-    for name, members in by_name.items():
-        yield Family(name, tuple(members), _words(members, schema))
+    for name, whole in by_name.items():
+        if members := [arm for arm in whole if arm.name in selected]:
+            words = _condition_words(members, whole, schema) if whole[0].kind == "condition" else _words(members)
+            yield Family(name, tuple(members), words)
 
 
 def _name(arm: Arm) -> str:
@@ -40,16 +42,19 @@ def _name(arm: Arm) -> str:
 
 def sweep_of(arm: Arm) -> str:
     """The name of the sweep of which the arm is a point, or the choice."""
-    return arm.name.rsplit("/", max(1, len(arm.factors)))[0]
+    return arm.name.partition("/")[0]  # which has no slash; the labels of points may have one
 
 
-def _words(arms: Sequence[Arm], schema: SettingsSchema) -> str:
+def _condition_words(arms: Sequence[Arm], whole: Sequence[Arm], schema: SettingsSchema) -> str:
+    """`average none: baseline and cb`: what the condition changes, as an arm shows it whose parent is the same arm without it."""
+    changes = next((change_words(arm.change, schema) for arm in whole if arm.parent == arm.name.partition("/")[2]), [])
+    return f"{'; '.join(changes[:MOST_WORDS]) or 'another base'}: {_listed([arm.name.partition('/')[2] for arm in arms])}"
+
+
+def _words(arms: Sequence[Arm]) -> str:
     kind = arms[0].kind
     if kind == "sweep":
         return _sweep_words(arms)
-    if kind == "condition":
-        changes = change_words(arms[0].change, schema)
-        return f"{'; '.join(changes[:MOST_WORDS]) or 'another base'}: {_listed([arm.name.partition('/')[2] for arm in arms])}"
     if kind in ("drop_one", "add_one"):
         verb = "without" if kind == "drop_one" else "with"
         by_parent: dict[str, list[str]] = {}

@@ -204,8 +204,9 @@ def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
 def _choosing_run(
     arm: Arm, seed: int, choice: Choice, points: Sequence[Run], chain: tuple[Step, ...], recorded: RecordedState, rerun: str
 ) -> Run:
-    content = digest([choice.metric, [point.content for point in points]])
-    key = digest([choice.metric, [point.used_key for point in points]])
+    rule = [choice.metric, *(["lower"] if choice.is_lower_better else [])]
+    content = digest([*rule, [point.content for point in points]])
+    key = digest([*rule, [point.used_key for point in points]])
     known = recorded.runs.get((arm.name, seed), ())
     there = {run.run_id for point in points for run in recorded.runs.get((point.arm, seed), ()) if run.status == "FINISHED"}
     if rerun != "force" and any(run.key == key and run.status == "FINISHED" and there.issuperset(run.among) for run in known):

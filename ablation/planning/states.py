@@ -10,10 +10,11 @@ LOST = "LOST"  # the status of a run that was finished, and whose files are gone
 CONFIG = "config.yaml"  # the artifact that each finished run has
 FORCED = "FORCED"  # of a run that is to be run again, whatever its record says
 MOST_NAMED = 4  # changes that a reason names
+UNDECLARED = "declared data"  # the input of one's own code that runs lack whose study declared none
 DIGESTS = {  # inputs whose values are digests
     "data": "other images or another split",
     "weights": "other weights to start from",
-    "declared data": "the declared data",
+    UNDECLARED: "the declared data",
     "code": "the code",
 }
 OF_CONTENT = (
@@ -21,11 +22,12 @@ OF_CONTENT = (
     "weights",
     "groups",
     "precision",
-    "declared data",
+    UNDECLARED,
     "task",
     "env",
     "threads",
     "metrics",
+    "classes",
 )  # what makes another run, not other bits
 
 
@@ -65,7 +67,8 @@ class Changes:
     def of_content(self, recorded: RecordedRun) -> str:
         """`mix.alpha 0.4 -> 0.3`: what makes it another run."""
         words = [*self.settings(recorded), *self._of_inputs(recorded, filter(_is_of_content, self.inputs() if recorded.inputs else ()))]
-        return _some(words) or ("how runs are told apart" if "weights" in recorded.inputs else "its groups, its weights or ablate itself")
+        is_known = "weights" in recorded.inputs or "task" in recorded.inputs  # all that could have changed
+        return _some(words) or ("how runs are told apart" if is_known else "its groups, its weights or ablate itself")
 
     def of_environment(self, recorded: RecordedRun) -> str:
         """`torch 2.14.0 -> 2.15.0`: what makes it a run of other bits; the code, if it is nothing else that is recorded."""
@@ -75,10 +78,11 @@ class Changes:
 
     def _of_inputs(self, recorded: RecordedRun, names: Iterable[str]) -> list[str]:
         now = self.inputs() if recorded.inputs else {}
+        then = {**({UNDECLARED: ""} if "task" in recorded.inputs else {}), **recorded.inputs}
         return [
-            DIGESTS.get(name) or f"{name} {recorded.inputs[name]} -> {now[name]}"
+            DIGESTS.get(name) or f"{name} {then[name] or 'none'} -> {now[name] or 'none'}"
             for name in names
-            if recorded.inputs.get(name) and name in now and recorded.inputs[name] != now[name]
+            if name in then and name in now and then[name] != now[name]
         ]
 
 
@@ -107,15 +111,15 @@ def run_state(
     if has_result:
         return "evaluated", "computed already; only its record is missing", key
     failed = next((run for run in exact if run.status == "FAILED" and run.kind in ("nan", "bug", "data", "timeout")), None)
-    if failed and rerun != "retry":
-        return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
     alike = [run for run in recorded if run.content == content and not changes.moved(run)]
     stale = next((run for run in alike if run.status == "FINISHED"), None)
+    if failed and rerun != "retry" and not (stale and rerun == "keep"):
+        return "failed", f"failed before ({failed.kind}): {failed.reason}; --rerun retry tries again", key
     if stale:
         has_changed = f"has changed since it was recorded: {changes.of_environment(stale)}"
         if rerun == "keep":
             return "done", f"kept, though this has changed since it was recorded: {changes.of_environment(stale)}", stale.key
-        if rerun in ("", "retry"):
+        if rerun == "" or (rerun == "retry" and not failed):
             return "stale", has_changed, key
     if exact and exact[0].status == LOST:
         return "missing", "was recorded, and its files are gone", key

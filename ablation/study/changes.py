@@ -1,6 +1,7 @@
 """What differs between two arms: every setting, and every stage from its first epoch on."""
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,12 @@ def _stage_at(stages: Sequence[Stage], epoch: int) -> int:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = dict.fromkeys([*old, *new])
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+    return {name: (old.get(name), new.get(name)) for name in names if not is_same(old.get(name), new.get(name))}
+
+
+def is_same(old: Any, new: Any) -> bool:
+    """Whether two values of a setting, plain data, are one; unlike in Python, `1`, `1.0` and `true` are three."""
+    return bool(old == new) and json.dumps(old, sort_keys=True, default=str) == json.dumps(new, sort_keys=True, default=str)
 
 
 def families(changed_settings: Iterable[str], schema: SettingsSchema) -> list[str]:

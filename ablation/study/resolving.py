@@ -172,8 +172,9 @@ class _Resolver:
         """The choice, knowing whether a lower value of its metric is better."""
         if choice is None:
             return None
-        lower = {metric.name.partition("/")[2] for metric in self.task.metrics(0) if metric.better == "lower"}
-        return replace(choice, is_lower_better=choice.metric in lower)
+        better = {metric.name: metric.better for metric in self.task.metrics(0)}
+        names = (f"validation/{choice.metric}", f"test/{choice.metric}")  # where only one of both is compared, the other is better alike
+        return replace(choice, is_lower_better=next((better[name] for name in names if name in better), "higher") == "lower")
 
     # --- --set ---------------------------------------------------------------------------------------------------------------
 
@@ -262,7 +263,10 @@ def _choice_changes(arms: Mapping[str, Arm], arm: Arm, task: Task) -> dict[str, 
     """What all points of a choice change in the same way, and the values among which it chooses."""
     assert arm.parent is not None, arm
     assert arm.choice is not None, arm
-    changes_of_points = [changes_between(arms[arm.parent], arms[name], task) for name in arm.choice.among]
+    parent = arms[arm.parent]
+    parents = parent.choice.among if parent.choice else [arm.parent] * len(arm.choice.among)  # a choice is compared point by point
+    pairs = zip(parents, arm.choice.among, strict=True)
+    changes_of_points = [changes_between(arms[of], arms[name], task) for of, name in pairs]
     changes = {}
     for name in dict.fromkeys(name for point_changes in changes_of_points for name in point_changes):
         old = next(point_changes[name][0] for point_changes in changes_of_points if name in point_changes)

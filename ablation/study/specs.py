@@ -42,7 +42,7 @@ def _specs(file: StudyFile) -> dict[str, ArmSpec]:
     for spec in itertools.chain(
         rungs, _variants_and_sweeps(file, rungs[0].name), _drop_one_arms(file, rungs), _add_one_arms(file, rungs), _grid_arms(file, rungs)
     ):
-        _add(specs, spec, spec.overrides[-1][0])
+        _add(specs, spec, spec.kind if spec.kind in ("drop_one", "add_one", "grid") else spec.overrides[-1][0])
     return {name: replace(spec, overrides=_inherited_overrides(spec, specs)) for name, spec in specs.items()}
 
 
@@ -105,6 +105,7 @@ def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
             for key in ("label", "note")
         }
         overrides = _by_depth([(where, common), *((place, settings_of(point_overrides)) for _, place, point_overrides in point)])
+        _check_axes(point)
         labels = [label for label, _, _ in point]
         factors = dict(zip(sweep.over, labels, strict=True))
         specs.append(ArmSpec("/".join([name, *labels]), "sweep", of, overrides, annotations={**annotations[0], **joined}, factors=factors))
@@ -112,6 +113,16 @@ def _sweep_arms(name: str, sweep: Sweep, of: str) -> Iterator[ArmSpec]:
     if sweep.choose != "none":
         choice = Choice(sweep.choose.removeprefix("val/"), tuple(spec.name for spec in specs))
         yield ArmSpec(f"{name}/best", "sweep", of, specs[0].overrides, choice=choice)
+
+
+def _check_axes(point: Sequence[tuple[str, str, Overrides]]) -> None:
+    """Raise ConfigError if two axes give a setting different values, of which one would count and both stand in the arm's name."""
+    values: dict[str, Any] = {}
+    for label, place, overrides in point:
+        for name, value in settings_of(overrides).items():
+            if values.setdefault(name, value) != value:
+                problem = f"the point {label} sets {name} to {value}, and another axis sets it to {values[name]}"
+                raise ConfigError(place, f"{problem}; expected each setting on one axis")
 
 
 def _by_depth(layers: Sequence[tuple[str, Overrides]]) -> tuple[tuple[str, Overrides], ...]:

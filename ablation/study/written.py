@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablation.formatting import counted, shortened, worded
-from ablation.study.changes import flatten
+from ablation.study.changes import flatten, is_same
 from ablation.study.config import AUTO, Arm, Study
 from ablation.study.settings_schema import SettingsSchema
 from ablation.study.task import Task
@@ -40,7 +41,7 @@ def written(study: Study) -> dict[str, Any]:
 
 def _settings(arm: Arm, study: Study, schema: SettingsSchema) -> dict[str, Any]:
     """dotted setting -> value, of the last stage and of what differs in the stages before; paths as from the file's folder."""
-    stages = [flatten(dump(stage.settings)) | _length(stage) for stage in arm.stages]
+    stages = [flatten(dump(stage.settings)) | (_length(stage) if schema.option_names else {}) for stage in arm.stages]
     settings = dict(stages[-1])
     for i, stage in enumerate(stages[:-1]):
         settings |= {f"stages.{i}.{name}": value for name, value in stage.items() if value != stages[-1].get(name)}
@@ -65,7 +66,7 @@ def _about(arm: Arm) -> dict[str, Any]:
 def _differing(settings: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that differ from the first arm's; null for those that the first arm alone has."""
     names = dict.fromkeys([*first, *settings])
-    return {name: settings.get(name) for name in names if settings.get(name) != first.get(name)}
+    return {name: settings.get(name) for name in names if not is_same(settings.get(name), first.get(name))}
 
 
 def compared(study: Study, plan: Mapping[str, Any]) -> str:
@@ -138,13 +139,16 @@ def _told(declared: Mapping[str, Any], name: str) -> str:
 def _of_arm(now: Written, then: Written, name: str) -> Iterator[str]:
     """What differs in one arm."""
     new, old = (file["first"] | file["arms"][name]["settings"] for file in (now, then))
-    changed = [setting for setting in dict.fromkeys([*new, *old]) if new.get(setting) != old.get(setting)]
+    has_stages = not now.get("declared")  # unlike one's own code, of which plans of an earlier version have lengths all the same
+    if not has_stages and STAGE not in new:
+        old.pop(STAGE, None)
+    changed = [setting for setting in dict.fromkeys([*new, *old]) if not is_same(new.get(setting), old.get(setting))]
     replaced = {setting.removesuffix("name") for setting in changed if setting.endswith(".name")}  # techniques, whose fields go with them
     for setting in changed:
         is_field = any(setting.startswith(technique) and setting != f"{technique}name" for technique in replaced)
-        if not is_field and not setting.endswith(STAGE):
+        if not is_field and not (has_stages and _is_length(setting)):
             yield f"{setting.removesuffix('.name')} {worded(new.get(setting))} was {worded(old.get(setting))}"
-    if "epochs" not in changed and any(setting.endswith(STAGE) for setting in changed):
+    if has_stages and "epochs" not in changed and any(_is_length(setting) for setting in changed):
         yield "other stages"
     before, after = then["arms"][name], now["arms"][name]
     for annotation in ANNOTATIONS:
@@ -152,6 +156,10 @@ def _of_arm(now: Written, then: Written, name: str) -> Iterator[str]:
             yield f"{annotation} {worded(after[annotation] or None)} was {worded(before[annotation] or None)}"
     if (after["parent"], after["choice"]) != (before["parent"], before["choice"]):
         yield f"of {worded(after['parent'])} was {worded(before['parent'])}"
+
+
+def _is_length(setting: str) -> bool:
+    return re.fullmatch(rf"(stages\.\d+\.)?{STAGE}", setting) is not None
 
 
 def _arms(names: list[str], total: int) -> str:

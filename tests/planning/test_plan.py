@@ -238,6 +238,15 @@ STATES = [
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "", "stale", "has changed since it was recorded: the code, a version or the device"),
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "keep", "done", KEPT),
     ([(OTHER_ENVIRONMENT, "FINISHED")], False, "cached", "missing", "has changed since it was recorded: the code, a version or the device"),
+    ([(SAME, "FAILED", "nan"), (OTHER_ENVIRONMENT, "FINISHED")], False, "retry", "missing", "was failed (nan)"),
+    ([(SAME, "FAILED", "nan"), (OTHER_ENVIRONMENT, "FINISHED")], False, "keep", "done", KEPT),
+    (
+        [(SAME, "FAILED", "nan", "x"), (OTHER_ENVIRONMENT, "FINISHED")],
+        False,
+        "cached",
+        "failed",
+        "failed before (nan): x; --rerun retry tries again",
+    ),
     ([(OTHER_ENVIRONMENT, "FINISHED")], True, "", "evaluated", "computed already; only its record is missing"),
     (
         [(OTHER_ENVIRONMENT, "FAILED", "nan")],

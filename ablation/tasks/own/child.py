@@ -53,7 +53,9 @@ def _as(annotation: Any, value: Any) -> Any:
         return float(value)
     from pydantic import TypeAdapter  # late: most functions have plain settings, and it takes longer than they may
 
-    return TypeAdapter(annotation).validate_python(value)
+    from ablation.tasks.own.function import values
+
+    return TypeAdapter(values(annotation).annotation).validate_python(value)  # of the types by which planning has checked it
 
 
 def _metrics(returned: Any) -> Any:

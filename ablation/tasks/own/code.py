@@ -4,11 +4,13 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ablation.errors import ConfigError
+from ablation.formatting import shortened
 from ablation.system.code import current_code, lenient_tree, module_file
 from ablation.system.digests import digest
 from ablation.tasks.own import function
@@ -18,22 +20,44 @@ MOST_FILES = 5000  # that count without being named
 CONFIGURATIONS = ("conf", "config", "configs")  # folders whose YAML counts as code does, as Hydra's
 RESULTS = "mlruns"
 NO_CODE = (RESULTS, "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
+_CHANGED = (
+    "the code of {} was changed while it ran ({}), so its numbers are not recorded: nobody could tell which code they are of; ablate run "
+    "does the run again"
+)
 CACHED = 2000  # files whose syntax tree was made before
+
+Parts = Sequence[tuple[str, Any]]  # of code: names, and what identifies each
 
 
 def code_of(definition: Definition) -> str:
     """The identity of the code, from the files as they are now: syntax trees without docstrings and comments."""
+    return identity(parts_of(definition))
+
+
+def parts_of(definition: Definition) -> Parts:
+    """The name of each part of the code, a file or a definition in a module, and what identifies it."""
     if not definition.is_function:
-        return digest([(_name(path, definition.folder), _file_identity(path)) for path in code_files(definition)])
-    return digest(sorted((f"{module}.{name}", dumps) for (module, name), dumps in _used(definition).items()))
+        return [(_name(path, definition.folder), _file_identity(path)) for path in code_files(definition)]
+    return sorted((f"{module}.{name}", dumps) for (module, name), dumps in _used(definition).items())
 
 
-def has_changed(definition: Definition, code: str) -> bool:
-    """Whether the code is another now than that of this identity, or cannot be found any more."""
+def identity(parts: Parts) -> str:
+    """The identity of code that consists of these parts."""
+    return digest(parts)
+
+
+def why_changed(definition: Definition, parts: Parts) -> str:
+    """What to say of a run, of whose code these were the parts when it began, if it has others now; else empty."""
     try:
-        return code_of(definition) != code
-    except (ConfigError, OSError):
-        return True
+        old, new = dict(parts), dict(parts_of(definition))
+    except (ConfigError, OSError) as error:
+        return f"{_CHANGED.format(definition.text, error)}"
+    if old == new:
+        return ""
+    words = {name: "is new" if name not in old else "is gone" if name not in new else "has changed" for name in sorted(old | new)}
+    changes = shortened([f"{name} {word}" for name, word in words.items() if old.get(name) != new.get(name)], 3)
+    written = "" if definition.is_function else "; a file that the run itself writes belongs in {out}, or task.code says which files count"
+    return f"{_CHANGED.format(definition.text, changes)}{written}"
 
 
 def code_files(definition: Definition) -> list[Path]:
@@ -41,7 +65,8 @@ def code_files(definition: Definition) -> list[Path]:
     if definition.is_function:
         modules = dict.fromkeys(module for module, _ in _used(definition) if module.partition(".")[0] != "ablation")
         return sorted(file for module in modules if (file := module_file(module)))
-    return _globbed(definition) if definition.code else _by_default(definition)
+    written = {definition.folder / source.file for source in definition.sources.values()} if definition.reads_its_folder else set()
+    return [path for path in (_globbed(definition) if definition.code else _by_default(definition)) if path not in written]
 
 
 def _used(definition: Definition) -> dict[tuple[str, str], list[str]]:

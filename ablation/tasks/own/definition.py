@@ -1,5 +1,6 @@
 """What a study's file says of its own training code: what is run, what it declares, and what comes back."""
 
+import itertools
 import os
 import re
 import shlex
@@ -103,7 +104,7 @@ def _quoted(word: str) -> str:
 
 def _duration(value: object) -> object:
     """Seconds of `12h`, `30s` or a number."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([smhd])\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd])\s*", value) if isinstance(value, str) else None
     if match:
         value = float(match[1]) * UNITS[match[2]]
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
@@ -155,8 +156,8 @@ class FileValue(BaseModel):
     """A value in a JSON file below {out} or the study's folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    file: str
-    at: str
+    file: Annotated[str, Field(min_length=1)]
+    at: Annotated[str, Field(min_length=1)]
 
 
 class MetricForm(BaseModel):
@@ -321,10 +322,11 @@ def check_names(file: StudyFile, definition: Definition) -> None:
     for place, metric in {"metric": file.metric, **profiles}.items():
         if metric != "auto" and full_name(metric) not in known:
             raise unknown_name(place, "metric", metric, known)
-    for name in ("groups", "margin", "keep"):
-        if name in file.model_fields_set:
+    sections = {"": file, **{f"profiles.{name}.": profile for name, profile in file.profiles.items()}}
+    for place, name in itertools.product(sections, ("groups", "margin", "keep")):
+        if name in sections[place].model_fields_set:
             expected = "a margin for each metric, under metrics" if name == "margin" else "none"
-            raise ConfigError(name, f"is for {DEFAULT}; expected {expected} where the file has a task")
+            raise ConfigError(f"{place}{name}", f"is for {DEFAULT}; expected {expected} where the file has a task")
     for name, sweep in file.sweeps.items():
         if sweep.choose not in ("none", *choices(definition)):
             expected = ", ".join(choices(definition)) or "a metric declared as val/NAME"

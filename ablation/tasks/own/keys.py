@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ablation.study.changes import is_same
 from ablation.system.digests import digest
-from ablation.tasks.own.code import code_files, code_of, has_changed, imported_modules, local_modules
+from ablation.tasks.own.code import Parts, code_files, code_of, identity, imported_modules, local_modules, parts_of, why_changed
 from ablation.tasks.own.declared import data_digest
 from ablation.tasks.own.definition import Definition
 from ablation.tasks.own.function import function_of, written_defaults
@@ -12,6 +13,7 @@ from ablation.tasks.own.packages import versions
 from ablation.tasks.own.settings import defaults_of
 
 __all__ = [
+    "Parts",
     "code_files",
     "code_of",
     "content",
@@ -19,8 +21,10 @@ __all__ = [
     "device_class",
     "environment",
     "function_of",
-    "has_changed",
+    "identity",
     "packages",
+    "parts_of",
+    "why_changed",
     "with_environment",
 ]
 
@@ -35,7 +39,7 @@ def content(definition: Definition, settings: Mapping[str, Any], seed: int, data
     """
     written = written_defaults(definition.function) if definition.is_function else ()
     defaults = {name: value for name, value in defaults_of(definition).items() if name in written}
-    set_otherwise = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+    set_otherwise = {name: value for name, value in settings.items() if name not in defaults or not is_same(value, defaults[name])}
     return digest(
         {
             "scheme": SCHEME,

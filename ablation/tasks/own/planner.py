@@ -69,11 +69,12 @@ class OwnPlanner:
         """The digests of data and code, what is run, the device, and the versions of the packages that the code imports."""
         there, definition = self.preparation, self.definition
         return {
-            **({"declared data": there.data} if definition.data else {}),
+            "declared data": there.data if definition.data else "",
             "task": definition.text,
             "env": " ".join(f"{name}={value}" for name, value in sorted(definition.env.items())),
             "threads": str(definition.threads),
             "metrics": ", ".join(sorted(metric.name for metric in definition.metrics)),
+            "classes": ", ".join(definition.classes),
             **_read_from(definition),
             "code": there.code,
             "device": there.device_class,

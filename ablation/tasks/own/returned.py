@@ -292,10 +292,16 @@ def _scores(name: str, frame: "pd.DataFrame", metric: str) -> "pd.Series[float]"
 def _means_that_differ(items: "pd.DataFrame", metrics: Mapping[str, float]) -> list[str]:
     names = [name for name in metrics if name in items]
     return [
-        f"{name}: the mean of the items is not the metric, so its items are not bootstrapped"
-        for name in names
-        if not math.isclose(items[name].mean(), metrics[name], rel_tol=CLOSE, abs_tol=1e-12)
+        f"{name}: the mean of the items, {mean:.8g}, is not the metric, {metrics[name]:.8g}, so its items are not bootstrapped{rounded}"
+        for name, mean in ((name, float(items[name].mean())) for name in names)
+        if not math.isclose(mean, metrics[name], rel_tol=CLOSE, abs_tol=1e-12)
+        for rounded in ("; it looks rounded: expected all digits" if _is_rounded(metrics[name], mean) else "",)
     ]
+
+
+def _is_rounded(value: float, exact: float) -> bool:
+    """Whether a value is the exact one with fewer digits."""
+    return any(round(exact, digits) == value for digits in range(1, 10))
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------------------

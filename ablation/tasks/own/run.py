@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ablation.errors import TrainingError
+from ablation.errors import ConfigError, TrainingError
 from ablation.formatting import duration
 from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
 from ablation.system import fencing, sealed
@@ -47,8 +47,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     first, unless that is an earlier attempt that was given up.
     """
     allow_code(work.definition.folder)  # as the command did that planned the work; here it finds the code, which only the child imports
-    if keys.has_changed(work.definition, work.code):
-        raise CodeChanged
+    code = _code(work)
     _check_packages(work)
     _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
@@ -60,7 +59,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
                 if descriptor is None:
                     raise Interrupted
                 checkpoints = _checkpoints(folder, is_renamed=fence.left is not None)
-                _carry_out(work, checkpoints, device, emit, should_stop, descriptor)
+                _carry_out(work, code, checkpoints, device, emit, should_stop, descriptor)
         _clear(folder)
     emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
 
@@ -111,7 +110,26 @@ def _seconds(result: Path) -> float:
     return float(json.loads((result / sealed.RESULT).read_text(encoding="utf-8"))["seconds"])
 
 
-def _carry_out(work: OwnWork, checkpoints: Path, device: str, emit: Emit, should_stop: Callable[[], bool], descriptor: int) -> None:
+def _code(work: OwnWork) -> keys.Parts:
+    """The parts of the code; raises CodeChanged if it is no longer that of the plan, or cannot be found any more."""
+    try:
+        parts = keys.parts_of(work.definition)
+    except (ConfigError, OSError):
+        raise CodeChanged from None
+    if keys.identity(parts) != work.code:
+        raise CodeChanged
+    return parts
+
+
+def _carry_out(
+    work: OwnWork,
+    code: keys.Parts,
+    checkpoints: Path,
+    device: str,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    descriptor: int,
+) -> None:
     folder = work.stages / work.key
     for leftover in folder.glob("try-*"):  # of a process that was killed
         if work.definition.resumes:
@@ -129,9 +147,8 @@ def _carry_out(work: OwnWork, checkpoints: Path, device: str, emit: Emit, should
             handed_back = returned.read(work.definition, attempt.out, attempt.printed.metrics, attempt.before)
         except TrainingError as error:
             raise _failed(work, attempt, error) from None
-        if keys.has_changed(work.definition, work.code):
-            problem = f"the code of {work.definition.text} was changed while it ran, so its numbers are not recorded"
-            emit({"kind": "told", "message": f"{problem}: nobody could tell which code they are of; ablate run does the run again"})
+        if problem := keys.why_changed(work.definition, code):
+            emit({"kind": "told", "message": problem})
             shutil.rmtree(checkpoints, ignore_errors=True)
             raise CodeChanged
         _check_data(work)

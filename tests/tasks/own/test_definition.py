@@ -60,6 +60,7 @@ def test_metrics(tmp_path):
         ({"task": {}}, "task: expected a function (task: my_module:train) or a command"),
         ({"task": FUNCTION | {"command": COMMAND}}, "and one of them"),
         ({"task": FUNCTION | {"tmeout": "1h"}}, "Did you mean 'timeout'?"),
+        ({"task": FUNCTION | {"timeout": "1.2.3h"}}, "expected a time, such as 30s, 45m or 12h"),
         ({"task": FUNCTION | {"timeout": "soon"}}, "expected a time, such as 30s, 45m or 12h"),
         ({"task": FUNCTION | {"threads": 0}}, "task.threads"),
         ({"task": FUNCTION | {"gpus": 2}}, "task.gpus"),

@@ -154,10 +154,10 @@ def test_code_that_cannot_be_found_is_refused(function):
 def test_code_that_is_gone_when_a_run_ends_has_changed(function, command):
     """Which is no failure of the run."""
     for definition, file in ((function, "own_module.py"), (replace(command, code=("train.py",)), "train.py")):
-        before = keys.code_of(definition)
-        assert not keys.has_changed(definition, before)
+        before = keys.parts_of(definition)
+        assert keys.why_changed(definition, before) == ""
         (definition.folder / file).unlink()
-        assert keys.has_changed(definition, before)
+        assert "was changed while it ran" in keys.why_changed(definition, before)
 
 
 @pytest.mark.parametrize(

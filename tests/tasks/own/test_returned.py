@@ -156,7 +156,12 @@ def test_test_items_are_the_same_in_any_order(tmp_path):
 
 def test_a_mean_that_is_no_metric_is_noted(tmp_path):
     back = handed_back(tmp_path, items_json={"item": [1, 2], "mae": [1.0, 3.0 + 1e-7], "f1": [0.5, 0.6]})
-    assert back.notes == ("test/f1: the mean of the items is not the metric, so its items are not bootstrapped",)
+    assert back.notes == ("test/f1: the mean of the items, 0.55, is not the metric, 0.5, so its items are not bootstrapped",)
+
+
+def test_a_metric_that_looks_rounded_is_told_as_that(tmp_path):
+    back = handed_back(tmp_path, items_json={"item": [1, 2], "mae": [2.0004, 2.0], "f1": [0.5, 0.5]})
+    assert back.notes[0].endswith("2.0002, is not the metric, 2, so its items are not bootstrapped; it looks rounded: expected all digits")
 
 
 @pytest.mark.parametrize(

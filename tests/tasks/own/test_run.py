@@ -509,7 +509,7 @@ def test_code_that_changes_meanwhile_is_not_recorded(tmp_path):
     events = []
     with pytest.raises(CodeChanged):
         run_module.run(a_run, "cpu", events.append, lambda: False, None)
-    assert "was changed while it ran" in events[-1]["message"]
+    assert "was changed while it ran (train.py has changed)" in events[-1]["message"]
     assert not a_run.results.exists()
 
 

@@ -25,7 +25,9 @@ from __future__ import annotations
 import enum
 import typing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional, Sequence
+from typing import TYPE_CHECKING, Annotated, Collection, Iterable, Literal, Optional, Sequence
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from ablation import Run
@@ -57,6 +59,9 @@ def train(
     plain=None,
     untyped=2,
     either: int | str = 1,
+    often: Iterable[int] = (1, 2),
+    several: Collection[int] = (3,),
+    positive: Annotated[int, Field(gt=0)] = 1,
 ):
     return {}
 """
@@ -504,12 +509,13 @@ def test_a_run_calls_the_function_with_its_own_types(tmp_path):
     definition = of_code(
         tmp_path, TYPES.replace("    plain=None,", '    plain=None,\n    root=Path("r"),\n    pair=(1, 2),\n    member=Loss.CE,')
     )
-    plain = resolved(definition, {"loss": "dice", "betas": [0, 1], "member": "dice", "pair": [3, 4]})
+    plain = resolved(definition, {"loss": "dice", "betas": [0, 1], "member": "dice", "pair": [3, 4], "positive": -3})
     module = sys.modules["own_training"]
     called = converted(module.train, json.loads(json.dumps(plain)))
     assert called["loss"] is called["member"] is module.Loss.DICE
     assert (called["betas"], called["pair"], called["more"]) == ((0.0, 1.0), (3, 4), ())
     assert (called["folder"], called["root"]) == (Path("data"), Path("r"))
     assert (called["implicit"], called["width"], called["plain"], called["kind"]) == (None, None, None, "up")
-    assert called["sizes"] == [1, 2]
+    assert called["sizes"] == called["often"] == [1, 2]
+    assert (called["several"], called["positive"]) == ([3], -3)  # planning checks types, as Python does not even those
     assert type(called["rate"]) is float
