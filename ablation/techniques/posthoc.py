@@ -201,7 +201,7 @@ def fit_temperature(scores_NC: Tensor, labels_N: Tensor) -> float:
     """The temperature with the lowest mean cross-entropy; raises DataError where there is none, as where no image is misclassified."""
     from scipy.optimize import brentq
 
-    scores_NC = scores_NC.detach().double().cpu()
+    scores_NC = scores_NC.detach().cpu().double()
     if not bool(scores_NC.isfinite().all()):
         raise TrainingError("nan", "the validation images' scores are not finite numbers; a lower optimizer.lr may help")
     gaps_NC = scores_NC - scores_NC.gather(1, labels_N.cpu()[:, None])

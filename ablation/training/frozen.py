@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,10 +129,29 @@ def ends_with_classifier(model: nn.Module, images_BCHW: Tensor, precision: Preci
 
 
 @torch.no_grad()
-def logits_of_features(classifier: nn.Module, features_NF: Tensor, precision: Precision, batch_size: int) -> Tensor:
+def logits_of_features(classifier: nn.Module, features_NF: Tensor, batch_size: int) -> Tensor:
     """The logits of all features, N x C in float32, computed in batches."""
-    with precision.autocast(features_NF.device):
-        return torch.cat([classifier(features_BF).float() for features_BF in torch.split(features_NF, batch_size)])
+    return torch.cat([classifier(features_BF) for features_BF in torch.split(features_NF, batch_size)])
+
+
+@contextlib.contextmanager
+def in_float32(layer: nn.Module) -> Iterator[None]:
+    """Let a layer compute in float32 within autocast.
+
+    Of logits in bf16 one in a few hundred images has two highest ones that are equal, and the class with the lower number, in a long tail
+    the more frequent one, would win.
+    """
+    forward = layer.forward
+
+    def in_full(*inputs: Tensor) -> Any:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return forward(*(tensor.float() for tensor in inputs))
+
+    vars(layer)["forward"] = in_full
+    try:
+        yield
+    finally:
+        del vars(layer)["forward"]
 
 
 def cached_batches(cache: FeatureCache, name: str, batches: Batches, slices: Sequence[slice], device: torch.device) -> Batches:

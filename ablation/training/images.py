@@ -31,7 +31,9 @@ class ImagePipeline:
     @property
     def eval_batch_size(self) -> int:
         """The number of images in a batch of which no gradients are computed."""
-        return 256 if self.image_size > 64 else 1024
+        if self.image_size <= 64:
+            return 1024
+        return max(1, min(256, 256 * 224**2 // self.image_size**2))  # as much memory for larger images as for those of 224 pixels
 
     def draw(self, seed: int, epoch: int, num_images: int, device: torch.device, purpose: str = "augment") -> Draws:
         """The epoch's random parameters of every augmentation, each from a generator by purpose, position and name."""
@@ -47,26 +49,27 @@ class ImagePipeline:
         is_resized = False
         for technique, parameters in zip(self.augmentations, draws, strict=True):
             if technique.works_on != "pixels" and not is_resized:
-                images_BCHW, is_resized = self.normalised(self._resized(images_BCHW, technique)), True
+                images_BCHW, is_resized = self.normalised(self._resized(images_BCHW)), True
             if technique.works_on != "resize":
                 images_BCHW = technique(images_BCHW, parameters)
         return images_BCHW if is_resized else self.normalised(self._resized(images_BCHW))
 
     def resized(self, pixels_BCHW: Tensor) -> Tensor:
         """The images in [0, 1] at the model's size, without augmentation; test-time views are applied before `normalised`."""
-        resize = [technique for technique in self.augmentations if technique.works_on == "resize"]
-        return self._resized(pixels_BCHW.float().div_(255), *resize)
+        return self._resized(pixels_BCHW.float().div_(255))
 
     def normalised(self, images_BCHW: Tensor) -> Tensor:
         """The model's input for images in [0, 1]."""
         mean_C, std_C = (_per_channel(values, images_BCHW.device) for values in (self.mean, self.std))
         return (images_BCHW - mean_C) / std_C
 
-    def _resized(self, images_BCHW: Tensor, technique: Any = None) -> Tensor:
+    def _resized(self, images_BCHW: Tensor) -> Tensor:
+        """The images at the model's size, by the augmentation that resizes, wherever it stands, or else as `resize` does by default."""
         if images_BCHW.shape[-2:] == (self.image_size, self.image_size):
             return images_BCHW
-        resize = technique if isinstance(technique, Resize) else Resize()
-        return resize.resize(images_BCHW, self.image_size)
+        resize = next((technique for technique in self.augmentations if technique.works_on == "resize"), Resize())
+        resized_BCHW: Tensor = resize.resize(images_BCHW, self.image_size)
+        return resized_BCHW
 
 
 @lru_cache(maxsize=16)

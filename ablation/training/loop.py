@@ -84,12 +84,17 @@ def prepare_model(model: nn.Module, stage: Stage) -> list[nn.Parameter]:
 
 
 def tensors_to_average(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
-    """The tensors that an average follows: all of them, or of a frozen backbone only the buffers, and only if it is in train mode."""
+    """The tensors that an average follows: all of them, or those that change, which are not the weights of a frozen backbone.
+
+    Its buffers change only in train mode; the classifier is always in that mode, and its batch norm, if it has any, with it.
+    """
     if stage.train == "all":
         return dict(model.state_dict())
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    buffers = {name for name, _ in model.named_buffers()} if stage.backbone == "train" else set()
-    return {name: tensor for name, tensor in model.state_dict().items() if name in trainable | buffers}
+    in_train_mode = model if stage.backbone == "train" else classifier_of(model)
+    changing = {id(tensor) for tensor in (*filter(lambda parameter: parameter.requires_grad, model.parameters()), *in_train_mode.buffers())}
+    names = [name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in changing]
+    tensors = model.state_dict()
+    return {name: tensors[name] for name in names}
 
 
 def train_epochs(setup: Setup, state: State, end_epoch: int, after_epoch: Callable[[State], None]) -> None:
@@ -318,7 +323,7 @@ class EpochEvaluator:
                 return predict(self.model, images, pipeline, precision, IDENTITY)
         features_NF = self.backbone.split_features(split, images, average, average_id)
         with swapped_weights(self.model, average):
-            return frozen.logits_of_features(self.backbone.classifier, features_NF, precision, pipeline.eval_batch_size)
+            return frozen.logits_of_features(self.backbone.classifier, features_NF, pipeline.eval_batch_size)
 
     def _keep_best(self, state: State, name: str, balanced_accuracy: float, epoch: int, average: dict[str, Tensor] | None) -> None:
         best = state.best.get(name)
@@ -356,9 +361,9 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def predict(model: nn.Module, images: SplitImages, pipeline: ImagePipeline, precision: Precision, view: View) -> Tensor:
-    """The logits of every image in one view, in float32: N x C."""
+    """The logits of every image in one view: N x C in float32, in which the classifier computes them whatever the precision."""
     logits = []
-    with closing(_input_batches(images, pipeline, view)) as input_batches:
+    with closing(_input_batches(images, pipeline, view)) as input_batches, frozen.in_float32(classifier_of(model)):
         for inputs_BCHW in input_batches:
             with precision.autocast(inputs_BCHW.device):
                 logits.append(model(inputs_BCHW).float())

@@ -181,7 +181,7 @@ def _view_logits(weights: _TestedWeights, split: str, view: Any, device: torch.d
     name = frozen.split_cache_name(model, data_name(work), work.stage.settings, split, view)
     compute = partial(extract_features, model, images, pipeline, precision, view)
     features_NF = frozen.cached_features(FeatureCache(work.features), name, compute, device)
-    return frozen.logits_of_features(classifier_of(model), features_NF, precision, pipeline.eval_batch_size)
+    return frozen.logits_of_features(classifier_of(model), features_NF, pipeline.eval_batch_size)
 
 
 @lru_cache(maxsize=16)

@@ -100,9 +100,7 @@ def test_numbers_of_other_types_are_other_settings(folder):
     assert (by_name["f/1.0"].same_as, by_name["f/1"].same_as) == ("a", "whole")
     assert json.dumps(by_name["whole"].change) == '{"feats": [1.0, 1]}'
     sections["ladder"] = {"a": {"feats": 1}}
-    assert "feats 1.0 was 1" in compared(
-        load(folder, **sections | {"ladder": {"a": {}}}), {"written": written(load(folder, **sections))}
-    )
+    assert "feats 1.0 was 1" in compared(load(folder, **sections | {"ladder": {"a": {}}}), {"written": written(load(folder, **sections))})
 
 
 # --- choices ---------------------------------------------------------------------------------------------------------------------

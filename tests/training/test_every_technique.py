@@ -43,6 +43,7 @@ KEYS = {
     "classifiers": "classifier",
 }
 HEAD = [{"epochs": "1/2"}, {"epochs": "1/2", "train": "head"}]
+LWS = {"train": "head", "classifier": "lws"}
 # The settings with which a technique has an effect in two epochs on a few digits.
 LAYERS = {
     "losses/ldam": {"loss": "ldam", "classifier": "cosine"},
@@ -238,6 +239,10 @@ def test_a_new_head_may_be_another_classifier(tmp_path):
         ({"stages": [HEAD[0], {"epochs": "1/2", "classifier": "cosine"}]}, r"stages\.1\.classifier: can change only where a stage begins"),
         ({"stages": [HEAD[0], HEAD[1] | {"classifier": "cosine"}]}, r"stages\.1\.classifier: found 'cosine', which cannot take over"),
         ({"stages": [HEAD[0], HEAD[1] | {"classifier": "lws", "head": "new"}]}, r"stages\.1\.classifier: found 'lws', which goes on from"),
+        (
+            {"epochs": 3, "stages": [{"epochs": 1}, {"epochs": 1, **LWS}, {"epochs": 1, "head": "new", **LWS}]},
+            r"stages\.2\.classifier: found 'lws', which goes on from a trained linear layer; expected head: keep",
+        ),
         (
             {"epochs": 9, "stages": [{"epochs": "2/3"}, {"epochs": "1/3", "train": "head", "mix": "cmo"}]},
             r"variants\.arm\.stages: cmo mixes in none of its 3 epochs",

@@ -21,6 +21,59 @@ HEAD = {"epochs": "1/2", "train": "head"}
 LOSSES = ("cross_entropy", "focal", "balanced_softmax")
 
 
+class WithNormalisedHead(nn.Module):
+    """A backbone and a classifier with batch norm of its own, as RepViT's."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        self.head = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+    def get_classifier(self):
+        return self.head
+
+    def forward(self, features_BF):
+        return self.head(self.backbone(features_BF))
+
+
+@pytest.mark.parametrize("backbone", ["eval", "train"])
+def test_an_average_follows_the_batch_norm_of_the_classifier(backbone):
+    """It changes while the head alone is trained; the backbone's only where that is in train mode."""
+    model, stage = WithNormalisedHead(), Stage(None, 1, 0, 0, 1, 1, train="head", backbone=backbone)
+    loop.prepare_model(model, stage)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1)
+    nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.zeros(8, dtype=torch.long)).backward()
+    optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    followed = loop.tensors_to_average(model, stage)
+    assert {"head.0.running_mean", "head.0.running_var"} <= changed == set(followed)
+    assert all(tensor.data_ptr() == model.state_dict()[name].data_ptr() for name, tensor in followed.items())
+
+
+def test_the_classifier_computes_in_float32_when_it_is_tested():
+    """Two logits that are equal in bf16 are told apart, and the layer is as it was afterwards, also after an error."""
+    layer = nn.Linear(1, 2, bias=False)
+    layer.weight.data = torch.tensor([[1.0], [1.001]])
+    with torch.no_grad(), Precision("bf16").autocast(CPU):
+        assert len(set(layer(torch.ones(1, 1))[0].tolist())) == 1
+        with frozen.in_float32(layer):
+            logits_BC = layer(torch.ones(1, 1, dtype=torch.bfloat16))
+            assert torch.is_autocast_enabled("cpu")
+        assert (logits_BC.dtype, int(logits_BC.argmax())) == (torch.float32, 1)
+        with pytest.raises(RuntimeError), frozen.in_float32(layer):
+            layer(torch.ones(1, 5))
+        assert "forward" not in vars(layer)
+        assert layer(torch.ones(1, 1)).dtype == torch.bfloat16
+
+
+def test_predictions_in_bf16_have_logits_in_float32(tmp_path):
+    """Those of the model's own classifier and of one on features, to the bit."""
+    planned = heads(tmp_path, "half", ("focal",), base={"precision": "bf16"})
+    columns = predictions(planned, "focal").filter(like="logit/").to_numpy()
+    assert (torch.from_numpy(columns).bfloat16().float().numpy() != columns).mean() > 0.9
+
+
 def heads(tmp_path, name, losses=LOSSES, base=(), **stage):
     """A study with one stage of training and a head for each loss, carried out."""
     ladder = {loss: {"stages": [FIRST, HEAD | {"loss": loss} | stage]} for loss in losses}

@@ -1,6 +1,7 @@
 """The training of a stage. Shapes: N images, B batch, C classes or channels, H height, W width."""
 
 import math
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from torch.nn import functional
 from ablation.data import open_dataset, split
 from ablation.errors import ConfigError, DataError, TrainingError
 from ablation.system.randomness import generator, key
+from ablation.techniques.augmentations import Erase, Resize
 from ablation.techniques.models import classifier_of
-from ablation.techniques.technique import family
+from ablation.techniques.technique import Technique, family
 from ablation.training import checkpoints
 from ablation.training.images import ImagePipeline
 from ablation.training.loop import batch_slices
@@ -320,6 +322,38 @@ def test_images_reach_the_model_normalised():
     np.testing.assert_allclose(pipeline.normalised(pipeline.resized(pixels_BCHW)).numpy(), expected_BCHW, atol=1e-5)
     small_BCHW = pixels_BCHW[:, :, :8, :8]
     assert pipeline.training_inputs(small_BCHW, []).shape == pipeline.resized(small_BCHW).shape == (2, 3, 16, 16)
+
+
+class Black(Technique):
+    """An augmentation of one's own that makes the image black where it gets the model's size."""
+
+    name: Literal["black"] = "black"
+    works_on: ClassVar[str] = "resize"
+
+    def draw(self, generator, num_images):
+        return {}
+
+    def resize(self, images_BCHW, size):
+        return images_BCHW.new_zeros(*images_BCHW.shape[:2], size, size)
+
+
+@pytest.mark.parametrize("before", [(), (Erase(probability=0),)], ids=["alone", "after erase"])
+@pytest.mark.parametrize("resize", [Resize(interpolation="nearest"), Black()], ids=["nearest", "own"])
+def test_images_are_resized_alike_for_training_and_for_testing(before, resize):
+    """By the augmentation that resizes, wherever it stands and whoever wrote it."""
+    pipeline = ImagePipeline((*before, resize), 24, (0.0,) * 3, (1.0,) * 3)
+    pixels_BCHW = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draws = pipeline.draw(0, 0, 2, CPU)
+    expected_BCHW = resize.resize(pixels_BCHW / 255, 24)
+    for images_BCHW in (pipeline.training_inputs(pixels_BCHW, draws), pipeline.resized(pixels_BCHW)):
+        torch.testing.assert_close(images_BCHW, expected_BCHW, rtol=0, atol=0)
+    assert not torch.equal(expected_BCHW, Resize().resize(pixels_BCHW / 255, 24))
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(32, 1024), (64, 1024), (65, 256), (224, 256), (448, 64), (1024, 12), (8000, 1)])
+def test_batches_of_large_images_are_smaller_in_tests(size, batch_size):
+    """So that they take no more memory than 256 images of 224 pixels."""
+    assert ImagePipeline((), size, (0,), (1,)).eval_batch_size == batch_size
 
 
 def test_augmentations_are_drawn_by_position_and_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Finds the arms whose scores are distances and not probabilities, by their last post-hoc technique."""
+"""Finds the arms whose scores are no logits of a softmax: distances, by their last post-hoc technique, and those of sigmoids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,11 @@ def distance_arms(plan: Mapping[str, Any]) -> list[str]:
     """The plan's arms whose scores are distances."""
     by_name = {str(arm["name"]): arm for arm in plan["arms"]}
     return [name for name in by_name if _posthoc(by_name, name) == DISTANCES]
+
+
+def sigmoid_arms(plan: Mapping[str, Any]) -> list[str]:
+    """The plan's arms that were trained with a sigmoid for each class."""
+    return [str(arm["name"]) for arm in plan["arms"] if arm.get("is_sigmoid")]
 
 
 def _posthoc(by_name: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ablation.formatting import escaped, listed
 from ablation.report.frames.facts import CLASSIFIED
-from ablation.report.frames.posthoc import OF_PROBABILITIES, distance_arms
+from ablation.report.frames.posthoc import OF_PROBABILITIES, distance_arms, sigmoid_arms
 from ablation.report.metrics import QUALITY, RANKING
 from ablation.report.sections.common import bullets, chunked, count, lines_for, mean_and_sd, named, of_columns, paragraphs, pictures
 from ablation.report.sections.content import Content
@@ -47,14 +47,19 @@ def quality(content: Content) -> list[Section]:
     if distances:
         marked = listed([named(content, arm) for arm in distances])
         lines.append(f"† The scores of {marked} are distances, not probabilities: NLL and ECE say little.")
+    sigmoids = [arm for arm in sigmoid_arms(content.plan) if arm in content.shown and arm not in distances]
+    if sigmoids:
+        named_sigmoids = listed([named(content, arm) for arm in sigmoids])
+        lines.append(f"† {named_sigmoids} learnt a sigmoid for each class, and p is a softmax here too: NLL and ECE say little.")
+    marks = [*distances, *sigmoids]
     plain = arms[arms["condition"] == ""]
     shown = plain if len(plain) else arms
     rest = arms.drop(shown.index)
     minor = len(rest) > MOST_IN_MARKDOWN
-    details = (Section(f"{title} under the conditions", _table(content, rest, names, distances), is_minor=minor),) if len(rest) else ()
+    details = (Section(f"{title} under the conditions", _table(content, rest, names, marks), is_minor=minor),) if len(rest) else ()
     drawn = pictures(content, "reliability", "roc", "precision-recall")
     where = elsewhere("The arms under conditions", "report.csv")
-    body = paragraphs(_table(content, shown, names, distances), bullets(lines), drawn)
+    body = paragraphs(_table(content, shown, names, marks), bullets(lines), drawn)
     return [Section(title, body, (*details, *_ranking(content)), elsewhere=where)]
 
 
@@ -69,18 +74,18 @@ def _ranking(content: Content) -> list[Section]:
     return [Section(title, paragraphs(_table(content, arms, names, []), bullets(lines)))]
 
 
-def _table(content: Content, arms: pd.DataFrame, names: list[str], distances: list[str]) -> str:
+def _table(content: Content, arms: pd.DataFrame, names: list[str], marks: list[str]) -> str:
     """The arms' metrics, in as many tables as fit on a page each."""
     records = arms.to_dict("records")
     fixed = [["arm", *(named(content, row["arm"]) for row in records)], ["n", *(count(row) for row in records)]]
-    columns = [[escaped(content.metrics.title(name)), *(_value(content, row, name, distances) for row in records)] for name in names]
+    columns = [[escaped(content.metrics.title(name)), *(_value(content, row, name, marks) for row in records)] for name in names]
     parts = chunked(columns, fixed)
     return paragraphs(*(of_columns([*fixed, *(columns[place] for place in places)]) for places in parts))
 
 
-def _value(content: Content, row: Mapping[Any, Any], name: str, distances: list[str]) -> str:
+def _value(content: Content, row: Mapping[Any, Any], name: str, marks: list[str]) -> str:
     """Mean and sd, with a mark where scores are no probabilities; blank where no run is done."""
     if not row["n"]:
         return ""
-    marked = " †" if name in OF_PROBABILITIES and row["arm"] in distances else ""
+    marked = " †" if name in OF_PROBABILITIES and row["arm"] in marks else ""
     return content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) + marked

@@ -268,9 +268,14 @@ class ImagePlanner:
         return [account.as_data(most_images) | {"seed": seed, "arms": names} for account, names in accounts]
 
     def arm_facts(self, arm: Arm) -> dict[str, Any]:
-        """The arm's post-hoc technique, and which its test images are."""
-        test_set = self.context.source(arm, self.study.seeds[0]).test_set
-        return {"posthoc": arm.stages[-1].settings.posthoc.name} | ({"test_set": test_set} if test_set else {})
+        """The arm's post-hoc technique, which its test images are, and whether its scores were trained as those of sigmoids."""
+        test_set, settings = self.context.source(arm, self.study.seeds[0]).test_set, arm.stages[-1].settings
+        is_sigmoid = getattr(settings.loss, "form", "") == "sigmoid"
+        return {
+            "posthoc": settings.posthoc.name,
+            **({"test_set": test_set} if test_set else {}),
+            **({"is_sigmoid": True} if is_sigmoid else {}),
+        }
 
     def dataset(self, arm: Arm) -> tuple[str, str]:
         """The name and the path of an arm's data set."""

@@ -107,16 +107,17 @@ def _check_classifier(i: int, options: list[StageOptions], settings: list[Settin
     new, place = settings[i].classifier, f"{where}.classifier"
     if new.on_trained and (i == 0 or options[i].train != "head"):
         raise ConfigError(place, f"found {new.name!r}, which needs a trained linear layer; expected it in a later stage with train: head")
+    goes_on = f"found {new.name!r}, which goes on from a trained linear layer; expected head: keep, after a linear classifier"
+    if new.on_trained and options[i].head == "new":
+        raise ConfigError(place, goes_on)
     if i == 0 or new == settings[i - 1].classifier:
         return
     if not (options[i].train == "head" != options[i - 1].train):
         raise ConfigError(
             place, "can change only where a stage begins to train the head alone; expected train: head there, or one classifier"
         )
-    if new.on_trained and (options[i].head == "new" or settings[i - 1].classifier.name != "linear"):
-        raise ConfigError(
-            place, f"found {new.name!r}, which goes on from a trained linear layer; expected head: keep, after a linear classifier"
-        )
+    if new.on_trained and settings[i - 1].classifier.name != "linear":
+        raise ConfigError(place, goes_on)
     if not new.on_trained and options[i].head == "keep":
         raise ConfigError(place, f"found {new.name!r}, which cannot take over another classifier's weights; expected head: new")
 

@@ -28,3 +28,11 @@ def draws_one_row_per_batch(family_name: str, spec: Spec) -> None:
     lengths = {name: len(table) for name, table in technique.draw(seeded(), 5, 4).items()}
     expect(all(length == 5 for length in lengths.values()), f"the tables for 5 batches have {lengths} rows")
     expect(isinstance(technique.is_on(0, 10), bool), f"is_on says {technique.is_on(0, 10)!r}; expected True or False")
+
+
+@contract("mixing")
+def says_whether_its_length_counts(family_name: str, spec: Spec) -> None:
+    """A mixing that is on or off by how many epochs there are has `depends_on_length`, or trainings of other lengths would share it."""
+    technique = make(family_name, spec)
+    is_alike = all(technique.is_on(epoch, 10) == technique.is_on(epoch, 20) for epoch in range(10))
+    expect(is_alike or technique.depends_on_length, "is_on depends on how many epochs there are, and depends_on_length is False")

@@ -20,6 +20,17 @@ def draws_as_many_images_as_there_are(family_name: str, spec: Spec) -> None:
 
 
 @contract("samplers")
+def says_whether_its_length_counts(family_name: str, spec: Spec) -> None:
+    """A sampler whose epochs differ by how many there are has `depends_on_length`, or trainings of other lengths would share them."""
+    technique, counts_C = make(family_name, spec), torch.tensor([60, 30, 10])
+    labels_N = torch.repeat_interleave(torch.arange(NUM_CLASSES), counts_C)
+    for epoch in (0, 5, 9):
+        ten_N, twenty_N = (technique(labels_N, NUM_CLASSES, epoch, num_epochs, seeded()) for num_epochs in (10, 20))
+        is_alike = torch.equal(ten_N, twenty_N) or technique.depends_on_length
+        expect(is_alike, f"epoch {epoch} is another one of 20 epochs than of 10, and depends_on_length is False; expected True")
+
+
+@contract("samplers")
 def tells_its_probabilities(family_name: str, spec: Spec) -> None:
     """`probabilities_C` are float64 chances that sum to 1, with 0 for a class that has no images."""
     technique = make(family_name, spec)

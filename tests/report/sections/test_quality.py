@@ -47,3 +47,13 @@ def test_scores_that_are_distances_are_marked():
     assert [name for name, row in rows.items() if row["NLL"].endswith("†")] == ["ncm", "more"]
     assert [name for name, row in rows.items() if row["ECE"].endswith("†")] == ["ncm", "more"]
     assert "† The scores of ncm and more are distances, not probabilities" in text
+    assert "sigmoid" not in text
+
+
+def test_scores_of_sigmoids_are_marked():
+    """Their softmax is not what they were trained for."""
+    arms = [arm("baseline", None), arm("focal", "baseline") | {"is_sigmoid": True}]
+    text = report.write(study(arms, seeds=[0]))
+    rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
+    assert [name for name, row in rows.items() if row["NLL"].endswith("†")] == ["focal"]
+    assert "† focal learnt a sigmoid for each class, and p is a softmax here too: NLL and ECE say little." in text

@@ -156,6 +156,20 @@ class TellsOtherwise(Shuffle):
         return (counts_C > 0).double() / (counts_C > 0).sum()
 
 
+class ByTheLength(Shuffle):
+    name: Literal["own"] = "own"
+
+    def __call__(self, labels_N, num_classes, epoch, num_epochs, generator):
+        return torch.randperm(len(labels_N), generator=generator).roll(epoch * 10 // num_epochs)
+
+
+class LateOnly(MixUp):
+    name: Literal["own"] = "own"
+
+    def is_on(self, epoch, num_epochs):
+        return epoch >= num_epochs / 2
+
+
 class TargetsTwice(MixUp):
     name: Literal["own"] = "own"
 
@@ -312,6 +326,8 @@ BROKEN = [
     ("samplers", Longer, "An epoch has as many positions as there are training images", "found (10,) positions of 5 images"),
     ("samplers", Unnormalised, "`probabilities_C` are float64 chances that sum to 1", "for [300, 20, 1] images"),
     ("samplers", TellsOtherwise, "The classes' shares of an epoch are `probabilities_C`", "and probabilities_C says"),
+    ("samplers", ByTheLength, "A sampler whose epochs differ by how many there are", "is another one of 20 epochs than of 10"),
+    ("mixing", LateOnly, "A mixing that is on or off by how many epochs there are", "is_on depends on how many epochs there are"),
     ("mixing", TargetsTwice, "Images keep their shape, and each row of targets its sum", "expected 1"),
     ("mixing", OneTable, "Every table of a mixing has a row for each batch of the epoch", "the tables for 5 batches have"),
     ("augmentations", OneRow, "Every table of an augmentation has a row for each image", "the tables for 7 images have"),
