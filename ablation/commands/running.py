@@ -2,6 +2,8 @@
 
 import contextlib
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +23,7 @@ from ablation.study.task import CheckpointInterval
 from ablation.system import signals
 from ablation.system.files import sweep
 
+ONE_SIGNAL = 1.0  # seconds within which a second SIGTERM is the first one, passed on
 NEXT_STEPS = {  # kind of failure -> what the user can do
     "nan": "change a setting in the file, which makes another run; --rerun retry tries the same run again",
     "bug": "ablate log ARM SEED shows where; once the code is fixed, --rerun retry tries again",
@@ -107,10 +110,18 @@ def shown(plan: Plan, session: Session, state: ProgressState) -> Iterator[tuple[
 
 @contextlib.contextmanager
 def stop_on_signal(console: Console, display: View, stopping: str) -> Iterator[Any]:
-    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop."""
+    """Handle signals: the first asks to stop, a second one stops at once. Yields a function that says whether to stop.
+
+    SIGTERM may come twice for once: `timeout` sends it to its group, and `uv run`, which is in there, passes on its own.
+    """
     received: list[int] = []
+    first = 0.0
 
     def handle(number: int, _frame: object) -> None:
+        nonlocal first
+        if received == [signal.SIGTERM] and number == signal.SIGTERM and time.monotonic() - first < ONE_SIGNAL:
+            return
+        first = time.monotonic()
         if received:
             display.close()
             raise KeyboardInterrupt

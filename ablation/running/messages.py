@@ -66,6 +66,12 @@ class RunMessages:
             why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
             retried = f"{event['jobs']} at once from now on{again}; what did not fit is tried again alone, its settings as they were"
             nowhere = "its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"
+            if event.get("why"):
+                why, retried = (
+                    f"{event['device']}: no other process can begin there ({event['why']})",
+                    f"{event['jobs']} at once from now on",
+                )
+                nowhere = f"no process can begin there ({event['why']}), so nothing runs there from now on"
             self._say(f"{why}: {retried}" if event["jobs"] else f"{event['device']}: {nowhere}")
 
     def _packed(self, event: Mapping[str, Any]) -> None:

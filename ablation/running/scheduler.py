@@ -213,8 +213,8 @@ class _Scheduler:
         if event.get("is_lost"):
             return self._waits_again(key)
         self.attempts[key] = self.attempts.get(key, 0) + 1
-        if _is_memory(event) and not event.get("has_begun", True) and self.executor.num_slots > 1:
-            self._shrink(event["device"], is_full=True)
+        if not event.get("has_begun", True) and self.executor.num_slots > 1:
+            self._shrink(event["device"], is_full=True, why="" if _is_memory(event) else event["message"])
         elif _is_memory(event) and self._goes_alone(key, event):
             self._make_room(event)
         elif self.attempts[key] >= ATTEMPTS and "may_lack_memory" in event and self._goes_alone(key, event):
@@ -250,12 +250,15 @@ class _Scheduler:
             )
             self.view({"kind": "told", "message": f"out of memory on {device}, {why}: what did not fit is tried again in a new process"})
 
-    def _shrink(self, device: str, *, is_full: bool = False) -> None:
-        """Run one job fewer at once on a device where memory did not suffice, and none where not even a process could begin."""
+    def _shrink(self, device: str, *, is_full: bool = False, why: str = "") -> None:
+        """Run one job fewer at once on a device where memory did not suffice, and none where not even a process could begin.
+
+        `why` says what else than memory kept it from that.
+        """
         left = self.sizes[device] = self.executor.shrink(device, is_full=True) if is_full else self.executor.shrink(device)
         if self.packing is not None:
             self.packing.fewer(max(1, left))
-        self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots})
+        self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots, "why": why})
 
     def _resize(self, device: str, packing: Packing) -> None:
         """Let as many jobs share a device as is worth while, but no more than before where none would have a job."""

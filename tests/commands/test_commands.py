@@ -282,7 +282,7 @@ def test_ctrl_c_stops_after_the_epoch_and_the_same_command_goes_on(ablate, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_what_a_cluster_sends_stops_as_ctrl_c_does(ablate, number):
+def test_what_a_cluster_sends_stops_as_ctrl_c_does(ablate, number, monkeypatch):
     """SIGTERM and SIGUSR1 stop after the epoch, and the same command goes on from it; afterwards they do what they did before."""
     before = signal.getsignal(number)
     file = study(ablate)
@@ -292,9 +292,22 @@ def test_what_a_cluster_sends_stops_as_ctrl_c_does(ablate, number):
     assert f"To go on: ablate run {file}" in stopped.err
     assert signal.getsignal(number) == before
     assert ablate("run", file).epochs == 3
+    monkeypatch.setattr(running, "ONE_SIGNAL", 0.0)
     twice = ablate("run", file, "--rerun", "force", stop_after=1, signals=2, number=number)
     assert twice.status == 130
     assert "stopped; to go on: ablate run" in twice.err
+
+
+@pytest.mark.parametrize(("number", "is_one"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_sigterm_may_come_twice_at_once(number, is_one):
+    """`timeout 7m uv run ablate ...` sends it to the group, and `uv` passes its own on: the epoch is finished all the same."""
+    console, display = Console(record=True, width=100), SimpleNamespace(close=lambda: None)
+    with running.stop_on_signal(console, display, "stopping") as should_stop:
+        os.kill(os.getpid(), number)
+        with contextlib.nullcontext() if is_one else pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert should_stop()
+    assert console.export_text().count("stopping") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -24,6 +24,14 @@ def said(tmp_path):
     return lines
 
 
+def test_a_device_on_which_nothing_begins_is_told_with_the_reason(said):
+    """That its memory is full, or what its driver says."""
+    event = {"kind": "memory", "device": "cuda:1", "jobs": 0, "slots": 1, "why": ""}
+    assert said(event) == ["cuda:1: its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"]
+    assert said(event | {"why": "busy"}) == ["cuda:1: no process can begin there (busy), so nothing runs there from now on"]
+    assert said(event | {"why": "busy", "jobs": 1}) == ["cuda:1: no other process can begin there (busy): 1 at once from now on"]
+
+
 def test_what_is_told_is_said_once(said):
     """The same sentence of several jobs is said once, another one too; damage is said each time."""
     first, second, damage = ({"kind": kind, "message": kind[0] + text} for kind, text in (("told", "1"), ("told", "2"), ("damaged", "3")))

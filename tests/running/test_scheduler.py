@@ -292,11 +292,11 @@ def test_what_does_not_fit_alone_fails(how, num_slots):
 
 
 class Full(Crowded):
-    """Devices with one slot each; no process can begin on those in `full`."""
+    """Devices with one slot each; no process can begin on those in `full`, for lack of memory or by another failure."""
 
-    def __init__(self, full, devices=("cuda:0", "cuda:1")):
+    def __init__(self, full, devices=("cuda:0", "cuda:1"), failure="memory"):
         super().__init__(len(devices), room=9)
-        self.full, self.devices, self.at = full, list(devices), {}
+        self.full, self.devices, self.at, self.failure = full, list(devices), {}, failure
 
     @property
     def num_idle(self):
@@ -319,7 +319,18 @@ class Full(Crowded):
             return Executor.events(self, timeout)
         self.running.remove(key)
         about = {"stage": key, "message": "?", "log": "", "device": device, "jobs": 1, "is_fresh": True, "has_begun": False}
-        return [{"kind": "failed", "failure": "memory", **about}]
+        return [{"kind": "failed", "failure": self.failure, **about}]
+
+
+def test_a_device_on_which_nothing_can_begin_leaves_the_work_to_the_others():
+    """Whatever is wrong with it, which the view is told; with no other device left, the job fails with that."""
+    executor = Full({"cuda:0"}, failure="bug")
+    outcome, _, seen = carried_out(executor)
+    assert len(outcome.finished) == len(RUNS)
+    told = [(event["device"], event["jobs"], event["why"]) for event in seen if event["kind"] == "memory"]
+    assert told == [("cuda:0", 0, "?")]
+    outcome, _, _ = carried_out(Full({"cuda:0", "cuda:1"}, failure="bug"))
+    assert {(failure.kind, failure.reason) for failure in outcome.failed} == {("bug", "?")}
 
 
 def test_a_full_device_leaves_the_work_to_the_others():

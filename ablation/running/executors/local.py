@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -100,9 +101,13 @@ class LocalExecutor:
         return list(dict.fromkeys(slot.device for slot in self._slots if slot.device not in busy))
 
     def submit(self, job: Job, *, alone: bool = False) -> None:
-        """Start a job in a free slot; `alone`, on an idle device that holds nothing else until the job ends, not even an idle process."""
+        """Start a job in a free slot, on the device with the fewest jobs; `alone`, on an idle one that holds nothing else until it ends.
+
+        Not even an idle process, that is.
+        """
         free = [slot for slot in self._free() if not alone or slot.device in self._idle()]
-        slot = min(free, key=lambda slot: self._num_lacking.get(slot.device, 0) if alone else 0)
+        num_busy = Counter(slot.device for slot in self._slots if slot.busy)
+        slot = min(free, key=lambda slot: self._num_lacking.get(slot.device, 0) if alone else num_busy[slot.device])
         if alone:
             for neighbour in [neighbour for neighbour in self._slots if neighbour.device == slot.device]:
                 neighbour.end()

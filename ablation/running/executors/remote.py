@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,7 +180,9 @@ class RemoteExecutor:
         while self._held:
             job, alone = self._held[0]
             idle = self._idle() if alone else ()
-            slot = next((slot for slot in self._open() if slot.is_idle and (not alone or slot.device in idle)), None)
+            num_busy = Counter(slot.device for slot in self._slots if slot.job)
+            ready = [slot for slot in self._open() if slot.is_idle and (not alone or slot.device in idle)]
+            slot = min(ready, key=lambda slot: num_busy[slot.device], default=None)
             if slot is None:
                 return
             self._held.popleft()

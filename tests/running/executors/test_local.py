@@ -184,6 +184,15 @@ def test_alone_means_nothing_else_on_the_device(monkeypatch):
     pool.close()
 
 
+def test_jobs_are_spread_over_the_devices(monkeypatch):
+    """Each goes to the device with the fewest, though the slots of one stand together."""
+    pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
+    for key in "abcd":
+        pool.submit(SimpleNamespace(key=key))
+    assert [(slot.device, slot.busy) for slot in pool._slots] == [("cuda:0", "a"), ("cuda:0", "c"), ("cuda:1", "b"), ("cuda:1", "d")]
+    pool.close()
+
+
 def test_a_device_takes_one_job_fewer_but_at_least_one(monkeypatch):
     """Shrinking ends a process that is free, on that device alone, and leaves one slot."""
     pool = idle_executor(monkeypatch, ["cuda:0", "cuda:1"], 2)
