@@ -1,5 +1,9 @@
 """The fastest training step that does what the plain one does: compiled, captured as a CUDA graph, or both. B batch, C classes."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 
@@ -7,9 +11,10 @@ from ablation.errors import TrainingError
 from ablation.training.captured import CAPTURED, Capture, CapturedStep, capture_on_cuda
 from ablation.training.compiled import COMPILED, CompiledStep, Compiler, compile_model
 from ablation.training.devices import forget_peak
-from ablation.training.step import PlainStep
-from ablation.training.verified import TOLERANCES, Candidate, first_verified
+from ablation.training.step import Batch, PlainStep
+from ablation.training.verified import TOLERANCES, Candidate, Step, first_verified
 
+T = TypeVar("T")
 MIN_STEPS = 20  # in a stage with fewer steps a capture is not worth its seconds
 
 
@@ -31,9 +36,10 @@ class AcceleratedStep:
     """A step that is compiled, captured or both, and verified, at its first batch; if that fails, the plain step runs instead."""
 
     def __init__(self, plain: PlainStep, capture: Capture | None, compiler: Compiler | None = None) -> None:
-        self.plain, self._candidates, self._is_required = plain, candidates(capture, compiler), capture is None
+        self.plain, self._candidates = plain, candidates(capture, compiler)
+        self._is_required = capture is None and plain.device.type == "cpu"  # on CUDA the plain step's bits are as good
         self.kind = ""  # "captured", "compiled" or both, or "plain: " and the reason; known after the first batch
-        self._step: CapturedStep | CompiledStep | None = None
+        self._step: Step | None = None
 
     def __call__(self, images_BCHW: Tensor, targets_BC: Tensor, sampled_C: Tensor) -> Tensor:
         """Update the weights once and return the batch's mean loss, which stays on the device, until the next step.
@@ -50,14 +56,37 @@ class AcceleratedStep:
             return self.plain(*batch)
         return self._step(*batch)
 
+    def release(self) -> bool:
+        """Give up the captured or compiled step with its memory, and go on plainly; whether there was one."""
+        if self._step is None:
+            return False
+        self._step, self.kind = None, f"plain: beside the {self.kind} step, memory did not suffice for tests"
+        return True
+
+
+def with_room(step: "PlainStep | AcceleratedStep", compute: Callable[[], T]) -> T:
+    """What is computed between two steps; where memory does not suffice, once more without the graph, which holds a step's activations."""
+    try:
+        return compute()
+    except torch.OutOfMemoryError:
+        if not isinstance(step, AcceleratedStep) or not step.release():
+            raise
+    forget_peak(step.plain.device)
+    return compute()
+
 
 def candidates(capture: Capture | None, compiler: Compiler | None) -> list[Candidate]:
     """The ways to run the step, each with its name, the fastest first."""
     steps: list[Candidate] = []
     if compiler is not None and capture is not None:
-        steps.append((f"{COMPILED}, {CAPTURED}", lambda plain, batch: CapturedStep(compiler(plain), capture, batch)))
+        steps.append((f"{COMPILED}, {CAPTURED}", lambda plain, batch: _compiled_and_captured(compiler(plain), capture, batch)))
     elif compiler is not None:
-        steps.append((COMPILED, lambda plain, batch: CompiledStep(compiler(plain), batch)))
+        steps.append((COMPILED, lambda plain, batch: [CompiledStep(compiler(plain), batch)]))
     if capture is not None:
-        steps.append((CAPTURED, lambda plain, batch: CapturedStep(plain, capture, batch)))
+        steps.append((CAPTURED, lambda plain, batch: [CapturedStep(plain, capture, batch)]))
     return steps
+
+
+def _compiled_and_captured(compiled: PlainStep, capture: Capture, batch: Batch) -> list[Step]:
+    """The compiled step by itself, which rounds differently, and captured, which should give its numbers."""
+    return [CompiledStep(compiled, batch), CapturedStep(compiled, capture, batch)]

@@ -17,7 +17,7 @@ from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
-from ablation.training.accelerated import AcceleratedStep, choose_step
+from ablation.training.accelerated import AcceleratedStep, choose_step, with_room
 from ablation.training.frozen import Batches, FeatureCache
 from ablation.training.images import ImagePipeline, draws_of_batch, draws_on_device
 from ablation.training.pixels import SplitImages
@@ -117,7 +117,7 @@ def train_epochs(setup: Setup, state: State, end_epoch: int, after_epoch: Callab
         state.epoch += 1
         images_per_second = num_images / max(seconds, 1e-9)
         values = {"train/loss": loss, "train/lr": _learning_rate(setup.stage, state.epoch - 1), "time/images_per_second": images_per_second}
-        values |= evaluator.evaluate(state, epoch)
+        values |= with_room(step, partial(evaluator.evaluate, state, epoch))
         row = {"epoch": epoch, "rate": images_per_second, "values": values}
         state.history.append(row | {"time": int(time.time() * 1000), "seconds": time.time() - began})
         after_epoch(state)

@@ -9,14 +9,16 @@ import torch
 
 from ablation.errors import TrainingError
 from ablation.study.task import Interrupted
-from ablation.training import accelerated, checkpoints
-from ablation.training.accelerated import AcceleratedStep, can_capture, choose_step
+from ablation.training import accelerated, checkpoints, verified
+from ablation.training.accelerated import AcceleratedStep, can_capture, choose_step, with_room
 from ablation.training.step import PlainStep
+from ablation.training.verified import COMPILED_TOLERANCES, TrialResult, difference
 from tests.tiny import CPU, Planned, run_job, write
 from tests.training.steps import (
     FUSED_SGD,
     LR,
     assert_equal_bits,
+    batch_of,
     call_again,
     failing_capture,
     failing_compiler,
@@ -210,6 +212,75 @@ def test_a_step_that_must_be_compiled_is_not_trained_plainly(compiler, reason):
     with pytest.raises(TrainingError, match=r"compile is true, but the compiled step cannot be used \(plain: .*; expected compile: false"):
         trained(step)
     assert step.kind.startswith(f"plain: {reason}")
+
+
+def test_on_cuda_a_step_that_cannot_be_compiled_is_plain(monkeypatch):
+    """Its bits are as good as those of any other there, also in a stage that is too short to be captured."""
+    monkeypatch.setattr(accelerated, "first_verified", lambda *_: (None, "plain: no"))
+    monkeypatch.setattr(accelerated, "forget_peak", lambda _device: None)
+    batch = batch_of()
+    torch.manual_seed(11)
+    expected = plain_step()(*batch)
+    torch.manual_seed(11)
+    step = AcceleratedStep(OnCuda(**vars(plain_step())), None, failing_compiler)
+    assert torch.equal(step(*batch), expected)
+    assert step.kind == "plain: no"
+
+
+def test_tests_beside_a_captured_step_that_lack_memory_are_tried_without_it(monkeypatch):
+    """The graph is given up, once; without one, or where that does not help either, it is the failure that it was."""
+    monkeypatch.setattr(accelerated, "forget_peak", lambda _device: None)
+    step, tries = AcceleratedStep(plain_step(), call_again), []
+
+    def lacking(times):
+        tries.append(step.kind)
+        if len(tries) <= times:
+            raise torch.OutOfMemoryError("full")
+        return "tested"
+
+    step(*batch_of())
+    assert with_room(step, partial(lacking, 1)) == "tested"
+    assert tries == ["captured", "plain: beside the captured step, memory did not suffice for tests"]
+    assert torch.isfinite(step(*batch_of()))
+    for plain in (step, plain_step()):
+        tries.clear()
+        with pytest.raises(torch.OutOfMemoryError):
+            with_room(plain, partial(lacking, 9))
+        assert len(tries) == 1
+
+
+def changed(*changes):
+    """A trial with a loss of 1 and these changes to the weights."""
+    return TrialResult([1.0, 1.0], {"weights": torch.tensor(changes)})
+
+
+@pytest.mark.parametrize(
+    ("precision", "actual", "problem"),
+    [
+        ("bf16", changed(1.4, 0.2), ""),  # 0.6 of the changes apart, and as large
+        ("fp32", changed(1.4, 0.2), "differently than the plain one, by 0.894 of 1.41"),
+        ("bf16", changed(0.0, 0.0), "differently than the plain one, by 1.41 of 1.41"),
+        ("bf16", changed(1.3, 1.3), "by 1.84, the plain one by 1.41"),
+        ("bf16", changed(1.0, float("nan")), "differently than the plain one, by nan"),
+    ],
+)
+def test_a_compiled_step_may_round_in_bf16(precision, actual, problem):
+    """But it must update, at the rate that it is given."""
+    found = difference(changed(1.0, 1.0), actual, COMPILED_TOLERANCES[precision])
+    assert problem in found
+    assert bool(problem) == bool(found)
+
+
+@pytest.mark.parametrize(("captured", "problem"), [(changed(1.0, 0.4), ""), (changed(1.0, -0.4), "the step changes the weights")])
+def test_a_captured_step_is_held_against_the_compiled_one_that_it_is_made_of(monkeypatch, captured, problem):
+    """Which rounds differently than the plain one, and from which it should not differ."""
+    trials = iter([changed(1.0, -0.4), changed(1.0, 0.4), captured])
+    monkeypatch.setattr(verified, "run_trial", lambda *_: next(trials))
+    plain = plain_step(precision="bf16")
+    candidates = [("compiled, captured", lambda plain, batch: ["the compiled one", "the captured one"])]
+    step, kind = verified.first_verified(plain, candidates, None)
+    assert (step, kind.partition(" ")[0]) == (None if problem else "the captured one", "plain:" if problem else "compiled,")
+    assert problem in kind
 
 
 def test_a_graph_is_freed_before_the_next_capture():
