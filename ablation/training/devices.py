@@ -1,6 +1,8 @@
 """What results depend on of a device: its class, the settings of a process, and how a model lies on it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -23,6 +25,21 @@ def set_up_process(device: torch.device, num_jobs: int = 1) -> None:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = TF32
         torch.cuda.set_device(device)
+
+
+@contextlib.contextmanager
+def as_in_tests(device: torch.device) -> Iterator[None]:
+    """Let fp32 mean here what it means where runs are tested, without TF32, whatever the process has set."""
+    if device.type != "cuda":
+        yield
+        return
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = TF32
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def forget_peak(device: torch.device) -> None:

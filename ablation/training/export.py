@@ -30,7 +30,7 @@ from ablation.techniques.technique import make
 from ablation.techniques.tta import IDENTITY
 from ablation.tracking.messages import first_line
 from ablation.training import checkpoints
-from ablation.training.devices import to_device
+from ablation.training.devices import as_in_tests, to_device
 from ablation.training.images import ImagePipeline
 from ablation.training.loop import extract_features, predict, swapped_weights
 from ablation.training.pixels import ImagesInMemory, images_of_rows
@@ -224,7 +224,7 @@ class Model:
         pixels_NCHW = self._pixels(images).to(device)
         data = ImagesInMemory(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
         pipeline, precision = self.pipeline, _precision(self.about["precision"], device)
-        with swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now
+        with as_in_tests(device), swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now
             if self.layer is None:
                 logits = [predict(self.network, data, pipeline, precision, view) for view in self.tta.views()]
             else:

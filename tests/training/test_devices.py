@@ -133,6 +133,21 @@ def test_a_peak_is_measured_anew(peaks):
     assert peaks == ["empty", "cuda:1"]
 
 
+@pytest.mark.parametrize("was", [True, False])
+def test_a_loaded_model_computes_without_tf32(was):
+    """As runs are tested, whatever the process has set, which it has again afterwards."""
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    for kind in kinds:
+        kind.allow_tf32 = was
+    with devices.as_in_tests(CUDA):
+        inside = [kind.allow_tf32 for kind in kinds]
+    after = [kind.allow_tf32 for kind in kinds]
+    for kind, value in zip(kinds, before, strict=True):
+        kind.allow_tf32 = value
+    assert (inside, after) == ([False, False], [was, was])
+
+
 def test_the_peak_leaves_out_verification_and_earlier_jobs(tmp_path, monkeypatch):
     """It is forgotten when a job begins, and once the step has been verified, whose copies are gone by then."""
     told = []
