@@ -12,7 +12,7 @@ from ablation.system.randomness import generator
 from ablation.training.devices import THREADS, set_up_process, to_device
 from ablation.training.images import image_pipeline
 from ablation.training.loop import prepare_model
-from ablation.training.settings import Stage
+from ablation.training.settings import Settings, Stage
 from ablation.training.step import Batch, PlainStep, resolve_precision
 
 PROBE_SECONDS = 3.0
@@ -47,7 +47,7 @@ def seconds_per_image(stage: Stage, device: torch.device) -> float:
     """Seconds per training image on one worker, with augmentation: the fastest of a few plain steps without the first."""
     settings = stage.settings
     with one_thread():
-        num_images = max(2, min(settings.batch_size, 32, 200_000 // settings.model.image_size**2))
+        num_images = _num_images(settings, device)
         step, pipeline = plain_step(stage, device), image_pipeline(settings)
         pixels_BCHW, targets_BC, sampled_C = batch_of(stage, num_images, device)
         times: list[float] = []
@@ -58,6 +58,12 @@ def seconds_per_image(stage: Stage, device: torch.device) -> float:
             float(step(inputs_BCHW, targets_BC, sampled_C))
             times.append(time.perf_counter() - began)
         return float(min(times[1:]) / num_images)
+
+
+def _num_images(settings: Settings, device: torch.device) -> int:
+    """How many images are timed: on a GPU a whole batch, since a step takes as long for a few; on a CPU no more than that takes a moment."""
+    few = max(2, min(settings.batch_size, 32, 200_000 // settings.model.image_size**2))
+    return few if device.type == "cpu" else settings.batch_size
 
 
 def plain_step(stage: Stage, device: torch.device) -> PlainStep:

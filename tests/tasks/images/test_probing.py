@@ -1,6 +1,7 @@
 """The measurement of a stage's speed, and of what compiling saves."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,3 +154,16 @@ def test_the_plan_measures_each_model_once(ablate, monkeypatch):
     assert not ablate("plan", ablate.folder / "tiny.yaml").err.count("would save")
     message = ablate("plan", ablate.folder / "tiny.yaml", "--compile", "--arm", "already", "--arm", "exact", "--device", "cpu").err
     assert "nothing to compile: no training of a whole model is left that could be compiled and is not" in message
+
+
+@pytest.mark.parametrize(("device", "size", "batch_size", "expected"), [
+    ("cuda", 224, 128, 128),
+    ("cuda", 8, 512, 512),
+    ("cpu", 8, 128, 32),
+    ("cpu", 224, 128, 3),
+    ("cpu", 1000, 128, 2),
+])  # fmt: skip
+def test_a_gpu_is_timed_with_a_whole_batch(device, size, batch_size, expected):
+    """Where a few images take as long; on a CPU a few are enough."""
+    settings = SimpleNamespace(batch_size=batch_size, model=SimpleNamespace(image_size=size))
+    assert probing._num_images(settings, torch.device(device)) == expected
