@@ -61,7 +61,7 @@ def seconds_per_image(stage: Stage, device: torch.device) -> float:
 
 
 def _num_images(settings: Settings, device: torch.device) -> int:
-    """How many images are timed: on a GPU a whole batch, since a step takes as long for a few; on a CPU no more than that takes a moment."""
+    """How many images are timed: on a GPU a whole batch, since a step takes as long for a few; on a CPU a few, which take a moment."""
     few = max(2, min(settings.batch_size, 32, 200_000 // settings.model.image_size**2))
     return few if device.type == "cpu" else settings.batch_size
 
