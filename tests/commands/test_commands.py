@@ -803,3 +803,15 @@ def test_cuda_devices_are_counted(monkeypatch):
     assert names == {"auto": every, "cuda": every, "cuda:0,2": ["cuda:0", "cuda:2"], "cuda:1,1": ["cuda:1"]}
     with pytest.raises(ConfigError, match="found cuda:3, but there are 3 CUDA devices"):
         devices_module.devices("cuda:1,3")
+
+
+@pytest.mark.parametrize(("size", "status"), [(8, 2), (16, 0)])
+def test_a_resize_of_images_that_have_the_size_is_no_arm(ablate, size, status):
+    """It would be trained to show a difference of exactly nothing."""
+    model = {"name": "test_efficientnet", "image_size": size}
+    arms = {"nearest": {"augment": ["hflip", {"name": "resize", "interpolation": "nearest"}]}}
+    file = write(ablate.folder, base={"model": model, "augment": ["hflip"]}, variants=arms)
+    done = ablate("plan", file)
+    assert done.status == status, done.err
+    if status:
+        assert "augment.1: resize changes nothing in 'nearest': images of digits have the model's size, 8 x 8; expected no such" in done.err

@@ -243,11 +243,22 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
         raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
+    _check_resize(arm, stage, source)
     is_resized = False
     for i, technique in enumerate(settings.augment):
         is_resized = is_resized or technique.works_on != "pixels"
         if is_resized and technique.works_on == "pixels":
             raise ConfigError(f"augment.{i}", f"{technique.name} works on the image before resizing; expected it before erase and resize")
+
+
+def _check_resize(arm: Arm, stage: Stage, source: Source) -> None:
+    """Raise ConfigError for an arm that changes nothing but how images get a size that they have."""
+    settings, size = stage.settings, stage.settings.model.image_size
+    resizes = [f"augment.{i}." for i, technique in enumerate(settings.augment) if technique.works_on == "resize"]
+    is_only_that = arm.change and all(any(path.startswith(resize) for resize in resizes) for path in arm.change)
+    if is_only_that and open_dataset(source.dataset).images_NHWC.shape[1] == size:
+        problem = f"resize changes nothing in {arm.name!r}: images of {settings.data.name} have the model's size, {size} x {size}"
+        raise ConfigError(resizes[0].removesuffix("."), f"{problem}; expected no such arm, or another model.image_size")
 
 
 def _is_set(technique: Any, name: str) -> bool:
