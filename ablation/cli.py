@@ -307,7 +307,7 @@ def check_technique(family: str, technique: str, allow_code: bool) -> int:
 def check_task(file: Path, arm: str | None, seed: int | None, sets: tuple[str, ...], **values: Any) -> int:
     """Run training code of your own (`task` in FILE) twice with one seed, and once stopped in the middle and begun again.
 
-    Says whether it comes out the same, which the report then says too; exits with 1 if not. Nothing is recorded.
+    Says whether it comes out the same, which the report then says too; exits with 1 if not. Only this answer is recorded.
     """
     from ablation.system import signals
 

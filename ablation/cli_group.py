@@ -76,7 +76,7 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm, such as optimizer.lr=1e-3."
             ),
-            click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:0,1", help="Where to train."),
+            click.option("--device", default="auto", show_default=True, metavar="auto|cpu|mps|cuda|cuda:0,1", help="Where to train."),
             click.option(
                 "--jobs",
                 type=click.IntRange(min=1),
