@@ -20,7 +20,7 @@ from ablation.planning.workspace import Workspace
 from ablation.running.executors.engines import alive_jobs
 from ablation.running.parts.split import delete as delete_split
 from ablation.running.parts.split import splits
-from ablation.tracking.recorded import Recorded
+from ablation.tracking.recorded import Recorded, is_superseded
 from ablation.tracking.store import Store
 
 BEGUN = ("*/checkpoint.safetensors", "*/checkpoints*/*", "*/try-*")  # what a stage has that was begun, and not ended
@@ -124,11 +124,11 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
     studies = _recorded_studies()
     own = [recorded for recorded in studies if only in ("", recorded.study)]
     others = [recorded for recorded in studies if recorded not in own]
-    unfinished = set().union(*map(_unfinished_stages, others if everything else studies))
+    runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in studies}
+    unfinished = set().union(*(_unfinished_stages(recorded, runs[recorded.study]) for recorded in (others if everything else studies)))
     if not everything:
         unfinished |= {path.parent.name for pattern in BEGUN for path in workspace.stages.glob(pattern)}
         unfinished |= set().union(*(recorded.plan.get("left", ()) for recorded in studies))
-    runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in own}
     finished = {recorded.study: set(_finished(recorded.store, runs[recorded.study])) for recorded in own}
     planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
     results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
@@ -146,9 +146,9 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
 
 
 def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The keys of the runs that are finished, and whose files the store still has."""
+    """The keys of the runs that are finished, and whose files the store still has; not of those that --rerun force has asked for again."""
     for run in runs:
-        if run["status"] == "FINISHED" and (store.is_shared or not store.has_lost_files(run["run_id"], CONFIG)):
+        if run["status"] == "FINISHED" and not is_superseded(run) and (store.is_shared or not store.has_lost_files(run["run_id"], CONFIG)):
             yield run["tags"].get("ablation.key", "")
 
 
@@ -199,9 +199,10 @@ def _recorded_studies() -> list[Recorded]:
     return [store.recorded(study) for study, _ in store.studies()]
 
 
-def _unfinished_stages(recorded: Recorded) -> set[str]:
-    """The stages of the study's newest plan that a run needs which is not recorded as finished."""
-    finished_rows = recorded.runs[recorded.runs["status"] == "FINISHED"]
+def _unfinished_stages(recorded: Recorded, runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The stages of the study's newest plan that a run needs which is not recorded as finished, or is to be run again."""
+    superseded = {run["run_id"] for run in runs if is_superseded(run)}
+    finished_rows = recorded.runs[(recorded.runs["status"] == "FINISHED") & ~recorded.runs["run_id"].isin(superseded)]
     finished_runs = set(zip(finished_rows["arm"], finished_rows["seed"], strict=True))
     unfinished = {(run["arm"], run["seed"]) for run in recorded.plan["runs"]} - finished_runs
     return {stage["key"] for stage in recorded.plan["stages"] if any((arm, stage["seed"]) in unfinished for arm in stage["arms"])}

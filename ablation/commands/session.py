@@ -154,12 +154,13 @@ class Session:
             if running_studies:
                 reason = f"--rerun force would delete trainings that {', '.join(running_studies)}, which runs now, may share"
                 raise AblateError(f"{reason}; nothing was deleted; run the command again when that has ended")
+            # First, since a result from before would pass for a new one once its record counts no more.
+            self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
             again = {(run.arm, run.seed, run.content) for run in plan.waiting}
             runs = [run for run in known_runs if run["tags"].get("ablation.kind") == "run" and _run_identity(run) in again]
             with store.transaction():
                 for run in runs:
                     store.write(run["run_id"], tags={SUPERSEDED: "yes"})
-        self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
 
     def tell(self, sentence: str) -> None:
         """Say something in a line of its own, names and paths as they are."""

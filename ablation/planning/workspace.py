@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ablation.errors import AblateError
 from ablation.planning.states import RecordedRun, RecordedState
 from ablation.study.task import Task
 from ablation.system import sealed
@@ -65,7 +66,8 @@ class Workspace:
     def forget(self, stages: Iterable[str], results: Iterable[str]) -> None:
         """Delete what these stages and runs have come to, so that they are computed from their beginning.
 
-        Of a stage's folder the locks and the claim stay: files without a suffix.
+        Of a stage's folder the locks and the claim stay: files without a suffix. Raises AblateError if a result cannot be deleted, which
+        would pass for a new one.
         """
         for key in stages:
             for path in (self.stages / key).glob("*"):
@@ -75,6 +77,8 @@ class Workspace:
                     path.unlink(missing_ok=True)
         for key in results:
             shutil.rmtree(self.results / key, ignore_errors=True)
+            if (self.results / key).exists():
+                raise AblateError(f"{self.results / key} could not be deleted, and nothing was started; expected a folder of this user")
 
     @contextlib.contextmanager
     def beginning(self) -> Iterator[None]:

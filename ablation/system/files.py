@@ -68,10 +68,13 @@ def write_json(path: Path, data: object, *, is_kept: bool = True) -> None:
 def link_or_copy(source: Path, target: Path) -> None:
     """Put the file under another name; `target` is never incomplete."""
     part = part_of(target)
+    part.unlink(missing_ok=True)  # of a renaming that failed: a copy onto that link would be one of a file onto itself
     try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-        to_disk(part)
-    part.replace(target)
-    part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
+            to_disk(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)  # renaming a link onto the same file leaves it, too

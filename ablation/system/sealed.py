@@ -27,16 +27,21 @@ def _parts(folder: Path) -> Path:
 
 
 def clear_part(folder: Path) -> None:
-    """Delete what processes left there that were killed, or to which the folder belongs no more."""
+    """Delete what processes left there that were killed, or to which the folder belongs no more.
+
+    Raises Fenced if this is one of them, before it deletes what another is writing.
+    """
+    fencing.check()
     shutil.rmtree(_parts(folder), ignore_errors=True)
 
 
 def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
     """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`.
 
-    Raises Fenced if another process has taken over what this one does.
+    Raises Fenced if another process has taken over what this one does, and OSError if its part is gone.
     """
-    part = part_of(folder)
+    part = _parts(folder) / process_name()
+    part.stat()  # what was written into it would be missing, and the result whole all the same
     files = {path.relative_to(part).as_posix(): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
     (part / RESULT).write_text(sealed({**result, "files": files}), encoding="utf-8")
     for name, path in unsealed_files.items():
@@ -48,7 +53,7 @@ def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[st
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
     to_disk(folder.parent)
-    clear_part(folder)
+    shutil.rmtree(_parts(folder), ignore_errors=True)
 
 
 def is_whole(folder: Path) -> bool:

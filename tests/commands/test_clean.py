@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from ablation.commands import clean as command
+from ablation.tracking.recorded import SUPERSEDED
+from ablation.tracking.store import Store
 from tests import recorded
 from tests.tiny import write
 
@@ -124,3 +126,17 @@ def test_a_study_that_is_not_there(two_studies, words, problem):
     """Which study is meant is told as by every command."""
     refused = two_studies("clean", *words)
     assert (refused.status, problem in refused.err) == (2, True)
+
+
+def test_what_was_forced_and_is_not_recorded_yet_stays(two_studies):
+    """Its earlier record counts no more: what lies in the folders is all that there is of it."""
+    store = Store.open()
+    forced = [run for run in store.runs_of("tiny") if run["tags"]["ablation.kind"] == "run"]
+    for run in forced:
+        store.write(run["run_id"], tags={SUPERSEDED: "yes"})
+    keys = {run["tags"]["ablation.key"] for run in forced}
+    before = folders(two_studies, "stages")
+    assert keys <= folders(two_studies, "results")
+    assert two_studies("clean", "--yes").status == 0
+    assert keys <= folders(two_studies, "results")
+    assert folders(two_studies, "stages") >= {stage["key"] for stage in store.recorded("tiny").plan["stages"]} & before

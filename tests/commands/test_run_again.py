@@ -92,6 +92,29 @@ def test_force_begins_at_the_beginning(own):
     assert one["metrics"]["test/mae"] == 0
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["stopped while it deletes", "a result cannot be deleted"])
+def test_no_earlier_result_passes_for_a_forced_one(own, monkeypatch, kept):
+    """Until all of it is gone its record counts, so that a command that ends there has changed nothing."""
+    file = write_function(own.folder, ladder={"baseline": {}}, seeds=[0])
+    assert run(own, "run", file).status == 0
+    (before,) = records()
+
+    def stopped(path, **_):
+        if not kept:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ablation.planning.workspace.shutil.rmtree", stopped)
+        ended = run(own, "run", file, "--rerun", "force")
+    assert ended.status == (2 if kept else 130)
+    assert ("could not be deleted, and nothing was started" in ended.err) == kept
+    assert run(own, "run", file).status == 0
+    (after,) = records()
+    assert (after["run_id"], "ablation.superseded" in after["tags"]) == (before["run_id"], False)
+    assert run(own, "run", file, "--rerun", "force").status == 0
+    assert {one["run_id"] for one in records()} != {before["run_id"]}
+
+
 def test_a_failed_run_that_was_forced_goes_on_without_the_word(own):
     """It was to be run again, so that the command that goes on does so; once it has failed again it is one that failed."""
     file = write_function(own.folder, RESUMING, ladder={"baseline": {}, "slow": {"lr": 0.05}}, seeds=[0])

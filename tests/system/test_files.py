@@ -80,3 +80,21 @@ def test_names_of_what_is_half_written_are_of_host_and_process(tmp_path):
     assert name.startswith(".a.json.")
     assert f"-{os.getpid()}-" in name
     assert os.uname().nodename[:5].replace(".", "-") in name
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_is_put_under_another_name_after_a_failure(tmp_path, has_links, monkeypatch):
+    """Of a renaming that failed nothing stays that would be in the way of the next try."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("a")
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "failed")))
+        with pytest.raises(OSError, match="failed"):
+            files.link_or_copy(source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    os.link(source, files.part_of(target)) if has_links else files.part_of(target).write_text("old")
+    files.link_or_copy(source, target)
+    assert target.read_text() == "a"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]

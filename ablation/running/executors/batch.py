@@ -87,7 +87,7 @@ class BatchEngine:
         for job in jobs:
             for part, single in _singles(job).items():
                 done = self._run("list", {"job": single})
-                if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
+                if done.returncode and not _says_no_job(done):
                     return None
                 numbers = [part] if part else parts_of.get(job, range(1, len(self.split.shares) + 1))
                 if _is_listed(single, done.stdout):
@@ -101,7 +101,7 @@ class BatchEngine:
         """End the jobs at once."""
         for single in [single for job in sorted(jobs) for single in _singles(job).values()]:
             done = self._run("cancel", {"job": single})
-            if done.returncode and not NO_JOB.search(done.stderr + done.stdout):
+            if done.returncode and not _says_no_job(done):
                 why = done.stderr.strip() or done.stdout.strip() or "it gave no reason"
                 raise AblateError(f"the queue did not end job {single}: {why}")
 
@@ -109,6 +109,12 @@ class BatchEngine:
         """One of the site's commands with its words filled in; no shell is started."""
         words = [word.format(**values) for word in shlex.split(self.settings[name])]
         return carried_out(words, f"the command that executors.yaml names under {name}")
+
+
+def _says_no_job(done: CompletedProcess[str]) -> bool:
+    """Whether a command failed since there is no such job, and not since its program was not there: `bash: qstat: command not found`."""
+    printed = done.stderr + done.stdout
+    return done.returncode not in (126, 127) and "command not found" not in printed and NO_JOB.search(printed) is not None
 
 
 def _singles(job: str) -> dict[int, str]:

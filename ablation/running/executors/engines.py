@@ -68,8 +68,10 @@ def end_jobs(split: Split) -> set[str]:
     """End all jobs of the split that wait or run, and have its parts end in any case; their ids. Raises AblateError if some may live on."""
     if not split.jobs:
         return set()
-    split.ask_to_stop()
+    problem = split.ask_to_stop()
     jobs = alive_jobs(split)
     if jobs and (engine := engine_of_split(split)):
         engine.cancel(jobs)
+    elif problem:
+        raise AblateError(problem)
     return jobs

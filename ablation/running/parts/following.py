@@ -114,7 +114,8 @@ class _Follower:
 
     def _stop(self) -> None:
         """Ask all parts to end at their epoch; the folder tells them too, if the engine does not."""
-        self.split.ask_to_stop()
+        if problem := self.split.ask_to_stop():
+            self._tell(problem)
         try:
             self.engine.stop(self._jobs())
         except AblateError as error:

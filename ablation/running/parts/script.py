@@ -8,6 +8,7 @@ from pathlib import Path
 from ablation.running.parts.log import INTERRUPTED
 from ablation.running.parts.split import STOP, Split
 from ablation.system.digests import digest
+from ablation.system.files import part_of, to_disk
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
 SCRIPT = "job-"  # what the names of scripts begin with
@@ -46,8 +47,11 @@ def write_script(command: PartCommand, split: Split, variable: str, *, head: str
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
     path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
-    if not path.exists():
-        path.write_text(text, encoding="utf-8")
+    if not (path.exists() and path.read_text(encoding="utf-8") == text):  # a full disk may have cut an earlier one
+        part = part_of(path)
+        part.write_text(text, encoding="utf-8")
+        to_disk(part)
+        part.replace(path)
     return path
 
 

@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from ablation.errors import AblateError
+from ablation.errors import AblateError, os_words
 from ablation.system.files import write_json
 
 SPLIT, JOBS, FAILURES, WANTED, STOP = "split.json", "jobs.json", "failures.json", "wanted.json", "stop"
@@ -43,9 +43,13 @@ class Split:
         """Whether all parts shall end at their next epoch."""
         return (self.folder / STOP).exists()
 
-    def ask_to_stop(self) -> None:
-        """Have all parts end at their next epoch."""
-        (self.folder / STOP).touch()
+    def ask_to_stop(self) -> str:
+        """Have all parts end at their next epoch; why they cannot be told, as on a full disk, or empty."""
+        try:
+            (self.folder / STOP).touch()
+        except OSError as error:
+            return f"{self.folder / STOP} could not be written: {os_words(error)}"
+        return ""
 
     def go_on(self) -> None:
         """Let parts begin again after they were asked to stop."""

@@ -131,3 +131,16 @@ def test_a_job_without_an_id_is_told(tmp_path, split):
     parts.command(tmp_path, "qsub", "exit 0")
     with pytest.raises(AblateError, match="submit printed no id"):
         engine(split, "pbs").submit([1, 2])
+
+
+def test_a_program_that_is_not_there_is_no_answer(tmp_path, split):
+    """As through ssh where the PATH lacks it: no job is taken for ended, and none for cancelled."""
+    pbs = engine(split, "pbs")
+    for line in ("echo 'bash: qstat: command not found' >&2; exit 127", "echo 'bash: line 1: qstat: command not found' >&2; exit 1"):
+        parts.command(tmp_path, "qstat", line)
+        assert pbs.states({"12"}) is None
+    parts.command(tmp_path, "qstat", "echo 'qstat: 12 not found' >&2; exit 153")
+    assert pbs.states({"12"}) == {}
+    parts.command(tmp_path, "qdel", "echo 'bash: qdel: command not found' >&2; exit 127")
+    with pytest.raises(AblateError, match="the queue did not end job 12"):
+        pbs.cancel({"12"})

@@ -161,3 +161,15 @@ def test_another_process_finds_the_engine(tmp_path, split):
     parts.command(tmp_path, "scancel", "echo 'scancel: error: Access denied' >&2; exit 1")
     with pytest.raises(AblateError, match="scancel did not end job 12: scancel: error: Access denied"):
         end_jobs(split)
+
+
+def test_jobs_are_ended_where_the_folder_cannot_be_written(tmp_path, split, monkeypatch):
+    """As with a quota that is used up; without a job that could be ended it is told."""
+    monkeypatch.setattr("pathlib.Path.touch", lambda *_, **__: (_ for _ in ()).throw(OSError(122, "Disk quota exceeded")))
+    split.note_job(engine(split).about, "12", [1, 2])
+    parts.command(tmp_path, "squeue", f"echo '12|1|RUNNING|None|ablate-tiny|{split.folder}/job-1.sh'")
+    assert end_jobs(split) == {"12"}
+    assert parts.words(tmp_path, "scancel") == ["12"]
+    parts.command(tmp_path, "squeue", "exit 0")
+    with pytest.raises(AblateError, match=r"stop could not be written: "):
+        end_jobs(split)

@@ -90,3 +90,14 @@ def test_a_job_that_is_ended_is_not_asked_for_again(tmp_path, split):
     assert process.wait(60) == 130
     assert (tmp_path / "noted").read_text() == "begun\nended\n"
     assert not (tmp_path / "again").exists()
+
+
+def test_a_script_that_was_cut_is_written_again(tmp_path, split):
+    """As by a full disk; nothing else stays in the folder."""
+    command = PartCommand(tmp_path, ["python3", "part.py"])
+    path = write_script(command, split, "NUMBER")
+    text = path.read_text()
+    path.write_text("")
+    assert write_script(command, split, "NUMBER") == path
+    assert path.read_text() == text
+    assert not list(split.folder.glob(".*.part"))
