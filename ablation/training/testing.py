@@ -18,6 +18,7 @@ from ablation.data.drawing import has_groups
 from ablation.errors import DataError, TrainingError
 from ablation.study import groups
 from ablation.system import sealed
+from ablation.system.hardware import hardware
 from ablation.system.randomness import key
 from ablation.techniques.models import classifier_of
 from ablation.techniques.tta import IDENTITY
@@ -64,6 +65,7 @@ def write_result(work: TrainingWork, request: TestRequest, saved: checkpoints.Sa
         "digest": parts.digest,
         "tags": {
             "device": saved.record["device"],
+            "hardware": hardware(),
             "precision": saved.record["precision"],
             "step": saved.record["step"],
             "statistical": "yes" if is_statistical else "no",

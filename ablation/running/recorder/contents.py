@@ -19,7 +19,7 @@ from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 from ablation.tracking.recorded import Point
 
-RESULT_TAGS = ("device", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
+RESULT_TAGS = ("device", "hardware", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
 COPIED_TAGS = (*RESULT_TAGS, "same", "notes")  # of the run that is chosen, for the one that chooses
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 

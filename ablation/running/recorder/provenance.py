@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ablation.system.hardware import hardware
 from ablation.tracking.recorded import VERSION_TAG
 
 
@@ -31,17 +32,9 @@ def provenance(folder: Path) -> dict[str, Any]:
         "commit": commit,
         "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else False,
         "versions": {"python": platform.python_version()} | package_versions(),
-        "hardware": f"{platform.machine()} {_processor()}, {os.cpu_count()} cores",
+        "hardware": hardware(),
         "user": os.environ.get("USER", ""),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -223,7 +223,7 @@ class Recorder:
         if run_id in registry.unfinished:
             settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
             all_params |= registry.lacking(run_id, settings)
-            all_tags |= context_tags(self.command, self.plan.study.folder)
+            all_tags = context_tags(self.command, self.plan.study.folder) | all_tags
         self.store.write(run_id, self.store.missing(run_id, points), all_params, all_tags)
         registry.complete(run_id)
         return run_id
@@ -285,7 +285,7 @@ class Recorder:
         """The run of a result, as `_write_result` writes it."""
         run, arm = finished.run, self.arms[finished.run.arm]
         own_points, own_params = own_record(self.workspace.results / run.key)
-        tags = self._tags(run) | result_tags(finished.result) | context_tags(self.command, self.plan.study.folder)
+        tags = self._tags(run) | context_tags(self.command, self.plan.study.folder) | result_tags(finished.result)
         settings = own_params | params(arm, run.seed, self.task) | {"arm": run.arm}
         name, place = self.planner.dataset(arm)
         dataset = (name, finished.result["digest"], place) if name else None

@@ -19,6 +19,7 @@ from ablation.system import fencing, sealed
 from ablation.system.digests import digest
 from ablation.system.failures import NO_MEMORY
 from ablation.system.files import write_json
+from ablation.system.hardware import hardware
 from ablation.system.identity import place
 from ablation.system.oom_kills import num_oom_kills, why_killed
 from ablation.tasks.own import child, handle, keys, returned, scratch, settings
@@ -368,7 +369,7 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
         "finished": int(attempt.finished * 1000),
         "seconds": attempt.seconds,
         "digest": work.data,
-        "tags": {"device": attempt.tag},
+        "tags": {"device": attempt.tag, "hardware": hardware()},
         "same": dict(handed_back.same),
         "notes": [*handed_back.notes, *attempt.notes, *(logged.notes if logged else ())],
         "own": {"words": [work.definition.function] if work.definition.is_function else attempt.words, "left": sorted(files)},

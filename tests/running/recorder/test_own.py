@@ -110,6 +110,15 @@ def test_summaries_do_not_judge_arms_with_other_test_items(ablate, study):
         assert verdicts == {"baseline": "", "deep": "inconclusive (no spread)", "other": "not comparable (other test items)"}
 
 
+def test_the_machine_is_the_one_that_computed(ablate, study, monkeypatch):
+    """Whoever records what parts have computed elsewhere, and whenever."""
+    with monkeypatch.context() as patch:
+        patch.setattr("ablation.tasks.own.run.hardware", lambda: "a node")
+        assert ablate("run", study(), "--part", "1/1", "--allow-code").status == 0
+    assert ablate("run", "study.yaml", "--allow-code").status == 0
+    assert {run["tags"]["ablation.hardware"] for run in recorded()[1].values()} == {"a node"}
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "reason"),
     [

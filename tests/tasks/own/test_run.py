@@ -10,6 +10,7 @@ import pytest
 
 from ablation.study.task import CodeChanged, Interrupted
 from ablation.system.failures import failure as event_of
+from ablation.system.hardware import hardware
 from ablation.tasks.own import keys
 from ablation.tasks.own import run as run_module
 from ablation.tasks.own.definition import DataPath, Source
@@ -54,7 +55,7 @@ def test_a_function_hands_back_all(tmp_path):
     assert table(a_run, "items").to_dict("list") == {"item": ["b", "a"], "test/mae": [1.0, 3.0], "cluster": ["p", "q"]}
     assert (a_run.results / a_run.key / "files" / "note.txt").read_text() == "kept"
     assert "tuple 3" in log_of(a_run)
-    assert recorded["tags"] == {"device": "cpu"}
+    assert recorded["tags"] == {"device": "cpu", "hardware": hardware()}
     assert recorded["notes"] == []
     assert recorded["digest"] == "data"
     assert 0 <= recorded["finished"] - recorded["started"] < 60_000
