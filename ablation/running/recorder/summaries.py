@@ -26,6 +26,7 @@ from ablation.tracking.rows import NewRun
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
 PICTURED = "ablation.pictured"  # the tag with the digest of the matrix that a summary's picture shows
+WRITTEN = "ablation.written"  # a summary's tag with the time of its numbers, in milliseconds: MLflow shows the latest
 SUMMARISED = "ablation.summarised"  # the plan's tag with the digest of what the summaries say
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Summaries:
         self._planned: dict[str, list[int]] = {}  # the seeds of each arm
         for run in plan.runs:
             self._planned.setdefault(run.arm, []).append(run.seed)
+        self._written = 0  # the time of the newest numbers of any summary, by whichever host's clock
         self._changed: set[str] = set()  # arms that have results which no summary tells yet
         self._told = ""  # the digest of what all summaries say
         self._summarised = time.monotonic()
@@ -58,6 +60,7 @@ class Summaries:
 
     def take_known(self, run: Mapping[str, Any]) -> None:
         """Go on with an arm's summary run, unless the arm has other settings by now."""
+        self._written = max(self._written, int(run["tags"].get(WRITTEN, 0)))
         arm = self.arms.get(run["tags"]["ablation.arm"])
         if arm is not None and run["tags"].get(SETTINGS) == settings_digest(arm, self.task):
             is_first = self.registry.ids.setdefault(("summary", arm.name), run["run_id"]) == run["run_id"]
@@ -183,7 +186,7 @@ class Summaries:
             {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in names if name in values}
             for (arm, seed), values in self.values.items()
         ]
-        runs, time_now = pd.DataFrame(rows), now()
+        runs, self._written = pd.DataFrame(rows), max(now(), self._written + 1)
         plan = with_test_sets(self._compared(), self._tested) if self._tested else self._compared()
         compared = differences.differences(plan, runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
@@ -196,7 +199,7 @@ class Summaries:
                 numbers |= _of_arm(metric, by_seed[metric.name][arm])
                 for role in differences.ROLES:
                     numbers |= _of_difference(metric, role, by_role.get((arm, short_name(metric.name), role), {}))
-            points = [Point(name, float(value), time_now) for name, value in numbers.items()]  # NaN: no pair, or no spread
+            points = [Point(name, float(value), self._written) for name, value in numbers.items()]  # NaN: no pair, or no spread
             verdict = by_role.get((arm, self.table.default, "parent"), {}).get("verdict", "")
             written.append((arm, points, self._unjudged(arm, of_arms, judged) or verdict))
         for some in _some(written):
@@ -230,7 +233,7 @@ class Summaries:
         planned = len(self._planned.get(arm, ()))
         judged = f"{self.table.words(self.table.default)} against {known.parent}", verdict
         note = arm_note(known, self.plan.labels[arm], self.task, len(done), max(planned, len(done)), judged if verdict else ())
-        self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note})
+        self.store.write(run_id, points, tags={"ablation.verdict": verdict, "mlflow.note.content": note, WRITTEN: str(self._written)})
         spent = sum(values.get("time/own", 0.0) for values in done)
         return run_id, "FINISHED", self._starts[arm] + round(1000 * spent)
 

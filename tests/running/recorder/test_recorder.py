@@ -345,6 +345,17 @@ def test_what_verdicts_depend_on_is_told_without_training(folder):
     assert told[0][1] != told[1][1]
 
 
+def test_summaries_are_the_newest_though_a_clock_was_ahead(folder, monkeypatch):
+    """MLflow shows the number with the latest time, and the host that recorded before may have been ahead."""
+    with monkeypatch.context() as patch:
+        clock = summaries.now
+        patch.setattr(summaries, "now", lambda: clock() + 600_000)
+        assert run_study(one_arm(folder, seeds=[0]))[0] == 0
+    assert run_study(one_arm(folder, seeds=[0, 1]))[0] == 0
+    runs_by_name = by_name(Store.open())
+    assert [runs_by_name["summary", arm, None][0]["metrics"]["summary/n"] for arm in ("baseline", "cb")] == [2, 2]
+
+
 def test_arms_with_other_test_images_are_not_judged(folder):
     """The summary says what the report says."""
     variants = {"other": {"data.test": 0.3}, "cb": {"sampler": "class_balanced"}}
