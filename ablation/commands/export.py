@@ -59,10 +59,10 @@ def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun"
     stage = read(recorded.artifact(row["run_id"], "config.yaml"))["stages"][-1]
     metrics = {str(name): float(value) for name, value in row.items() if "/" in str(name) and pd.notna(value)}
     run = recorded.runs.set_index("run_id").loc[row["run_id"]]
-    digest, precision = run.get("digest", ""), run.get("precision") or stage["precision"]  # what `auto` was there
+    digest, precision = run.get("digest", ""), run.get("precision") or stage["precision"]
     identity = (recorded.study, arm, int(row["seed"]), row["run_id"], row["chosen"])
-    settings, counts = stage | {"precision": precision}, [int(count) for count in class_counts["train"]]
-    return TrainedRun(*identity, settings, class_counts["class"].tolist(), counts, metrics, digest, weights)
+    counts = [int(count) for count in class_counts["train"]]
+    return TrainedRun(*identity, stage, class_counts["class"].tolist(), counts, metrics, digest, precision, weights)
 
 
 def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[Path] = (), *, predictions: bool = True) -> int:

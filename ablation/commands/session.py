@@ -144,7 +144,7 @@ class Session:
         return doubled
 
     def force(self, plan: Plan, known_runs: Sequence[Mapping[str, Any]], store: "Store") -> None:
-        """Discard what is to be run again, for good: if the command is stopped, the same one without --rerun force continues.
+        """Discard what is to be run again, for good: if the command is stopped after that, the same one without --rerun force continues.
 
         `known_runs` are the study's runs in the store: of those that are run again, these records count no more.
 

@@ -15,6 +15,7 @@ from ablation.running.clock import Clock
 from ablation.running.outcomes import Outcome, Outcomes, Record
 from ablation.running.packing import Packing
 from ablation.study.task import load_task
+from ablation.tracking.messages import first_line
 
 ATTEMPTS = 2  # how often a job is tried whose process ended, unless it ended for lack of memory
 
@@ -106,6 +107,8 @@ class _Scheduler:
         self.clock = Clock(plan, executor.num_slots)
         self.longest = max(chain_seconds(plan.nodes, lambda key: plan.nodes[key].seconds).values(), default=0.0)
         self.sizes: dict[str, int] = {}  # how many jobs share each device, where that was changed
+        self.capped: set[str] = set()  # devices on which no further process can begin
+        self.has_begun = False  # whether any process could
 
     def run(self, should_stop: Callable[[], bool], budget: float) -> Outcome:
         began, stopping, is_asked = time.monotonic(), False, False
@@ -176,6 +179,7 @@ class _Scheduler:
         key, kind = event["stage"], event["kind"]
         node = self.running[key]
         self.clock.see(event)
+        self.has_begun = self.has_begun or kind in ("epoch", "result", "untested", "done")
         if kind == "epoch":
             self.history.setdefault(key, []).append(event["row"])
             self.record.live(node, self.history[key])
@@ -213,8 +217,8 @@ class _Scheduler:
         if event.get("is_lost"):
             return self._waits_again(key)
         self.attempts[key] = self.attempts.get(key, 0) + 1
-        if not event.get("has_begun", True) and self.executor.num_slots > 1:
-            self._shrink(event["device"], is_full=True, why="" if _is_memory(event) else event["message"])
+        if not event.get("has_begun", True) and self.executor.num_slots > 1 and (_is_memory(event) or self._begins_elsewhere(event)):
+            self._shrink(event["device"], is_full=True, why="" if _is_memory(event) else first_line(event["message"]))
         elif _is_memory(event) and self._goes_alone(key, event):
             self._make_room(event)
         elif self.attempts[key] >= ATTEMPTS and "may_lack_memory" in event and self._goes_alone(key, event):
@@ -222,6 +226,10 @@ class _Scheduler:
         elif not (event["failure"] == "killed" or "exit" in event) or self.attempts[key] >= ATTEMPTS:
             return False
         return self._waits_again(key)
+
+    def _begins_elsewhere(self, event: dict[str, Any]) -> bool:
+        """Whether another process may do what this one could not, which is to begin: on another device, or as one has on this."""
+        return self.has_begun or event.get("jobs", 1) < self.executor.num_slots
 
     def _waits_again(self, key: str) -> bool:
         """Have a job begin again before all that waits, from its last checkpoint."""
@@ -256,7 +264,9 @@ class _Scheduler:
         `why` says what else than memory kept it from that.
         """
         left = self.sizes[device] = self.executor.shrink(device, is_full=True) if is_full else self.executor.shrink(device)
-        if self.packing is not None:
+        if why:
+            self.capped.add(device)
+        elif self.packing is not None:
             self.packing.fewer(max(1, left))
         self.view({"kind": "memory", "device": device, "jobs": left, "slots": self.executor.num_slots, "why": why})
 
@@ -267,7 +277,7 @@ class _Scheduler:
             return
         ready = list(filter(self._is_ready, self.waiting))
         is_more = len(self.running) + len(ready) > self.executor.num_slots
-        wanted = packing.jobs if is_more else min(packing.jobs, before)
+        wanted = packing.jobs if is_more and device not in self.capped else min(packing.jobs, before)
         if wanted != before:
             self.sizes[device] = self.executor.resize(device, wanted)
         if self.sizes.get(device, 1) != before:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ablation.errors import ConfigError, unknown_name
+from ablation.study.changes import flatten, is_same
 from ablation.study.config import Choice, Overrides, StudyFile, Sweep
 
 NON_SETTINGS = ("of", "label", "note", "published", "arms")  # the keys of an arm that are no settings
@@ -119,8 +120,8 @@ def _check_axes(point: Sequence[tuple[str, str, Overrides]]) -> None:
     """Raise ConfigError if two axes give a setting different values, of which one would count and both stand in the arm's name."""
     values: dict[str, Any] = {}
     for label, place, overrides in point:
-        for name, value in settings_of(overrides).items():
-            if values.setdefault(name, value) != value:
+        for name, value in flatten(settings_of(overrides)).items():
+            if not is_same(values.setdefault(name, value), value):
                 problem = f"the point {label} sets {name} to {value}, and another axis sets it to {values[name]}"
                 raise ConfigError(place, f"{problem}; expected each setting on one axis")
 

@@ -1,6 +1,6 @@
 """The fastest training step that does what the plain one does: compiled, captured as a CUDA graph, or both. B batch, C classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -37,7 +37,7 @@ class AcceleratedStep:
 
     def __init__(self, plain: PlainStep, capture: Capture | None, compiler: Compiler | None = None) -> None:
         self.plain, self._candidates = plain, candidates(capture, compiler)
-        self._is_required = capture is None and plain.device.type == "cpu"  # on CUDA the plain step's bits are as good
+        self._is_required = capture is None and plain.device.type != "cuda"  # on CUDA the plain step's bits are as good
         self.kind = ""  # "captured", "compiled" or both, or "plain: " and the reason; known after the first batch
         self._step: Step | None = None
 
@@ -60,6 +60,7 @@ class AcceleratedStep:
         """Give up the captured or compiled step with its memory, and go on plainly; whether there was one."""
         if self._step is None:
             return False
+        self.plain.optimizer.zero_grad(set_to_none=True)  # whose tensors lie in the graph's memory
         self._step, self.kind = None, f"plain: beside the {self.kind} step, memory did not suffice for tests"
         return True
 
@@ -81,12 +82,13 @@ def candidates(capture: Capture | None, compiler: Compiler | None) -> list[Candi
     if compiler is not None and capture is not None:
         steps.append((f"{COMPILED}, {CAPTURED}", lambda plain, batch: _compiled_and_captured(compiler(plain), capture, batch)))
     elif compiler is not None:
-        steps.append((COMPILED, lambda plain, batch: [CompiledStep(compiler(plain), batch)]))
+        steps.append((COMPILED, lambda plain, batch: iter([CompiledStep(compiler(plain), batch)])))
     if capture is not None:
-        steps.append((CAPTURED, lambda plain, batch: [CapturedStep(plain, capture, batch)]))
+        steps.append((CAPTURED, lambda plain, batch: iter([CapturedStep(plain, capture, batch)])))
     return steps
 
 
-def _compiled_and_captured(compiled: PlainStep, capture: Capture, batch: Batch) -> list[Step]:
-    """The compiled step by itself, which rounds differently, and captured, which should give its numbers."""
-    return [CompiledStep(compiled, batch), CapturedStep(compiled, capture, batch)]
+def _compiled_and_captured(compiled: PlainStep, capture: Capture, batch: Batch) -> Iterator[Step]:
+    """The compiled step by itself, which rounds differently, and then captured, which should give its numbers."""
+    yield CompiledStep(compiled, batch)
+    yield CapturedStep(compiled, capture, batch)

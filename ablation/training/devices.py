@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 THREADS = 1  # of each run on the CPU: the number changes bits, so it does not depend on how many runs there are
+IEEE = "ieee"  # what torch calls fp32 without TF32
 TF32 = False  # of fp32 on CUDA, in products of matrices and in convolutions alike: torch's own default allows it in convolutions alone
 
 
@@ -33,13 +34,14 @@ def as_in_tests(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = TF32
+    # Torch refuses to answer by its older names, `allow_tf32`, where these are set; they follow the older ones.
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = products.fp32_precision, convolutions.fp32_precision
+    products.fp32_precision = convolutions.fp32_precision = IEEE
     try:
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        products.fp32_precision, convolutions.fp32_precision = before
 
 
 def forget_peak(device: torch.device) -> None:

@@ -62,6 +62,7 @@ class TrainedRun:
     counts: Sequence[int]
     metrics: Mapping[str, float]
     digest: str  # of its data
+    precision: str  # with which it was tested, where the settings say auto
     weights: Path = field(repr=False)
 
 
@@ -119,12 +120,16 @@ def _describe(run: TrainedRun, dataset: Path | None) -> dict[str, Any]:
         "range": settings["data"].get("range", list(raster.FULL_RANGE)),
         "stored_size": _stored_size(settings, dataset),
         "image_size": settings["model"]["image_size"],
-        "resize": next((technique for technique in settings["augment"] if technique["name"] == "resize"), Resize().model_dump()),
+        "resize": next((technique for technique in settings["augment"] if _is_resize(technique)), Resize().model_dump()),
         "mean": list(mean),
         "std": list(std),
     }
     metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/") and math.isfinite(value)}
-    return description | {"precision": settings["precision"], "metrics": metrics}
+    return description | {"precision": settings["precision"], "auto": run.precision, "metrics": metrics}
+
+
+def _is_resize(technique: Mapping[str, Any]) -> bool:
+    return bool(make("augmentations", technique, "augment").works_on == "resize")
 
 
 def _make_technique(description: Mapping[str, Any], name: str) -> Any:
@@ -172,7 +177,7 @@ def _layer_tensors(
     dataset = open_dataset(folder)
     train_images = images_of_rows(dataset, split(dataset, _source(run), run.seed).train_N, torch.device("cpu"))
     network = _make_network(description, tensors)
-    precision = _precision(description["precision"], torch.device("cpu"))
+    precision = _precision(description, torch.device("cpu"))
     with torch.no_grad():
         features_NF = extract_features(network, train_images, _make_pipeline(description), precision, IDENTITY)
     layer: nn.Module = posthoc.classifier(classifier_of(network), features_NF, train_images.labels_N, len(run.classes))
@@ -223,7 +228,7 @@ class Model:
         device = next(self.network.parameters()).device
         pixels_NCHW = self._pixels(images).to(device)
         data = ImagesInMemory(pixels_NCHW, torch.zeros(len(pixels_NCHW), dtype=torch.long, device=device))
-        pipeline, precision = self.pipeline, _precision(self.about["precision"], device)
+        pipeline, precision = self.pipeline, _precision(self.about, device)
         with as_in_tests(device), swapped_weights(self.network, None):  # in eval mode, whatever mode it is in now
             if self.layer is None:
                 logits = [predict(self.network, data, pipeline, precision, view) for view in self.tta.views()]
@@ -374,6 +379,9 @@ def _make_layer(posthoc: Any, network: nn.Module, description: Mapping[str, Any]
     return layer
 
 
-def _precision(name: str, device: torch.device) -> Precision:
-    """The precision of the tests; but fp16 needs a CUDA device and becomes fp32 on any other."""
+def _precision(description: Mapping[str, Any], device: torch.device) -> Precision:
+    """The precision of the tests; but fp16 needs a CUDA device and becomes fp32 on any other, and so does what `auto` was on one."""
+    name = str(description["precision"])
+    if name == "auto" and device.type == "cuda":
+        name = str(description.get("auto", name))  # which exports of an earlier version lack
     return Precision("fp32") if name == "fp16" and device.type != "cuda" else resolve_precision(name, device)

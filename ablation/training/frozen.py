@@ -141,17 +141,16 @@ def in_float32(layer: nn.Module) -> Iterator[None]:
     Of logits in bf16 one in a few hundred images has two highest ones that are equal, and the class with the lower number, in a long tail
     the more frequent one, would win.
     """
-    forward = layer.forward
 
-    def in_full(*inputs: Tensor) -> Any:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            return forward(*(tensor.float() for tensor in inputs))
+    def computed_again(layer: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Any:
+        with torch.autocast(logits.device.type, enabled=False):
+            return layer.forward(*(tensor.float() for tensor in inputs))
 
-    vars(layer)["forward"] = in_full
+    hook = layer.register_forward_hook(computed_again)
     try:
         yield
     finally:
-        del vars(layer)["forward"]
+        hook.remove()
 
 
 def cached_batches(cache: FeatureCache, name: str, batches: Batches, slices: Sequence[slice], device: torch.device) -> Batches:

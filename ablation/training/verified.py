@@ -1,6 +1,6 @@
 """Verification of a captured or compiled step: two trial steps must do what two plain steps do. B batch, C classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +29,9 @@ COMPILED_TOLERANCES = {"fp32": Tolerance(1e-3, 0.3), "bf16": Tolerance(5e-2, 0.9
 MAX_REASON_LENGTH = 300  # characters
 
 Step = CapturedStep | CompiledStep
-# Its name, and what prepares the step: after those that it is made of, each of which is held against the one before, the first against the
-# plain one.
-Candidate = tuple[str, Callable[[PlainStep, Batch], Sequence[Step]]]
+# Its name, and what prepares the step: after one that it is made of, if there is any, against which it is held, as that is against the
+# plain one. Each is prepared once the one before has been tried, since all of them take memory.
+Candidate = tuple[str, Callable[[PlainStep, Batch], Iterator[Step]]]
 
 
 def first_verified(plain: PlainStep, candidates: Sequence[Candidate], batch: Batch) -> tuple[Step | None, str]:
@@ -42,32 +42,31 @@ def first_verified(plain: PlainStep, candidates: Sequence[Candidate], batch: Bat
     snapshot, problems, problem = Snapshot(plain), "", ""
     expected: TrialResult | None = None
     for name, prepare in candidates:
-        steps: Sequence[Step] = ()  # freed before the next capture: a graph that is freed later takes workspaces of its stream with it
+        step = None  # freed before the next capture: a graph that is freed later takes workspaces of its stream with it
         try:
             expected = expected or run_trial(plain, batch, snapshot)
-            steps = prepare(plain, batch)
-            snapshot.restore()
-            problem = _problem(name, steps, expected, batch, snapshot)
+            step, problem = _tried(name, prepare(plain, batch), expected, batch, snapshot)
         except Exception as error:  # of any kind: the plain step either raises it too, or works without this candidate
             problem = f"{type(error).__name__}: {error}"
-        if steps and not problem:
-            return steps[-1], f"{name}{problems}"[:MAX_REASON_LENGTH]
+        if step is not None and not problem:
+            return step, f"{name}{problems}"[:MAX_REASON_LENGTH]
         snapshot.undo()
         problem = " ".join(problem.split())
         problems += f" (not {name}: {problem})"
     return None, f"plain: {problem}"[:MAX_REASON_LENGTH]
 
 
-def _problem(name: str, steps: Sequence[Step], expected: "TrialResult", batch: Batch, snapshot: "Snapshot") -> str:
-    """What a candidate's steps do differently than they should; empty if nothing."""
-    precision = snapshot.plain.precision.name
+def _tried(name: str, steps: Iterator[Step], expected: "TrialResult", batch: Batch, snapshot: "Snapshot") -> tuple[Step | None, str]:
+    """The last of a candidate's steps, and what one of them does differently than it should; empty if nothing."""
+    precision, than, last = snapshot.plain.precision.name, "the plain one", None
     tolerance = (COMPILED_TOLERANCES if name.startswith(COMPILED) else TOLERANCES)[precision]
     for step in steps:
-        result = run_trial(step, batch, snapshot)
-        if problem := difference(expected, result, tolerance):
-            return problem
-        expected, tolerance = result, TOLERANCES[precision]
-    return ""
+        snapshot.restore()
+        last, result = step, run_trial(step, batch, snapshot)
+        if problem := difference(expected, result, tolerance, than):
+            return None, problem
+        expected, tolerance, than = result, TOLERANCES[precision], "the compiled one"
+    return last, ""
 
 
 class Snapshot:
@@ -151,15 +150,15 @@ def run_trial(step: PlainStep | Step, batch: Batch, snapshot: Snapshot) -> Trial
     return result
 
 
-def difference(expected: TrialResult, actual: TrialResult, tolerance: Tolerance) -> str:
-    """How the two results differ by more than the tolerance, in words; empty if they do not."""
+def difference(expected: TrialResult, actual: TrialResult, tolerance: Tolerance, than: str = "the plain one") -> str:
+    """How the two results differ by more than the tolerance, in words; empty if they do not. `than` is the step with the expected ones."""
     for expected_loss, loss in zip(expected.losses, actual.losses, strict=True):
         if not abs(expected_loss - loss) <= tolerance.loss * abs(expected_loss):
-            return f"the step's loss is {loss:.6g}, the plain one's {expected_loss:.6g}"
+            return f"the step's loss is {loss:.6g}, that of {than} {expected_loss:.6g}"
     for kind, expected_changes in expected.changes.items():
         distance, size = float((actual.changes[kind] - expected_changes).norm()), float(expected_changes.norm())
         if not distance <= tolerance.changes * size:
-            return f"the step changes the {kind} differently than the plain one, by {distance:.3g} of {size:.3g}"
+            return f"the step changes the {kind} differently than {than}, by {distance:.3g} of {size:.3g}"
         if not abs(float(actual.changes[kind].norm()) - size) <= tolerance.size * size:
-            return f"the step changes the {kind} by {float(actual.changes[kind].norm()):.3g}, the plain one by {size:.3g}"
+            return f"the step changes the {kind} by {float(actual.changes[kind].norm()):.3g}, {than} by {size:.3g}"
     return ""

@@ -805,12 +805,12 @@ def test_cuda_devices_are_counted(monkeypatch):
         devices_module.devices("cuda:1,3")
 
 
-@pytest.mark.parametrize(("size", "status"), [(8, 2), (16, 0)])
-def test_a_resize_of_images_that_have_the_size_is_no_arm(ablate, size, status):
-    """It would be trained to show a difference of exactly nothing."""
+@pytest.mark.parametrize(("size", "base", "status"), [(8, ["hflip"], 2), (16, ["hflip"], 0), (8, ["hflip", "crop"], 0)])
+def test_a_resize_of_images_that_have_the_size_is_no_arm(ablate, size, base, status):
+    """It would be trained to show a difference of exactly nothing; one that takes the place of another augmentation does not."""
     model = {"name": "test_efficientnet", "image_size": size}
     arms = {"nearest": {"augment": ["hflip", {"name": "resize", "interpolation": "nearest"}]}}
-    file = write(ablate.folder, base={"model": model, "augment": ["hflip"]}, variants=arms)
+    file = write(ablate.folder, base={"model": model, "augment": base}, variants=arms)
     done = ablate("plan", file)
     assert done.status == status, done.err
     if status:

@@ -94,7 +94,7 @@ def test_force_begins_at_the_beginning(own):
 
 @pytest.mark.parametrize("kept", [False, True], ids=["stopped while it deletes", "a result cannot be deleted"])
 def test_no_earlier_result_passes_for_a_forced_one(own, monkeypatch, kept):
-    """Until all of it is gone its record counts, so that a command that ends there has changed nothing."""
+    """Until all of it is gone its record counts: a command that ends there has asked for nothing yet."""
     file = write_function(own.folder, ladder={"baseline": {}}, seeds=[0])
     assert run(own, "run", file).status == 0
     (before,) = records()

@@ -304,7 +304,8 @@ class Full(Crowded):
 
     def submit(self, job, *, alone=False):
         super().submit(job, alone=alone)
-        self.at[job.key] = next(device for device in self.devices if device not in self.at.values())
+        taken = list(self.at.values())
+        self.at[job.key] = next(device for device in self.devices if taken.count(device) < self.devices.count(device))
 
     def shrink(self, device, *, is_full=False):
         if is_full and len(self.devices) > 1:
@@ -318,8 +319,8 @@ class Full(Crowded):
         if device not in self.full:
             return Executor.events(self, timeout)
         self.running.remove(key)
-        about = {"stage": key, "message": "?", "log": "", "device": device, "jobs": 1, "is_fresh": True, "has_begun": False}
-        return [{"kind": "failed", "failure": self.failure, **about}]
+        about = {"stage": key, "message": "?", "log": "", "device": device, "is_fresh": True, "has_begun": False}
+        return [{"kind": "failed", "failure": self.failure, "jobs": self.devices.count(device), **about}]
 
 
 def test_a_device_on_which_nothing_can_begin_leaves_the_work_to_the_others():
@@ -331,6 +332,27 @@ def test_a_device_on_which_nothing_can_begin_leaves_the_work_to_the_others():
     assert told == [("cuda:0", 0, "?")]
     outcome, _, _ = carried_out(Full({"cuda:0", "cuda:1"}, failure="bug"))
     assert {(failure.kind, failure.reason) for failure in outcome.failed} == {("bug", "?")}
+
+
+def test_what_keeps_every_process_from_beginning_is_no_full_device():
+    """Of several slots of one device none has begun anything: the job fails with the reason, at once."""
+    executor = Full({"cuda:0"}, ["cuda:0", "cuda:0"], failure="bug")
+    outcome, _, seen = carried_out(executor)
+    assert len(outcome.failed) == len(RUNS)
+    assert not [event for event in seen if event["kind"] == "memory"]
+    assert executor.num_slots == 2
+
+
+def test_a_device_that_begins_no_more_processes_leaves_the_others_their_number():
+    """Memory is not what it lacks."""
+    fewer = []
+    packing = SimpleNamespace(jobs=1, reason="", see=lambda *_: None, fewer=fewer.append)
+    executor = Full({"cuda:0"}, failure="bug")
+    outcome = execute(plan(NODES, RUNS), executor, Record(), lambda _event: None, should_stop=lambda: False, packing=packing)
+    assert len(outcome.finished) == len(RUNS)
+    assert fewer == []
+    execute(plan(NODES, RUNS), Full({"cuda:0"}), Record(), lambda _event: None, should_stop=lambda: False, packing=packing)
+    assert fewer == [1]
 
 
 def test_a_full_device_leaves_the_work_to_the_others():

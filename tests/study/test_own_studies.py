@@ -147,6 +147,9 @@ def test_two_axes_cannot_set_one_field(tmp_path):
         ConfigError, match=r"sweeps\.two\.over\.preset\.big: the point big sets lr to 0\.5, and another axis sets it to 0\.2"
     ):
         load(tmp_path, sweeps={"two": {"over": {"lr": [0.2, 0.3], "preset": big}}})
+    nested = {"preset": {"big": {"opts": {"lr": 0.5}}}, "opts.lr": [0.1, 0.2]}
+    with pytest.raises(ConfigError, match=r"sets opts\.lr to 0\.1, and another axis sets it to 0\.5"):
+        load(tmp_path, sweeps={"two": {"over": nested}})
     assert "two/0.5/big" in arms(tmp_path, sweeps={"two": {"over": {"lr": [0.5], "preset": big}}})
 
 

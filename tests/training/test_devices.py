@@ -1,5 +1,8 @@
 """What is set in a process that trains, and what of a device is in the record."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -133,19 +136,30 @@ def test_a_peak_is_measured_anew(peaks):
     assert peaks == ["empty", "cuda:1"]
 
 
-@pytest.mark.parametrize("was", [True, False])
-def test_a_loaded_model_computes_without_tf32(was):
-    """As runs are tested, whatever the process has set, which it has again afterwards."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in kinds]
-    for kind in kinds:
-        kind.allow_tf32 = was
-    with devices.as_in_tests(CUDA):
-        inside = [kind.allow_tf32 for kind in kinds]
-    after = [kind.allow_tf32 for kind in kinds]
-    for kind, value in zip(kinds, before, strict=True):
-        kind.allow_tf32 = value
-    assert (inside, after) == ([False, False], [was, was])
+SET = {
+    "older names": "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True",
+    "older names, off": "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False",
+    "of products": "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "of convolutions": "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+    "of all": "torch.backends.fp32_precision = 'tf32'",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("how", SET)
+def test_a_loaded_model_computes_without_tf32(how):
+    """As runs are tested, whatever the process has set and by which names, which it has again afterwards."""
+    lines = [
+        "import torch",
+        "from ablation.training.devices import as_in_tests",
+        SET[how],
+        "kinds = torch.backends.cuda.matmul, torch.backends.cudnn.conv",
+        "before = [kind.fp32_precision for kind in kinds]",
+        "with as_in_tests(torch.device('cuda')): print([kind.fp32_precision for kind in kinds])",
+        "print([kind.fp32_precision for kind in kinds] == before)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["['ieee', 'ieee']", "True"]
 
 
 def test_the_peak_leaves_out_verification_and_earlier_jobs(tmp_path, monkeypatch):

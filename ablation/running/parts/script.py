@@ -47,9 +47,10 @@ def write_script(command: PartCommand, split: Split, variable: str, *, head: str
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
     path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
-    if not (path.exists() and path.read_text(encoding="utf-8") == text):  # a full disk may have cut an earlier one
+    content = text.encode()
+    if not (path.exists() and path.read_bytes() == content):  # a full disk may have cut an earlier one
         part = part_of(path)
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         to_disk(part)
         part.replace(path)
     return path

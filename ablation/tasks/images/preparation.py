@@ -255,8 +255,9 @@ def _check_resize(arm: Arm, stage: Stage, source: Source) -> None:
     """Raise ConfigError for an arm that changes nothing but how images get a size that they have."""
     settings, size = stage.settings, stage.settings.model.image_size
     resizes = [f"augment.{i}." for i, technique in enumerate(settings.augment) if technique.works_on == "resize"]
-    is_only_that = arm.change and all(any(path.startswith(resize) for resize in resizes) for path in arm.change)
-    if is_only_that and open_dataset(source.dataset).images_NHWC.shape[1] == size:
+    is_of_resize = all(any(path.startswith(resize) for resize in resizes) for path in arm.change)
+    replaces = any(old is not None for path, (old, _) in arm.change.items() if path.endswith(".name"))  # another augmentation, by it
+    if arm.change and is_of_resize and not replaces and open_dataset(source.dataset).images_NHWC.shape[1] == size:
         problem = f"resize changes nothing in {arm.name!r}: images of {settings.data.name} have the model's size, {size} x {size}"
         raise ConfigError(resizes[0].removesuffix("."), f"{problem}; expected no such arm, or another model.image_size")
 

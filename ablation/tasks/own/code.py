@@ -20,7 +20,7 @@ MOST_FILES = 5000  # that count without being named
 CONFIGURATIONS = ("conf", "config", "configs")  # folders whose YAML counts as code does, as Hydra's
 RESULTS = "mlruns"
 NO_CODE = (RESULTS, "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
-_CHANGED = (
+CHANGED = (
     "the code of {} was changed while it ran ({}), so its numbers are not recorded: nobody could tell which code they are of; ablate run "
     "does the run again"
 )
@@ -51,13 +51,13 @@ def why_changed(definition: Definition, parts: Parts) -> str:
     try:
         old, new = dict(parts), dict(parts_of(definition))
     except (ConfigError, OSError) as error:
-        return f"{_CHANGED.format(definition.text, error)}"
+        return CHANGED.format(definition.text, error)
     if old == new:
         return ""
     words = {name: "is new" if name not in old else "is gone" if name not in new else "has changed" for name in sorted(old | new)}
     changes = shortened([f"{name} {word}" for name, word in words.items() if old.get(name) != new.get(name)], 3)
     written = "" if definition.is_function else "; a file that the run itself writes belongs in {out}, or task.code says which files count"
-    return f"{_CHANGED.format(definition.text, changes)}{written}"
+    return CHANGED.format(definition.text, changes) + written
 
 
 def code_files(definition: Definition) -> list[Path]:
