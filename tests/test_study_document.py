@@ -122,19 +122,31 @@ def test_every_decoupled_loss_is_below_the_restart(accuracies):
 
 
 def test_the_text_has_the_numbers_of_cutmix(accuracies):
-    """Differences of seed 0 by the weights as trained, and the recall of the rare classes."""
+    """Differences by the weights as trained, to what the eight forms of seed 0 come, and the recall of the rare classes."""
     runs = packed.read(DOCS / "study" / "reports-32.zip").runs
     rare = {run.arm: f"{100 * run.few:.1f}" for run in runs[runs["seed"] == 0].rename(columns={"test/few": "few"}).itertuples()}
-
-    def gap(arm, partner):
-        return one_digit(accuracies[f"no-lag/{arm}"][0] - accuracies[f"no-lag/{partner}"][0])
-
-    everywhere, shuffled, tail = "cutmix/cb/all/drawn", "cutmix/shuffled/all/drawn", "cutmix/cb/tail/drawn"
+    everywhere, shuffled = "no-lag/cutmix/cb/all/drawn", "no-lag/cutmix/shuffled/all/drawn"
+    forms = {  # what the lambda, the pairs and the sampling change, each in four forms
+        "The sampling gains {} points in each": ("cutmix/cb/{}/{}", "cutmix/shuffled/{}/{}", ("all", "tail"), ("drawn", "fixed"), 1),
+        "a lambda fixed at 0.5 costs {}": ("cutmix/{}/{}/fixed", "cutmix/{}/{}/drawn", ("cb", "shuffled"), ("all", "tail"), -1),
+        "CutMix costs {} less": ("cutmix/{}/tail/{}", "cutmix/{}/all/{}", ("cb", "shuffled"), ("drawn", "fixed"), 1),
+    }
+    ranges = {}
+    for words, (arm, partner, firsts, seconds, sign) in forms.items():
+        names = [(arm.format(first, second), partner.format(first, second)) for first in firsts for second in seconds]
+        gaps = sorted(sign * (accuracies[f"no-lag/{one}"][0] - accuracies[f"no-lag/{other}"][0]) for one, other in names)
+        ranges[words] = " to ".join(one_digit(gap).lstrip("+") for gap in (gaps[0], gaps[-1]))
+    lagged = sorted(by_seed[0] for arm, by_seed in accuracies.items() if arm.startswith("cutmix/"))
+    of_mixup = np.mean([accuracies["no-lag/mixup"][seed] - accuracies["no-lag/cb"][seed] for seed in accuracies[everywhere]])
+    assert len(lagged) == 8
     for words in (
-        f"it has {gap(everywhere, 'cb')}, MixUp with the same seed {gap('mixup', 'cb')}",
-        f"it has {gap(shuffled, 'baseline')}, and the rare classes fall from {rare['no-lag/baseline']} to {rare[f'no-lag/{shuffled}']} %",
-        f"costs another {gap('cutmix/cb/all/fixed', everywhere).removeprefix('-')} points",
-        f"costs {gap(tail, everywhere).removeprefix('+')} less",
-        f"{rare[f'no-lag/{tail}']} % against {rare[f'no-lag/{everywhere}']} everywhere and {rare['no-lag/cb']} without CutMix",
+        f"it has {in_words(paired(accuracies, everywhere, 'no-lag/cb'))}, MixUp with the same seeds {one_digit(of_mixup)}",
+        f"it has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}, and with seed 0",
+        f"the rare classes fall from {rare['no-lag/baseline']} to {rare[shuffled]} %",
+        *(words.format(span) for words, span in ranges.items()),
+        f"{rare['no-lag/cutmix/cb/tail/drawn']} % against {rare[everywhere]} everywhere with a drawn lambda",
+        f"{rare['no-lag/cutmix/cb/tail/fixed']} against {rare['no-lag/cutmix/cb/all/fixed']} with a fixed one",
+        f"{rare['no-lag/cb']} without CutMix",
+        f"With the lag the eight lie at {lagged[0]:.1f} to {lagged[-1]:.1f} %",
     ):
         assert words in PROSE, words
