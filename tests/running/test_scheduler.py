@@ -317,7 +317,7 @@ class Full(Crowded):
         key = self.running[0]
         device = self.at.pop(key)
         if device not in self.full:
-            return Executor.events(self, timeout)
+            return [event | {"device": device} for event in Executor.events(self, timeout)]
         self.running.remove(key)
         about = {"stage": key, "message": "?", "log": "", "device": device, "is_fresh": True, "has_begun": False}
         return [{"kind": "failed", "failure": self.failure, "jobs": self.devices.count(device), **about}]

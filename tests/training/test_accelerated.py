@@ -291,12 +291,14 @@ def test_a_graph_is_freed_before_the_next_capture():
         def __init__(self, step):
             assert not any(graph() is not None for graph in graphs)
             graphs.append(weakref.ref(self))
-            self.step = step
+            self.step, self.number = step, len(graphs)
 
         def __call__(self):
+            if self.number == 1:
+                raise RuntimeError("the first graph does not run")
             return self.step()
 
-    step = AcceleratedStep(plain_step(), lambda step, _: Graph(step), wrong_compiler)
+    step = AcceleratedStep(plain_step(), lambda step, _: Graph(step), wrapping_compiler)
     trained(step)
     assert step.kind.startswith("captured (not compiled")
     assert len(graphs) == 2
