@@ -121,32 +121,50 @@ def test_every_decoupled_loss_is_below_the_restart(accuracies):
     assert f"by {smallest:.1f} to {largest:.1f}" in PROSE
 
 
-def test_the_text_has_the_numbers_of_cutmix(accuracies):
-    """Differences by the weights as trained, to what the eight forms of seed 0 come, and the recall of the rare classes."""
-    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
-    rare = {run.arm: f"{100 * run.few:.1f}" for run in runs[runs["seed"] == 0].rename(columns={"test/few": "few"}).itertuples()}
+def test_the_text_has_what_cutmix_costs(accuracies):
+    """By the weights as trained, with the sampling and without, beside MixUp in the same seeds."""
     everywhere, shuffled = "no-lag/cutmix/cb/all/drawn", "no-lag/cutmix/shuffled/all/drawn"
-    forms = {  # what the lambda, the pairs and the sampling change, each in four forms
-        "The sampling gains {} points in each": ("cutmix/cb/{}/{}", "cutmix/shuffled/{}/{}", ("all", "tail"), ("drawn", "fixed"), 1),
-        "a lambda fixed at 0.5 costs {}": ("cutmix/{}/{}/fixed", "cutmix/{}/{}/drawn", ("cb", "shuffled"), ("all", "tail"), -1),
-        "CutMix costs {} less": ("cutmix/{}/tail/{}", "cutmix/{}/all/{}", ("cb", "shuffled"), ("drawn", "fixed"), 1),
-    }
-    ranges = {}
-    for words, (arm, partner, firsts, seconds, sign) in forms.items():
-        names = [(arm.format(first, second), partner.format(first, second)) for first in firsts for second in seconds]
-        gaps = sorted(sign * (accuracies[f"no-lag/{one}"][0] - accuracies[f"no-lag/{other}"][0]) for one, other in names)
-        ranges[words] = " to ".join(one_digit(gap).lstrip("+") for gap in (gaps[0], gaps[-1]))
-    lagged = sorted(by_seed[0] for arm, by_seed in accuracies.items() if arm.startswith("cutmix/"))
     of_mixup = np.mean([accuracies["no-lag/mixup"][seed] - accuracies["no-lag/cb"][seed] for seed in accuracies[everywhere]])
-    assert len(lagged) == 8
+    costs = in_words(paired(accuracies, everywhere, "no-lag/cb"))
+    assert f"it has {costs}, MixUp in the same seeds {one_digit(of_mixup)}. Without the sampling" in PROSE
+    assert f"Without the sampling it has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}" in PROSE
+
+
+def test_the_text_has_the_eight_forms_of_cutmix(accuracies):
+    """Of seed 0, by the weights as trained but for the last: what the sampling, the lambda and the pairs change."""
+    of = {arm.removeprefix("no-lag/cutmix/"): by_seed[0] for arm, by_seed in accuracies.items() if "no-lag/cutmix/" in arm}
+    lagged = {arm.removeprefix("cutmix/"): by_seed[0] for arm, by_seed in accuracies.items() if arm.startswith("cutmix/")}
+    sampled = [of[f"cb/{form}"] - of[f"shuffled/{form}"] for form in ("all/drawn", "all/fixed", "tail/drawn", "tail/fixed")]
+    fixed = [of[f"{form}/drawn"] - of[f"{form}/fixed"] for form in ("cb/all", "cb/tail", "shuffled/all", "shuffled/tail")]
+    drawn_less, fixed_less = (of[f"cb/tail/{form}"] - of[f"cb/all/{form}"] for form in ("drawn", "fixed"))
+    shuffled_less = [of[f"shuffled/tail/{form}"] - of[f"shuffled/all/{form}"] for form in ("drawn", "fixed")]
+    turned = [one_digit(lagged[f"cb/tail/{form}"] - lagged[f"cb/all/{form}"]) for form in ("drawn", "fixed")]
+    plain = accuracies["no-lag/cb"][0] - accuracies["no-lag/baseline"][0]
     for words in (
-        f"it has {in_words(paired(accuracies, everywhere, 'no-lag/cb'))}, MixUp with the same seeds {one_digit(of_mixup)}",
-        f"it has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}, and with seed 0",
-        f"the rare classes fall from {rare['no-lag/baseline']} to {rare[shuffled]} %",
-        *(words.format(span) for words, span in ranges.items()),
-        f"{rare['no-lag/cutmix/cb/tail/drawn']} % against {rare[everywhere]} everywhere with a drawn lambda",
-        f"{rare['no-lag/cutmix/cb/tail/fixed']} against {rare['no-lag/cutmix/cb/all/fixed']} with a fixed one",
-        f"{rare['no-lag/cb']} without CutMix",
-        f"With the lag the eight lie at {lagged[0]:.1f} to {lagged[-1]:.1f} %",
+        f"the sampling gains {one_digit(min(sampled))[1:]} to {one_digit(max(sampled))[1:]} points in the four pairs",
+        f"({one_digit(plain)[1:]} without CutMix)",
+        f"a lambda fixed at 0.5 costs {one_digit(min(fixed))[1:]} to {one_digit(max(fixed))[1:]}",
+        f"CutMix costs {' and '.join(one_digit(gap)[1:] for gap in shuffled_less)} less without the sampling",
+        f"and with it {one_digit(drawn_less)[1:]} less where lambda is drawn and as much where it is fixed",
+        f"With the lag the eight lie at {min(lagged.values()):.1f} to {max(lagged.values()):.1f} %",
+        f"the rare pairs turn round: {' and '.join(turned)}",
+    ):
+        assert words in PROSE, words
+    assert len(of) == len(lagged) == 8
+    assert one_digit(fixed_less)[1:] == "0.0"
+
+
+def test_the_text_has_what_cutmix_does_to_the_rare_classes():
+    """Their recall with seed 0, by the weights as trained."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    of_seed = runs[runs["seed"] == 0].set_index("arm")["test/few"]
+    rare = {arm.removeprefix("no-lag/"): f"{100 * share:.1f}" for arm, share in of_seed.items() if arm.startswith("no-lag/")}
+    with_it, without = "cutmix/cb", "cutmix/shuffled"
+    for words in (
+        f"the rare classes fall from {rare['baseline']} to {rare[f'{without}/all/drawn']} %",
+        f"{rare[f'{with_it}/tail/drawn']} % against {rare[f'{with_it}/all/drawn']} everywhere (drawn)",
+        f"{rare[f'{with_it}/tail/fixed']} against {rare[f'{with_it}/all/fixed']} (fixed), {rare['cb']} without CutMix",
+        f"({rare[f'{without}/tail/drawn']} against {rare[f'{without}/all/drawn']}, ",
+        f"{rare[f'{without}/tail/fixed']} against {rare[f'{without}/all/fixed']})",
     ):
         assert words in PROSE, words

@@ -138,11 +138,7 @@ def test_a_peak_is_measured_anew(peaks):
 
 SET = {
     "older names": "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True",
-    "older names, off": "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False",
-    "of products": "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
-    "of convolutions": "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
-    "of all": "torch.backends.fp32_precision = 'tf32'",
-    "nothing": "",
+    "newer names": "torch.backends.fp32_precision = 'tf32'; torch.backends.cudnn.conv.fp32_precision = 'ieee'",
 }
 
 
