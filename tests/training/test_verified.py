@@ -46,7 +46,7 @@ def test_a_loss_that_is_nan_verifies_nothing():
     step = AcceleratedStep(plain_step(), call_again)
     images_BCHW, targets_BC, sampled_C = batch_of()
     assert step(images_BCHW * torch.nan, targets_BC, sampled_C).isnan()
-    assert step.kind == "plain: the step's loss is nan, the plain one's nan"
+    assert step.kind == "plain: the step's loss is nan, that of the plain one nan"
 
 
 def test_an_error_of_the_plain_step_is_raised():
