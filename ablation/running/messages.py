@@ -62,17 +62,7 @@ class RunMessages:
         self.state.clock.num_slots = event["slots"]
         if event["device"] not in self.shrunk:
             self.shrunk.add(event["device"])
-            again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
-            why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
-            retried = f"{event['jobs']} at once from now on{again}; what did not fit is tried again alone, its settings as they were"
-            nowhere = "its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"
-            if event.get("why"):
-                why, retried = (
-                    f"{event['device']}: no other process can begin there ({event['why']})",
-                    f"{event['jobs']} at once from now on",
-                )
-                nowhere = f"no process can begin there ({event['why']}), so nothing runs there from now on"
-            self._say(f"{why}: {retried}" if event["jobs"] else f"{event['device']}: {nowhere}")
+            self._say(_cannot_begin(event) if event.get("why") else _lacks_memory(event))
 
     def _packed(self, event: Mapping[str, Any]) -> None:
         """Tell how many runs share a GPU from now on."""
@@ -90,6 +80,23 @@ class RunMessages:
     def close(self) -> None:
         """Say that nobody is at it any more."""
         self.write("ended")
+
+
+def _lacks_memory(event: Mapping[str, Any]) -> str:
+    """That fewer jobs run at once on a device since memory did not suffice, or none."""
+    if not event["jobs"]:
+        nowhere = "its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"
+        return f"{event['device']}: {nowhere}"
+    again = ", and one fewer whenever it happens again" if event["jobs"] > 1 else ""
+    why = f"out of memory on {event['device']} (or a process was killed as the system does then)"
+    return f"{why}: {event['jobs']} at once from now on{again}; what did not fit is tried again alone, its settings as they were"
+
+
+def _cannot_begin(event: Mapping[str, Any]) -> str:
+    """The same of a device on which no process can begin, for another reason."""
+    if not event["jobs"]:
+        return f"{event['device']}: no process can begin there ({event['why']}), so nothing runs there from now on"
+    return f"{event['device']}: no other process can begin there ({event['why']}): {event['jobs']} at once from now on"
 
 
 def _seconds_per_item(event: Mapping[str, Any]) -> float | None:
