@@ -1,12 +1,13 @@
 """Refuses what is written in a file and changes nothing: an arm that differs in its settings alone would be read as a finding."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ablation.errors import ConfigError
 from ablation.study.config import Arm, Overrides
 from ablation.study.specs import ArmSpec
-from ablation.techniques.effects import of_schedules, of_stage, techniques_in
+from ablation.techniques.effects import as_acting, of_schedules, of_stage, techniques_in
 
 Layers = Sequence[tuple[str, Overrides]]  # overrides in order, each with its place in the file
 
@@ -26,6 +27,9 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
         other, problem = of_schedules(arm.stages, arm.settings.schedule) if is_whole else ("", "")
         if problem:
             raise ConfigError(place_of(layers, "schedule", other), problem)
+        if spec.written and spec.parent and _acting(arm) == _acting(arms[spec.parent]):
+            problem = "changes nothing beside model.weights, whose file is read with either value; expected no such arm, or weights: none"
+            raise ConfigError(f"{spec.overrides[-1][0]}.model.pretrained", problem)
         if spec.kind in ("drop_one", "add_one", "grid"):
             continue  # made of rungs, which are looked at themselves
         parent = _compared_with(spec, arms)
@@ -35,6 +39,11 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
                 continue
             if why and (setting, name) not in known and not (parent and _has(parent, path, name, why)):
                 raise ConfigError(place_of(layers, path), f"{name} changes nothing: {why}")
+
+
+def _acting(arm: Arm) -> list[Any]:
+    """The arm's stages, without what another of their settings leaves without effect."""
+    return [replace(stage, settings=as_acting(stage.settings)) for stage in arm.stages]
 
 
 def _compared_with(spec: ArmSpec, arms: Mapping[str, Arm]) -> Arm | None:

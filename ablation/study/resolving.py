@@ -11,6 +11,7 @@ from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load, task_of, text_hash
 from ablation.study.effects import Layers, check_effects, place_of
 from ablation.study.implied import with_techniques
+from ablation.study.overridden import LENGTH, NO_LENGTH, check_arms, check_conditions, check_lengths, has_counts_alone
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
 from ablation.study.published import check_percent, checked_figures
 from ablation.study.specs import ArmSpec, arm_specs, settings_of
@@ -58,6 +59,7 @@ class _Resolver:
         self.plain: Sequence[Arm] = ()  # the arms without any --set
         self.completed: set[tuple[str, int]] = set()  # layers of arms, of which a field stands for a technique
         self.used: set[str] = set()  # the paths of --set that at least one arm has
+        self.stages: dict[str, Sequence[Overrides]] = {}  # arm -> its stages as they are written, with each --set that came so far
         self.below: dict[str | None, Layers] = {}  # by condition, what lies below the layers of an arm itself
 
     def arms(
@@ -70,8 +72,8 @@ class _Resolver:
             by_condition[name] = self._apply(by_condition[None], settings_of(condition_overrides or {}), f"conditions.{name}")
         plain = {name: self._arm(spec, by_condition[spec.condition], ()) for name, spec in specs.items()}
         _check_changes(specs, plain, self.task)
-        if not self.is_recorded and self.schema.families:  # which know what changes nothing
-            check_effects(specs, plain, bases, conditions)
+        if not self.is_recorded:
+            self._check_effects(specs, plain, bases, conditions, by_condition)
         if self.is_percent:
             check_percent((spec.overrides[-1][0], plain[name].published) for name, spec in specs.items() if spec.condition is None)
         self.plain = list(plain.values())
@@ -81,6 +83,21 @@ class _Resolver:
             if arm.choice is not None:
                 self.task.check_choice(arm, arms)
         return list(_with_relations(arms, self.task))
+
+    def _check_effects(
+        self,
+        specs: Mapping[str, ArmSpec],
+        arms: Mapping[str, Arm],
+        bases: Sequence[tuple[str, Overrides]],
+        conditions: Mapping[str, Overrides | None],
+        by_condition: Mapping[str | None, PartialArm],
+    ) -> None:
+        """Raise ConfigError for what is written and has no effect."""
+        check_arms(specs, arms, self.stages)
+        check_conditions(specs, arms, self.stages, {name: (overrides or {}, by_condition[name]) for name, overrides in conditions.items()})
+        check_lengths(bases[1:], arms, self.stages)
+        if self.schema.families:  # which know what changes nothing
+            check_effects(specs, arms, bases, conditions)
 
     def _apply(self, partial: PartialArm, overrides: Mapping[str, Any], where: str) -> PartialArm:
         return apply_overrides(partial, overrides, where, self.schema)
@@ -123,6 +140,7 @@ class _Resolver:
             partial = self._apply(partial, self._completed(spec, i, partial), where)
         for path, value in sets:
             partial = self._with_set(partial, path, value)
+        self.stages[spec.name] = partial.stages
         where = spec.overrides[-1][0] if spec.overrides else "base"
         return Arm(
             name=spec.name,
@@ -222,6 +240,8 @@ class _Resolver:
                 known = {name for _, settings in stages for name in settings}
                 known |= {f"stages.{i}.{name}" for i, settings in stages for name in settings}
                 raise ConfigError(f"--set.{path}", f"no arm has such a field.{nearest(path, known)}")
+            if path == LENGTH and all(has_counts_alone(stages) for stages in self.stages.values()):
+                raise ConfigError(f"--set.{path}", f"changes nothing, because {NO_LENGTH}")
 
 
 # --- how arms are related ----------------------------------------------------------------------------------------------------

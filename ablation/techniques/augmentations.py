@@ -202,7 +202,7 @@ class Resize(Technique):
         resizes = [technique for technique in settings.augment if isinstance(technique, Resize)]
         if len(resizes) > 1:
             raise ConfigError("", f"found {len(resizes)} of resize; expected one, since an image gets the model's size once")
-        if hasattr(settings.data, "fit"):
+        if hasattr(settings.data, "fit") and settings.data.name != "npz":  # whose images stay as they are, unless the model's are smaller
             problem = f"resize changes nothing: images of {settings.data.name} get the model's size when they are decoded"
             raise ConfigError("", f"{problem}; expected no resize, or another fit under data")
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,10 @@ from torch.nn import functional
 
 from ablation.errors import ConfigError
 from ablation.techniques.technique import Technique
+
+# The losses that stay as they are where every logit gets the same number, focal in its softmax form. vs, which scales each class's
+# logits by a factor of its own, does not.
+SOFTMAX_LOSSES = ("cross_entropy", "balanced_softmax", "logit_adjusted", "equalization", "seesaw", "focal")
 
 
 class Classifier(Technique):
@@ -43,6 +47,11 @@ class Linear(Classifier):
         if linear.bias is None:
             raise ConfigError("initial_bias", "found uniform, but the model's last layer has no bias; expected default")
         return UniformStart(linear)
+
+
+def ignores_equal_biases(loss: Any) -> bool:
+    """Whether a loss is known to be the same with equal biases as without; of a user's own it is not known."""
+    return loss.name in SOFTMAX_LOSSES and getattr(loss, "form", "softmax") == "softmax"
 
 
 class UniformStart(nn.Linear):

@@ -37,6 +37,14 @@ def of_stage(stage: Any, *, is_last: bool) -> Iterator[tuple[str, str]]:
         yield "select", "there is one epoch to choose among; expected more epochs, or select: last"
 
 
+def as_acting(settings: Any) -> Any:
+    """The settings, where one field leaves another without effect with the same value of that: `pretrained` beside a file of weights."""
+    model = settings.model
+    if getattr(model, "weights", "none") == "none" or not type(model).__module__.startswith("ablation."):
+        return settings
+    return settings.model_copy(update={"model": model.model_copy(update={"pretrained": True})})
+
+
 def of_schedules(stages: Sequence[Any], inherited: Any) -> tuple[str, str]:
     """What of a schedule does not fit, after the setting that it does not fit to; both empty if all of it acts.
 

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ablation.errors import ConfigError
 from ablation.techniques.technique import Technique
 
 Epsilon = Annotated[float, Field(ge=0, le=1)]
@@ -83,6 +84,19 @@ class LabelAware(Technique):
         angles_C = (1 - below_C / between.clamp(min=1)) * (math.pi / 2)
         rise_C = {"concave": angles_C.sin(), "linear": angles_C / (math.pi / 2), "convex": 1 - angles_C.cos()}[self.shape]
         return torch.lerp(torch.full_like(rise_C, self.tail), torch.full_like(rise_C, self.head), rise_C)
+
+
+def check_strength(smoothing: Technique, num_classes: int) -> None:
+    """Raise ConfigError for an epsilon with which the labelled class of so many has no larger target than the others."""
+    names = {LabelSmoothing: ("epsilon",), LabelAware: ("head", "tail")}.get(type(smoothing), ())
+    spread = getattr(smoothing, "spread", "all")
+    limit = {"all": 1.0, "others": (num_classes - 1) / num_classes}.get(spread, math.inf)  # classy only ever adds alike
+    for name in names:
+        epsilon = getattr(smoothing, name)
+        if epsilon >= limit:
+            own, other = (1 - epsilon, epsilon / (num_classes - 1)) if spread == "others" else (1 / num_classes, 1 / num_classes)
+            targets = f"the labelled one of {num_classes} classes {own:.3g} and each other one {other:.3g}"
+            raise ConfigError(name, f"found {epsilon:g} with spread: {spread}, which gives {targets}; expected less than {limit:.6g}")
 
 
 TECHNIQUES: tuple[type[Technique], ...] = (NoSmoothing, LabelSmoothing, LabelAware)

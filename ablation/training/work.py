@@ -51,6 +51,7 @@ class TrainingWork:
     requests: tuple[TestRequest, ...]
     dataset: Path
     weights_file: Path | None
+    weights_digest: str  # of that file when the study was planned, or ""
     tail: tuple[int, ...]
     stages: Path  # the folder of all stages
     results: Path  # the folder of all results

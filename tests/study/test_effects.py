@@ -102,6 +102,22 @@ WITH_EFFECT = [
     {"sweeps": {"g": {"over": {"loss": [{"name": "focal"}, "ldam"]}, "classifier": "cosine"}}},
     variant(schedule={"name": "cosine", "final_lr": 1e-3}),
 ]
+FROM_FILE = {**BASE["model"], "weights": "w.safetensors"}
+
+
+@pytest.mark.parametrize("overrides", [{"model.pretrained": True}, {"model": {**FROM_FILE, "pretrained": True}}])
+def test_pretrained_beside_a_file_of_weights(tmp_path, overrides):
+    """The file is read in any case; as the only change of an arm it is refused, and may stand anywhere else."""
+    with pytest.raises(
+        ConfigError, match=r"variants\.x\.model\.pretrained: changes nothing beside model\.weights, .*; expected no such arm"
+    ):
+        study(tmp_path, **with_base(model=FROM_FILE), **variant(**overrides))
+    assert study(tmp_path, **with_base(model=FROM_FILE), **variant(**overrides, loss="focal")).arms[1].change["model.pretrained"]
+    assert study(tmp_path, **with_base(model={**FROM_FILE, "pretrained": True}), **variant(**{"model.weights": "none"})).arms
+    path = write(tmp_path, **variant(**{"model.pretrained": True}))
+    assert load_study(path, sets=(("model.weights", "w.safetensors"),)).arms[1].settings.model.weights == "w.safetensors"
+
+
 VALIDATED = {"name": "digits", "validation": 0.1}
 WORDS = ("changes nothing", "never reached", "does not end", "none is left", "would rise")
 

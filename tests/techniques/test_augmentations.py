@@ -238,6 +238,7 @@ def test_a_resize_that_could_not_act_is_refused(tmp_path, settings, words):
         load_study(write(tmp_path, base=settings))
     assert error.value.path == "base.augment"
     load_study(write(tmp_path, base={"augment": ["resize", "hflip"]}))
+    load_study(write(tmp_path, base={"augment": ["resize", "hflip"], "data": {"name": "npz", "file": "images.npz"}}))  # at their own size
 
 
 def test_resize_keeps_what_has_the_size():

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from ablation.errors import ConfigError
-from ablation.techniques.classifiers import Cosine, LearnableWeightScaling, Linear, unit_vectors
-from ablation.techniques.technique import make
+from ablation.techniques.classifiers import Cosine, LearnableWeightScaling, Linear, ignores_equal_biases, unit_vectors
+from ablation.techniques.technique import family, make
 
 NAMES = ["linear", "cosine", "lws"]
 UNIFORM = {"name": "linear", "initial_bias": "uniform"}
@@ -66,6 +66,16 @@ def test_uniform_biases_keep_the_models_rule_for_weights():
     biased.reset_parameters()
     torch.testing.assert_close(biased.weight, plain.weight)
     assert not torch.equal(biased.bias, plain.bias)
+
+
+@pytest.mark.parametrize("name", [*(name for name in family("losses").names if name != "ldam"), "sigmoid"])
+def test_which_losses_ignore_equal_biases(name):
+    """Those that give the same for logits with a number added to all of them."""
+    loss = make("losses", {"name": "focal", "form": "sigmoid"} if name == "sigmoid" else name)
+    logits_BC, targets_BC, counts_C = torch.randn(5, 4), torch.eye(4)[[0, 1, 2, 3, 0]], torch.tensor([500, 100, 20, 5])
+    state = loss.state(4, torch.Generator().manual_seed(0))
+    shifted, plain = (loss(logits_BC + shift, targets_BC, counts_C, None, state) for shift in (-math.log(3), 0.0))
+    assert ignores_equal_biases(loss) == bool(torch.isclose(shifted, plain, atol=1e-6))
 
 
 def test_uniform_needs_a_bias():

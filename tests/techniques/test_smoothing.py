@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ablation.errors import ConfigError
 from ablation.techniques.losses import CrossEntropy
-from ablation.techniques.smoothing import LabelAware, LabelSmoothing, NoSmoothing
+from ablation.techniques.smoothing import LabelAware, LabelSmoothing, NoSmoothing, check_strength
 from ablation.techniques.technique import make
 
 COUNTS = torch.tensor([500, 100, 20, 5])
@@ -157,3 +158,30 @@ def test_label_aware_smooths_common_classes_more():
     assert all((shares.diff() > 0).all() for shares in kept.values())
     assert (kept["concave"][1:3] < kept["linear"][1:3]).all()
     assert (kept["linear"][1:3] < kept["convex"][1:3]).all()
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 0.5, 2 / 3, 0.9, 1.0])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_a_label_is_the_likeliest_class_or_refused(num_classes, epsilon, spread):
+    """An epsilon is allowed as long as the labelled class has the largest target."""
+    one = {"name": "label_smoothing", "epsilon": epsilon, "spread": spread}
+    aware = [{"name": "label_aware", "head": head, "tail": tail, "spread": spread} for head, tail in ((epsilon, 0.0), (0.0, epsilon))]
+    for spec in [one, *(aware if spread != "classy" else [])]:
+        smoothing, eye_CC = make("smoothing", spec), torch.eye(num_classes, dtype=torch.float64)
+        smoothed_CC = smoothing(eye_CC, torch.arange(num_classes, 0, -1))
+        others_C = smoothed_CC.masked_fill(eye_CC.bool(), -1).max(1).values
+        if bool((smoothed_CC.diag() > others_C + 1e-6).all()):
+            check_strength(smoothing, num_classes)
+        else:
+            with pytest.raises(ConfigError, match=rf"found {epsilon:g} with spread: {spread}, which gives the labelled one of .* classes"):
+                check_strength(smoothing, num_classes)
+
+
+def test_a_smoothing_that_inverts_the_labels_names_the_limit():
+    """Two classes with 0.9 spread over the other one are taken for each other."""
+    words = "gives the labelled one of 2 classes 0.1 and each other one 0.9; expected less than 0.5"
+    with pytest.raises(ConfigError, match=words) as error:
+        check_strength(LabelSmoothing(epsilon=0.9, spread="others"), 2)
+    assert error.value.path == "epsilon"
+    check_strength(NoSmoothing(), 2)

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
+from ablation.tasks.images.balanced import balanced_notes
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import OTHER_TEST, images_per_epoch, labels, labels_of_choice
 from ablation.tasks.images.metrics import metric_of
@@ -103,6 +104,7 @@ class ImagePlanner:
     def __init__(self, study: Study, context: PlanContext) -> None:
         self.study, self.context = study, context
         self._arms = {arm.name: arm for arm in study.arms}
+        self._balanced: dict[str, Arm] = {}  # those that were planned and of which all classes have equally many training images
 
     # --- identity --------------------------------------------------------------------------------------------------------------
 
@@ -110,6 +112,8 @@ class ImagePlanner:
         """The arm's stages with their identities; raises AblateError if its data or weights are not available."""
         source, context = self.context.source(arm, seed), self.context
         weights, _ = context.weights(arm.settings.model)
+        if len(set(source.counts)) == 1:
+            self._balanced[arm.name] = arm
         since, steps = averages_since(arm.stages), list[TrainingStep]()
         content, environment, average = "", "", ""
         for i, stage in enumerate(arm.stages):
@@ -179,6 +183,7 @@ class ImagePlanner:
     def _work(self, key: str, branch: Branch, num_sharers: int) -> TrainingWork:
         step: TrainingStep = branch.steps[0]
         settings, source = step.stage.settings, self._source(branch)
+        weights, weights_file = self.context.weights(settings.model)
         return TrainingWork(
             key=key,
             stage=step.stage,
@@ -192,7 +197,8 @@ class ImagePlanner:
             keep_optimizer=branch.is_carried_on,
             requests=tuple({request.key: request for request in branch.requests}.values()),
             dataset=source.dataset,
-            weights_file=self.context.weights(settings.model)[1],
+            weights_file=weights_file,
+            weights_digest=weights if weights_file is not None else "",
             tail=self.context.tail(source.group_counts, source.classes) if settings.mix.needs_tail else (),
             stages=self.context.stages,
             results=self.context.results,
@@ -283,20 +289,33 @@ class ImagePlanner:
         return data.name, getattr(data, "root", data.name)
 
     def remarks(self, works: Sequence[TrainingWork]) -> list[str]:
-        """How many of these trainings share a frozen backbone, in a sentence, and what could not be looked up."""
+        """How many of these trainings share a frozen backbone, by what their weights' images are normalised, and so on."""
         num_shared = sum(work.features is not None for work in works)
         shared = [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
-        return [*shared, *self.context.remarks()]
+        return [*shared, *_normalisations(works), *balanced_notes(self._balanced.values()), *self.context.remarks()]
 
     def lacks(self, request: TestRequest, result: Path) -> str:
         """The weights, if they were not to be kept when it was tested."""
         return "weights" if request.keep_weights and not (result / WEIGHTS).exists() else ""
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
-        """A sentence if equal runs may give different bits."""
+        """A sentence if equal runs may give different bits, and one about what has nothing to correct in the planned arms."""
+        balanced = balanced_notes(self._balanced.values())
         if self.context.device_class.startswith("cpu") or all(arm.settings.deterministic for arm in arms):
-            return []
-        return [f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"]
+            return balanced
+        statistical = f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"
+        return [statistical, *balanced]
+
+
+def _normalisations(works: Iterable[TrainingWork]) -> Iterator[str]:
+    """A sentence for each model that starts from a file: what its images are normalised by, which the file itself does not say."""
+    for model in dict.fromkeys(work.stage.settings.model for work in works if work.weights_file is not None):
+        mean, deviation = (", ".join(f"{value:.4g}" for value in values) for values in model.normalisation)
+        known = f"which timm has for {model.name}"
+        hint = (
+            "" if "." in model.name else "; if the file's weights expect others, give model.name their tag, as in vit_base_patch16_224.dino"
+        )
+        yield f"model.weights: images are normalised by the mean {mean} and the deviation {deviation}, {known}{hint}"
 
 
 def _tracked(steps: Sequence[TrainingStep]) -> tuple[TrackedAverage, ...]:

@@ -1,5 +1,6 @@
 """Prepares trainings on images: decodes data, finds weights, and measures how fast a stage trains."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,13 +28,15 @@ from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import measured_speed
 from ablation.techniques.models import classifier_of
+from ablation.techniques.smoothing import check_strength
 from ablation.training.frozen import ends_with_classifier
-from ablation.training.loop import batch_slices
+from ablation.training.loop import batch_slices, prepare_model
 from ablation.training.planned_device import device_name, planned_precision
 from ablation.training.settings import Stage
 from ablation.training.step import Precision
 
 Progress = Callable[[str, int, int], None]
+WRITTEN = {"ladder": "ladder", "variant": "variants"}  # kind of an arm that the file writes on top of another -> its section
 
 
 @dataclass
@@ -160,6 +163,22 @@ class ImagePreparation:
                 _check_range(arm.settings.data, source)
                 for stage in arm.stages:
                     _check_stage(arm, stage, source, self.device)
+            self._check_averages(arm, seeds)
+
+    def _check_averages(self, arm: Arm, seeds: Sequence[int]) -> None:
+        """Raise for a written arm that only changes averages which nothing is tested with, started from or watched by."""
+        parent = next((other for other in self.study.arms if other.name == arm.parent), None)
+        is_average = all(re.fullmatch(r"stages\.\d+\.average(\..+)?", path) for path in arm.change)
+        if parent is None or arm.kind not in WRITTEN or not arm.change or not is_average:
+            return
+        for seed in seeds:
+            contents = [self.planner.request(one, seed, self.planner.steps(one, seed)).content for one in (arm, parent)]
+            if contents[0] != contents[1] or self.source(arm, seed).num_validation:
+                return
+        place, _, _ = next(iter(arm.change)).partition(".average")
+        problem = f"is neither tested nor started from, so that {arm.name!r} is the same as {arm.parent!r}"
+        expected = "expected it in the last stage, start: average in the stage after it, or no such arm"
+        raise ConfigError(f"{WRITTEN[arm.kind]}.{arm.name}.{place}.average", f"{problem}; {expected}")
 
     def check_starts(self, arms: Iterable[Arm], seed: int, *, is_here: bool = True) -> None:
         """Make each model once, to raise before training if its weights are not available."""
@@ -167,16 +186,20 @@ class ImagePreparation:
         for arm in arms:
             model, posthoc = arm.settings.model, arm.stages[-1].settings.posthoc
             classifiers = tuple(dict.fromkeys(stage.settings.classifier for stage in arm.stages))
-            if (model, classifiers, posthoc) in checked:
+            source = self.source(arm, seed)
+            num_classes = len(source.classes)
+            lone = {(stage.train, stage.backbone): stage for stage in arm.stages if _has_batch_of_one(stage, sum(source.counts))}
+            if (model, classifiers, posthoc, *lone) in checked:
                 continue
-            checked.add((model, classifiers, posthoc))
-            num_classes = len(self.source(arm, seed).classes)
+            checked.add((model, classifiers, posthoc, *lone))
             for classifier in classifiers:
                 network = model(num_classes, seed, self.weights(model)[1], classifier)
             if posthoc.replaces_classifier:
                 if not posthoc.needs_features:
                     posthoc.classifier(classifier_of(network), None, None, num_classes)
                 _check_last_layer(network, model, posthoc)
+            for stage in lone.values():
+                _check_batch_of_one(network, stage)
 
     def seconds_per_item(self, step: TrainingStep) -> float:
         """Seconds per training image of a stage on one worker, measured with a few steps; 0 if that failed."""
@@ -200,6 +223,22 @@ def _check_last_layer(network: nn.Module, model: Any, posthoc: Any) -> None:
     if not ends_with_classifier(network.eval(), image_13HW, Precision("fp32")):
         problem = f"found {posthoc.name!r}, which replaces the classifier, but {model.name} does more after its classifier"
         raise ConfigError("posthoc", f"{problem}; expected another model, or a post-hoc technique that adjusts scores")
+
+
+def _has_batch_of_one(stage: Stage, num_images: int) -> bool:
+    """Whether a batch of each epoch is a single image."""
+    batch_size, drop_last = stage.settings.batch_size, stage.settings.drop_last
+    return batch_size == 1 or (not drop_last and num_images % batch_size == 1)
+
+
+def _check_batch_of_one(network: nn.Module, stage: Stage) -> None:
+    """Raise if a batch normalisation of the network, in its mode of that stage, sees one value per channel of a single image."""
+    from ablation.tasks.images.run import explained_single_image  # which imports what tests need, too
+
+    prepare_model(network, stage)
+    size = stage.settings.model.image_size
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), explained_single_image():
+        network(torch.zeros(1, 3, size, size))
 
 
 def _check_choice(arm: Arm, classes_by_group: Mapping[str, Sequence[int]], validation_counts: Sequence[int]) -> None:
@@ -243,6 +282,10 @@ def _check_stage(arm: Arm, stage: Stage, source: Source, device: torch.device) -
         raise DataError(f"data ({settings.data.name}): found one class, {source.classes[0]!r}; expected at least two")
     if not sum(source.test_counts):
         raise DataError(f"there are no test images for {arm.name!r}; expected a test folder, a test split, or data.test")
+    try:
+        check_strength(settings.smoothing, len(source.classes))
+    except ConfigError as error:
+        raise ConfigError(f"smoothing.{error.path}", f"{error.problem} (in {arm.name!r})") from None
     _check_resize(arm, stage, source)
     is_resized = False
     for i, technique in enumerate(settings.augment):
@@ -255,7 +298,8 @@ def _check_resize(arm: Arm, stage: Stage, source: Source) -> None:
     """Raise ConfigError for an arm that changes nothing but how images get a size that they have."""
     settings, size = stage.settings, stage.settings.model.image_size
     resizes = [f"augment.{i}." for i, technique in enumerate(settings.augment) if technique.works_on == "resize"]
-    is_of_resize = all(any(path.startswith(resize) for resize in resizes) for path in arm.change)
+    fields = [path for path in arm.change if path != "augment"]  # which is the list without any
+    is_of_resize = bool(resizes) and all(any(path.startswith(resize) for resize in resizes) for path in fields)
     replaces = any(old is not None for path, (old, _) in arm.change.items() if path.endswith(".name"))  # another augmentation, by it
     if arm.change and is_of_resize and not replaces and open_dataset(source.dataset).images_NHWC.shape[1] == size:
         problem = f"resize changes nothing in {arm.name!r}: images of {settings.data.name} have the model's size, {size} x {size}"

@@ -53,6 +53,7 @@ def first_epoch(study: Study, seed: int, preparation: ImagePreparation) -> Train
         requests=(),
         dataset=source.dataset,
         weights_file=preparation.weights(stage.settings.model)[1],
+        weights_digest="",
         tail=preparation.tail(source.group_counts, source.classes) if stage.settings.mix.needs_tail else (),
         stages=no_folder,
         results=no_folder,

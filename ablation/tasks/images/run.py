@@ -103,7 +103,7 @@ def _train(
                 save(state, checkpoints.CHECKPOINT)
             raise Interrupted
 
-    with _explained_single_image():
+    with explained_single_image():
         train_epochs(setup, state, work.end_epoch, after_epoch)
     for path in folder.glob("*.safetensors"):  # the last checkpoint, and the tested weights of an earlier training
         if path.name != checkpoints.FINAL:
@@ -121,7 +121,7 @@ def _read_from_disk(splits: Mapping[str, SplitImages], device: torch.device) -> 
 
 
 @contextlib.contextmanager
-def _explained_single_image() -> Iterator[None]:
+def explained_single_image() -> Iterator[None]:
     """A context that replaces torch's error for a batch of a single image by one that says what to do."""
     try:
         yield

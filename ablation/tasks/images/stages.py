@@ -8,6 +8,7 @@ from ablation.errors import ConfigError
 from ablation.study.config import Overrides
 from ablation.study.overrides import PartialArm, apply_overrides, split_stage
 from ablation.study.settings_schema import SettingsSchema
+from ablation.techniques.classifiers import ignores_equal_biases
 from ablation.techniques.technique import Technique, build
 from ablation.training.settings import RESTARTS, Settings, Stage, StageOptions, implied_restarts
 
@@ -49,6 +50,7 @@ def resolve_stages(
             )
         )
     _check_mixing(stages, where)
+    _check_initial_bias(stages, where)
     return tuple(stages)
 
 
@@ -60,6 +62,19 @@ def _check_mixing(stages: Sequence[Stage], where: str) -> None:
             num_epochs = sum(stage.epochs for stage in mixed)
             expected = "expected lower off_first and off_last, or more epochs"
             raise ConfigError(f"{where}.mix", f"{mix.name} mixes in none of its {num_epochs} epochs; {expected}")
+
+
+def _check_initial_bias(stages: Sequence[Stage], where: str) -> None:
+    """Raise if a classifier starts with equal biases under losses that equal biases change nothing for.
+
+    Of a loss of the user's own it is not known. A later stage may go on with the classifier under another loss.
+    """
+    for classifier in {stage.settings.classifier for stage in stages}:
+        losses = [stage.settings.loss for stage in stages if stage.settings.classifier == classifier]
+        if getattr(classifier, "initial_bias", "default") != "default" and all(ignores_equal_biases(loss) for loss in losses):
+            found = f"found uniform, which changes nothing under {losses[0].name}, whose softmax leaves out what all classes have in common"
+            expected = "expected a loss with sigmoids, such as {name: focal, form: sigmoid}, or default"
+            raise ConfigError(f"{where}.classifier.initial_bias", f"{found}; {expected}")
 
 
 def _options(overrides: Overrides, where: str, num_stages: int) -> StageOptions:

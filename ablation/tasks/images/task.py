@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation.errors import ConfigError
+from ablation.errors import ConfigError, TrainingError
 from ablation.study.changes import flatten
 from ablation.study.config import StudyFile, check_names
 from ablation.study.metrics import Curve, Metric
 from ablation.study.task import CheckpointInterval, Emit, Folders, SavedStages, Words
 from ablation.system import fencing
-from ablation.system.digests import digest
+from ablation.system.digests import digest, file_digest
 from ablation.system.identity import place
 from ablation.tasks.images.metrics import CURVES, metrics, stored_metric
 from ablation.tasks.images.schema import MEMORY_ADVICE, SCHEMA
@@ -178,6 +178,7 @@ class ImageClassification:
 
         from ablation.tasks.images.run import run
 
+        _check_weights(work)
         with fencing.held(work.stages / work.key, should_stop, (LOCK,)):
             run(_apart(work), torch.device(device), emit, should_stop, interval)
 
@@ -199,6 +200,14 @@ class ImageClassification:
             if split == "val" or request.settings.select == "best_on_test":
                 values |= by_average.get(_own_average(request.average, by_average), {})
         return values
+
+
+def _check_weights(work: "TrainingWork") -> None:
+    """Raise TrainingError if the weights that a training starts from are other ones than when it was planned."""
+    file = work.weights_file
+    if file is not None and not work.parent and file.exists() and file_digest(file) != work.weights_digest:
+        reason = f"the weights in {file} were changed after the study was planned"
+        raise TrainingError("data", f"{reason}; ablate run plans with them as they are now")
 
 
 def _apart(work: "TrainingWork") -> "TrainingWork":

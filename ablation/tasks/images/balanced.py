@@ -1,0 +1,36 @@
+"""What corrects for class counts and has nothing to correct where all classes have equally many training images."""
+
+from collections.abc import Iterable, Iterator
+
+from ablation.formatting import listed, shortened
+from ablation.study.config import Arm
+from ablation.training.settings import Settings
+
+PRIOR_LOSSES = ("balanced_softmax", "logit_adjusted", "vs")  # which equal counts make the cross-entropy, but for a sampler's own
+CLASS_WEIGHTS = ("inverse", "effective_number")
+
+
+def balanced_notes(arms: Iterable[Arm]) -> list[str]:
+    """A sentence if some of these arms, whose classes have equally many training images each, correct for their counts all the same."""
+    arms_by_name: dict[str, dict[str, None]] = {}
+    for arm in arms:
+        for i, stage in enumerate(arm.stages):
+            for name in _idle(stage.settings, is_last=i == len(arm.stages) - 1):
+                arms_by_name.setdefault(name, {})[arm.name] = None
+    if not arms_by_name:
+        return []
+    what = listed([f"{name} ({shortened(list(names), 3)})" for name, names in arms_by_name.items()])
+    nothing = "all classes have equally many training images, which leaves nothing to correct for"
+    return [f"{nothing} {what}: there the plain loss and scores give the same"]
+
+
+def _idle(settings: Settings, *, is_last: bool) -> Iterator[str]:
+    """What changes nothing in a stage with equal counts; a post-hoc technique acts on the last stage."""
+    loss, posthoc = settings.loss, settings.posthoc
+    if loss.weights.name in CLASS_WEIGHTS:
+        yield f"class weights {loss.weights.name}"
+    is_rare_free = loss.name == "equalization" and loss.rarity <= 1
+    if is_rare_free or (loss.name in PRIOR_LOSSES and loss.prior == "training"):
+        yield f"loss {loss.name}"
+    if is_last and posthoc.name == "logit_adjustment":
+        yield f"posthoc {posthoc.name}"
