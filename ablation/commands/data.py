@@ -14,6 +14,10 @@ from ablation.tasks.own.definition import DataPath
 from ablation.tasks.own.task import OwnTraining
 
 KNOWN_BY = {"content": "the content of each file", "listing": "the names, sizes and times of its files"}
+NOTHING_ODD = (
+    "nothing odd: no two images with equal pixels (a JPEG is compared with other JPEGs alone), "
+    "no odd values or sizes, every class in every split"
+)
 
 
 def data(options: Options, *, as_json: bool) -> int:
@@ -51,8 +55,7 @@ def _declared_row(item: DataPath) -> list[str]:
 def _text(account: Mapping[str, Any], num_accounts: int) -> str:
     arms = f"of {listed(account['arms'])}\n" if num_accounts > 1 else ""
     findings = [f"note: {finding['sentence']}" for finding in account["findings"]]
-    nothing = "nothing odd: no two images with equal pixels, no odd values or sizes, every class in every split"
-    return "\n\n".join([arms + account["summary"], _class_table(account), "\n".join(findings or [nothing])])
+    return "\n\n".join([arms + account["summary"], _class_table(account), "\n".join(findings or [NOTHING_ODD])])
 
 
 def _class_table(account: Mapping[str, Any]) -> str:

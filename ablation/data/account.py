@@ -11,25 +11,18 @@ import numpy as np
 
 from ablation.data.cache import Dataset
 from ablation.data.drawing import has_groups
+from ablation.data.drawn import held_groups, near_copies
+from ablation.data.finding import Finding, finding_of, some
+from ablation.data.giveaways import giveaways
 from ablation.data.raster import FULL_RANGE, Range
-from ablation.data.source import join_words, printable
+from ablation.data.source import join_words
 from ablation.data.splits import Split
 from ablation.formatting import cluster_words, counted
 
-MOST_EXAMPLES = 3  # in a sentence
 NEARLY_BLACK = 15  # of 255: the greatest value of an image that hardly anything can be seen of
 LEAST_USED = 0.5  # of the range from black to white, by 16-bit images, markers and hot pixels left out
 ENLARGED = 2  # times: an image that is enlarged by more is told
 MOST_LEFT_OUT = 2  # the ratio of its sides from which on cropping to a square leaves out more than half of an image
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that may make a result worth less: its kind, a sentence, and the images concerned, each with those equal to it."""
-
-    kind: str
-    sentence: str
-    images: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +66,13 @@ def account_of(
     value_range: Range = getattr(settings, "range", FULL_RANGE)
     findings = [
         *_duplicates(dataset, parts),
+        *near_copies(dataset, parts, settings),
         *_contradictions(dataset, used_N),
+        *held_groups(dataset),
         *_absent_classes(dataset, parts),
         *_odd_values(dataset, used_N, value_range),
         *_odd_sizes(dataset, used_N, getattr(settings, "fit", "exact")),
+        *giveaways(dataset, used_N),
         *(Finding("remark", remark) for remark in remarks),
     ]
     counts = {name: tuple(np.bincount(dataset.labels_N[rows_N], minlength=len(dataset.classes)).tolist()) for name, rows_N in parts.items()}
@@ -147,13 +143,13 @@ def _duplicates(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> Iterator[F
                 share = "all" if number == len(parts[name]) else f"{number:,} of the"
                 words = f"{share} {len(parts[name]):,} {name} images are {other} images too: duplicates with the same pixels"
                 effect = ", so that what was memorised counts as recognised" if other == "training" else ""
-                yield _finding(f"duplicates in {other} and {name}", words + effect, dataset, pairs)
+                yield finding_of(f"duplicates in {other} and {name}", words + effect, dataset, pairs)
     for name in names:
         groups = _equal_rows(pictures[name], parts[name])
         if groups:
             number = sum(len(rows) - 1 for rows in groups)
             words = f"{number:,} of the {len(parts[name]):,} {name} images {'repeats' if number == 1 else 'repeat'} another one of them:"
-            yield _finding(f"duplicates in {name}", f"{words} duplicates with the same pixels", dataset, groups)
+            yield finding_of(f"duplicates in {name}", f"{words} duplicates with the same pixels", dataset, groups)
 
 
 def _equal_rows(picture_N: np.ndarray, rows_N: np.ndarray) -> list[tuple[int, ...]]:
@@ -173,7 +169,7 @@ def _contradictions(dataset: Dataset, used_N: np.ndarray) -> Iterator[Finding]:
         labels = " and ".join(repr(dataset.classes[dataset.labels_N[row]]) for row in (first[0], other))
         number = "1 picture has" if len(groups) == 1 else f"{len(groups):,} pictures have"
         words = f"{number} contradictory labels, as {labels} in the first case: equal pixels, two classes"
-        yield _finding("contradictory labels", words, dataset, groups)
+        yield finding_of("contradictory labels", words, dataset, groups)
 
 
 def _absent_classes(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
@@ -193,27 +189,31 @@ def _odd_values(dataset: Dataset, used_N: np.ndarray, value_range: Range) -> Ite
     seen_N = dataset.inspections_N[used_N]
     is_blank_N, is_wide_N = seen_N["is_blank"], seen_N["bits"] == 16
     if is_blank_N.any():
-        yield _some("blank images", is_blank_N, used_N, dataset, "of one colour throughout")
+        yield some("blank images", is_blank_N, used_N, dataset, "of one colour throughout")
     is_dark_N = ~is_wide_N & ~is_blank_N & (seen_N["high"] <= NEARLY_BLACK)
     if is_dark_N.any():
         highest = int(seen_N["high"][is_dark_N].max())
         words = f"nearly black: no value above {highest} of 255; images that hold class numbers, or values from 0 to 1, look so"
-        yield _some("dark images", is_dark_N, used_N, dataset, words)
+        yield some("dark images", is_dark_N, used_N, dataset, words)
     if value_range != FULL_RANGE and not is_wide_N.any():
         yield Finding("range", f"data.range, {value_range[0]} to {value_range[1]}, changes nothing: no grey image has 16 bits")
     if is_wide_N.any():
         yield from _wide_values(dataset, used_N, is_wide_N, value_range)
     if seen_N["is_cut"].any():
         words = "cut off: a JPEG without an end, of which a part may be grey"
-        yield _some("cut images", seen_N["is_cut"], used_N, dataset, words)
+        yield some("cut images", seen_N["is_cut"], used_N, dataset, words)
+    is_hollow_N = seen_N["is_hollow"] & ~seen_N["is_cut"]
+    if is_hollow_N.any():
+        words = "of one grey in the lower part, as a JPEG is whose data end too early"
+        yield some("hollow images", is_hollow_N, used_N, dataset, words)
     if seen_N["is_reduced"].any():
         words = "in colour with 16 bits a channel, of which the upper 8 are used"
-        yield _some("reduced images", seen_N["is_reduced"], used_N, dataset, words)
+        yield some("reduced images", seen_N["is_reduced"], used_N, dataset, words)
     if seen_N["has_alpha"].any():
         words = "transparent in places, which are shown white; a fourth channel that holds something else, such as a mask, looks so"
-        yield _some("transparent images", seen_N["has_alpha"], used_N, dataset, words)
+        yield some("transparent images", seen_N["has_alpha"], used_N, dataset, words)
     if seen_N["has_frames"].any():
-        yield _some("images of several frames", seen_N["has_frames"], used_N, dataset, "of several frames or pages; only the first is used")
+        yield some("images of several frames", seen_N["has_frames"], used_N, dataset, "of several frames or pages; only the first is used")
 
 
 def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, value_range: Range) -> Iterator[Finding]:
@@ -222,7 +222,7 @@ def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, va
     is_clipped_N = is_wide_N & ((seen_N["dark"] < low) | (seen_N["bright"] > high))
     if is_clipped_N.any():
         words = f"partly outside data.range, {low} to {high}: what is below it is black, what is above it white"
-        yield _some("clipped images", is_clipped_N, used_N, dataset, words)
+        yield some("clipped images", is_clipped_N, used_N, dataset, words)
     darkest, brightest = int(seen_N["dark"][is_wide_N].min()), int(seen_N["bright"][is_wide_N].max())
     is_narrow_N = (brightest - darkest < LEAST_USED * (high - low)) | (seen_N["bright"] < low + (high - low) / 16)
     uses_little_N = is_wide_N & is_narrow_N & ~seen_N["is_blank"]
@@ -230,7 +230,7 @@ def _wide_values(dataset: Dataset, used_N: np.ndarray, is_wide_N: np.ndarray, va
         darkest, brightest = int(seen_N["dark"][uses_little_N].min()), int(seen_N["bright"][uses_little_N].max())
         words = f"of 16 bits with values from {darkest:,} to {brightest:,}, where {low:,} to {high:,} is black to white"
         advice = f"so that little is left of them; {_range_advice(darkest, brightest)}"
-        yield _some("range of 16-bit images", uses_little_N, used_N, dataset, f"{words}, {advice}")
+        yield some("range of 16-bit images", uses_little_N, used_N, dataset, f"{words}, {advice}")
 
 
 def _range_advice(darkest: int, brightest: int) -> str:
@@ -246,11 +246,11 @@ def _odd_sizes(dataset: Dataset, used_N: np.ndarray, fit: str) -> Iterator[Findi
     shorter_N, longer_N = np.minimum(seen_N["width"], seen_N["height"]), np.maximum(seen_N["width"], seen_N["height"])
     is_small_N = shorter_N * ENLARGED < size
     if is_small_N.any():
-        yield _some("small images", is_small_N, used_N, dataset, f"enlarged more than {ENLARGED} times, to {size} x {size} pixels")
+        yield some("small images", is_small_N, used_N, dataset, f"enlarged more than {ENLARGED} times, to {size} x {size} pixels")
     is_cropped_N = longer_N > MOST_LEFT_OUT * shorter_N
     if fit == "crop" and is_cropped_N.any():
         words = "more than twice as long as wide, so that the crop to a square leaves out over half; data.fit: pad keeps all"
-        yield _some("long images", is_cropped_N, used_N, dataset, words)
+        yield some("long images", is_cropped_N, used_N, dataset, words)
 
 
 def _sizes(dataset: Dataset, used_N: np.ndarray, image_size: int) -> str:
@@ -262,20 +262,3 @@ def _sizes(dataset: Dataset, used_N: np.ndarray, image_size: int) -> str:
     seen = f"{image_size} x {image_size}"
     resized = f", resized to {seen}" if set(words) != {seen} else ""
     return f"{' to '.join(dict.fromkeys(words))} pixels{resized}"
-
-
-# --- sentences ---------------------------------------------------------------------------------------------------------------
-
-
-def _some(kind: str, is_such_N: np.ndarray, used_N: np.ndarray, dataset: Dataset, words: str) -> Finding:
-    """A finding about single images: `3 of 24 images are ...`."""
-    number = int(is_such_N.sum())
-    sentence = f"{number:,} of {len(used_N):,} images {'is' if number == 1 else 'are'} {words}"
-    return _finding(kind, sentence, dataset, [(row,) for row in used_N[is_such_N].tolist()])
-
-
-def _finding(kind: str, sentence: str, dataset: Dataset, groups: Sequence[tuple[int, ...]]) -> Finding:
-    """A finding with the names of its images, the first of which are in the sentence."""
-    images = tuple(tuple(dataset.names[int(row)] for row in rows) for rows in groups)
-    examples = [" = ".join(printable(name) for name in names[:MOST_EXAMPLES]) for names in images[:MOST_EXAMPLES]]
-    return Finding(kind, f"{sentence} ({join_words(examples, len(images))})", images)

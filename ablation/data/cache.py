@@ -17,6 +17,7 @@ from typing import IO, Any, cast, overload
 import numpy as np
 from filelock import FileLock
 
+from ablation.data.copies import join_equal_jpegs
 from ablation.data.decoding import decode_all, inspections, make_targets
 from ablation.data.drawing import joined_groups, take_test
 from ablation.data.raster import inspect_array
@@ -27,7 +28,7 @@ from ablation.system.files import sweep, to_disk
 from ablation.system.identity import host
 from ablation.techniques.technique import Technique, technique_name
 
-FORMAT = 4
+FORMAT = 5
 UNREADABLE = "unreadable.txt"  # beside the decoded data: the files or images that could not be read, where they were many
 META = "meta.json"
 DIGEST_CHUNK = 4096  # images hashed at a time
@@ -76,6 +77,7 @@ class Dataset:
     digest: str
     names: Sequence[str]
     original_order: bool = True
+    drawn_test: float = 0.0  # the fraction of the training images that became the test images
 
 
 def prepare(source: Technique, image_size: int, base: Path, cache: Path, progress: Progress) -> Path:
@@ -125,6 +127,7 @@ def open_dataset(folder: Path) -> Dataset:
         digest=meta["digest"],
         names=Names(np.load(folder / "names.npy", mmap_mode="r"), np.load(folder / "name_ends.npy", mmap_mode="r")),
         original_order=meta["original_order"],
+        drawn_test=meta["drawn_test"],
     )
 
 
@@ -277,8 +280,8 @@ def _write(contents: Contents, shape: tuple[int, int, int, int], folder: Path, p
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     for name in files:
         to_disk(folder / name)
-    meta = {"format": FORMAT, "classes": contents.classes, "original_order": contents.original_order, "files": files}
-    _write_meta(folder, {**meta, "digest": _digest(contents, folder / "images.npy")})
+    meta = {"format": FORMAT, "classes": contents.classes, "original_order": contents.original_order, "drawn_test": contents.test}
+    _write_meta(folder, {**meta, "files": files, "digest": _digest(contents, folder / "images.npy")})
 
 
 def _small_arrays(contents: Contents) -> Iterator[tuple[str, np.ndarray]]:
@@ -300,6 +303,7 @@ def _write_images(images: Any, shape: tuple[int, int, int, int], target: Path, p
     problems = decode_all(images, target, progress)
     if problems:
         raise _unreadable(problems, f"{shape[0]} images", target.parent.parent)
+    join_equal_jpegs(images, np.load(inspections(target), mmap_mode="r+"))
 
 
 def _write_meta(folder: Path, meta: dict[str, Any]) -> None:

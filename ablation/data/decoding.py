@@ -104,7 +104,7 @@ TASKS: Mapping[str, type[Task]] = MappingProxyType({"Files": Files, "ShardRows":
 
 
 @contextmanager
-def _pillow_warnings() -> Iterator[None]:
+def pillow_warnings() -> Iterator[None]:
     """Make Pillow's warning of decompression bombs an error, and ignore its other warnings, which concern only metadata."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,7 +145,7 @@ def decode(task: Task, target: Path) -> list[str]:
     images_NHWC, inspections_N = np.load(target, mmap_mode="r+"), np.load(inspections(target), mmap_mode="r+")
     value_range = getattr(task, "value_range", FULL_RANGE)
     problems = []
-    with _pillow_warnings():
+    with pillow_warnings():
         try:
             for i, (name, encoded) in enumerate(task.encoded(), start=task.start):
                 try:

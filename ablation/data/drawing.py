@@ -42,13 +42,13 @@ def joined_groups(group_N: np.ndarray, inspections_N: np.ndarray) -> np.ndarray:
 
     A joined group has the smallest of its numbers. Blank images (of one colour) join nothing: they may be in every group.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     digests, picture_N, counts = np.unique(inspections_N["digest"], return_inverse=True, return_counts=True)
     joins_N = (counts[picture_N] > 1) & ~inspections_N["is_blank"]
     if not joins_N.any():
         return group_N
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     num_groups = int(group_N.max()) + 1
     edges = (np.ones(joins_N.sum(), dtype=bool), (group_N[joins_N], num_groups + picture_N[joins_N]))
     num_nodes = num_groups + len(digests)

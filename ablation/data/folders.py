@@ -47,7 +47,8 @@ def find_tree(root: Path, group: str) -> Found:
     entries = [_entry(root, name, label, split, group) for split, label, name in names if _is_read(name)]
     check_alike(repr(str(root)), "class", _first_folders(root, [folder for _, folder in parts]))
     grouped_by = "" if group == "none" else f"the pattern {group!r}"
-    return Found(repr(str(root)), entries, _origin(parts, root), grouped_by, tuple(_remarks(root, parts, [name for _, _, name in names])))
+    remarks = tuple(_remarks(root, parts, [name for _, _, name in names], group))
+    return Found(repr(str(root)), entries, _origin(parts, root), grouped_by, remarks)
 
 
 def split_folder_names(root: Path) -> dict[str, list[str]]:
@@ -302,7 +303,7 @@ def _origin(parts: Sequence[tuple[int, Path]], root: Path) -> str:
     return f"{', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} folders" if names else ""
 
 
-def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]) -> Iterator[str]:
+def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str], group: str) -> Iterator[str]:
     folders = [folder for _, folder in parts]
     yield from passed_over_remark(_passed_over(root, folders, names))
     yield from _other_files(names)
@@ -311,7 +312,7 @@ def _remarks(root: Path, parts: Sequence[tuple[int, Path]], names: Sequence[str]
         yield from _split_remarks(root, parts)
     else:
         yield from _flat_remarks(root)
-    nested = {one.name for folder in folders for one in _folders(folder) if _folders(one)}
+    nested = {one.name for folder in folders for one in _folders(folder) if _folders(one)} if group == "none" else set()
     if nested:
         yield (
             f"images in folders within a class folder count for its class: so in {quoted(sorted(nested))}; if such a folder is one "

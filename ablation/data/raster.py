@@ -18,7 +18,7 @@ from ablation.data.jpeg import compressed_pixels
 
 # Only plain raster formats: Pillow's others run external programs (EPS) or are not photographs (PDF, MPEG).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-WITH_FRAMES = ("GIF", "PNG", "TIFF", "WEBP")  # the formats whose further frames are images of their own, and no preview
+WITH_FRAMES = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # the formats whose further frames are images of their own, and no preview
 DIGEST_BYTES = 16
 
 Encoded: TypeAlias = str | Path | BytesIO | np.ndarray
@@ -27,10 +27,14 @@ Range: TypeAlias = tuple[int, int]
 FULL_RANGE: Range = (0, 65535)  # of grey values in 16 bits
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value for negatives
 SAMPLE_FORMAT, SIGNED = 339, 2  # a tag of TIFF, and its value for numbers below zero
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # Pillow's names for images of one channel
+NOT_THERE = 128  # what a decoder makes of the pixels of a JPEG whose data end before them, in every channel
+LEAST_NOT_THERE = 8  # an image is told whose lower part is such for more than one part in so many of its height
 
 INSPECTION = np.dtype(
     [
         ("digest", f"V{DIGEST_BYTES}"),  # of all pixels, before they are resized: in RGB, in grey of 16 bits, or as a JPEG has them
+        ("decoded", f"V{DIGEST_BYTES}"),  # of the pixels that were decoded: of a large JPEG, at a fraction of its size
         ("content", f"V{DIGEST_BYTES}"),  # of the file, or of pixels that come without one: whatever the size asked for
         ("width", "<u4"),
         ("height", "<u4"),
@@ -44,6 +48,9 @@ INSPECTION = np.dtype(
         ("has_alpha", "?"),  # whether any of it is transparent
         ("is_blank", "?"),  # whether it has one colour throughout
         ("is_cut", "?"),  # whether it is a JPEG without an end
+        ("is_hollow", "?"),  # whether it is a JPEG whose lower part looks as if it were not there
+        ("is_grey", "?"),  # whether its channels are equal
+        ("kind", "u1"),  # the number of its format, counted from 1; 0 for pixels that come without a file
     ]
 )
 """What is kept of each image."""
@@ -53,6 +60,7 @@ class Inspection(NamedTuple):
     """What was noticed about one image, in the order of `INSPECTION`."""
 
     digest: bytes
+    decoded: bytes
     content: bytes
     width: int
     height: int
@@ -66,6 +74,9 @@ class Inspection(NamedTuple):
     has_alpha: bool = False
     is_blank: bool = False
     is_cut: bool = False
+    is_hollow: bool = False
+    is_grey: bool = False
+    kind: int = 0
 
 
 class UnusableError(Exception):
@@ -161,15 +172,46 @@ def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_
     with Image.open(encoded, formats=FORMATS) as image:
         width, height, has_frames = image.width, image.height, image.format in WITH_FRAMES and getattr(image, "is_animated", False)
         is_reduced, is_jpeg = _is_reduced(image), isinstance(image, JpegImageFile)
+        kind = format_number("JPEG" if is_jpeg else str(image.format))
         # JPEG only: decode at a fraction of the size, but at no less than twice the size needed.
         image.draft(None, (2 * size, 2 * size))
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = _orientation(image)
         pixels_HWC, inspection = _upright(image, size, fit, value_range)
+        is_hollow = is_jpeg and _is_hollow(image)
     noticed = inspection._replace(width=width, height=height, is_reduced=is_reduced, has_frames=has_frames, content=_file_digest(encoded))
+    noticed = noticed._replace(kind=kind, is_hollow=is_hollow)
     if is_jpeg:  # two pictures may be one at the fraction of their size that was decoded
         stored, has_end = compressed_pixels(_file_bytes(encoded))
         noticed = noticed._replace(digest=_digest(width, height, stored, str(orientation)), is_cut=not has_end)
     return pixels_HWC, noticed
+
+
+def whole_digest(encoded: str | Path | BytesIO) -> bytes:
+    """The digest of all pixels of an image file of 8 bits, upright and in RGB, whatever size is asked for elsewhere."""
+    with Image.open(encoded, formats=FORMATS) as image:
+        upright = rgb(ImageOps.exif_transpose(image))
+    return _digest(*upright.size, upright.tobytes())
+
+
+def format_number(name: str) -> int:
+    """The number of a format in `Inspection.kind`."""
+    return FORMATS.index(name) + 1 if name in FORMATS else 0
+
+
+def _orientation(image: Image.Image) -> int:
+    """How an image is to be turned, from 1 (not at all) to 8; what is none of these turns nothing."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _is_hollow(image: Image.Image) -> bool:
+    """Whether the rows at the end of a decoded JPEG, and not those at its beginning, are as if there were no data for them."""
+    height, corner = image.height, image.getpixel((0, image.height - 1))
+    if corner not in (NOT_THERE, (NOT_THERE,) * 3):
+        return False
+    is_such_H = (np.asarray(image) == NOT_THERE).reshape(height, -1).all(axis=1)
+    num_rows = height if is_such_H.all() else int(is_such_H[::-1].argmin())
+    return num_rows * LEAST_NOT_THERE > height and not is_such_H[0]
 
 
 def _upright(image: Image.Image, size: int, fit: str, value_range: Range) -> tuple[np.ndarray, Inspection]:
@@ -219,7 +261,18 @@ def inspect_array(image_HWC: np.ndarray) -> Inspection:
     digest = _digest(width, height, image_HWC.tobytes())
     low, high = int(image_HWC.min()), int(image_HWC.max())
     is_blank = bool((image_HWC == image_HWC[0, 0]).all())
-    return Inspection(digest, digest, width, height, 8, low, high, low, high, is_blank=is_blank)
+    is_grey = _is_grey(image_HWC)
+    return Inspection(digest, digest, digest, width, height, 8, low, high, low, high, is_blank=is_blank, is_grey=is_grey)
+
+
+def _is_grey(image_HWC: np.ndarray) -> bool:
+    """Whether all channels are equal; three pixels, which mostly tell, are looked at before all others."""
+    height, width, _ = image_HWC.shape
+    for y, x in ((height // 2, width // 2), (0, 0), (height // 3, width // 4)):
+        red, green, blue = image_HWC[y, x].tolist()
+        if not red == green == blue:
+            return False
+    return all(np.array_equal(image_HWC[..., 0], image_HWC[..., c]) for c in (1, 2))
 
 
 def _digest(width: int, height: int, pixels: bytes, more: str = "") -> bytes:
@@ -239,5 +292,6 @@ def _fitted(image: Image.Image, size: int, fit: str, value_range: Range) -> tupl
         bits, low, high = 8, min(lowest for lowest, _ in extrema), max(highest for _, highest in extrema)
         dark, bright, is_blank = low, high, all(lowest == highest for lowest, highest in extrema)
     digest = _digest(*image_rgb.size, stored)
-    inspection = Inspection(digest, digest, *image.size, bits, low, high, dark, bright, has_alpha=_has_alpha(image), is_blank=is_blank)
-    return np.asarray(FITS[fit](image_rgb, size)), inspection
+    pixels_HWC = np.asarray(FITS[fit](image_rgb, size))
+    noticed = Inspection(digest, digest, digest, *image.size, bits, low, high, dark, bright, has_alpha=_has_alpha(image), is_blank=is_blank)
+    return pixels_HWC, noticed._replace(is_grey=image.mode in GREY_MODES or _is_grey(pixels_HWC))

@@ -3,6 +3,8 @@
 # N images, H height, W width
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -11,13 +13,14 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from ablation.data import cifar, npz
-from ablation.data.files import class_order, drawn, source_with_test
+from ablation.data.files import Found, class_order, drawn, source_with_test
 from ablation.data.folders import find_tree
 from ablation.data.lists import ListFile, class_names, find_lists
 from ablation.data.naming import alike, difference
 from ablation.data.raster import FULL_RANGE
+from ablation.data.shared_names import Shared, group_remark
 from ablation.data.source import DEFAULT_TEST, TEST, TRAIN, VALIDATION, Contents, Source, SourceFiles
-from ablation.data.tables import Columns, find_table
+from ablation.data.tables import NONE, Columns, find_table
 from ablation.system.paths import user_path
 from ablation.techniques.technique import Technique
 
@@ -132,6 +135,8 @@ class Folder(Source):
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The tree's image files, to be decoded at `image_size`."""
         found = find_tree(_resolve(base, self.root), self.group)
+        if self.group == "none":
+            found = _with_group_remark(self, found, _pattern_advice, with_folders=False)
         return source_with_test(found, class_order(entry.label for entry in found.entries), image_size, self.fit, self.range, self.test)
 
 
@@ -164,6 +169,8 @@ class Csv(Source):
         root = file.parent if self.root == "." else _resolve(base, self.root)
         defaults = Columns(*(str(Csv.model_fields[name].default) for name in ("image", "label", "split", "group")))
         found = find_table(file, root, Columns(self.image, self.label, self.split, self.group), defaults)
+        if not found.grouped_by and self.group != NONE:
+            found = _with_group_remark(self, found, _column_advice, with_folders=True)
         classes = class_order(entry.label for entry in found.entries)
         return source_with_test(found, classes, image_size, self.fit, self.range, self.test, tables=((file.name, file),))
 
@@ -200,6 +207,7 @@ class Lists(Source):
         names = tuple(name for file in class_files.values() for name in class_names(file))
         lists = [ListFile(LIST_SPLITS[field], file) for field, file in files.items()]
         found, classes = find_lists(lists, root, self.strip, names)
+        found = _with_group_remark(self, found, _table_advice, with_folders=True)
         tables = tuple((f"{field} {file.name}", file) for field, file in (files | class_files).items())
         return source_with_test(found, classes, image_size, self.fit, self.range, self.test, tables)
 
@@ -226,6 +234,26 @@ class Npz(Source):
     def __call__(self, base: Path, image_size: int) -> SourceFiles:
         """The arrays, at their own size or at `image_size`."""
         return npz.find(_resolve(base, self.file, "file"), self.classes, image_size, self.fit, self.test)
+
+
+def _with_group_remark(source: Source, found: Found, advice: Callable[[Shared], str], *, with_folders: bool) -> Found:
+    """What was found, and a sentence on names that images share, where a split is drawn that may divide these."""
+    is_drawn = source.validation > 0 or all(entry.split != TEST for entry in found.entries)
+    remarks = group_remark(found.entries, advice, with_folders=with_folders) if is_drawn else ()
+    return replace(found, remarks=(*found.remarks, *remarks))
+
+
+def _pattern_advice(shared: Shared) -> str:
+    in_yaml = shared.pattern.replace("'", "''")
+    return f"group: '{in_yaml}' keeps them in one split"
+
+
+def _column_advice(shared: Shared) -> str:
+    return f"a column group with what they share, as {shared.key!r}, keeps them in one split; group: none if not"
+
+
+def _table_advice(shared: Shared) -> str:
+    return f"lists cannot keep them in one split; a table (data: csv) with a column group can, as {shared.key!r} for these"
 
 
 def _resolve(base: Path, path: str, field: str = "root") -> Path:

@@ -3,8 +3,8 @@
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import compress
@@ -25,12 +25,13 @@ from ablation.data.naming import (
     split_of,
     split_word,
 )
+from ablation.data.shared_names import are_shared_by_few
 from ablation.data.source import MAX_LISTED, TRAIN, join_words
 from ablation.errors import DataError, nearest
 
 NONE = "none"
 MOST_ODD = 3  # values that a message names
-MANY, FEW_IMAGES, NEARLY_ALL = 8, 50, 0.9  # values of a column, rows of each, and the share of rows: see _is_shared_by_few
+BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # as tables write several labels of one image in a cell
 TABLE_SPLITS = ("train", "val", "validation", "test")
 # What people call these columns, without blanks and underscores.
 WORDS: Mapping[str, re.Pattern[str]] = MappingProxyType(
@@ -93,7 +94,17 @@ def _entries(table: Table, root: Path, places: tuple[int, int, int | None, int |
     rows = compress(zip(names, labels, splits, groups, strict=True), is_kept)
     entries = [Entry(name, root / name, text, part, own) for name, text, part, own in rows]
     passed_over = passed_over_remark(name for name, kept in zip(names, is_kept, strict=True) if not kept)
-    return Found(where, entries, _column(table, split), _column(table, group), (*passed_over, *remarks))
+    told = (*passed_over, *remarks, *_several_labels({entry.label for entry in entries}))
+    return Found(where, entries, _column(table, split), _column(table, group), told)
+
+
+def _several_labels(labels: Set[str]) -> Iterator[str]:
+    """A sentence on labels that are made of others, such as `cat|dog` beside `cat` and `dog`; or nothing."""
+    several = [label for label in sorted(labels) if len(parts := BETWEEN_LABELS.split(label)) > 1 and labels >= set(parts)]
+    if several:
+        noun, it = ("label", "it") if len(several) == 1 else ("labels", "them")
+        verb = "is a class" if len(several) == 1 else "are classes"
+        yield f"the {noun} {quoted(several)} {verb} beside the classes named in {it}: an image has one label here, and counts for one class"
 
 
 def _split_paths(names: Iterable[str]) -> Iterator[str]:
@@ -215,10 +226,8 @@ def _unused_group(table: Table, place: int, split: int | None) -> Iterator[str]:
 
 def _is_shared_by_few(values: Iterable[str]) -> bool:
     """Whether a column has many values, no numbers, of which nearly each is that of several rows and none of many."""
-    counts = Counter(clean(value) for value in values)
-    are_words = not any(NUMBER.fullmatch(value) or not value for value in counts)
-    shared = [number for number in counts.values() if number > 1]
-    return are_words and len(counts) >= MANY and max(counts.values()) <= FEW_IMAGES and sum(shared) >= NEARLY_ALL * sum(counts.values())
+    known = [clean(value) for value in values]
+    return not any(NUMBER.fullmatch(value) or not value for value in set(known)) and are_shared_by_few(known)
 
 
 def _num_values(table: Table, place: int) -> int:

@@ -32,6 +32,13 @@ def test_data_are_shown_without_training(ablate, copied):
     assert Store.open().runs_of("tiny") == []
 
 
+def test_what_was_compared_is_said_where_nothing_is_odd(ablate):
+    """A JPEG and a PNG of one picture do not have equal pixels, so that nobody should read that there are no copies."""
+    class_tree(ablate.folder / "images", {"cat": 8, "dog": 8})
+    out = ablate("data", write(ablate.folder, base={"data": {"name": "folder", "root": "images"}})).out
+    assert "nothing odd: no two images with equal pixels (a JPEG is compared with other JPEGs alone), " in out
+
+
 def test_data_as_json_name_every_image(ablate, copied):
     """For scripts: counts as numbers, and all images of a finding."""
     (account,) = json.loads(ablate("data", copied, "--json").out)["data"]

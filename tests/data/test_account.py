@@ -207,6 +207,17 @@ def test_jpegs_without_an_end_are_told(tmp_path):
     assert findings(tmp_path)["cut images"].startswith("1 of 16 images is cut off: a JPEG without an end")
 
 
+def test_jpegs_whose_data_end_too_early_are_told(tmp_path):
+    """A tool that closed the file gave it an end."""
+    root = trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})
+    whole = save(root / "train" / "cat" / "whole.jpg", picture(70, 60, 60)).read_bytes()
+    (root / "train" / "cat" / "part.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    found = findings(tmp_path)
+    words = "1 of 16 images is of one grey in the lower part, as a JPEG is whose data end too early (train/cat/part.jpg)"
+    assert found["hollow images"] == words
+    assert "cut images" not in found
+
+
 def test_stacks_of_pages_are_told(tmp_path):
     """Only the first page is used."""
     root = trees(tmp_path, {"cat": 4, "dog": 4}, {"cat": 3, "dog": 3})

@@ -543,6 +543,7 @@ def test_folders_within_classes_may_be_groups(tmp_path):
             for i in range(2):
                 save(tmp_path / "p" / c / f"site{patient}" / "x" / f"{i}.png", picture(ord(c) * 100 + 2 * patient + i))
     assert "say what they group" in message(SPEC, tmp_path)
+    assert found({**SPEC, "group": "(site.)"}, tmp_path).remarks == ()
     assert opened({**SPEC, "group": "(site.)"}, tmp_path).classes == ("a", "b")
 
 

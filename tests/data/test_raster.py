@@ -6,9 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from ablation.data.raster import FULL_RANGE, UnusableError, pixels, read_image, rgb
+from ablation.data.raster import FORMATS, FULL_RANGE, UnusableError, inspect_array, pixels, read_image, rgb
 from tests.data.image_sources import picture
 
 
@@ -75,15 +75,15 @@ def test_grey_and_rgb_of_the_same_pixels_are_one_picture():
 def test_what_is_noticed():
     """Size before decoding, bits, and the range of values."""
     inspection = inspected(Image.fromarray(np.arange(10, 210, dtype=np.uint8).reshape(10, 20)))
-    assert inspection[2:] == (20, 10, 8, 10, 209, 10, 209, *[False] * 5)
+    assert inspection[3:] == (20, 10, 8, 10, 209, 10, 209, *[False] * 6, True, FORMATS.index("PNG") + 1)
     wide = Image.fromarray(np.linspace(7, 4095, 200).astype(np.uint16).reshape(10, 20))
-    assert inspected(wide)[2:7] == (20, 10, 16, 7, 4095)
-    assert inspected(wide)[7:9] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
+    assert inspected(wide)[3:8] == (20, 10, 16, 7, 4095)
+    assert inspected(wide)[8:10] == (wide.getpixel((2, 0)), wide.getpixel((17, 9)))  # two of 200 values lie below, and two above
 
 
 def test_the_size_of_a_jpeg_is_its_own_and_not_that_of_the_draft():
     """A large JPEG is decoded at a fraction of its size; it is still large."""
-    assert inspected(picture(0, 800, 600), "JPEG", 32)[2:4] == (800, 600)
+    assert inspected(picture(0, 800, 600), "JPEG", 32)[3:5] == (800, 600)
 
 
 def jpeg(image, **options):
@@ -224,3 +224,73 @@ def test_a_transparent_grey_of_16_bits_is_white(value_range):
     stored = pixels(wide_png(levels_HWC, transparent_grey(1000)), 8, "exact", value_range)
     assert (stored[4:] == 255).all()
     assert (stored[:4] == round(1001 * 255 / value_range[1])).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_further_frames_are_noticed_in_every_format(kind):
+    """A sequence in any of them is read as its first frame."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("Pillow was built without AVIF")
+    more = {"save_all": True, "append_images": [picture(2)]}
+    assert inspected(picture(1), kind, **more).has_frames
+    assert not inspected(picture(1), kind).has_frames
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9, 65535])
+def test_an_orientation_that_is_none_makes_no_other_picture(orientation):
+    """Some cameras write 0, which turns nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert inspected(picture(1), "JPEG", exif=exif).digest == inspected(picture(1), "JPEG").digest
+
+
+def test_a_picture_that_is_turned_is_another():
+    """Its pixels lie elsewhere."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert inspected(picture(1), "JPEG", exif=exif).digest != inspected(picture(1), "JPEG").digest
+
+
+def hollowed(image, share, **options):
+    """A JPEG that has only this share of its bytes, and an end nonetheless."""
+    content = encoded(image, "JPEG", **options).getvalue()
+    return BytesIO(content[: int(share * len(content))] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [8, 96], ids=["decoded at a part of its size", "decoded in full"])
+def test_a_jpeg_whose_data_end_halfway_is_noticed(mode, size):
+    """It has an end, and decoders fill what is not there with grey."""
+    image = picture(1, 96, 96).convert(mode)
+    for share, expected in ((0.3, True), (0.7, True), (1, False)):
+        noticed = read_image(hollowed(image, share), size, "crop")[1]
+        assert (noticed.is_hollow, noticed.is_cut) == (expected, False)
+
+
+@pytest.mark.parametrize("rows", [[], [(0, 96)], [(0, 20), (76, 96)], [(0, 48)], [(88, 96)]], ids=str)
+def test_pictures_with_grey_of_their_own_are_whole(rows):
+    """Of one grey throughout, with a frame of it, with a grey sky, or a narrow band below."""
+    pixels_HWC = np.asarray(picture(1, 96, 96)).copy()
+    for start, end in rows:
+        pixels_HWC[start:end] = 128
+    assert not inspected(Image.fromarray(pixels_HWC), "JPEG", quality=95).is_hollow
+
+
+def test_grey_pixels_are_noticed_in_every_mode():
+    """However many channels they are stored in."""
+    grey = picture(1).convert("L")
+    for image, kind in ((grey, "PNG"), (grey.convert("RGB"), "PNG"), (grey.convert("RGB"), "JPEG"), (grey.convert("LA"), "PNG")):
+        assert inspected(image, kind).is_grey
+    coloured = grey.convert("RGB")
+    coloured.putpixel((10, 15), (200, 10, 10))
+    assert not inspected(coloured).is_grey
+    assert inspect_array(np.asarray(grey.convert("RGB"))).is_grey
+    assert not inspect_array(np.asarray(picture(1))).is_grey
+
+
+def test_the_format_is_noticed_and_not_the_ending():
+    """A JPEG with several pictures in it is a JPEG."""
+    kinds = [inspected(picture(1), "JPEG").kind, inspected(picture(1), "PNG").kind, inspected(picture(1), "BMP").kind]
+    assert kinds == [FORMATS.index(name) + 1 for name in ("JPEG", "PNG", "BMP")]
+    assert inspected(picture(1), "MPO", save_all=True, append_images=[picture(2)]).kind == kinds[0]
+    assert read_image(np.asarray(picture(1)), 16, "crop")[1].kind == 0

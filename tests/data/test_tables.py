@@ -496,3 +496,27 @@ def test_rows_of_what_systems_leave_are_passed_over(tmp_path):
     assert found(spec, tmp_path).remarks == (
         "passed over 2 hidden or system files and folders: '__MACOSX/images/._0.png', 'images/@eaDir/0.png'",
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("cat", "dog", "cat|dog"), "the label 'cat|dog' is a class beside the classes named in it: an image has one label here"),
+        (("cat", "dog", "cat; dog", "dog;cat"), "the labels 'cat; dog', 'dog;cat' are classes beside the classes named in them: "),
+        (("a", "b", "c", '"a, b,c"'), "the label 'a, b,c' is a class beside the classes named in it"),
+    ],
+)
+def test_several_labels_in_a_cell_are_told(tmp_path, labels, words):
+    """They make classes of their own, which nobody may have meant."""
+    text = lines("image,label", *(f"images/{i}.png,{labels[i % len(labels)]}" for i in range(12)))
+    (remark,) = found(write_table(tmp_path, text, 12), tmp_path).remarks
+    assert words in remark
+
+
+@pytest.mark.parametrize(
+    "labels", [("cat", "dog", "cat|bird"), ("salt", "pepper, black", "pepper"), ("a|b", "c|d"), ("cat", "dog", "cat|")]
+)
+def test_a_sign_in_a_label_is_a_letter(tmp_path, labels):
+    """Where its parts are no labels."""
+    text = lines("image;label", *(f"images/{i}.png;{labels[i % len(labels)]}" for i in range(12)))
+    assert found(write_table(tmp_path, text, 12), tmp_path).remarks == ()
