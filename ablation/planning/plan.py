@@ -10,6 +10,7 @@ from ablation.errors import AblateError
 from ablation.planning.jobs import Job
 from ablation.planning.states import Changes, RecordedState, branch_state, run_state
 from ablation.planning.tree import Branch, Chains, WantedRun, build_tree, mark_wanted
+from ablation.planning.workspace import short_inputs
 from ablation.study.config import Arm, Choice, Study
 from ablation.study.params import changed_params, moved_params, params
 from ablation.study.task import Planner, Request, Step, Task
@@ -196,7 +197,7 @@ def _changes_of(arm: Arm, seed: int, planner: Planner, task: Task) -> Changes:
     """What has changed of a run since it was recorded."""
     return Changes(
         settings=lambda known: changed_params(known.params, params(arm, seed, task), task.schema) if known.params else (),
-        inputs=lambda: planner.inputs(arm, seed),
+        inputs=lambda: short_inputs(planner.inputs(arm, seed)),
         moved=lambda known: moved_params(known.params, params(arm, seed, task)) if task.has_own_defaults else (),
     )
 

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from ablation.errors import AblateError
 from ablation.planning.states import RecordedRun, RecordedState
 from ablation.study.task import Task
 from ablation.system import sealed
+from ablation.system.digests import digest
 from ablation.system.files import write_json
 from ablation.system.locks import runs_elsewhere
+from ablation.tracking.texts import LONGEST_TAG, plain
 
 PATIENCE = 60.0  # seconds for whoever lets no study begin
 AMONG, ID = "ablation.among", 12  # the tag of a run that stands for the best of some, with so many letters of the ids of these
+AMONG_AT_ONCE = 300  # ids in a tag; the rest are in AMONG.1, AMONG.2 ...
 INPUTS = "ablation.inputs"  # the tag of a run with what its results depend on besides its settings, as JSON
+LONGEST_INPUT = 200  # letters of the value of one of these; of a longer one, a digest
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class Workspace:
                     run.get("params", {}),
                     _inputs(run),
                     run["run_id"][:ID],
-                    tuple(tags.get(AMONG, "").split()),
+                    among(tags),
                 )
                 by_run.setdefault((tags["ablation.arm"], int(tags["ablation.seed"])), []).append(recorded)
         finished = {run.key for runs in by_run.values() for run in runs if run.status == "FINISHED"}  # these are not looked at again
@@ -136,15 +141,45 @@ class Workspace:
         return RecordedState(by_run, results, saved.finished, saved.partial)
 
 
+def among_tags(run_ids: Sequence[str]) -> dict[str, str]:
+    """The tags of a run that stands for the best of these."""
+    some = [run_ids[begin : begin + AMONG_AT_ONCE] for begin in range(0, len(run_ids), AMONG_AT_ONCE)]
+    return {f"{AMONG}.{i}" if i else AMONG: " ".join(run_id[:ID] for run_id in ids) for i, ids in enumerate(some)}
+
+
+def among(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """The beginnings of the ids of the runs for the best of which one with these tags stands."""
+    first = tags.get(AMONG, "").split()
+    rest = (tags.get(f"{AMONG}.{i}", "").split() for i in range(1, len(tags) + 1))
+    return (*first, *chain.from_iterable(takewhile(bool, rest)))
+
+
+def short_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """What a run's results depend on as it is recorded and compared: long values by their digests, the longest left out if need be."""
+    short = _short_values(inputs)
+    while len(json.dumps(short, ensure_ascii=False)) > LONGEST_TAG:
+        del short[max(short, key=lambda name: (len(name) + len(short[name]), name))]
+    return short
+
+
+def _short_values(inputs: Mapping[str, str]) -> dict[str, str]:
+    return {name: value if len(value) <= LONGEST_INPUT else digest(value) for name, value in inputs.items()}
+
+
+def inputs_tag(inputs: Mapping[str, str]) -> dict[str, str]:
+    """The tag with what a run's results depend on besides its settings."""
+    return {INPUTS: json.dumps(short_inputs(inputs), ensure_ascii=False)}
+
+
 def _inputs(run: Mapping[str, Any]) -> dict[str, str]:
-    """What a recorded run's results depended on besides its settings, as far as it was recorded."""
+    """What a recorded run's results depended on besides its settings, as far as it was recorded and can be read."""
     from ablation.tracking.recorded import VERSION_TAG
 
     tags = run["tags"]
     versions = {name.removeprefix(VERSION_TAG): value for name, value in tags.items() if name.startswith(VERSION_TAG)}
     others = {"data": run.get("digest", ""), **{name: tags.get(f"ablation.{name}", "") for name in ("device", "precision")}}
     known = {name: value for name, value in {**versions, **others}.items() if value}
-    return {**known, **json.loads(tags.get(INPUTS, "{}"))}
+    return {**known, **_short_values({name: str(value) for name, value in plain(tags.get(INPUTS, ""), {}).items()})}
 
 
 def read_speeds(path: Path) -> dict[str, float]:

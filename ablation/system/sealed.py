@@ -10,6 +10,7 @@ from ablation.system import fencing
 from ablation.system.digests import file_digest, sealed, unsealed
 from ablation.system.files import to_disk
 from ablation.system.identity import process_name
+from ablation.system.made import made
 
 RESULT = "result.json"
 
@@ -38,12 +39,14 @@ def clear_part(folder: Path) -> None:
 def complete(folder: Path, result: Mapping[str, Any], unsealed_files: Mapping[str, Path]) -> None:
     """Seal `result` with the digests of the part's files, link `unsealed_files` beside them, and rename the part to `folder`.
 
+    Sealed with it is what it was made with: versions, and the commit.
+
     Raises Fenced if another process has taken over what this one does, and OSError if its part is gone.
     """
     part = _parts(folder) / process_name()
     part.stat()  # what was written into it would be missing, and the result whole all the same
     files = {path.relative_to(part).as_posix(): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
-    (part / RESULT).write_text(sealed({**result, "files": files}), encoding="utf-8")
+    (part / RESULT).write_text(sealed({**result, "made": made(), "files": files}), encoding="utf-8")
     for name, path in unsealed_files.items():
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         link(path, part / name)

@@ -3,10 +3,13 @@
 MLflow is imported with the first of them, since that takes over a second.
 """
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ablation.tracking.messages import unusable
@@ -128,6 +131,23 @@ def as_dict(run: Any) -> dict[str, Any]:
 def without_artifacts(run: Mapping[str, Any]) -> dict[str, Any]:
     """The same without the address of its artifacts."""
     return {name: value for name, value in run.items() if name != "artifacts"}
+
+
+def data_input(name: str, digest: str, place: str, context: str) -> Any:
+    """A data set of a run, as MLflow takes it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    return DatasetInput(Dataset(name, digest, "local", place), [InputTag("mlflow.data.context", context)])
+
+
+def upload(client: "MlflowClient", run_id: str, name: str, path: Path) -> None:
+    """Add a file to a run's artifacts under this name, which may have folders."""
+    folder, _, last = name.rpartition("/")
+    if last == path.name:
+        client.log_artifact(run_id, str(path), folder or None)
+        return
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        client.log_artifact(run_id, shutil.copyfile(path, Path(temporary_folder) / last), folder or None)
 
 
 def batches(

@@ -1,22 +1,29 @@
-"""The SQLite database in mlruns/: whether it can be read, and how it finds its artifacts again after its folder was moved."""
+"""The SQLite database of a store: whether it can be read, and how it finds its artifacts again after its folder was moved."""
 
 import contextlib
 import sqlite3
 import sys
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from ablation.system import locks
 from ablation.tracking.addresses import folder_address, folder_path
 
+OWN = "mlflow.db"  # the name of the database in mlruns/
 PATIENCE = 20  # seconds that are waited for another process
 
 
-def repoint(root: Path) -> None:
-    """Change the artifact locations in the database of a folder that has moved, so that they are in the folder again."""
-    locations = moved(root)
+def repoint(root: Path, database: Path | None = None, but: str = "") -> None:
+    """Change the artifact locations in the database of a folder that has moved, so that they are in the folder again.
+
+    Those of a study that is being run are left to who runs it, as it may see the same folder under another path; `but` is this process's.
+    """
+    database = database or root / OWN
+    locations = {old: new for old, new in moved(root, database).items() if (study := Path(new).name) == but or not _is_run(root, study)}
     if not locations:
         return
-    with contextlib.closing(sqlite3.connect(root / "mlflow.db", timeout=PATIENCE)) as connection:
+    with contextlib.closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
         for old, new in locations.items():
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                 with contextlib.suppress(sqlite3.OperationalError):  # older databases have no table logged_models
@@ -27,22 +34,34 @@ def repoint(root: Path) -> None:
         connection.commit()
 
 
-def moved(root: Path) -> dict[str, str]:
-    """The artifact locations that are no longer where the database says, since its folder moved, each with what it is now."""
-    locations = [location for (location,) in rows(root, "SELECT DISTINCT artifact_location FROM experiments") if location]
+def _is_run(root: Path, study: str) -> bool:
+    """Whether a process holds the lock of a study, or of a part of it, or says from another host that it is at work."""
+    names = (escape(study), f"{escape(study)}.part-*")
+    held = any(locks.is_locked(path) for name in names for path in (root / "locks").glob(f"{name}.lock"))
+    return held or any(locks.runs_elsewhere(path) for name in names for path in (root / "status").glob(f"{name}.json"))
+
+
+def moved(root: Path, database: Path | None = None) -> dict[str, str]:
+    """The artifact locations that are no longer where the database says, since its folder moved, each with what it is now.
+
+    A database that lies elsewhere did not move with the folder, and may be another one's too: there, only what is gone has moved.
+    """
+    database = database or root / OWN
+    locations = [location for (location,) in rows(database, "SELECT DISTINCT artifact_location FROM experiments") if location]
     changed: dict[str, str] = {}
     for old in locations:
         folder = folder_path(old)
         if folder is not None and folder.parent.name == "artifacts":  # as this store has them: .../artifacts/STUDY
             new = root / "artifacts" / folder.name
-            changed |= {old: folder_address(new)} if new != folder and new.exists() else {}
+            is_moved = new != folder and new.exists() and (database.is_relative_to(root.parent) or not folder.exists())
+            changed |= {old: folder_address(new)} if is_moved else {}
     return changed
 
 
 def is_deleted(root: Path, study: str) -> bool:
     """Whether the study in a folder's own database was deleted in MLflow; False where that cannot be read."""
     try:
-        return ("deleted",) in rows(root.resolve(), "SELECT lifecycle_stage FROM experiments WHERE name = ?", study)
+        return ("deleted",) in rows(root.resolve() / OWN, "SELECT lifecycle_stage FROM experiments WHERE name = ?", study)
     except sqlite3.Error:
         return False
 
@@ -69,9 +88,8 @@ def is_locked(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def rows(root: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+def rows(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     """What the database answers, without writing or locking anything; nothing where it has no such table yet."""
-    database = root / "mlflow.db"
     if not database.exists():
         return []
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as connection:

@@ -102,6 +102,20 @@ class Recorded:
         return self.store.artifact(run_id, name)
 
 
+def recorded_of(store: "Store", study: str, runs: Sequence[Mapping[str, Any]], content: str) -> Recorded:
+    """The recorded study that has these runs, with its newest plan, or that from a file with that content; StoreError if there is none."""
+    plan_run = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
+    if plan_run is None:
+        reason = "has no recorded plan, which may have been deleted in MLflow"
+        raise StoreError(f"the study {study!r} {reason}; ablate run FILE records it again")
+    try:
+        plan = json.loads(store.artifact(plan_run["run_id"], of_content(PLAN, content)).read_text(encoding="utf-8"))
+    except StoreError as error:
+        raise StoreError(f"{error}; ablate run FILE records it again") from None
+    frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
+    return Recorded(study, plan, frame, superseded, store, content)
+
+
 def of_content(name: str, content: str) -> str:
     """The artifact PLAN or FILE of the newest plan from a file with that content: `plan-1f2e3d.json`."""
     stem, _, suffix = name.partition(".")

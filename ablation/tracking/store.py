@@ -6,7 +6,6 @@ MLflow is imported with the first call that needs it, since that takes over a se
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -23,15 +22,16 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # with the defaul
 
 from filelock import FileLock
 
-from ablation.errors import StoreError, nearest
+from ablation.errors import StoreError
 from ablation.system.files import link_or_copy
 from ablation.tracking import addresses, texts, thumbnails, views
 from ablation.tracking.addresses import database_address, database_path, folder_address, folder_path, named_address, store_address
-from ablation.tracking.api import Api, as_dict, batches, mlflow_errors, raises_store_errors, without_artifacts
+from ablation.tracking.api import Api, as_dict, batches, data_input, mlflow_errors, raises_store_errors, upload, without_artifacts
 from ablation.tracking.database import moved, repoint, tell_if_busy
+from ablation.tracking.experiments import CHANGED, STUDY, experiment_of, studies_of, unknown
 from ablation.tracking.messages import unusable, without_secrets
 from ablation.tracking.new_database import make_database
-from ablation.tracking.recorded import PLAN, Point, Recorded, of_content, select_runs
+from ablation.tracking.recorded import SUPERSEDED, Point, Recorded, recorded_of
 from ablation.tracking.rows import NewRun, are_known, end_runs, fitting, insert_runs, missing, tag_values
 from ablation.tracking.tables import Experiment, Tables
 from ablation.tracking.transactions import one_transaction
@@ -39,7 +39,6 @@ from ablation.tracking.transactions import one_transaction
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-STUDY, CHANGED = "ablation.study", "ablation.changed"  # tags of an experiment: the study, whatever its name in MLflow; when it changed
 CURVES = ("train/", "val/", "watched/")  # the beginnings of the names of metrics that have a history
 R = TypeVar("R")
 
@@ -53,15 +52,17 @@ class Store:
         self.is_remote = urlparse(uri).scheme in ("http", "https", "databricks")
         self.is_shared = uri != database_address(root / "mlflow.db")  # with other machines, which none of our locks keeps from writing
         self.api = Api(uri)
-        self.tables = Tables.known(None if "?" in uri else database_path(uri))  # None where MLflow is asked for everything
+        self.is_file = (file := database_path(uri)) is not None  # whether it is an SQLite database, whose artifacts are files
+        self.tables = Tables.known(None if "?" in uri else file)  # None where MLflow is asked for everything
         self._artifact_uris: dict[str, str] = {}  # by run id; they never change
         self._moved_to = moved_to  # artifact locations that are elsewhere by now
 
     @classmethod
-    def open(cls, root: Path | None = None, *, make: bool = True) -> "Store":
+    def open(cls, root: Path | None = None, *, make: bool = True, study: str = "") -> "Store":
         """The store that MLFLOW_TRACKING_URI names, else the one in `root` (mlruns/), whose database is made under a lock.
 
-        With `make` false nothing is made, locked or written. Raises StoreError if there is none, or if it cannot be reached.
+        With `make` false nothing is made, locked or written. `study` is the one that this process runs, if any: of other studies that are
+        run meanwhile, the record is left as it is. Raises StoreError if there is no store, or if it cannot be reached.
         """
         root = (root or Path("mlruns")).resolve()
         uri = store_address(root)
@@ -75,8 +76,9 @@ class Store:
                 with FileLock(root / "store.lock"):
                     if is_ours:
                         make_database(root / "mlflow.db")
-                        repoint(root)
-            store = cls(uri, root, {} if make or not is_ours else moved(root))
+                    if file is not None:
+                        repoint(root, file, but=study)
+            store = cls(uri, root, {} if file is None else moved(root, file))
             if store.tables is None:
                 with FileLock(f"{file}.lock") if make and file else contextlib.nullcontext():  # MLflow would let two make the tables
                     store.check()
@@ -111,8 +113,10 @@ class Store:
 
     @staticmethod
     def is_there(root: Path | None = None) -> bool:
-        """Whether MLFLOW_TRACKING_URI is set, or there is a database in `root` (mlruns/)."""
-        return bool(named_address()) or ((root or Path("mlruns")) / "mlflow.db").exists()
+        """Whether MLFLOW_TRACKING_URI names a server, or a database that is there, or else one is in `root` (mlruns/)."""
+        named = named_address()
+        file = database_path(named) if named else (root or Path("mlruns")) / "mlflow.db"
+        return file is None or file.exists()
 
     # --- studies ---------------------------------------------------------------------------------------------------------
 
@@ -135,10 +139,9 @@ class Store:
     def _made(self, study: str) -> str:
         """The id of the experiment of a study that has none, unless another process makes it at the same time."""
         client = self.client  # imported before the lock is taken
-        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
         with FileLock(self.root / "store.lock"):
             experiment = self._find(study)
-            return experiment.experiment_id if experiment else client.create_experiment(study, location, {STUDY: study})
+            return experiment.experiment_id if experiment else client.create_experiment(study, self._location(study), {STUDY: study})
 
     @raises_store_errors
     def restore(self, study: str) -> str:
@@ -152,19 +155,12 @@ class Store:
         return f"the study {study!r} is called {experiment.name!r} in MLflow by now and goes on there" if experiment.name != study else ""
 
     def _find(self, study: str) -> Experiment | None:
-        """The study's experiment, active or deleted: the one of its name, else the one that was renamed in MLflow."""
-        experiment = self._read(lambda source: source.experiment(study))
-        if experiment is not None:
-            if experiment.tags.get(STUDY, study) != study:
-                reason = f"the name {study!r} is taken in MLflow by the study {experiment.tags[STUDY]!r}, which was renamed there"
-                raise StoreError(f"{reason}; expected another name for either")
-            return experiment
-        location = None if self.is_remote else folder_address(self.root / "artifacts" / study)
-        for other in self._read(lambda source: source.experiments()):
-            recorded = other.tags.get(STUDY) or (study if other.artifact_location == location else "")
-            if recorded == study:
-                return other
-        return None
+        """The study's experiment, active or deleted; raises StoreError where its name is taken by others."""
+        return self._read(lambda source: experiment_of(source, study, self._location(study)))
+
+    def _location(self, study: str) -> str | None:
+        """Where the artifacts of a new study lie; None where a server says."""
+        return None if self.is_remote else folder_address(self.root / "artifacts" / study)
 
     @raises_store_errors
     def studies(self) -> list[tuple[str, int]]:
@@ -177,9 +173,7 @@ class Store:
         return [name for name, _, is_active in self._studies() if not is_active]
 
     def _studies(self) -> list[tuple[str, int, bool]]:
-        known = [experiment for experiment in self._read(lambda source: source.experiments()) if CHANGED in experiment.tags]
-        studies = [(one.tags.get(STUDY, one.name), int(one.tags[CHANGED]), one.lifecycle_stage == "active") for one in known]
-        return sorted(studies, key=lambda study: -study[1])
+        return studies_of(self._read(lambda source: source.experiments()))
 
     @raises_store_errors
     def changed(self, study: str) -> int:
@@ -258,6 +252,20 @@ class Store:
             return self.tables is not None and tags.items() <= self.tables.tags_of(run_id).items()
         return False
 
+    @raises_store_errors
+    def check_writable(self) -> None:
+        """Raise StoreError where the database cannot be written now, before anything is deleted for what is to be written there."""
+        with self.transaction():
+            pass
+
+    @raises_store_errors
+    def supersede(self, run_ids: Iterable[str]) -> None:
+        """Note of runs that they are to be run again: all of them, or none where the store knows transactions."""
+        with self.transaction():
+            for run_id in run_ids:
+                self.write(run_id, tags={SUPERSEDED: "yes"})
+
+    @raises_store_errors
     def delete(self, run_id: str) -> None:
         """Delete a run, as MLflow does: it can be restored."""
         self.client.delete_run(run_id)
@@ -283,18 +291,14 @@ class Store:
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """Record the run's data set."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        name, digest, place = texts.dataset(name, digest, source)
-        dataset = Dataset(name, digest, "local", place)
-        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        self.client.log_inputs(run_id, [data_input(*texts.dataset(name, digest, source), context)])
 
     def add_files(self, run_id: str, files: Mapping[str, Path]) -> None:
         """Add files to the run's artifacts under these names, which may have folders; in a local store they are hard links if possible."""
         folder = self._local_folder(run_id)
         for name, path in files.items():
             if folder is None:
-                self._upload(run_id, name, path)
+                upload(self.client, run_id, name, path)
             else:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path, folder / name)
@@ -311,9 +315,15 @@ class Store:
         self.write(run_id, tags={"mlflow.loggedImages": "True", **(tags or {})})
 
     def has_lost_files(self, run_id: str, name: str) -> bool:
-        """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine."""
+        """Whether a file of that name, which each finished run has, is gone from a run's folder on this machine.
+
+        Of a store that others may use too, what lies elsewhere is theirs: only the files of a database count, below `root`, and while
+        those of other runs are there.
+        """
         folder = self._local_folder(run_id)
-        return folder is not None and not (folder / name).exists()
+        if folder is None or (folder / name).exists():
+            return False
+        return not self.is_shared or (self.is_file and folder.is_relative_to(self.root) and folder.parents[1].exists())
 
     def prepare_view(self, experiment: str, name: str, search_filter: str, tags: Sequence[str], metrics: Sequence[str]) -> None:
         """Store a view of the study's runs, which MLflow's page opens with `viewStateShareKey=name`: a filter and the columns."""
@@ -326,20 +336,19 @@ class Store:
         if tags.get(experiment, {}).get(name) != value:
             self.client.set_experiment_tag(experiment, name, value)
 
-    def _upload(self, run_id: str, name: str, path: Path) -> None:
-        folder, _, last = name.rpartition("/")
-        if last == path.name:
-            self.client.log_artifact(run_id, str(path), folder or None)
-            return
-        with tempfile.TemporaryDirectory() as temporary_folder:
-            self.client.log_artifact(run_id, shutil.copyfile(path, Path(temporary_folder) / last), folder or None)
-
     def _local_folder(self, run_id: str) -> Path | None:
         if run_id not in self._artifact_uris:
             known = self._read(lambda source: source.artifacts_of(run_id))
             self._artifact_uris[run_id] = known or str(self.api.artifacts_of(run_id))  # MLflow tells that there is no such run
         uri = self._artifact_uris[run_id]
         return folder_path(next((new + uri[len(old) :] for old, new in self._moved_to.items() if uri.startswith(f"{old}/")), uri))
+
+    @raises_store_errors
+    def has_points_beside(self, run_id: str, points: Iterable[Point], since: int) -> bool:
+        """Whether a run has points of other names or steps than these, or such as are from before that time."""
+        known = {(point.name, point.step): point.time for point in points}
+        there = self._read(lambda source: source.history(run_id, (), ("",)))
+        return any((name, step) not in known or (time < since and time != known[name, step]) for name, _, time, step in there)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -361,6 +370,9 @@ class Store:
     @raises_store_errors
     def files(self, run_id: str) -> dict[str, Path]:
         """All files among the run's artifacts, by name."""
+        folder = self._local_folder(run_id)
+        if folder is not None:
+            return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()} if folder.is_dir() else {}
         return {file.path: self.artifact(run_id, file.path) for file in self.client.list_artifacts(run_id) if not file.is_dir}
 
     @raises_store_errors
@@ -381,20 +393,8 @@ class Store:
         """
         experiment = self._find(study)
         if experiment is None or CHANGED not in experiment.tags:
-            names = [name for name, _ in self.studies()]
-            expected = f"expected one of {', '.join(names)}" if names else "it holds none yet: ablate run FILE records one"
-            raise StoreError(f"the store at {without_secrets(self.uri)} has no study {study!r}; {expected}.{nearest(study, names)}")
+            raise unknown(study, [name for name, _ in self.studies()], self.uri)
         if experiment.lifecycle_stage != "active":
             raise StoreError(f"the study {study!r} was deleted in MLflow; ablate run FILE restores it, with its runs")
         runs = list(known_runs) or self.runs(experiment.experiment_id)
-        plan_run = next((run for run in runs if run["tags"].get("ablation.kind") == "plan"), None)
-        if plan_run is None:
-            raise StoreError(
-                f"the study {study!r} has no recorded plan, which may have been deleted in MLflow; ablate run FILE records it again"
-            )
-        try:
-            plan = json.loads(self.artifact(plan_run["run_id"], of_content(PLAN, content)).read_text(encoding="utf-8"))
-        except StoreError as error:
-            raise StoreError(f"{error}; ablate run FILE records it again") from None
-        frame, superseded = select_runs(plan, [run for run in runs if run["tags"].get("ablation.kind") == "run"])
-        return Recorded(study, plan, frame, superseded, self, content)
+        return recorded_of(self, study, runs, content)

@@ -2,6 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from typing import TypeVar
+
+LONGEST_TAG = 5000  # letters
+D = TypeVar("D", dict[str, object], list[object])
 
 
 def storable(text: str, length: int) -> str:
@@ -16,7 +20,7 @@ def title(name: str) -> str:
 
 def tags(values: Mapping[str, str]) -> dict[str, str]:
     """The tags of a run."""
-    return {name: storable(value, 5000) for name, value in values.items()}
+    return {name: storable(value, LONGEST_TAG) for name, value in values.items()}
 
 
 def params(values: Mapping[str, str]) -> dict[str, str]:
@@ -27,3 +31,12 @@ def params(values: Mapping[str, str]) -> dict[str, str]:
 def dataset(name: str, digest: str, place: str) -> tuple[str, str, str]:
     """The name of a data set, its digest, and where it lies as MLflow is told."""
     return storable(name, 500), digest[:36], json.dumps({"uri": place})
+
+
+def plain(text: str, default: D) -> D:
+    """The mapping or the list that a tag holds as JSON; `default` of one that cannot be read, such as one that lost its end."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return default
+    return data if isinstance(data, type(default)) else default

@@ -1,6 +1,7 @@
 """Folders of results appear whole, of the process whose they are."""
 
 import json
+import platform
 
 import pytest
 
@@ -38,3 +39,18 @@ def test_who_was_fenced_deletes_nobodys_part(tmp_path, monkeypatch):
     with pytest.raises(Fenced):
         sealed.clear_part(tmp_path / "key")
     assert part.exists()
+
+
+def test_a_result_says_what_it_was_made_with(tmp_path, monkeypatch):
+    """The versions of whoever computed it, and the commit as this process was told; damaged, it is whole no more."""
+    monkeypatch.setenv("ABLATE_COMMIT", "0123abc")
+    folder = tmp_path / "key"
+    sealed.part_of(folder)
+    sealed.complete(folder, {"metrics": {}}, {})
+    text = (folder / sealed.RESULT).read_text()
+    made = json.loads(text)["made"]
+    assert (made["commit"], made["dirty"]) == ("0123abc", False)
+    assert made["versions"]["python"] == platform.python_version()
+    assert sealed.is_whole(folder)
+    (folder / sealed.RESULT).write_text(text.replace("0123abc", "0123abd"))
+    assert not sealed.is_whole(folder)

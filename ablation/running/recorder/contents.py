@@ -1,26 +1,33 @@
 """What is written of a run: its curves, what it cost, its note."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ablation.formatting import escaped
+from ablation.formatting import counted, escaped
+from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Plan, Run
 from ablation.report.metrics import planned_metrics
+from ablation.running.recorder.provenance import made_tags, provenance
 from ablation.study.config import Arm
+from ablation.study.metrics import TEST_ITEMS
 from ablation.study.params import params
-from ablation.study.task import Task
+from ablation.study.task import Planner, Task
 from ablation.study.wording import change_words
 from ablation.system import sealed
 from ablation.system.digests import digest
 from ablation.techniques.technique import dump
 from ablation.tracking.recorded import Point
+from ablation.tracking.texts import LONGEST_TAG
 
 RESULT_TAGS = ("device", "hardware", "build", "precision", "step", "statistical")  # of a result, each a tag `ablation.NAME`
 COPIED_TAGS = (*RESULT_TAGS, "same", "notes")  # of the run that is chosen, for the one that chooses
+LONGEST_NOTE, ROOM = 300, 40  # letters of a note, and those that a tag keeps for what stands around its entries
 SUMMARY_FORM = 2  # of what a summary run holds; one of another form is made anew
 
 
@@ -66,9 +73,30 @@ def beginning(result: Mapping[str, Any]) -> int:
 
 
 def result_tags(result: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a result: what it was computed on, and, as JSON, what it says is the same in other runs, and what was odd."""
-    tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]}
-    return tags | {f"ablation.{name}": json.dumps(result[name], ensure_ascii=False) for name in ("same", "notes") if name in result}
+    """The tags of a result: what computed it, and, as JSON, what it says is the same in other runs, and what was odd."""
+    tags = {f"ablation.{name}": result["tags"][name] for name in RESULT_TAGS if name in result["tags"]} | made_tags(result.get("made", {}))
+    texts = {"same": fitting_same(result.get("same", {})), "notes": fitting_notes(result.get("notes", ()))}
+    return tags | {f"ablation.{name}": json.dumps(texts[name], ensure_ascii=False) for name in texts if name in result}
+
+
+def fitting_same(same: Mapping[str, str]) -> dict[str, str]:
+    """As many of the entries as a tag can hold, the test items first, then by name, so that of two runs the same ones are left out."""
+    names = sorted(same, key=lambda name: (name != TEST_ITEMS, name))
+    return {name: same[name] for name in _fitting(names, [len(json.dumps({name: same[name]}, ensure_ascii=False)) for name in names])}
+
+
+def fitting_notes(notes: Sequence[str]) -> list[str]:
+    """As many of the notes as a tag can hold, long ones cut short, and how many more there are."""
+    short = [note if len(note) <= LONGEST_NOTE else f"{note[: LONGEST_NOTE - 6]} [...]" for note in map(str, notes)]
+    kept = _fitting(short, [len(json.dumps(note, ensure_ascii=False)) for note in short])
+    more = len(short) - len(kept)
+    return [*kept, *([f"and {counted(more, 'more note')}"] if more else [])]
+
+
+def _fitting(names: Sequence[str], lengths: Sequence[int]) -> list[str]:
+    """The first of the names whose entries, of these lengths as JSON, fit into a tag, with what stands between and around them."""
+    ends = accumulate(length + 2 for length in lengths)
+    return [name for name, end in zip(names, ends, strict=True) if end <= LONGEST_TAG - ROOM]
 
 
 def own_record(folder: Path) -> tuple[list[Point], dict[str, str]]:
@@ -101,6 +129,27 @@ def _as_yaml(config: Mapping[str, Any]) -> str:
     return str(yaml.dump(json.loads(json.dumps(config)), Dumper=dumper, sort_keys=False, allow_unicode=True))
 
 
+def plan_record(plan: Plan, planner: Planner, command: str) -> dict[str, Any]:
+    """The plan as it is recorded, with what it was made by."""
+    return for_the_record(plan, planner) | {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": command,
+        "file": plan.study.file.name,
+        "notes": [*kept_note(plan), *planner.notes(plan.study.arms)],
+        "provenance": provenance(plan.study.folder),
+    }
+
+
+def run_title(run: Run) -> str:
+    """What a run is called in MLflow."""
+    return f"{run.arm} seed {run.seed}"
+
+
+def picture_title(run: Run) -> str:
+    """What stands above a run's picture."""
+    return f"{run.arm}, seed {run.seed}"
+
+
 def settings_digest(arm: Arm, task: Task) -> str:
     """What an arm's summary run stands for."""
     return digest([SUMMARY_FORM, params(arm, 0, task), arm.parent, {name: list(values) for name, values in arm.change.items()}])
@@ -128,8 +177,9 @@ def study_note(plan: Plan, command: str) -> str:
     unit = metrics.unit(metrics.default)
     units = f", {unit.values}; differences in {unit.differences}" if unit.values else ""
     why = f" ({metrics.reason})" if metrics.reason else ""
+    arms, seeds = counted(len(plan.selected), "arm"), f"{'seeds' if len(plan.seeds) > 1 else 'seed'} {', '.join(map(str, plan.seeds))}"
     return (
-        f"**{plan.study.name}**: {len(plan.selected)} arms, seeds {', '.join(map(str, plan.seeds))}. "
+        f"**{plan.study.name}**: {arms}, {seeds}. "
         f"One row per arm (mean over seeds{units}); open a row for its runs. "
         f"Verdicts go by {escaped(metrics.words(metrics.default))}{why}.\n\n`{command}`"
     )

@@ -1,27 +1,41 @@
 """Where a number comes from: commit, versions, hardware and command."""
 
-import contextlib
-import importlib.metadata
 import os
-import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ablation.system import made
 from ablation.system.hardware import hardware
 from ablation.tracking.recorded import VERSION_TAG
+
+COMMIT, DIRTY = "mlflow.source.git.commit", "ablation.git.dirty"
 
 
 def context_tags(command: str, folder: Path) -> dict[str, str]:
     """Commit, versions, hardware and command, as tags."""
     about = provenance(folder)
     tags = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL", "ablation.command": command}
-    tags |= {f"{VERSION_TAG}{name}": value for name, value in about["versions"].items()}
-    tags |= {"ablation.hardware": about["hardware"], "mlflow.user": about["user"]}
-    if about["commit"]:
-        tags |= {"mlflow.source.git.commit": about["commit"], "ablation.git.dirty": str(about["dirty"]).lower()}
-    return tags
+    return tags | made_tags(about) | {"ablation.hardware": about["hardware"], "mlflow.user": about["user"]}
+
+
+def made_tags(about: Mapping[str, Any]) -> dict[str, str]:
+    """Versions, commit and dirtiness as tags, as far as they are known: of whoever records, or of who computed a result."""
+    tags = {f"{VERSION_TAG}{name}": str(value) for name, value in about.get("versions", {}).items()}
+    return tags | ({COMMIT: about["commit"], DIRTY: str(about["dirty"]).lower()} if about.get("commit") else {})
+
+
+def is_made_tag(name: str) -> bool:
+    """Whether a tag is one of those."""
+    return name.startswith(VERSION_TAG) or name in (COMMIT, DIRTY)
+
+
+def tell_workers(folder: Path) -> None:
+    """Let the processes that this one starts know what commit the study is at, for the results that they compute."""
+    about = provenance(folder)
+    made.tell_commit(about["commit"], is_dirty=about["dirty"])
 
 
 @cache
@@ -31,7 +45,7 @@ def provenance(folder: Path) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else False,
-        "versions": {"python": platform.python_version()} | package_versions(),
+        "versions": made.versions(),
         "hardware": hardware(),
         "user": os.environ.get("USER", ""),
     }
@@ -43,13 +57,3 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def package_versions() -> dict[str, str]:
-    """The versions of Python's packages that a run's record names."""
-    names = ("torch", "torchvision", "timm", "mlflow", "mlflow-skinny", "scikit-learn", "numpy", "longtail-ablation")
-    installed = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed[name] = importlib.metadata.version(name)
-    return installed

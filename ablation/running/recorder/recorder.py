@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablation.planning.describe import for_the_record
 from ablation.planning.plan import Node, Plan, Run
-from ablation.planning.workspace import AMONG, ID, INPUTS, Workspace
+from ablation.planning.workspace import Workspace, among_tags, inputs_tag
+from ablation.running.recorder.choosing import best_of, chosen_values, copied_tags
 from ablation.running.recorder.contents import (
-    COPIED_TAGS,
     arm_note,
     beginning,
     config_text,
     curve_points,
-    kept_note,
     own_record,
+    picture_title,
+    plan_record,
     result_files,
     result_tags,
+    run_title,
     settings_text,
     spending,
-    spent_by_others,
     study_note,
 )
 from ablation.running.recorder.pictures import CONFUSION, Pictures
-from ablation.running.recorder.provenance import context_tags, provenance
-from ablation.running.recorder.registry import KEY, Registry, identity, run_name
+from ablation.running.recorder.provenance import context_tags
+from ablation.running.recorder.registry import KEY, UNDER_WAY, Registry, identity, run_name
 from ablation.running.recorder.summaries import SUMMARISED, Summaries, columns, now
 from ablation.running.recorder.writer import Tell, Writer, to_nobody
 from ablation.study.config import Arm, Choice
@@ -101,7 +101,7 @@ class Recorder:
             self._writer.put(lambda: self._write_chosen(run, choice))
             return
         if self._writer.is_behind:
-            self.pictures.ask(self.workspace.results / run.key, _title(run))
+            self.pictures.ask(self.workspace.results / run.key, picture_title(run))
         self._writer.put_item(self._write_finished, run)
 
     def failed(self, run: Run, kind: str, reason: str, log: str) -> None:
@@ -164,21 +164,16 @@ class Recorder:
                 self.summaries.take_recorded(arm, seed, run["run_id"], run["metrics"], tags)
         else:
             registry.ids.setdefault(("run", arm, str(seed), key), run["run_id"])
+            registry.begun[run["run_id"]] = run
             if "ablation.command" not in tags:  # which is noted after the params
                 registry.unfinished[run["run_id"]] = run["params"]
-        if run["status"] in ("RUNNING", "SCHEDULED") and registry.is_ours(run):
+        if run["status"] in UNDER_WAY and registry.is_ours(run):
             self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": "its process was gone"})
             self.store.finish(run["run_id"], "KILLED", now())
 
     def _record_plan(self) -> None:
         """The plan as an artifact of the study's own run, and the file that it came from."""
-        about = for_the_record(self.plan, self.planner) | {
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "command": self.command,
-            "file": self.plan.study.file.name,
-            "notes": [*kept_note(self.plan), *self.planner.notes(self.plan.study.arms)],
-            "provenance": provenance(self.plan.study.folder),
-        }
+        about = plan_record(self.plan, self.planner, self.command)
         self.summaries.classes = about.get("classes", ())
         folder = self.pictures.new_folder()
         for name, content in ((PLAN, json.dumps(about, indent=1).encode()), (FILE, self.plan.study.content)):
@@ -219,7 +214,7 @@ class Recorder:
             all_tags = {"ablation.reason": "", "ablation.failure": "", SUPERSEDED: ""} | all_tags
             run_id = registry.ids[name]
         else:
-            run_id = registry.run_id(name, _run_title(run), self._tags(run), start)
+            run_id = registry.run_id(name, run_title(run), self._tags(run), start)
         if run_id in registry.unfinished:
             settings = params(chosen or self.arms[run.arm], run.seed, self.task) | {"arm": run.arm}
             all_params |= registry.lacking(run_id, settings)
@@ -234,7 +229,7 @@ class Recorder:
         return identity(run) | {
             "ablation.study": self.plan.study.name,
             "ablation.content": run.content,
-            INPUTS: json.dumps(self.planner.inputs(arm, run.seed), ensure_ascii=False),
+            **inputs_tag(self.planner.inputs(arm, run.seed)),
             "ablation.parent_arm": arm.parent or "",
             "ablation.change": json.dumps(arm.change, ensure_ascii=False),
             "mlflow.parentRunId": self.summaries.run_id(arm),
@@ -272,7 +267,7 @@ class Recorder:
         """The result of a run, and the pictures that are drawn of it."""
         folder = self.workspace.results / run.key
         result = json.loads((folder / sealed.RESULT).read_text(encoding="utf-8"))
-        pictures = self.pictures.of_result(result, folder, _title(run))
+        pictures = self.pictures.of_result(result, folder, picture_title(run))
         return _Finished(run, result, result["metrics"] | spending(self.plan, run, result), pictures)
 
     def _write_results(self, written: Sequence[_Finished]) -> list[str]:
@@ -290,13 +285,15 @@ class Recorder:
         name, place = self.planner.dataset(arm)
         dataset = (name, finished.result["digest"], place) if name else None
         points = [*self._points(finished), *own_points]
-        return NewRun(_run_title(run), beginning(finished.result), tags, settings, points, dataset)
+        return NewRun(run_title(run), beginning(finished.result), tags, settings, points, dataset)
 
     def _write_result(self, finished: _Finished) -> str:
-        """Write one that may be there in part; the run's id."""
+        """Write one that may be there in part; the run's id. What one's own code logged before it failed is no part of it."""
         run, result = finished.run, finished.result
         own_points, own_params = own_record(self.workspace.results / run.key)
         points = [*self._points(finished), *own_points]
+        if self.task.name == OWN and self.registry.is_of_another_attempt(run, points, own_params, beginning(result)):
+            self.registry.give_up(run)
         run_id = self._write_run(run, beginning(result), points, result_tags(result), own_params)
         self._log_dataset(run_id, self.arms[run.arm], result["digest"])
         return run_id
@@ -345,15 +342,13 @@ class Recorder:
             self._write_failed(run, "data", self.refused[-1][1], "")
             return
         scores = {name: summaries.values[name, run.seed][metric] for name in choice.among}
-        best = (min if choice.is_lower_better else max)(scores, key=lambda name: scores[name])
+        best = best_of(choice, scores)
         source, values = summaries.done[best, run.seed], summaries.values[best, run.seed]
         about = {"own": self.task.name == OWN, "metrics": metric_rows(self.task.metrics(self.plan.study.margin))}
-        final = {name: value for name, value in values.items() if not is_curve(about, name) and not name.startswith(("watched/", "own/"))}
-        final |= spent_by_others(values)
-        final["choice/equal"] = list(scores.values()).count(scores[best])  # how many are as good: the first is taken
+        final = chosen_values(about, values, scores[best], scores)
         known = next(run for run in self.store.runs(self.registry.experiment) if run["run_id"] == source)
-        tags = {tag: known["tags"][tag] for tag in (f"ablation.{name}" for name in COPIED_TAGS) if tag in known["tags"]}
-        tags |= {"ablation.chosen": best, AMONG: " ".join(summaries.done[name, run.seed][:ID] for name in choice.among)}
+        tags = {**copied_tags(known["tags"]), "ablation.chosen": best}
+        tags |= among_tags([summaries.done[name, run.seed] for name in choice.among])
         curves = [point for point in self.store.curves(source, beginnings=("",) if about["own"] else CURVES) if is_curve(about, point.name)]
         points = [*curves, *(Point(name, float(value), known["end"]) for name, value in final.items())]
         with self.registry.transaction(is_new=not self.registry.is_known(run)):
@@ -383,13 +378,3 @@ class Recorder:
             if run["status"] == "RUNNING" and run["tags"].get("ablation.kind") == "run" and self.registry.is_ours(run):
                 self.store.write(run["run_id"], tags={"ablation.failure": "killed", "ablation.reason": why})
                 self.store.finish(run["run_id"], "KILLED", now())
-
-
-def _run_title(run: Run) -> str:
-    """What a run is called in MLflow."""
-    return f"{run.arm} seed {run.seed}"
-
-
-def _title(run: Run) -> str:
-    """What stands above a run's picture."""
-    return f"{run.arm}, seed {run.seed}"

@@ -12,12 +12,16 @@ from typing import Any
 from filelock import FileLock
 
 from ablation.planning.plan import Run
+from ablation.planning.states import LOST
 from ablation.system.files import to_disk
+from ablation.tracking import texts
+from ablation.tracking.recorded import Point
 from ablation.tracking.rows import NewRun
 from ablation.tracking.store import Store
 
 PLACE, TOKEN = "ablation.place", "ablation.token"  # where a run was begun, and by which call
 KEY, SETTINGS = "ablation.key", "ablation.settings"  # what a run, or an arm's summary, stands for
+UNDER_WAY = ("RUNNING", "SCHEDULED")
 IDENTITY = ("ablation.kind", "ablation.arm", "ablation.seed", KEY, SETTINGS)  # two runs with these alike are one
 
 
@@ -68,6 +72,7 @@ class Registry:
         self.ids: dict[tuple[str, ...], str] = {}
         self.unfinished: dict[str, Mapping[str, str]] = {}
         self.before: set[str] = set()  # the ids of the runs that were finished when this command began
+        self.begun: dict[str, Mapping[str, Any]] = {}  # the runs by id, as they were then, that were not finished, or lost their files
         self._looks_first = store.is_shared  # whether a run may be there already that is to be created
         self._absent: list[Mapping[str, str]] = []  # the identities of which no run was there just now
         self._is_atomic = False  # whether a transaction is under way
@@ -154,6 +159,26 @@ class Registry:
         """The params that an unfinished run lacks: MLflow lets none be changed, and a folder of data may have moved since."""
         return {name: value for name, value in params.items() if name not in self.unfinished[run_id]}
 
+    def is_of_another_attempt(self, run: Run, points: Sequence[Point], params: Mapping[str, str], began: int) -> bool:
+        """Whether the run's record has something of an attempt that failed or was given up: no other points and params may stay in it.
+
+        The points, and the params under `own/`, are those of the result; `began` is when that was begun, in milliseconds.
+        """
+        run_id = self.ids.get(run_name(run), "")
+        before = self.begun.get(run_id, {"status": "", "tags": {}, "params": {}})
+        if not run_id or (before["status"] in UNDER_WAY and not self.is_ours(before)):
+            return False
+        logged = {name: value for name, value in before["params"].items() if name.startswith("own/")}
+        is_other = before["status"] == "FAILED" or not logged.items() <= texts.params(params).items()
+        return is_other or self.store.has_points_beside(run_id, points, began)
+
+    def give_up(self, run: Run) -> None:
+        """Delete the run's record, so that a new one is begun."""
+        run_id = self.ids[run_name(run)]
+        self.store.delete(run_id)
+        self.complete(run_id)
+        del self.ids[run_name(run)]
+
     def is_known(self, run: Run) -> bool:
         """Whether there is a record of the run, which goes on."""
         return run_name(run) in self.ids
@@ -180,7 +205,7 @@ class Registry:
         """The record of the run where another machine has finished it meanwhile; one of our own is given up for it."""
         if not self.store.is_shared or identity(run) in self._absent:
             return None
-        known = self._same(identity(run))
+        known = [one for one in self._same(identity(run)) if self.begun.get(one["run_id"], {}).get("status") != LOST]
         self._absent += [] if known else [identity(run)]
         if not known or known[0]["status"] != "FINISHED":
             return None

@@ -22,6 +22,7 @@ from ablation.study.task import Planner
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 from ablation.tracking.rows import NewRun
+from ablation.tracking.texts import plain
 
 SUMMARISE_EVERY = 15.0  # seconds between two rewritings of the summaries of arms that got a result, for each second that one takes
 STEP = 1000  # milliseconds between the starts of two summaries, so that there is room for arms to come
@@ -153,7 +154,7 @@ class Summaries:
     def _take(self, arm: str, seed: int, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
         self.values[arm, seed], self.done[arm, seed] = values, run_id
         self._tested.pop((arm, seed), None)
-        if items := json.loads(tags.get("ablation.same", "{}")).get(TEST_ITEMS):
+        if items := plain(tags.get("ablation.same", ""), {}).get(TEST_ITEMS):
             self._tested[arm, seed] = str(items)
 
     def catch_up(self, arms: Collection[str]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ablation.running.recorder import contents
+from ablation.running.recorder import contents, provenance
+from ablation.system import made
 from ablation.tasks.own import scratch
 from ablation.tracking.store import Store
 
@@ -117,6 +118,39 @@ def test_the_machine_is_the_one_that_computed(ablate, study, monkeypatch):
         assert ablate("run", study(), "--part", "1/1", "--allow-code").status == 0
     assert ablate("run", "study.yaml", "--allow-code").status == 0
     assert {run["tags"]["ablation.hardware"] for run in recorded()[1].values()} == {"a node"}
+
+
+def test_versions_and_commit_are_those_of_who_computed(ablate, study, monkeypatch):
+    """Whoever records them, with whatever is installed there; an arm that chooses a run has what that has."""
+    choosing = "sweeps: {depths: {over: {depth: [5, 7]}, choose: val/mae}}\n"
+    file = Path(study(choosing))
+    file.write_text(file.read_text().replace("metrics: {", "metrics: {val/mae: {better: lower}, "))
+    code = next(Path().glob("recorded_*.py"))
+    code.write_text(code.read_text().replace('"more": 1', '"val/mae": depth'))
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "versions", lambda: {"python": "3.0", "numpy": "1.0"})
+        patch.setenv("ABLATE_COMMIT", "0123abc dirty")
+        assert ablate("run", file, "--part", "1/1", "--allow-code").status == 0
+    assert ablate("run", file, "--allow-code").status == 0
+    runs = recorded()[1]
+    assert len(runs) == 10
+    names = ("ablation.version.python", "ablation.version.numpy", "mlflow.source.git.commit", "ablation.git.dirty")
+    assert {tuple(run["tags"][name] for name in names) for run in runs.values()} == {("3.0", "1.0", "0123abc", "true")}
+    assert {run["tags"]["ablation.version.mlflow"] for run in runs.values()} == {made.versions()["mlflow"]}
+
+
+def test_what_workers_are_told_of_the_commit(monkeypatch, tmp_path):
+    """A study that is in no repository has none, whatever was told of another one."""
+    monkeypatch.setenv("ABLATE_COMMIT", "of another")
+    provenance.tell_workers(tmp_path)
+    assert made.made() == {"versions": made.versions()}
+    about = provenance.provenance(tmp_path) | {"commit": "0123abc"}
+    for is_dirty in (True, False):
+        monkeypatch.setattr(provenance, "provenance", lambda _, is_dirty=is_dirty: about | {"dirty": is_dirty})
+        provenance.tell_workers(tmp_path)
+        assert made.made() == {"versions": made.versions(), "commit": "0123abc", "dirty": is_dirty}
+        tags = provenance.made_tags(made.made())
+        assert (tags["mlflow.source.git.commit"], tags["ablation.git.dirty"]) == ("0123abc", str(is_dirty).lower())
 
 
 @pytest.mark.parametrize(
