@@ -50,8 +50,8 @@ class Ablate(click.Group):
                 raise
             click.echo(f"error: {os_words(error)}", err=True)
             status = 2
-        except KeyboardInterrupt:
-            click.echo(f"stopped; to go on: {command_line()}", err=True)
+        except KeyboardInterrupt as stopped:  # which may say itself what goes on
+            click.echo(f"stopped; to go on: {stopped.args[0] if stopped.args else command_line()}", err=True)
             status = 130
         ctx.exit(status or 0)
 

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.prompt import Confirm
 
-from ablation.commands.exit_codes import DONE
+from ablation.commands.exit_codes import DONE, FAILED
+from ablation.commands.last_run import last_stores, store_here
 from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, listed, size
@@ -35,7 +36,7 @@ class Deletable:
     stages: Mapping[str, Sequence[Path]]
     data: Sequence[Path]
     splits: Mapping[str, Sequence[Path]]
-    unknown: Sequence[str] = ()  # studies that ran here, and of which the store has no plan: what they need cannot be told
+    unknown: Sequence[str] = ()  # studies that ran here, and whose newest plan is not in the store: what they need cannot be told
 
     @property
     def folders(self) -> list[Path]:
@@ -64,7 +65,8 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
     with _nothing_running(workspace):
         found = _deletable(workspace, only, everything=everything)
     if found.unknown:
-        told = "ran here, and the store has no plan of it: stages that it may need stay; --all deletes them"
+        plans, they = ("their newest plans are", "they") if len(found.unknown) > 1 else ("its newest plan is", "it")
+        told = f"ran here, and {plans} not in the store: stages that {they} may need stay; --all deletes them"
         console.print(f"{listed(found.unknown)} {told}", markup=False)
     if not found.folders:
         console.print("nothing to delete")
@@ -79,12 +81,21 @@ def clean(file: Path | None, profile: str | None, *, everything: bool, yes: bool
         return DONE
     with _nothing_running(workspace):  # until all is deleted, so that no run starts from what is being deleted
         still = set(_deletable(workspace, only, everything=everything).folders)  # a run may have come and gone while the question stood
-        folders = [folder for folder in found.folders if folder in still]  # never more than was shown
-        freed = _bytes(folders)
-        for folder in folders:
-            delete_split(folder) if workspace.parts in folder.parents else shutil.rmtree(folder, ignore_errors=True)
-    console.print(f"deleted {counted(len(folders), 'folder')}, {size(freed)}; what is recorded stays", markup=False)
-    return DONE
+        return _delete([folder for folder in found.folders if folder in still], workspace, console)  # never more than was shown
+
+
+def _delete(folders: Sequence[Path], workspace: Workspace, console: Console) -> int:
+    """Delete them, say what is gone, and what is not; return the exit status."""
+    before = _bytes(folders)
+    for folder in folders:
+        delete_split(folder) if workspace.parts in folder.parents else shutil.rmtree(folder, ignore_errors=True)
+    left = [folder for folder in folders if folder.exists()]
+    freed = size(max(0, before - _bytes(left)))
+    console.print(f"deleted {counted(len(folders) - len(left), 'folder')}, {freed}; what is recorded stays", markup=False)
+    if left:
+        told = f"{counted(len(left), 'folder')} could not be deleted, the first {left[0]}; expected folders that this user may change"
+        console.print(told, markup=False)
+    return FAILED if left else DONE
 
 
 def _chosen_study(file: Path | None, profile: str | None) -> str:
@@ -121,7 +132,7 @@ def _is_confirmed(console: Console) -> bool:
 
 def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletable:
     """What may be deleted of the study named `only`, or of all; with `everything`, also what is not recorded, and decoded data."""
-    studies = _recorded_studies()
+    studies = [recorded for recorded in _recorded_studies() if everything or not _is_elsewhere(recorded.study, workspace)]
     own = [recorded for recorded in studies if only in ("", recorded.study)]
     others = [recorded for recorded in studies if recorded not in own]
     runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in studies}
@@ -141,15 +152,21 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
         splits=_splits(workspace, own, finished, only, everything=everything),
-        unknown=() if only else unknown,
+        unknown=[study for study in unknown if only in ("", study)],
     )
 
 
 def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The keys of the runs that are finished, and whose files the store still has; not of those that --rerun force has asked for again."""
     for run in runs:
-        if run["status"] == "FINISHED" and not is_superseded(run) and (store.is_shared or not store.has_lost_files(run["run_id"], CONFIG)):
+        if run["status"] == "FINISHED" and not is_superseded(run) and not store.has_lost_files(run["run_id"], CONFIG):
             yield run["tags"].get("ablation.key", "")
+
+
+def _is_elsewhere(study: str, workspace: Workspace) -> bool:
+    """Whether the study was last run with another store than the one that this shell names, which has an earlier plan of it at most."""
+    here = store_here(workspace.root)
+    return last_stores(workspace.root).get(study, here) != here
 
 
 def _run_here(workspace: Workspace) -> set[str]:

@@ -1,7 +1,7 @@
 """`ablate run`: run what is not done yet, record it, and print the table."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
 from ablation.commands.run_part import run_part
 from ablation.commands.run_parts import failed_before, follow_parts, forget_splits, refuse_beside_jobs, submit_parts, tidy_splits
-from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
+from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, up_to_date, with_interval
 from ablation.commands.screen import print_study
 from ablation.commands.session import Session
 from ablation.errors import AblateError, ConfigError, StoreError
-from ablation.formatting import ranges
+from ablation.formatting import counted, ranges
 from ablation.planning import explain
 from ablation.planning.cost import wall_seconds
 from ablation.planning.plan import Plan
@@ -28,6 +28,7 @@ from ablation.running.executors.sites import RaySite, site_of
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure, Outcome
 from ablation.running.progress import ProgressState, Results
+from ablation.running.recorder.provenance import tell_workers
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals, streams
@@ -48,8 +49,8 @@ def run(options: Options) -> int:
     session.check()
     with study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
-            session = _as_edited(session)
-            store = Store.open()
+            session = up_to_date(session)
+            store = Store.open(study=session.study.name)
             note_last_run(session.workspace.root, options.file, options.profile, session.study.name)
             known_runs, doubled = session.known_runs(store)
             _tell_lost(known_runs, session)
@@ -63,6 +64,7 @@ def run(options: Options) -> int:
         _tell_plan(plan, session, known_runs, console)
         _stop_if_long(plan, session)
         _make_way(plan, store, known_runs, doubled, session)
+        exit_stack.enter_context(_goes_on_without_force())
         if session.site and options.is_detached and plan.waiting:
             submit_parts(plan, session, session.site, failed_before(known_runs))
             return DONE
@@ -84,21 +86,18 @@ def run(options: Options) -> int:
         return status
 
 
-def _as_edited(session: Session) -> Session:
-    """The session of the file as it is now, which may have been edited while this command waited for another one."""
-    study = session.study
-    with contextlib.suppress(OSError):
-        if study.file.read_bytes() != study.content:
-            session = Session(session.options, session.console)
-            if session.study.name != study.name:
-                raise AblateError(f"{study.file} was edited meanwhile, and is the study {session.study.name!r} now; nothing was begun")
-            session.tell(f"{study.file} was edited meanwhile, and read again")
-            session.check()
-    return session
+@contextlib.contextmanager
+def _goes_on_without_force() -> Iterator[None]:
+    """Have an interruption name the command that goes on, where the same command would discard what was done since."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(command_to_go_on()) from None
 
 
 def _started_executor(plan: Plan, session: Session, exit_stack: contextlib.ExitStack) -> Executor | None:
     """The executor, whose workers do their imports while models are built here to see that all can begin; none for jobs of a queue."""
+    tell_workers(session.study.folder)
     executor = _started(session) if session.site is None else None
     if executor is not None:
         exit_stack.callback(executor.close)
@@ -181,8 +180,6 @@ def _check_options(options: Options) -> None:
     is_here = isinstance(site, RaySite | None)
     if options.records_part:
         raise ConfigError("--record", "found it without --part; expected --part I/N (without it everything is recorded)")
-    if options.ray_address and not isinstance(site, RaySite):
-        raise ConfigError("--ray-address", f"found it with --executor {options.executor}; expected --executor ray")
     if options.is_detached and is_here:
         raise ConfigError("--detach", f"found it with --executor {options.executor}, whose work ends with this command; expected slurm")
     if options.budget and not is_here:
@@ -259,7 +256,8 @@ def print_outcome(plan: Plan, outcome: Outcome, stopped: bool, session: Session,
         session.tell(line)
     if outcome.left:
         why = "stopped" if stopped else outcome.why or "the budget is used up"
-        session.tell(f"{why}; {len(outcome.left)} runs are left{_complete_seeds_note(plan, outcome)}. To go on: {command_to_go_on()}")
+        left = f"{counted(len(outcome.left), 'run')} {'is' if len(outcome.left) == 1 else 'are'} left"
+        session.tell(f"{why}; {left}{_complete_seeds_note(plan, outcome)}. To go on: {command_to_go_on()}")
     else:
         file_and_profile = f"{session.options.file}" + (f" --profile {session.options.profile}" if session.options.profile else "")
         session.tell(f"full report: ablate report {file_and_profile} --output report/{name} · charts: ablate ui")

@@ -12,7 +12,7 @@ from rich.console import Console
 from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
 from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options, Part
-from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, with_interval
+from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, up_to_date, with_interval
 from ablation.commands.session import Session
 from ablation.errors import AblateError, ConfigError
 from ablation.formatting import counted, duration
@@ -27,6 +27,7 @@ from ablation.running.parts.script import PART_SPLIT as SPLIT
 from ablation.running.parts.script import RESTARTS
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState, Results
+from ablation.running.recorder.provenance import tell_workers
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
 from ablation.system import signals
@@ -86,6 +87,7 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
     lock = study_lock(session.workspace, session.study.name, session.console, is_awaited=log is None)
     with lock, contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
+            session = up_to_date(session)
             split, plan = _as_submitted(session, part) if log else _as_it_is(session, part)
             plan = with_interval(plan, options.checkpoint_interval)
             if log is None:
@@ -99,6 +101,7 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
             outcome, stopped = Outcome(), False
             if plan.waiting:
                 devices = [str(device) for device in session.devices]
+                tell_workers(session.study.folder)
                 executor = start_executor("local", devices, session.jobs_per_device, session.task.name)
                 exit_stack.callback(executor.close)
                 waiting = {run.arm for run in plan.waiting}
@@ -210,7 +213,7 @@ def _record(options: Options) -> str:
     """Record what is computed of the study so far, by whatever part; returns how much that is, in words."""
     session = Session(replace(options, part=None), Console(stderr=True))
     with study_lock(session.workspace, session.study.name, session.console):
-        store = Store.open()
+        store = Store.open(study=session.study.name)
         known_runs, _ = session.known_runs(store)
         plan = session.plan(known_runs, probe=False)
         recorder = Recorder(store, plan, session.preparation.planner, session.workspace, command_line(), session.tell)
@@ -231,7 +234,8 @@ def _print_outcome(session: Session, part: Part, outcome: Outcome, recorded: str
         session.tell(line)
     if outcome.left:
         why = "stopped" if is_stopped else outcome.why or "the budget is used up"
-        session.tell(f"{why}; {counted(len(outcome.left), 'run')} of part {part.number} are left. To go on: {command_to_go_on()}")
+        left = f"{counted(len(outcome.left), 'run')} of part {part.number} {'is' if len(outcome.left) == 1 else 'are'}"
+        session.tell(f"{why}; {left} left. To go on: {command_to_go_on()}")
     else:
         told = (
             f"{recorded}; once all parts have ended, {command_without_part()} records the rest"

@@ -19,6 +19,7 @@ from ablation.planning.workspace import Workspace
 from ablation.running.messages import RunMessages
 from ablation.running.outcomes import Failure
 from ablation.running.progress import ProgressState, View, progress_display
+from ablation.study.config import Study, load, text_hash
 from ablation.study.task import CheckpointInterval
 from ablation.system import signals
 from ablation.system.files import sweep
@@ -93,6 +94,32 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
     finally:
         shutil.rmtree(workspace.features(study), ignore_errors=True)
         lock.release()
+
+
+def up_to_date(session: Session) -> Session:
+    """The session of the files and the decoded data as they are now: while a command waits for the lock, they may change."""
+    study = session.study
+    edited = _edited(study)
+    if not edited and all(path.exists() for path in session.decoded):
+        return session
+    renewed = Session(session.options, session.console)
+    if renewed.study.name != study.name:
+        raise AblateError(f"{edited} was edited meanwhile, and is the study {renewed.study.name!r} now; nothing was begun")
+    if edited:
+        renewed.tell(f"{edited} was edited meanwhile, and read again")
+    renewed.check()
+    return renewed
+
+
+def _edited(study: Study) -> str:
+    """The study's file if it was edited since it was read, or words for one that it extends; "" if none was, or the file is gone."""
+    try:
+        content = study.file.read_bytes()
+    except OSError:
+        return ""
+    if content != study.content:
+        return str(study.file)
+    return "" if text_hash(load(study.file)) == study.text else f"what {study.file} extends"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ablation.study.resolving import load_study
 from ablation.study.specs import select_names
 from ablation.study.task import Step
 from ablation.techniques.technique import allow_code
-from ablation.tracking.recorded import SUPERSEDED, is_superseded
+from ablation.tracking.recorded import is_superseded
 from ablation.training.device_option import devices, num_cores
 from ablation.training.planned_device import device_name, plan_for, plan_for_here
 
@@ -32,13 +32,15 @@ class Session:
 
     def __init__(self, options: Options, console: Console, root: Path | None = None) -> None:
         self.options, self.console = options, console
+        site = site_of(options.executor, options.file)
+        if options.ray_address and not isinstance(site, RaySite):
+            raise ConfigError("--ray-address", f"found it with --executor {options.executor}; expected --executor ray")
         if options.allow_code:
             allow_code(options.file.resolve().parent)
         self.study = load_study(options.file, options.profile, options.sets)
         self.seeds = _seeds(options.seeds) or self.study.seeds
         names = [arm.name for arm in self.study.arms]
         self.selected = with_choices(self.study, select_names(names, options.arms, "--arm") if options.arms else names)
-        site = site_of(options.executor, options.file)
         self.site = site if isinstance(site, SlurmSite | BatchSite) else None  # of a queue, whose jobs are parts of the study
         self.cluster = site if isinstance(site, RaySite) else None  # whose workers are this command's own
         if site is not None and site.device_name:
@@ -53,6 +55,7 @@ class Session:
         self.workspace = Workspace((root or Path("mlruns")).resolve(), part)
         self.task = self.study.task
         self.preparation = self.task.prepare(self.study, self.workspace, str(self.devices[0]), self._print_decoding)
+        self.decoded = frozenset[Path]()  # the files of decoded data, once they are checked
         self.cluster_slots = 0  # once the cluster's workers begin
         self._speeds: dict[str, float] | None = None  # measured seconds per item, by kind of step
 
@@ -82,6 +85,7 @@ class Session:
     def check(self) -> None:
         """Raise AblateError now for what would otherwise stop a run at its start; decodes the data."""
         self.preparation.check(self.arms, self.seeds)
+        self.decoded = frozenset(self.workspace.data.glob("*/*"))
 
     def plan(self, known_runs: Sequence[Mapping[str, Any]], *, probe: bool, only: Collection[str] | None = None) -> Plan:
         """The plan, given the study's runs in the store; with `probe`, models of unknown speed are timed briefly.
@@ -122,12 +126,10 @@ class Session:
     def known_runs(self, store: "Store") -> tuple[list[dict[str, Any]], list[str]]:
         """The study's runs in the store, and the ids of those left out: a run that is recorded twice is there once.
 
-        A finished run whose files are gone is LOST. A shared store is taken as it is: files on another machine are not gone.
+        A finished run whose files are gone is LOST; files on another machine are not. A shared store may hold doubles of other machines'.
         """
         runs = store.runs_of(self.study.name)
-        if store.is_shared:
-            return runs, []
-        doubled = self._doubled(runs)
+        doubled = {} if store.is_shared else self._doubled(runs)
         runs = [run for run in runs if run["run_id"] not in doubled]
         lost = {run["run_id"] for run in runs if _is_done(run) and store.has_lost_files(run["run_id"], CONFIG)}
         return [{**run, "status": LOST} if run["run_id"] in lost else run for run in runs], list(doubled)
@@ -154,13 +156,12 @@ class Session:
             if running_studies:
                 reason = f"--rerun force would delete trainings that {', '.join(running_studies)}, which runs now, may share"
                 raise AblateError(f"{reason}; nothing was deleted; run the command again when that has ended")
+            store.check_writable()
             # First, since a result from before would pass for a new one once its record counts no more.
             self.workspace.forget([key for key, node in plan.nodes.items() if node.state != "done"], [run.key for run in plan.waiting])
             again = {(run.arm, run.seed, run.content) for run in plan.waiting}
             runs = [run for run in known_runs if run["tags"].get("ablation.kind") == "run" and _run_identity(run) in again]
-            with store.transaction():
-                for run in runs:
-                    store.write(run["run_id"], tags={SUPERSEDED: "yes"})
+            store.supersede([run["run_id"] for run in runs])
 
     def tell(self, sentence: str) -> None:
         """Say something in a line of its own, names and paths as they are."""

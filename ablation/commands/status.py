@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablation.commands.exit_codes import DONE
+from ablation.commands.last_run import last_stores
 from ablation.errors import AblateError, ConfigError, unknown_name
 from ablation.formatting import counted, ranges, wrapped
 from ablation.running.executors.engines import engine_of_split, job_ids
@@ -22,6 +23,7 @@ from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import has_own_code
 from ablation.system.locks import is_locked, runs_elsewhere
 from ablation.system.sealed import RESULT
+from ablation.tracking.addresses import named_address
 from ablation.tracking.database import is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
@@ -97,8 +99,14 @@ def _status_text(path: Path, *, is_running: bool) -> str:
     for row in status.get("running", []) if is_running else []:
         lines.append(f"  {row['name']}: {epoch_words(row)}{curve_words(row.get('shown', {}))}")
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
-    lines += ["  deleted in MLflow; ablate run FILE restores it"] if is_deleted(Path("mlruns"), path.stem) else []
+    lines += ["  deleted in MLflow; ablate run FILE restores it"] if _is_deleted(path.stem) else []
     return "\n".join(part for line in lines for part in wrapped(line, 4))
+
+
+def _is_deleted(study: str) -> bool:
+    """Whether the study was deleted in the folder's own database, if it is in that one: another store is not asked, which may take long."""
+    is_here = not named_address() and not last_stores().get(study)
+    return is_here and is_deleted(Path("mlruns"), study)
 
 
 def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:

@@ -81,9 +81,45 @@ def test_stages_that_a_study_elsewhere_may_need_stay(two_studies, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{two_studies.folder}/other.db")
     kept = two_studies("clean", "--yes")
     assert (kept.status, folders(two_studies, "stages")) == (0, before)
-    assert "other and tiny ran here, and the store has no plan of it" in " ".join(kept.err.split())
+    told = "other and tiny ran here, and their newest plans are not in the store: stages that they may need stay; --all deletes them\n"
+    assert kept.err.startswith(told)
     assert two_studies("clean", "--all", "--yes").status == 0
     assert folders(two_studies, "stages") == set()
+
+
+def test_a_study_that_moved_to_a_server_is_not_judged_by_its_old_plan(two_studies, monkeypatch):
+    """Its newest plan is in the store of the last run: in a shell without the address its stages stay, and --all deletes them."""
+    server = f"sqlite:///{two_studies.folder}/server.db"
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        assert two_studies("run", two_studies.folder / "tiny.yaml", "--set", "epochs=2").status == 0
+    assert two_studies("run", two_studies.folder / "other.yaml").status == 0
+    stages, results = folders(two_studies, "stages"), folders(two_studies, "results")
+    told = "tiny ran here, and its newest plan is not in the store: stages that it may need stay; --all deletes them"
+    for words in (("--file", "tiny.yaml"), ()):
+        kept = two_studies("clean", *words, "--yes")
+        assert (kept.status, told in kept.err) == (0, True)
+    planned = {stage["key"] for stage in Store.open().recorded("other").plan["stages"]}
+    assert folders(two_studies, "stages") == stages - planned
+    assert len(results - folders(two_studies, "results")) == 2  # of the other study
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        assert "tiny ran here" not in two_studies("clean").err
+    assert two_studies("clean", "--all", "--yes").status == 0
+    assert folders(two_studies, "stages") == set()
+
+
+def test_what_cannot_be_deleted_is_told(two_studies, monkeypatch):
+    """Such as folders of another user: how many are left, and the first of them; status 1."""
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: rmtree(path, **options) if path.parent.name == "results" else None)
+    stages = folders(two_studies, "stages")
+    done = two_studies("clean", "--yes")
+    first = two_studies.folder / "mlruns" / "stages"
+    assert done.status == 1
+    assert "deleted 2 folders, " in done.err
+    assert f"2 folders could not be deleted, the first {first}/" in done.err
+    assert folders(two_studies, "stages") == stages
 
 
 def test_the_last_copy_of_a_result_stays(two_studies):

@@ -269,7 +269,7 @@ def test_ctrl_c_stops_after_the_epoch_and_the_same_command_goes_on(ablate, tmp_p
     file = study(ablate, **layers)
     stopped = ablate("run", file, "--arm", "*", stop_after=4)
     assert (stopped.status, stopped.epochs) == (130, 4)
-    assert f"stopped; 1 runs are left. To go on: ablate run {file} --arm '*'" in stopped.err
+    assert f"stopped; 1 run is left. To go on: ablate run {file} --arm '*'" in stopped.err
     assert "RUNNING" not in statuses().values()
     again = ablate("run", file, "--arm", "*")
     assert (again.status, again.epochs) == (0, 2)
@@ -296,6 +296,21 @@ def test_what_a_cluster_sends_stops_as_ctrl_c_does(ablate, number, monkeypatch):
     twice = ablate("run", file, "--rerun", "force", stop_after=1, signals=2, number=number)
     assert twice.status == 130
     assert "stopped; to go on: ablate run" in twice.err
+
+
+def test_stopped_at_once_what_was_forced_goes_on_without_the_word(ablate, monkeypatch):
+    """Once the earlier results are discarded; before that nothing was, and the whole command is printed."""
+    file = study(ablate)
+    assert ablate("run", file).status == 0
+    stopped = ablate("run", file, "--rerun", "force", stop_after=1, signals=2)
+    assert (stopped.status, stopped.err.splitlines()[-1]) == (130, f"stopped; to go on: ablate run {file}")
+
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ablation.commands.session.Session.force", interrupted)
+    stopped = ablate("run", file, "--rerun", "force")
+    assert (stopped.status, stopped.err.splitlines()[-1]) == (130, f"stopped; to go on: ablate run {file} --rerun force")
 
 
 @pytest.mark.parametrize(("number", "is_one"), [(signal.SIGTERM, True), (signal.SIGINT, False)])

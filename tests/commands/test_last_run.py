@@ -1,10 +1,12 @@
 """Which file is meant where a command needs one and is given none."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ablation.commands.last_run import last_run, note_last_run, study_file
+from ablation.commands.last_run import folder_of, last_run, last_stores, note_last_run, store_here, study_file
 from ablation.commands.recorded import study_name
 from ablation.errors import AblateError, ConfigError
 from ablation.tracking.store import Store
@@ -19,6 +21,38 @@ def test_the_study_last_run_here(folder):
     assert study_file(None, None) == (file, "quick")
     assert study_file(None, "other") == (file, "other")
     assert study_file(Path("x.yaml"), None) == (Path("x.yaml"), None)
+
+
+def test_a_copy_of_the_folder_has_its_own_file(folder, tmp_path_factory, monkeypatch):
+    """The file is noted as it lies from the folder of the store; what earlier versions noted, by its whole path, is read as it is."""
+    file = write(folder, "tiny")
+    note_last_run(folder / "mlruns", file, None, "tiny")
+    copy = tmp_path_factory.mktemp("copies") / "copy"
+    shutil.copytree(folder, copy)
+    monkeypatch.chdir(copy)
+    assert last_run() == (copy / "tiny.yaml", None)
+    assert folder_of("tiny", None) == copy
+    (copy / "mlruns" / "last-run.json").write_text(json.dumps({"file": str(file), "profile": None, "study": "tiny"}))
+    assert last_run() == (file, None)
+
+
+def test_which_store_each_study_was_last_run_with(folder, monkeypatch):
+    """The folder's own database, however it is named, or another, without what is secret in its address."""
+    root, file = folder / "mlruns", write(folder, "tiny")
+    note_last_run(root, file, None, "tiny")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    note_last_run(root, file, "quick", "tiny.quick")
+    assert last_stores() == {"tiny": "", "tiny.quick": ""}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:first@server:5000")
+    note_last_run(root, file, None, "tiny")
+    server = last_stores()["tiny"]
+    assert last_stores() == {"tiny": server, "tiny.quick": ""}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:second@server:5000/")
+    assert store_here(root) == server != ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    assert store_here(root) != server
+    (root / "last-run.json").write_text(json.dumps({"file": str(file), "stores": [1]}))
+    assert last_stores() == {}
 
 
 def test_a_file_that_is_gone_is_not_meant(folder):

@@ -1,7 +1,9 @@
 """Studies of one's own training code from the file to the report: mistakes, edits, failures, and every command."""
 
 import json
+import os
 import re
+import sys
 
 import pytest
 
@@ -107,6 +109,21 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(own, no_proc
     """So is the script that Python is given."""
     refused = run(own, write_command(own.folder, task=command, **PLAIN))
     assert (refused.status, told in refused.err) == (2, True), refused.err
+
+
+def test_a_program_may_be_on_the_path_that_the_file_sets(own):
+    """There it is looked for before anything starts, and by the run."""
+    tools = own.folder / "tools"
+    tools.mkdir()
+    (tools / "trainer").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tools / "trainer").chmod(0o755)
+    task = {"command": "trainer script.py --seed {seed} {args}", "code": ["script.py"]}
+    file = write_command(own.folder, task=task, ladder={"baseline": {}}, seeds=[0])
+    refused = run(own, file)
+    assert (refused.status, "there is no program 'trainer'" in refused.err) == (2, True)
+    task["env"] = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    done = run(own, write_command(own.folder, task=task, ladder={"baseline": {}}, seeds=[0]))
+    assert done.status == 0, done.err
 
 
 def test_a_plan_refuses_a_script_that_is_not_there(own, no_process):

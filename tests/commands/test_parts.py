@@ -85,7 +85,7 @@ def test_a_part_that_is_stopped_goes_on(ablate):
     file = write(ablate.folder, ladder=LADDER, base={"epochs": 3})
     stopped = ablate("run", file, "--part", "1/3", stop_after=1)
     assert stopped.status == 130
-    assert "1 run of part 1 are left. To go on: ablate run" in stopped.err.replace("runs of", "run of")
+    assert "1 run of part 1 is left. To go on: ablate run" in stopped.err
     (split,) = splits_here()
     assert ablate("run", file, "--part", "1/3").status == 0
     ends = [json.loads(path.read_text().splitlines()[-1])["status"] for path in sorted(split.folder.glob("part-1.attempt-*.jsonl"))]
@@ -140,6 +140,8 @@ def test_a_cancelled_split_does_not_stop_a_part_by_hand(ablate):
         (["--record"], "error: --record: found it without --part"),
         (["--detach"], "error: --detach: found it with --executor local, whose work ends with this command; expected slurm"),
         (["--executor", "slurm", "--budget", "1h"], "error: --budget: found it with jobs of a queue; expected their time limit"),
+        (["--ray-address", "auto"], "error: --ray-address: found it with --executor local; expected --executor ray"),
+        (["--part", "1/2", "--ray-address", "auto"], "error: --ray-address: found it with --executor local; expected --executor ray"),
         (["--executor", "slrm"], "error: --executor: unknown executor 'slrm'; expected one of local, ray, slurm. Did you mean 'slurm'?"),
     ],
 )
@@ -150,6 +152,12 @@ def test_what_cannot_be_is_told_in_a_sentence(ablate, words, expected):
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert line.startswith(expected)
     assert not (ablate.folder / "mlruns" / "stages").exists()
+
+
+def test_a_plan_has_no_cluster_without_its_executor_either(ablate):
+    """The same sentence as of `run`."""
+    done = ablate("plan", write(ablate.folder), "--ray-address", "auto")
+    assert (done.status, done.err) == (2, "error: --ray-address: found it with --executor local; expected --executor ray\n")
 
 
 # --- jobs of a queue ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from ablation.commands import run as run_command
+from ablation.commands import run_part as part_command
 from ablation.commands.running import study_lock
 from ablation.planning.workspace import Workspace
 from ablation.tracking.store import Store
@@ -148,15 +150,14 @@ def edited(monkeypatch):
     """Has a file edited, by a function of it, while a command waits for the study's lock."""
 
     def when_locked(file, edit):
-        lock = run_command.study_lock
-
         @contextlib.contextmanager
-        def waited(*words):
+        def waited(*words, **options):
             edit(file)
-            with lock(*words):
+            with study_lock(*words, **options):
                 yield
 
-        monkeypatch.setattr(run_command, "study_lock", waited)
+        for command in (run_command, part_command):
+            monkeypatch.setattr(command, "study_lock", waited)
 
     return when_locked
 
@@ -171,6 +172,26 @@ def test_a_file_that_is_edited_while_its_command_waits_is_read_again(ablate, edi
     store = Store.open()
     (plan,) = [one for one in store.runs_of("tiny") if one["tags"]["ablation.kind"] == "plan"]
     assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == file.read_bytes()
+
+
+def test_a_file_that_it_extends_counts_too(ablate, edited):
+    """An edit there is told and read as well."""
+    base = write(ablate.folder, "base", base={"epochs": 1}, ladder={"baseline": {}})
+    file = ablate.folder / "tiny.yaml"
+    file.write_text("extends: base.yaml\nstudy: tiny\n")
+    edited(base, lambda base: base.write_text(base.read_text().replace("epochs: 1", "epochs: 2")))
+    done = ablate("run", file)
+    assert (done.status, done.epochs) == (0, 2)
+    assert f"what {file} extends was edited meanwhile, and read again" in done.err
+
+
+@pytest.mark.parametrize("words", [(), ("--part", "1/1")])
+def test_data_that_are_deleted_while_a_command_waits_are_decoded_again(ablate, edited, words):
+    """As `clean --all` does, which lets no study begin meanwhile, but may come between the check and the lock."""
+    file = write(ablate.folder, ladder={"baseline": {}}, base={"epochs": 1})
+    edited(file, lambda _: shutil.rmtree("mlruns/data", ignore_errors=True))
+    done = ablate("run", file, *words)
+    assert (done.status, done.epochs) == (0, 1), done.err
 
 
 def test_a_file_that_becomes_another_study_meanwhile_is_refused(ablate, edited):

@@ -3,7 +3,10 @@
 import json
 import re
 
+import pytest
+
 from ablation.commands import status as command
+from ablation.commands.last_run import note_last_run
 from ablation.tracking.recorded import Point
 
 
@@ -24,3 +27,15 @@ def test_a_long_failure_is_wrapped(tmp_path):
     lines = command._status_text(path, is_running=False).splitlines()
     assert max(map(len, lines)) <= 100
     assert " ".join(" ".join(lines[1:]).split()) == " ".join(f"failed: cb seed 0: {reason}".split())
+
+
+@pytest.mark.parametrize(("then", "now", "is_told"), [("", "", True), ("", "http://server:5000", False), ("http://server:5000", "", False)])
+def test_only_the_store_of_the_study_tells_that_it_was_deleted(folder, monkeypatch, then, now, is_told):
+    """Not the folder's database where this shell names another store, or the study was last run with one."""
+    monkeypatch.setattr(command, "is_deleted", lambda root, study: study == "tiny")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", then)
+    note_last_run(folder / "mlruns", folder / "tiny.yaml", None, "tiny")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", now)
+    path = folder / "tiny.json"
+    path.write_text(json.dumps({"pid": 1, "headline": "1/2 runs"}))
+    assert ("deleted in MLflow" in command._status_text(path, is_running=False)) == is_told

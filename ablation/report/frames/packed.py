@@ -60,8 +60,9 @@ def write(recorded: Packable, points: pd.DataFrame, written: bytes, target: Path
     """Write the study into the zip `target`, in one step; `points` are all of its curves', and `written` is the study's file.
 
     Without `predictions`, and scores, of single items the plan in it says so, and the report leaves out what is made of them. Raises
-    StoreError if the record lacks a file of a run.
+    StoreError if the record lacks a file of a run, and AblateError if another file would be lost.
     """
+    _check_replaceable(target, recorded.study)
     plan = recorded.plan if predictions else {**recorded.plan, "predictions": False}
     beside = part_of(target)
     try:
@@ -74,6 +75,14 @@ def write(recorded: Packable, points: pd.DataFrame, written: bytes, target: Path
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _check_replaceable(target: Path, study: str) -> None:
+    """Raise AblateError if there is a file already that is no zip of this study."""
+    with contextlib.suppress(StoreError):
+        if not target.is_file() or read(target).study == study:
+            return
+    raise AblateError(f"{target} is there already, and is no packed study {study}; expected another name, or an earlier zip of the study")
 
 
 def _entry(name: str) -> ZipInfo:

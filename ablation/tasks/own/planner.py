@@ -262,7 +262,7 @@ class OwnPreparation:
         if not is_code_allowed():
             raise ConfigError("task", f"runs code of its own ({self.definition.text}); --allow-code lets it run")
         if is_here and not self.definition.is_function:
-            _check_program(self.definition.command, self.definition.folder)
+            _check_program(self.definition)
 
     def seconds_per_item(self, step: OwnStep) -> float:
         """The median of what the arms of this code took that ran before; 0 if none did."""
@@ -283,10 +283,10 @@ def _read_from(definition: Definition) -> dict[str, str]:
     }
 
 
-def _check_program(command: Sequence[str], folder: Path) -> None:
-    """Raise ConfigError for a command whose program is not there."""
-    program = command[0]
-    if shutil.which(program) is None and not ("/" in program and shutil.which(str(folder / program))):
+def _check_program(definition: Definition) -> None:
+    """Raise ConfigError for a command whose program is not there, where the file sets PATH on that one."""
+    program, path = definition.command[0], definition.env.get("PATH")
+    if shutil.which(program, path=path) is None and not ("/" in program and shutil.which(str(definition.folder / program))):
         raise ConfigError("task.command", f"there is no program {program!r}; expected one that is installed, or a path")
 
 

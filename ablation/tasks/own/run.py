@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ FENCE_TICK = 2.0  # seconds between two looks at whether another attempt has tak
 PATIENCE = 15.0  # seconds for what an earlier attempt left on this host to end; longer than a look and what its guard takes
 LOG_BYTES, TOLD_BYTES = 2**20, 20_000  # of what was printed: in the result, and in a failure
 LAST_LINES = 30  # in which a message of lacking memory stands
+NO_ROOM = re.compile("No space left on device|disk is full|Disk quota exceeded", re.IGNORECASE)  # of Python, SQLite and the system
 KILLED = (-9, 137)  # the second is how a shell passes it on
 LOG, FILES, CHECKPOINTS = "log.txt", "files", "checkpoints"
 REFUSED, EARLIER = "refused", "earlier.jsonl"  # what could not be used, and the curves of earlier attempts
@@ -307,7 +309,10 @@ class Attempt:
             raise TrainingError("memory", f"out of memory: {self._last_words(code)}", log=self.tail, facts={"is_fresh": True})
         if code < 0:
             raise TrainingError("killed", f"its process ended with {code}", log=self.tail, facts={"exit": code})
-        raise TrainingError("bug", self._last_words(code), log=self.tail or "it printed nothing")
+        words = self._last_words(code)
+        if NO_ROOM.search(words):
+            raise TrainingError("store", f"a file could not be written: {words}", log=self.tail)
+        raise TrainingError("bug", words, log=self.tail or "it printed nothing")
 
     def _last_words(self, code: int) -> str:
         """The exception of Python's last traceback, else the last line of the error output, or of all output."""

@@ -35,7 +35,7 @@ class Logged:
 
 def has_our_mlflow(definition: Definition) -> bool:
     """Whether the code runs with the packages of this process: a function, or a command that begins with this environment's Python."""
-    program = None if definition.is_function else shutil.which(definition.command[0])
+    program = None if definition.is_function else shutil.which(definition.command[0], path=definition.env.get("PATH"))
     return definition.is_function or (program is not None and Path(program).parent == Path(sys.executable).parent)
 
 

@@ -267,6 +267,25 @@ def pack(folder, recorded):
     return folder / "study.zip"
 
 
+def test_only_an_earlier_zip_of_the_study_is_replaced(tmp_path):
+    """Any other file of that name stays as it is: text, another zip, and the zip of another study."""
+    target, recorded = tmp_path / "study.zip", made_study()
+    pack(tmp_path, recorded)
+    recorded.runs = recorded.runs.iloc[:1]
+    assert len(packed.read(pack(tmp_path, recorded)).runs) == 1
+    other = pack(tmp_path, recorded).read_bytes()
+    recorded.study = recorded.plan["study"] = "another"
+    with zipfile.ZipFile(tmp_path / "plain.zip", "w") as archive:
+        archive.writestr("photo.jpg", b"1")
+    for content in (b"precious", (tmp_path / "plain.zip").read_bytes(), other):
+        target.write_bytes(content)
+        with pytest.raises(AblateError) as error:
+            pack(tmp_path, recorded)
+        told = f"{target} is there already, and is no packed study another; expected another name, or an earlier zip of the study"
+        assert (str(error.value), target.read_bytes()) == (told, content)
+    assert sorted(path.name for path in tmp_path.glob("*.zip*")) == ["plain.zip", "study.zip"]
+
+
 def test_numbers_that_are_none_come_back(tmp_path):
     """NaN, infinities, texts that are missing and whole numbers of 19 digits are read as they were written."""
     recorded = made_study()

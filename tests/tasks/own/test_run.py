@@ -30,6 +30,7 @@ def fit(run, *, lr: float = 0.1, sizes: tuple[int, ...] = (1,)):
     return {"mae": 2.0}
 """
 PRINT = "import json, sys; print(json.dumps(sys.argv[1:]))\nprint('mae: 1.5')\n"
+FULL = "a file could not be written: sqlite3.OperationalError: database or disk is full"
 PRINTED = {"sources": {"test/mae": Source(pattern=r"mae: (\S+)")}}
 
 
@@ -112,6 +113,12 @@ def fit(run):
         ("raise ValueError('no such\\n  file')", "bug", "ValueError: no such"),
         ("import sys; sys.exit('enough')", "bug", "enough"),
         ("import os; os._exit(3)", "bug", "it ended with exit code 3 and printed nothing"),
+        (
+            "raise OSError(28, 'No space left on device')",
+            "store",
+            "a file could not be written: OSError: [Errno 28] No space left on device",
+        ),
+        ("import sqlite3; raise sqlite3.OperationalError('database or disk is full')", "store", FULL),
         ("bytearray(2**60)", "memory", "out of memory: MemoryError"),
         ("raise RuntimeError('CUDA out of memory. Tried')", "memory", "out of memory: RuntimeError: CUDA out of memory. Tried"),
     ],
@@ -300,6 +307,7 @@ def test_packages_of_other_versions_are_told(tmp_path):
         ("print('mae: nan')", "nan", "test/mae is nan; expected a finite number"),
         ("import sys; sys.stderr.write('usage: x\\nno such option\\n'); sys.exit(2)", "bug", "no such option"),
         ("print('what is wrong'); raise SystemExit(1)", "bug", "what is wrong"),
+        ("raise SystemExit('cp: x: Disk quota exceeded')", "store", "a file could not be written: cp: x: Disk quota exceeded"),
     ],
 )
 def test_failures_of_commands(tmp_path, text, kind, message):

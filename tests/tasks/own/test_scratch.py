@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +143,13 @@ def test_artifacts_in_the_working_folder_are_moved(tmp_path, empty_database):
     found = scratch.collect(store, tmp_path)
     assert found.files == {"artifacts/a.txt": theirs / "a.txt", "artifacts/r2/a.txt": others / "a.txt"}
     assert found.elsewhere == [theirs.parent]
+
+
+def test_whose_mlflow_the_code_has_by_its_own_path(tmp_path):
+    """Where the file sets PATH, a program is looked for there."""
+    options = {"folder": tmp_path, "command": (Path(sys.executable).name, "train.py")}
+    assert scratch.has_our_mlflow(Definition(**options, env={"PATH": str(Path(sys.executable).parent)}))
+    assert not scratch.has_our_mlflow(Definition(**options, env={"PATH": str(tmp_path)}))
 
 
 @pytest.mark.parametrize(
