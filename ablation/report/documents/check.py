@@ -27,7 +27,7 @@ VOLATILE = (
     r"^  ablate run (?:[^\n]*\\\n)*[^\n]*\n",  # a terminal's text: the command, which names the file's folder
     r"(?<=data:image/)[^\"')]*",
     # the command has the name of the file
-    r"(?<=To claim more: )(the command under [^\n]*?, with (the arms of these comparisons and )?)?(`[^`]*`|<code>.*?</code>)",
+    r"(?<=To claim more: )(`[^`]*`|<code>.*?</code>)",
 )
 
 

@@ -190,7 +190,7 @@ def _setting(settings: Mapping[str, Any], name: str) -> str:
 def _pair(two: Two) -> pd.DataFrame:
     """The comparison as a frame of pairs, as the statistics take it."""
     comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "hypothesis": 0}
-    kinds = {"is_same": two.is_same, "has_other_test": two.has_other_test, "is_tested": two.is_tested}
+    kinds = {"is_same": two.is_same, "has_other_test": two.has_other_test, "is_planned": True, "is_tested": two.is_tested}
     return pd.DataFrame([comparison | kinds])
 
 

@@ -32,11 +32,15 @@ DIFFERENCES = {
     "effects": ("mean", "sd", "low", "high"),
     "conditions": ("difference", "difference_sd", "low", "high"),
 }
+SEEDS = "seeds_needed"
 WHOLE = ("mcnemar", "calibration")  # frames that hold no differences
 
 
 def document(content: Content) -> str:
-    """All of the study's frames: values and differences in the store's unit, with all digits, and null for a missing number."""
+    """All of the study's frames: values and differences in the store's unit, with all digits, and null for a missing number.
+
+    Numbers of seeds above 1,000 are the word `inf`, as in the CSV files.
+    """
     frames, plan = content.frames, content.plan
     parts = {
         "made_by": json.loads(made_by(content).removeprefix(MADE_BY)),
@@ -49,7 +53,7 @@ def document(content: Content) -> str:
         "runs": _rows(frames.runs),
         "per_class": _rows(frames.per_class),
         "averages": _rows(frames.averages),
-        **{name: _rows(_as_stored(getattr(frames, name), columns, content.metrics)) for name, columns in DIFFERENCES.items()},
+        **{name: _of_seeds(_rows(_as_stored(getattr(frames, name), columns, content.metrics))) for name, columns in DIFFERENCES.items()},
         **{name: _rows(getattr(frames, name)) for name in WHOLE},
         "confusion": {arm: counts_CC.tolist() for arm, counts_CC in frames.confusion.items()},
         "curves": _rows(frames.curves),
@@ -92,6 +96,11 @@ def _as_stored(frame: pd.DataFrame, columns: Sequence[str], metrics: MetricTable
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _of_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with a word where more seeds are needed than are counted: an unknown number is something else."""
+    return [row | {SEEDS: "inf"} if row.get(SEEDS) == math.inf else row for row in rows]
 
 
 def _without_nan(value: Any) -> Any:

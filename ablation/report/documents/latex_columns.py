@@ -63,8 +63,8 @@ def _metric(content: Content, arms: pd.DataFrame, name: str, shown: Sequence[str
 
 
 def _value(content: Content, row: Mapping[Any, Any], name: str, n: int, *, is_best: bool, is_counted: bool) -> Parts:
-    """The mean over n runs, bold if it is the best, and the sd; with the number of runs if some are missing and no column says so."""
-    few = "" if is_counted or n == row["planned"] else _raised(f"{n}/{row['planned']}")
+    """The mean over n runs, bold if it is the best, and the sd; with the number of runs if others have more and no column says so."""
+    few = "" if is_counted or n == content.most_planned else _raised(f"{n}/{content.most_planned}")
     if not row["n"]:
         return few, ""
     mean, _, sd = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]).partition(" ± ")
@@ -72,12 +72,12 @@ def _value(content: Content, row: Mapping[Any, Any], name: str, n: int, *, is_be
 
 
 def _difference(content: Content, row: Mapping[Any, Any], role: str) -> Parts:
-    """The difference, with the number of pairs if some are missing, and its interval; blank if no run is done."""
+    """The difference, with the number of pairs if others have more, and its interval; blank if no run is done."""
     pair = content.pairs.get((row["arm"], role), {}) if row[role] else {}
     if not row["n"]:
         return "", ""
     mean, bounds = parts(content, pair)
-    few = _raised(f"{pair['pairs']}/{row['planned']}") if pair and 0 < pair["pairs"] < row["planned"] else ""
+    few = _raised(f"{pair['pairs']}/{content.most_planned}") if pair and 0 < pair["pairs"] < content.most_planned else ""
     return mean + few, bounds
 
 

@@ -102,7 +102,7 @@ def _number(text: str) -> float:
 
 
 def _mean(row: Row, metric: str, metrics: MetricTable) -> str:
-    missing = f" ({row.n} of {row.planned})" if not row.is_complete else ""
+    missing = f" ({row.n} of {row.most_planned})" if row.n < row.most_planned else ""
     return metrics.value(metric, row.mean) + ON_TEST * row.is_on_test + missing
 
 

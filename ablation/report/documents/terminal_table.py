@@ -122,9 +122,11 @@ class Tables:
         return next(iter(short_names([self.metrics.title(metric)], LONGEST_HEADER).values()))
 
     def counts(self) -> list[str]:
-        """`2/3` where runs are missing anywhere."""
-        is_whole = all(row.is_complete for row in self.rows)
-        return ["" if is_whole else f"{row.n}/{row.planned}" for row in self.rows]
+        """`2/3` where runs are missing anywhere; `3` where arms only have different numbers of them."""
+        if any(not row.is_complete for row in self.rows):
+            return [f"{row.n}/{row.planned}" for row in self.rows]
+        is_even = all(row.planned == row.most_planned for row in self.rows)
+        return ["" if is_even else str(row.n) for row in self.rows]
 
     def values(self, layout: Layout) -> list[str]:
         """`97.21 ± 0.39`, with a star where it is the best of its family."""
@@ -162,9 +164,9 @@ class Tables:
 
 
 def _few(pair: Mapping[str, float], row: Row) -> str:
-    """` (8 of 9)` where seeds are missing among a difference's pairs."""
+    """` (8 of 9)` where a difference has fewer pairs than the arms have seeds."""
     pairs = pair.get("pairs", 0)
-    return f" ({pairs} of {row.planned})" if 0 < pairs < row.planned else ""
+    return f" ({pairs} of {row.most_planned})" if 0 < pairs < row.most_planned else ""
 
 
 def _block(title: str, section: Section, columns: Sequence[Column], names: Mapping[str, str], width: int) -> list[Text]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.pop("MPLBACKEND", None)  # of a notebook, say: our figures need none, and matplotlib refuses one that it lacks
@@ -13,7 +13,6 @@ from ablation.report.figures.curves import curve_pages
 from ablation.report.figures.differences import forest_pages
 from ablation.report.figures.families import family_pages
 from ablation.report.figures.files import write
-from ablation.report.figures.fonts import drawable
 from ablation.report.figures.matrices import confusion_matrix_png, confusion_pages, difference_pages
 from ablation.report.figures.page import ArmsShown, Page, arms_shown
 from ablation.report.figures.ranking import ranking_pages
@@ -135,15 +134,6 @@ PAGES = (
 
 def pages(frames: Frames, plan: Mapping[str, Any], metric: str) -> list[Page]:
     """All pages for these frames, with differences of that metric. They are drawn later."""
-    names = dict(zip(classes_of(plan), drawable(classes_of(plan)), strict=True))
-    if any(name != drawn for name, drawn in names.items()):
-        groups = {group: [names.get(name, name) for name in members] for group, members in groups_of(plan).items()}
-        plan = {**plan, "classes": list(names.values()), "groups": groups}
-        per_class, of_classes = (
-            frame.assign(**{"class": frame["class"].replace(names)}) for frame in (frames.per_class, frames.class_differences)
-        )
-        recalls = {arm: frame.rename(columns=names) for arm, frame in frames.recalls.items()}
-        frames = replace(frames, per_class=per_class, class_differences=of_classes, recalls=recalls)
     source = Source(frames, plan, short_name(metric), metrics_of(plan), arms_shown(frames.arms))
     facts = frames.facts(plan)
     return [page for spec in PAGES if spec.needs <= facts for page in spec.make(source)]

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ablation.report.figures import style
-from ablation.report.figures.fonts import drawable
+from ablation.formatting import change
+from ablation.report.figures import labels, style
+from ablation.report.figures.fonts import drawable, drawn_names
 from ablation.report.figures.page import ArmsShown, Page, chunks, numbered, some
 from ablation.report.frames.classes import on_common_seeds, seeds_words
 
@@ -33,11 +34,13 @@ Pair = tuple[pd.Series, pd.Series]  # recalls of each class in the baseline and 
 
 def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Sequence[str], groups: Mapping[str, str]) -> list[Page]:
     """The one page with the images per class of every split."""
+    drawn = drawn_names(classes)
+    shown, groups = list(drawn.values()), _of_drawn(groups, drawn)
     return numbered(
         "classes",
         "Images per class",
         [counts_by_split],
-        lambda part: distribution_page(part, classes, groups),
+        lambda part: distribution_page(part, shown, groups),
         lambda part: (
             "; ".join(
                 f"{split}: {len(counts)} classes, {max(counts)} images in the largest and {min(counts)} in the smallest"
@@ -45,8 +48,13 @@ def distribution_pages(counts_by_split: Mapping[str, Sequence[int]], classes: Se
             )
             + "."
         ),
-        lambda part: distribution_page(part, classes, groups, style.COLUMN),
+        lambda part: distribution_page(part, shown, groups, style.COLUMN),
     )
+
+
+def _of_drawn(groups: Mapping[str, str], drawn: Mapping[str, str]) -> dict[str, str]:
+    """The groups of the classes by the names that are drawn."""
+    return {drawn.get(name, name): group for name, group in groups.items()}
 
 
 def distribution_page(
@@ -70,7 +78,7 @@ def distribution_page(
         axes.set_title(split, loc="left")
     axes.set_xlabel("class")
     if len(classes) <= style.MOST_NAMED_CLASSES:
-        axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90)
+        axes.set_xticks(np.arange(len(classes)), labels.cut(classes, style.LONGEST_CLASS), rotation=90)
         axes.tick_params(axis="x", length=0)
     style.legend(figure, handles)
     return figure
@@ -88,19 +96,20 @@ def slope_pages(
     With the recalls `by_seed`, both are of the seeds that both have, which are named where either has others.
     """
     means = {str(arm): 100 * rows.set_index("class")["recall"].reindex(list(classes)) for arm, rows in per_class.groupby("arm", sort=False)}
-    pairs, names = dict[str, Pair](), dict[str, str]()
+    pairs, seeds_of, drawn = dict[str, Pair](), dict[str, str](), drawn_names(classes)
     for arm in shown.compared(means):
         baseline = shown.baseline(arm)
         common = on_common_seeds(by_seed, [baseline, arm]) if by_seed else {}
         if by_seed and arm not in common:
             continue
         seeds = seeds_words(by_seed, common) if by_seed else ""
-        names[arm] = f"{shown.names[arm]}, {seeds}" if seeds else shown.names[arm]
+        seeds_of[arm] = f", {seeds}" if seeds else ""
         pairs[arm] = (_percent(common[baseline], classes), _percent(common[arm], classes)) if seeds else (means[baseline], means[arm])
     arms = list(pairs)
 
     def draw(part: Sequence[str], wide: float = style.WIDEST) -> Figure:
-        return slope_page({names[arm]: pairs[arm] for arm in part}, groups, wide)
+        renamed = {shown.names[arm]: (pairs[arm][0].rename(index=drawn), pairs[arm][1].rename(index=drawn)) for arm in part}
+        return slope_page(renamed, _of_drawn(groups, drawn), wide, [seeds_of[arm] for arm in part])
 
     title = "Recall of every class, from the baseline to each arm"
     pages = numbered(
@@ -125,14 +134,17 @@ def _slope_words(pairs: Mapping[str, Pair]) -> Any:
     def words(part: Sequence[str]) -> str:
         changes = {arm: (pairs[arm][1] - pairs[arm][0]).dropna().to_dict() for arm in part}
         most = {arm: max((abs(points), str(name)) for name, points in moved.items())[1] for arm, moved in changes.items() if moved}
-        moves = some([f"{arm}: {name} {changes[arm][name]:+.1f} points" for arm, name in most.items()])
+        moves = some([f"{arm}: {name} {change(float(changes[arm][name]), decimals=1)} points" for arm, name in most.items()])
         return f"Recall of every class in the baseline and in each arm; the class that moved most: {moves}."
 
     return words
 
 
-def slope_page(pairs: Mapping[str, Pair], groups: Mapping[str, str], wide: float = style.WIDEST) -> Figure:
-    """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named in full."""
+def slope_page(pairs: Mapping[str, Pair], groups: Mapping[str, str], wide: float = style.WIDEST, remarks: Sequence[str] = ()) -> Figure:
+    """One panel per arm, on one scale, with a line per class coloured by group; the classes that moved most are named in full.
+
+    The `remarks` stand behind the arms' names.
+    """
     order = list(dict.fromkeys(groups.values()))
     room = 0.2 + style.widest((line for pair in pairs.values() for label in _moves(*pair).values() for line in label.split("\n")), SMALL)
     least = 1.1 if wide > style.COLUMN else 0.7
@@ -144,17 +156,15 @@ def slope_page(pairs: Mapping[str, Pair], groups: Mapping[str, str], wide: float
         len(pairs), columns, width=width, height=2.1, left=LEFT, right=room + 0.05, top=top, bottom=0.4, across=room, down=0.55
     )
     figure = sheet.blank()
-    lowest = min(min(before.min(), after.min()) for before, after in pairs.values())
-    highest = max(max(before.max(), after.max()) for before, after in pairs.values())
-    room = 0.04 * max(1.0, highest - lowest)
-    limits = (lowest - room, highest + room)
-    for place, (arm, (before, after)) in enumerate(pairs.items()):
+    limits = _recall_limits(list(pairs.values()))
+    titles = _titles(list(pairs), remarks or [""] * len(pairs), width + room - 0.05)
+    for place, (title, (before, after)) in enumerate(zip(titles, pairs.values(), strict=True)):
         axes = figure.add_axes(sheet.box(place))
         _slopes(axes, before, after, groups, order, limits)
         axes.set(xlim=(-0.08, 1.08), ylim=limits)
         axes.set_xticks([0, 1], ["baseline", "arm"])
         axes.set_xlim(-0.08, 1.08)
-        axes.set_title(style.fitted(arm, 8, width + room - 0.05), loc="left")
+        axes.set_title(title, loc="left")
         if sheet.is_left(place):
             axes.set_ylabel("recall, %")
         else:
@@ -163,13 +173,29 @@ def slope_page(pairs: Mapping[str, Pair], groups: Mapping[str, str], wide: float
     return figure
 
 
+def _recall_limits(pairs: Sequence[Pair]) -> tuple[float, float]:
+    """The range of all recalls, and a little more."""
+    lowest = min(min(before.min(), after.min()) for before, after in pairs)
+    highest = max(max(before.max(), after.max()) for before, after in pairs)
+    more = 0.04 * max(1.0, highest - lowest)
+    return lowest - more, highest + more
+
+
+def _titles(arms: Sequence[str], remarks: Sequence[str], room: float) -> list[str]:
+    """Each name, cut where it is too long for the room in inches, with the whole of its remark."""
+    rooms = [room - style.text_width(remark, 8) for remark in remarks]
+    return [f"{name}{remark}" for name, remark in zip(labels.fitted(arms, 8, rooms), remarks, strict=True)]
+
+
 def _moves(before: pd.Series, after: pd.Series) -> dict[str, str]:
     """The classes that moved most with their points; long names on several lines."""
     if len(before) > style.MOST_NAMED_CLASSES:
         return {}
     moved = (after - before).abs()
     named = moved[moved >= 0.05].sort_values(ascending=False, kind="stable").index[:MOST_MOVED]
-    return {str(name): _wrapped(f"{' '.join(str(name).split())}: {after[name] - before[name]:+.1f}") for name in named}
+    return {
+        str(name): _wrapped(f"{' '.join(str(name).split())}: {change(float(after[name] - before[name]), decimals=1)}") for name in named
+    }
 
 
 def _wrapped(label: str) -> str:
@@ -234,7 +260,7 @@ def class_distribution_png(counts_by_split: Mapping[str, Sequence[int]], classes
             look = {"fill": True, "color": "0.75"} if place == 0 else {"color": "black", "linestyle": style.LINES[place % len(style.LINES)]}
             axes.stairs(counts, edges, label=split, **look)
         if len(classes) <= style.MOST_NAMED_CLASSES:
-            axes.set_xticks(np.arange(len(classes)), [style.short(name) for name in classes], rotation=90)
+            axes.set_xticks(np.arange(len(classes)), labels.cut(classes, style.LONGEST_CLASS), rotation=90)
         axes.set(xlabel="class", ylabel="images", xlim=(-0.5, len(classes) - 0.5), ylim=(0, None))
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(counts_by_split), fontsize=8)
         return style.save(figure, path)

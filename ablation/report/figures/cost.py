@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ablation.report.figures import style
+from ablation.report.figures import labels, style
 from ablation.report.figures.page import ArmsShown, Page, numbered
 from ablation.report.metrics import MetricTable, with_unit
 
@@ -22,7 +22,8 @@ ROUNDING = 1e-9  # means of the same numbers may differ by rounding
 class Gain:
     """An arm's epochs per seed, its difference to the baseline and the interval of that difference.
 
-    `is_rival` says whether it may be the best: it is complete, and was not chosen on the test items.
+    `is_rival` says whether it may be the best: it is complete, and was not chosen on the test items; `is_main` whether it is a baseline
+    or a rung of the ladder, which are named before others.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Gain:
     low: float
     high: float
     is_rival: bool = True
+    is_main: bool = False
 
 
 def cost_pages(
@@ -48,12 +50,15 @@ def cost_pages(
     arms = gains(runs, differences, shown, name, rivals)
     best = front(arms, is_lower_better=metrics.is_lower_better(name))
     names = ", ".join(f"{arm.name} ({arm.cost:g} epochs)" for arm in best)
+    named = f"; {_named_words(arms)}" if len(arms) > MOST_NAMES else ""
     return numbered(
         "cost",
         f"Cost and gain of {metrics.title(name)}",
         [arms] if len({arm.cost for arm in arms}) > 1 else [],
         lambda part: cost_page(part, name, metrics),
-        lambda part: f"Difference of {metrics.title(name)} to the baseline over the {UNIT}; none as cheap has a better mean than {names}.",
+        lambda part: (
+            f"Difference of {metrics.title(name)} to the baseline over the {UNIT}; none as cheap has a better mean than {names}{named}."
+        ),
         lambda part: cost_page(part, name, metrics, style.COLUMN),
     )
 
@@ -74,10 +79,28 @@ def gains(runs: pd.DataFrame, differences: pd.DataFrame, shown: ArmsShown, name:
     bases = list(dict.fromkeys(shown.baseline(arm) for arm in arms))
     known |= dict.fromkeys(bases, (0.0, 0.0, 0.0))
     by_arm = [
-        Gain(shown.names.get(arm, arm), spent.get(arm, np.nan), *known[arm], rivals is None or arm in rivals)
+        Gain(
+            shown.names.get(arm, arm),
+            spent.get(arm, np.nan),
+            *known[arm],
+            rivals is None or arm in rivals,
+            arm in bases or shown.kinds[arm] == "ladder",
+        )
         for arm in dict.fromkeys([*bases, *arms])
     ]
     return [arm for arm in by_arm if np.isfinite(arm.cost)]
+
+
+def named_arms(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
+    """The arms whose names are drawn: those on the front, and of the others the main ones before those with the best means."""
+    best = front(arms, is_lower_better=is_lower_better)
+    others = sorted((arm for arm in arms if arm not in best), key=lambda arm: arm.mean, reverse=not is_lower_better)
+    kept = sorted(others, key=lambda arm: not arm.is_main)[: max(0, MOST_NAMES - len(best))]
+    return [*best[:MOST_NAMES], *(arm for arm in others if arm in kept)]
+
+
+def _named_words(arms: Sequence[Gain]) -> str:
+    return f"{MOST_NAMES} of the {len(arms)} arms are named"
 
 
 def front(arms: Sequence[Gain], *, is_lower_better: bool) -> list[Gain]:
@@ -96,6 +119,7 @@ def cost_page(arms: Sequence[Gain], name: str, metrics: MetricTable, wide: float
         Line2D([], [], marker="D", color=style.UP, markersize=5.5, linewidth=1, label="none as cheap has a better mean"),
         Line2D([], [], marker="o", color=style.GREY, markersize=3.5, linewidth=0.8, label="other arms; bars are 95 % intervals"),
     ]
+    handles += [Line2D([], [], linestyle="", label=_named_words(arms))] if len(arms) > MOST_NAMES else []
     size = 7.0 if wide > style.COLUMN else 6.0
     right_room = min(0.4 * wide, 0.15 + style.widest((arm.name for arm in arms), size))
     top = 0.1 + style.legend_height(wide, handles)
@@ -115,8 +139,7 @@ def cost_page(arms: Sequence[Gain], name: str, metrics: MetricTable, wide: float
     axes.set(xlim=(min(costs) - 0.06 * room, right), ylim=limits, xlabel=UNIT)
     words = with_unit(f"difference of {metrics.title(name)} to the baseline", metrics.unit(name).differences)
     axes.set_ylabel(words, fontsize=min(8.0, 8.0 * 3.4 / style.text_width(words, 8)))
-    others = sorted((arm for arm in arms if arm not in best), key=lambda arm: arm.mean, reverse=not metrics.is_lower_better(name))
-    _names(axes, [*best, *others][:MOST_NAMES], best, right, limits, size)
+    _names(axes, named_arms(arms, is_lower_better=metrics.is_lower_better(name)), best, right, limits, size)
     _beyond(axes, [arm for arm in arms if arm.mean < limits[0]], limits[0], "v")
     _beyond(axes, [arm for arm in arms if arm.mean > limits[1]], limits[1], "^")
     return figure
@@ -142,9 +165,10 @@ def _names(axes: Axes, arms: Sequence[Gain], best: Sequence[Gain], right: float,
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     room = figure.get_size_inches()[0] * (1 - axes.get_position().x1) - 0.08
-    for arm, place in zip(arms, places, strict=True):
+    names = labels.fitted([arm.name for arm in arms], size, [room] * len(arms))
+    for arm, name, place in zip(arms, names, places, strict=True):
         axes.plot([arm.cost, right], [arm.mean, place], color=style.GREY, linewidth=0.4, linestyle=":")
         axes.annotate(
-            style.fitted(arm.name, size, room), (right, place), (3, 0), textcoords="offset points", va="center", fontsize=size,
+            name, (right, place), (3, 0), textcoords="offset points", va="center", fontsize=size,
             color="black" if arm in best else "0.4", annotation_clip=False,
         )  # fmt: skip

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, ScalarFormatter
 
-from ablation.report.figures import style
+from ablation.report.figures import labels, style
 from ablation.report.figures.page import ArmsShown, Page, chunks, family, numbered, some
 from ablation.report.metrics import PERCENT, MetricTable
 
@@ -19,6 +19,9 @@ LINES_PER_PANEL = 6
 COLUMNS = 3
 MOST_JOINED = 5
 PANEL_ROWS_PER_PAGE = 5
+MOST_OF_A_NAME = 36  # letters
+PLAIN = (1e-3, 1e6)  # ticks of axes that end before or beyond may be 2e-05 or 2e+06
+JOINED = " = "
 LABELS = {"loss": "loss, each arm's own", "lr": "learning rate"}  # the units of curves that are no metrics
 
 
@@ -99,7 +102,7 @@ def strips(points: pd.DataFrame, shown: ArmsShown) -> list[Strip]:
             place = family(arm, shown.kinds[arm]), shown.baseline(arm) or arm
             families.setdefault(place, {}).setdefault(prints[arm], []).append(arm)
     return [
-        Strip(title, {arms[0]: " = ".join(shown.names[arm] for arm in arms) for arms in part}, reference if reference in prints else "")
+        Strip(title, {arms[0]: JOINED.join(shown.names[arm] for arm in arms) for arms in part}, reference if reference in prints else "")
         for (title, reference), trainings in families.items()
         for part in chunks(list(trainings.values()), LINES_PER_PANEL)
     ]
@@ -140,6 +143,13 @@ def _panel(axes: Axes, strip: Strip, curves: Curves, name: str, label: str) -> N
     axes.set_ylabel(label, fontsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.yaxis.set_major_formatter(_tick_numbers(axes))
+
+
+def _tick_numbers(axes: Axes) -> Formatter:
+    """The whole number at each tick, without a factor or an offset above the axis, where the title is."""
+    is_plain = PLAIN[0] <= max(abs(end) for end in axes.get_ylim()) < PLAIN[1]
+    return ScalarFormatter(useOffset=False) if is_plain else FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def _dot(curve: Curve) -> str:
@@ -147,18 +157,20 @@ def _dot(curve: Curve) -> str:
     return "o" if len(curve.epochs) == 1 else ""
 
 
-def _wrapped(name: str) -> str:
-    """The joined names on separate lines, shortened if there are many."""
-    names = name.split(" = ")
-    first = [style.short(arm, 36) for arm in names[:MOST_JOINED]]
+def _wrapped(name: str, short: Mapping[str, str]) -> str:
+    """The joined names on separate lines, some if there are many; `short` has each as it is written."""
+    names = name.split(JOINED)
+    first = [short[arm] for arm in names[:MOST_JOINED]]
     rest = [f"{len(names) - MOST_JOINED} more"] if len(names) > MOST_JOINED else []
     return " =\n".join([*first, *rest])
 
 
 def _legend(figure: Figure, sheet: style.Sheet, place: int, strip: Strip) -> None:
     colours = style.line_colours()
+    arms = [arm for name in strip.names.values() for arm in name.split(JOINED)]
+    short = dict(zip(arms, labels.cut(arms, MOST_OF_A_NAME), strict=True))
     handles = [
-        Line2D([], [], color=colours[number], linestyle=style.LINES[number], linewidth=1.1, label=_wrapped(name))
+        Line2D([], [], color=colours[number], linestyle=style.LINES[number], linewidth=1.1, label=_wrapped(name, short))
         for number, name in enumerate(strip.names.values())
     ]
     if strip.reference and strip.reference not in strip.names:

@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ablation.formatting import change
-from ablation.report.figures import style
+from ablation.formatting import interval
+from ablation.report.figures import labels, style
 from ablation.report.figures.page import ArmsShown, Page, family, numbered, some
 from ablation.report.metrics import MetricTable, with_unit
 
 ARMS_PER_PAGE = 30
 ROLES = {"parent": "against its parent", "baseline": "against the baseline"}
 LINE_HEIGHT = 0.19  # inches
+INTERVAL = "95 % interval of the difference"
+MOST_OF_A_NAME, MOST_OF_A_PARENT = 40, 24  # letters
 VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|", "not comparable": "x"}
 
 
@@ -108,13 +110,13 @@ def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
     """One panel per role, with the arms down the side and a heading over each family."""
     lines = _lines(part)
     roles = [role for role in ROLES if any(role in row.by_role for row in part)]
-    longest = max(len(_label(row)) for row in part)
+    named = _labels(part)
     sheet = style.Sheet(
         len(roles),
         1,
         width=2.3,
         height=LINE_HEIGHT * (len(lines) + 1),
-        left=0.25 + 0.058 * longest,
+        left=0.25 + 0.058 * max(map(len, named)),
         right=1.3,
         top=0.65,
         bottom=0.45,
@@ -128,7 +130,8 @@ def forest_page(part: Sequence[Row], scale: Scale) -> Figure:
         axes.set_xlabel(scale.axis)
         axes.set_ylim(len(lines), -1)
         if place == 0:
-            axes.set_yticks(range(len(lines)), [_label(line) if isinstance(line, Row) else line for line in lines])
+            remaining = iter(named)
+            axes.set_yticks(range(len(lines)), [next(remaining) if isinstance(line, Row) else line for line in lines])
             for label, line in zip(axes.get_yticklabels(), lines, strict=True):
                 if not isinstance(line, Row):
                     label.set(fontweight="bold", color="0.35")
@@ -150,12 +153,17 @@ def _lines(part: Sequence[Row]) -> list[Row | str]:
     return lines
 
 
-def _label(row: Row) -> str:
-    """`cutmix (of cb)`; within a condition, of the condition's own `…/cb`."""
+def _labels(part: Sequence[Row]) -> list[str]:
+    """`cutmix (of cb)` for each row; within a condition, of the condition's own `…/cb`. Different names, and parents, stay different."""
+    names = labels.cut([row.name for row in part], MOST_OF_A_NAME)
+    parents = labels.cut([_parent(row) for row in part], MOST_OF_A_PARENT)
+    return [f"{name} (of {parent})" if parent else name for name, parent in zip(names, parents, strict=True)]
+
+
+def _parent(row: Row) -> str:
     first = f"{row.name.partition('/')[0]}/"
     inside = row.family.startswith("condition ") and row.parent.startswith(first)
-    parent = f"…/{row.parent.removeprefix(first)}" if inside else row.parent
-    return f"{style.short(row.name, 40)} (of {style.short(parent, 24)})" if parent else style.short(row.name, 40)
+    return f"…/{row.parent.removeprefix(first)}" if inside else row.parent
 
 
 def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> None:
@@ -193,8 +201,7 @@ def _forest(axes: Axes, lines: Sequence[Row | str], role: str, scale: Scale) -> 
 
 def _numbers(row: Mapping[str, Any], decimals: int) -> str:
     """`+0.75 [-0.10, +1.60]`, as in the tables."""
-    ends = f" [{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]" if np.isfinite(row["low"]) else ""
-    return f"{change(row['mean'], decimals=decimals)}{ends}"
+    return interval(float(row["mean"]), float(row["low"]), float(row["high"]), decimals)
 
 
 def _arrows(axes: Axes, places: Sequence[int], edge: float, marker: str) -> None:

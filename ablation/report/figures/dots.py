@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ablation.report.figures import style
-from ablation.report.figures.differences import looks, short_verdict
+from ablation.report.figures import labels, style
+from ablation.report.figures.differences import INTERVAL, looks, short_verdict
 from ablation.report.figures.results import Axis, Row
 
 ROW = 0.235  # inches
 TICK = 0.42  # inches that a number at the axis takes
+BESIDE_NAMES = 0.16  # inches
+SHORTEST_NAME = 0.3  # inches that a name has beside the longest remark
 
 
 def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
@@ -26,7 +28,7 @@ def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
     heads = ("mean", "to parent") if any(step for _, step in numbers) else ("mean", "")
     first, second = (style.widest([heads[place], *(pair[place] for pair in numbers)], size - 0.5) for place in (0, 1))
     right = 0.12 + first + 0.1 + second + 0.06
-    left = min(0.42 * wide, 0.16 + style.widest((row.label for row in rows), size))
+    left = _room_for(rows, size, wide)
     handles = _handles(rows)
     top = style.legend_height(wide, handles) + 0.16
     tall = top + ROW * len(rows) + 0.42
@@ -35,7 +37,7 @@ def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
     axes = figure.add_axes((left / wide, 0.42 / tall, (wide - left - right) / wide, ROW * len(rows) / tall))
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=limits(rows, axis), xlabel=axis.words)
     axes.xaxis.label.set_fontsize(min(size, size * (wide - 0.1) / max(0.1, style.text_width(axis.words, size))))
-    axes.set_yticks(range(len(rows)), [style.fitted(row.label, size, left - 0.16) for row in rows], fontsize=size)
+    axes.set_yticks(range(len(rows)), _labels(rows, size, left - BESIDE_NAMES), fontsize=size)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color("0.45" if row.is_reference else "black")
     axes.tick_params(axis="y", length=0, pad=7)
@@ -48,6 +50,20 @@ def page(rows: Sequence[Row], axis: Axis, wide: float) -> Figure:
     return figure
 
 
+def _room_for(rows: Sequence[Row], size: float, wide: float) -> float:
+    """Inches for the names: for all of them up to less than half of the figure, and for each remark in any case."""
+    remarks = style.widest((row.remark for row in rows), size)
+    most = max(0.46 * wide, BESIDE_NAMES + SHORTEST_NAME + remarks) if remarks else 0.42 * wide
+    return min(most, BESIDE_NAMES + style.widest((row.label for row in rows), size))
+
+
+def _labels(rows: Sequence[Row], size: float, room: float) -> list[str]:
+    """Each name, cut where it is too long, with the whole of its remark."""
+    rooms = [room - style.text_width(row.label, size) + style.text_width(row.name, size) for row in rows]
+    names = labels.fitted([row.name for row in rows], size, rooms)
+    return [f"{name}{row.remark}" for name, row in zip(names, rows, strict=True)]
+
+
 def _number(axes: Axes, text: str, place: int, end: float, size: float, *, is_head: bool) -> None:
     """Write a number, or its heading, that ends so many inches right of the panel."""
     axes.annotate(
@@ -57,7 +73,7 @@ def _number(axes: Axes, text: str, place: int, end: float, size: float, *, is_he
 
 
 def _step(row: Row, axis: Axis) -> str:
-    return "" if row.difference is None else f"{row.difference['mean']:+.{axis.decimals}f}"
+    return "" if row.difference is None else axis.change(row.difference["mean"])
 
 
 def limits(rows: Sequence[Row], axis: Axis) -> tuple[float, float]:
@@ -85,7 +101,7 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     ]
     if ends:
         axes.add_collection(LineCollection(ends, colors="0.8", linewidths=0.6, zorder=1))
-    _intervals(axes, [(place, *row.interval) for place, row in enumerate(rows) if row.interval is not None])
+    intervals(axes, [(place, *row.interval) for place, row in enumerate(rows) if row.interval is not None])
     compared = [(row.parent_level, place) for place, row in enumerate(rows) if np.isfinite(row.parent_level) and row.difference is not None]
     _marks(axes, compared, marker="|", color=style.GREY, markersize=10, markeredgewidth=1.4, zorder=2)
     seeds = [(value, place) for place, row in enumerate(rows) for value in row.values.values()]
@@ -103,15 +119,21 @@ def _marks(axes: Axes, points: Sequence[tuple[float, float]], **look: Any) -> No
         axes.plot(*zip(*points, strict=True), linestyle="", **look)
 
 
-def _intervals(axes: Axes, spans: Sequence[tuple[float, float, float]]) -> None:
-    """Draw the intervals inside the panel, with an arrow at each end that is beyond it."""
+def intervals(
+    axes: Axes, spans: Sequence[tuple[float, float, float]], colours: Sequence[Any] = (style.INK,), linewidth: float = 1.1
+) -> None:
+    """Draw the intervals inside the panel, with an arrow at each end that is beyond it; the colours are taken in turn."""
     low, high = axes.get_xlim()
     if spans:
         places, starts, ends = zip(*spans, strict=True)
-        axes.hlines(places, np.maximum(starts, low), np.minimum(ends, high), color=style.INK, linewidth=1.1, zorder=2)
-    arrow: dict[str, Any] = {"color": style.INK, "markersize": 4, "clip_on": False, "zorder": 2}
-    _marks(axes, [(low, place) for place, start, _ in spans if start < low], marker="<", **arrow)
-    _marks(axes, [(high, place) for place, _, end in spans if end > high], marker=">", **arrow)
+        axes.hlines(places, np.maximum(starts, low), np.minimum(ends, high), color=colours, linewidth=linewidth, zorder=2)
+    by_colour: dict[Any, list[tuple[float, float, float]]] = {}
+    for number, span in enumerate(spans):
+        by_colour.setdefault(colours[number % len(colours)], []).append(span)
+    for colour, alike in by_colour.items():
+        arrow: dict[str, Any] = {"color": colour, "markersize": 4, "clip_on": False, "zorder": 2}
+        _marks(axes, [(low, place) for place, start, _ in alike if start < low], marker="<", **arrow)
+        _marks(axes, [(high, place) for place, _, end in alike if end > high], marker=">", **arrow)
 
 
 def _look(row: Row) -> tuple[str, str, bool]:
@@ -133,7 +155,7 @@ def _handles(rows: Sequence[Row]) -> list[Any]:
     if compared:
         handles.append(Line2D([], [], marker="|", linestyle="", color=style.GREY, markersize=8, label="parent's mean"))
     if any(row.interval for row in rows):
-        handles.append(Line2D([], [], color=style.INK, linewidth=1.1, label="95 % interval"))
+        handles.append(Line2D([], [], color=style.INK, linewidth=1.1, label=INTERVAL))
     if any(row.is_chosen for row in rows):
         ring: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markeredgecolor": style.INK, "markersize": 8}
         handles.append(Line2D([], [], label="chosen", **ring))

@@ -27,7 +27,7 @@ def family_pages(
     results, axis = results_of(runs, differences, plan, name, metrics), axis_of(name, metrics)
     families: dict[str, list[str]] = {}
     for arm in results.planned:
-        if arm in shown.kinds and results.values[arm].notna().any():
+        if arm in shown.kinds and results.has_values(arm):
             families.setdefault(family(arm, shown.kinds[arm]), []).append(arm)
     return [page for title, arms in families.items() for page in _pages(title, arms, results, axis)]
 
@@ -62,7 +62,7 @@ def rows_of(title: str, arms: Sequence[str], results: Results) -> list[Row]:
             rows.append(
                 replace(
                     parent,
-                    label=f"{parent.label}, {REFERENCES.get(title.partition(' ')[0], 'the parent')}",
+                    remark=f"{parent.remark}, {REFERENCES.get(title.partition(' ')[0], 'the parent')}",
                     parent="",
                     is_reference=True,
                     difference=None,

@@ -60,6 +60,11 @@ def drawable(names: Sequence[str], what: str = "class") -> list[str]:
     return [f"{what} {number}" if lacking & set(name) else name for number, name in enumerate(names)]
 
 
+def drawn_names(classes: Sequence[str]) -> dict[str, str]:
+    """By the name of each class, the name that is drawn; what is told in words has its own."""
+    return dict(zip(classes, drawable(classes), strict=True))
+
+
 def _lacking(texts: Sequence[str], others: tuple[str, ...]) -> set[str]:
     """The letters that neither matplotlib's own font nor the other families have."""
     letters = {letter for text in texts for letter in text if letter > "\x7f" and letter.isprintable()}

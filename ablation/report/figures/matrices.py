@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
 from matplotlib.transforms import Bbox, TransformedBbox
 
-from ablation.report.figures import style
+from ablation.formatting import change
+from ablation.report.figures import labels, style
 from ablation.report.figures.fonts import drawable
 from ablation.report.figures.page import ArmsShown, Page, chunks, file_name, numbered, some
 from ablation.report.statistics.descriptive import normalised
@@ -29,16 +30,17 @@ SHARES = Normalize(0, 1)  # one scale, so that matrices can be compared
 MATRICES_PER_PAGE = 12
 GAP = 3.5  # points between a picture and the names beside it
 BEYOND = 5  # points between the names and what they name
+MOST_OF_A_NAME = 46  # letters
 
 
 def confusion_pages(confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown) -> list[Page]:
     """The matrices of the arms outside conditions, at most 12 per page, on one colour scale; then one page for each arm there is."""
-    arms = [arm for arm in shown.arms(conditions=False) if arm in confusion]
+    arms, drawn = [arm for arm in shown.arms(conditions=False) if arm in confusion], drawable(classes)
     together = numbered(
         "confusion",
         "Confusion matrices",
         chunks(arms, MATRICES_PER_PAGE),
-        lambda part: confusion_page({shown.names[arm]: confusion[arm] for arm in part}, classes),
+        lambda part: confusion_page({shown.names[arm]: confusion[arm] for arm in part}, drawn),
         lambda part: f"Row-normalised confusion matrices, true classes down and predicted classes across, of {some(part)}.",
     )
     return together + [_single_page(arm, confusion[arm], classes, shown) for arm in shown.arms(conditions=True) if arm in confusion]
@@ -53,7 +55,7 @@ def _single_page(arm: str, counts_CC: npt.ArrayLike, classes: Sequence[str], sho
     alt = f"Row-normalised confusion matrix of {arm}; {f'most often confused: {most}' if most else 'nothing is confused'}."
     (page,) = numbered(
         "confusion-of-one", f"Confusion matrix of {arm}", [counts_CC],
-        lambda part: one_matrix(part, classes, shown.names[arm], wide=4.2), lambda part: alt,
+        lambda part: one_matrix(part, drawable(classes), shown.names[arm], wide=4.2), lambda part: alt,
     )  # fmt: skip
     return replace(page, name=f"confusion/{file_name(arm)}", suffixes=("svg",))
 
@@ -62,13 +64,13 @@ def difference_pages(
     confusion: Mapping[str, npt.ArrayLike], classes: Sequence[str], shown: ArmsShown, recalls: Mapping[str, pd.DataFrame] | None = None
 ) -> list[Page]:
     """Every arm's matrix minus its baseline's, in points; without arms that have other seeds than it, by the index of their recalls."""
-    seeds = {arm: set(frame.index) for arm, frame in (recalls or {}).items()}
+    seeds, drawn = {arm: set(frame.index) for arm, frame in (recalls or {}).items()}, drawable(classes)
     arms = [arm for arm in shown.compared(confusion) if seeds.get(arm) == seeds.get(shown.baseline(arm))]
     return numbered(
         "confusion-difference",
         "Confusion matrices minus the baseline's",
         chunks(arms, MATRICES_PER_PAGE),
-        lambda part: difference_page({shown.names[arm]: (confusion[arm], confusion[shown.baseline(arm)]) for arm in part}, classes),
+        lambda part: difference_page({shown.names[arm]: (confusion[arm], confusion[shown.baseline(arm)]) for arm in part}, drawn),
         lambda part: f"Each arm's row-normalised confusion matrix minus its baseline's, in points, of {some(part)}.",
     )
 
@@ -127,23 +129,24 @@ def one_matrix(counts_CC: npt.ArrayLike, classes: Sequence[str], title: str, *, 
 
 
 def share_texts(shares_CC: Floats) -> list[list[str]]:
-    """Whole percents; empty below half a percent."""
-    return [["" if not share >= 0.005 else f"{100 * share:.0f}" for share in row] for row in shares_CC]
+    """Whole percents; empty if they round to zero, and for a class without test images."""
+    return [[f"{percents:.0f}" if abs(np.rint(percents)) > 0 else "" for percents in row] for row in (100 * shares_CC).tolist()]
 
 
 def point_texts(points_CC: Floats) -> list[list[str]]:
-    """Whole points with their sign; empty if they round to zero."""
-    return [["" if not abs(points) >= 0.5 else f"{points:+.0f}" for points in row] for row in points_CC]
+    """Whole points with their sign; empty if they round to zero, and for a class without test images."""
+    return [[change(points, decimals=0) if abs(np.rint(points)) > 0 else "" for points in row] for row in points_CC.tolist()]
 
 
 def _panels(matrices: Mapping[str, Floats], classes: Sequence[str], norm: Any, colours: style.Colours, texts: Any) -> Figure:
     side, names = 2.7, style.room_for(classes)
     sheet = style.sheet_of(len(matrices), 3, width=side, height=side, left=names, right=0.8, bottom=names, across=0.15, down=0.35)
     figure = sheet.blank()
-    for place, (arm, values_CC) in enumerate(matrices.items()):
+    titles = labels.cut(list(matrices), MOST_OF_A_NAME)
+    for place, (title, values_CC) in enumerate(zip(titles, matrices.values(), strict=True)):
         axes = figure.add_axes(sheet.box(place))
         _picture(axes, values_CC, norm, colours)
-        axes.set_title(style.short(arm, 46))
+        axes.set_title(title)
         # Only at the page's edges: all panels have the same classes, and drawing letters takes most of the time.
         if sheet.is_left(place):
             _name_rows(figure, axes.get_position(), classes)
@@ -200,7 +203,7 @@ def _named(figure: Figure, box: Bbox, classes: Sequence[str], *, upright: bool) 
         places_C2 = [(box.x0 + middle * box.width, box.y0 - GAP / 72 / tall) for middle in middles_C]
     else:
         places_C2 = [(box.x0 - GAP / 72 / wide, box.y1 - middle * box.height) for middle in middles_C]
-    return GAP + style.names(figure, places_C2, [style.short(name) for name in classes], _name_size(classes), upright=upright)
+    return GAP + style.names(figure, places_C2, labels.cut(classes, style.LONGEST_CLASS), _name_size(classes), upright=upright)
 
 
 def _name_size(classes: Sequence[str]) -> float:

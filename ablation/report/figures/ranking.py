@@ -1,7 +1,7 @@
 """ROC and precision-recall curves of the ladder: every rung's mean over classes, and the last rung's classes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablation.errors import AblateError
-from ablation.report.figures import style
+from ablation.formatting import counted
+from ablation.report.figures import labels, style
+from ablation.report.figures.fonts import drawn_names
 from ablation.report.figures.page import Page, sized, some
 from ablation.report.statistics import ranking
 from ablation.report.statistics.images import scores
@@ -21,6 +23,8 @@ from ablation.report.statistics.images import scores
 Floats = npt.NDArray[np.float64]
 
 MOST_CLASSES = 10
+MOST_OF_A_NAME = 24  # letters
+RIGHT = 0.15  # inches beside the last panel
 MOST_SCORES = 20_000_000  # of one run; more would take longer than all other figures
 KINDS = {
     "roc": ("ROC", "AUROC", "share of false alarms", "sensitivity"),
@@ -41,20 +45,36 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of both panels: of the rungs, over all classes, and of the last rung's classes."""
+    """The curves of both panels: of the rungs, over all classes, and of the last rung's classes.
+
+    `which` and `why` say which classes these are, if not all.
+    """
 
     rungs: Sequence[Curve]
     last: str
     classes: Sequence[Curve]
+    which: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes in their order, and those of the group of which some are shown if there are more than ten."""
+
+    names: Sequence[str]
+    few: Sequence[str]
 
 
 def ranking_pages(
     read: Callable[[str], pd.DataFrame], runs: pd.DataFrame, rungs: Sequence[str], classes: Sequence[str], few: Sequence[str]
 ) -> list[Page]:
-    """`roc` and `precision-recall`, if there are predictions with scores; `few` are the classes shown if there are more than ten."""
+    """`roc` and `precision-recall`, if there are predictions with scores.
+
+    With more than ten classes the ten with the lowest areas are shown, of the group `few` if it has any.
+    """
     if len(classes) < 2:
         return []
-    named = list(classes) if len(classes) <= MOST_CLASSES else [name for name in few if name in classes][:MOST_CLASSES]
+    known, drawn = Classes(classes, [name for name in classes if name in set(few)]), drawn_names(classes)
     done = runs[(runs["state"] == "done") & runs["arm"].isin(rungs)]
     by_run = {run_id: found for run_id in dict.fromkeys(done["run_id"]) if (found := _ranking(read, run_id)) is not None}
     by_arm: dict[str, list[ranking.Ranking]] = {}
@@ -63,10 +83,10 @@ def ranking_pages(
             by_arm.setdefault(str(arm), []).append(by_run[run_id])
     pages = []
     for kind, (title, area, *_) in KINDS.items() if by_arm else ():
-        curves = _curves(kind, by_arm, [rung for rung in rungs if rung in by_arm], classes, named)
-        pages.append(
-            sized(kind, kind, f"{title} of the ladder", _words(title, area, curves), partial(ranking_page, kind, curves), wide=style.PAGE)
-        )
+        curves = _curves(kind, by_arm, [rung for rung in rungs if rung in by_arm], known)
+        seen = replace(curves, classes=[replace(curve, name=drawn[curve.name]) for curve in curves.classes])
+        words = _words(title, area, curves)
+        pages.append(sized(kind, kind, f"{title} of the ladder", words, partial(ranking_page, kind, seen), wide=style.PAGE))
     return pages
 
 
@@ -82,14 +102,29 @@ def _ranking(read: Callable[[str], pd.DataFrame], run_id: str) -> ranking.Rankin
     return ranking.ranking(table["label"].to_numpy(dtype=np.int64), found_NC)
 
 
-def _curves(
-    kind: str, by_arm: Mapping[str, Sequence[ranking.Ranking]], rungs: Sequence[str], classes: Sequence[str], named: Sequence[str]
-) -> Curves:
+def _curves(kind: str, by_arm: Mapping[str, Sequence[ranking.Ranking]], rungs: Sequence[str], classes: Classes) -> Curves:
     over_classes = [_curve(rung, [_mean(*_of(kind, found)) for found in by_arm[rung]]) for rung in rungs]
     last = [_of(kind, found) for found in by_arm[rungs[-1]]]
-    places = {name: list(classes).index(name) for name in named}
-    by_class = [_curve(name, [(curves_CG[place], float(areas_C[place])) for curves_CG, areas_C in last]) for name, place in places.items()]
-    return Curves(over_classes, rungs[-1], [curve for curve in by_class if np.isfinite(curve.area)])
+    by_class = [
+        _curve(name, [(curves_CG[place], float(areas_C[place])) for curves_CG, areas_C in last]) for place, name in enumerate(classes.names)
+    ]
+    known = [curve for curve in by_class if np.isfinite(curve.area)]
+    return Curves(over_classes, rungs[-1], *_picked(known, classes))
+
+
+def _picked(known: Sequence[Curve], classes: Classes) -> tuple[list[Curve], str, str]:
+    """The curves of the classes that are shown, which these are where they are not all, and why these."""
+    if len(classes.names) <= MOST_CLASSES:
+        return list(known), "", ""
+    inside = [curve for curve in known if curve.name in classes.few]
+    pool, total, of_group = (inside, len(classes.few), " of few") if inside else (list(known), len(classes.names), "")
+    picked = sorted(pool, key=lambda curve: curve.area)[:MOST_CLASSES] if len(pool) > MOST_CLASSES else pool
+    part = f"{len(picked)} of the" if len(picked) < total else "the"
+    return (
+        picked,
+        f"{part} {counted(total, 'class', 'classes')}{of_group}",
+        "those with the lowest areas" if len(picked) < len(pool) else "",
+    )
 
 
 def _of(kind: str, found: ranking.Ranking) -> tuple[Floats, Floats]:
@@ -111,36 +146,51 @@ def _curve(name: str, seeds: Sequence[tuple[Floats, float]]) -> Curve:
 def _words(title: str, area: str, curves: Curves) -> str:
     rungs = some([f"{curve.name} {curve.area:.3f}" for curve in curves.rungs], 12)
     classes = some([f"{curve.name} {curve.area:.3f}" for curve in curves.classes], 10)
-    return f"{title}, mean over classes and seeds, with the {area}: {rungs}; of {curves.last} by class: {classes}."
+    which = ", ".join(filter(None, ["by class", curves.which, curves.why]))
+    last = f"; of {curves.last} {which}: {classes}" if curves.classes else ""
+    return f"{title}, mean over classes and seeds, with the {area}: {rungs}{last}."
 
 
 def ranking_page(kind: str, curves: Curves, wide: float) -> Figure:
-    """Two panels, beside each other or, in a column, one below the other; the legend beside or below each has the areas."""
+    """Two panels, beside each other or, in a column, one below the other; the legend beside or below each has the areas.
+
+    There is no second one if no class has a curve.
+    """
     _, area, across, up = KINDS[kind]
-    panels = ((f"every rung, mean over classes ({area})", curves.rungs), (f"{curves.last}, by class ({area})", curves.classes))
     columns = 2 if wide > style.COLUMN else 1
-    width = (wide - 0.55 * columns - 0.15) / columns
+    width = (wide - 0.55 * columns - RIGHT) / columns
     side = min(width, 2.6)
+    panels = [(style.fitted(f"every rung, mean over classes ({area})", 8, side + 0.4), curves.rungs)]
+    panels += [(_class_title(curves, area, side + RIGHT), curves.classes)] if curves.classes else []
     legends = [0.14 * -(-len(part) // _across(part, width)) + 0.1 for _, part in panels]
-    sheet = style.Sheet(columns, 2 // columns, side, side, left=0.5, right=0.15, top=0.3, bottom=0.42 + max(legends), across=0.55)
+    sheet = style.sheet_of(
+        len(panels), columns, width=side, height=side, left=0.5, right=RIGHT, top=0.3, bottom=0.42 + max(legends), across=0.55
+    )
     sheet = style.Sheet(**{**sheet.__dict__, "down": sheet.bottom + 0.3})
     figure = sheet.blank()
     for place, (title, part) in enumerate(panels):
         axes = figure.add_axes(sheet.box(place))
         _panel(axes, part, kind)
-        axes.set_title(style.fitted(title, 8, side + 0.4), loc="left")
+        axes.set_title(title, loc="left")
         axes.set(xlabel=across, ylabel=up if sheet.is_left(place) else "")
         _legend(axes, part, side + 0.4, side)
     return figure
 
 
+def _class_title(curves: Curves, area: str, room: float) -> str:
+    """The arm, cut where it is too long, and which of its classes are shown."""
+    which = f": {curves.which}" if curves.which else f", by class ({area})"
+    return f"{style.fitted(curves.last, 8, room - style.text_width(which, 8))}{which}"
+
+
 def _across(part: Sequence[Curve], width: float) -> int:
     """How many entries of the legend fit beside each other."""
-    return max(1, int(width // (0.45 + style.widest((_label(curve) for curve in part), style.SMALLEST))))
+    return max(1, int(width // (0.45 + style.widest(_labels(part), style.SMALLEST))))
 
 
-def _label(curve: Curve) -> str:
-    return f"{style.short(curve.name, 24)} ({curve.area:.3f})"
+def _labels(part: Sequence[Curve]) -> list[str]:
+    names = labels.cut([curve.name for curve in part], MOST_OF_A_NAME)
+    return [f"{name} ({curve.area:.3f})" for name, curve in zip(names, part, strict=True)]
 
 
 def _panel(axes: Axes, part: Sequence[Curve], kind: str) -> None:
@@ -163,8 +213,8 @@ def _dashes(number: int) -> Any:
 
 def _legend(axes: Axes, part: Sequence[Curve], width: float, side: float) -> None:
     handles = [
-        Line2D([], [], color=_colour(number), linestyle=_dashes(number), linewidth=1.1, label=_label(curve))
-        for number, curve in enumerate(part)
+        Line2D([], [], color=_colour(number), linestyle=_dashes(number), linewidth=1.1, label=label)
+        for number, label in enumerate(_labels(part))
     ]
     axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(-0.4 / side, -0.38 / side), ncols=_across(part, width - 0.3), frameon=False,

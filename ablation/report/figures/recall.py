@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ablation.report.figures import style
+from ablation.report.figures import dots, labels, style
+from ablation.report.figures.differences import INTERVAL
+from ablation.report.figures.fonts import drawn_names
 from ablation.report.figures.page import ArmsShown, Page, file_name, sized, some
 from ablation.report.frames.classes import on_common_seeds, seeds_words
 from ablation.report.metrics import MetricTable
@@ -54,10 +56,11 @@ def recall_pages(
         common = on_common_seeds(recalls, [arm, baseline])
         if baseline not in common:
             continue
+        drawn = drawn_names([str(name) for name in recalls[arm].columns])
         rows = _rows(common[baseline].mean(), common[arm].mean(), _ends(differences, arm), images, groups)
         seeds = seeds_words(recalls, common)
         title = f"Recall by class: {shown.names[arm]} against {shown.names[baseline]}{f', {seeds}' if seeds else ''}"
-        draw = partial(recall_page, rows, title, order)
+        draw = partial(recall_page, [replace(row, name=drawn[row.name]) for row in rows], title, order)
         pages.append(sized(f"recall-{file_name(arm)}", "recall", title, _words(title, rows), draw, for_paper=number < FOR_PAPERS))
     return pages
 
@@ -104,7 +107,7 @@ def recall_page(rows: Sequence[ClassRecall], title: str, order: Sequence[str], w
 
 def _handles(rows: Sequence[ClassRecall], order: Sequence[str]) -> list[Any]:
     has_ends = len(rows) <= style.MOST_NAMED_CLASSES and any(math.isfinite(row.low) for row in rows)
-    label = "arm, 95 % interval" if has_ends else "arm"
+    label = f"arm, {INTERVAL}" if has_ends else "arm"
     handles: list[Any] = [
         Line2D([], [], marker="o", linestyle="", markerfacecolor="white", markeredgecolor=style.GREY, markersize=5, label="baseline"),
         Line2D([], [], marker="o", color=style.INK, linewidth=1.0 if has_ends else 0, markersize=5, label=label),
@@ -136,17 +139,17 @@ def _named(rows: Sequence[ClassRecall], title: str, order: Sequence[str], wide: 
     axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5), xlabel="recall, percent")
     for place, row in enumerate(rows):
         colour = style.group_colour(row.group, order)
-        if math.isfinite(row.low):
-            ends = np.clip([row.before + row.low, row.before + row.high], *limits)
-            axes.hlines(place, ends[0], ends[1], color=style.darker(colour), linewidth=0.8, zorder=2)
         axes.plot([row.before, row.after], [place, place], color=colour, linewidth=2.6, alpha=0.5, solid_capstyle="butt", zorder=1)
         axes.plot([row.before], [place], marker="o", markerfacecolor="white", markeredgecolor=style.GREY, markersize=5, zorder=3)
         axes.plot([row.after], [place], marker="o", color=colour, markersize=5, zorder=4)
-    axes.set_yticks(range(len(rows)), [style.fitted(row.name, 7, left - 0.14) for row in rows], fontsize=7)
+    known = [(place, row) for place, row in enumerate(rows) if math.isfinite(row.low)]
+    spans = [(float(place), row.before + row.low, row.before + row.high) for place, row in known]
+    dots.intervals(axes, spans, [style.darker(style.group_colour(row.group, order)) for _, row in known], linewidth=0.8)
+    axes.set_yticks(range(len(rows)), labels.fitted([row.name for row in rows], 7, [left - 0.14] * len(rows)), fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xticks([tick for tick in axes.get_xticks() if limits[0] <= tick <= 100])
+    axes.set_xticks([tick for tick in axes.get_xticks() if limits[0] <= tick <= min(limits[1], 100)])
     if any(counts):
         for place, count in enumerate(["training\nimages", *counts], start=-1):
             axes.annotate(

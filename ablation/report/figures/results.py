@@ -1,16 +1,17 @@
 """The values of every arm by seed, with its difference to its parent: what the figures of families are made of."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ablation.formatting import change, number
 from ablation.report.metrics import MetricTable, with_unit
 from ablation.report.statistics import best
-from ablation.report.statistics.descriptive import by_seed
+from ablation.report.statistics.descriptive import by_seed, finite, mean_and_sd
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,33 @@ class Axis:
     is_lower_better: bool
 
     def number(self, value: float) -> str:
-        """The value with the metric's decimals."""
-        return f"{value:.{self.decimals}f}"
+        """The value with the metric's decimals, as in the tables."""
+        return number(value, decimals=self.decimals)
+
+    def change(self, difference: float) -> str:
+        """The difference with its sign and the metric's decimals."""
+        return change(float(difference), decimals=self.decimals)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm: its label, its values by seed, its parent with that one's mean, its difference to it (None: it is not
-    compared), and the arm whose training it is, if it is another one's.
+    """One arm: its name, its values by seed, their mean and standard deviation (NaN for one), its parent with that one's mean, its
+    difference to it (None: it is not compared), what is remarked behind its name, and the arm whose training it is, if it is another
+    one's.
 
     `is_joined` says whether its seeds are joined with those of the row above, `is_rival` whether it may be the best arm: it is complete
     and was not chosen on the test items.
     """
 
     arm: str
-    label: str
+    name: str
     values: Mapping[int, float]
+    mean: float
+    sd: float
     parent: str
     parent_level: float
     difference: Mapping[str, Any] | None
+    remark: str = ""
     same_as: str = ""
     is_reference: bool = False
     is_joined: bool = False
@@ -50,14 +59,9 @@ class Row:
     is_rival: bool = True
 
     @property
-    def mean(self) -> float:
-        """The mean over its seeds."""
-        return float(np.mean(list(self.values.values()))) if self.values else math.nan
-
-    @property
-    def sd(self) -> float:
-        """The standard deviation over its seeds; NaN for one."""
-        return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else math.nan
+    def label(self) -> str:
+        """The name with the remark."""
+        return f"{self.name}{self.remark}"
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -70,42 +74,83 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Values in the metric's unit (a row per seed, a column per arm), differences to parents by arm, and the arms of the plan.
+    """Finite values in the store's unit (a row per seed, a column per arm) with the factor to the metric's unit, and by arm their means
+    and standard deviations in that unit; differences to parents by arm, and the arms of the plan.
 
+    The means are those of the tables: the factor times the mean, not the mean of products, which may be rounded another way.
     `chosen` are the arms that a choice took for at least one seed, and `rivals` those of which one may be the best.
     """
 
-    values: pd.DataFrame
+    stored: pd.DataFrame
+    scale: int
+    means: Mapping[str, float]
+    sds: Mapping[str, float]
     differences: Mapping[str, Mapping[str, Any]]
     planned: Mapping[str, Mapping[str, Any]]
     num_seeds: int
     chosen: frozenset[str]
     rivals: frozenset[str]
 
-    def row(self, arm: str, label: str = "") -> Row:
-        """The arm's row; its label says which seeds are missing."""
-        known = self.values[arm].dropna() if arm in self.values else pd.Series(dtype=float)
-        values = dict(zip(map(int, known.index), map(float, known), strict=True))
+    def has_values(self, arm: str) -> bool:
+        """Whether any run of the arm has a value."""
+        return arm in self.stored and bool(self.stored[arm].notna().any())
+
+    def row(self, arm: str, name: str = "") -> Row:
+        """The arm's row; it remarks how many seeds there are, if some are missing."""
+        values = self._stored(arm)
         parent = str((self.planned.get(arm) or {}).get("parent") or "")
-        level, difference = float(self.values[parent].mean()) if parent in self.values else math.nan, self.differences.get(arm)
-        if difference is not None and parent in self.values and known.index.symmetric_difference(self.values[parent].dropna().index).size:
-            level = float(known.mean()) - float(difference["mean"])  # the parent's, as the seeds that both have tell it
-        missing = f" ({len(values)} of {self.num_seeds} seeds)" if len(values) < self.num_seeds else ""
-        marks = {"is_chosen": arm in self.chosen, "is_rival": arm in self.rivals}
-        same_as = str((self.planned.get(arm) or {}).get("same_as") or "")
-        return Row(arm, f"{label or arm}{missing}", values, parent, level, difference, same_as, **marks)
+        level, difference = self.means.get(parent, math.nan), self.differences.get(arm)
+        if difference is not None and parent in self.stored and {*values} != {*self._stored(parent)}:
+            level = self.means[arm] - float(difference["mean"])  # the parent's, as the seeds that both have tell it
+        return Row(
+            arm=arm,
+            name=name or arm,
+            values={seed: self.scale * value for seed, value in values.items()},
+            mean=self.means.get(arm, math.nan),
+            sd=self.sds.get(arm, math.nan),
+            parent=parent,
+            parent_level=level,
+            difference=difference,
+            remark=f" ({len(values)} of {self.num_seeds} seeds)" if len(values) < self.num_seeds else "",
+            same_as=str((self.planned.get(arm) or {}).get("same_as") or ""),
+            is_chosen=arm in self.chosen,
+            is_rival=arm in self.rivals,
+        )
+
+    def over(self, row: Row, seeds: Collection[int]) -> Row:
+        """The row with its mean over these seeds, which the arm has, and with its difference only if that is of the same seeds."""
+        values = self._stored(row.arm)
+        if {*values} == {*seeds}:
+            return row
+        sd = self.scale * float(np.std([values[seed] for seed in seeds], ddof=1)) if len(seeds) > 1 else math.nan
+        is_same = row.difference is not None and int(row.difference["pairs"]) == len(seeds)
+        mean = self.scale * best.mean_over(values, seeds)
+        return replace(row, mean=mean, sd=sd, difference=row.difference if is_same else None)
+
+    def _stored(self, arm: str) -> dict[int, float]:
+        known = self.stored[arm].dropna() if arm in self.stored else pd.Series(dtype=float)
+        return dict(zip(map(int, known.index), map(float, known), strict=True))
 
 
 def results_of(runs: pd.DataFrame, differences: pd.DataFrame, plan: Mapping[str, Any], name: str, metrics: MetricTable) -> Results:
     """The values and the differences of that metric. A difference that is not finite is none."""
-    planned = {str(arm["name"]): arm for arm in plan["arms"]}
-    values = metrics.unit(name).scale * by_seed(runs, list(planned), metrics.full_name(name))
+    planned, scale = {str(arm["name"]): arm for arm in plan["arms"]}, metrics.unit(name).scale
+    values = by_seed(runs, list(planned), metrics.full_name(name))
+    stored, (means, sds) = finite(values), mean_and_sd(values)
+    is_known = np.isfinite(means)  # where a value is infinite, those that are not have a mean
+    means, sds = means.where(is_known, stored.mean()), sds.where(is_known, stored.std())
     rows = differences[(differences["metric"] == name) & (differences["role"] == "parent") & np.isfinite(differences["mean"].astype(float))]
     by_arm = {str(row["arm"]): {str(key): value for key, value in row.items()} for row in rows.to_dict("records")}
     picked = frozenset(str(arm) for arm in runs["chosen"].fillna("") if arm)
     rankable = [arm for arm in planned if best.may_be_best(planned[arm]["labels"])]
     rivals = best.complete_values(runs, rankable, metrics.full_name(name))
-    return Results(values.where(np.isfinite(values)), by_arm, planned, len(plan["seeds"]), picked, frozenset(rivals))
+    return Results(
+        stored, scale, _scaled(means, scale), _scaled(sds, scale), by_arm, planned, len(plan["seeds"]), picked, frozenset(rivals)
+    )
+
+
+def _scaled(numbers: pd.Series, scale: int) -> dict[str, float]:
+    return {str(arm): scale * float(value) for arm, value in numbers.items()}
 
 
 def axis_of(name: str, metrics: MetricTable) -> Axis:
@@ -120,7 +165,7 @@ def row_words(row: Row, axis: Axis) -> str:
     found = row.difference
     if found is None:
         return f"{row.label} {axis.number(row.mean)}"
-    signed = [f"{found[name]:+.{axis.decimals}f}" for name in ("mean", "low", "high")]
+    signed = [axis.change(found[name]) for name in ("mean", "low", "high")]
     ends = f", 95 % interval {signed[1]} to {signed[2]}" if np.isfinite(found["low"]) else ""
     return f"{row.label} {axis.number(row.mean)} ({signed[0]} to its parent{ends})"
 

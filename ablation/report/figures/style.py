@@ -270,8 +270,7 @@ def legend(figure: Figure, handles: Sequence[Any], size: float = 7) -> float:
     """Draw a legend along the figure's top in as many columns as fit; returns its height in inches."""
     if not handles:
         return 0.0
-    across = 0.42 + widest((str(handle.get_label()) for handle in handles), size)
-    columns = int(np.clip(figure.get_figwidth() // across, 1, len(handles)))
+    columns = _legend_columns(figure.get_figwidth(), handles, size)
     figure.legend(
         handles=handles, loc="upper center", ncols=columns, fontsize=size, frameon=False, borderaxespad=0.3,
         columnspacing=0.9, handletextpad=0.3, handlelength=1.6, labelspacing=0.25,
@@ -283,9 +282,16 @@ def legend_height(wide: float, handles: Sequence[Any], size: float = 7) -> float
     """The height in inches of the legend of these handles on a figure of that width."""
     if not handles:
         return 0.0
-    across = 0.42 + widest((str(handle.get_label()) for handle in handles), size)
-    rows = -(-len(handles) // int(np.clip(wide // across, 1, len(handles))))
-    return 0.12 + rows * 1.4 * size / 72
+    return 0.12 + -(-len(handles) // _legend_columns(wide, handles, size)) * 1.4 * size / 72
+
+
+def _legend_columns(wide: float, handles: Sequence[Any], size: float) -> int:
+    """As many equal columns as fit; where one long label leaves a single one, two of their own widths if these fit."""
+    words = [str(handle.get_label()) for handle in handles]
+    columns = int(np.clip(wide // (0.42 + widest(words, size)), 1, len(words)))
+    first = -(-len(words) // 2)  # matplotlib has the longer column first
+    halves = 0.74 + widest(words[:first], size) + widest(words[first:], size)
+    return 2 if columns == 1 and len(words) > 2 and halves <= wide else columns
 
 
 def robust_range(means: Sequence[float], lows: Sequence[float], highs: Sequence[float], least: float) -> tuple[float, float]:
@@ -336,13 +342,14 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def _few_colours(figure: Figure) -> Image.Image:
-    """The figure's pixels in 256 colours: a third of the bytes, written sooner. What is nearly white is white."""
+    """The figure's pixels in 256 colours: a third of the bytes, written sooner. The page, and what is nearly white, is white."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels_HW4 = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     image = Image.fromarray(pixels_HW4).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
     colours_P3 = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
     colours_P3[(colours_P3 >= NEARLY_WHITE).all(axis=1)] = 255
+    colours_P3[np.unique(np.asarray(image)[(pixels_HW4[..., :3] == 255).all(axis=2)])] = 255  # whatever pale tones share its place
     image.putpalette(colours_P3.tobytes())
     return image
 

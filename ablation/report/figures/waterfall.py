@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ablation.report.figures import style
+from ablation.formatting import change
+from ablation.report.figures import labels, style
 from ablation.report.figures.page import Page, chunks, numbered
 from ablation.report.metrics import MetricTable, with_unit
 
@@ -72,7 +73,7 @@ def waterfall_page(part: Sequence[Ladder], name: str, metrics: MetricTable, wide
     left, right = (0.7, 0.3) if not wide else (0.55, 0.1)
     width = wide - left - right if wide else float(np.clip(0.75 * (num_rungs + 1), 4.2, 8.0))
     handles = _waterfall_handles(part)
-    names = [*(style.fitted(rung, 7, 1.1) for rung in part[-1].rungs), "level reached"]
+    names = [*labels.fitted(part[-1].rungs, 7, [1.1] * len(part[-1].rungs)), "level reached"]
     top = 0.3 + style.legend_height(left + width + right, handles)
     bottom = 0.15 + 0.75 * style.widest(names, 7)
     sheet = style.sheet_of(len(part), 1, width=width, height=2.2, left=left, right=right, top=top, bottom=bottom, down=0.4)
@@ -147,7 +148,7 @@ def _step_numbers(axes: Axes, starts: Sequence[float], heights: Sequence[float],
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     room = axes.get_position().width * figure.get_size_inches()[0] / (len(heights) + 2.2)
-    words = [f"{height:+.{decimals}f}" for height in heights]
+    words = [change(height, decimals=decimals) for height in heights]
     is_narrow = style.widest(words, 7) + 0.16 > room
     for place, (text, start, height) in enumerate(zip(words, starts, heights, strict=True), start=1):
         axes.annotate(
@@ -180,7 +181,9 @@ def _waterfall_words(name: str, metrics: MetricTable) -> Any:
         decimals = metrics.unit(name).decimals
         ladders = [
             f"{ladder.condition or 'the ladder'} from {ladder.levels[0]:.{decimals}f} to {ladder.levels[-1]:.{decimals}f} by "
-            + ", ".join(f"{rung} {step['mean']:+.{decimals}f}" for rung, step in zip(ladder.rungs[1:], ladder.steps, strict=True))
+            + ", ".join(
+                f"{rung} {change(step['mean'], decimals=decimals)}" for rung, step in zip(ladder.rungs[1:], ladder.steps, strict=True)
+            )
             for ladder in part
         ]
         return f"{metrics.title(name)} rung by rung: {'; '.join(ladders)}."

@@ -22,6 +22,7 @@ OF_THE_DATA = {  # what a plan has of the data of its first arm, in words
     "test_counts": "number of test images",
     "validation_counts": "number of validation images",
 }
+PACKED_ELSEWHERE = "were packed elsewhere, in "
 RECORD = "record"  # the column with the number of the record that a row is from
 
 
@@ -74,7 +75,8 @@ def joined(first: Packable, others: Sequence[Packed]) -> Joined:
     gone = {f"{arm} {seed}" for arm, seed in runs.loc[~is_planned, ["arm", "seed"]].itertuples(index=False)}
     runs = runs[is_planned].reset_index(drop=True)
     origins = [records[number] for number in runs.pop(RECORD)]
-    plan = {**plan, "notes": [*(plan.get("notes") or ()), *_notes(origins, records)]}
+    earlier = [note for note in plan.get("notes") or () if PACKED_ELSEWHERE not in note]  # told of a join before this one
+    plan = {**plan, "notes": [*earlier, *_notes(origins, records)]}
     superseded = sorted(gone.union(*(record.superseded for record in records)))
     return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
@@ -84,7 +86,7 @@ def _notes(origins: Sequence[Packable], records: Sequence[Packable]) -> list[str
     numbers = [(record.archive.path, origins.count(record)) for record in records[1:] if isinstance(record, Packed)]
     names = [path.name for path, _ in numbers]
     told = [(path.name if names.count(path.name) == 1 else path.as_posix(), number) for path, number in numbers if number]
-    return [f"{counted(number, 'run')} of {len(origins)} were packed elsewhere, in {name}" for name, number in told]
+    return [f"{counted(number, 'run')} of {len(origins)} {PACKED_ELSEWHERE}{name}" for name, number in told]
 
 
 # --- what may be joined ------------------------------------------------------------------------------------------------------

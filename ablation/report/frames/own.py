@@ -1,6 +1,5 @@
 """What a report says of a study of one's own training code: what was run, and what of it was checked and what was not."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from ablation.report.metrics import metrics_of
 from ablation.report.statistics.best import OTHER_TEST
 from ablation.report.statistics.differences import is_other_test
 from ablation.study.metrics import TEST_ITEMS, has_own_code
+from ablation.tracking.texts import plain
 
 USUAL = (TEST_ITEMS, "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
 NO_EFFECT = "seed without effect"  # the label of arms whose different seeds all gave equal numbers
@@ -110,7 +110,7 @@ def told_same(recorded: pd.DataFrame, done: pd.DataFrame) -> dict[str, dict[tupl
     """name -> what each of these runs handed back of it, as a digest."""
     told: dict[str, dict[tuple[str, int], str]] = {}
     for run, text in _of_runs(recorded, done, "same"):
-        for name, value in json.loads(text).items():
+        for name, value in plain(text, {}).items():
             told.setdefault(str(name), {})[run] = str(value)
     return told
 
@@ -264,6 +264,6 @@ def _notes(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:
     """What was noted of runs while they were checked, each once, with the runs that it is of."""
     runs_of: dict[str, list[str]] = {}
     for (arm, seed), text in _of_runs(recorded, done, "notes"):
-        for note in json.loads(text):
+        for note in plain(text, []):
             runs_of.setdefault(str(note).rstrip("."), []).append(f"{arm} seed {seed}")
     return [f"{note} ({shortened(runs, MOST_NAMED)})" for note, runs in runs_of.items()]

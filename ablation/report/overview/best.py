@@ -23,9 +23,11 @@ class Best:
 
     `seeds` are those that all of them have, over which they are ranked; `mean` is over these, and `is_partial` says whether any of them
     has others. `tied` is the number of others with the same mean. `alike` are the other arms that no paired t test tells apart from it,
-    after Holm's correction over all `others`. `repeated` is its difference to the baseline without the luck of having been picked: the
-    best arm of the other seeds, measured on the one left out; NaN where there is one seed, one other arm or no baseline. If `is_steady`,
-    it is the best one whichever seed is left out; then this is its plain difference, of which luck may be a part.
+    after Holm's correction over all `others`, and `untested` those of which there is no such test: with fewer than two seeds in common,
+    or the same difference on each. `ahead` are arms that are not ranked though their mean is better, the best one first. `repeated` is
+    its difference to the baseline without the luck of having been picked: the best arm of the other seeds, measured on the one left out;
+    NaN where there is one seed, one other arm or no baseline. If `is_steady`, it is the best one whichever seed is left out; then this is
+    its plain difference, of which luck may be a part.
     """
 
     row: Row
@@ -35,44 +37,60 @@ class Best:
     others: int
     tied: int
     alike: Sequence[str]
+    untested: Sequence[str]
+    ahead: Sequence[Row]
     repeated: float
     is_steady: bool
 
 
-def best_arm(rows: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> Best | None:
-    """The best of these arms; None if fewer than two are complete, or if they share no seed. Arms of the same training are one."""
+def best_arm(rows: Sequence[Row], others: Sequence[Row], runs: pd.DataFrame, metric: str, metrics: MetricTable) -> Best | None:
+    """The best of the arms in `rows`; None if fewer than two are complete, or if they share no seed. Arms of the same training are one.
+
+    The `others` are those under conditions, which are not ranked with them.
+    """
     values, lower = rivals(once(rows)), metrics.is_lower_better(metric)
     leading = best.best_of(values, is_lower_better=lower)
     if not leading:
         return None
     row = next(row for row in rows if row.arm == leading[0])
     names, seeds = list(values), best.shared_seeds(values)
-    others = [name for name in names if name != row.arm]
+    rest = [name for name in names if name != row.arm]
     values_SA = descriptive.finite(descriptive.by_seed(runs, names, metrics.full_name(metric)))
     baseline = str(row.vs_baseline.get("against", row.arm))  # without one, it is the baseline itself
     sign = -1 if lower else 1
     gain, picked = _repeated(sign * values_SA.to_numpy(), names, baseline)
     is_steady = picked == {row.arm}
     repeated = float(row.vs_baseline["mean"]) if is_steady and row.vs_baseline else sign * metrics.unit(metric).scale * gain
+    mean = best.mean_over(row.values, seeds)
+    alike, untested = _alike(values_SA, row.arm, rest)
     return Best(
         row=row,
         seeds=seeds,
-        mean=best.mean_over(row.values, seeds),
+        mean=mean,
         is_partial=not best.has_same_seeds(values),
-        others=len(others),
+        others=len(rest),
         tied=len(leading) - 1,
-        alike=_alike(values_SA, row.arm, others),
+        alike=alike,
+        untested=untested,
+        ahead=_ahead([one for one in (*rows, *others) if one.arm not in values], max(sign * mean, sign * row.mean), sign),
         repeated=repeated,
         is_steady=is_steady,
     )
 
 
-def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> list[str]:
-    """The arms that the paired t test does not tell apart from the best one, after Holm's correction over all of them."""
+def _ahead(rows: Sequence[Row], least: float, sign: int) -> list[Row]:
+    """Those of the arms with a mean, times `sign`, above `least` that could be ranked by their labels; the best one first."""
+    found = [row for row in once(rows) if row.n and best.may_be_best(row.labels) and sign * row.mean > least]
+    return sorted(found, key=lambda row: -sign * row.mean)
+
+
+def _alike(values_SA: pd.DataFrame, best: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arms that the paired t test does not tell apart from the best one, after Holm's correction over all; and those without a test."""
     best_S1, others_SO = values_SA[[best]].to_numpy(), values_SA[list(others)].to_numpy()
     p = inference.t_summary(best_S1 - others_SO, inference.largest_of(values_SA).max())["p_t"].to_numpy(dtype=np.float64)
     adjusted = inference.holm(p, len(others))
-    return [arm for arm, p_arm in zip(others, adjusted, strict=True) if not p_arm <= inference.LEVEL]
+    found = list(zip(others, adjusted, strict=True))
+    return [arm for arm, p_arm in found if p_arm > inference.LEVEL], [arm for arm, p_arm in found if np.isnan(p_arm)]
 
 
 def _repeated(values_SA: Floats, arms: Sequence[str], baseline: str) -> tuple[float, set[str]]:

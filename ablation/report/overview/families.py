@@ -19,7 +19,8 @@ TITLES = {"ladder": "Ladder", "variants": "Variants", "drop_one": "Drop one", "a
 class Row:
     """An arm: its numbers, and its differences to parent and baseline, which are rows of the frame of differences or empty.
 
-    `values` are the finite values of the report's metric by seed, in the store's unit; `done` is the number of finished runs.
+    `values` are the finite values of the report's metric by seed, in the store's unit; `done` is the number of finished runs, `planned`
+    that of planned ones, and `most_planned` the largest such number of any arm shown.
     """
 
     arm: str
@@ -29,6 +30,7 @@ class Row:
     labels: Sequence[str]
     same_as: str
     planned: int
+    most_planned: int
     done: int
     values: Mapping[int, float]
     mean: float  # of the report's metric, in the store's unit
@@ -99,7 +101,8 @@ def families(
     pairs = {(row["arm"], row["role"]): row for row in differences[differences["metric"] == metric].to_dict("records")}
     records = sorted(arms.to_dict("records"), key=lambda row: places[row["arm"]])  # a family has the plan's order
     values = best.values_of(runs, [row["arm"] for row in records], metrics.full_name(metric))
-    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, values[row["arm"]], pairs) for row in records}
+    most = max((row["planned"] for row in records), default=0)
+    rows = {row["arm"]: _row(row, planned[row["arm"]], metric, values[row["arm"]], pairs, most) for row in records}
     members: dict[str, list[Row]] = {}
     for name, row in rows.items():
         members.setdefault(family(planned[name]), []).append(row)
@@ -113,6 +116,7 @@ def _row(
     metric: str,
     values: Mapping[int, float],
     pairs: Mapping[tuple[str, str], Mapping[Any, Any]],
+    most_planned: int,
 ) -> Row:
     return Row(
         arm=row["arm"],
@@ -122,6 +126,7 @@ def _row(
         labels=tuple(planned["labels"]),
         same_as=row["same_as"],
         planned=row["planned"],
+        most_planned=most_planned,
         done=row["n"],
         values=values,
         mean=row[f"{metric}_mean"],
@@ -142,14 +147,20 @@ def _family(
     for row in members if name.startswith("sweep ") else ():
         for axis, value in row.factors.items():
             axes.setdefault(axis, []).append(value)
-    own = {axis: value for axis in axes if (value := _own_value(axis, planned[members[0].arm])) and reference}
+    own = {axis: value for axis in axes if (value := _own_value(axis, members, planned)) and reference}
     leading = best_of([*([reference] if reference else []), *members], is_lower_better=is_lower_better)
     return Family(name, members, reference, leading, {axis: list(dict.fromkeys(values)) for axis, values in axes.items()}, own)
 
 
-def _own_value(axis: str, planned: Mapping[str, Any]) -> str:
-    """The parent's value of a swept setting, which is the old value of the point's change; empty if it has none."""
-    old = planned["change"].get(axis, (None, None))[0]
+def _own_value(axis: str, members: Sequence[Row], planned: Mapping[str, Mapping[str, Any]]) -> str:
+    """The parent's value of a swept setting, which is the old value of the points' change; empty if it has none.
+
+    Empty, too, where the axis is a name that the file gave, which may also be that of a setting: the points' values are other ones then.
+    """
+    changes = {row.factors[axis]: planned[row.arm]["change"].get(axis) for row in members if axis in row.factors}
+    if any(change and value not in (str(change[1]), setting(change[1])) for value, change in changes.items()):
+        return ""
+    old = next((change[0] for change in changes.values() if change), None)
     return "" if old is None else setting(old)
 
 

@@ -74,7 +74,9 @@ def overview(
     name = short_name(metric) or metrics.default
     runs = runs[runs["arm"].isin(arms["arm"])]
     found = families(plan, runs, arms, differences, name, metrics)
-    best = best_arm(plain_rows(found), runs, name, metrics)
+    plain = plain_rows(found)
+    under = [row for family in found for row in family.rows if row not in plain]
+    best = best_arm(plain, under, runs, name, metrics)
     return Overview(
         study=str(plan["study"]),
         metric=name,

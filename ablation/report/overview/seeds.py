@@ -16,6 +16,7 @@ from ablation.report.statistics import inference
 from ablation.report.statistics.differences import UNTESTED, pooled_sd
 
 MOST_IN_A_COMMAND = 24
+MOST_OF_A_COMMAND = 240  # characters of a command in a sentence
 INCONCLUSIVE = "inconclusive"  # how such verdicts begin
 KEPT = ("--profile", "--set", "--device", "--executor", "--ray-address")  # of the recorded command, since they say what is trained
 KEPT_FLAGS = ("--allow-code",)
@@ -45,6 +46,11 @@ class More:
     for_margin: float
     seeds: Sequence[int]
     command: str
+
+    @property
+    def has_long_command(self) -> bool:
+        """Whether the command is too long for a sentence."""
+        return len(self.command) > MOST_OF_A_COMMAND
 
 
 def more_seeds(plan: Mapping[str, Any], differences: pd.DataFrame, metric: str, best: Best | None, metrics: MetricTable) -> More | None:

@@ -13,12 +13,11 @@ from ablation.report.overview.overview import Overview
 from ablation.report.overview.seeds import More
 from ablation.report.statistics import inference
 from ablation.report.statistics.best import may_be_best
-from ablation.report.statistics.differences import UNTESTED
+from ablation.report.statistics.differences import NOT_RUN, UNTESTED
 
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
 MOST_NAMED = 4
-MOST_OF_A_COMMAND = 240  # characters of a command in a sentence
 FAMILIES = {
     "ladder": "the ladder's", "variants": "the variants'", "drop_one": "drop one's", "add_one": "add one's", "grid": "the grid's",
 }  # fmt: skip
@@ -26,12 +25,12 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Marks:
-    """How a document writes names, words that stand out, and commands; and where it has the study's command, if it has."""
+    """How a document writes names, words that stand out, and commands; and where it has a long command, if not in the sentence."""
 
     name: Callable[[str], str]
     strong: Callable[[str], str]
     code: Callable[[str], str]
-    command: str = ""
+    long_command: str = ""
 
 
 PLAIN = Marks(name=str, strong=str, code=str)
@@ -39,7 +38,7 @@ MARKDOWN = Marks(
     name=escaped,
     strong=lambda text: f"**{text}**",
     code=lambda text: f"`{text}`",
-    command="the command under [Provenance](#provenance)",
+    long_command="see [Provenance](#provenance).",
 )
 
 
@@ -81,14 +80,19 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
     title = marks.name(metrics.words(name))
     has = f"has, with {counted(best.tied, 'other arm')}," if 0 < best.tied < best.others else "has"
-    start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}, {_mean(best, name, metrics)}"
     against, is_all = row.vs_baseline, len(once(plain_rows(overview.families))) == best.others + 1
-    luck = _luck(best, name, metrics, is_all=is_all and not overview.is_part)
+    ranked = f"{best.others + 1} arms{'' if is_all else ' that can be ranked'}"
+    of = "" if is_all or best.is_partial else f" of the {ranked}"
+    start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}{of}, {_mean(best, name, metrics, ranked)}"
+    luck = f"{_luck(best, name, metrics, is_all=is_all and not overview.is_part)}{_ahead(overview, best, metrics, marks)}"
     if not against:
         which = "no arm shown" if overview.is_part else "no arm" if is_all else "none that can be ranked"
         return f"{start}: it is the baseline, and {which} has a better mean.{luck}"
     if not against["pairs"]:
-        return f"{start}; it has no seed in common with {marks.name(str(against['against']))}, to which it would be compared.{luck}"
+        partner = marks.name(str(against["against"]))
+        would = f"{partner}, to which it would be compared"
+        why = f"{would}, was not run" if str(against["verdict"]).endswith(NOT_RUN) else f"it has no seed in common with {would}"
+        return f"{start}; {why}.{luck}"
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial or against["pairs"] < row.n else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
@@ -96,15 +100,36 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     return f"{start}: {difference}, {shown}.{luck}"
 
 
-def _mean(best: Best, name: str, metrics: MetricTable) -> str:
-    """`68.95 ± 0.20`; where arms have different seeds, over those that all have, with the arm's own mean if it has more."""
+def _mean(best: Best, name: str, metrics: MetricTable, ranked: str) -> str:
+    """`68.95 ± 0.20`; where arms have different seeds, over those that all have, with the arm's own mean if it has more.
+
+    `ranked` are the arms in words.
+    """
     row = best.row
     own = metrics.value(name, row.mean, row.sd)
     if not best.is_partial:
         return own
-    few = f"seed{'s' * (len(best.seeds) > 1)} {ranges(best.seeds)}, which all {best.others + 1} arms have"
+    few = f"seed{'s' * (len(best.seeds) > 1)} {ranges(best.seeds)}, which all {ranked} have"
     more = f" ({own} over its own {row.n})" if row.n > len(best.seeds) else ""
     return f"{metrics.value(name, best.mean)} on {few}{more}"
+
+
+def _ahead(overview: Overview, best: Best, metrics: MetricTable, marks: Marks) -> str:
+    """Arms with a better mean that are not ranked with the others, one for each reason: ` Not ranked: no-lag/cb has 70.72 ± 0.20.`"""
+    under = {row.arm for family in overview.families if family.kind == "condition" for row in family.rows}
+    reasons = {
+        "under a condition": [row for row in best.ahead if row.arm in under],
+        "with runs missing": [row for row in best.ahead if row.arm not in under],
+    }
+    better = "lower" if metrics.is_lower_better(overview.metric) else "higher"
+    found = [
+        f"{marks.name(rows[0].arm)}, {metrics.value(overview.metric, rows[0].mean, rows[0].sd)}"
+        f"{f' on {rows[0].n} of {rows[0].planned} seeds' if rows[0].arm not in under else ''}"
+        f"{f', and {len(rows) - 1} more' if len(rows) > 1 else ''} ({why})"
+        for why, rows in reasons.items()
+        if rows
+    ]
+    return f" {better.capitalize()}, but not ranked with them: {'; '.join(found)}." if found else ""
 
 
 def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
@@ -145,6 +170,8 @@ def _luck(best: Best, name: str, metrics: MetricTable, *, is_all: bool) -> str:
     if best.tied == best.others:
         return f" {'All arms' if is_all else f'The {best.others + 1} arms that can be ranked'} have the same mean."
     tests = f" by paired t tests with Holm's correction over these {best.others}" if best.others > 1 else " by a paired t test"
+    if best.untested and len(best.untested) < best.others:
+        tests += f"; {len(best.untested)} could not be tested"
     many = "" if len(best.alike) == best.others else f"{len(best.alike)} of "
     alike = (
         f" {many}{'The' if not many else 'the'} {counted(best.others, 'other arm')} cannot be told apart from it{tests}."
@@ -214,31 +241,25 @@ def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return ""
     family = FAMILIES.get(more.family) or f"{marks.name(more.family)}'s"
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"
-    can = f"cannot confirm a difference: {more.floor} are the fewest that can" if more.present < more.floor else "can confirm a difference"
-    start = f"{counted(more.present, 'seed' if more.is_even else 'shared seed')} {can}"
-    if more.fewest:
-        start = f"{shortened([marks.name(arm) for arm in more.fewest], MOST_NAMED)}: {start}"
-    of_best = _size(
-        more.for_best, f"a difference like the best arm's{', without the luck of having been picked,' if more.is_without_luck else ''}"
-    )
-    sizes = " and ".join(filter(None, [of_best, _of_margin(more, overview.metric, metrics)]))
-    text = f"{start} ({test}).{' To find ' if sizes else ''}{sizes}{'.' if sizes else ''}"
-    return f"{text} To claim more: {_command(more, marks)}" if more.command else text
+    seeds = counted(more.present, "seed" if more.is_even else "shared seed")
+    can = f"cannot confirm a difference, {more.floor} can" if more.present < more.floor else "can confirm a difference"
+    arms = f" of {shortened([marks.name(arm) for arm in more.fewest], MOST_NAMED)}" if more.fewest else ""
+    sizes = _sizes(more, metrics.margin_words(overview.metric))
+    text = f"{marks.strong(f'{seeds}{arms} {can}')} ({test}).{f' To find {sizes}.' if sizes else ''}"
+    command = marks.long_command if more.has_long_command and marks.long_command else marks.code(more.command)
+    return f"{text} To claim more: {command}" if more.command else text
 
 
-def _command(more: More, marks: Marks) -> str:
-    """The command with the seeds that it takes; of one that is long, where the recorded one is, and what it has instead."""
-    if len(more.command) <= MOST_OF_A_COMMAND or not marks.command:
-        return marks.code(more.command)
-    arms = "the arms of these comparisons and " if " --arm " in more.command else ""
-    return f"{marks.command}, with {arms}{marks.code(' '.join(f'--seed {seed}' for seed in sorted(more.seeds)))}"
-
-
-def _size(number: float, what: str) -> str:
-    if math.isnan(number):
-        return ""
-    return f"{what} takes {f'about {number:.0f}' if math.isfinite(number) else f'more than {inference.MOST_SEEDS:,}'} seeds"
-
-
-def _of_margin(more: More, name: str, metrics: MetricTable) -> str:
-    return _size(more.for_margin, f"a difference of {metrics.margin_words(name)}")
+def _sizes(more: More, margin: str) -> str:
+    """`a difference like the best arm's takes about 9 seeds, one of 0.5 points about 332`; empty where neither number is known."""
+    luck = ", without the luck of having been picked," if more.is_without_luck else ""
+    known = {
+        f"a difference like the best arm's{luck}": more.for_best,
+        f"a difference of {margin}": more.for_margin,
+    }
+    words = [
+        f"{what} takes {f'about {number:.0f}' if math.isfinite(number) else f'more than {inference.MOST_SEEDS:,}'} seeds"
+        for what, number in known.items()
+        if not math.isnan(number)
+    ]
+    return " and ".join(words)

@@ -22,7 +22,7 @@ from ablation.report.sections.common import (
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 from ablation.report.statistics import inference
-from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, UNTESTED
+from ablation.report.statistics.differences import NOT_COMPARABLE, NOT_RUN, SAME, UNTESTED
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
@@ -116,6 +116,7 @@ def tally(rows: pd.DataFrame) -> str:
         (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
         (verdicts == SAME, "of the same training"),
         (verdicts == NOT_COMPARABLE, "tested on other items"),
+        (verdicts.str.endswith(NOT_RUN), "whose partner was not run"),
         (verdicts == "", "without a pair of seeds"),
     ):
         number = int(is_such.sum())

@@ -71,6 +71,12 @@ def count(row: Mapping[Any, Any]) -> str:
     return f"[{number}](#runs)"
 
 
+def few(content: Content, row: Mapping[Any, Any], name: str) -> str:
+    """` (2 of 3)` where some of an arm's finished runs have no number for the metric."""
+    n = len(content.values(name)[row["arm"]])
+    return f" ({n} of {row['planned']})" if 0 < n < row["n"] else ""
+
+
 def mean_and_sd(content: Content, names: Sequence[str]) -> str:
     """What the numbers of a table of these metrics are: their units, if named, and how many seeds, if all arms have as many."""
     units, found = content.metrics.value_units(names), {len(by_seed) for name in names for by_seed in content.values(name).values()} - {0}

@@ -10,7 +10,7 @@ from ablation.report.metrics import COMPARISON, MetricTable, with_unit
 from ablation.report.overview import Row
 from ablation.report.overview.families import best_of
 from ablation.report.sections.changed import changed_settings
-from ablation.report.sections.common import bullets, chunked, count, mean_and_sd, named, of_columns, paragraphs, table
+from ablation.report.sections.common import bullets, chunked, count, few, mean_and_sd, named, of_columns, paragraphs, table
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import (
     MOST_IN_MARKDOWN,
@@ -143,5 +143,4 @@ def published(metrics: MetricTable, row: Mapping[Any, Any], report: str) -> tupl
 def _value(content: Content, row: Mapping[Any, Any], name: str, *, is_best: bool = False) -> str:
     """The metric's mean and sd, and of how many of the runs that are done, if not of all; blank where no run is done."""
     value = content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) if row["n"] else ""
-    n = len(content.values(name)[row["arm"]])
-    return f"**{value}**" if is_best else value + (f" ({n} of {row['planned']})" if 0 < n < row["n"] else "")
+    return f"**{value}**" if is_best else value + few(content, row, name)

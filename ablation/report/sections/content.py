@@ -139,6 +139,11 @@ class Content:
         return self.frames.arms.to_dict("records")
 
     @cached_property
+    def most_planned(self) -> int:
+        """The largest number of planned runs that any of the arms has."""
+        return max((int(row["planned"]) for row in self.arm_records), default=0)
+
+    @cached_property
     def planned(self) -> dict[str, Mapping[str, Any]]:
         """The plan's arms that are shown, by name."""
         by_name = {arm["name"]: arm for arm in self.plan["arms"]}

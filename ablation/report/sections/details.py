@@ -175,7 +175,7 @@ def confusions(content: Content) -> list[Section]:
         legend, as_table = "Percent of each true class (row), all seeds together.", _matrix
     else:
         as_table = _largest_confusions
-        legend = f"The {MOST_CONFUSIONS} largest confusions, in percent of the true class, all seeds together."
+        legend = f"The largest confusions, at most {MOST_CONFUSIONS}, in percent of the true class, all seeds together."
     minor = minor_arms(content)
     tables = [
         Section(f"{named(content, arm)}: confusions", as_table(counts_CC, classes), is_minor=arm in minor)
@@ -198,9 +198,9 @@ def _largest_confusions(counts_CC: npt.NDArray[np.int64], classes: Sequence[str]
     shares_CC = np.nan_to_num(descriptive.normalised(counts_CC))
     np.fill_diagonal(shares_CC, 0)
     order = np.argsort(-shares_CC, axis=None, kind="stable")[:MOST_CONFUSIONS]
-    cells = [divmod(int(cell), len(classes)) for cell in order]
+    cells = [divmod(int(cell), len(classes)) for cell in order if shares_CC.flat[cell] > 0]
     rows = [[escaped(classes[true]), escaped(classes[called]), f"{100 * shares_CC[true, called]:.1f}"] for true, called in cells]
-    return table(["true", "predicted", "share"], rows, left=2)
+    return table(["true", "predicted", "share"], rows, left=2) if rows else "None."
 
 
 # --- training ------------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,9 @@ def provenance(content: Content) -> list[Section]:
         .merge(content.recorded.drop_duplicates("run_id"), on="run_id", how="left")
     )
     about[list(RECORDED)] = about[list(RECORDED)].fillna("").astype(str)
-    head = paragraphs(head, bullets(depends_on(plan)) if content.own else "")
+    more = content.overview.more
+    command = f"To claim more: {in_code(more.command)}" if more and more.has_long_command else ""
+    head = paragraphs(head, command, bullets(depends_on(plan)) if content.own else "")
     groups = [
         _provenance_of(rows, done["run_id"].nunique(), is_own=content.own is not None)
         for _, rows in about.groupby([name for name in RECORDED if name != "digest"], sort=False)
@@ -332,7 +334,8 @@ def reading(content: Content) -> list[Section]:
     """How the numbers were made, and what is left out."""
     sure = "*better*, *worse* (the t test and the sign-flip test, both adjusted, below 0.05); *(t only)*: the t test alone"
     margin = content.metrics.margin(content.name)
-    equal = f"; *no difference beyond {margin:g}* (two one-sided tests)" if margin is not None else ""
+    ends = "two one-sided tests, so by a 90 % interval: the 95 % one beside it may reach a little further"
+    equal = f"; *no difference beyond {margin:g}* ({ends})" if margin is not None else ""
     has_chosen = bool((content.frames.arms["chosen"] != "").any())
     without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
     lines: list[tuple[str, Needs]] = [

@@ -22,13 +22,18 @@ MOST_NAMED = 3
 
 
 def families(content: Content) -> list[Section]:
-    """The ladder, unless its one arm stands in every family's table, and each family; those of conditions last."""
+    """The ladder, unless its one arm stands in another family's table, and each family; those of conditions last."""
     overview = content.overview
     ladder, rest = overview.ladder, overview.rest
     plain = [family for family in rest if family.kind != "condition"]
-    is_known = ladder is not None and len(ladder.rows) == 1 and plain and all(family.reference == ladder.rows[0] for family in plain)
+    first = ladder.rows[0] if ladder is not None and len(ladder.rows) == 1 else None
+    is_known = first is not None and any(family.reference in (None, first) for family in plain)
     shown = [*([] if ladder is None or is_known else [ladder]), *rest]
-    return [_section(content, family, is_first=place == 0) for place, family in enumerate(shown)]
+    above = next((family for family in plain if first is not None and family.reference in (None, first)), None)
+    return [
+        _section(content, family, above=[first] if first and family is above and family.reference is None else [], is_first=place == 0)
+        for place, family in enumerate(shown)
+    ]
 
 
 MOST_IN_MARKDOWN = 12  # arms, beyond which long tables are left out of a Markdown document
@@ -40,9 +45,13 @@ def elsewhere(what: str, *files: str) -> str:
     return f"{what}: in the HTML page, and in {names} (`ablate report --output DIR` writes them)."
 
 
-def _section(content: Content, family: Family, *, is_first: bool) -> Section:
-    """The family's table, what it shows in a sentence, and its figure; the legend stands below the first one."""
+def _section(content: Content, family: Family, *, above: Sequence[Row] = (), is_first: bool) -> Section:
+    """The family's table, what it shows in a sentence, and its figure; the legend stands below the first one.
+
+    `above` are arms of another family that stand on top of the table.
+    """
     rows, others = _shown(content, family)
+    rows = [*above, *rows]
     is_asked = bool(content.options.sort or content.options.only_changed)  # then another table is the comparison, and comes first
     heading = escaped(family.title) if is_asked else title(family)
     legend = bullets(legend_lines(content)) if is_first and not is_asked else ""
@@ -62,10 +71,10 @@ def title(family: Family) -> str:
 
 
 def _shown(content: Content, family: Family) -> tuple[list[Row], list[Row]]:
-    """The rows to show, and those to fold: of a condition, the arms that are not on the ladder."""
-    if family.kind != "condition":
-        return family.all_rows, []
+    """The rows to show, and those to fold: of a condition, the arms that are not on the ladder, if that has rungs."""
     rungs = {arm["name"] for arm in content.plan["arms"] if arm["kind"] == "ladder"}
+    if family.kind != "condition" or len(rungs) < 2:
+        return family.all_rows if family.kind != "condition" else list(family.rows), []
     on_ladder = [row for row in family.rows if row.arm.partition("/")[2] in rungs]
     kept = on_ladder or list(family.rows)
     return kept, [row for row in family.rows if row not in kept]
@@ -157,7 +166,7 @@ def _reference(own: Mapping[str, str]) -> str:
 
 def arm_cell(content: Content, row: Row) -> str:
     """The arm's name with its label and its marks: `mixup (MixUp; L, T)`."""
-    few = [f"n {row.n}/{row.planned}"] if row.n < row.planned else []
+    few = [f"n {row.n}/{row.most_planned}"] if row.n < row.most_planned else []
     label = [breakable(escaped(row.label))] if row.label not in ("", row.arm) else []
     words = "; ".join([*label, *filter(None, [", ".join([*marks_of(content, row), *few])])])
     return escaped(row.arm) + (f" ({words})" if words else "")
@@ -189,11 +198,11 @@ def value_cell(content: Content, row: Row, *, is_best: bool = False) -> str:
 
 
 def against_cell(content: Content, row: Row, role: str) -> str:
-    """The difference to the parent or the baseline, and of how many pairs, if not of all seeds; a dash if there is none."""
+    """The difference to the parent or the baseline, and of how many pairs, if others have more seeds; a dash if there is none."""
     pair: Mapping[Any, Any] = row.vs_parent if role == "parent" else row.vs_baseline
     if not row.done:
         return ""
-    few = f" ({pair['pairs']} of {row.planned})" if pair and 0 < pair["pairs"] < row.planned else ""
+    few = f" ({pair['pairs']} of {row.most_planned})" if pair and 0 < pair["pairs"] < row.most_planned else ""
     return content.difference(pair) + few if pair else DASH
 
 
@@ -224,8 +233,9 @@ def _mark_lines(content: Content) -> Iterator[str]:
     if meanings:
         reasons = " Reasons: [Labels](#labels)." if any(content.planned[arm]["labels"] for arm in content.shown) else ""
         yield f"{'; '.join(meanings)}.{reasons}"
-    if any(not row.is_complete for family in content.overview.families for row in family.rows):
-        yield "n 1/2: not every planned run has a number; such arms are never the best, and their pairs are counted in brackets."
+    if any(row.n < row.most_planned for row in rows.values()):
+        never = "" if all(row.is_complete for row in rows.values()) else " An arm of which a planned run has no number is never the best."
+        yield f"n 1/2: numbers of fewer seeds than other arms have; pairs of fewer are counted in brackets.{never}"
 
 
 def _notes(content: Content, rows: Sequence[Row]) -> list[str]:

@@ -9,7 +9,7 @@ from ablation.formatting import escaped, listed
 from ablation.report.frames.facts import CLASSIFIED
 from ablation.report.frames.posthoc import OF_PROBABILITIES, distance_arms, sigmoid_arms
 from ablation.report.metrics import QUALITY, RANKING
-from ablation.report.sections.common import bullets, chunked, count, lines_for, mean_and_sd, named, of_columns, paragraphs, pictures
+from ablation.report.sections.common import bullets, chunked, count, few, lines_for, mean_and_sd, named, of_columns, paragraphs, pictures
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section
@@ -88,4 +88,4 @@ def _value(content: Content, row: Mapping[Any, Any], name: str, marks: list[str]
     if not row["n"]:
         return ""
     marked = " †" if name in OF_PROBABILITIES and row["arm"] in marks else ""
-    return content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) + marked
+    return content.metrics.value(name, row[f"{name}_mean"], row[f"{name}_sd"]) + few(content, row, name) + marked

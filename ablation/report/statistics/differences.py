@@ -25,7 +25,8 @@ COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_eq
 CLASS_COLUMNS = ["arm", "role", "against", "class", "group", *SUMMARY, "p_t_holm", "p_flip_holm", "verdict"]
 SAME = "same training"
 NOT_COMPARABLE = "not comparable (other test items)"
-UNTESTED = ("", SAME, NOT_COMPARABLE)  # the verdicts where there is no test
+NOT_RUN = "not run"  # how the verdict ends where the partner is not in the plan: `parent not run`
+UNTESTED = ("", SAME, NOT_COMPARABLE, *(f"{role} {NOT_RUN}" for role in ROLES))  # the verdicts where there is no test
 NO_SPREAD = "inconclusive (no spread)"
 
 
@@ -34,7 +35,7 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
 
     `hypothesis` is equal for comparisons of the same two trainings, in either order: they are one test. If `is_same`, both arms are one
     training; if `has_other_test`, they are known to have other test items, of which none make a pair. There is no test then, nor where the
-    partner is not planned: `is_tested`.
+    partner is not planned (`is_planned`): `is_tested`.
     """
     test_sets = {arm["name"]: arm.get("test_set") for arm in plan["arms"]}
     origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
@@ -49,8 +50,8 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
     tested = [(test_sets[arm], test_sets.get(against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
     pairs["has_other_test"] = pd.Series([is_other_test(ours, theirs) for ours, theirs in tested], dtype=bool)
-    is_planned = pairs["against"].isin(origins).astype(bool)
-    pairs["is_tested"] = is_planned & ~pairs["is_same"] & ~pairs["has_other_test"]
+    pairs["is_planned"] = pairs["against"].isin(origins).astype(bool)
+    pairs["is_tested"] = pairs["is_planned"] & ~pairs["is_same"] & ~pairs["has_other_test"]
     numbers: dict[frozenset[str], int] = {}
     pairs["hypothesis"] = [numbers.setdefault(frozenset(trainings), len(numbers)) for trainings in ends]
     return pairs
@@ -94,7 +95,7 @@ def _of_metric(pairs: pd.DataFrame, families: Sequence[Family], runs: pd.DataFra
     rows.loc[~rows["is_tested"], ["p_t", "p_flip"]] = np.nan
     rows["p_equal"] = np.nan if margin is None else np.where(rows["is_tested"], equivalence_p(rows, margin), np.nan)
     rows = rows.assign(**_of_families(rows, families, margin))
-    return rows.assign(verdict=verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric)))
+    return rows.assign(verdict=_of_planned(rows, verdicts(rows, margin, is_lower_better=metrics.is_lower_better(metric))))
 
 
 def _of_families(rows: pd.DataFrame, families: Sequence[Family], margin: float | None) -> dict[str, npt.NDArray[Any]]:
@@ -162,6 +163,13 @@ def _worded(rows: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: s
     return [str(word) for word in np.select(conditions, [SAME, NOT_COMPARABLE, "", NO_SPREAD, claimed], undecided)]
 
 
+def _of_planned(rows: pd.DataFrame, verdicts: Sequence[str]) -> list[str]:
+    """The verdicts, with `parent not run` or `baseline not run` where the partner is not in the plan."""
+    is_planned = rows["is_planned"] | rows["is_same"]
+    known = zip(verdicts, rows["role"], is_planned, strict=True)
+    return [verdict if is_there else f"{role} {NOT_RUN}" for verdict, role, is_there in known]
+
+
 def class_differences(
     pairs: pd.DataFrame, recalls: Mapping[str, pd.DataFrame], classes: Sequence[str], groups: Mapping[str, str]
 ) -> pd.DataFrame:
@@ -177,7 +185,7 @@ def class_differences(
     differences_SD = np.concatenate(
         [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
     )
-    kinds = ["is_same", "has_other_test", "is_tested"]
+    kinds = ["is_same", "has_other_test", "is_planned", "is_tested"]
     rows = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", *kinds]].reset_index(drop=True)
     rows = pd.concat([rows, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
     rows["group"] = [groups.get(name, "") for name in rows["class"]]
@@ -186,7 +194,7 @@ def class_differences(
     for column in ("p_t", "p_flip"):
         p_AC = rows[column].to_numpy().reshape(len(kept), -1)
         rows[ADJUSTED[column]] = np.concatenate([holm(p_C, tests) for p_C, tests in zip(p_AC, tests_A, strict=True)])
-    return rows.assign(verdict=_worded(rows, rows["mean"], "", "inconclusive"))[CLASS_COLUMNS]
+    return rows.assign(verdict=_of_planned(rows, _worded(rows, rows["mean"], "", "inconclusive")))[CLASS_COLUMNS]
 
 
 def _families(pairs: pd.DataFrame) -> Iterator[Family]:

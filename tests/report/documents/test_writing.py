@@ -90,6 +90,15 @@ def test_globs_choose_what_is_shown_and_not_what_is_compared():
     assert "### no-lag/cb (n = 3)" in text
 
 
+def test_seeds_beyond_counting_are_no_missing_number():
+    """More than a thousand seeds are `inf` in JSON as in CSV, and an unknown number of them is null."""
+    recorded = study()
+    recorded.plan["margin"] = 0.001
+    rows = json.loads(report.write(recorded, "json"), parse_constant=pytest.fail)["differences"]
+    assert {row["seeds_needed"] for row in rows if row["metric"] == "accuracy" and row["role"] == "parent"} >= {"inf"}
+    assert {row["seeds_needed"] for row in rows if row["metric"] == "nll"} == {None}
+
+
 def test_csv_and_json_have_nats_as_they_are():
     """No column of the NLL speaks of points, and JSON has its difference undivided; that of the ECE is a fraction again."""
     recorded = study()

@@ -35,8 +35,8 @@ HASHES = {
     "differences-1": "1876fcfce75d",
     "waterfall-1": "8ae6499b90b0",
     "slopes-1": "0345940ed050",
-    "recall-mixup": "a4fccce7466e",
-    "recall-cb": "af2fbf474879",
+    "recall-mixup": "07ca2484e67f",
+    "recall-cb": "94b77109b2f9",
     "roc": "620356e25234",
     "precision-recall": "95386584bae1",
     "confusion-1": "75867b659900",
@@ -270,9 +270,11 @@ def test_differences_of_matrices_are_symmetric_points():
 
 
 def test_only_what_is_not_zero_is_annotated():
-    """Shares under half a percent and differences under half a point have no number."""
+    """What rounds to no percent, and to no point, has no number, and none is a zero with a sign."""
     assert matrices.share_texts(np.array([[0.996, 0.004], [np.nan, 0.5]])) == [["100", ""], ["", "50"]]
     assert matrices.point_texts(np.array([[0.4, -0.6], [np.nan, 12.3]])) == [["", "-1"], ["", "+12"]]
+    assert matrices.share_texts(np.array([[0.005, 0.0051]])) == [["", "1"]]
+    assert matrices.point_texts(np.array([[-0.5, 0.5], [-0.51, 1.5]])) == [["", ""], ["-1", "+2"]]
 
 
 @pytest.mark.parametrize(("num_classes", "is_annotated"), [(15, True), (16, False)])

@@ -9,6 +9,7 @@ import pytest
 
 from ablation.report.figures import fonts, style
 from ablation.report.figures.page import arms_shown
+from tests.report.figures.test_families import pages_of
 
 OWN = Path(mpl.get_data_path()) / "fonts" / "ttf"
 
@@ -71,3 +72,21 @@ def test_an_arm_without_a_font_has_a_number(system, capsys):
     arms = pd.DataFrame({"arm": ["baseline", "猫"], "n": 1, "same_as": "", "kind": "ladder", "baseline": "baseline"})
     assert dict(arms_shown(arms).names) == {"baseline": "baseline", "猫": "arm 1"}
     assert "note: no font here has the letters" in capsys.readouterr().err
+
+
+def test_words_name_the_classes_that_no_font_has(system):
+    """Only what is drawn has a number in the name's place: words need no font."""
+    pages, _ = pages_of(classes=("plane", "猫", "ねこ", "고양이"), images=8)
+    told = {name: shown.alt for name, shown in pages.items() if any(letter in shown.alt for letter in "猫ね고")}
+    assert {"roc", "precision-recall", "recall-cb", "slopes-1", "confusion/cb"} <= set(told)
+    assert not any("class 1" in shown.alt or "class 3" in shown.alt for shown in pages.values())
+    for shown in pages.values():
+        figure = shown.draw()
+        words = [text.get_text() for text in figure.findobj(mpl.text.Text)]
+        words += [drawn.get_label() for drawn in figure.findobj(mpl.collections.PathCollection)]
+        assert not any(letter in word for word in words for letter in "猫ね고"), shown.name
+    drawn = [label.get_text() for label in pages["recall-cb"].draw().axes[0].get_yticklabels()]
+    assert drawn == ["plane", "class 1", "class 2", "class 3"]
+    bars = pages["classes-1"].draw().axes[-1]
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["plane", "class 1", "class 2", "class 3"]
+    assert len({bar.get_facecolor() for bar in bars.patches}) == 2  # the groups are those of the classes

@@ -154,6 +154,8 @@ def test_the_report_says_what_was_packed_elsewhere(pack, ablate):
     there = pack("there").path
     done = pack("here", "--with", there)
     assert "2 runs of 6 were packed elsewhere, in there.zip" in ablate("report", done.path).out
+    again = packed.read(pack("here", "--with", done.path.rename(done.path.with_name("joined.zip"))).path)
+    assert [note for note in again.plan["notes"] if "elsewhere" in note] == ["2 runs of 6 were packed elsewhere, in joined.zip"]
     nothing = packed.read(pack("whole", "--with", there).path)
     assert not [note for note in nothing.plan["notes"] if "elsewhere" in note]
 

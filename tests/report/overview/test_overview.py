@@ -71,6 +71,55 @@ def test_arms_stand_in_their_families():
     assert len(sweep.best) == 1
 
 
+def test_a_swept_name_is_no_setting_of_the_parent():
+    """An axis that the file calls `epochs` may set a stage's: the arm's own epochs, which also change, are no point of it."""
+    points = [
+        arm(
+            f"stage/{value}",
+            "mixup",
+            "sweep",
+            change={"stages.0.epochs": [20, value], "epochs": [30, value + 10]},
+            factors={"epochs": str(value)},
+        )
+        for value in (15, 25)
+    ]
+    sweep = overview_of(study([*CONDITIONED, *points])).families[2]
+    assert (sweep.reference.arm, dict(sweep.own)) == ("mixup", {})
+
+
+def test_arms_with_a_better_mean_that_are_not_ranked_are_named():
+    """Those under conditions, and those with runs missing, each with its mean; not those that were chosen on the test items."""
+    arms = [
+        arm("baseline", None),
+        arm("up", "baseline"),
+        arm("short", "baseline"),
+        arm("peeking", "baseline", labels={"selected on test": ""}),
+        arm("warm/baseline", "baseline", "condition"),
+        arm("warm/up", "warm/baseline", "condition", baseline="warm/baseline"),
+    ]
+    recorded = study(arms, absent={("short", 0)})
+    means = {"baseline": 0.5, "up": 0.6, "peeking": 0.9, "short": 0.7, "warm/baseline": 0.65, "warm/up": 0.95}
+    recorded.runs["test/accuracy"] = recorded.runs["arm"].map(means)
+    best = overview_of(recorded).best
+    assert [row.arm for row in best.ahead] == ["warm/up", "short", "warm/baseline"]
+    first = words_of(recorded)[0]
+    assert first.startswith("up has the highest mean accuracy of the 2 arms that can be ranked, 60.00")
+    assert first.endswith(
+        f"Higher, but not ranked with them: warm/up, 95.00 ± 0.00, and 1 more (under a condition); "
+        f"short, 70.00 ± 0.00 on {len(recorded.plan['seeds']) - 1} of {len(recorded.plan['seeds'])} seeds (with runs missing)."
+    )
+
+
+def test_arms_without_a_test_are_not_said_to_be_alike():
+    """With one seed there is no t test at all, and with one shared seed none of that pair."""
+    assert "told apart" not in words_of(shifted({"up": 0.05, "down": -0.02}, seeds=[0]))[0]
+    recorded = restricted(shifted({"up": 0.051, "same": 0.05, "once": 0.01}, seeds=range(4)), {"once": [3]})
+    best = overview_of(recorded).best
+    assert ({best.row.arm, *best.alike}, best.untested) == ({"up", "same"}, ["once"])
+    assert "1 of the 3 other arms cannot be told apart from it" in words_of(recorded)[0]
+    assert "Holm's correction over these 3; 1 could not be tested." in words_of(recorded)[0]
+
+
 def test_the_best_arm_is_named_with_what_is_shown():
     """A sure gain is called better; the rest is said to be alike, worse or open."""
     first, claims = words_of(shifted({"up": 0.05, "more": 0.09, "down": -0.04}), marks=MARKDOWN)
@@ -140,20 +189,18 @@ def test_the_command_that_claims_more_is_whole():
     assert found.command == f"ablate run 'my study.yaml' --profile quick --set a=1 --arm baseline --arm up --arm down {seeds}"
     last = words_of(recorded, marks=MARKDOWN)[-1]
     assert last.startswith(
-        "3 seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test, Holm over the ladder's 2 comparisons). "
-        "To find a difference like"
+        "**3 seeds cannot confirm a difference, 7 can** (sign-flip test, Holm over the ladder's 2 comparisons). To find a difference like"
     )
     assert last.endswith(f"To claim more: `{found.command}`")
 
 
 def test_a_long_command_is_in_its_place():
-    """In Markdown the sentence leads to the recorded command and names the seeds; in a terminal it is whole, to be copied."""
+    """In Markdown the sentence leads to it, under Provenance; in a terminal it is there, to be copied."""
     recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
-    sets, seeds = " ".join(f"--set a{i}=1" for i in range(30)), " ".join(f"--seed {seed}" for seed in range(7))
-    for more, arms in (("", ""), (" --arm up --arm down", "the arms of these comparisons and ")):
-        recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {sets}{more}"}
-        where = f"To claim more: the command under [Provenance](#provenance), with {arms}`{seeds}`"
-        assert words_of(recorded, marks=MARKDOWN)[-1].endswith(where)
+    sets = " ".join(f"--set a{i}=1" for i in range(30))
+    for arms in ("", " --arm up --arm down"):
+        recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {sets}{arms}"}
+        assert words_of(recorded, marks=MARKDOWN)[-1].endswith("To claim more: see [Provenance](#provenance).")
         assert words_of(recorded)[-1].endswith(f"To claim more: {overview_of(recorded).more.command}")
 
 
@@ -212,7 +259,7 @@ def test_one_arm_and_no_run_have_a_first_screen_too():
     arms = [arm("baseline", None), arm("cb", "baseline")]
     assert words_of(study(arms, seeds=[0], absent={("baseline", 0), ("cb", 0)})) == ["No best arm yet: 0 of 2 runs are done."]
     more = words_of(study(arms, seeds=[0]))[-1]
-    assert more.startswith("1 seed cannot confirm a difference: 6 are the fewest that can (sign-flip test).")
+    assert more.startswith("1 seed cannot confirm a difference, 6 can (sign-flip test).")
 
 
 # --- arms with different seeds -------------------------------------------------------------------------------------------------------
@@ -283,14 +330,14 @@ def test_seeds_are_those_of_pairs_not_those_of_the_plan():
     recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"up": [0, 1, 2], "down": [0, 1, 2, 3]})
     more = overview_of(recorded).more
     assert (more.present, more.floor, more.is_even) == (3, 7, False)
-    assert words_of(recorded)[-1].startswith("up: 3 shared seeds cannot confirm a difference: 7 are the fewest that can (sign-flip test")
+    assert words_of(recorded)[-1].startswith("3 shared seeds of up cannot confirm a difference, 7 can (sign-flip test")
     assert more.seeds == list(range(8))
 
 
 def test_fewer_seeds_confirm_what_is_left_once_others_are_confirmed():
     """Holm's correction steps down: of two comparisons the second needs six seeds, where both tests confirm the first by its eight."""
     recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"down": [0, 1, 2, 3, 4]})
-    assert words_of(recorded)[-1].startswith("down: 5 shared seeds cannot confirm a difference: 6 are the fewest that can (sign-flip test")
+    assert words_of(recorded)[-1].startswith("5 shared seeds of down cannot confirm a difference, 6 can (sign-flip test")
     recorded = restricted(shifted({"up": 0.05, "down": -0.02}, seeds=range(8)), {"down": [0, 1, 2, 3, 4, 5]})
     assert "worse: down" in words_of(recorded)[1]
 
@@ -313,7 +360,7 @@ def test_an_arm_without_a_pair_says_so():
     recorded.plan["arms"] = [one for one in recorded.plan["arms"] if one["name"] != "baseline"]
     recorded.runs = recorded.runs[recorded.runs["arm"] != "baseline"]
     assert words_of(recorded)[0].startswith("up has the highest mean accuracy, ")
-    assert "; it has no seed in common with baseline, to which it would be compared." in words_of(recorded)[0]
+    assert "; baseline, to which it would be compared, was not run." in words_of(recorded)[0]
 
 
 def test_a_difference_of_fewer_seeds_than_the_mean_says_so():
@@ -540,6 +587,8 @@ def test_luck_is_told_by_which_arm_is_best_and_not_by_equal_numbers():
 def test_seeds_needed_keep_to_the_floor_and_name_the_arms_that_lack_them():
     """No margin takes fewer seeds than the sign-flip test, and an arm with all its seeds lacks none."""
     text = words_of(shifted({"cb": 0.002, "mx": 0.001, "ab": 0.0015}, seeds=range(3)))[-1]
-    floor = int(re.search(r"(\d+) are the fewest that can", text)[1])
+    floor = int(re.search(r"a difference, (\d+) can", text)[1])
     assert all(int(number) >= floor for number in re.findall(r"takes about (\d+) seeds", text))
-    assert words_of(restricted(shifted({"cb": 0.05, "mx": 0.01}), {"mx": [0, 1, 2, 3]}))[-1].startswith("mx: 4 shared seeds cannot confirm")
+    assert words_of(restricted(shifted({"cb": 0.05, "mx": 0.01}), {"mx": [0, 1, 2, 3]}))[-1].startswith(
+        "4 shared seeds of mx cannot confirm"
+    )

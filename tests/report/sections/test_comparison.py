@@ -194,7 +194,8 @@ def test_runs_without_a_number_of_the_metric_are_counted():
     recorded.runs.loc[where, "test/accuracy"] = np.nan
     text = report.write(recorded)
     assert [row["arm"] for row in cells(text, "## Comparison")] == ["baseline", "up (n 1/3)"]
-    assert "n 1/2: not every planned run has a number" in text
+    assert "n 1/2: numbers of fewer seeds than other arms have" in text
+    assert "An arm of which a planned run has no number is never the best." in text
     assert cells(text, "### All metrics")[1]["accuracy"].endswith(" (1 of 3)")
 
 
@@ -324,6 +325,27 @@ def test_an_order_puts_one_table_first():
     assert [row["arm"] for row in cells(text, "## Ladder")] == ["baseline", "down", "up"]
     by_nll = report.write(recorded, sort="nll")
     assert list(cells(by_nll, "## Comparison")[0])[2:4] == ["accuracy", "NLL"]
+
+
+def test_a_long_command_stands_under_provenance():
+    """The first screen leads to it."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, seeds=range(3))
+    recorded.plan |= {"file": "a.yaml", "command": f"ablate run a.yaml {' '.join(f'--set a{i}=1' for i in range(30))}"}
+    opening, provenance = report.write(recorded).split("### Provenance")
+    assert "To claim more: see [Provenance](#provenance)." in opening
+    assert "To claim more: `ablate run a.yaml --set a0=1 " in provenance
+
+
+def test_a_rung_alone_stands_above_arms_whose_parents_differ():
+    """Where `run --arm` left a parent out, the variants have no parent in common: the baseline heads their table all the same."""
+    recorded = shifted({"up": 0.05, "down": -0.05})
+    for one, parent in zip(recorded.plan["arms"][1:], ("baseline", "gone"), strict=True):
+        one |= {"kind": "variant", "parent": parent}
+    text = report.write(recorded)
+    rows = cells(text, "## Variants")
+    assert [(row["arm"], row["verdict"]) for row in rows][::2] == [("baseline", ""), ("down", "parent not run")]
+    assert "## Comparison" not in text
+    assert "1 whose partner was not run" in text
 
 
 def test_a_study_of_one_rung_and_a_sweep_opens_with_the_sweep():

@@ -54,6 +54,17 @@ def test_a_hundred_classes_do_not_explode():
     assert max(map(len, text.split("### How to read this")[0].splitlines())) < 450
 
 
+def test_what_is_never_confused_is_no_confusion():
+    """With two classes whose names are too long for a matrix the list has the two confusions, and not the classes themselves."""
+    classes = ["squamous_cell_carcinoma_" * 4, "seborrheic_keratosis_benign_" * 4]
+    recorded = study(LADDER[:2], seeds=[0], classes=classes)
+    rows = cells(report.write(recorded), "### cb: confusions")
+    assert sorted((row["true"] == row["predicted"], row["share"] == "0.0") for row in rows) == [(False, False)] * 2
+    for table in recorded.tables.values():
+        table["predicted"] = table["label"]
+    assert "### cb: confusions\n\nNone.\n" in report.write(recorded).replace("</summary>", "")
+
+
 def test_the_rest_of_the_document():
     """Distribution, time, runs, superseded runs, notes and how to read it."""
     text = report.write(study())

@@ -34,6 +34,18 @@ def test_a_store_without_these_metrics_has_dashes():
     assert json.loads(report.write(recorded, "json"))["arms"][0]["nll_mean"] is None
 
 
+def test_a_run_without_the_metric_is_counted():
+    """The mean over fewer runs than are done says so, and so does the difference of that metric."""
+    recorded = study()
+    recorded.runs.loc[(recorded.runs["arm"] == "cb") & (recorded.runs["seed"] == 1), "test/nll"] = float("nan")
+    text = report.write(recorded)
+    rows = {row["arm"]: row for row in cells(text, "## Worst class and calibration")}
+    assert (rows["cb"]["n"], rows["cb"]["NLL"].endswith(" (2 of 3)"), "of" in rows["cb"]["ECE"]) == ("[3](#runs)", True, False)
+    differences = text.split("# Differences of the other metrics\n", 1)[1].split("</details>")[0]
+    row = next(line for line in differences.splitlines() if line.startswith("| cb ") and "(2 of 3)" in line)
+    assert [cell.strip().endswith("] (2 of 3)") for cell in row.split("|")[2:4]] == [True, False]  # of NLL and ECE
+
+
 def test_scores_that_are_distances_are_marked():
     """The nearest class mean scores by distances, in the arm that sets it and in those above which nothing changes it again."""
     arms = [

@@ -93,7 +93,7 @@ def test_a_partner_that_is_not_planned_is_no_test():
     assert frame.set_index(["arm", "role"])["tests"].to_dict() == {
         ("a", "parent"): 1, ("a", "baseline"): 2, ("c", "parent"): 0, ("c", "baseline"): 2
     }  # fmt: skip
-    assert frame.set_index(["arm", "role"]).loc[("c", "parent"), "verdict"] == ""
+    assert frame.set_index(["arm", "role"]).loc[("c", "parent"), "verdict"] == "parent not run"
 
 
 def test_the_same_training_is_compared_once_and_never_with_itself():
@@ -171,7 +171,7 @@ def test_few_or_odd_pairs(values, pairs, verdict):
 def test_an_arm_whose_partner_is_not_planned_has_no_pair():
     """A plan of some arms only compares those."""
     tested = row(differences(planned(LADDER[1]), runs(a=VALUES["a"]), ["test/accuracy"]), "a")
-    assert (tested["pairs"], tested["verdict"]) == (0, "")
+    assert (tested["pairs"], tested["verdict"]) == (0, "parent not run")
 
 
 @pytest.mark.parametrize("plan", [planned(), planned(LADDER[0])])
