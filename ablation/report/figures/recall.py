@@ -22,6 +22,7 @@ from ablation.report.metrics import MetricTable
 from ablation.report.statistics import best
 
 ROW = 0.2  # inches
+BESIDE, BESIDE_ARROWS = 3.5, 7.0  # points between the names and the panel
 MOST_ARMS = 3
 FOR_PAPERS = 2  # the best arm and the last rung
 OUTSIDE = ""  # the group of a class without a group
@@ -146,7 +147,7 @@ def _named(rows: Sequence[ClassRecall], title: str, order: Sequence[str], wide: 
     spans = [(float(place), row.before + row.low, row.before + row.high) for place, row in known]
     dots.intervals(axes, spans, [style.darker(style.group_colour(row.group, order)) for _, row in known], linewidth=0.8)
     axes.set_yticks(range(len(rows)), labels.fitted([row.name for row in rows], 7, [left - 0.14] * len(rows)), fontsize=7)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=BESIDE_ARROWS if any(start < limits[0] for _, start, _ in spans) else BESIDE)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_xticks([tick for tick in axes.get_xticks() if limits[0] <= tick <= min(limits[1], 100)])

@@ -63,6 +63,8 @@ def test_intervals_of_recalls_beyond_the_panel_are_arrows():
     arrows = {line.get_marker(): line for line in axes.lines if line.get_marker() in ("<", ">")}
     assert {marker: line.get_xydata().tolist() for marker, line in arrows.items()} == {"<": [[low, 0]], ">": [[high, 0]]}
     assert {line.get_color() for line in arrows.values()} == {style.darker(style.GROUPS["few"])}
+    FigureCanvasAgg(axes.get_figure()).draw()
+    assert max(label.get_window_extent().x1 for label in axes.get_yticklabels()) < arrows["<"].get_window_extent().x0
     spans = [path.vertices[:, 0].tolist() for drawn in axes.collections for path in drawn.get_paths()]
     assert spans == [[low, high], [52, 56]]
 

@@ -111,7 +111,7 @@ def test_by_ray_as_by_this_machine(cluster, ladder_here, ablate):
 
 def test_what_is_killed_or_frozen_goes_on(cluster, tmp_path, capsys):
     """An actor that is killed, and one that is frozen, are each replaced: the runs go on after their last epoch, to the same bits."""
-    file = write(tmp_path, seeds=[0, 1], base={"epochs": 12})
+    file = write(tmp_path, seeds=[0, 1], base={"epochs": 30})
     here, there = Planned(file, tmp_path / "here"), Planned(file, tmp_path / "mlruns")
     here.carry_out()
     struck = []

@@ -129,7 +129,8 @@ def test_versions_and_commit_are_those_of_who_computed(ablate, study, monkeypatc
     code.write_text(code.read_text().replace('"more": 1', '"val/mae": depth'))
     with monkeypatch.context() as patch:
         patch.setattr(made, "versions", lambda: {"python": "3.0", "numpy": "1.0"})
-        patch.setenv("ABLATE_COMMIT", "0123abc dirty")
+        there = {"commit": "0123abc", "dirty": True, "versions": made.versions(), "hardware": "", "user": ""}
+        patch.setattr(provenance, "provenance", lambda folder: there)
         assert ablate("run", file, "--part", "1/1", "--allow-code").status == 0
     assert ablate("run", file, "--allow-code").status == 0
     runs = recorded()[1]
