@@ -154,6 +154,32 @@ def test_the_text_has_the_eight_forms_of_cutmix(accuracies):
     assert one_digit(fixed_less)[1:] == "0.0"
 
 
+def test_the_text_has_what_each_rung_is_worth_and_what_smoothing_does(accuracies):
+    """Of seed 0: each rung left out beside what it adds in the ladder, and the accuracies by epsilon."""
+    trained = {arm.removeprefix("no-lag/"): of_seed[0] for arm, of_seed in accuracies.items() if arm.startswith("no-lag/") and 0 in of_seed}
+    lagged = {arm: of_seed[0] for arm, of_seed in accuracies.items() if 0 in of_seed}
+
+    def points(better, worse):
+        return one_digit(trained[better] - trained[worse])[1:]
+
+    epsilons = ("epsilon/0.05", "epsilon/0.1", "ls", "epsilon/0.3", "mixup")
+    of_trained, of_lagged = ([f"{of[name]:.1f}" for name in epsilons] for of in (trained, lagged))
+    changes = [one_digit(lagged[f"tta/without-{rung}"] - lagged["tta"]) for rung in ("cb", "mixup", "ls")]
+    for words in (
+        f"is worth {points('tta', 'tta/without-cb')} points on top of MixUp, smoothing and TTA, and {points('cb', 'baseline')} on top of",
+        f"MixUp costs {points('tta/without-mixup', 'tta')}, in the ladder {points('cb', 'mixup')};",
+        f"label smoothing {points('tta/without-ls', 'tta')} and {points('mixup', 'ls')}.",
+        f"without the sampling have {trained['tta/without-cb']:.1f} %, {points('baseline', 'tta/without-cb')} below the baseline.",
+        f"TTA without MixUp have {trained['tta/without-mixup']:.1f} %, more than any other arm has with that seed.",
+        f"leaving them out gives {changes[0]}, {changes[1]} and {changes[2]}.",
+        f"have {', '.join(of_trained[:3])} and {of_trained[3]} %, without it {of_trained[4]};",
+        f"with the lag {', '.join(of_lagged[:3])} and {of_lagged[3]}, without it {of_lagged[4]}.",
+    ):
+        assert words in PROSE, words
+    assert max(trained, key=trained.get) == "tta/without-mixup"
+    assert max(lagged.values()) == trained["tta/without-mixup"]
+
+
 def test_the_text_has_what_cutmix_does_to_the_rare_classes():
     """Their recall with seed 0, by the weights as trained."""
     runs = packed.read(DOCS / "study" / "reports-32.zip").runs
