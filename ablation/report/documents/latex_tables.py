@@ -150,8 +150,11 @@ def _notes(content: Content, arms: pd.DataFrame, names: Mapping[str, str], shown
     used = dict.fromkeys(label for labels in _labels(content, names).values() for label in labels if label in LABELS)
     legend = [f"{_superscript([label])}\\,{escaped(label)}: {label_meaning(content, label)}." for label in used]
     counts = [arms["n"], *(arms["arm"].map(content.values(name)).map(len) for name in shown if f"{name}_mean" in arms)]
-    is_short = any(bool((count < arms["planned"]).any()) for count in counts)
-    short = ["$1/2$: not every planned run or pair of seeds has a number; such arms are never the best."] if is_short else []
+    pairs = [content.pairs[arm, role]["pairs"] for arm in arms["arm"] for role in ("parent", "baseline") if (arm, role) in content.pairs]
+    is_short = any(bool((count < content.most_planned).any()) for count in counts) or any(0 < n < content.most_planned for n in pairs)
+    is_missing = any(bool((count < arms["planned"]).any()) for count in counts)
+    never = " An arm of which a planned run has no number is never the best." if is_missing else ""
+    short = [f"$1/2$: numbers or pairs of fewer seeds than other arms have.{never}"] if is_short else []
     return [*legend, *short, *(_parents(content, arms, names) if "parent" in shown or "verdict" in shown else [])]
 
 

@@ -27,13 +27,10 @@ def families(content: Content) -> list[Section]:
     ladder, rest = overview.ladder, overview.rest
     plain = [family for family in rest if family.kind != "condition"]
     first = ladder.rows[0] if ladder is not None and len(ladder.rows) == 1 else None
-    is_known = first is not None and any(family.reference in (None, first) for family in plain)
-    shown = [*([] if ladder is None or is_known else [ladder]), *rest]
-    above = next((family for family in plain if first is not None and family.reference in (None, first)), None)
-    return [
-        _section(content, family, above=[first] if first and family is above and family.reference is None else [], is_first=place == 0)
-        for place, family in enumerate(shown)
-    ]
+    home = next((family for family in plain if first is not None and family.reference in (None, first)), None)  # where the one arm stands
+    shown = [*([] if ladder is None or home else [ladder]), *rest]
+    above = {family.name: [first] for family in (home,) if family and first and family.reference is None}
+    return [_section(content, family, above=above.get(family.name, []), is_first=place == 0) for place, family in enumerate(shown)]
 
 
 MOST_IN_MARKDOWN = 12  # arms, beyond which long tables are left out of a Markdown document

@@ -28,7 +28,6 @@ from ablation.training.work import WEIGHTS, TestRequest, TrackedAverage, Trainin
 FORWARD_SHARE = 0.35  # of a training step's time, roughly
 BYTES_PER_NUMBER = 4  # in float32
 DIGEST_SHOWN = 36  # letters, as many as the store keeps of the digest of a data set
-LONGEST_GROUPS = 200  # letters of the groups as they are written; of longer ones, a digest
 
 
 @dataclass(frozen=True)
@@ -162,11 +161,10 @@ class ImagePlanner:
     def inputs(self, arm: Arm, seed: int) -> dict[str, str]:
         """Of the data and the weights their digests; the groups, the precision, the device and the libraries' versions as they are."""
         context, stage = self.context, arm.stages[-1]
-        groups_text = json.dumps(self.study.groups, ensure_ascii=False)
         return {
             "data": context.source(arm, seed).digest[:DIGEST_SHOWN],
             "weights": context.weights(stage.settings.model)[0][:DIGEST_SHOWN],
-            "groups": groups_text if len(groups_text) <= LONGEST_GROUPS else digest(groups_text),
+            "groups": json.dumps(self.study.groups, ensure_ascii=False),
             "precision": context.precision(stage.settings.precision),
             "device": context.device_class,
             **keys.versions(),

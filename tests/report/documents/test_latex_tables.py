@@ -154,8 +154,18 @@ def test_arms_with_different_seeds_are_bold_over_those_that_all_have():
     assert [name for name, (row, _) in rows.items() if "\\textbf" in row[1]] == ["up"]
     assert "the best is bold (over the seeds that all complete arms of its table share)" in text
     assert "\\textsuperscript{3/4}" in rows["up"][0][2]
-    assert "$1/2$: not every planned run" in text
+    assert "$1/2$: numbers or pairs of fewer seeds than other arms have. An arm of which a planned run has no number" in text
     assert "\\newcommand{\\AblateUpNllN}{3}" in text
+
+
+def test_numbers_of_fewer_seeds_than_others_are_marked_and_explained():
+    """Where arms were planned with fewer seeds, too; nothing is marked where all have as many."""
+    planned = restricted(shifted({"up": 0.05, "once": 0.02}, seeds=range(4)), {"once": [2, 3]})
+    text = report.write(planned, "latex")
+    assert "\\textsuperscript{2/4}" in text
+    assert "$1/2$: numbers or pairs of fewer seeds than other arms have." in text
+    assert "never the best" not in text
+    assert "$1/2$" not in report.write(shifted({"up": 0.05}, seeds=range(4)), "latex")
 
 
 def test_each_family_has_its_table():
@@ -198,7 +208,9 @@ def test_gaps_are_told():
     assert r"\textsuperscript{2/3}" in ladder["cb"][0][2]
     assert variants["cutmix"][0][1:4] == [r"\textsuperscript{0/3}", "", ""]
     assert variants["cutmix"][1] == ["none"]
-    assert "not every planned run or pair of seeds has a number" in body(text, "Ladder")
+    assert "numbers or pairs of fewer seeds than other arms have. An arm of which a planned run has no number is never the best" in body(
+        text, "Ladder"
+    )
     counted = table(report.write(recorded, "latex", columns=["n", "accuracy"]), "Ladder")["cb"][0]
     assert counted[1] == "2/3"
     assert "superscript" not in counted[2]

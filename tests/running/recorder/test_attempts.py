@@ -92,13 +92,20 @@ def test_what_the_code_logs_itself_may_be_another_each_time(own, study, monkeypa
         shutil.rmtree("mlruns/results")
 
 
-def test_a_run_that_another_machine_is_at_is_left_alone(own, study, monkeypatch, empty_database):
-    """In a store of several machines: its record is its own."""
+@pytest.fixture
+def shared(own, study, monkeypatch, empty_database):
+    """The store of several machines in which the study is recorded, and its first run."""
     Path("tried").touch()
     shutil.copyfile(empty_database, "shared.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///shared.db")
     assert own("run", study, "--allow-code").status == 0
     store, runs = recorded()
+    return store, runs
+
+
+def test_a_run_that_another_machine_is_at_is_left_alone(own, study, shared):
+    """In a store of several machines: its record is its own."""
+    store, runs = shared
     run_id = runs["baseline", 0]["run_id"]
     shown_live(runs["baseline", 0], store, [Point("loss", 9.0, 1000, 7)])
     store.write(run_id, tags={"ablation.place": "another"})
@@ -106,15 +113,11 @@ def test_a_run_that_another_machine_is_at_is_left_alone(own, study, monkeypatch,
     assert recorded()[1]["baseline", 0]["run_id"] == run_id
 
 
-def test_a_run_whose_files_are_gone_is_recorded_again(own, study, monkeypatch, empty_database):
+def test_a_run_whose_files_are_gone_is_recorded_again(own, study, monkeypatch, shared):
     """In a database that is named, too: in the record that it has."""
     from ablation.commands.session import Session
 
-    Path("tried").touch()
-    shutil.copyfile(empty_database, "shared.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///shared.db")
-    assert own("run", study, "--allow-code").status == 0
-    store, runs = recorded()
+    store, runs = shared
     run_id = runs["baseline", 0]["run_id"]
     shutil.rmtree(store.artifact(run_id, "config.yaml").parent)
     known = [{**run, "status": "LOST"} if run["run_id"] == run_id else run for run in store.runs_of("own")]
