@@ -46,11 +46,11 @@ def _options(values: dict[str, Any]) -> Any:
 def cli() -> None:
     """One YAML file in, one defended ablation table out.
 
-    `ablate run experiments.yaml` trains what is missing, `ablate report` shows the results, `ablate ui` opens them in MLflow.
+    `ablate run experiments.yaml` trains what is missing, `ablate report` shows the results, `ablate ui` serves MLflow's page.
     """
 
 
-@cli.command()
+@cli.command(short_help="Write a study to start from.")
 @click.argument("name", default="own-images", metavar="[own-images|reports|cifar10-lt|own-function|own-command]")
 @click.option(
     "--output", type=UserPath(), default=Path("experiments.yaml"), show_default=True, metavar="FILE", help="The file that is written."
@@ -67,7 +67,7 @@ def init(name: str, output: Path) -> int:
     return command.init(name, output)
 
 
-@cli.command()
+@cli.command(short_help="Run every arm and seed that is not done yet.")
 @matrix_options
 @click.option("--part", metavar="I/N", help="Only the I-th of N parts; the results lie in mlruns/, and ablate run without it records them.")
 @click.option("--detach", "is_detached", is_flag=True, help="With jobs of a queue: submit them and end; the same command later records.")
@@ -90,7 +90,7 @@ def run(**values: Any) -> int:
         return command.run(_options(values))
 
 
-@cli.command()
+@cli.command(short_help="Show what would run, why, and how long.")
 @matrix_options
 @click.option("--stages", "with_stages", is_flag=True, help="Also list every arm's change, every run and every stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -104,7 +104,7 @@ def plan(as_json: bool, with_stages: bool, measure_compile: bool, **values: Any)
     return command.plan(_options(values), as_json=as_json, with_stages=with_stages, measure_compile=measure_compile)
 
 
-@cli.command()
+@cli.command(short_help="Show what was found in the data.")
 @file_argument
 @profile_option
 @click.option("--arm", "arms", multiple=True, metavar="GLOB", help="Only the data of the arms that match.")
@@ -124,7 +124,7 @@ def data(
     return command.data(Options(file, profile, arms, seeds, parsed, device="cpu", allow_code=allow_code), as_json=as_json)
 
 
-@cli.command()
+@cli.command(short_help="Show one arm with all its settings.")
 @click.argument("arm")
 @study_file_options
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a setting in every arm.")
@@ -139,7 +139,7 @@ def show(arm: str, file: Path | None, profile: str | None, sets: tuple[str, ...]
     return command.show(Options(*study_file(file, profile), sets=parsed, allow_code=allow_code), arm)
 
 
-@cli.command()
+@cli.command(short_help="Show how the runs stand.")
 @click.option("--follow", is_flag=True, help="Keep showing it until the run ends.")
 def status(follow: bool) -> int:
     """Show the progress of the studies that are running, or of the one that was run last."""
@@ -148,7 +148,7 @@ def status(follow: bool) -> int:
     return command.status(follow=follow)
 
 
-@cli.command()
+@cli.command(short_help="End the jobs submitted to a queue.")
 @click.argument("file", type=UserPath(), required=False)
 @profile_option
 def cancel(file: Path | None, profile: str | None) -> int:
@@ -158,7 +158,7 @@ def cancel(file: Path | None, profile: str | None) -> int:
     return command.cancel(file, profile)
 
 
-@cli.command()
+@cli.command(short_help="Show the epochs of one run, or its failure.")
 @click.argument("arm")
 @click.argument("seed", type=int)
 @study_options
@@ -169,7 +169,7 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
     return command.log(arm, seed, file, profile)
 
 
-@cli.command()
+@cli.command(short_help="Train a run's first epoch again, and compare.")
 @click.argument("arm")
 @click.argument("seed", type=int)
 @study_file_options
@@ -184,7 +184,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, steps: i
     return command.verify(arm, seed, file, profile, steps=steps or 0, with_code=allow_code)
 
 
-@cli.command()
+@cli.command(short_help="Print or write the report of a study.")
 @click.argument("file", type=UserPath(), required=False)
 @profile_option
 @click.option("--format", "document_format", type=click.Choice(FORMATS), help="The format of the report; by default markdown.")
@@ -212,7 +212,7 @@ def report(file: Path | None, profile: str | None, check: Path | None, watch: bo
     return command.report_on(file, profile, command.ReportOptions(**values), check=check, watching=watch)
 
 
-@cli.command()
+@cli.command(short_help="Compare two arms.")
 @click.argument("arm")
 @click.argument("other")
 @study_options
@@ -224,7 +224,7 @@ def compare(arm: str, other: str, file: Path | None, profile: str | None, metric
     return command.compare(arm, other, file, profile, metric)
 
 
-@cli.command()
+@cli.command(short_help="Write one trained model into a folder.")
 @click.argument("arm")
 @click.argument("folder", metavar="DIR", type=UserPath())
 @click.option("--seed", type=int, metavar="N", help="The seed of the run; by default, the first finished one.")
@@ -237,7 +237,7 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
     return command.export(arm, folder, seed, file, profile, with_code=allow_code)
 
 
-@cli.command()
+@cli.command(short_help="Write a whole study into one zip.")
 @click.argument("target", metavar="FILE.zip", type=UserPath())
 @click.option("--no-predictions", is_flag=True, help="Leave out what was predicted for single images, nearly all of the size.")
 @click.option(
@@ -251,7 +251,7 @@ def pack(target: Path, file: Path | None, profile: str | None, others: tuple[Pat
     return command.pack(target, file, profile, others, predictions=not no_predictions)
 
 
-@cli.command()
+@cli.command(short_help="Delete files whose contents are recorded.")
 @click.option("--all", "everything", is_flag=True, help="Also delete unfinished work and, of all studies, decoded data.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--file", type=UserPath(), help="Only the study of this file; by default, all studies here.")
@@ -263,7 +263,7 @@ def clean(file: Path | None, profile: str | None, everything: bool, yes: bool) -
     return command.clean(file, profile, everything=everything, yes=yes)
 
 
-@cli.command()
+@cli.command(short_help="Explain a technique, or list them all.")
 @click.argument("name", required=False)
 @click.option(
     "--format",
@@ -280,7 +280,7 @@ def techniques(name: str | None, output_format: str) -> int:
     return command.techniques(name, as_page=output_format == "markdown")
 
 
-@cli.command("check-technique")
+@cli.command("check-technique", short_help="Check a technique of your own.")
 @click.argument("family")
 @click.argument("technique")
 @code_option
@@ -295,7 +295,7 @@ def check_technique(family: str, technique: str, allow_code: bool) -> int:
     return command.check_technique(family, technique, with_code=allow_code)
 
 
-@cli.command("check-task")
+@cli.command("check-task", short_help="Check that your own training code repeats.")
 @file_argument
 @profile_option
 @click.option("--arm", metavar="ARM", help="The arm that is tried; by default the first.")
@@ -320,7 +320,7 @@ def check_task(file: Path, arm: str | None, seed: int | None, sets: tuple[str, .
     return command.check_task(options)
 
 
-@cli.command()
+@cli.command(short_help="Print a JSON schema of the file.")
 def schema() -> int:
     """Print a JSON schema of the file, for editors."""
     from ablation.commands import techniques as command
@@ -328,11 +328,11 @@ def schema() -> int:
     return command.schema()
 
 
-@cli.command()
+@cli.command(short_help="Serve MLflow's page on the store.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=5000, show_default=True, help="The port to listen on.")
 def ui(host: str, port: int) -> int:
-    """Start MLflow's own UI on the store."""
+    """Serve MLflow's own page on the store, and print its addresses; Ctrl-C ends it."""
     from ablation.commands import ui as command
 
     return command.ui(host, port)

@@ -31,10 +31,20 @@ class Told(click.Command):
         return super().invoke(ctx)
 
 
+ORDER: tuple[str, ...] = (
+    *("init", "data", "plan", "run", "status", "report", "show", "compare", "ui", "log", "export", "pack", "verify", "check-task"),
+    *("cancel", "clean", "techniques", "check-technique", "schema"),
+)
+
+
 class Ablate(click.Group):
     """The group of all commands: a command returns its exit status; a user's mistake ends in one message and status 2."""
 
     command_class = Told
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """The commands in the order in which they are used, as the help lists them."""
+        return sorted(self.commands, key=ORDER.index)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the selected command and exit with its status."""
@@ -66,7 +76,7 @@ code_option = click.option("--allow-code", is_flag=True, help="Allow code of you
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that `run`, `plan` and `show` share."""
+    """The options that `run` and `plan` share."""
     for option in reversed(
         [
             file_argument,

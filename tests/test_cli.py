@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -14,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ablation import cli, report
+from ablation import cli, cli_group, report
 from ablation.errors import ClusterError
 from ablation.tracking.store import Store
 from tests.tiny import BASE, Planned, write
@@ -31,6 +32,15 @@ SLOW = {"data": {"name": "digits", "longtail": {"name": "linear", "largest": 100
 def test_there_are_the_documented_commands():
     """The commands that the documents name are there."""
     assert {"run", "plan", "status", "show", "log", "report", "clean", "schema", "ui"} <= set(COMMANDS)
+
+
+def test_the_commands_stand_in_the_order_of_use():
+    """The help lists every command once, with a summary that is not cut."""
+    listed = re.findall(r"^  ([a-z-]+) {2,}(.+)$", CliRunner().invoke(cli.cli, ["--help"]).stdout.partition("Commands:")[2], re.MULTILINE)
+    assert tuple(name for name, _ in listed) == cli_group.ORDER
+    assert sorted(cli_group.ORDER) == COMMANDS
+    assert dict(listed) == {name: command.short_help for name, command in cli.cli.commands.items()}
+    assert max(len(words) for _, words in listed) <= 45
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import ablation
+from ablation.report.sections.common import LABELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,15 +32,20 @@ def test_the_file_in_the_readme_is_that_of_the_example(tmp_path):
 
 
 def test_the_files_in_the_documents_are_studies(tmp_path):
-    """Whoever copies one from the page on the file has a study, once a missing name, seeds and base are added."""
+    """Whoever copies one from the page on the file has a study."""
     written = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8"), re.DOTALL)
     arms = []
     for number, text in enumerate(written):
         path = tmp_path / f"study-{number}.yaml"
-        path.write_text(text if "seeds:" in text else f"{text}study: mine\nseeds: [0]\nbase: {{lr: 0.1}}\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         arms.append([arm.name for arm in ablation.load_study(path).arms])
     assert arms[0][:4] == ["baseline", "cb", "mixup", "weighted"]
-    assert arms[1] == ["baseline"]
+
+
+def test_the_page_on_the_report_has_every_label_with_its_mark():
+    """In the order in which the tables' legends know them."""
+    rows = re.findall(r"^\| ([A-Z]) \| ([a-z ]+) \|", (ROOT / "docs" / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [(label, mark) for mark, label in rows] == [(label, mark) for label, (mark, _) in LABELS.items()]
 
 
 def test_links_and_pictures_lead_to_files():

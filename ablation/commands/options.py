@@ -1,4 +1,4 @@
-"""The options of `run`, `plan` and `show`, and how they are parsed."""
+"""The options of `run` and `plan`, and how they are parsed."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ablation.study.yamlfile import parse
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `run`, `plan` and `show`; `jobs` is 0 and `budget` 0.0 if not given."""
+    """The options of `run` and `plan`, of which other commands set a few; `jobs` is 0 and `budget` 0.0 if not given."""
 
     file: Path
     profile: str | None = None

@@ -31,6 +31,7 @@ from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.provenance import tell_workers
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
+from ablation.study.task import DEFAULT, EVERY_EPOCH
 from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
@@ -45,11 +46,10 @@ def run(options: Options) -> int:
         return run_part(options, options.part)
     _check_options(options)
     console = Console(stderr=True)
-    session = Session(options, console)
-    session.check()
-    with study_lock(session.workspace, session.study.name, console), contextlib.ExitStack() as exit_stack:
+    session = _checked(options, console)
+    with study_lock(session.workspace, session.study.name, console) as has_waited, contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
-            session = up_to_date(session)
+            session = up_to_date(session, has_waited=has_waited)
             store = Store.open(study=session.study.name)
             note_last_run(session.workspace.root, options.file, options.profile, session.study.name)
             known_runs, doubled = session.known_runs(store)
@@ -84,6 +84,15 @@ def run(options: Options) -> int:
         if status == DONE:
             tidy_splits(plan, session.workspace)
         return status
+
+
+def _checked(options: Options, console: Console) -> Session:
+    """The session, once nothing is found that would stop a run at its start."""
+    session = Session(options, console)
+    if options.checkpoint_interval != EVERY_EPOCH and session.task.name != DEFAULT:
+        raise ConfigError("--save-every", "is for image classification; expected none: training code of one's own saves when it likes")
+    session.check()
+    return session
 
 
 @contextlib.contextmanager

@@ -85,9 +85,9 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
     session = Session(options, Console(stderr=True))
     session.check()
     lock = study_lock(session.workspace, session.study.name, session.console, is_awaited=log is None)
-    with lock, contextlib.ExitStack() as exit_stack:
+    with lock as has_waited, contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
-            session = up_to_date(session)
+            session = up_to_date(session, has_waited=has_waited)
             split, plan = _as_submitted(session, part) if log else _as_it_is(session, part)
             plan = with_interval(plan, options.checkpoint_interval)
             if log is None:

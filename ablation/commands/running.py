@@ -69,14 +69,15 @@ def with_interval(plan: Plan, interval: CheckpointInterval) -> Plan:
 
 
 @contextlib.contextmanager
-def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited: bool = True) -> Iterator[None]:
+def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited: bool = True) -> Iterator[bool]:
     """Hold the study's lock, or that of a part: one `run` at a time per study and store; a second one waits, and says so.
 
-    It is not awaited where an engine has said that whoever holds it is lost: its machine may be gone, and the lock be held for ever.
+    Yields whether it waited. It is not awaited where an engine has said that whoever holds it is lost: its machine may be gone, and the
+    lock be held for ever.
     The features that the study's trainings shared are deleted before and after, and what killed processes half wrote long ago. On a disk
     where the lock keeps no other host off, it is each stage's token that does.
     """
-    lock = FileLock(workspace.locks / f"{study}{workspace.part}.lock")
+    lock, has_waited = FileLock(workspace.locks / f"{study}{workspace.part}.lock"), False
     try:
         with workspace.beginning():
             lock.acquire(timeout=0)
@@ -85,22 +86,23 @@ def study_lock(workspace: Workspace, study: str, console: Console, *, is_awaited
             told = f"another `ablate run` is working on the study {study!r}; waiting for it to end (ablate status shows it)"
             console.print(told, highlight=False)
             lock.acquire()
+            has_waited = True
     try:
         shutil.rmtree(workspace.features(study), ignore_errors=True)  # left by a run that was killed
         sweep(workspace.root)
         sweep(workspace.root / "status")
         sweep(workspace.parts)
-        yield
+        yield has_waited
     finally:
         shutil.rmtree(workspace.features(study), ignore_errors=True)
         lock.release()
 
 
-def up_to_date(session: Session) -> Session:
-    """The session of the files and the decoded data as they are now: while a command waits for the lock, they may change."""
+def up_to_date(session: Session, *, has_waited: bool) -> Session:
+    """The session of the files, the code and the data as they are now: while a command waits for the lock, they may change."""
     study = session.study
     edited = _edited(study)
-    if not edited and all(path.exists() for path in session.decoded):
+    if not has_waited and not edited and all(path.exists() for path in session.decoded):
         return session
     renewed = Session(session.options, session.console)
     if renewed.study.name != study.name:

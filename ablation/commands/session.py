@@ -44,6 +44,7 @@ class Session:
         self.site = site if isinstance(site, SlurmSite | BatchSite) else None  # of a queue, whose jobs are parts of the study
         self.cluster = site if isinstance(site, RaySite) else None  # whose workers are this command's own
         if site is not None and site.device_name:
+            _check_kind(options.device, site.device_name)
             self.devices = [plan_for(site.device_name, site.capability)]
         else:
             plan_for_here()
@@ -172,6 +173,13 @@ class Session:
             self.console.print(f"{title}: {done:,}/{total:,}", end="\r" if done < total else "\n", highlight=False)
         elif done in (0, total):
             self.console.print(f"{title}: {total:,} images{'' if done else ' to do'}", highlight=False)
+
+
+def _check_kind(choice: str, device: str) -> None:
+    """Raise ConfigError for a --device that is of another kind than the site's."""
+    kind = device.partition(" ")[0]
+    if choice != "auto" and choice.partition(":")[0] != kind:
+        raise ConfigError("--device", f"found {choice!r}, but the site's device_name is {device!r}; expected {kind} or auto")
 
 
 def _is_done(run: Mapping[str, Any]) -> bool:

@@ -150,7 +150,9 @@ class StudyFile(BaseModel):
         str, Field(description="The test metric that verdicts go by; auto is accuracy where all classes have equally many test images.")
     ] = AUTO
     margin: Annotated[
-        float, Field(gt=0, le=100, description="Points; the report calls smaller differences none."), AfterValidator(_checked_margin)
+        float,
+        Field(gt=0, le=100, description='Points: "no difference" is claimed only where the seeds show that it is smaller.'),
+        AfterValidator(_checked_margin),
     ] = 0.5
     keep: Annotated[Literal["final", "all", "none"], Field(description="The weights that are recorded.")] = "final"
     base: Annotated[Overrides, Field(description="The settings that all arms start from.")]

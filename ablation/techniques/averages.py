@@ -37,7 +37,9 @@ class Ema(Technique):
 
     Without warm-up the initial weights keep decay ** updates of the average: 0.9999 leaves 53 % of them after 6,420 updates, and
     what is tested is then mostly the untrained network. `warmup` takes min(decay, 1 - update ** (-2/3)) for the update counted
-    from 1, as timm's ModelEmaV3 does, and so begins with the weights of the first update.
+    from 1, as timm's ModelEmaV3 does, and so begins with the weights of the first update. In a stage that trains the head alone
+    beside a backbone in eval mode only the head's tensors are averaged: an average that goes on from an earlier stage keeps the
+    backbone's as they were.
     """
 
     name: Literal["ema"] = "ema"

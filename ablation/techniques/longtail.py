@@ -105,7 +105,7 @@ class Exponential(Technique):
 
 
 class Step(Technique):
-    """Two sizes: the first K//2 classes keep n_max, the others int(n_max / imbalance).
+    """Two sizes: the first K//2 classes keep n_max, the others int(n_max * (1/imbalance)).
 
     Buda et al. 2018, "A systematic study of the class imbalance problem"; cut as LDAM-DRW does, the factor being 1/imbalance.
     """

@@ -85,6 +85,12 @@ class LabelAware(Technique):
         rise_C = {"concave": angles_C.sin(), "linear": angles_C / (math.pi / 2), "convex": 1 - angles_C.cos()}[self.shape]
         return torch.lerp(torch.full_like(rise_C, self.tail), torch.full_like(rise_C, self.head), rise_C)
 
+    @property
+    def why_neutral(self) -> str:
+        """Where the targets stay."""
+        is_neutral = self.head == self.tail == 0
+        return "head and tail 0 smooth nothing; expected one above 0, or smoothing: none" if is_neutral else ""
+
 
 def check_strength(smoothing: Technique, num_classes: int) -> None:
     """Raise ConfigError for an epsilon with which the labelled class of so many has no larger target than the others."""

@@ -15,6 +15,7 @@ from ablation.errors import ConfigError, DataError, TrainingError
 from ablation.system.randomness import generator, key
 from ablation.techniques.mixing import Classes, NoMix
 from ablation.techniques.models import classifier_of
+from ablation.techniques.optimizer_state import group_options
 from ablation.techniques.tta import IDENTITY, View
 from ablation.training import frozen
 from ablation.training.accelerated import AcceleratedStep, choose_step, with_room
@@ -69,6 +70,9 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0  # finished epochs of this stage
     step: str = PlainStep.kind  # or "captured", "compiled" or both, or "plain: " and the reason
+
+    def __post_init__(self) -> None:
+        self.begun = group_options(self.optimizer)  # as its settings made them
 
 
 def prepare_model(model: nn.Module, stage: Stage) -> list[nn.Parameter]:

@@ -32,7 +32,7 @@ class Settings(Technique):
     select: Annotated[Select, Field(description="The epoch whose weights are tested.")] = "last"
     tta: Annotated[Any, Nested("tta")] = "none"
     posthoc: Annotated[Any, Nested("posthoc")] = "none"
-    epochs: Annotated[int, Field(ge=1, description="The number of epochs, all stages together.")] = 30
+    epochs: Annotated[int, Field(ge=1, description="The number of epochs, all stages together; a stage has one at least.")] = 30
     batch_size: Annotated[int, Field(ge=1, description="Images per update.")] = 128
     drop_last: Annotated[bool, Field(description="Whether an epoch leaves out a last batch that is not full.")] = True
     precision: Annotated[Precision, Field(description="The model's number format; auto is the fastest safe one of the device.")] = "auto"

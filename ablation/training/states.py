@@ -10,6 +10,7 @@ from ablation.errors import DataError, TrainingError
 from ablation.system.randomness import generator
 from ablation.techniques.mixing import Classes
 from ablation.techniques.models import classifier_names, initialise_classifier, put_classifier
+from ablation.techniques.optimizer_state import load_state, saved_state
 from ablation.techniques.technique import Technique
 from ablation.training import checkpoints
 from ablation.training.datasets import dataset_and_split, images_on_device
@@ -172,27 +173,21 @@ def _on_device(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Te
 
 
 def load_optimizer_state(state: State, saved: checkpoints.SavedState) -> None:
-    """Give each parameter its saved moments, in the parameter's memory format."""
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    for name, tensor in checkpoints.tensors_under("optimizer", saved.tensors).items():
-        number, _, moment = name.partition("/")
-        parameter = parameters[int(number)]
-        has_same_shape = tensor.shape == parameter.shape
-        value = torch.empty_like(parameter).copy_(tensor) if has_same_shape else tensor.to(parameter.device)
-        state.optimizer.state[parameter][moment] = value
+    """Give the optimizer what it had kept when the state was saved."""
+    load_state(state.optimizer, checkpoints.tensors_under("optimizer", saved.tensors), saved.record.get("optimizer", {}))
 
 
 def tensors_and_record(work: TrainingWork, setup: Setup, state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state as it is saved; without the optimizer, if the stage is finished and no later one continues with it."""
-    with_optimizer = work.keep_optimizer or state.epoch < work.end_epoch
+    with_optimizer, values = work.keep_optimizer or state.epoch < work.end_epoch, dict[str, Any]()
     tensors = checkpoints.with_prefix("model", state.model.state_dict()) | checkpoints.with_prefix("loss", state.loss)
     for average_id, average in state.averages.items():
         tensors |= checkpoints.with_prefix(f"average/{average_id}", average)
     for name, best in state.best.items():
         tensors |= checkpoints.with_prefix(f"best/{name}", best.tensors)
     if with_optimizer:
-        for number, moments in state.optimizer.state_dict()["state"].items():  # only of parameters that had a gradient
-            tensors |= {f"optimizer/{number}/{moment}": value for moment, value in moments.items() if isinstance(value, Tensor)}
+        moments, values = saved_state(state.optimizer, state.begun)
+        tensors |= checkpoints.with_prefix("optimizer", moments)
     record = {
         "key": work.key,
         "epoch": state.epoch,
@@ -206,5 +201,6 @@ def tensors_and_record(work: TrainingWork, setup: Setup, state: State) -> tuple[
         "device": device_name(setup.device),
         **({"build": cuda_build()} if setup.device.type == "cuda" else {}),
         "step": state.step,
+        **({"optimizer": values} if values else {}),
     }
     return tensors, record

@@ -1,11 +1,13 @@
 """Verification of a captured or compiled step: two trial steps must do what two plain steps do. B batch, C classes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ablation.techniques.optimizer_state import group_options, set_group_options
 from ablation.training.captured import CapturedStep
 from ablation.training.compiled import COMPILED, CompiledStep
 from ablation.training.step import Batch, PlainStep, set_lr
@@ -75,6 +77,8 @@ class Snapshot:
     def __init__(self, plain: PlainStep) -> None:
         self.plain, self.lr = plain, float(plain.optimizer.param_groups[0]["lr"])
         self._copies = {tensor: tensor.detach().clone() for tensors in self._tensors_by_kind().values() for tensor in tensors}
+        self._groups = group_options(plain.optimizer)
+        self._values = {parameter: _values(moments) for parameter, moments in plain.optimizer.state.items()}
         self._generators = [torch.default_generator]
         if plain.device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[plain.device.index])
@@ -87,7 +91,8 @@ class Snapshot:
         tensors["state of the loss"] = list(loss_state.values())
         for moments in self.plain.optimizer.state.values():
             for name, moment in moments.items():
-                tensors.setdefault(f"{name} of the optimizer", []).append(moment)
+                if isinstance(moment, Tensor):
+                    tensors.setdefault(f"{name} of the optimizer", []).append(moment)
         return tensors
 
     @torch.no_grad()
@@ -102,13 +107,17 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore every tensor in place; moments that are new become zero, which is what an optimizer starts with."""
+        """Restore every tensor in place; moments and numbers that are new become zero, which is what an optimizer starts with."""
         for tensors in self._tensors_by_kind().values():
             for tensor in tensors:
                 if tensor in self._copies:
                     tensor.copy_(self._copies[tensor])
                 else:
                     tensor.zero_()
+        for parameter, moments in self.plain.optimizer.state.items():
+            zeros = {name: type(value)() for name, value in _values(moments).items() if isinstance(value, int | float)}
+            moments.update(self._values.get(parameter, zeros))
+        set_group_options(self.plain.optimizer, self._groups)
         for generator, state in zip(self._generators, self._generator_states, strict=True):
             generator.set_state(state)
         set_lr(self.plain.optimizer, self.lr)
@@ -121,11 +130,15 @@ class Snapshot:
             generator.set_state(self._generator_states[1])
             self._generators[1].graphsafe_set_state(generator)
         moments = self.plain.optimizer.state
-        for parameter in list(moments):
-            if not all(moment in self._copies for moment in moments[parameter].values()):
-                del moments[parameter]
+        for parameter in [parameter for parameter in moments if parameter not in self._values]:
+            del moments[parameter]
         for group in self.plain.optimizer.param_groups:
             group["lr"] = self.lr
+
+
+def _values(moments: Mapping[str, Any]) -> dict[str, Any]:
+    """What an optimizer keeps beside tensors."""
+    return {name: value for name, value in moments.items() if not isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True)

@@ -356,6 +356,9 @@ def test_the_device_there_may_be_another_than_here(queue):
     there = queue("plan", "tiny.yaml", "--executor", "far", "--json")
     keys = [{run["key"] for run in json.loads(plan.out)["runs"]} for plan in (here, there)]
     assert not keys[0] & keys[1]
+    for device in ("cpu", "cuda:0", "nonsense"):
+        told = f"--device: found {device!r}, but the site's device_name is 'cuda NVIDIA H100'; expected cuda or auto"
+        assert (told in queue("plan", "tiny.yaml", "--executor", "far", "--device", device).err) == (device != "cuda:0")
 
 
 @pytest.mark.parametrize(("age", "ahead", "is_shown"), [(5, 0, True), (5, 600, True), (300, 0, False), (300, 300, False)])

@@ -154,7 +154,7 @@ def edited(monkeypatch):
         def waited(*words, **options):
             edit(file)
             with study_lock(*words, **options):
-                yield
+                yield True
 
         for command in (run_command, part_command):
             monkeypatch.setattr(command, "study_lock", waited)
@@ -172,6 +172,16 @@ def test_a_file_that_is_edited_while_its_command_waits_is_read_again(ablate, edi
     store = Store.open()
     (plan,) = [one for one in store.runs_of("tiny") if one["tags"]["ablation.kind"] == "plan"]
     assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == file.read_bytes()
+
+
+def test_code_that_is_edited_while_a_command_waits_is_looked_at_again(own, edited):
+    """Results of the code from before are stale, not done."""
+    file = write_function(own.folder, seeds=[0], ladder={"baseline": {}})
+    assert run(own, "run", file).status == 0
+    edited(file, lambda file: (file.parent / "helper.py").write_text("def scale(width):\n    return 3.0 / width\n"))
+    refused = run(own, "run", file)
+    assert (refused.status, refused.epochs) == (2, 0)
+    assert "made by other code" in refused.err.replace("\n", " ")
 
 
 def test_a_file_that_it_extends_counts_too(ablate, edited):

@@ -81,13 +81,14 @@ def test_a_profile_may_bring_data_and_model(tmp_path):
         (5, ["1/2", "1/2"], [2, 3]),
         (30, [4, "1/3"], [4, 10]),
         (1, ["2/3", "1/3"], [1, 1]),
+        (3, ["1/10", "9/10"], [1, 3]),
         (100, ["1/100", "99/100"], [1, 99]),
         (30, ["1/2"], [15]),
         (8, [3, 5], [3, 5]),
     ],
 )
 def test_lengths_of_stages(tmp_path, epochs, written, expected):
-    """Fractions are rounded at their running sum, so that they add up to the whole, and a stage has an epoch at least."""
+    """Fractions are rounded at their running sum, so that they add up to the whole, unless one gives no epoch: a stage has one at least."""
     stages = [{"epochs": length} for length in written]
     arm = arms(tmp_path, base={**BASE, "epochs": epochs}, variants={"v": {"stages": stages, "loss": "focal"}})["v"]
     assert lengths(arm) == expected

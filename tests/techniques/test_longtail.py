@@ -44,10 +44,10 @@ def test_linear_counts_round_halves_up():
 
 @pytest.mark.parametrize(
     ("num_classes", "imbalance", "largest", "expected"),
-    [(4, 10, "all", [50, 50, 5, 5]), (5, 100, 20, [20, 20, 0, 0, 0]), (3, 3, 10, [10, 3, 3])],
+    [(4, 10, "all", [50, 50, 5, 5]), (5, 100, 20, [20, 20, 0, 0, 0]), (3, 3, 10, [10, 3, 3]), (2, 49, 49, [49, 0])],
 )
 def test_step_counts_have_two_sizes(num_classes, imbalance, largest, expected):
-    """The first half of the classes, rounded down, keeps everything."""
+    """The first half of the classes, rounded down, keeps everything; 49 times 1/49 is a little less than 1 and so no image."""
     spec = {"name": "step", "imbalance": imbalance, "largest": largest}
     assert make("longtail", spec)(np.full(num_classes, 50)).tolist() == expected
 

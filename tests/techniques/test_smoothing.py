@@ -100,8 +100,9 @@ def test_the_conventions_convert():
     ids=str,
 )
 def test_no_epsilon_changes_nothing(technique):
-    """Without epsilon the targets stay, and without a name a mapping is label smoothing."""
+    """Without epsilon the targets stay, which is told, and without a name a mapping is label smoothing."""
     assert torch.equal(technique(TARGETS, COUNTS), TARGETS)
+    assert bool(technique.why_neutral) == (technique != NoSmoothing())
     assert make("smoothing", {"epsilon": 0.2}) == LabelSmoothing(epsilon=0.2)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ablation.techniques.losses import Seesaw
+from ablation.techniques.optimizer_state import group_options
 from ablation.training.step import PlainStep, Precision, set_lr
 from tests.tiny import CPU
 
@@ -117,8 +118,9 @@ def batch_of(size=6, device="cpu"):
 
 
 def training_state(plain):
-    """Copies of all tensors that training changes, and the generator's state."""
-    moments = [moment for values in plain.optimizer.state.values() for moment in values.values()]
+    """Copies of all tensors and numbers that training changes, and the generator's state."""
+    kept = [*plain.optimizer.state.values(), *group_options(plain.optimizer)]
+    moments = [torch.as_tensor(value) for values in kept for value in values.values() if isinstance(value, torch.Tensor | int | float)]
     tensors = [*plain.model.state_dict().values(), *moments, *plain.loss_state.values(), torch.get_rng_state()]
     return [tensor.detach().clone() for tensor in tensors]
 

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+import timm.optim
 import torch
 
 from ablation.study.task import Interrupted
@@ -225,3 +226,24 @@ def test_a_parameter_without_a_gradient_has_no_moments(tmp_path):
     before, after = state.optimizer.state_dict()["state"], again.optimizer.state_dict()["state"]
     assert before.keys() == after.keys() == {2, 3}
     assert all(torch.equal(before[i][moment], after[i][moment]) for i in before for moment in before[i])
+
+
+@pytest.mark.parametrize("optimizer", [timm.optim.AdamP, timm.optim.Adan])
+def test_what_an_optimizer_counts_is_in_the_checkpoint(tmp_path, optimizer):
+    """As a number for each parameter, or in the group."""
+    job = Planned(write(tmp_path), tmp_path / "mlruns").jobs()[0]
+    setup, model = make_setup(job.work, CPU), torch.nn.Linear(2, 3)
+    states = [State(model, optimizer(model.parameters(), lr=0.1), Precision("fp32").scaler(CPU)) for _ in range(2)]
+    for _ in range(2):
+        model(torch.ones(1, 2)).sum().backward()
+        states[0].optimizer.step()
+    checkpoints.write(tmp_path / "file.safetensors", *tensors_and_record(job.work, setup, states[0]))
+    load_optimizer_state(states[1], checkpoints.read(tmp_path / "file.safetensors"))
+    before, after = (state.optimizer.state_dict() for state in states)
+    assert before["param_groups"] == after["param_groups"]
+    assert [value for moments in after["state"].values() for name, value in moments.items() if name == "step"] in ([], [2, 2])
+    assert all(
+        torch.equal(torch.as_tensor(before["state"][i][name]), torch.as_tensor(after["state"][i][name]))
+        for i in (0, 1)
+        for name in before["state"][i]
+    )

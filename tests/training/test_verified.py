@@ -1,6 +1,7 @@
 """A step that does anything else than the plain one is not used, and verification leaves no trace. B batch, C classes."""
 
 import pytest
+import timm.optim
 import torch
 
 from ablation.training.accelerated import AcceleratedStep
@@ -20,6 +21,8 @@ from tests.training.steps import (
     training_state,
     without_update,
 )
+
+COUNTING = [timm.optim.AdamP, timm.optim.Adan]  # the numbers of steps of each parameter, and of the group
 
 
 @pytest.mark.parametrize("optimizer", [FUSED_ADAM, FUSED_SGD])
@@ -56,6 +59,15 @@ def test_an_error_of_the_plain_step_is_raised():
         step(torch.zeros(6, 3, 3, 3), *batch_of()[1:])
 
 
+@pytest.mark.parametrize("optimizer", COUNTING)
+@pytest.mark.parametrize("capture", [failing_capture, frozen_draws, stale_batch])
+def test_an_optimizer_that_counts_in_numbers_goes_on_as_if_nothing_had_happened(optimizer, capture):
+    """Its counts after trials are those before."""
+    plain, step = plain_step(optimizer), AcceleratedStep(plain_step(optimizer), capture)
+    assert_equal_bits(trained(plain), trained(step))
+    assert step.kind.startswith("plain: ")
+
+
 def test_a_long_reason_is_cut():
     """A reason fits into a tag."""
 
@@ -67,7 +79,7 @@ def test_a_long_reason_is_cut():
     assert len(step.kind) == MAX_REASON_LENGTH
 
 
-@pytest.mark.parametrize("optimizer", [FUSED_ADAM, FUSED_SGD])
+@pytest.mark.parametrize("optimizer", [FUSED_ADAM, FUSED_SGD, *COUNTING])
 @pytest.mark.parametrize("num_before", [0, 2])
 def test_a_snapshot_restores_everything(optimizer, num_before):
     """After steps and `undo` every tensor, moment and draw is what it was, in the same memory, and there are no new moments."""

@@ -24,7 +24,10 @@ BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE = "better", "worse", "no difference",
 LABELS = {
     "bundle": ("B", "the change spans several {parts}, so a difference belongs to all of them together"),
     "budget": ("U", "more updates, {items} or trainable parameters than its parent"),
-    "double correction": ("D", "a balancing sampler on top of class weights or of the training prior"),
+    "double correction": (
+        "D",
+        "two or more of sampler, class weights, training prior and post-hoc adjustment correct for the class counts",
+    ),
     "chosen": ("C", "each seed's run is another arm's, picked {picked}"),
     "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
     "other test images": ("I", "tested on other {items} than its parent or its baseline, so neither comparable with it nor ever the best"),

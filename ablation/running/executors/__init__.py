@@ -26,6 +26,6 @@ def start_executor(name: str, devices: Sequence[str], num_jobs: int, task: str, 
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise ConfigError("--executor", f"{name} is not installed; expected it: pip install 'longtail-ablation[{name}]'") from None
+        raise ConfigError("--executor", f"{name} is not installed; expected it: pip install '.[{name}]' in the clone of ablate") from None
     executor: Executor = executor_class(list(devices), num_jobs, task, **place)
     return executor

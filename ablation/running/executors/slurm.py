@@ -9,7 +9,7 @@ from ablation.errors import AblateError
 from ablation.formatting import ranges
 from ablation.running.executors.queue_commands import carried_out
 from ablation.running.parts.engine import JobState, State
-from ablation.running.parts.script import RESTARTS, SCRIPT, PartCommand, write_script
+from ablation.running.parts.script import RESTARTS, PartCommand, begin_of_scripts, write_script
 from ablation.running.parts.split import Split
 
 WARNING = 60  # seconds before the time limit at which Slurm sends SIGUSR1
@@ -91,7 +91,7 @@ class SlurmEngine:
 
     def _is_ours(self, name_and_script: str, *, is_noted: bool) -> bool:
         """Whether a job is of the split; a site's own sbatch may submit a copy of the script, but of that name."""
-        ours = f"/{self.split.study}/{self.split.folder.name}/{SCRIPT}"
+        ours = f"/{self.split.study}/{self.split.folder.name}/{begin_of_scripts(self.split)}"
         return ours in name_and_script or (is_noted and name_and_script.startswith(f"{self.name}|"))
 
     def stop(self, jobs: Collection[str]) -> None:

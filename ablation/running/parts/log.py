@@ -122,18 +122,23 @@ class LogReader:
 
 
 def num_in_vain(folder: Path, part: int, attempt: int) -> int:
-    """How many attempts before this one, in a row, ended as they were asked to before anything came of them."""
-    number = attempt - 1
-    while number > 0 and _is_in_vain(folder, part, number):
-        number -= 1
-    return attempt - 1 - number
+    """How many attempts before this one, in a row, ended as they were asked to before anything new came of them."""
+    in_vain, reached = 0, dict[str, int]()
+    for number in range(1, attempt):
+        reader = LogReader(folder, part)
+        is_new = _reach(reached, reader.read_one(number))
+        in_vain = in_vain + 1 if reader.ended.get("status") == INTERRUPTED and not is_new else 0
+    return in_vain
 
 
-def _is_in_vain(folder: Path, part: int, attempt: int) -> bool:
-    reader = LogReader(folder, part)
-    kinds = [line["kind"] for line in reader.read_one(attempt)]
-    after = kinds[kinds.index("started") :] if "started" in kinds else []  # before that stands what was computed already
-    return reader.ended.get("status") == INTERRUPTED and not {"epoch", FINISHED, FAILED} & set(after)
+def _reach(reached: dict[str, int], lines: list[dict[str, Any]]) -> bool:
+    """Whether an attempt with these lines ended a run, or came to an epoch of a stage beyond those `reached`, which are taken note of."""
+    kinds, before = [line["kind"] for line in lines], dict(reached)
+    after = lines[kinds.index("started") :] if "started" in kinds else []  # before that stands what was computed already
+    for line in after:
+        if line["kind"] == "epoch":
+            reached[line["stage"]] = max(line["epoch"], reached.get(line["stage"], -1))
+    return reached != before or any(line["kind"] in (FINISHED, FAILED) for line in after)
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

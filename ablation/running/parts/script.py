@@ -11,7 +11,6 @@ from ablation.system.digests import digest
 from ablation.system.files import part_of, to_disk
 
 PART_SPLIT = "ABLATE_SPLIT"  # the variable that tells a part the folder of its split
-SCRIPT = "job-"  # what the names of scripts begin with
 RESTARTS = "ABLATE_RESTARTS"  # and how often the engine has begun its job again
 
 TEMPLATE = """#!/bin/bash
@@ -43,10 +42,15 @@ class PartCommand:
     setup: Sequence[str] = ()
 
 
+def begin_of_scripts(split: Split) -> str:
+    """What the names of a split's scripts begin with, and those of no other, also not of the same runs in a copy of the project."""
+    return f"job-{digest(split.name)[:8]}-"
+
+
 def write_script(command: PartCommand, split: Split, variable: str, *, head: str = "", again: str = "", alone: bool = False) -> Path:
     """The file of the script, under a name of its own for each text: a queue may read it only when the job begins."""
     text = script(command, split, variable, head=head, again=again, alone=alone)
-    path = split.folder / f"{SCRIPT}{digest(text)[:8]}.sh"
+    path = split.folder / f"{begin_of_scripts(split)}{digest(text)[:8]}.sh"
     content = text.encode()
     if not (path.exists() and path.read_bytes() == content):  # a full disk may have cut an earlier one
         part = part_of(path)

@@ -48,14 +48,14 @@ TEMPLATES = {
         Template(
             "own-function",
             "a training function of your own, here a regression: three arms and a sweep, six seeds",
-            "all of it takes a minute; then put your function in the place of fit",
+            "replace `fit` with your own function, or try it as it is first, which takes a minute",
             "try",
             "diabetes.py",
         ),
         Template(
             "own-command",
             "a training script of your own, here a small language model: three rungs, a variant and a sweep, eight seeds",
-            "all of it takes a minute; then put your script in the place of train.py (python is the one that your shell finds)",
+            "replace train.py with your own script, or try it as it is first, which takes a minute (python is your shell's)",
             "try",
             "train.py",
         ),

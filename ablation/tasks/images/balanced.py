@@ -1,6 +1,6 @@
-"""What corrects for class counts and has nothing to correct where all classes have equally many training images."""
+"""What corrects for class counts, and has nothing to correct where these are equal or none of them is small."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ablation.formatting import listed, shortened
 from ablation.study.config import Arm
@@ -24,13 +24,32 @@ def balanced_notes(arms: Iterable[Arm]) -> list[str]:
     return [f"{nothing} {what}: there the plain loss and scores give the same"]
 
 
+def finds_no_rare(arm: Arm, counts: Sequence[int]) -> bool:
+    """Whether in a stage of the arm the equalization loss takes no class with these training images as rare."""
+    losses = [stage.settings.loss for stage in arm.stages]
+    return any(loss.name == "equalization" and min(counts) * len(counts) >= loss.rarity * sum(counts) for loss in losses)
+
+
+def rareless_notes(arms: Iterable[Arm]) -> list[str]:
+    """A sentence if there are such arms, whose equalization loss finds no rare class."""
+    names = [arm.name for arm in arms]
+    rare = "no class is rare, with fewer images than rarity times an equal share of them"
+    return [f"{rare}, for loss equalization ({shortened(names, 3)}): there the cross-entropy gives the same"] if names else []
+
+
+def has_training_prior(settings: Settings) -> bool:
+    """Whether the loss takes out the training images' prior, be it as that of a sampler which draws the classes as they are."""
+    prior = getattr(settings.loss, "prior", "")
+    return prior == "training" or (prior == "sampled" and not settings.sampler.balances)
+
+
 def _idle(settings: Settings, *, is_last: bool) -> Iterator[str]:
     """What changes nothing in a stage with equal counts; a post-hoc technique acts on the last stage."""
     loss, posthoc = settings.loss, settings.posthoc
     if loss.weights.name in CLASS_WEIGHTS:
         yield f"class weights {loss.weights.name}"
     is_rare_free = loss.name == "equalization" and loss.rarity <= 1
-    if is_rare_free or (loss.name in PRIOR_LOSSES and loss.prior == "training"):
+    if is_rare_free or (loss.name in PRIOR_LOSSES and has_training_prior(settings)):
         yield f"loss {loss.name}"
     if is_last and posthoc.name == "logit_adjustment":
         yield f"posthoc {posthoc.name}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ablation.study.changes import families
 from ablation.study.config import Arm
+from ablation.tasks.images.balanced import has_training_prior
 from ablation.tasks.images.metrics import words_of
 from ablation.tasks.images.schema import SCHEMA
 from ablation.techniques.effects import unfinished_schedule
@@ -100,7 +101,7 @@ def _double_correction(stage: Stage, *, is_last: bool) -> str:
     corrects_by_name = {
         f"the sampler {settings.sampler.name}": settings.sampler.balances,
         f"the class weights {settings.loss.weights.name}": settings.loss.weights.name != "none",
-        f"the training prior of {settings.loss.name}": getattr(settings.loss, "prior", "") == "training",
+        f"the training prior of {settings.loss.name}": has_training_prior(settings),
         f"the post-hoc {settings.posthoc.name}": is_last and settings.posthoc.corrects_prior,
     }
     names = [name for name, corrects in corrects_by_name.items() if corrects]

@@ -16,7 +16,7 @@ from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
-from ablation.tasks.images.balanced import balanced_notes
+from ablation.tasks.images.balanced import balanced_notes, finds_no_rare, rareless_notes
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import OTHER_TEST, images_per_epoch, labels, labels_of_choice
 from ablation.tasks.images.metrics import metric_of
@@ -104,6 +104,7 @@ class ImagePlanner:
         self.study, self.context = study, context
         self._arms = {arm.name: arm for arm in study.arms}
         self._balanced: dict[str, Arm] = {}  # those that were planned and of which all classes have equally many training images
+        self._rareless: dict[str, Arm] = {}  # those of the others whose equalization loss finds no rare class
 
     # --- identity --------------------------------------------------------------------------------------------------------------
 
@@ -113,6 +114,8 @@ class ImagePlanner:
         weights, _ = context.weights(arm.settings.model)
         if len(set(source.counts)) == 1:
             self._balanced[arm.name] = arm
+        elif finds_no_rare(arm, source.counts):
+            self._rareless[arm.name] = arm
         since, steps = averages_since(arm.stages), list[TrainingStep]()
         content, environment, average = "", "", ""
         for i, stage in enumerate(arm.stages):
@@ -290,7 +293,7 @@ class ImagePlanner:
         """How many of these trainings share a frozen backbone, by what their weights' images are normalised, and so on."""
         num_shared = sum(work.features is not None for work in works)
         shared = [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
-        return [*shared, *_normalisations(works), *balanced_notes(self._balanced.values()), *self.context.remarks()]
+        return [*shared, *_normalisations(works), *self._idle_notes(), *self.context.remarks()]
 
     def lacks(self, request: TestRequest, result: Path) -> str:
         """The weights, if they were not to be kept when it was tested."""
@@ -298,11 +301,15 @@ class ImagePlanner:
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """A sentence if equal runs may give different bits, and one about what has nothing to correct in the planned arms."""
-        balanced = balanced_notes(self._balanced.values())
+        idle = self._idle_notes()
         if self.context.device_class.startswith("cpu") or all(arm.settings.deterministic for arm in arms):
-            return balanced
+            return idle
         statistical = f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"
-        return [statistical, *balanced]
+        return [statistical, *idle]
+
+    def _idle_notes(self) -> list[str]:
+        """A sentence each about what has nothing to correct in the planned arms: with equal counts, and without a rare class."""
+        return [*balanced_notes(self._balanced.values()), *rareless_notes(self._rareless.values())]
 
 
 def _normalisations(works: Iterable[TrainingWork]) -> Iterator[str]:

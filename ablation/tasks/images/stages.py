@@ -155,7 +155,10 @@ def _restarts(i: int, options: list[StageOptions]) -> tuple[str, ...]:
 
 
 def _lengths(lengths: Sequence[Any], total: int) -> list[int]:
-    """The epochs of each stage; the running sum of fractions is rounded, so that stages of 2/3 and 1/3 add up to the total."""
+    """The epochs of each stage; the running sum of fractions is rounded, so that stages of 2/3 and 1/3 add up to the total.
+
+    A stage has one epoch at least: where a fraction rounds to none, as 1/3 of one epoch, they add up to more than the total.
+    """
     epochs, done = [], Fraction(0)
     for length in lengths:
         if isinstance(length, int):

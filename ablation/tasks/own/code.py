@@ -76,7 +76,16 @@ def _used(definition: Definition) -> dict[tuple[str, str], list[str]]:
     if not used:
         problem = f"the code of {definition.function} was not found, so that nobody could tell when it changes"
         raise ConfigError(function.PLACE, f"{problem}; expected a function that is defined in a file of Python code")
+    _check_helpers(definition, {used_module for used_module, _ in used})
     return used
+
+
+def _check_helpers(definition: Definition, modules: Iterable[str]) -> None:
+    """Raise ConfigError if what these modules of the study import is a file beside it and also another module: a run takes the former."""
+    folder = definition.folder.resolve()
+    files = {file for module in modules if (file := module_file(module)) and file.resolve().is_relative_to(folder)}
+    for helper in sorted(_top_level(_trees(files)) - {"ablation"}):  # which the process of a run has imported before
+        function.check_place(helper, folder)
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -130,7 +139,7 @@ def _by_default(definition: Definition) -> list[Path]:
     """
     folder, named = definition.folder, _named(definition)
     elsewhere = [path for path in named if path.suffix == ".py" and not path.resolve().is_relative_to(folder.resolve())]
-    files = sorted({*_code_below(folder, set()), *named, *(file for script in elsewhere for file in _imported_beside(script))})
+    files = sorted({*_code_below(folder, Path(), set()), *named, *(file for script in elsewhere for file in _imported_beside(script))})
     if len(files) > MOST_FILES:
         expected = f"at most {MOST_FILES:,}, or the globs of those that count, such as [train.py, src/**/*.py]"
         raise ConfigError("task.code", f"there are {len(files):,} Python files below {folder}; expected {expected}")
@@ -139,15 +148,19 @@ def _by_default(definition: Definition) -> list[Path]:
     return files
 
 
-def _code_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """The files of code below a folder, also in repositories within it and behind links to folders, each folder once."""
+def _code_below(folder: Path, name: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files of code below a folder, also in repositories within it and behind links to folders, each folder once.
+
+    `name` is the folder's own, as seen from that of the study.
+    """
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
     for path in _listed_by_git(folder) or _walked(folder):
+        below = name / path.relative_to(folder)
         if path.is_dir():
-            yield from _code_below(path, seen)
-        elif _is_code(path.relative_to(folder)) and path.is_file():
+            yield from _code_below(path, below, seen)
+        elif _is_code(below) and path.is_file():
             yield path
 
 
@@ -186,9 +199,16 @@ def _is_left_out(folder: Path) -> bool:
 
 def imported_modules(files: Iterable[Path]) -> set[str]:
     """The top-level modules, beside those of Python itself, that these files import by their full names."""
-    trees = [lenient_tree(path.read_bytes()) for path in files if path.suffix == ".py"]
-    names = {name for tree in trees for node in ast.walk(tree) for name in _imports(node)}
-    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    return _top_level(_trees(path for path in files if path.suffix == ".py")) - sys.stdlib_module_names
+
+
+def _trees(files: Iterable[Path]) -> list[ast.Module]:
+    return [lenient_tree(path.read_bytes()) for path in files]
+
+
+def _top_level(trees: Iterable[ast.AST]) -> set[str]:
+    """The top-level modules that are imported by their full names."""
+    return {name.partition(".")[0] for tree in trees for node in ast.walk(tree) for name in _imports(node)}
 
 
 def _imports(node: ast.AST) -> list[str]:

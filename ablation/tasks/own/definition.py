@@ -118,6 +118,12 @@ def _function(value: str) -> str:
     return value
 
 
+def _different(names: list[str]) -> list[str]:
+    if len({*names}) < len(names):
+        raise ValueError("each class once")
+    return names
+
+
 def _expression(pattern: str) -> str:
     compiled(pattern)
     return pattern
@@ -149,7 +155,9 @@ class TaskForm(BaseModel):
     timeout: Annotated[Duration, Field(description="The time after which a run has failed, such as 12h.")] = 0.0
     grace: Annotated[Duration, Field(description="The time from asking a run to end to killing it.")] = 30.0
     resumes: Annotated[bool, Field(description="Whether a run that was stopped goes on from what it left in {checkpoints}.")] = False
-    classes: Annotated[list[str], Field(description="The names of the classes, where predictions are handed back.")] = []
+    classes: Annotated[
+        list[str], AfterValidator(_different), Field(description="The names of the classes, where predictions are handed back.")
+    ] = []
 
 
 class FileValue(BaseModel):
@@ -259,6 +267,10 @@ def _check_command(definition: Definition) -> None:
         raise ConfigError("task", f"found {definition.text!r}; expected {expected}")
     if not definition.places & {SEED, SETTINGS}:
         raise ConfigError("task.command", "has neither {seed} nor {settings}, so every seed would be the same run; expected one of them")
+    for name, source in definition.sources.items():
+        if OUT in definition.places and (Path(source.file).is_absolute() or ".." in Path(source.file).parts):
+            place = f"metrics.{definition.shown(name)}.from.file"
+            raise ConfigError(place, f"found {source.file!r}, which other runs may write too; expected a file in {{out}}, such as log.json")
     for word in definition.command:
         if word in ("|", "&&", "||", ";", ">", ">>", "<", "&"):
             raise ConfigError("task.command", f"found {word!r}, which only a shell understands; expected one program and its words")

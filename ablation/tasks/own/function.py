@@ -190,7 +190,7 @@ def function_of(reference: str, folder: Path | None = None) -> Callable[..., Any
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise ConfigError(PLACE, f"{reference} returns no numbers when it is called; expected a function without async and yield")
     if folder is not None:
-        _check_place(reference.partition(":")[0], folder)
+        check_place(reference.partition(":")[0], folder)
     return function  # type: ignore[no-any-return]
 
 
@@ -211,7 +211,7 @@ def _beside(module: str, folder: Path) -> list[Path]:
     return [path for path in (here.with_suffix(".py"), here / "__init__.py") if path.is_file()]
 
 
-def _check_place(module: str, folder: Path) -> None:
+def check_place(module: str, folder: Path) -> None:
     """Raise ConfigError if the folder has a module of that name and another was imported: a run would import the former."""
     beside, file = _beside(module, folder), module_file(module)
     if beside and file is not None and not any(path.samefile(file) for path in beside):

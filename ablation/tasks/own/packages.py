@@ -12,7 +12,12 @@ from pathlib import Path
 from ablation.tasks.own.definition import Definition
 
 PYTHON_FOLDER = r"python(3\.\d+)"
-PYTHON = r"python[\d.]*"  # the program itself, or behind a launcher such as `env`
+PYTHON = r"python[\d.]*"
+# Programs that start the one behind them in the same environment: `nice python train.py`.
+PASS_ON = {
+    *("env", "nice", "ionice", "nohup", "time", "timeout", "stdbuf", "setsid", "taskset", "numactl", "chrt", "xvfb-run"),
+    *("srun", "mpirun", "mpiexec", "uv"),
+}
 
 
 def versions(definition: Definition, modules: Collection[str], local: Collection[str] = ()) -> dict[str, str]:
@@ -40,8 +45,11 @@ def _named(module: str, folders: Sequence[str]) -> list[Distribution]:
 
 def _prefix(definition: Definition) -> Path | None:
     """The environment of a command: that of its program, or of the project for `uv run`; it is only looked at, never run."""
-    program = next((word for word in definition.command if re.fullmatch(PYTHON, Path(word).name)), definition.command[0])
-    if "uv" in (Path(program).name, Path(definition.command[0]).name):
+    first = definition.command[0]
+    program = next((word for word in definition.command if re.fullmatch(PYTHON, Path(word).name)), first)
+    if program != first and Path(first).name not in PASS_ON:  # such as conda run -n other python
+        return None
+    if "uv" in (Path(program).name, Path(first).name):
         return next((folder / ".venv" for folder in (definition.folder, *definition.folder.parents) if (folder / ".venv").is_dir()), None)
     text = str(definition.folder / program) if os.sep in program else program
     path = shutil.which(text, path=definition.env.get("PATH"))

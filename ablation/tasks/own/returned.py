@@ -21,7 +21,8 @@ ITEM, CLUSTER, LABEL, PREDICTED, GROUP, LOGIT = "item", "cluster", "label", "pre
 TEXTS = (ITEM, CLUSTER, GROUP, LABEL, PREDICTED)
 ITEM_FILES = (ITEMS, "items.parquet", "items.csv")
 PREDICTION_FILES = (PREDICTIONS, "predictions.csv")
-HANDED_BACK = frozenset({METRICS, CURVES, SAME, NOTES, *ITEM_FILES, *PREDICTION_FILES})  # files that are no more than what is recorded
+OF_FUNCTION = frozenset({ITEMS, NOTES})  # files that only the methods of a run write; a command's of these names are its own
+HANDED_BACK = frozenset({METRICS, CURVES, SAME, *OF_FUNCTION, *ITEM_FILES, *PREDICTION_FILES})  # which are no more than what is recorded
 CLOSE = 1e-5  # of a metric, by which the mean of its items may differ: sums in single precision do
 State = tuple[int, int, int] | None  # of a file: which it is, when it was written, its size; None if there is none
 NONE = type(None).__name__
@@ -37,6 +38,11 @@ class Returned:
     predictions: "pd.DataFrame | None" = None
     same: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def handed_back(definition: Definition) -> frozenset[str]:
+    """The names of the files in {out} of which the record has all that they say."""
+    return HANDED_BACK if definition.is_function else HANDED_BACK - OF_FUNCTION
 
 
 def states_before(definition: Definition) -> dict[str, State]:
@@ -64,7 +70,7 @@ def read(definition: Definition, out: Path, printed: Mapping[str, str], before: 
     if identified is not None and ITEM in identified:
         same[TEST_ITEMS] = digest(sorted(identified[ITEM]))
     notes += [] if items is None else _means_that_differ(items, metrics)
-    told = _json(out / NOTES) if (out / NOTES).exists() else []
+    told = _json(out / NOTES) if definition.is_function and (out / NOTES).exists() else []
     return Returned(metrics, items, predictions, same, (*map(str, told), *notes))
 
 
@@ -254,7 +260,7 @@ def _identified(name: str, frame: "pd.DataFrame", columns: Iterable[str]) -> "pd
 
 def _items(definition: Definition, out: Path) -> "pd.DataFrame | None":
     """The scores of items by the full names of their metrics."""
-    name, frame = _table(out, ITEM_FILES)
+    name, frame = _table(out, [name for name in ITEM_FILES if definition.is_function or name not in OF_FUNCTION])
     if frame is None:
         return None
     name = BY_METHOD.get(name, name) if definition.is_function else name

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from ablation.errors import ConfigError, TrainingError
 from ablation.formatting import duration
 from ablation.study.task import CheckpointInterval, CodeChanged, Emit, Interrupted
 from ablation.system import fencing, sealed
-from ablation.system.digests import digest
 from ablation.system.failures import NO_MEMORY
 from ablation.system.files import write_json
 from ablation.system.hardware import hardware
 from ablation.system.identity import place
 from ablation.system.oom_kills import num_oom_kills, why_killed
 from ablation.tasks.own import child, handle, keys, returned, scratch, settings
+from ablation.tasks.own.alone import alone
 from ablation.tasks.own.curves import Curves, LoggedFile
 from ablation.tasks.own.definition import STEP, Definition
 from ablation.tasks.own.environment import VISIBLE, device_tag, environment
@@ -54,7 +54,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     _check_packages(work)
     _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
-    with fencing.held(folder, should_stop) as fence, _alone(work, should_stop):
+    with fencing.held(folder, should_stop) as fence, alone(work, should_stop):
         if not sealed.is_whole(result):
             if result.exists():
                 emit({"kind": "damaged", "message": f"{result} is damaged; its run is done again"})
@@ -65,13 +65,6 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
                 _carry_out(work, code, checkpoints, device, emit, should_stop, descriptor)
         _clear(folder)
     emit({"kind": "result", "run": work.request.key, "seconds": _seconds(result)})
-
-
-def _alone(work: OwnWork, should_stop: Callable[[], bool]) -> "contextlib.AbstractContextManager[object]":
-    """Let no other run work in the study's folder meanwhile, where a metric is read from a file there that each of them writes."""
-    if not work.definition.reads_its_folder:
-        return contextlib.nullcontext()
-    return fencing.held(work.stages / f"folder-{digest(str(work.definition.folder))[:16]}", should_stop)
 
 
 def _patience(fence: fencing.Fence) -> float:
@@ -360,7 +353,7 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
         if table is not None:
             table.to_parquet(part / f"{name}.parquet", index=False, write_page_checksum=True)
     (part / LOG).write_bytes(b"".join(attempt.log)[-LOG_BYTES:])
-    files = {f"{FILES}/{name}": path for name, path in _left(attempt.out)}
+    files = {f"{FILES}/{name}": path for name, path in _left(attempt.out, returned.handed_back(work.definition))}
     logged = scratch.collect(attempt.store, work.definition.folder)
     if logged is not None:
         scratch.write(logged, part)
@@ -384,9 +377,9 @@ def _write(work: OwnWork, attempt: Attempt, handed_back: returned.Returned) -> N
         shutil.rmtree(elsewhere, ignore_errors=True)
 
 
-def _left(out: Path) -> Iterator[tuple[str, Path]]:
-    """The files that the code left in its folder, with their names there, beside those that are recorded anyway."""
+def _left(out: Path, recorded: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """The files that the code left in its folder, with their names there, beside those that are recorded anyway; no links."""
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if path.is_file() and not path.is_symlink() and name not in returned.HANDED_BACK and not name.startswith(f"{CHECKPOINTS}/"):
+        if path.is_file() and not path.is_symlink() and name not in recorded:
             yield name, path

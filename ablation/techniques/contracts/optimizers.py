@@ -1,11 +1,13 @@
 """What optimizers promise."""
 
-import copy
+import json
 
 import torch
 from torch import nn
 
-from ablation.techniques.contracts.contract import Spec, contract, expect
+from ablation.errors import TrainingError
+from ablation.techniques.contracts.contract import ContractError, Spec, contract, expect
+from ablation.techniques.optimizer_state import group_options, load_state, saved_state
 from ablation.techniques.technique import make
 
 
@@ -26,14 +28,19 @@ def follows_the_rate_of_its_groups(family_name: str, spec: Spec) -> None:
 
 @contract("optimizers")
 def goes_on_from_its_state(family_name: str, spec: Spec) -> None:
-    """Loading the saved state goes on as if there had been no break."""
+    """What is saved of its state, tensors and plain values, goes on as if there had been no break."""
     technique = make(family_name, spec)
     parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = technique([parameter])
+    begun = group_options(optimizer)
     _step(optimizer, parameter)
     resumed_parameter = nn.Parameter(parameter.detach().clone())
     resumed_optimizer = technique([resumed_parameter])
-    resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    try:
+        tensors, values = saved_state(optimizer, begun)
+    except TrainingError as error:
+        raise ContractError(error.message) from None
+    load_state(resumed_optimizer, tensors, json.loads(json.dumps(values)))
     _step(optimizer, parameter)
     _step(resumed_optimizer, resumed_parameter)
     expect(

@@ -26,7 +26,7 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read where Ray is impor
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's own spelling
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (pip install 'longtail-ablation[ray]')"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (pip install '.[ray]')"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
 LONG = {"epochs": 500}

@@ -274,7 +274,7 @@ def test_ray_that_is_not_installed_is_told(monkeypatch):
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "ablation.running.executors.ray", raising=False)
-    with pytest.raises(ConfigError, match=r"--executor: ray is not installed; expected it: pip install 'longtail-ablation\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"--executor: ray is not installed; expected it: pip install '\.\[ray\]' in the clone of ablate"):
         start_executor("ray", ["cpu"], 0, "images", study="s", folders=["mlruns"])
 
 

@@ -9,6 +9,7 @@ from ablation.running.executors.engines import end_jobs, engine_of_site, engine_
 from ablation.running.executors.sites import SlurmSite
 from ablation.running.executors.slurm import SlurmEngine
 from ablation.running.parts.engine import State
+from ablation.running.parts.script import begin_of_scripts
 from tests import parts
 
 
@@ -18,6 +19,11 @@ def split(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", parts.command(tmp_path, "sbatch", "echo '12;cluster'"))
     parts.command(tmp_path, "scancel", "exit 0")
     return parts.split_of(tmp_path, [["r1"], ["r2"], ["r3"]])
+
+
+def script_of(split):
+    """The path of a script, as squeue prints it."""
+    return f"{split.folder}/{begin_of_scripts(split)}0a1b2c3d.sh"
 
 
 def engine(split, **sbatch):
@@ -64,7 +70,7 @@ def test_what_is_refused_is_told(tmp_path, split, monkeypatch):
 
 def test_states_of_all_jobs_by_one_question(tmp_path, split):
     """Only of jobs that are ours; what is lost is told from what was cancelled, and from what ended for lack of memory."""
-    script = f"ablate-tiny|{split.folder}/job-0a1b2c3d.sh"
+    script = f"ablate-tiny|{script_of(split)}"
     rows = [
         "12|1|RUNNING|None",
         "12|2|PENDING|Resources",
@@ -76,7 +82,8 @@ def test_states_of_all_jobs_by_one_question(tmp_path, split):
         "14|2|TIMEOUT|TimeLimit",
         "16|N/A|RUNNING|None",
     ]
-    others = [f"15|1|RUNNING|None|ablate-tiny|{split.folder.parent}/def-2/job-0a1b2c3d.sh", "12|4|RUNNING|None|mine|/home/me/train.sh"]
+    other = replace(split, folder=split.folder.parent / "def-2")
+    others = [f"15|1|RUNNING|None|ablate-tiny|{script_of(other)}", "12|4|RUNNING|None|mine|/home/me/train.sh"]
     parts.command(tmp_path, "squeue", "\n".join(f"echo '{row}'" for row in [*(f"{row}|{script}" for row in rows), *others]))
     states = engine(split).states({"12", "13", "14", "16"})
     assert {key: (one.state, one.reason) for key, one in states.items()} == {
@@ -95,7 +102,7 @@ def test_states_of_all_jobs_by_one_question(tmp_path, split):
 def test_a_job_is_known_by_its_script(tmp_path, split):
     """Of whatever id and name, in a folder of any name; by its id only if it has our name too: a controller may give ids anew."""
     rows = [
-        f"21|1|RUNNING|None|named|/other/mount/a|b/{split.folder.name}/tiny/{split.folder.name}/job-1.sh",
+        f"21|1|RUNNING|None|named|/other/mount/a|b/{split.folder.name}{script_of(split).partition('/parts')[2]}",
         "12|2|RUNNING|None|ablate-tiny|/var/spool/copy",
         "12|3|RUNNING|None|train|/home/me/train.sh",
         "22|2|RUNNING|None|ablate-tiny|/var/spool/copy",
@@ -104,6 +111,17 @@ def test_a_job_is_known_by_its_script(tmp_path, split):
     states = engine(split).states({"12"})
     assert states is not None
     assert set(states) == {("21", 1), ("12", 2)}
+
+
+def test_jobs_of_another_copy_of_the_project_are_not_ours(tmp_path, split):
+    """It has the same runs, so that its split has the same name; a split that was begun anew is told from the old one alike."""
+    copy = replace(split, folder=tmp_path / "copy" / split.folder.relative_to(tmp_path), created=1.0)
+    copy.folder.mkdir(parents=True)
+    engine(copy).submit([1])
+    path = parts.words(tmp_path, "sbatch")[0].split()[-1]
+    parts.command(tmp_path, "squeue", f"echo '22|1|RUNNING|None|ablate-tiny|{path}'")
+    assert set(engine(copy).states({"22"})) == {("22", 1)}
+    assert engine(split).states({"12"}) == {}
 
 
 def test_the_id_stands_on_a_line_of_its_own(tmp_path, split):
@@ -154,7 +172,7 @@ def test_another_process_finds_the_engine(tmp_path, split):
     found = engine_of_split(split)
     assert isinstance(found, SlurmEngine)
     for word, is_it in (("COMPLETED", False), ("RUNNING", True)):
-        parts.command(tmp_path, "squeue", f"echo '12|1|{word}|None|ablate-tiny|{split.folder}/job-1.sh'")
+        parts.command(tmp_path, "squeue", f"echo '12|1|{word}|None|ablate-tiny|{script_of(split)}'")
         assert is_alive(split) == is_it
     assert end_jobs(split) == {"12"}
     assert parts.words(tmp_path, "scancel") == ["12"]
@@ -167,7 +185,7 @@ def test_jobs_are_ended_where_the_folder_cannot_be_written(tmp_path, split, monk
     """As with a quota that is used up; without a job that could be ended it is told."""
     monkeypatch.setattr("pathlib.Path.touch", lambda *_, **__: (_ for _ in ()).throw(OSError(122, "Disk quota exceeded")))
     split.note_job(engine(split).about, "12", [1, 2])
-    parts.command(tmp_path, "squeue", f"echo '12|1|RUNNING|None|ablate-tiny|{split.folder}/job-1.sh'")
+    parts.command(tmp_path, "squeue", f"echo '12|1|RUNNING|None|ablate-tiny|{script_of(split)}'")
     assert end_jobs(split) == {"12"}
     assert parts.words(tmp_path, "scancel") == ["12"]
     parts.command(tmp_path, "squeue", "exit 0")

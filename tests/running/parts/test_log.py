@@ -112,6 +112,18 @@ def test_attempts_that_ended_before_anything_came_of_them(tmp_path):
     assert num_in_vain(tmp_path, 1, 7) == 0
 
 
+def test_steps_that_an_earlier_attempt_had_reached_are_nothing_new(tmp_path):
+    """As those of code that does not resume: it logs the first steps in each attempt, and would ask for itself for ever."""
+    for last in (3, 3, 2, 4, 4):
+        log = PartLog(tmp_path, 1)
+        log.begin()
+        log({"kind": "started", "stage": "s1"})
+        for step in range(1, last + 1):
+            log({"kind": "epoch", "stage": "s1", "epoch": step, "row": {}})
+        log.end(130)
+    assert [num_in_vain(tmp_path, 1, attempt) for attempt in range(1, 7)] == [0, 0, 1, 2, 0, 1]
+
+
 def test_a_full_disk_tears_no_other_line(tmp_path, monkeypatch):
     """Half a line may be there: an event is left out, and what counts is told in a sentence; the next line stands for itself."""
     log, write = PartLog(tmp_path, 1), os.write

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ablation.tasks.images.balanced import balanced_notes
+from ablation.tasks.images.balanced import balanced_notes, finds_no_rare
+from ablation.techniques.losses import Equalization
 from ablation.techniques.technique import make
 from tests.studies import context, planner, source, study
 
@@ -18,7 +19,7 @@ VARIANTS = {
 BALANCED = source((20,) * 10)
 WORDS = (
     "all classes have equally many training images, which leaves nothing to correct for class weights inverse (weights), "
-    "loss balanced_softmax (bsm and late) and posthoc logit_adjustment (post): there the plain loss and scores give the same"
+    "loss balanced_softmax (bsm, late and sampled) and posthoc logit_adjustment (post): there the plain loss and scores give the same"
 )
 
 
@@ -39,6 +40,31 @@ def test_a_long_tail_is_corrected(tmp_path):
     for arm in whole.arms:
         planned.steps(arm, 0)
     assert planned.remarks([]) == []
+
+
+def test_an_equalization_without_a_rare_class(tmp_path):
+    """Of the planned arms, those whose loss spares no class are named, in the remarks and in the notes of the record."""
+    losses = {"eql": "equalization", "wide": {"name": "equalization", "rarity": 1.0}, "focal": "focal"}
+    whole = study(tmp_path, variants={name: {"loss": loss} for name, loss in losses.items()})
+    planned = planner(whole, context(source((30, *(20,) * 9))))
+    for arm in whole.arms:
+        planned.steps(arm, 0)
+    rare = "no class is rare, with fewer images than rarity times an equal share of them"
+    note = f"{rare}, for loss equalization (eql): there the cross-entropy gives the same"
+    assert planned.remarks([]) == planned.notes(whole.arms) == [note]
+
+
+@pytest.mark.parametrize(
+    ("counts", "rarity"),
+    [((40, 20, 20, 10), 0.5), ((30, 20, 20, 10), 0.5), ((300, 200, 200, 99), 0.5), ((50, 40, 20, 10), 0.1), ((5, 4), 1.0), ((9, 9), 1.5)],
+)
+def test_what_is_rare_is_the_loss_s_own(tmp_path, counts, rarity):
+    """No class is rare exactly where the loss is the cross-entropy, also at the threshold itself."""
+    arm = study(tmp_path, variants={"v": {"loss": {"name": "equalization", "rarity": rarity}}}).arms[1]
+    logits_BC, counts_C = torch.randn(64, len(counts), generator=torch.Generator().manual_seed(0)), torch.tensor(counts)
+    loss = Equalization(rarity=rarity).losses_BC(logits_BC, counts_C)
+    is_plain = torch.allclose(loss, make("losses", "cross_entropy").losses_BC(logits_BC, counts_C))
+    assert finds_no_rare(arm, counts) == is_plain
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,9 @@ def test_parameters_count_where_they_are_trained(tmp_path):
     assert "budget" not in labels_of(tmp_path, layer, stages=[{"epochs": 4}])
 
 
+SAMPLED = {"name": "balanced_softmax", "prior": "sampled"}
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
@@ -114,12 +117,16 @@ def test_parameters_count_where_they_are_trained(tmp_path):
         ({"sampler": "class_balanced", "loss": "weighted_cross_entropy"}, "the sampler class_balanced and the class weights inverse"),
         ({"sampler": "class_balanced", "loss": "class_balanced"}, "the class weights effective_number"),
         ({"sampler": "class_balanced", "loss": "balanced_softmax"}, "the training prior of balanced_softmax"),
-        ({"sampler": "class_balanced", "loss": {"name": "balanced_softmax", "prior": "sampled"}}, None),
+        ({"sampler": "class_balanced", "loss": SAMPLED}, None),
+        ({"loss": SAMPLED}, None),
+        ({"loss": SAMPLED, "posthoc": "logit_adjustment"}, "the training prior of balanced_softmax and the post-hoc logit_adjustment"),
+        ({"loss": SAMPLED | {"weights": "inverse"}}, "the class weights inverse and the training prior of balanced_softmax"),
+        ({"sampler": {"name": "power", "power": 1}, "loss": SAMPLED, "posthoc": "logit_adjustment"}, "the training prior of"),
         ({"stages": [{"epochs": 3}, {"epochs": 3, "sampler": "class_balanced", "loss": "balanced_softmax"}]}, "the training prior"),
     ],
 )
 def test_double_correction(tmp_path, layer, words):
-    """A balancing sampler together with class weights or the training prior gives the label, in any stage."""
+    """Two corrections for the class counts give the label, in any stage; a sampler that does not balance samples the training prior."""
     reason = labels_of(tmp_path, layer).get("double correction")
     assert (reason is None) if words is None else (words in reason and reason.endswith("both correct for the class counts"))
 

@@ -12,6 +12,7 @@ from tests.own import PRINTED, write_command, write_function
 
 FUNCTION = {"function": "own_training:train"}
 COMMAND = "python script.py --seed {seed} {args}"
+COMMAND_WITH_OUT = "python script.py {seed} {out} {args}"
 
 
 def definition(file):
@@ -102,6 +103,18 @@ def test_mistakes_about_a_function(tmp_path, sections, told):
         ({"curves": {"loss": "loss [0-9]+"}}, "expected a regular expression with one group"),
         ({"metrics": {"mae": {"better": "lower", "from": 3}}}, "metrics.mae.from: found 3; expected a pattern"),
         ({"metrics": {"mae": {"better": "lower", "from": {"file": "log.json"}}}}, "metrics.mae.from.at"),
+        (
+            {"task": COMMAND_WITH_OUT, "metrics": {"mae": {"better": "lower", "from": {"file": "../log.json", "at": "mae"}}}},
+            "metrics.mae.from.file: found '../log.json', which other runs may write too; expected a file in {out}",
+        ),
+        (
+            {"task": COMMAND_WITH_OUT, "metrics": {"mae": {"better": "lower", "from": {"file": "/a/log.json", "at": "mae"}}}},
+            "metrics.mae.from.file: found '/a/log.json', which other runs may write too",
+        ),
+        (
+            {"task": {"command": COMMAND_WITH_OUT, "classes": ["a", "b", "a"]}},
+            "task.classes: found ['a', 'b', 'a']; expected each class once",
+        ),
     ],
 )
 def test_mistakes_about_a_command(tmp_path, sections, told):

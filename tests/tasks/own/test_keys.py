@@ -143,6 +143,16 @@ def test_a_broken_edit_is_another_code(function):
     assert len(set(found)) == 4
 
 
+@pytest.mark.parametrize("helper", ["mailbox", "yaml"])
+def test_a_helper_that_has_the_name_of_another_module_is_refused(function, helper):
+    """A run would import the file beside the study, and an edit of it would change no key; where nothing imports it, it may lie there."""
+    (function.folder / f"{helper}.py").write_text("def scale(width):\n    return width\n", encoding="utf-8")
+    keys.code_of(function)
+    edit(function.folder / "own_helper.py", "FACTOR = 2", f"import {helper}\n\nFACTOR = 2")
+    with pytest.raises(ConfigError, match=rf"{helper} is .*{helper}\.py and also .*; expected a name that no other module has"):
+        keys.code_of(function)
+
+
 def test_code_that_cannot_be_found_is_refused(function):
     """A function that no statement of its module defines."""
     edit(function.folder / "own_module.py", "def train", "def other")
@@ -277,6 +287,17 @@ def test_folders_of_configurations_count(command):
     subprocess.run(["git", "init", "-q", str(command.folder)], check=True)
     (command.folder / ".gitignore").write_text("env\nbuild\n.hidden\n", encoding="utf-8")
     assert [name for name in names(command) if "env" not in name] == expected
+
+
+@pytest.mark.parametrize("is_repository", [True, False])
+def test_a_linked_folder_of_configurations_counts(command, tmp_path_factory, is_repository):
+    """It counts by the name that it has here, not by that of the folder behind the link."""
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "a.yaml").write_text("size: 1\n", encoding="utf-8")
+    (command.folder / "conf").symlink_to(shared)
+    if is_repository:
+        subprocess.run(["git", "init", "-q", str(command.folder)], check=True)
+    assert "conf/a.yaml" in names(command)
 
 
 def test_what_a_script_imports_from_beside_it_counts(command, tmp_path_factory):
@@ -434,6 +455,13 @@ def test_packages_are_those_of_the_python_behind_a_launcher(command):
     launched = replace(command, command=("env", "A=1", sys.executable, "train.py", "{seed}"))
     assert keys.packages(launched) == keys.packages(replace(command, command=(sys.executable, "train.py", "{seed}")))
     assert "python" in keys.packages(launched)
+    assert keys.packages(replace(command, command=("nice", "-n", "5", sys.executable, "train.py"))) == keys.packages(launched)
+
+
+@pytest.mark.parametrize("launcher", ["conda run -n other", "poetry run", "docker run image", "/opt/bin/apptainer exec image.sif"])
+def test_packages_of_an_environment_that_a_launcher_chooses_are_unknown(command, launcher):
+    """Those of the first Python on the path would be others."""
+    assert keys.packages(replace(command, command=(*launcher.split(), "python", "train.py", "{seed}"))) == {}
 
 
 def test_any_file_that_the_command_names_counts(command):

@@ -17,7 +17,8 @@ VALUES = {"mae": 2.0, "f1": 0.5, "val/mae": 3.0}
 
 
 def handed_back(out, *, classes=(), function="", sources=None, names=None, printed=None, metrics=VALUES, before=None, **files):
-    """What is read of these files in a folder."""
+    """What is read of these files in a folder; items as JSON are a function's."""
+    function = function or ("m:f" if "items_json" in files else "")
     definition = Definition(folder=out, command=() if function else ("x",), function=function, metrics=METRICS, classes=classes)
     definition = Definition(**{**vars(definition), "sources": sources or {}, "names": names or {}})
     if metrics is not None:
@@ -167,31 +168,39 @@ def test_a_metric_that_looks_rounded_is_told_as_that(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"items": [1], "mae": [1.0]}, "items.json has no column 'item'; found items, mae. Did you mean 'items'?"),
-        ({"item": [1, 2, 1], "mae": [1.0] * 3}, "items.json has the item '1' more than once; expected each once"),
-        ({"item": [1, None], "mae": [1.0] * 2}, "items.json has rows without item; expected one in each"),
-        ({"item": [], "mae": []}, "items.json has no rows; expected one for each test item"),
-        ({"item": [1], "mae": [1.0], "cluster": [""]}, "items.json has rows without cluster; expected one in each"),
+        ({"items": [1], "mae": [1.0]}, "run.items has no column 'item'; found items, mae. Did you mean 'items'?"),
+        ({"item": [1, 2, 1], "mae": [1.0] * 3}, "run.items has the item '1' more than once; expected each once"),
+        ({"item": [1, None], "mae": [1.0] * 2}, "run.items has rows without item; expected one in each"),
+        ({"item": [], "mae": []}, "run.items has no rows; expected one for each test item"),
+        ({"item": [1], "mae": [1.0], "cluster": [""]}, "run.items has rows without cluster; expected one in each"),
         (
             {"item": ["a", "b"], "mae": [1.0, float("nan")]},
-            "items.json: the test/mae of item 'b' is nan; expected a finite number for each item",
+            "run.items: the test/mae of item 'b' is nan; expected a finite number for each item",
         ),
         (
             {"item": ["a", "b"], "mae": [1.0, "x"]},
-            "items.json: the test/mae of item 'b' is 'x'; expected a finite number for each item",
+            "run.items: the test/mae of item 'b' is 'x'; expected a finite number for each item",
         ),
         (
             {"item": [1], "maa": [1.0]},
-            "items.json has a column 'test/maa', which is no declared metric; expected test/mae, test/f1, validation/mae."
+            "run.items has a column 'test/maa', which is no declared metric; expected test/mae, test/f1, validation/mae."
             " Did you mean 'test/mae'?",
         ),
-        ({"item": [1], "mae": [1.0], "test/mae": [1.0]}, "items.json has two columns for test/mae; expected one"),
-        ({"item": [1]}, "items.json has no scores; expected a column for one of test/mae, test/f1, validation/mae"),
+        ({"item": [1], "mae": [1.0], "test/mae": [1.0]}, "run.items has two columns for test/mae; expected one"),
+        ({"item": [1]}, "run.items has no scores; expected a column for one of test/mae, test/f1, validation/mae"),
         ({"item": [1, 2], "mae": [1.0]}, "items.json cannot be read: All arrays must be of the same length"),
     ],
 )
 def test_mistakes_in_items(tmp_path, columns, message):
     assert problem(tmp_path, items_json=columns) == f"data: {message}"
+
+
+def test_files_that_only_a_function_hands_back_are_a_command_s_own(tmp_path):
+    """Whatever it has in them."""
+    for name in ("items.json", "notes.json"):
+        (tmp_path / name).write_text("5")
+    back = handed_back(tmp_path)
+    assert (back.items, back.notes) == (None, ())
 
 
 @pytest.mark.parametrize("name", ["items_parquet", "items_csv", "predictions_parquet"])

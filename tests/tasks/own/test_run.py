@@ -274,6 +274,42 @@ def test_runs_that_write_one_file_beside_the_study_go_one_after_another(tmp_path
     assert [result(a_run)["metrics"] for a_run in runs] == [{"test/mae": 3.0}, {"test/mae": 4.0}]
 
 
+def test_a_run_of_another_store_waits_for_the_file_beside_the_study_too(tmp_path):
+    """As that of check-task, whose stages lie in a folder of its own."""
+    source = {"test/mae": Source(file="log.json", at="mae")}
+    text = "import sys, time; time.sleep(0.3); open('log.json', 'w').write('{\"mae\": ' + sys.argv[1] + '}'); time.sleep(0.3)"
+    a_run = script(tmp_path, text, sources=source)
+    runs = [replace(a_run, seed=seed, stages=tmp_path / f"{seed}/stages", results=tmp_path / f"{seed}/results") for seed in (3, 4)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(carry_out, runs))
+    assert [result(a_run)["metrics"] for a_run in runs] == [{"test/mae": 3.0}, {"test/mae": 4.0}]
+
+
+def test_without_a_cache_that_can_be_written_a_run_goes_on(tmp_path, monkeypatch):
+    """Nothing then keeps runs of other stores off."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "file"))
+    a_run = script(tmp_path, "open('log.json', 'w').write('{\"mae\": 1}')", sources={"test/mae": Source(file="log.json", at="mae")})
+    assert done(a_run)["metrics"] == {"test/mae": 1.0}
+
+
+def test_what_a_command_leaves_is_kept_whatever_its_name(tmp_path):
+    """Also a folder of checkpoints in {out}, and files that only a function's methods would write; links are left out."""
+    text = """
+import sys
+from pathlib import Path
+out = Path(sys.argv[2])
+(out / "checkpoints").mkdir()
+for name in ("checkpoints/best.pt", "model.pt", "notes.json", "items.json"):
+    (out / name).write_text("5")
+(out / "last.pt").symlink_to("model.pt")
+print("mae: 1.0")
+"""
+    recorded = done(script(tmp_path, text, "{out}", **PRINTED))
+    assert recorded["own"]["left"] == [f"files/{name}" for name in ("checkpoints/best.pt", "items.json", "model.pt", "notes.json")]
+    assert recorded["notes"] == []
+
+
 def test_data_that_change_meanwhile_are_told(tmp_path):
     """Before a run, and at its end; nothing is recorded."""
     data = tmp_path / "data.txt"
