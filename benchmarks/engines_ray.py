@@ -3,7 +3,7 @@
     python benchmarks/engines_ray.py                     (the quick matrix's ladder, three seeds, on two nodes of one CPU)
     python benchmarks/engines_ray.py --epochs 160        (on a machine twice as fast)
 
-Needs `ablate's extra ray`, and for the record of the disturbed study PostgreSQL and the group "engines" of pyproject.toml. One after
+Needs the extra "ray", and for the record of the disturbed study PostgreSQL and the group "engines" of pyproject.toml. One after
 another: PostgreSQL and MLflow's server are killed for a while; a node is killed with all its processes; of another only the raylet, so that
 its worker goes on as an orphan; a worker is frozen; a whole node is, and let go beside the successors; Ctrl-C once; the command is begun on
 another host (`unshare`), killed, and begun again on the first. Then params, metrics, curves and the bytes of predictions must be those of
