@@ -75,7 +75,7 @@ def _refuse_in_vain(log: PartLog) -> None:
     restarts = int(os.environ.get(RESTARTS) or 0)
     if min(restarts, num_in_vain(log.folder, log.part, log.attempt)) >= MOST_RESTARTS:
         raise AblateError(
-            f"part {log.part} was begun {MOST_RESTARTS} times and had to end each time before its first epoch had; expected a longer "
+            f"part {log.part} was begun {MOST_RESTARTS} times and had to end each time before anything new came of it; expected a longer "
             "time limit, or an earlier warning, such as sbatch: {time: '4:00:00', signal: 'B:USR1@300'}"
         )
 

@@ -109,7 +109,12 @@ def up_to_date(session: Session, *, has_waited: bool) -> Session:
         raise AblateError(f"{edited} was edited meanwhile, and is the study {renewed.study.name!r} now; nothing was begun")
     if edited:
         renewed.tell(f"{edited} was edited meanwhile, and read again")
+    before = session.preparation.imported_code  # known since the check before the lock
     renewed.check()
+    if renewed.preparation.imported_code != before and renewed.study.task.declared == study.task.declared:
+        raise AblateError(
+            "the code was edited while this command waited, and nothing was begun; the same command plans with it as it is now"
+        )
     return renewed
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any
 
 from ablation.errors import ConfigError
 from ablation.study.config import Arm, Overrides
 from ablation.study.specs import ArmSpec
-from ablation.techniques.effects import DEPENDENT, acts, as_acting, of_schedules, of_stage, techniques_in, why_idle
+from ablation.techniques.effects import as_acting, of_schedules, of_stage, techniques_in
 
 Layers = Sequence[tuple[str, Overrides]]  # overrides in order, each with its place in the file
 
@@ -28,11 +27,9 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
         other, problem = of_schedules(arm.stages, arm.settings.schedule) if is_whole else ("", "")
         if problem:
             raise ConfigError(place_of(layers, "schedule", other), problem)
-        if spec.written and spec.parent:
-            under_conditions = [arms[f"{name}/{spec.name}"] for name in conditions if f"{name}/{spec.name}" in arms]
-            path, why = _idle_change(arm, arms[spec.parent], under_conditions)
-            if path:
-                raise ConfigError(f"{spec.overrides[-1][0]}.{path}", f"changes nothing {why}")
+        if spec.written and spec.parent and _acting(arm) == _acting(arms[spec.parent]):
+            problem = "changes nothing beside model.weights, whose file is read with either value; expected no such arm, or weights: none"
+            raise ConfigError(f"{spec.overrides[-1][0]}.model.pretrained", problem)
         if spec.kind in ("drop_one", "add_one", "grid"):
             continue  # made of rungs, which are looked at themselves
         parent = _compared_with(spec, arms)
@@ -42,18 +39,6 @@ def check_effects(specs: Mapping[str, ArmSpec], arms: Mapping[str, Arm], bases: 
                 continue
             if why and (setting, name) not in known and not (parent and _has(parent, path, name, why)):
                 raise ConfigError(place_of(layers, path), f"{name} changes nothing: {why}")
-
-
-def _idle_change(arm: Arm, parent: Arm, under_conditions: Sequence[Arm]) -> tuple[str, str]:
-    """The field that the arm changes and why nothing comes of it; both empty if something does, in this arm or under a condition."""
-    if _acting(arm) == _acting(parent):
-        for path in DEPENDENT:
-            field, pairs = attrgetter(path), list(zip(arm.stages, parent.stages, strict=True))
-            whys = [why_idle(path, new.settings) for new, _ in pairs]
-            changed = [why for why, (new, old) in zip(whys, pairs, strict=True) if why and field(new.settings) != field(old.settings)]
-            if changed and not any(acts(path, stage.settings) for other in under_conditions for stage in other.stages):
-                return path, changed[0]
-    return "", ""
 
 
 def _acting(arm: Arm) -> list[Any]:

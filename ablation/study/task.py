@@ -252,6 +252,10 @@ class Preparation(Protocol):
     def planner(self) -> Planner:
         """The planner that turns arms into work."""
 
+    @property
+    def imported_code(self) -> str:
+        """The identity of code of the user's that this process has imported and cannot import anew; empty if there is none to look at."""
+
     def check(self, arms: Iterable[Any], seeds: Iterable[int]) -> None:
         """Raise AblateError now for what would otherwise stop a run at its start."""
 

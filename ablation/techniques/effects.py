@@ -3,17 +3,13 @@
 Of one technique its own `why_neutral` tells; here is what depends on its stage.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from ablation.formatting import counted
 from ablation.techniques.schedules import exact_fraction
 from ablation.techniques.technique import Technique
-
-# fields that another setting may leave without effect -> the value that then stands for all of them
-DEPENDENT: Mapping[str, Any] = MappingProxyType({"model.pretrained": True, "loss.prior": "training"})
 
 
 @cache
@@ -42,34 +38,11 @@ def of_stage(stage: Any, *, is_last: bool) -> Iterator[tuple[str, str]]:
 
 
 def as_acting(settings: Any) -> Any:
-    """The settings, each field that another setting leaves without effect with the same value."""
-    for path, value in DEPENDENT.items():
-        if why_idle(path, settings):
-            name, _, field = path.partition(".")
-            settings = settings.model_copy(update={name: getattr(settings, name).model_copy(update={field: value})})
-    return settings
-
-
-def why_idle(path: str, settings: Any) -> str:
-    """Why one of the `DEPENDENT` fields changes nothing beside the other settings, and what is expected; empty if it acts or is none."""
-    model, loss, sampler = settings.model, settings.loss, settings.sampler
-    if path == "model.pretrained" and getattr(model, "weights", "none") != "none" and _is_built_in(model):
-        return "beside model.weights, whose file is read with either value; expected no such arm, or weights: none"
-    if path == "loss.prior" and hasattr(loss, "prior") and not sampler.balances and _is_built_in(loss) and _is_built_in(sampler):
-        drawn = f"under the sampler {sampler.name}, which draws the classes as the training images have them"
-        return f"{drawn}; expected no such arm, or a sampler that balances"
-    return ""
-
-
-def acts(path: str, settings: Any) -> bool:
-    """Whether the settings have that one of the `DEPENDENT` fields, with effect."""
-    name, _, field = path.partition(".")
-    return hasattr(getattr(settings, name), field) and not why_idle(path, settings)
-
-
-def _is_built_in(technique: Technique) -> bool:
-    """Whether it is known what the technique's settings do."""
-    return type(technique).__module__.startswith("ablation.")
+    """The settings, where one field leaves another without effect with the same value of that: `pretrained` beside a file of weights."""
+    model = settings.model
+    if getattr(model, "weights", "none") == "none" or not type(model).__module__.startswith("ablation."):
+        return settings
+    return settings.model_copy(update={"model": model.model_copy(update={"pretrained": True})})
 
 
 def of_schedules(stages: Sequence[Any], inherited: Any) -> tuple[str, str]:

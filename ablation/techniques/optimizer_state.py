@@ -5,14 +5,15 @@ each parameter or in the groups of parameters.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ablation.errors import TrainingError
+from ablation.errors import ConfigError, TrainingError
 
 OURS = ("params", "lr", "capturable")  # of a group: what the training sets itself
 GROUPS = "groups"  # in the names of tensors, where the number of a parameter stands otherwise
@@ -22,8 +23,8 @@ Values = dict[str, Any]  # plain: `state`, by the number of a parameter, and `gr
 
 
 def group_options(optimizer: Optimizer) -> Options:
-    """Copies of what the groups of parameters hold that a step may change."""
-    return [{name: copy.deepcopy(value) for name, value in group.items() if name not in OURS} for group in optimizer.param_groups]
+    """What the groups of parameters hold that a step may change, copied where that can be saved."""
+    return [{name: _copy(value) for name, value in group.items() if name not in OURS} for group in optimizer.param_groups]
 
 
 def set_group_options(optimizer: Optimizer, options: Options) -> None:
@@ -31,7 +32,7 @@ def set_group_options(optimizer: Optimizer, options: Options) -> None:
     for group, kept in zip(optimizer.param_groups, options, strict=True):
         for name in [name for name in group if name not in OURS and name not in kept]:
             del group[name]
-        group.update(copy.deepcopy(kept))
+        group.update({name: _copy(value) for name, value in kept.items()})
 
 
 def saved_state(optimizer: Optimizer, begun: Options) -> tuple[dict[str, Tensor], Values]:
@@ -62,17 +63,46 @@ def load_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Valu
             continue
         parameter = parameters[int(number)]
         has_same_shape = tensor.shape == parameter.shape
-        optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(tensor) if has_same_shape else tensor.to(parameter.device)
+        optimizer.state[parameter][name] = (
+            torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if has_same_shape else tensor.to(parameter.device)
+        )
     for number, numbers in values.get("state", {}).items():
         optimizer.state[parameters[int(number)]].update(numbers)
     for held, changed in zip(optimizer.param_groups, values.get(GROUPS, ()), strict=False):
         held.update({name: tuple(value) if isinstance(held.get(name), tuple) else value for name, value in changed.items()})
+    taken = {f"{number}/{name}" for number, moments in optimizer.state_dict()["state"].items() for name in moments}
+    given = {place for place in tensors if not place.startswith(f"{GROUPS}/")}
+    given |= {f"{number}/{name}" for number, numbers in values.get("state", {}).items() for name in numbers}
+    if lost := sorted(given - taken):
+        raise TrainingError("data", f"the optimizer takes back none of {', '.join(lost[:3])}; expected its moments in its own state")
+
+
+def check_saved(name: str, make: Callable[[list[Parameter]], Optimizer]) -> None:
+    """Raise ConfigError if an optimizer would not go on from what is saved of it, tried with two small parameters."""
+    first, second = ([Parameter(torch.ones(4, 3)), Parameter(torch.ones(4))] for _ in range(2))
+    optimizer, other = make(first), make(second)
+    begun = group_options(optimizer)
+    try:
+        for parameter in first:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    except Exception:  # parameters like these may be none for it: its first step in a training will tell
+        return
+    try:
+        load_state(other, *saved_state(optimizer, begun))
+    except TrainingError as error:
+        raise ConfigError("optimizer", f"{name} cannot go on after a break: {error.message}") from None
+
+
+def _copy(value: Any) -> Any:
+    """A copy of a tensor or of plain values; anything else itself, which is a setting unless a step puts another in its place."""
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value) if _is_plain(value) else value
 
 
 def _are_equal(value: object, other: object) -> bool:
-    if isinstance(value, Tensor) or isinstance(other, Tensor):
-        return isinstance(value, Tensor) and isinstance(other, Tensor) and torch.equal(value, other)
-    return bool(value == other)
+    if isinstance(value, Tensor) and isinstance(other, Tensor):
+        return value.dtype == other.dtype and torch.equal(value, other)
+    return value is other or (_is_plain(value) and _is_plain(other) and value == other)
 
 
 def _plain(held: Mapping[str, Any]) -> dict[str, Any]:

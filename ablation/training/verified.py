@@ -1,5 +1,6 @@
 """Verification of a captured or compiled step: two trial steps must do what two plain steps do. B batch, C classes."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ class Snapshot:
         self._copies = {tensor: tensor.detach().clone() for tensors in self._tensors_by_kind().values() for tensor in tensors}
         self._groups = group_options(plain.optimizer)
         self._values = {parameter: _values(moments) for parameter, moments in plain.optimizer.state.items()}
+        self._names = {parameter: frozenset(moments) for parameter, moments in plain.optimizer.state.items()}
         self._generators = [torch.default_generator]
         if plain.device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[plain.device.index])
@@ -107,20 +109,30 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore every tensor in place; moments and numbers that are new become zero, which is what an optimizer starts with."""
+        """Restore every tensor in place; moments that are new become zero, which is what an optimizer starts with."""
         for tensors in self._tensors_by_kind().values():
             for tensor in tensors:
                 if tensor in self._copies:
                     tensor.copy_(self._copies[tensor])
                 else:
                     tensor.zero_()
-        for parameter, moments in self.plain.optimizer.state.items():
-            zeros = {name: type(value)() for name, value in _values(moments).items() if isinstance(value, int | float)}
-            moments.update(self._values.get(parameter, zeros))
+        self._restore_values()
         set_group_options(self.plain.optimizer, self._groups)
         for generator, state in zip(self._generators, self._generator_states, strict=True):
             generator.set_state(state)
         set_lr(self.plain.optimizer, self.lr)
+
+    def _restore_values(self) -> None:
+        """Restore what an optimizer keeps beside tensors; of parameters that are new to one which keeps such values, nothing is left."""
+        state = self.plain.optimizer.state
+        for parameter in list(state):
+            if parameter not in self._names:
+                if _values(state[parameter]):
+                    del state[parameter]
+                continue
+            for name in state[parameter].keys() - self._names[parameter]:
+                del state[parameter][name]
+            state[parameter].update(copy.deepcopy(self._values[parameter]))
 
     def undo(self) -> None:
         """Restore everything, and also remove moments that are new and a learning rate that is a tensor."""
@@ -130,7 +142,7 @@ class Snapshot:
             generator.set_state(self._generator_states[1])
             self._generators[1].graphsafe_set_state(generator)
         moments = self.plain.optimizer.state
-        for parameter in [parameter for parameter in moments if parameter not in self._values]:
+        for parameter in [parameter for parameter in moments if parameter not in self._names]:
             del moments[parameter]
         for group in self.plain.optimizer.param_groups:
             group["lr"] = self.lr

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from ablation.commands import run_part as part_command
 from ablation.commands.running import study_lock
 from ablation.planning.workspace import Workspace
 from ablation.tracking.store import Store
-from tests.own import METRICS, write_function
+from tests.own import METRICS, PRINTED, write_command, write_function
 from tests.tiny import write
 
 SHIFTED = '''
@@ -174,11 +175,23 @@ def test_a_file_that_is_edited_while_its_command_waits_is_read_again(ablate, edi
     assert store.artifact(plan["run_id"], "experiments.yaml").read_bytes() == file.read_bytes()
 
 
-def test_code_that_is_edited_while_a_command_waits_is_looked_at_again(own, edited):
-    """Results of the code from before are stale, not done."""
+def test_a_function_that_is_edited_while_a_command_waits_is_not_planned_with(own, edited):
+    """Its signature was read before: settings of the old one would be recorded as those of the new."""
     file = write_function(own.folder, seeds=[0], ladder={"baseline": {}})
     assert run(own, "run", file).status == 0
     edited(file, lambda file: (file.parent / "helper.py").write_text("def scale(width):\n    return 3.0 / width\n"))
+    refused = run(own, "run", file)
+    assert (refused.status, refused.epochs) == (2, 0)
+    assert "the code was edited while this command waited, and nothing was begun" in refused.err.replace("\n", " ")
+
+
+def test_a_script_that_is_edited_while_a_command_waits_is_looked_at_again(own, edited):
+    """Results of the code from before are stale, not done."""
+    task = {"command": f"{sys.executable} script.py --seed {{seed}} {{args}}"}
+    declared = {"task": task, "metrics": PRINTED, "base": {"width": 4, "lr": 0.1, "fast": False}}
+    file = write_command(own.folder, seeds=[0], ladder={"baseline": {}}, **declared)
+    assert run(own, "run", file).status == 0
+    edited(file, lambda file: (file.parent / "script.py").write_text((file.parent / "script.py").read_text() + "\nprint(1)\n"))
     refused = run(own, "run", file)
     assert (refused.status, refused.epochs) == (2, 0)
     assert "made by other code" in refused.err.replace("\n", " ")

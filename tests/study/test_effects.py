@@ -33,7 +33,6 @@ WITHOUT_EFFECT = [
     variant(mix={"name": "cmo", "probability": 0, "off_first": 0, "off_last": 0}),
     variant(mix={"name": "switch", "probability": 1}),
     variant(smoothing={"epsilon": 0}),
-    variant(smoothing={"name": "label_aware", "head": 0, "tail": 0}),
     variant(loss={"name": "focal", "gamma": 0}),
     variant(loss={"name": "ldam", "max_margin": 0}, classifier="cosine"),
     variant(loss={"name": "logit_adjusted", "tau": 0}),
@@ -117,49 +116,6 @@ def test_pretrained_beside_a_file_of_weights(tmp_path, overrides):
     assert study(tmp_path, **with_base(model={**FROM_FILE, "pretrained": True}), **variant(**{"model.weights": "none"})).arms
     path = write(tmp_path, **variant(**{"model.pretrained": True}))
     assert load_study(path, sets=(("model.weights", "w.safetensors"),)).arms[1].settings.model.weights == "w.safetensors"
-
-
-SAMPLED = {"name": "balanced_softmax", "prior": "sampled"}
-BALANCING = {"sampler": "class_balanced"}
-LATE_SAMPLING = [{"epochs": "1/2"}, {"epochs": "1/2", **BALANCING}]
-
-
-@pytest.mark.parametrize(
-    ("sections", "place"),
-    [
-        (variant(**{"loss.prior": "sampled"}), "variants.x"),
-        (variant(loss=SAMPLED), "variants.x"),
-        ({"variants": {"p": {"sampler": {"name": "power", "power": 1}}, "x": {"of": "p", "loss.prior": "sampled"}}}, "variants.x"),
-        ({"ladder": {"b": {}, "r": {"loss.prior": "sampled"}}}, "ladder.r"),
-        ({**variant(**{"loss.prior": "sampled"}), "conditions": {"c": {"batch_size": 64}}}, "variants.x"),
-        ({"variants": {"s": {"stages": LATE_SAMPLING}, "x": {"of": "s", "stages.0.loss.prior": "sampled"}}}, "variants.x"),
-    ],
-)
-def test_a_sampled_prior_that_is_the_training_s(tmp_path, sections, place):
-    """Under a sampler that draws the classes as they are, both priors are one, so that as the only change of an arm it is refused."""
-    with pytest.raises(
-        ConfigError, match=r"changes nothing under the sampler [a-z]+, which .*; expected no such arm, or a sampler"
-    ) as error:
-        study(tmp_path, **with_base(loss="balanced_softmax"), **sections)
-    assert error.value.path == f"{place}.loss.prior"
-
-
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {**with_base(loss=SAMPLED), **variant(**BALANCING)},
-        {**with_base(loss=SAMPLED), **variant(loss="cross_entropy")},
-        {**with_base(loss="balanced_softmax", **BALANCING), **variant(**{"loss.prior": "sampled"})},
-        {**with_base(loss="balanced_softmax"), **variant(**{"loss.prior": "sampled"}, **BALANCING)},
-        {**with_base(loss="balanced_softmax", stages=LATE_SAMPLING), **variant(**{"loss.prior": "sampled"})},
-        {**with_base(loss="balanced_softmax"), **variant(**{"loss.prior": "sampled"}), "conditions": {"c": BALANCING}},
-        {"sweeps": {"s": {"over": {"loss.prior": ["training", "sampled"], "sampler": ["shuffle", "class_balanced"]}, "loss": SAMPLED}}},
-        variant(loss=SAMPLED),
-    ],
-)
-def test_a_sampled_prior_that_may_stand(tmp_path, sections):
-    """In a base, in a grid, and where another sampler draws in one of the stages or under a condition."""
-    assert len(study(tmp_path, **sections).arms) > 1
 
 
 VALIDATED = {"name": "digits", "validation": 0.1}

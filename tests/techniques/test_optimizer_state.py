@@ -3,15 +3,16 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import timm.optim
 import torch
 from torch import nn
 
-from ablation.errors import TrainingError
+from ablation.errors import ConfigError, TrainingError
 from ablation.techniques.contracts import optimizers as promises
 from ablation.techniques.contracts.contract import ContractError
-from ablation.techniques.optimizer_state import group_options, load_state, saved_state, set_group_options
+from ablation.techniques.optimizer_state import check_saved, group_options, load_state, saved_state, set_group_options
 from ablation.techniques.optimizers import SGD, Adam, AdamW
 
 IMAGES = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
@@ -33,6 +34,20 @@ class Counting(torch.optim.Optimizer):
                 parameter.data.sub_(parameter.grad, alpha=group["lr"] * factor / self.state[parameter]["steps"])
 
 
+class Holding(torch.optim.SGD):
+    """Its groups hold settings that are no plain values, and that no step touches; `changes` puts others in their place."""
+
+    def __init__(self, parameters, changes=False):
+        super().__init__(parameters, lr=0.1)
+        self.param_groups[0] |= {"scale": np.ones(2), "draws": torch.Generator(), "reference": [torch.ones(2)]}
+        self.changes = changes
+
+    def step(self, closure=None):
+        if self.changes:
+            self.param_groups[0]["reference"] = [torch.zeros(2)]
+        return super().step(closure)
+
+
 OPTIMIZERS = {
     "adamw": AdamW(),
     "adam": Adam(),
@@ -41,6 +56,8 @@ OPTIMIZERS = {
     "adan": lambda parameters: timm.optim.Adan(parameters, lr=1e-2),  # in the group, and keeps a gradient there
     "lamb": lambda parameters: timm.optim.Lamb(parameters, lr=1e-2),
     "counting": Counting,
+    "holding": Holding,
+    "adafactor": lambda parameters: timm.optim.AdafactorBigVision(parameters, lr=1e-2),  # keeps moments in bfloat16
 }
 
 
@@ -114,6 +131,33 @@ def test_options_of_groups_are_restored():
     group = one.optimizer.param_groups[0]
     assert (group["lr"], group["phase"], group["factors"], float(group["total"])) == (0.5, "first", (1.0, 2.0), 0.0)
     assert "new" not in group
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (lambda parameters: Listing(parameters, lr=0.1), "listing cannot go on after a break: the optimizer keeps history as list"),
+        (lambda parameters: Holding(parameters, changes=True), "the optimizer keeps reference as list, which cannot be saved"),
+        (lambda parameters: timm.optim.Lookahead(torch.optim.AdamW(parameters)), "the optimizer takes back none of "),
+    ],
+)
+def test_one_that_cannot_go_on_is_refused_before_anything_is_trained(optimizer, message):
+    """Tried with two small parameters."""
+    with pytest.raises(ConfigError, match=f"optimizer: .*{message}"):
+        check_saved("listing", optimizer)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_that_goes_on_is_not_refused(name):
+    """Nor is one that cannot be tried so."""
+    check_saved(name, OPTIMIZERS[name])
+
+    def fails(parameters):
+        made = torch.optim.SGD(parameters, lr=0.1)
+        made.step = lambda: 1 / 0
+        return made
+
+    check_saved("fails", fails)
 
 
 def test_what_cannot_be_saved_is_told(monkeypatch):

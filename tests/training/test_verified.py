@@ -22,7 +22,24 @@ from tests.training.steps import (
     without_update,
 )
 
-COUNTING = [timm.optim.AdamP, timm.optim.Adan]  # the numbers of steps of each parameter, and of the group
+
+class LateCounting(torch.optim.SGD):
+    """Has its buffers at once, and counts from the first step on, by a number that begins at 1."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr=lr)
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["sum"] = torch.zeros_like(parameter)
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            kept = self.state[parameter]
+            kept["product"] = kept.get("product", 1.0) * 1.5
+            kept["sum"] += parameter.grad
+            parameter.data.sub_(kept["sum"], alpha=self.param_groups[0]["lr"] * kept["product"])
+
+
+COUNTING = [LateCounting, timm.optim.AdamP, timm.optim.Adan]  # the numbers of steps of each parameter, and of the group
 
 
 @pytest.mark.parametrize("optimizer", [FUSED_ADAM, FUSED_SGD])

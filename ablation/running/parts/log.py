@@ -123,22 +123,22 @@ class LogReader:
 
 def num_in_vain(folder: Path, part: int, attempt: int) -> int:
     """How many attempts before this one, in a row, ended as they were asked to before anything new came of them."""
-    in_vain, reached = 0, dict[str, int]()
+    in_vain, told = 0, dict[tuple[str, int], Any]()
     for number in range(1, attempt):
         reader = LogReader(folder, part)
-        is_new = _reach(reached, reader.read_one(number))
+        is_new = _add_told(told, reader.read_one(number))
         in_vain = in_vain + 1 if reader.ended.get("status") == INTERRUPTED and not is_new else 0
     return in_vain
 
 
-def _reach(reached: dict[str, int], lines: list[dict[str, Any]]) -> bool:
-    """Whether an attempt with these lines ended a run, or came to an epoch of a stage beyond those `reached`, which are taken note of."""
-    kinds, before = [line["kind"] for line in lines], dict(reached)
+def _add_told(told: dict[tuple[str, int], Any], lines: list[dict[str, Any]]) -> bool:
+    """Whether these lines of an attempt tell of a run that ended, or of values that no epoch of a stage had before; they are added."""
+    kinds = [line["kind"] for line in lines]
     after = lines[kinds.index("started") :] if "started" in kinds else []  # before that stands what was computed already
-    for line in after:
-        if line["kind"] == "epoch":
-            reached[line["stage"]] = max(line["epoch"], reached.get(line["stage"], -1))
-    return reached != before or any(line["kind"] in (FINISHED, FAILED) for line in after)
+    rows = {(line["stage"], line["epoch"]): line["row"].get("values") for line in after if line["kind"] == "epoch"}
+    is_new = any(epoch not in told or told[epoch] != values for epoch, values in rows.items())
+    told |= rows
+    return is_new or any(line["kind"] in (FINISHED, FAILED) for line in after)
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class PartCommand:
 
 
 def begin_of_scripts(split: Split) -> str:
-    """What the names of a split's scripts begin with, and those of no other, also not of the same runs in a copy of the project."""
+    """What the names of a split's scripts begin with: those of the same runs in another clone of the project begin otherwise."""
     return f"job-{digest(split.name)[:8]}-"
 
 

@@ -37,6 +37,19 @@ def rareless_notes(arms: Iterable[Arm]) -> list[str]:
     return [f"{rare}, for loss equalization ({shortened(names, 3)}): there the cross-entropy gives the same"] if names else []
 
 
+def samples_as_it_is(arm: Arm) -> bool:
+    """Whether in a stage of the arm the loss takes out the sampler's prior, and the sampler draws the classes as the images have them."""
+    stages = [stage.settings for stage in arm.stages]
+    return any(getattr(one.loss, "prior", "") == "sampled" and not one.sampler.balances for one in stages)
+
+
+def sampled_notes(arms: Iterable[Arm]) -> list[str]:
+    """A sentence if there are such arms."""
+    names = [arm.name for arm in arms]
+    same = "the sampler draws the classes as the training images have them, for loss.prior sampled"
+    return [f"{same} ({shortened(names, 3)}): there loss.prior training gives the same"] if names else []
+
+
 def has_training_prior(settings: Settings) -> bool:
     """Whether the loss takes out the training images' prior, be it as that of a sampler which draws the classes as they are."""
     prior = getattr(settings.loss, "prior", "")

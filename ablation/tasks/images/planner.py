@@ -16,7 +16,7 @@ from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
-from ablation.tasks.images.balanced import balanced_notes, finds_no_rare, rareless_notes
+from ablation.tasks.images.balanced import balanced_notes, finds_no_rare, rareless_notes, sampled_notes, samples_as_it_is
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import OTHER_TEST, images_per_epoch, labels, labels_of_choice
 from ablation.tasks.images.metrics import metric_of
@@ -105,6 +105,7 @@ class ImagePlanner:
         self._arms = {arm.name: arm for arm in study.arms}
         self._balanced: dict[str, Arm] = {}  # those that were planned and of which all classes have equally many training images
         self._rareless: dict[str, Arm] = {}  # those of the others whose equalization loss finds no rare class
+        self._sampled: dict[str, Arm] = {}  # those of the others whose sampled prior is that of the training images
 
     # --- identity --------------------------------------------------------------------------------------------------------------
 
@@ -116,6 +117,8 @@ class ImagePlanner:
             self._balanced[arm.name] = arm
         elif finds_no_rare(arm, source.counts):
             self._rareless[arm.name] = arm
+        elif samples_as_it_is(arm):
+            self._sampled[arm.name] = arm
         since, steps = averages_since(arm.stages), list[TrainingStep]()
         content, environment, average = "", "", ""
         for i, stage in enumerate(arm.stages):
@@ -155,11 +158,18 @@ class ImagePlanner:
         """The test of the arm's run, at the end of its last stage."""
         settings, last = arm.stages[-1].settings, steps[-1]
         assert last.tracked is not None
-        content = keys.run_content(last.content, settings, last.tracked.since, self.study.groups)
+        written = self.groups(arm, seed)
+        content = keys.run_content(last.content, settings, last.tracked.since, written)
         watchers = [settings.average, settings.tta, settings.posthoc]
         environment = digest([last.environment, keys.test_environment(watchers, self.context.device_class)])
         key = keys.with_environment(content, environment)
-        return TestRequest(key, content, settings, last.tracked.id, self.study.groups, self.study.keep != "none")
+        return TestRequest(key, content, settings, last.tracked.id, written, self.study.keep != "none")
+
+    def groups(self, arm: Arm, seed: int) -> Any:
+        """The groups of classes, those of the study's first arm in all arms: as the file has them, where the arm's own are the same."""
+        source, first = self.context.source(arm, seed), self.context.source(self.study.arms[0], seed)
+        own, theirs = (groups.resolve(self.study.groups, one.group_counts, one.classes) for one in (source, first))
+        return self.study.groups if own == theirs or source.classes != first.classes else _as_written(theirs, first.classes)
 
     def inputs(self, arm: Arm, seed: int) -> dict[str, str]:
         """Of the data and the weights their digests; the groups, the precision, the device and the libraries' versions as they are."""
@@ -167,7 +177,7 @@ class ImagePlanner:
         return {
             "data": context.source(arm, seed).digest[:DIGEST_SHOWN],
             "weights": context.weights(stage.settings.model)[0][:DIGEST_SHOWN],
-            "groups": json.dumps(self.study.groups, ensure_ascii=False),
+            "groups": json.dumps(self.groups(arm, seed), ensure_ascii=False),
             "precision": context.precision(stage.settings.precision),
             "device": context.device_class,
             **keys.versions(),
@@ -246,13 +256,13 @@ class ImagePlanner:
     def metric(self, arm: Arm, seed: int) -> tuple[str, str]:
         """The full name of the metric that the study goes by on an arm's data, and why, in a clause."""
         source = self.context.source(arm, seed)
-        classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
+        classes_by_group = groups.resolve(self.groups(arm, seed), source.group_counts, source.classes)
         return metric_of(self.study.metric, source.classes, source.test_counts, classes_by_group)
 
     def facts(self, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
         """The classes of an arm's data, their groups, and their numbers of images; and of groups of images, where there are any."""
         source = self.context.source(arm, seeds[0])
-        classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
+        classes_by_group = groups.resolve(self.groups(arm, seeds[0]), source.group_counts, source.classes)
         return {
             "classes": list(source.classes),
             "groups": {name: [source.classes[c] for c in classes] for name, classes in classes_by_group.items()},
@@ -308,8 +318,14 @@ class ImagePlanner:
         return [statistical, *idle]
 
     def _idle_notes(self) -> list[str]:
-        """A sentence each about what has nothing to correct in the planned arms: with equal counts, and without a rare class."""
-        return [*balanced_notes(self._balanced.values()), *rareless_notes(self._rareless.values())]
+        """A sentence each about what changes nothing in the planned arms: by equal counts, no rare class, or how classes are drawn."""
+        notes = balanced_notes(self._balanced.values()), rareless_notes(self._rareless.values()), sampled_notes(self._sampled.values())
+        return [sentence for some in notes for sentence in some]
+
+
+def _as_written(classes_by_group: groups.Groups, classes: Sequence[str]) -> dict[str, Any]:
+    """Groups as a file may write them: by the names of their classes, an empty one by a bound that no count keeps."""
+    return {name: [classes[c] for c in members] or f">{2**62}" for name, members in classes_by_group.items()}
 
 
 def _normalisations(works: Iterable[TrainingWork]) -> Iterator[str]:

@@ -28,6 +28,7 @@ from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.planner import ImagePlanner, TrainingStep
 from ablation.tasks.images.probing import measured_speed
 from ablation.techniques.models import classifier_of
+from ablation.techniques.optimizer_state import check_saved
 from ablation.techniques.smoothing import check_strength
 from ablation.training.frozen import ends_with_classifier
 from ablation.training.loop import batch_slices, prepare_model
@@ -155,7 +156,7 @@ class ImagePreparation:
         for arm in arms:
             for seed in seeds:
                 source = self.source(arm, seed)
-                classes_by_group = groups.resolve(self.study.groups, source.group_counts, source.classes)
+                classes_by_group = groups.resolve(self.planner.groups(arm, seed), source.group_counts, source.classes)
                 _check_choice(arm, classes_by_group, source.validation_counts)
                 if source.classes != self.source(arms[0], seed).classes:
                     problem = f"{arm.name!r} has other classes than {arms[0].name!r}; expected the same classes in all arms of a study"
@@ -180,12 +181,20 @@ class ImagePreparation:
         expected = "expected it in the last stage, start: average in the stage after it, or no such arm"
         raise ConfigError(f"{WRITTEN[arm.kind]}.{arm.name}.{place}.average", f"{problem}; {expected}")
 
+    @property
+    def imported_code(self) -> str:
+        """None: a worker refuses code that is no longer that of the plan."""
+        return ""
+
     def check_starts(self, arms: Iterable[Arm], seed: int, *, is_here: bool = True) -> None:
         """Make each model once, to raise before training if its weights are not available."""
         checked = set()
         for arm in arms:
             model, posthoc = arm.settings.model, arm.stages[-1].settings.posthoc
             classifiers = tuple(dict.fromkeys(stage.settings.classifier for stage in arm.stages))
+            for optimizer in {stage.settings.optimizer for stage in arm.stages}:
+                if not type(optimizer).__module__.startswith("ablation."):
+                    check_saved(optimizer.name, optimizer)
             source = self.source(arm, seed)
             num_classes = len(source.classes)
             lone = {(stage.train, stage.backbone): stage for stage in arm.stages if _has_batch_of_one(stage, sum(source.counts))}

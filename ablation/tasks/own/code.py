@@ -20,6 +20,11 @@ MOST_FILES = 5000  # that count without being named
 CONFIGURATIONS = ("conf", "config", "configs")  # folders whose YAML counts as code does, as Hydra's
 RESULTS = "mlruns"
 NO_CODE = (RESULTS, "report", "node_modules", "__pycache__", "site-packages")  # folders that hold no code of the study
+# Modules that the process of a run has imported before it looks beside the study, as far as files there may be called so.
+IMPORTED_BEFORE = {
+    *("abc", "ablation", "collections", "enum", "functools", "importlib", "inspect", "io", "json", "math", "operator", "os"),
+    *("pathlib", "random", "re", "stat", "sys", "token", "tokenize", "types", "typing", "warnings"),
+}
 CHANGED = (
     "the code of {} was changed while it ran ({}), so its numbers are not recorded: nobody could tell which code they are of; ablate run "
     "does the run again"
@@ -84,7 +89,7 @@ def _check_helpers(definition: Definition, modules: Iterable[str]) -> None:
     """Raise ConfigError if what these modules of the study import is a file beside it and also another module: a run takes the former."""
     folder = definition.folder.resolve()
     files = {file for module in modules if (file := module_file(module)) and file.resolve().is_relative_to(folder)}
-    for helper in sorted(_top_level(_trees(files)) - {"ablation"}):  # which the process of a run has imported before
+    for helper in sorted(_top_level(_trees(files)) - IMPORTED_BEFORE):
         function.check_place(helper, folder)
 
 

@@ -13,10 +13,10 @@ from ablation.tasks.own.definition import Definition
 
 PYTHON_FOLDER = r"python(3\.\d+)"
 PYTHON = r"python[\d.]*"
-# Programs that start the one behind them in the same environment: `nice python train.py`.
-PASS_ON = {
-    *("env", "nice", "ionice", "nohup", "time", "timeout", "stdbuf", "setsid", "taskset", "numactl", "chrt", "xvfb-run"),
-    *("srun", "mpirun", "mpiexec", "uv"),
+# Programs that choose the environment of the one behind them.
+CHOOSERS = {
+    *("conda", "mamba", "micromamba", "pixi", "poetry", "pipenv", "pdm", "hatch", "rye"),
+    *("docker", "podman", "apptainer", "singularity", "enroot", "ssh"),
 }
 
 
@@ -47,7 +47,7 @@ def _prefix(definition: Definition) -> Path | None:
     """The environment of a command: that of its program, or of the project for `uv run`; it is only looked at, never run."""
     first = definition.command[0]
     program = next((word for word in definition.command if re.fullmatch(PYTHON, Path(word).name)), first)
-    if program != first and Path(first).name not in PASS_ON:  # such as conda run -n other python
+    if Path(first).name in CHOOSERS:
         return None
     if "uv" in (Path(program).name, Path(first).name):
         return next((folder / ".venv" for folder in (definition.folder, *definition.folder.parents) if (folder / ".venv").is_dir()), None)

@@ -165,6 +165,8 @@ class OwnPlanner:
             return found
         if definition.resumes and CHECKPOINTS not in definition.places:
             found.append("resumes: true, but no {checkpoints} in the command: a stopped run goes on only from what it finds by itself")
+        if not self.preparation.packages and any(path.suffix == ".py" for path in keys.code_files(definition)):
+            found.append("versions of packages are not known of this command's environment, and do not count")
         if hides_failures(definition.command):
             found.append(
                 "the shell hides a failure of any command but the last, so that a run may pass for done: begin with set -eo pipefail"
@@ -207,6 +209,11 @@ class OwnPreparation:
     def code(self) -> str:
         """The identity of the code that counts."""
         return keys.code_of(self.definition)
+
+    @property
+    def imported_code(self) -> str:
+        """That of a function, whose signature was read from its module."""
+        return self.code if self.definition.is_function else ""
 
     @cached_property
     def data(self) -> str:
@@ -255,7 +262,7 @@ class OwnPreparation:
     def check(self, arms: Iterable[Arm], seeds: Iterable[int]) -> None:
         """Raise AblateError for a script, code or data that cannot be read."""
         _check_scripts(self.definition)
-        _ = self.environment, self.data
+        _ = self.code, self.environment, self.data
 
     def check_starts(self, arms: Iterable[Arm], seed: int, *, is_here: bool = True) -> None:
         """Raise ConfigError for a program that may not be started, or that is not here."""

@@ -54,7 +54,7 @@ def run(work: OwnWork, device: str, emit: Emit, should_stop: Callable[[], bool],
     _check_packages(work)
     _check_data(work)
     folder, result = work.stages / work.key, work.results / work.request.key
-    with fencing.held(folder, should_stop) as fence, alone(work, should_stop):
+    with fencing.held(folder, should_stop) as fence, alone(work, emit, should_stop):
         if not sealed.is_whole(result):
             if result.exists():
                 emit({"kind": "damaged", "message": f"{result} is damaged; its run is done again"})

@@ -124,6 +124,17 @@ def test_steps_that_an_earlier_attempt_had_reached_are_nothing_new(tmp_path):
     assert [num_in_vain(tmp_path, 1, attempt) for attempt in range(1, 7)] == [0, 0, 1, 2, 0, 1]
 
 
+def test_the_same_steps_with_other_values_are_new(tmp_path):
+    """As those of code that resumes and counts its steps anew in each attempt."""
+    for loss in (1.0, 0.5, 0.5):
+        log = PartLog(tmp_path, 1)
+        log.begin()
+        log({"kind": "started", "stage": "s1"})
+        log({"kind": "epoch", "stage": "s1", "epoch": 1, "row": {"time": loss, "values": {"loss": loss}}})
+        log.end(130)
+    assert [num_in_vain(tmp_path, 1, attempt) for attempt in range(1, 5)] == [0, 0, 0, 1]
+
+
 def test_a_full_disk_tears_no_other_line(tmp_path, monkeypatch):
     """Half a line may be there: an event is left out, and what counts is told in a sentence; the next line stands for itself."""
     log, write = PartLog(tmp_path, 1), os.write

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ablation.tasks.images.balanced import balanced_notes, finds_no_rare
+from ablation.tasks.images.balanced import balanced_notes, finds_no_rare, samples_as_it_is
 from ablation.techniques.losses import Equalization
 from ablation.techniques.technique import make
 from tests.studies import context, planner, source, study
@@ -39,7 +39,16 @@ def test_a_long_tail_is_corrected(tmp_path):
     planned = planner(whole, context(source((21, *(20,) * 9))))
     for arm in whole.arms:
         planned.steps(arm, 0)
-    assert planned.remarks([]) == []
+    same = "the sampler draws the classes as the training images have them, for loss.prior sampled (sampled)"
+    assert planned.remarks([]) == planned.notes(whole.arms) == [f"{same}: there loss.prior training gives the same"]
+
+
+def test_a_sampled_prior_acts_beside_a_sampler_that_balances(tmp_path):
+    """Also in one stage alone."""
+    loss = {"loss": {"name": "balanced_softmax", "prior": "sampled"}}
+    stages = [{"epochs": "1/2", "sampler": "class_balanced"}, {"epochs": "1/2", "sampler": "shuffle"}]
+    whole = study(tmp_path, variants={"all": {**loss, "sampler": "class_balanced"}, "half": {**loss, "stages": stages}})
+    assert [samples_as_it_is(arm) for arm in whole.arms] == [False, False, True]
 
 
 def test_an_equalization_without_a_rare_class(tmp_path):

@@ -153,6 +153,13 @@ def test_a_helper_that_has_the_name_of_another_module_is_refused(function, helpe
         keys.code_of(function)
 
 
+def test_a_file_with_the_name_of_what_a_run_has_imported_before_is_no_helper(function):
+    """A run takes Python's own `types`, as planning does."""
+    (function.folder / "types.py").write_text("raise ImportError\n", encoding="utf-8")
+    edit(function.folder / "own_helper.py", "FACTOR = 2", "import types\n\nFACTOR = 2")
+    keys.code_of(function)
+
+
 def test_code_that_cannot_be_found_is_refused(function):
     """A function that no statement of its module defines."""
     edit(function.folder / "own_module.py", "def train", "def other")
@@ -462,6 +469,7 @@ def test_packages_are_those_of_the_python_behind_a_launcher(command):
 def test_packages_of_an_environment_that_a_launcher_chooses_are_unknown(command, launcher):
     """Those of the first Python on the path would be others."""
     assert keys.packages(replace(command, command=(*launcher.split(), "python", "train.py", "{seed}"))) == {}
+    assert "python" in keys.packages(replace(command, command=("./wrapper.sh", sys.executable, "train.py", "{seed}")))
 
 
 def test_any_file_that_the_command_names_counts(command):

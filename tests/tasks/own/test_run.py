@@ -13,6 +13,8 @@ from ablation.system.failures import failure as event_of
 from ablation.system.hardware import hardware
 from ablation.tasks.own import keys
 from ablation.tasks.own import run as run_module
+from ablation.tasks.own.alone import alone
+from ablation.tasks.own.code import IMPORTED_BEFORE
 from ablation.tasks.own.definition import DataPath, Source
 from ablation.tasks.own.work import OwnRequest
 from tests.tasks.own.runs import after, alive, carry_out, done, failure, function, result, script, table, work
@@ -281,8 +283,24 @@ def test_a_run_of_another_store_waits_for_the_file_beside_the_study_too(tmp_path
     a_run = script(tmp_path, text, sources=source)
     runs = [replace(a_run, seed=seed, stages=tmp_path / f"{seed}/stages", results=tmp_path / f"{seed}/results") for seed in (3, 4)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(carry_out, runs))
+        events = [event for some in pool.map(carry_out, runs) for event in some]
     assert [result(a_run)["metrics"] for a_run in runs] == [{"test/mae": 3.0}, {"test/mae": 4.0}]
+    told = [event["message"] for event in events if event["kind"] == "told"]
+    assert told == [f"another command has a run in {tmp_path}, which writes the same file; waiting for it to end"]
+
+
+def test_a_run_that_waits_for_another_store_can_be_stopped(tmp_path):
+    """Nothing of it is left."""
+    a_run = script(tmp_path, "pass", sources={"test/mae": Source(file="log.json", at="mae")})
+    with alone(a_run, print, lambda: False), pytest.raises(Interrupted):
+        carry_out(replace(a_run, stages=tmp_path / "others"), should_stop=lambda: True)
+
+
+def test_names_of_what_a_run_has_imported_before_are_just_that(tmp_path):
+    """When the first module of the study is imported."""
+    text = "import sys\n\nBEFORE = set(sys.modules)\n\ndef fit(run, *, names: list[str]):\n    return {'mae': len(set(names) - BEFORE)}\n"
+    a_run = work(tmp_path, function=function(tmp_path, text), settings={"names": sorted(IMPORTED_BEFORE)})
+    assert done(a_run)["metrics"] == {"test/mae": 0.0}
 
 
 def test_without_a_cache_that_can_be_written_a_run_goes_on(tmp_path, monkeypatch):
