@@ -21,6 +21,7 @@ CONDITIONS = {  # the heading of a column -> the condition whose numbers stand i
     "average with warm-up": "warm/",
     "average, decay 0.999": "shorter/",
 }
+VIEWS = ("ls", "tta", "views/vflip", "views/flips", "views/rotate", "views/scale")
 SECOND_STAGES = ("plain", "modified", "balanced-softmax", "focal", "class-balanced", "class-balanced-focal")
 # Differences, and their intervals, that the text must state: arm, partner
 INTERVALS = [
@@ -126,8 +127,25 @@ def test_the_text_has_what_cutmix_costs(accuracies):
     everywhere, shuffled = "no-lag/cutmix/cb/all/drawn", "no-lag/cutmix/shuffled/all/drawn"
     of_mixup = np.mean([accuracies["no-lag/mixup"][seed] - accuracies["no-lag/cb"][seed] for seed in accuracies[everywhere]])
     costs = in_words(paired(accuracies, everywhere, "no-lag/cb"))
-    assert f"it has {costs}, MixUp in the same seeds {one_digit(of_mixup)}. Without the sampling" in PROSE
-    assert f"Without the sampling it has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}" in PROSE
+    above = one_digit(accuracies["no-lag/alpha/1.0"][0] - accuracies[everywhere][0])[1:]
+    assert f"CutMix has {costs}, MixUp in the same seeds {one_digit(of_mixup)}." in PROSE
+    assert f"With an alpha of 1.0, too, MixUp is {above} above CutMix" in PROSE
+    assert f"There CutMix has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}" in PROSE
+
+
+def test_the_text_has_what_mixup_costs_by_how_much_it_mixes(accuracies):
+    """Accuracies with seed 0 and the calibration error of the weights as trained, from none to most; either only gets worse."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    error = 100 * runs[runs["seed"] == 0].set_index("arm")["test/ece"]
+    names = ("cb", "alpha/0.2", "mixup", "alpha/1.0")
+    fixed = ("lambda/0.2", "lambda/0.4")
+    for of, digit in ((lambda name: accuracies[f"no-lag/{name}"][0], " %"), (lambda name: error[f"no-lag/{name}"], ", then")):
+        numbers, at_fixed = ([one_digit(of(name))[1:] for name in some] for some in (names, fixed))
+        assert re.search(rf"{numbers[0]}{digit}.*?{numbers[1]}, {numbers[2]} and {numbers[3]}, .*?{' and '.join(at_fixed)}", PROSE)
+    assert sorted(accuracies[f"no-lag/{name}"][0] for name in names)[::-1] == [accuracies[f"no-lag/{name}"][0] for name in names]
+    assert sorted(error[f"no-lag/{name}"] for name in names) == [error[f"no-lag/{name}"] for name in names]
+    lagged = [one_digit(accuracies[name][0])[1:] for name in (*names, *fixed)]
+    assert f"the same six have {', '.join(lagged[:-1])} and {lagged[-1]}." in PROSE
 
 
 def test_the_text_has_the_eight_forms_of_cutmix(accuracies):
@@ -207,3 +225,30 @@ def test_the_text_has_what_cutmix_does_to_the_rare_classes():
         f"{rare[f'{without}/tail/fixed']} against {rare[f'{without}/all/fixed']})",
     ):
         assert words in PROSE, words
+
+
+def test_the_text_has_what_views_do(accuracies):
+    """Of seed 0, against the arm that is tested without views; turning and scaling change places with the flips under the lag."""
+    trained, lagged = ({arm: accuracies[f"{condition}{arm}"][0] for arm in VIEWS} for condition in ("no-lag/", ""))
+
+    def points(of, arm):
+        return one_digit(abs(of[arm] - of["ls"]))[1:]
+
+    for words in (
+        f"the horizontal flip gains {points(trained, 'tta')}, the vertical one {points(trained, 'views/vflip')},",
+        f"both with both at once {points(trained, 'views/flips')};",
+        f"Turning by 15 degrees costs {points(trained, 'views/rotate')} and scaling {points(trained, 'views/scale')},",
+        f"the flips gain {points(lagged, 'tta')}, {points(lagged, 'views/vflip')} and {points(lagged, 'views/flips')},",
+        f"turning {points(lagged, 'views/rotate')} and scaling {points(lagged, 'views/scale')}.",
+    ):
+        assert words in PROSE, words
+    ways = {arm: (trained[arm] > trained["ls"], lagged[arm] > lagged["ls"]) for arm in VIEWS if arm != "ls"}
+    assert ways == {arm: ("flip" in arm or arm == "tta", True) for arm in ways}
+    assert min(lagged[f"views/{name}"] for name in ("rotate", "scale")) > max(lagged[arm] for arm in ("tta", "views/vflip", "views/flips"))
+
+
+def test_the_text_says_that_reweighting_by_a_sampler_is_sampling(accuracies):
+    """Trained by itself it has the same accuracies."""
+    for condition in ("", "no-lag/"):
+        assert accuracies[f"{condition}reweight"] == {0: accuracies[f"{condition}cb"][0]}
+    assert f"it has the same {accuracies['reweight'][0]:.2f} and {accuracies['no-lag/reweight'][0]:.2f} %" in PROSE
