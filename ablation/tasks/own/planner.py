@@ -180,10 +180,14 @@ class OwnPlanner:
 
 def hides_failures(command: Sequence[str]) -> bool:
     """Whether a command is a line for a shell with a pipe or several commands, and without the options that let any failure count."""
-    is_shell = Path(command[0]).name in ("sh", "bash", "zsh", "dash") and "-c" in command[:-1]
-    line = command[-1] if is_shell else ""
+    is_shell = Path(command[0]).name in ("sh", "bash", "zsh", "dash")
+    begins = [place for place, word in enumerate(command[:-1]) if re.fullmatch(r"-\w*c", word)] if is_shell else []
+    if not begins:
+        return False
+    options, line = " ".join(command[1 : begins[0] + 1]), command[begins[0] + 1]
     has_pipe, has_several = re.search(r"(?<!\|)\|(?!\|)", line), re.search(r";|\|\|", line)
-    return bool((has_pipe and "pipefail" not in line) or (has_several and "set -e" not in line))
+    ends_at_once = "set -e" in line or re.search(r"-\w*e", options)
+    return bool((has_pipe and "pipefail" not in f"{options} {line}") or (has_several and not ends_at_once))
 
 
 @dataclass

@@ -137,4 +137,6 @@ def test_mistakes_about_a_command(tmp_path, sections, told):
 def test_a_shell_that_hides_failures_is_told(line, hides):
     """Its exit status is that of the last command."""
     assert hides_failures(["bash", "-c", line]) == hides
+    assert hides_failures(["bash", "-lc", line, "name", "0"]) == hides
+    assert not hides_failures(["bash", "-eo", "pipefail", "-c", line])
     assert not hides_failures(["python", "-c", line])
