@@ -42,6 +42,10 @@ class OwnCode:
         """The first lines of a report."""
         return " ".join([self.kind, *self.sentences])
 
+    def is_void(self, *arms: str) -> bool:
+        """Whether a comparison of these arms means nothing, since the seeds of one of them have no effect."""
+        return not self.no_effect.keys().isdisjoint(arms)
+
 
 def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame, arms: Sequence[str]) -> OwnCode | None:
     """What there is to say of these arms; None for another kind of study.

@@ -13,6 +13,7 @@ from ablation.report.overview.chance import near_chance
 from ablation.report.overview.families import NEAR_CHANCE, Family, Row, families, plain_rows
 from ablation.report.overview.seeds import More, more_seeds
 from ablation.report.overview.strip import Fact, counted_once, facts
+from ablation.report.statistics.best import chosen_on_test
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Overview:
     near_chance: Sequence[str]  # arms that have learnt little
     own: OwnCode | None = None  # of a study of one's own training code
     is_part: bool = False  # whether arms outside conditions are left out
+    on_test: frozenset[str] = frozenset()  # the plan's arms, shown or not, that were chosen on the test items
 
     def labels_of(self, row: Row) -> list[str]:
         """The labels of the plan, and those that only numbers tell."""
@@ -44,7 +46,7 @@ class Overview:
 
     def is_void(self, row: Row) -> bool:
         """Whether the comparison of an arm with the baseline means nothing, since the seeds of one of them have no effect."""
-        return self.own is not None and bool({row.arm, row.vs_baseline.get("against")} & {*self.own.no_effect})
+        return self.own is not None and self.own.is_void(row.arm, row.vs_baseline.get("against", ""))
 
     @property
     def ladder(self) -> Family | None:
@@ -90,4 +92,5 @@ def overview(
         near_chance=near_chance(plan, runs, list(arms["arm"]), metrics, name),
         own=own,
         is_part=any(arm["kind"] != "condition" and arm["name"] not in set(arms["arm"]) for arm in plan["arms"]),
+        on_test=chosen_on_test(plan),
     )

@@ -17,6 +17,7 @@ from ablation.report.statistics.differences import NOT_RUN, UNTESTED
 
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
+THE = "the "  # how metrics' names begin that are phrases
 MOST_NAMED = 4
 FAMILIES = {
     "ladder": "the ladder's", "variants": "the variants'", "drop_one": "drop one's", "add_one": "add one's", "grid": "the grid's",
@@ -79,23 +80,25 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
         return _no_best(overview, metrics, marks)
     row, extreme = best.row, "lowest" if metrics.is_lower_better(name) else "highest"
     title = marks.name(metrics.words(name))
-    has = f"has, with {counted(best.tied, 'other arm')}," if 0 < best.tied < best.others else "has"
+    ties = counted(best.tied, "other arm") if 0 < best.tied < best.others else ""
+    has = f"{'has on average' if _is_phrase(title) else 'has'}{f', with {ties},' if ties else ''}"
+    what = title.removeprefix(THE) if _is_phrase(title) else f"mean {title}"
     against, is_all = row.vs_baseline, len(once(plain_rows(overview.families))) == best.others + 1
     ranked = f"{best.others + 1} arms{'' if is_all else ' that can be ranked'}"
     of = "" if is_all or best.is_partial else f" of the {ranked}"
-    start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} mean {title}{of}, {_mean(best, name, metrics, ranked)}"
+    start = f"{marks.strong(marks.name(row.arm))} {has} the {extreme} {what}{of}, {_mean(best, name, metrics, ranked)}"
     luck = f"{_luck(best, name, metrics, is_all=is_all and not overview.is_part)}{_ahead(overview, best, metrics, marks)}"
     if not against:
         which = "no arm shown" if overview.is_part else "no arm" if is_all else "none that can be ranked"
         return f"{start}: it is the baseline, and {which} has a better mean.{luck}"
+    partner = _name(overview, str(against["against"]), marks)
     if not against["pairs"]:
-        partner = marks.name(str(against["against"]))
         would = f"{partner}, to which it would be compared"
         why = f"{would}, was not run" if str(against["verdict"]).endswith(NOT_RUN) else f"it has no seed in common with {would}"
         return f"{start}; {why}.{luck}"
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial or against["pairs"] < row.n else ""
-    difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {marks.name(str(against['against']))}{over}"
+    difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {partner}{over}"
     shown = f"of which nothing is claimed ({NO_EFFECT})" if overview.is_void(row) else _shown(str(against["verdict"]))
     return f"{start}: {difference}, {shown}.{luck}"
 
@@ -151,7 +154,14 @@ def _no_best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     if row is None:
         return f"No best arm: no arm has a number for {title} of all its runs."
     which = "is the only arm" if len(rows) == 1 else "is the only arm that can be compared"
-    return f"{marks.strong(marks.name(row.arm))} {which}: mean {title} {metrics.value(overview.metric, row.mean, row.sd)}."
+    value = metrics.value(overview.metric, row.mean, row.sd)
+    found = f"{title} is {value} on average" if _is_phrase(title) else f"mean {title} {value}"
+    return f"{marks.strong(marks.name(row.arm))} {which}: {found}."
+
+
+def _is_phrase(title: str) -> bool:
+    """Whether a metric's title, such as `the recall of the worst class`, cannot stand behind `mean`."""
+    return title.startswith(THE)
 
 
 def _are(number: int) -> str:
@@ -197,25 +207,26 @@ def _claims(overview: Overview, marks: Marks) -> str:
     tested = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in UNTESTED]
     compared = [row for row in tested if not overview.is_void(row)]
     void = f" Nothing is claimed of {counted(len(tested) - len(compared), 'other arm' if compared else 'arm')}: {NO_EFFECT}."
-    return (_claimed(compared, marks) + (void if len(compared) < len(tested) else "")).strip()
+    return (_claimed(overview, compared, marks) + (void if len(compared) < len(tested) else "")).strip()
 
 
-def _claimed(compared: Sequence[Row], marks: Marks) -> str:
+def _claimed(overview: Overview, compared: Sequence[Row], marks: Marks) -> str:
     if not compared:
         return ""
-    parts = list(_parts(compared, marks))
+    parts = list(_parts(overview, compared, marks))
+    baseline = f"the baseline{_mark(overview, *(str(row.vs_baseline['against']) for row in compared))}"
     undecided = sum(str(row.vs_baseline["verdict"]).startswith("inconclusive") for row in compared)
     if undecided == len(compared):
-        return f"Claimed: nothing. {_all(undecided)} against the baseline {_are(undecided)} inconclusive."
+        return f"Claimed: nothing. {_all(undecided)} against {baseline} {_are(undecided)} inconclusive."
     rest = [f"{undecided} of {counted(len(compared), 'comparison')} inconclusive"] if undecided else []
-    return f"Claimed against the baseline: {'; '.join([*parts, *rest])}."
+    return f"Claimed against {baseline}: {'; '.join([*parts, *rest])}."
 
 
 def _all(number: int) -> str:
     return "The comparison" if number == 1 else f"All {number} comparisons"
 
 
-def _parts(rows: Sequence[Row], marks: Marks) -> Iterator[str]:
+def _parts(overview: Overview, rows: Sequence[Row], marks: Marks) -> Iterator[str]:
     by_verdict: dict[str, list[Row]] = {}
     for row in rows:
         by_verdict.setdefault(str(row.vs_baseline["verdict"]), []).append(row)
@@ -225,11 +236,16 @@ def _parts(rows: Sequence[Row], marks: Marks) -> Iterator[str]:
         ):
             ordered = sorted(by_verdict[verdict], key=lambda row: -abs(row.vs_baseline["mean"]))
             how = "no difference beyond the margin" if word == NO_DIFFERENCE else verdict.replace(f"({T_ONLY})", "(by the t test only)")
-            yield f"{marks.strong(how)}: {shortened([_name(row, marks) for row in ordered], MOST_NAMED)}"
+            yield f"{marks.strong(how)}: {shortened([_name(overview, row.arm, marks) for row in ordered], MOST_NAMED)}"
 
 
-def _name(row: Row, marks: Marks) -> str:
-    return marks.name(row.arm) + (" (T)" if row.is_on_test else "")
+def _name(overview: Overview, arm: str, marks: Marks) -> str:
+    return f"{marks.name(arm)}{_mark(overview, arm)}"
+
+
+def _mark(overview: Overview, *arms: str) -> str:
+    """The mark of a name if one of its arms was chosen on the test items."""
+    return "" if overview.on_test.isdisjoint(arms) else " (T)"
 
 
 # --- what would claim more ---------------------------------------------------------------------------------------------------------

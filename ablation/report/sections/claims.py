@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from ablation.formatting import counted, escaped, listed, shortened
+from ablation.report.frames.own import NO_EFFECT
 from ablation.report.sections.common import (
     BETTER,
     INCONCLUSIVE,
@@ -22,10 +24,12 @@ from ablation.report.sections.common import (
 from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 from ablation.report.statistics import inference
+from ablation.report.statistics.best import once
 from ablation.report.statistics.differences import NOT_COMPARABLE, NOT_RUN, SAME, UNTESTED
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
+LESS, T_ONLY = "by less than", "t only"  # in verdicts
 
 
 def claims(content: Content) -> list[Section]:
@@ -53,33 +57,63 @@ def _findings(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     if not rows["pairs"].any():
         yield "No arm has a seed in common with its baseline or its parent, so no difference is claimed."
         return
-    condition = rows["arm"].map(condition_of(content))
+    rows, condition = _judged(content, rows), rows["arm"].map(condition_of(content))
     for role in ("baseline", "parent"):
         yield from _of_role(content, rows[(condition == "") & (rows["role"] == role)], f"its {role}")
     for name in dict.fromkeys(condition[condition != ""]):
         yield from _of_condition(content, rows[condition == name], str(name))
+    yield from _void(content, rows[rows["verdict"] == NO_EFFECT])
+
+
+def _judged(content: Content, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows; those that were tested and mean nothing, since the seeds of an arm have no effect, have that as their verdict."""
+    is_void = [content.own is not None and content.own.is_void(*pair) for pair in zip(rows["arm"], rows["against"], strict=True)]
+    return rows.assign(verdict=rows["verdict"].mask(np.array(is_void, dtype=bool) & ~rows["verdict"].isin(UNTESTED), NO_EFFECT))
+
+
+def _once(content: Content, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows; of those that were tested, each training once against the same partner, whatever their names: see `statistics.best`."""
+    values, same_as = content.values(content.name), {arm["name"]: arm["same_as"] for arm in content.plan["arms"] if arm.get("same_as")}
+    partners = rows["against"].map(lambda arm: same_as.get(arm, arm))
+    is_kept = rows["verdict"].isin(UNTESTED)
+    for _, part in rows[~is_kept].groupby(partners):
+        arms = once({arm: values[arm] for arm in part["arm"]}, same_as)
+        is_kept |= rows.index.isin(part.index[part["arm"].isin(arms)])
+    return rows[is_kept]
+
+
+def _void(content: Content, rows: pd.DataFrame) -> Iterator[str]:
+    """The arms whose seeds have no effect, of those of these rows."""
+    arms = [arm for arm in dict.fromkeys([*rows["arm"], *rows["against"]]) if content.own and content.own.is_void(arm)]
+    if arms:
+        yield f"**Nothing is claimed** of comparisons with {shortened([named(content, arm) for arm in arms])}: {NO_EFFECT}."
 
 
 def _of_role(content: Content, rows: pd.DataFrame, partner: str) -> Iterator[str]:
-    compared = rows[~rows["verdict"].isin(UNTESTED)]
+    compared = _once(content, rows[~rows["verdict"].isin([*UNTESTED, NO_EFFECT])])
     if len(rows) and (rows["verdict"] == "").all():
         yield f"No arm has a seed in common with {partner}, so no difference is claimed."
     elif len(rows) and (rows["verdict"] == SAME).all():
         yield f"No arm is another training than {partner}."
-    elif len(rows) and compared.empty:
+    elif len(rows) and rows["verdict"].isin(UNTESTED).all():
         yield f"No arm can be compared with {partner}."
     for word, verdict in (("Better", BETTER), ("Worse", WORSE)):
-        claimed = compared[compared["verdict"].str.startswith(verdict)]
-        confirmed = claimed[~claimed["verdict"].str.contains("t only", regex=False)]
-        yield from _named(content, confirmed, f"**{word} than {partner}**")
-        yield from _named(
-            content, claimed.drop(confirmed.index), f"**{word} than {partner} by the t test only** (the sign-flip test does not confirm it)"
-        )
+        yield from _directed(content, compared[compared["verdict"].str.startswith(verdict)], f"{word} than {partner}")
     same = compared[compared["verdict"].str.startswith(NO_DIFFERENCE)]
     yield from _named(content, same, f"**No difference beyond {content.margin} from {partner}**")
     undecided = int(compared["verdict"].str.startswith(INCONCLUSIVE).sum())
     if undecided:
         yield f"**Inconclusive against {partner}**: {undecided} of {counted(len(compared), 'comparison')}."
+
+
+def _directed(content: Content, rows: pd.DataFrame, claim_words: str) -> Iterator[str]:
+    """The arms of which that is claimed: first where both tests confirm it, and those shown to differ by less than the margin apart."""
+    is_less, is_t_only = (rows["verdict"].str.contains(words, regex=False) for words in (LESS, T_ONLY))
+    less = f"{claim_words}, {LESS} {content.margin}"
+    for which, start in ((~is_less, claim_words), (is_less, less)):
+        yield from _named(content, rows[which & ~is_t_only], f"**{start}**")
+    for which, start in ((~is_less, claim_words), (is_less, f"{less},")):
+        yield from _named(content, rows[which & is_t_only], f"**{start} by the t test only** (the sign-flip test does not confirm it)")
 
 
 def _of_condition(content: Content, rows: pd.DataFrame, name: str) -> Iterator[str]:
@@ -92,7 +126,7 @@ def _of_condition(content: Content, rows: pd.DataFrame, name: str) -> Iterator[s
     for role, partner in (("parent", "parents"), ("baseline", "baseline")):
         within = rows[is_within & (rows["role"] == role)]
         if len(within):
-            yield f"Under {escaped(name)}, against its own {partner}: {tally(within)}."
+            yield f"Under {escaped(name)}, against its own {partner}: {tally(content, within)}."
 
 
 def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
@@ -103,18 +137,20 @@ def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
         yield f"{start} ({len(arms)}): {shortened(arms, MOST_NAMED)}."
 
 
-def tally(rows: pd.DataFrame) -> str:
-    """`3 better (1 by the t test only), 1 worse by the t test only, 5 worse, 5 without a difference beyond 0.5, 15 inconclusive`."""
-    verdicts = rows["verdict"]
+def tally(content: Content, rows: pd.DataFrame) -> str:
+    """`3 better (1 by the t test only), 1 worse by less than the margin, 5 without a difference beyond the margin and 15 inconclusive`."""
+    verdicts = _once(content, _judged(content, rows))["verdict"]
     words = []
     for start, claim_words in ((BETTER, "better"), (WORSE, "worse"), (NO_DIFFERENCE, "without a difference beyond the margin")):
         claimed = verdicts[verdicts.str.startswith(start)]
-        by_t_only = int(claimed.str.contains("t only", regex=False).sum())
-        if len(claimed):
-            words.append(f"{len(claimed)} {claim_words}" + _by_t_only(by_t_only, len(claimed)))
+        is_less = claimed.str.contains(LESS, regex=False)
+        for some, bound in ((claimed[~is_less], ""), (claimed[is_less], f" {LESS} the margin")):
+            by_t_only = int(some.str.contains(T_ONLY, regex=False).sum())
+            words += [f"{len(some)} {claim_words}{bound}{_by_t_only(by_t_only, len(some))}"] if len(some) else []
     for is_such, other_words in (
         (verdicts.str.startswith(INCONCLUSIVE), "inconclusive"),
         (verdicts == SAME, "of the same training"),
+        (verdicts == NO_EFFECT, "whose seeds have no effect"),
         (verdicts == NOT_COMPARABLE, "tested on other items"),
         (verdicts.str.endswith(NOT_RUN), "whose partner was not run"),
         (verdicts == "", "without a pair of seeds"),

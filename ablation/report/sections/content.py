@@ -87,7 +87,7 @@ class Content:
     @cached_property
     def on_test(self) -> frozenset[str]:
         """The plan's arms, shown or not, that were chosen on the test items."""
-        return frozenset(arm["name"] for arm in self.plan["arms"] if best.ON_TEST in arm["labels"])
+        return best.chosen_on_test(self.plan)
 
     # --- the metric that differences are taken of ------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ def _overview(content: Content, rows: pd.DataFrame) -> str:
     cells = []
     for (family, role), part in _families(rows):
         needed = [seeds_needed(part["seeds_needed"].max())] if content.has_margin else []
-        cells.append([escaped(family), role, tally(part), str(int(part["tests"].max())), *needed])
+        cells.append([escaped(family), role, tally(content, part), str(int(part["tests"].max())), *needed])
     header = ["family", "against", "verdicts", "tests", *(["seeds needed"] if content.has_margin else [])]
     return table(header, cells, left=3)
 

@@ -87,7 +87,7 @@ def lead(content: Content, family: Family) -> str:
     frame = of_metric(content.frames.differences, content.name)
     rows = frame[frame["arm"].isin([row.arm for row in family.rows]) & (frame["role"] == "parent")]
     partner = named(content, family.reference.arm) if family.reference else "the parents"
-    return " ".join(filter(None, [first, f"Against {partner}: {tally(rows)}." if len(rows) else "", _baseline(content, family)]))
+    return " ".join(filter(None, [first, f"Against {partner}: {tally(content, rows)}." if len(rows) else "", _baseline(content, family)]))
 
 
 def _baseline(content: Content, family: Family) -> str:

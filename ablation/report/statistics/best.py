@@ -5,6 +5,7 @@ Arms are ranked by their means over the seeds that all of them have. Means over 
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,11 @@ Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> a finite value
 def may_be_best(labels: Iterable[str]) -> bool:
     """Whether an arm with these labels can be ranked: not if its number is too good, or of other images."""
     return not {ON_TEST, OTHER_TEST} & {*labels}
+
+
+def chosen_on_test(plan: Mapping[str, Any]) -> frozenset[str]:
+    """The plan's arms, shown or not, that were chosen on the test items."""
+    return frozenset(arm["name"] for arm in plan["arms"] if ON_TEST in arm["labels"])
 
 
 def rankable(arms: pd.DataFrame) -> list[str]:

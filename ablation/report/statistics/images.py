@@ -198,7 +198,8 @@ def bootstrap(
     Welsh, "Bootstrapping clustered data", JRSS B 2007.
 
     Resampling n groups shows (n - 1) / n of the variance, so each stratum's deviations are widened by the root of n / (n - 1): Rao and Wu,
-    "Resampling inference with complex survey data", JASA 1988. One group shows nothing of how others would differ: the interval is NaN.
+    "Resampling inference with complex survey data", JASA 1988. A stratum of one group shows nothing of how others would differ:
+    the interval is NaN.
     """
     strata, place_N = np.unique(strata_N, return_inverse=True)
     sums_G, sizes_G, place_G = values_N, np.ones_like(values_N), place_N
@@ -207,13 +208,14 @@ def bootstrap(
         sums_G, sizes_G, place_G = np.bincount(group_N, weights=values_N).astype(np.int64), np.bincount(group_N), place_N[first_G]
     if group_N is None or (place_N == place_G[group_N]).all():
         sums_RT, sizes_RT = _drawn_within(sums_G, sizes_G, place_G, len(strata))
-        drawn_T = np.bincount(place_G)
+        drawn_T = groups_T = np.bincount(place_G)
     else:
         shape = len(strata), len(sizes_G)
         sums_RT, sizes_RT = (_drawn_together(values, place_N, group_N, shape) for values in (values_N, np.ones_like(values_N)))
         drawn_T = np.full(len(strata), len(sizes_G))
+        groups_T = np.bincount(np.unique(place_N * len(sizes_G) + group_N) // len(sizes_G))
     mean_T = np.bincount(place_N, weights=values_N) / np.bincount(place_N)
-    if drawn_T.min() < 2:
+    if groups_T.min() < 2:
         return scale * float(mean_T.mean()), np.nan, np.nan
     means_R = _mean_of_strata(sums_RT, sizes_RT, mean_T, np.sqrt(drawn_T / (drawn_T - 1)))
     low, high = np.quantile(means_R, [LEVEL / 2, 1 - LEVEL / 2])

@@ -428,6 +428,44 @@ def test_claims_keep_the_bound_of_their_verdicts():
     assert "points against baseline, shown to be better, by less than 0.5." in words_of(shifted({"up": 0.003}))[0]
 
 
+def test_a_baseline_that_was_chosen_on_the_test_images_carries_its_mark():
+    """Wherever something is claimed against it, shown or not, in Markdown and in a terminal."""
+    recorded = shifted({"up": 0.05, "down": -0.02})
+    recorded.plan["arms"][0]["labels"] = {"selected on test": "its epoch"}
+    for form, arms in (("markdown", ()), ("text", ()), ("text", ["up", "down"])):
+        text = " ".join(report.write(recorded, form, arms=arms).split())
+        assert "points against baseline (T), shown" in text
+        assert "Claimed against the baseline (T): " in text
+    assert words_of(recorded)[1] == "Claimed against the baseline (T): better: up; worse: down."
+    recorded = shifted({"up": 0.004}, seeds=range(2))
+    recorded.plan["arms"][0]["labels"] = {"selected on test": "its epoch"}
+    assert words_of(recorded)[1] == "Claimed: nothing. The comparison against the baseline (T) is inconclusive."
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"), [("many", "mean recall of the classes many"), ("worst", "recall of the worst class"), ("accuracy", "")]
+)
+def test_a_metric_that_is_a_phrase_stands_in_a_sentence(metric, words):
+    """`the highest recall of ...`, and not `the highest mean the recall of ...`; of an only arm, too."""
+    recorded = shifted({"up": 0.05, "down": -0.02}, metric=f"test/{metric}")
+    start = f"up has on average the highest {words}, 64.99" if words else "up has the highest mean accuracy, 64.99"
+    assert words_of(recorded, metric)[0].startswith(start)
+    assert start in " ".join(report.brief(recorded, metric=metric).split())
+    alone = study([arm("baseline", None)], seeds=[0])
+    value = f"{100 * alone.runs[f'test/{metric}'][0]:.2f}"
+    only = f"the {words} is {value} on average" if words else f"mean accuracy {value}"
+    assert words_of(alone, metric)[0] == f"baseline is the only arm: {only}."
+
+
+def test_arms_that_tie_by_a_phrase_are_counted():
+    """With commas around the count."""
+    recorded = shifted({"up": 0.0, "down": 0.0}, metric="test/worst")
+    recorded.runs["test/worst"] = recorded.runs["arm"].map({"baseline": 0.5, "up": 0.5, "down": 0.4})
+    assert words_of(recorded, "worst")[0].startswith(
+        "baseline has on average, with 1 other arm, the highest recall of the worst class, 50."
+    )
+
+
 def test_a_difference_is_no_gain_where_lower_is_better():
     """Below zero it is an improvement, so it is not called a gain of less than nothing."""
     recorded = shifted({"a": -0.3, "b": -0.31, "c": 0.2}, metric="test/nll")

@@ -7,6 +7,7 @@ import pytest
 
 from ablation import report
 from ablation.report.sections.claims import claim
+from tests.report.own_study import GAIN, MAE, own_study
 from tests.report.studies import LADDER, arm, cells, part, shifted, study
 
 
@@ -158,3 +159,55 @@ def test_equal_differences_are_counted_as_inconclusive():
     assert cells(text, "## Comparison")[1]["verdict"] == "inconclusive (no spread)"
     assert "**Inconclusive against its baseline**: 1 of 1 comparison." in text
     assert cells(text, "## Differences")[0]["verdicts"] == "1 inconclusive"
+
+
+def test_nothing_is_claimed_of_arms_whose_seeds_have_no_effect():
+    """Neither of such an arm nor against it, in no list and no tally, which is said once; the others keep their claims."""
+    recorded = own_study()
+    recorded.runs.loc[recorded.runs["arm"] == "robust", [MAE.name, GAIN.name]] = [7.0, 14.0]
+    whole = report.write(recorded)
+    can = part(whole, "What can be claimed").split("What cannot:")[0]
+    t_only = "by the t test only** (the sign-flip test does not confirm it)"
+    assert f"- **Better than its baseline {t_only} (3): deep -3" in can
+    assert f"- **Better than its parent {t_only} (2): deep -3" in can
+    assert f"- **Worse than its parent {t_only} (2): rate/low +0" in can  # deep-less, whose parent is robust, is not among them
+    assert "- **Nothing is claimed** of comparisons with robust: seed without effect.\n" in can
+    assert can.count("robust") == 1
+    assert cells(whole, "## Differences")[0]["verdicts"] == "1 better by the t test only and 1 whose seeds have no effect"
+    recorded.runs.loc[recorded.runs["arm"] == "base", [MAE.name, GAIN.name]] = [12.0, 24.0]
+    can = part(report.write(recorded), "What can be claimed").split("What cannot:")[0]
+    assert "its baseline" not in can
+    assert "- **Nothing is claimed** of comparisons with robust and base: seed without effect.\n" in can
+
+
+def test_claims_keep_the_bound_of_their_verdicts():
+    """A gain that is shown to be smaller than the margin is no plain gain, in the list and in the tally, by whichever test."""
+    recorded = shifted({"up": 0.003, "more": 0.05, "down": -0.003})
+    text = report.write(recorded)
+    can = part(text, "What can be claimed")
+    assert "- **Better than its baseline** (1): more +" in can
+    assert "- **Better than its baseline, by less than 0.5 points** (1): up +" in can
+    assert "- **Worse than its parent, by less than 0.5 points** (1): down -" in can
+    words = "1 better, 1 better by less than the margin and 1 worse by less than the margin"
+    assert cells(text, "## Differences")[0]["verdicts"] == words
+    few = report.write(shifted({"up": 0.003}, seeds=range(5)))
+    how = "by the t test only** (the sign-flip test does not confirm it)"
+    assert f"- **Better than its baseline, by less than 0.5 points, {how} (1): up +" in few
+    assert cells(few, "## Differences")[0]["verdicts"] == "1 better by less than the margin by the t test only"
+
+
+def test_a_training_of_two_names_is_claimed_once():
+    """Under its own name, as on the first screen, and counted once; against another partner it is another comparison."""
+    recorded = shifted({"up": 0.05, "dup": 0.05, "open": 0.0, "low": -0.05})
+    for one in recorded.plan["arms"]:
+        one |= {"same_as": "up" if one["name"] == "dup" else None, "parent": "low" if one["name"] == "dup" else one["parent"]}
+    is_of = {name: (recorded.runs["arm"] == name).to_numpy() for name in ("up", "dup", "open")}
+    recorded.runs.loc[is_of["dup"], "test/accuracy"] = recorded.runs.loc[is_of["up"], "test/accuracy"].to_numpy()
+    recorded.runs.loc[is_of["open"], "test/accuracy"] += [0.04, -0.03, 0.05, -0.06, 0.02, -0.01, 0.03, -0.04]
+    text = report.write(recorded)
+    can = part(text, "What can be claimed")
+    assert re.search(r"\*\*Better than its baseline\*\* \(1\): up \S+ \[\S+ \S+\]\.\n", can)
+    assert "- **Inconclusive against its baseline**: 1 of 3 comparisons.\n" in can
+    assert "- **Better than its parent** (2): dup +" in can
+    tallies = {row["against"]: row["verdicts"] for row in cells(text, "## Differences")}
+    assert tallies == {"parent": "2 better, 1 worse and 1 inconclusive", "baseline": "1 better, 1 worse and 1 inconclusive"}

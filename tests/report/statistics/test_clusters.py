@@ -121,3 +121,14 @@ def test_groups_of_other_sizes_and_gaps_in_their_numbers():
     np.testing.assert_allclose(rows["mean"], plain["mean"])
     assert np.isfinite(rows[["low", "high"]].to_numpy()).all()
     assert images.mcnemar_rows(PAIRS, by_arm)["p"].between(0, 1).all()
+
+
+def test_a_class_of_one_patient_has_no_interval():
+    """Whether or not that patient has images of another class: nothing shows how another patient's images would differ."""
+    labels_N = np.repeat([0, 1], [200, 5]).astype(np.int32)
+    changes_N = labels_N.astype(np.int64)
+    for patient in (40, 0):  # patient 0 has images of the other class, too
+        group_N = np.concatenate([np.repeat(np.arange(40), 5), np.full(5, patient)]).astype(np.int32)
+        assert images.bootstrap(changes_N, labels_N, 100, group_N) == pytest.approx((50.0, np.nan, np.nan), nan_ok=True)
+    group_N[-1] = 1
+    assert np.isfinite(images.bootstrap(changes_N, labels_N, 100, group_N)).all()
