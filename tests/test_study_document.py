@@ -21,7 +21,8 @@ CONDITIONS = {  # the heading of a column -> the condition whose numbers stand i
     "average with warm-up": "warm/",
     "average, decay 0.999": "shorter/",
 }
-VIEWS = ("ls", "tta", "views/vflip", "views/flips", "views/rotate", "views/scale")
+GROUPS = ("many", "medium", "few")
+VIEWS = ("tta", "views/vflip", "views/flips", "views/rotate", "views/scale")
 SECOND_STAGES = ("plain", "modified", "balanced-softmax", "focal", "class-balanced", "class-balanced-focal")
 # Differences, and their intervals, that the text must state: arm, partner
 INTERVALS = [
@@ -52,6 +53,14 @@ def accuracies():
     runs = packed.read(DOCS / "study" / "reports-32.zip").runs
     done = runs[runs["status"] == "FINISHED"]
     return {arm: dict(zip(rows["seed"], 100 * rows["test/accuracy"], strict=True)) for arm, rows in done.groupby("arm")}
+
+
+@pytest.fixture(scope="module")
+def of_seed_zero():
+    """A metric of an arm with seed 0, in percent."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    table = runs[runs["seed"] == 0].set_index("arm")
+    return lambda arm, metric: 100 * table.loc[arm, metric]
 
 
 def paired(accuracies, arm, partner):
@@ -126,26 +135,57 @@ def test_the_text_has_what_cutmix_costs(accuracies):
     """By the weights as trained, with the sampling and without, beside MixUp in the same seeds."""
     everywhere, shuffled = "no-lag/cutmix/cb/all/drawn", "no-lag/cutmix/shuffled/all/drawn"
     of_mixup = np.mean([accuracies["no-lag/mixup"][seed] - accuracies["no-lag/cb"][seed] for seed in accuracies[everywhere]])
-    costs = in_words(paired(accuracies, everywhere, "no-lag/cb"))
-    above = one_digit(accuracies["no-lag/alpha/1.0"][0] - accuracies[everywhere][0])[1:]
-    assert f"CutMix has {costs}, MixUp in the same seeds {one_digit(of_mixup)}." in PROSE
-    assert f"With an alpha of 1.0, too, MixUp is {above} above CutMix" in PROSE
-    assert f"There CutMix has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))}" in PROSE
+    of_seed = {arm: by_seed[0] for arm, by_seed in accuracies.items() if 0 in by_seed}
+    strong, weak = "no-lag/alpha/1.0", "no-lag/mixup"
+    fixed = of_seed["no-lag/cutmix/cb/all/fixed"] - of_seed["no-lag/lambda/0.4"]
+    for words in (
+        f"it has {in_words(paired(accuracies, everywhere, 'no-lag/cb'))}, MixUp in the same seeds {one_digit(of_mixup)}.",
+        f"{one_digit(of_seed[weak] - of_seed[strong])[1:]} of the {one_digit(of_seed[weak] - of_seed[everywhere])[1:]} between them",
+        f"There the two differ by {one_digit(of_seed[strong] - of_seed[everywhere])[1:]}:",
+        f"CutMix with a lambda of 0.5 is {one_digit(fixed)[1:]} above MixUp with 0.4.",
+        f"Without the sampling CutMix alone has {in_words(paired(accuracies, shuffled, 'no-lag/baseline'))},",
+    ):
+        assert words in PROSE, words
 
 
-def test_the_text_has_what_mixup_costs_by_how_much_it_mixes(accuracies):
-    """Accuracies with seed 0 and the calibration error of the weights as trained, from none to most; either only gets worse."""
-    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
-    error = 100 * runs[runs["seed"] == 0].set_index("arm")["test/ece"]
-    names = ("cb", "alpha/0.2", "mixup", "alpha/1.0")
-    fixed = ("lambda/0.2", "lambda/0.4")
-    for of, digit in ((lambda name: accuracies[f"no-lag/{name}"][0], " %"), (lambda name: error[f"no-lag/{name}"], ", then")):
-        numbers, at_fixed = ([one_digit(of(name))[1:] for name in some] for some in (names, fixed))
-        assert re.search(rf"{numbers[0]}{digit}.*?{numbers[1]}, {numbers[2]} and {numbers[3]}, .*?{' and '.join(at_fixed)}", PROSE)
-    assert sorted(accuracies[f"no-lag/{name}"][0] for name in names)[::-1] == [accuracies[f"no-lag/{name}"][0] for name in names]
-    assert sorted(error[f"no-lag/{name}"] for name in names) == [error[f"no-lag/{name}"] for name in names]
-    lagged = [one_digit(accuracies[name][0])[1:] for name in (*names, *fixed)]
-    assert f"the same six have {', '.join(lagged[:-1])} and {lagged[-1]}." in PROSE
+def test_the_text_has_what_cutmix_and_mixup_do_to_groups(of_seed_zero):
+    """Of seed 0, with an alpha of 1.0 each: MixUp is better on the frequent and the rare classes, CutMix on the medium ones."""
+    (mixup, cutmix), names = ("no-lag/alpha/1.0", "no-lag/cutmix/cb/all/drawn"), ("many", "few", "medium")
+    better = {name: (mixup, cutmix) if name != "medium" else (cutmix, mixup) for name in names}
+    numbers = [tuple(of_seed_zero(arm, f"test/{name}") for arm in better[name]) for name in names]
+    assert all(first > second for first, second in numbers)
+    many, few, medium = ([f"{number:.1f}" for number in pair] for pair in numbers)
+    assert f"({many[0]} against {many[1]}) and on the rare ones ({few[0]} against {few[1]}), CutMix on the medium ones" in PROSE
+    assert f"CutMix on the medium ones ({medium[0]} against {medium[1]})" in PROSE
+
+
+def test_the_text_has_what_mixup_costs_by_how_much_it_mixes(accuracies, of_seed_zero):
+    """Of seed 0, by the mean share of the lesser image; by the weights as trained accuracy and calibration only get worse."""
+    shares = {"cb": 0.0, **{arm: mean_share(alpha) for arm, alpha in (("alpha/0.2", 0.2), ("mixup", 0.4), ("alpha/1.0", 1.0))}}
+    shares |= {"lambda/0.2": 0.2, "lambda/0.4": 0.4}
+    trained = {arm: accuracies[f"no-lag/{arm}"][0] for arm in shares}
+    errors = {arm: of_seed_zero(f"no-lag/{arm}", "test/ece") for arm in shares}
+    by_share = sorted(shares, key=shares.get)
+    assert by_share == sorted(trained, key=trained.get, reverse=True) == sorted(errors, key=errors.get)
+    lagged = [one_digit(accuracies[arm][0])[1:] for arm in shares]
+    many = [f"{of_seed_zero(f'no-lag/{arm}', 'test/many'):.1f}" for arm in ("cb", "alpha/0.2", "mixup")]
+    medium, few = (of_seed_zero("no-lag/cb", name) - of_seed_zero("no-lag/mixup", name) for name in ("test/medium", "test/few"))
+    numbers = {arm: one_digit(accuracy)[1:] for arm, accuracy in trained.items()}
+    for words in (
+        f"without it {numbers['cb']} %, with an alpha of 0.2, 0.4 and 1.0 {numbers['alpha/0.2']}, {numbers['mixup']} and",
+        f"0.4 and 1.0 {numbers['alpha/0.2']}, {numbers['mixup']} and {numbers['alpha/1.0']}, with a lambda",
+        f"with a lambda fixed at 0.2 and 0.4 {numbers['lambda/0.2']} and {numbers['lambda/0.4']}.",
+        f"({shares['alpha/0.2']:.2f}, {shares['mixup']:.2f} and {shares['alpha/1.0']:.2f} for the alphas, 0.20 and 0.40 for the lambdas)",
+        f"from {errors['cb']:.1f} to {errors['lambda/0.4']:.1f} %.",
+        f"the frequent classes lose nothing ({', '.join(many)}), the medium ones {medium:.1f}, the rare ones {few:.1f}.",
+        f"With the lag the six accuracies are {', '.join(lagged[:-1])} and {lagged[-1]}.",
+    ):
+        assert words in PROSE, words
+
+
+def mean_share(alpha):
+    """The mean of the lesser of lambda and 1 - lambda, where lambda is drawn from Beta(alpha, alpha)."""
+    return stats.beta(alpha, alpha).expect(lambda share: np.minimum(share, 1 - share))
 
 
 def test_the_text_has_the_eight_forms_of_cutmix(accuracies):
@@ -189,7 +229,7 @@ def test_the_text_has_what_each_rung_is_worth(accuracies):
         f"with seed 1 it gains {accuracies['no-lag/ls'][1] - accuracies['no-lag/mixup'][1]:.2f}.",
         f"without the sampling have {trained['tta/without-cb']:.1f} %, {points('baseline', 'tta/without-cb')} below the baseline,",
         f"without MixUp have {trained['tta/without-mixup']:.1f} %, the most with that seed; `cb` has {trained['cb']:.1f} without TTA,",
-        f"which is worth {points('tta', 'ls')} to {points('tta/without-ls', 'mixup')} here",
+        f"whose horizontal flip is worth {points('tta', 'ls')} to {points('tta/without-ls', 'mixup')} here",
         f"leaving out the sampling gives {changes['cb']}, MixUp {changes['mixup']}",
         f"(in the ladder it costs {one_digit(lagged['cb'] - lagged['mixup'])[1:]} with that seed), smoothing {changes['ls']}.",
     ):
@@ -227,24 +267,24 @@ def test_the_text_has_what_cutmix_does_to_the_rare_classes():
         assert words in PROSE, words
 
 
-def test_the_text_has_what_views_do(accuracies):
-    """Of seed 0, against the arm that is tested without views; turning and scaling change places with the flips under the lag."""
-    trained, lagged = ({arm: accuracies[f"{condition}{arm}"][0] for arm in VIEWS} for condition in ("no-lag/", ""))
-
-    def points(of, arm):
-        return one_digit(abs(of[arm] - of["ls"]))[1:]
-
+def test_the_text_has_what_views_do(accuracies, of_seed_zero):
+    """Of seed 0, against the arm that is tested without views; with the lag all gain, turning and scaling most."""
+    trained, lagged = (
+        {arm: accuracies[f"{condition}{arm}"][0] - accuracies[f"{condition}ls"][0] for arm in VIEWS} for condition in ("no-lag/", "")
+    )
+    turned = [one_digit(of_seed_zero("views/rotate", f"test/{name}") - of_seed_zero("ls", f"test/{name}")) for name in GROUPS]
+    flips = ("tta", "views/vflip", "views/flips")
+    first, second, both = (one_digit(lagged[arm])[1:] for arm in flips)
     for words in (
-        f"the horizontal flip gains {points(trained, 'tta')}, the vertical one {points(trained, 'views/vflip')},",
-        f"both with both at once {points(trained, 'views/flips')};",
-        f"Turning by 15 degrees costs {points(trained, 'views/rotate')} and scaling {points(trained, 'views/scale')},",
-        f"the flips gain {points(lagged, 'tta')}, {points(lagged, 'views/vflip')} and {points(lagged, 'views/flips')},",
-        f"turning {points(lagged, 'views/rotate')} and scaling {points(lagged, 'views/scale')}.",
+        f"the horizontal flip gains {one_digit(trained['tta'])[1:]}, the vertical one {one_digit(trained['views/vflip'])[1:]},",
+        f"all of these together {one_digit(trained['views/flips'])[1:]}.",
+        f"Turning by 15 degrees has {one_digit(trained['views/rotate'])}, and scaling {one_digit(trained['views/scale'])}, which",
+        f"{first}, {second} and {both} by the flips, {one_digit(lagged['views/rotate'])[1:]} and {one_digit(lagged['views/scale'])[1:]}.",
+        f"({turned[0]}; medium {turned[1]}, rare {turned[2]})",
     ):
         assert words in PROSE, words
-    ways = {arm: (trained[arm] > trained["ls"], lagged[arm] > lagged["ls"]) for arm in VIEWS if arm != "ls"}
-    assert ways == {arm: ("flip" in arm or arm == "tta", True) for arm in ways}
-    assert min(lagged[f"views/{name}"] for name in ("rotate", "scale")) > max(lagged[arm] for arm in ("tta", "views/vflip", "views/flips"))
+    assert min(lagged.values()) > 0
+    assert min(lagged["views/rotate"], lagged["views/scale"]) > max(lagged[arm] for arm in flips)
 
 
 def test_the_text_says_that_reweighting_by_a_sampler_is_sampling(accuracies):
