@@ -246,7 +246,7 @@ def test_a_job_that_begins_again_and_again_in_vain_ends(queue, monkeypatch):
     monkeypatch.setenv(RESTARTS, "5")
     refused = queue("run", "tiny.yaml", "--device", "cpu", "--part", "1/2")
     assert (refused.status, refused.epochs) == (2, 0)
-    assert "error: part 1 was begun 5 times and had to end each time before its first epoch had; expected a longer time" in refused.err
+    assert "error: part 1 was begun 5 times and had to end each time before anything new came of it; expected a longer time" in refused.err
     last = json.loads((split.folder / "part-1.attempt-6.jsonl").read_text().splitlines()[-1])
     assert last["status"] == 2
     assert "longer time limit" in last["why"]
