@@ -64,7 +64,7 @@ def load_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Valu
         parameter = parameters[int(number)]
         has_same_shape = tensor.shape == parameter.shape
         optimizer.state[parameter][name] = (
-            torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if has_same_shape else tensor.to(parameter.device)
+            torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if has_same_shape else tensor.to(parameter.device, copy=True)
         )
     for number, numbers in values.get("state", {}).items():
         optimizer.state[parameters[int(number)]].update(numbers)

@@ -151,7 +151,7 @@ def test_the_best_epoch_is_that_of_the_highest_balanced_accuracy(monkeypatch):
     )
     evaluator = EpochEvaluator(setup, model, None)
     monkeypatch.setattr(evaluator, "_logits", lambda *args: next(of_epochs))
-    state = State(model, None, None)
+    state = State(model, torch.optim.SGD(model.parameters(), lr=0.1), None)
     accuracies = [evaluator.evaluate(state, epoch)["val/accuracy|none"] for epoch in range(len(predicted_EN))]
     best = state.best["none|validation"]
     assert (best.epoch, best.balanced_accuracy) == (1, pytest.approx(balanced_accuracy_score(labels_N, predicted_EN[1])))
