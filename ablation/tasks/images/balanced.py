@@ -1,6 +1,6 @@
 """What corrects for class counts, and has nothing to correct where these are equal or none of them is small."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ablation.formatting import listed, shortened
 from ablation.study.config import Arm
@@ -22,6 +22,15 @@ def balanced_notes(arms: Iterable[Arm]) -> list[str]:
     what = listed([f"{name} ({shortened(list(names), 3)})" for name, names in arms_by_name.items()])
     nothing = "all classes have equally many training images, which leaves nothing to correct for"
     return [f"{nothing} {what}: there the plain loss and scores give the same"]
+
+
+def idle_notes(planned: Mapping[tuple[str, tuple[int, ...]], Arm]) -> list[str]:
+    """A sentence each about what changes nothing in planned arms, given by name and training counts; equal counts say it all."""
+    equal = {name: arm for (name, counts), arm in planned.items() if len(set(counts)) == 1}
+    others = [(arm, counts) for (name, counts), arm in planned.items() if name not in equal]
+    rareless = {arm.name: arm for arm, counts in others if finds_no_rare(arm, counts)}
+    sampled = {arm.name: arm for arm, _ in others if samples_as_it_is(arm)}
+    return [*balanced_notes(equal.values()), *rareless_notes(rareless.values()), *sampled_notes(sampled.values())]
 
 
 def finds_no_rare(arm: Arm, counts: Sequence[int]) -> bool:

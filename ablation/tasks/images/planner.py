@@ -16,7 +16,7 @@ from ablation.study.config import Arm, Study
 from ablation.study.task import Branch, Cost
 from ablation.system.digests import digest
 from ablation.tasks.images import keys
-from ablation.tasks.images.balanced import balanced_notes, finds_no_rare, rareless_notes, sampled_notes, samples_as_it_is
+from ablation.tasks.images.balanced import idle_notes
 from ablation.tasks.images.context import PlanContext, Source
 from ablation.tasks.images.labels import OTHER_TEST, images_per_epoch, labels, labels_of_choice
 from ablation.tasks.images.metrics import metric_of
@@ -103,9 +103,7 @@ class ImagePlanner:
     def __init__(self, study: Study, context: PlanContext) -> None:
         self.study, self.context = study, context
         self._arms = {arm.name: arm for arm in study.arms}
-        self._balanced: dict[str, Arm] = {}  # those that were planned and of which all classes have equally many training images
-        self._rareless: dict[str, Arm] = {}  # those of the others whose equalization loss finds no rare class
-        self._sampled: dict[str, Arm] = {}  # those of the others whose sampled prior is that of the training images
+        self._planned: dict[tuple[str, tuple[int, ...]], Arm] = {}  # by name and training counts
 
     # --- identity --------------------------------------------------------------------------------------------------------------
 
@@ -113,12 +111,7 @@ class ImagePlanner:
         """The arm's stages with their identities; raises AblateError if its data or weights are not available."""
         source, context = self.context.source(arm, seed), self.context
         weights, _ = context.weights(arm.settings.model)
-        if len(set(source.counts)) == 1:
-            self._balanced[arm.name] = arm
-        elif finds_no_rare(arm, source.counts):
-            self._rareless[arm.name] = arm
-        elif samples_as_it_is(arm):
-            self._sampled[arm.name] = arm
+        self._planned[arm.name, tuple(source.counts)] = arm
         since, steps = averages_since(arm.stages), list[TrainingStep]()
         content, environment, average = "", "", ""
         for i, stage in enumerate(arm.stages):
@@ -303,7 +296,7 @@ class ImagePlanner:
         """How many of these trainings share a frozen backbone, by what their weights' images are normalised, and so on."""
         num_shared = sum(work.features is not None for work in works)
         shared = [f"of these, {num_shared} train a classifier on a frozen backbone that runs once for all of them"] if num_shared else []
-        return [*shared, *_normalisations(works), *self._idle_notes(), *self.context.remarks()]
+        return [*shared, *_normalisations(works), *idle_notes(self._planned), *self.context.remarks()]
 
     def lacks(self, request: TestRequest, result: Path) -> str:
         """The weights, if they were not to be kept when it was tested."""
@@ -311,16 +304,11 @@ class ImagePlanner:
 
     def notes(self, arms: Iterable[Arm]) -> list[str]:
         """A sentence if equal runs may give different bits, and one about what has nothing to correct in the planned arms."""
-        idle = self._idle_notes()
+        idle = idle_notes(self._planned)
         if self.context.device_class.startswith("cpu") or all(arm.settings.deterministic for arm in arms):
             return idle
         statistical = f"statistical: on {self.context.device_class} without deterministic: true, the same run again gives other bits"
         return [statistical, *idle]
-
-    def _idle_notes(self) -> list[str]:
-        """A sentence each about what changes nothing in the planned arms: by equal counts, no rare class, or how classes are drawn."""
-        notes = balanced_notes(self._balanced.values()), rareless_notes(self._rareless.values()), sampled_notes(self._sampled.values())
-        return [sentence for some in notes for sentence in some]
 
 
 def _as_written(classes_by_group: groups.Groups, classes: Sequence[str]) -> dict[str, Any]:
