@@ -34,10 +34,13 @@ def describe(plan: Plan, planner: Planner, *, others: bool = False) -> dict[str,
 
 
 def for_the_record(plan: Plan, planner: Planner) -> dict[str, Any]:
-    """The same with all that is recorded, and with what the report must know of the kind of work."""
+    """The same with all that is recorded, each run's content, and what the report must know of the kind of work."""
     metrics = plan.study.task.metrics(plan.study.margin)
     about = {"task": plan.study.task.name, "metrics": metric_rows(metrics), "written": written(plan.study)}
-    return describe(plan, planner, others=True) | about | ({"left": sorted(plan.left)} if plan.left else {})
+    data = describe(plan, planner, others=True)
+    contents = {(run.arm, run.seed): run.content for run in (*plan.runs, *plan.others)}
+    runs = [{**run, "content": contents[run["arm"], run["seed"]]} for run in data["runs"]]
+    return {**data, **about, "runs": runs, **({"left": sorted(plan.left)} if plan.left else {})}
 
 
 def _arm_as_data(arm: Arm, labels: Mapping[str, str]) -> dict[str, Any]:
