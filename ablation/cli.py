@@ -243,12 +243,15 @@ def export(arm: str, folder: Path, seed: int | None, file: Path | None, profile:
 @click.option(
     "--with", "others", multiple=True, type=UserPath(), metavar="ZIP", help="Add the runs of the same study that were packed elsewhere."
 )
+@click.option(
+    "--keep-stale", is_flag=True, help="With --with: also if only code, versions or the kind of device differ; the report says so."
+)
 @study_options
-def pack(target: Path, file: Path | None, profile: str | None, others: tuple[Path, ...], no_predictions: bool) -> int:
+def pack(target: Path, file: Path | None, profile: str | None, others: tuple[Path, ...], no_predictions: bool, keep_stale: bool) -> int:
     """Write a whole study, without weights, into one zip that `ablate report FILE.zip` reads."""
     from ablation.commands import export as command
 
-    return command.pack(target, file, profile, others, predictions=not no_predictions)
+    return command.pack(target, file, profile, others, predictions=not no_predictions, keep_stale=keep_stale)
 
 
 @cli.command(short_help="Delete files whose contents are recorded.")

@@ -65,7 +65,15 @@ def _result(recorded: "AnyRecorded", arm: str, seed: int | None) -> "TrainedRun"
     return TrainedRun(*identity, stage, class_counts["class"].tolist(), counts, metrics, digest, precision, weights)
 
 
-def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[Path] = (), *, predictions: bool = True) -> int:
+def pack(
+    target: Path,
+    file: Path | None,
+    profile: str | None,
+    others: Sequence[Path] = (),
+    *,
+    predictions: bool = True,
+    keep_stale: bool = False,
+) -> int:
     """Write a study, with what was packed of it elsewhere, without weights and perhaps without predictions, into one zip file."""
     from ablation.report.frames import packed
     from ablation.report.frames.joined import joined
@@ -73,11 +81,13 @@ def pack(target: Path, file: Path | None, profile: str | None, others: Sequence[
     if target.suffix != ".zip":
         raise ConfigError("FILE.zip", f"found {target}; expected a name that ends in .zip")
     user_folder(target.parent, "FILE.zip")
+    if keep_stale and not others:
+        raise ConfigError("--keep-stale", "found no --with, whose runs it is about; expected --with ZIP beside it")
     if file is not None and file.suffix == ".zip" and not others:
         raise ConfigError("--file", f"found {file}, which is already packed; expected the study's file, or --with another zip")
     zips = [packed.read(path) for path in others]
     first = open_recorded(file, profile)
-    study = joined(first, zips) if zips else None
+    study = joined(first, zips, keep_stale=keep_stale) if zips else None
     points, written = _points_and_file(first)
     if study is not None:
         points = study.points([(first, points), *((record, record.all_points()) for record in zips)])

@@ -23,6 +23,7 @@ OF_THE_DATA = {  # what a plan has of the data of its first arm, in words
     "validation_counts": "number of validation images",
 }
 PACKED_ELSEWHERE = "were packed elsewhere, in "
+STALE = "made by other code, versions of packages or on another kind of device"
 RECORD = "record"  # the column with the number of the record that a row is from
 
 
@@ -49,24 +50,27 @@ class Joined:
         return pd.concat(chosen, ignore_index=True)
 
 
-def joined(first: Packable, others: Sequence[Packed]) -> Joined:
+def joined(first: Packable, others: Sequence[Packed], *, keep_stale: bool = False) -> Joined:
     """The study with the runs of all these records; of a run that several have, the first that is finished.
 
     What the file says is what the first one's says. Each has to be of the same study, with the same settings of the arms that both files
     have, to have planned an arm and seed that those before it in the join have, and to have the same key for each such run: it stands for
-    settings, data, weights, code, versions and the kind of device. Raises ConfigError if one is not, or is damaged. What it has of arms
-    that the file no longer has is superseded.
+    settings, data, weights, code, versions and the kind of device. With `keep_stale` the last three may differ, and a note says so. Raises
+    ConfigError if one is not, or is damaged. What it has of arms that the file no longer has is superseded.
     """
-    plan, frames, records = first.plan, [first.runs], [first]
+    plan, frames, records, notes = first.plan, [first.runs], [first], list[str]()
     waiting = list(others)
     while waiting:  # one that shares a run only with another comes after that one
         other = waiting[0]
         try:
             other = next((record for record in waiting if _common(plan, record)), other)
-            _check(other, plan, has_store=not isinstance(first, Packed))
+            stale = _check(other, plan, has_store=not isinstance(first, Packed))
             plan = _joined_plan(plan, other.plan)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise _unfit(other, "whose plan is damaged, or was written by an earlier version that joins nothing") from None
+        if stale and not keep_stale:
+            raise _unfit(other, f"in which {stale} was {STALE}; --keep-stale joins it all the same, and the report says so")
+        notes += [f"runs of {other.archive.path.name} were {STALE} (see Provenance)"] if stale else []
         waiting.remove(other)
         frames.append(other.runs)
         records.append(other)
@@ -76,7 +80,9 @@ def joined(first: Packable, others: Sequence[Packed]) -> Joined:
     runs = runs[is_planned].reset_index(drop=True)
     origins = [records[number] for number in runs.pop(RECORD)]
     earlier = [note for note in plan.get("notes") or () if PACKED_ELSEWHERE not in note]  # told of a join before this one
-    plan = {**plan, "notes": [*earlier, *_notes(origins, records)]}
+    keys = {(arm, seed): key for arm, seed, key in runs[["arm", "seed", "key"]].itertuples(index=False)}
+    planned = [{**run, "key": keys.get((run["arm"], run["seed"]), run["key"])} for run in plan["runs"]]
+    plan = {**plan, "runs": planned, "notes": _united(earlier, notes, _notes(origins, records))}
     superseded = sorted(gone.union(*(record.superseded for record in records)))
     return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
@@ -92,8 +98,11 @@ def _notes(origins: Sequence[Packable], records: Sequence[Packable]) -> list[str
 # --- what may be joined ------------------------------------------------------------------------------------------------------
 
 
-def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
-    """Raise ConfigError if the packed study cannot be joined with that plan."""
+def _check(other: Packed, plan: Plan, *, has_store: bool) -> str:
+    """An arm and seed that is the same but for code, versions or kind of device, in words; "" if there is none.
+
+    Raises ConfigError if the packed study cannot be joined with that plan.
+    """
     if other.study != plan["study"]:
         raise _unfit(other, f"which is of the study {other.study}; expected one of {plan['study']}")
     ours, theirs = plan.get("written"), other.plan.get("written")
@@ -106,11 +115,8 @@ def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
     if sets[0] != sets[1]:
         told = ["none" if not one else " ".join(f"--set {path}={value}" for path, value in one.items()) for one in sets]
         raise _unfit(other, f"which was run with {told[1]}; expected {told[0]}, as this study")
-    common, mine, yours = _common(plan, other), _keys(plan), _keys(other.plan)
-    for arm, seed in common:
-        if mine[arm, seed] != yours[arm, seed]:
-            what = "was run with other settings, data, weights, code, versions of packages or on another kind of device"
-            raise _unfit(other, f"in which {arm} seed {seed} {what}; expected the same as in this study")
+    common, mine, yours = _common(plan, other), _runs(plan), _runs(other.plan)
+    stale = [f"{arm} seed {seed}" for arm, seed in common if _is_stale(other, mine[arm, seed], yours[arm, seed])]
     if not common:
         how = (
             f"; ablate run FILE --arm {next(iter(yours))[0]} --seed {next(iter(yours))[1]} here records one" if has_store and yours else ""
@@ -120,6 +126,18 @@ def _check(other: Packed, plan: Plan, *, has_store: bool) -> None:
     for name, called in OF_THE_DATA.items():
         if plan.get(name) and other.plan.get(name) and plan[name] != other.plan[name]:
             raise _unfit(other, f"which was planned for another {called}; expected the same as in this study")
+    return stale[0] if stale else ""
+
+
+def _is_stale(other: Packed, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two records of a run have other keys, but the same content; raises ConfigError if they have not, or do not say."""
+    if mine["key"] == theirs["key"]:
+        return False
+    contents = mine.get("content"), theirs.get("content")
+    if None not in contents and contents[0] == contents[1]:
+        return True
+    what = "settings, data or weights" if None not in contents else f"settings, data or weights, or was {STALE}"
+    raise _unfit(other, f"in which {mine['arm']} seed {mine['seed']} was run with other {what}; expected the same as in this study")
 
 
 def _unfit(other: Packed, problem: str) -> ConfigError:
@@ -132,14 +150,14 @@ def _settings(file: Written, ours: Written, names: Sequence[str]) -> Written:
     return {**ours, "first": file["first"], "arms": arms}
 
 
-def _keys(plan: Plan) -> dict[tuple[str, int], str]:
-    return {(run["arm"], run["seed"]): run["key"] for run in plan["runs"]}
+def _runs(plan: Plan) -> dict[tuple[str, int], Mapping[str, Any]]:
+    return {(run["arm"], run["seed"]): run for run in plan["runs"]}
 
 
 def _common(plan: Plan, other: Packed) -> list[tuple[str, int]]:
     """The arms and seeds that both have planned."""
-    keys = _keys(other.plan)
-    return [name for name in _keys(plan) if name in keys]
+    theirs = _runs(other.plan)
+    return [name for name in _runs(plan) if name in theirs]
 
 
 def _sets(plan: Plan) -> dict[str, Any]:

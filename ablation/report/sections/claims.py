@@ -175,8 +175,18 @@ def _limits(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     yield from _power(content, rows)
     yield from _marked(content)
     yield from (escaped(note) + "." for note in content.plan["notes"])
+    yield from _devices(content)
     if content.superseded:
         yield f"Not in the newest plan, and not counted: {counted(len(content.superseded), 'run')} in the store (see Provenance)."
+
+
+def _devices(content: Content) -> Iterator[str]:
+    """On which kinds of device the runs were made, if there are several."""
+    done = content.frames.runs.loc[content.frames.runs["state"] == "done", ["run_id"]].astype(str).drop_duplicates()
+    numbers = done.merge(content.recorded, on="run_id")["device"].value_counts()
+    kinds = [f"{counted(number, 'run')} on {escaped(str(kind))}" for kind, number in numbers.items() if kind]
+    if len(kinds) > 1:
+        yield f"The runs were made on {len(kinds)} kinds of device, which round differently: {listed(kinds)}."
 
 
 def claim(pairs: int, tests: int) -> str:

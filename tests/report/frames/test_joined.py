@@ -238,8 +238,19 @@ def changed(path, change):
     about(path, plan=plan)
 
 
-def other_key(plan):
-    next(run for run in plan["runs"] if run["arm"] == "baseline")["key"] = "0" * 32
+def other_content(plan):
+    next(run for run in plan["runs"] if run["arm"] == "baseline").update(key="0" * 32, content="0" * 32)
+
+
+def other_environment(plan):
+    for planned in plan["runs"]:
+        planned["key"] = planned["key"][::-1]
+
+
+def untold_content(plan):
+    other_environment(plan)
+    for planned in plan["runs"]:
+        del planned["content"]
 
 
 def other_file(plan):
@@ -280,7 +291,9 @@ DAMAGES = {
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (other_key, "in which baseline seed 1 was run with other settings"),
+        (other_content, "in which baseline seed 1 was run with other settings, data or weights; expected the same as in this study"),
+        (other_environment, "in which baseline seed 1 was made by other code, versions of packages or on another kind of device; --keep"),
+        (untold_content, "in which baseline seed 1 was run with other settings, data or weights, or was made by other code, versions"),
         (other_file, "whose file says something else: optimizer.lr 9.0 was 0.003 in cb"),
         (no_file, "cannot be compared"),
         (nothing_in_common, "ablate run FILE --arm cb --seed 1 here records one"),
@@ -299,6 +312,37 @@ def test_what_does_not_belong_together_is_refused(pack, change, problem):
     assert done.err.startswith("error: --with: found ")
     assert problem in done.err
     assert done.err.count("\n") == 1
+
+
+def test_runs_of_another_environment_are_joined_if_asked(pack, ablate):
+    """With --keep-stale; the report says so, and on which kinds of device the runs were made. Joined once more, it still says so."""
+    there = pack("there").path
+    changed(there, other_environment)
+    runs = json.loads(zipfile.ZipFile(there).read("study.json"))["runs"]
+    runs["values"]["key"] = [key[::-1] for key in runs["values"]["key"]]
+    runs["values"]["device"] = ["cpu of another kind"] * len(runs["values"]["device"])
+    about(there, runs=runs)
+    done = pack("here", "--with", there, "--keep-stale")
+    assert done.status == 0, done.err
+    first = packed.read(done.path)
+    assert {(run["arm"], run["seed"]): run["key"] for run in first.plan["runs"]} == {
+        (arm, seed): key for arm, seed, key in first.runs[["arm", "seed", "key"]].itertuples(index=False)
+    }
+    again = done.path.with_name("again.zip")
+    assert ablate("pack", again, "--file", done.path, "--with", there, "--keep-stale").status == 0
+    for path in (done.path, again):
+        text = ablate("report", path).out
+        assert "runs of there.zip were made by other code, versions of packages or on another kind of device (see Provenance)." in text
+        assert "The runs were made on 2 kinds of device, which round differently: 4 runs on cpu" in text
+        assert "and 2 runs on cpu of another kind." in text
+
+
+def test_contents_cannot_be_asked_away(pack):
+    """Other settings, data or weights are refused with --keep-stale, too, which alone says nothing."""
+    there = pack("there").path
+    changed(there, other_content)
+    assert "was run with other settings, data or weights" in pack("here", "--with", there, "--keep-stale").err
+    assert "error: --keep-stale: found no --with" in pack("here", "--keep-stale").err
 
 
 def test_another_study_is_refused(pack):
