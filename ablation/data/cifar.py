@@ -210,11 +210,15 @@ def _read_shard(variant: Variant, path: Path, split: int) -> Shard:
             image, label = _find_column(path, columns, IMAGE_COLUMNS), _find_column(path, columns, variant.shard_labels)
             table = shard.read(columns=[f"{image}.path", label])
             row_groups = tuple(shard.metadata.row_group(g).num_rows for g in range(shard.num_row_groups))
-            classes = _hub_class_names(shard.schema_arrow.metadata or {}, label) or variant.classes
+            hub_classes = _hub_class_names(shard.schema_arrow.metadata or {}, label)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{str(path)!r} is not a complete parquet file: {error}") from None
+    classes = hub_classes or variant.classes
     if len(classes) != len(variant.classes):
         raise DataError(f"{str(path)!r} has {len(classes)} classes; expected the {len(variant.classes)} of {variant.title}")
+    if {*classes} != {*variant.classes}:
+        odd = next(name for name in classes if name not in variant.classes)
+        raise DataError(f"{str(path)!r} has the class {odd!r}; expected the classes of {variant.title}: {', '.join(variant.classes[:3])} ...")
     labels_N = _shard_labels(path, label, table.column(label).to_pylist())
     paths = [(row or {}).get("path") for row in table.column(image).to_pylist()] if image in table.column_names else [None] * len(labels_N)
     names = [name or f"{path.name}, row {i}" for i, name in enumerate(paths)]

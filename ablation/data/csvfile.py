@@ -29,8 +29,8 @@ def read_table(file: Path, columns: Sequence[str]) -> Table:
     """The file's rows, separated by commas, or else by what its header has between `columns`."""
     text = _text(file)
     first = re.match(r"\s*sep=(.)\r?\n", text)  # which Excel writes before the header
-    separator = first[1] if first else _separator(text, columns)
     try:
+        separator = first[1] if first else _separator(text, columns)
         rows = [(line, row) for line, row in _rows(text, separator) if any(cell.strip() for cell in row)][1 if first else 0 :]
     except csv.Error as error:
         raise DataError(f"{str(file)!r} cannot be read as CSV: {error}") from None

@@ -2,7 +2,7 @@
 
 # N images
 
-import os
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -13,6 +13,7 @@ import numpy as np
 from ablation.data.cache import Dataset
 from ablation.data.drawing import has_groups, joined_groups
 from ablation.data.finding import Finding, finding_of
+from ablation.data.naming import split_of
 from ablation.data.source import TEST, TRAIN
 
 NEARLY_EQUAL = 0.98  # the correlation of two images' values from which on they are one picture: those of a copy differ by its compression
@@ -20,12 +21,12 @@ FEWEST_HELD = 3  # groups that are kept together, for which something is said
 
 
 def near_copies(dataset: Dataset, parts: Mapping[str, np.ndarray], settings: Any) -> Iterator[Finding]:
-    """Images of two splits that are called alike but for their endings, and look alike: one picture in two formats."""
-    kind_N = dataset.inspections_N["kind"]
-    if not kind_N.any() or kind_N.min() == kind_N.max():
+    """Images of two splits that are called alike but for their endings, and look alike: one picture in two files."""
+    if len({posixpath.splitext(name)[1] for name in dataset.names}) < 2:
         return
     pairs = _alike(dataset, parts)
-    way = "; group: '(.+)[.]' keeps them in one split" if getattr(settings, "name", "") == "folder" and settings.group == "none" else ""
+    is_drawn = bool(dataset.drawn_test) and getattr(settings, "name", "") == "folder" and settings.group == "none"
+    way = "; group: '(.+)[.]' keeps them in one split" if is_drawn else ""
     for other, name in combinations(parts, 2):
         found = pairs.get((other, name), [])
         if found:
@@ -33,26 +34,36 @@ def near_copies(dataset: Dataset, parts: Mapping[str, np.ndarray], settings: Any
             words = f"{number:,} of the {len(parts[name]):,} {name} images {'is' if number == 1 else 'are'}"
             yield finding_of(
                 f"near copies in {other} and {name}",
-                f"{words} {other} images too, in another format: called alike but for the ending, and nearly equal{way}",
+                f"{words} {other} images too, in another file: called alike but for the ending, and nearly equal{way}",
                 dataset,
                 found,
             )
 
 
 def _alike(dataset: Dataset, parts: Mapping[str, np.ndarray]) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """For each two splits the rows of one picture, that of the later split first."""
-    by_stem: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    """For each two splits the rows of one picture, that of the later split first.
+
+    Images with one ending are left out: where splits are given, each numbers its own.
+    """
+    by_stem: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
     for part, rows_N in parts.items():
         for row in rows_N.tolist():
-            by_stem[os.path.splitext(dataset.names[row])[0]].append((part, row))
-    kind_N, digest_N = dataset.inspections_N["kind"], dataset.inspections_N["digest"]
+            stem, ending = posixpath.splitext(dataset.names[row])
+            by_stem[_without_split(stem)].append((part, row, ending))
+    digest_N = dataset.inspections_N["digest"]
     pairs = defaultdict(list)
     for same in by_stem.values():
-        for (other, first), (part, row) in combinations(same, 2):
-            is_copy = other != part and kind_N[first] != kind_N[row] and digest_N[first] != digest_N[row]
-            if is_copy and _are_nearly_equal(dataset.images_NHWC[first], dataset.images_NHWC[row]):
+        for (other, first, first_ending), (part, row, ending) in combinations(same, 2):
+            is_candidate = other != part and first_ending != ending and digest_N[first] != digest_N[row]
+            if is_candidate and _are_nearly_equal(dataset.images_NHWC[first], dataset.images_NHWC[row]):
                 pairs[other, part].append((row, first))
     return pairs
+
+
+def _without_split(path: str) -> str:
+    """A path without the folders that name a split: `a/0` of `train/a/0`."""
+    *folders, name = path.split("/")
+    return "/".join([*(folder for folder in folders if split_of(folder) is None), name])
 
 
 def _are_nearly_equal(first_HWC: np.ndarray, second_HWC: np.ndarray) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ablation.data.decoding import Files
-from ablation.data.naming import check_alike, missing_names
+from ablation.data.naming import check_alike, unknown_groups
 from ablation.data.raster import FULL_RANGE, Range
 from ablation.data.source import DEFAULT_TEST, SPLIT_NAMES, TEST, TRAIN, VALIDATION, Contents, SourceFiles, join_lines
 from ablation.errors import DataError, nearest
@@ -141,9 +141,9 @@ def check_entries(found: Found) -> None:
 
 def _check_group_names(found: Found) -> None:
     first_image: dict[str, str] = {}
-    missing = missing_names(entry.group for entry in found.entries)
+    unknown = unknown_groups(entry.group for entry in found.entries)
     for entry in found.entries:
-        if entry.group in missing:
+        if entry.group in unknown:
             raise DataError(
                 f"{found.place} has the group {entry.group!r} by {found.grouped_by} for the image {entry.name!r}; "
                 f"expected a name: images without a known group need one each"

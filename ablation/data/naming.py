@@ -23,13 +23,15 @@ SPLIT_WORDS: Mapping[str, tuple[str, int]] = MappingProxyType(
 PLAIN_SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")  # what messages compare with
 SUFFIX = re.compile(r"(data)?(sets?|split|images|imgs|data)")  # train_set, TestData, val-images
 # pandas' list of what stands for no value, and the spellings of other tools; `none` is a class of real data sets (WM-811K).
-MISSING = re.compile(r"#?N/A|#N/A N/A|#?NA|#(NULL|VALUE|REF)!|-?(NaN|nan|NAN)|<(NA|na)>|NaT|None|NULL|Null|null|#?n/a")
+MISSING = re.compile(r"#?N/A|#N/A N/A|#?NA|#(NULL|VALUE|REF|NUM|DIV/0)!|#NAME\?|-?(NaN|nan|NAN)|<(NA|na)>|NaT|None|NULL|Null|null|#?n/a")
 SYSTEM = (
     r"__macosx|@eadir|@tmp|@recycle|@__thumb|#recycle|\$recycle\.bin|lost\+found|system volume information|"
     r"(?:eh)?thumbs\.db|desktop\.ini|icon\r|__pycache__|\.ipynb_checkpoints|\._[^/]*"
 )
 LEFT_BY_A_SYSTEM = re.compile(rf"(?:^|/)(?:{SYSTEM})(?:/|$)", re.IGNORECASE)
 PASSED_OVER = re.compile(rf"(?:^|/)(?:{SYSTEM}|\.(?!\.?(?:/|$))[^/]*)(?:/|$)", re.IGNORECASE)
+# What people write beside it where a group is not known; as a class it is one.
+UNKNOWN = re.compile(r"[-–—?.]+|unknown|unk|missing|none|n\.?a\.?|not (available|known)", re.IGNORECASE)
 NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})")
 MAX_DIGITS = 25  # of a number that is compared as one; Decimal rounds longer ones
 MIN_LETTER_PAIRS = 5  # from so many single letters in both cases on, they are an alphabet and not a slip
@@ -66,6 +68,12 @@ def missing_names(names: Iterable[str]) -> set[str]:
     known = set(names)
     codes = {"NA"} if all(re.fullmatch("[A-Z]{2}", name) for name in known) and len(known) > 1 else set()
     return {name for name in known - codes if is_unseen(name) or MISSING.fullmatch(_visible(name))}
+
+
+def unknown_groups(names: Iterable[str]) -> set[str]:
+    """Those by which a table says that a group is not known."""
+    known = set(names)
+    return missing_names(known) | {name for name in known if UNKNOWN.fullmatch(_visible(name))}
 
 
 def is_left_by_a_system(name: str) -> bool:

@@ -2,8 +2,9 @@
 
 # H height, W width, C channels. Nothing here imports torch: every decoding process would pay for it.
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -169,7 +170,7 @@ def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_
     """The same pixels, and what was noticed about the image."""
     if isinstance(encoded, np.ndarray):
         return _fitted(Image.fromarray(encoded), size, fit, value_range)
-    with Image.open(encoded, formats=FORMATS) as image:
+    with _opened(encoded) as image:
         width, height, has_frames = image.width, image.height, image.format in WITH_FRAMES and getattr(image, "is_animated", False)
         is_reduced, is_jpeg = _is_reduced(image), isinstance(image, JpegImageFile)
         kind = format_number("JPEG" if is_jpeg else str(image.format))
@@ -186,10 +187,18 @@ def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_
     return pixels_HWC, noticed
 
 
+@contextlib.contextmanager
+def _opened(encoded: str | Path | BytesIO) -> Iterator[Image.Image]:
+    """The image of a file. Pillow gets it opened: it maps an uncompressed TIFF into memory by its path, and scrambles it if it is turned."""
+    with contextlib.ExitStack() as stack:
+        file = encoded if isinstance(encoded, BytesIO) else stack.enter_context(open(encoded, "rb"))
+        yield stack.enter_context(Image.open(file, formats=FORMATS))
+
+
 def whole_digest(encoded: str | Path | BytesIO) -> bytes:
     """The digest of all pixels of an image file of 8 bits, upright and in RGB, whatever size is asked for elsewhere."""
-    with Image.open(encoded, formats=FORMATS) as image:
-        upright = rgb(ImageOps.exif_transpose(image))
+    with _opened(encoded) as image:
+        upright = rgb(_turned(image))
     return _digest(*upright.size, upright.tobytes())
 
 
@@ -200,8 +209,16 @@ def format_number(name: str) -> int:
 
 def _orientation(image: Image.Image) -> int:
     """How an image is to be turned, from 1 (not at all) to 8; what is none of these turns nothing."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except SyntaxError:  # damaged, in a PNG or WebP
+        return 1
     return orientation if orientation in range(2, 9) else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """The image as its EXIF data say that it is to be turned."""
+    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
 
 
 def _is_hollow(image: Image.Image) -> bool:
@@ -218,7 +235,7 @@ def _upright(image: Image.Image, size: int, fit: str, value_range: Range) -> tup
     """An image as a viewer shows it, fitted, and what was noticed about its pixels."""
     if image.mode == "L" and SIGNED in _tag(image, SAMPLE_FORMAT):
         raise UnusableError("has signed values of 8 bits; expected unsigned ones")
-    is_inverted, upright = _is_inverted(image), ImageOps.exif_transpose(image)
+    is_inverted, upright = _is_inverted(image), _turned(image)
     return _fitted(_inverted(upright) if is_inverted else upright, size, fit, value_range)
 
 

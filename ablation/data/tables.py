@@ -31,6 +31,7 @@ from ablation.errors import DataError, nearest
 
 NONE = "none"
 MOST_ODD = 3  # values that a message names
+MOST_SPLITS = 4  # values of a column that may be a split although only one of them is called so, as of train and holdout
 BETWEEN_LABELS = re.compile(r"\s*[|;,]\s*")  # as tables write several labels of one image in a cell
 TABLE_SPLITS = ("train", "val", "validation", "test")
 # What people call these columns, without blanks and underscores.
@@ -200,7 +201,7 @@ def _unused_split(table: Table, place: int) -> Iterator[str]:
     if _is_like(column, "split") or all(split is not None for split in splits):
         if _num_values(table, place) > 1:
             raise DataError(_unsaid(table, column, "split", "tells training, validation and test images apart"))
-    elif len({*splits} - {None}) > 1 and 2 * splits.count(None) < len(splits):
+    elif 2 * splits.count(None) < len(splits) and (len({*splits} - {None}) > 1 or _num_values(table, place) <= MOST_SPLITS):
         others = sorted({row[place].strip() for row, split in zip(table.rows, splits, strict=True) if split is None})
         told = ", ".join(repr(other) for other in others[:MOST_ODD]) + (" and others" if len(others) > MOST_ODD else "")
         raise DataError(

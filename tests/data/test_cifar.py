@@ -236,6 +236,13 @@ def test_class_names_come_from_the_schema(tmp_path):
     assert opened("cifar10", tmp_path).classes == CLASSES[::-1]
 
 
+def test_other_data_of_ten_classes_are_not_cifar(tmp_path):
+    """Shards of digits have the layout, too."""
+    write_both(tmp_path / "data", classes=[str(digit) for digit in range(10)])
+    with pytest.raises(DataError, match=r"has the class '0'; expected the classes of CIFAR-10: airplane, automobile, bird"):
+        opened("cifar10", tmp_path)
+
+
 def test_long_row_groups_are_decoded_in_parts(tmp_path, monkeypatch):
     """However rows are grouped and cut into tasks, the digest is the same."""
     digests = set()

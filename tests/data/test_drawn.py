@@ -44,10 +44,41 @@ def test_a_picture_in_two_formats_is_told_where_both_splits_have_it(tmp_path, se
     finding = findings(tmp_path)[NEAR]
     number = len(finding.images)
     assert 0 < number <= 16
-    assert finding.sentence.startswith(f"{number} of the 16 test images are training images too, in another format: called alike but ")
+    assert finding.sentence.startswith(f"{number} of the 16 test images are training images too, in another file: called alike but ")
     assert "; group: '(.+)[.]' keeps them in one split (" in finding.sentence
     assert all(first.rpartition(".")[0] == second.rpartition(".")[0] for first, second in finding.images)
     assert NEAR not in findings(tmp_path, group="(.+)[.]")
+
+
+@pytest.mark.parametrize("endings", [("jpg", "png"), ("jpg", "jpeg"), ("png", "PNG")])
+def test_so_is_one_in_splits_that_are_given(tmp_path, endings):
+    """Called alike below the folders of the splits; no pattern keeps them in one split."""
+    for c in "ab":
+        for i in range(6):
+            for split_folder, ending, size in (("train", endings[0], 40), ("test", endings[1], 30)):
+                save(tmp_path / "p" / split_folder / c / f"{i}.{ending}", smooth(ord(c) * 100 + i).resize((size, size)))
+    finding = findings(tmp_path)[NEAR]
+    assert finding.sentence.startswith("12 of the 12 test images are training images too, in another file: called alike but for the ending")
+    assert "group:" not in finding.sentence
+
+
+def test_one_format_with_two_endings_is_compared(tmp_path):
+    """A smaller copy beside its picture, both JPEG."""
+    for c in "ab":
+        for i in range(20):
+            save(tmp_path / "p" / c / f"{i}.jpg", smooth(ord(c) * 100 + i), quality=95)
+            save(tmp_path / "p" / c / f"{i}.jpeg", smooth(ord(c) * 100 + i).resize((30, 30)), quality=70)
+    assert "; group: '(.+)[.]' keeps them in one split (" in findings(tmp_path)[NEAR].sentence
+
+
+def test_splits_that_number_their_images_alike_are_not_compared(tmp_path):
+    """A camera that stands still makes nearly equal images; with one ending they are one set, numbered anew in each split."""
+    for split_folder in ("train", "test"):
+        for c in "ab":
+            for i in range(4):
+                image = smooth(ord(c)).point(lambda value, i=i, more=split_folder == "test": value + i + 4 * more)
+                save(tmp_path / "p" / split_folder / c / f"{i}.png", image)
+    assert NEAR not in findings(tmp_path)
 
 
 def test_a_validation_split_is_compared_too(tmp_path):

@@ -244,6 +244,36 @@ def test_an_orientation_that_is_none_makes_no_other_picture(orientation):
     assert inspected(picture(1), "JPEG", exif=exif).digest == inspected(picture(1), "JPEG").digest
 
 
+def test_a_damaged_orientation_turns_nothing():
+    """Pillow reads the pixels of a PNG whose EXIF data it cannot read."""
+    assert inspected(picture(1), exif=b"Exif\0\0garbagegarbage").digest == inspected(picture(1)).digest
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_a_tiff_on_disk_is_turned_as_one_in_memory(tmp_path, mode, orientation):
+    """Uncompressed ones, which Pillow maps into memory if it is given their path."""
+    image = picture(1, 20, 30)
+    image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.tif"
+    image.save(path, exif=exif)
+    upright = np.asarray(image)
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: upright[::-1].swapaxes(0, 1),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: upright[:, ::-1].swapaxes(0, 1),
+    }[orientation]
+    for encoding in (path, BytesIO(path.read_bytes())):
+        assert np.array_equal(pixels(encoding, 16, "squash"), pixels(encoded(Image.fromarray(turned), "TIFF", compression="tiff_lzw"), 16, "squash"))
+
+
 def test_a_picture_that_is_turned_is_another():
     """Its pixels lie elsewhere."""
     exif = Image.Exif()

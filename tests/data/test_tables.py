@@ -96,6 +96,21 @@ def test_a_column_that_mostly_tells_splits_apart_must_be_said(tmp_path, odd):
     assert len(opened({**write_table(tmp_path, text), "split": "none"}, tmp_path).names) == 6
 
 
+@pytest.mark.parametrize(("column", "train", "other"), [("cohort", "train", "holdout"), ("dataset", "Train", "External")])
+def test_so_must_one_with_a_single_known_word(tmp_path, column, train, other):
+    """Those whom the other word names may be the test images."""
+    splits = [train, train, other, train, train, other]
+    text = lines(f"image,label,{column}", *(f"images/{i}.png,{'ab'[i % 2]},{split}" for i, split in enumerate(splits)))
+    with pytest.raises(DataError, match=rf"'{column}' holds the names of splits, and '{other}'; expected"):
+        opened(write_table(tmp_path, text), tmp_path)
+
+
+def test_a_word_that_happens_to_be_a_split_means_nothing(tmp_path):
+    """A train is a vehicle."""
+    text = lines("image,label,vehicle", *(f"images/{i}.png,{'ab'[i % 2]},{kind}" for i, kind in enumerate(["train", "car", "bus"] * 2)))
+    assert len(opened(write_table(tmp_path, text), tmp_path).names) == 6
+
+
 def test_a_quote_that_swallows_rows_is_told(tmp_path):
     """Rows between two stray quotes are no cell."""
     rows = [f"images/{i}.png,{'ab'[i % 2]},{note}" for i, note in enumerate(["fine", '"x', "fine", "fine", 'y"', "fine"])]
@@ -301,6 +316,7 @@ def test_utf_16_with_its_mark_is_read(tmp_path):
         (b'image,label,note\nimages/0.png,a,"big\nimages/1.png,b,"small" dog\n', "cannot be read as CSV: ',' expected after '\"'"),
         (b'image,label\nimages/0.png,"a\n', "cannot be read as CSV: unexpected end of data"),
         (b"image,label\n\nimages/0.png,\n", "has no label in line 3"),
+        (b'{"images": "' + b"x" * 140_000 + b'"}', "cannot be read as CSV: field larger than field limit"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, words):
@@ -390,6 +406,14 @@ def test_groups_too_large_for_a_test_are_told(tmp_path):
     """No group can be taken without taking most of the images."""
     told = message(write_table(tmp_path, labelled("p", "q", column="group")), tmp_path)
     assert told.startswith("the test split has no images: 20 % of 6 images, groups and equal images kept together; expected")
+
+
+@pytest.mark.parametrize("unknown", ["unknown", "-", "n.a.", "Missing"])
+def test_a_group_that_is_not_known_is_none(tmp_path, unknown):
+    """All images without a known group would be those of one."""
+    told = message(write_table(tmp_path, labelled("p0", unknown, "p1", column="group")), tmp_path)
+    assert f"has the group {unknown!r} by column 'group' for the image" in told
+    assert "images without a known group need one each" in told
 
 
 def test_one_group_for_all_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,8 @@ def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), a
             rows[-1].update(PROVENANCE)
             rows[-1]["chosen"] = dict(chosen).get((name, seed), "")
             if not failed:
-                tables[run_id] = predictions(len(planned), len(classes), images)
-                rows[-1].update(metrics(tables[run_id], len(classes)))
+                tables[run_id] = predictions(len(planned), len(classes), images).copy()
+                rows[-1].update(metrics(len(planned), len(classes), images))
                 points += [
                     (run_id, curve, step, 1 / (step + seed + 1)) for curve in ("train/loss", "val/accuracy") for step in range(steps)
                 ]
@@ -90,6 +91,7 @@ def study(arms=LADDER, seeds=(0, 1, 2), classes=CLASSES, images=40, broken=(), a
     return Study("demo", plan, pd.DataFrame(rows), ["old 0"], tables, curves)
 
 
+@cache
 def predictions(seed, num_classes, images):
     """Labels, and predictions that are right about two times out of three."""
     generator = np.random.default_rng(seed)
@@ -102,8 +104,10 @@ def predictions(seed, num_classes, images):
     return pd.concat([table, pd.DataFrame(logits, columns=[f"logit/{c}" for c in range(num_classes)])], axis=1)
 
 
-def metrics(table, num_classes):
-    """The final metrics of a run, in plain Python; the medium group is empty, and those of the validation images are a tenth higher."""
+@cache
+def metrics(seed, num_classes, images):
+    """The final metrics of that run; the medium group is empty, and those of the validation images are a tenth higher."""
+    table = predictions(seed, num_classes, images)
     recalls = [float((table["predicted"][table["label"] == c] == c).mean()) for c in range(num_classes)]
     half = num_classes // 2
     mean = float(np.mean(recalls))

@@ -290,7 +290,8 @@ class ImagePlanner:
     def dataset(self, arm: Arm) -> tuple[str, str]:
         """The name and the path of an arm's data set."""
         data = arm.settings.data
-        return data.name, getattr(data, "root", data.name)
+        places = (getattr(data, name, "") for name in ("file", "train_list", "root"))
+        return data.name, next(filter(None, places), data.name)
 
     def remarks(self, works: Sequence[TrainingWork]) -> list[str]:
         """How many of these trainings share a frozen backbone, by what their weights' images are normalised, and so on."""
