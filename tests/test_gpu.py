@@ -107,7 +107,7 @@ def test_what_cannot_be_recorded_trains_plainly_and_spoils_nothing(tmp_path: Pat
 def test_jobs_are_added_by_measurement(tmp_path: Path) -> None:
     """Without --jobs a second job joins after a few epochs, and the numbers are those of one job at a time."""
     (tmp_path / "gpu.yaml").write_text(STUDY.replace("seeds: [0]", "seeds: [0, 1, 2, 3]").replace("epochs: 4", "epochs: 12"))
-    command = [sys.executable, "-m", "ablation", "run", "gpu.yaml", "--device", "cuda", "--set", "deterministic=true"]
+    command = [sys.executable, "-m", "ablation", "run", "gpu.yaml", "--device", "cuda:0", "--set", "deterministic=true"]
     errors = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
     assert "2 at once on cuda:0 from now on: one took " in errors
     by_one = tmp_path / "by-one"

@@ -193,6 +193,6 @@ def _run_identity(run: Mapping[str, Any]) -> tuple[str, int, str]:
 
 
 def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    if any(seed < 0 for seed in seeds):
-        raise ConfigError("--seed", f"found {min(seeds)}; expected numbers from 0")
+    if odd := [seed for seed in seeds if not 0 <= seed < 2**63]:
+        raise ConfigError("--seed", f"found {odd[0]}; expected numbers from 0 to 2**63 - 1")
     return tuple(dict.fromkeys(seeds))

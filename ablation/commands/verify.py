@@ -21,6 +21,7 @@ from ablation.study.resolving import load_study
 from ablation.study.task import DEFAULT, load_task
 from ablation.study.yamlfile import read
 from ablation.tasks.images import keys
+from ablation.tasks.images.planner import NO_CLASS
 from ablation.tasks.images.preparation import ImagePreparation
 from ablation.tasks.images.retraining import environment_of, first_epoch, hash_of, train
 from ablation.techniques.technique import allow_code
@@ -100,7 +101,8 @@ def _recorded_study(recorded: Recorded, run: RecordedRun, folder: Path) -> Study
         options, settings = split_stage(stage, schema)
         stages.append(options | {name: value for name, value in settings.items() if value != arm_settings[name]})
     base = {**arm_settings, "stages": stages}
-    study_file = {"study": recorded.study, "seeds": [recorded_config["seed"]], "base": base, "groups": recorded.plan["groups"]}
+    groups = {name: classes or NO_CLASS for name, classes in recorded.plan["groups"].items()}
+    study_file = {"study": recorded.study, "seeds": [recorded_config["seed"]], "base": base, "groups": groups}
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "experiments.yaml"
         path.write_text(yaml.safe_dump(study_file, sort_keys=False, allow_unicode=True), encoding="utf-8")

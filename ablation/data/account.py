@@ -11,7 +11,7 @@ import numpy as np
 
 from ablation.data.cache import Dataset
 from ablation.data.drawing import has_groups
-from ablation.data.drawn import held_groups, near_copies
+from ablation.data.drawn import drawn_share, held_groups, near_copies
 from ablation.data.finding import Finding, finding_of, some
 from ablation.data.giveaways import giveaways
 from ablation.data.raster import FULL_RANGE, Range
@@ -68,6 +68,7 @@ def account_of(
         *_duplicates(dataset, parts),
         *near_copies(dataset, parts, settings),
         *_contradictions(dataset, used_N),
+        *drawn_share(dataset),
         *held_groups(dataset),
         *_absent_classes(dataset, parts),
         *_odd_values(dataset, used_N, value_range),

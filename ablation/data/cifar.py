@@ -218,7 +218,9 @@ def _read_shard(variant: Variant, path: Path, split: int) -> Shard:
         raise DataError(f"{str(path)!r} has {len(classes)} classes; expected the {len(variant.classes)} of {variant.title}")
     if {*classes} != {*variant.classes}:
         odd = next(name for name in classes if name not in variant.classes)
-        raise DataError(f"{str(path)!r} has the class {odd!r}; expected the classes of {variant.title}: {', '.join(variant.classes[:3])} ...")
+        raise DataError(
+            f"{str(path)!r} has the class {odd!r}; expected the classes of {variant.title}: {', '.join(variant.classes[:3])} ..."
+        )
     labels_N = _shard_labels(path, label, table.column(label).to_pylist())
     paths = [(row or {}).get("path") for row in table.column(image).to_pylist()] if image in table.column_names else [None] * len(labels_N)
     names = [name or f"{path.name}, row {i}" for i, name in enumerate(paths)]

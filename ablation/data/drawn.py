@@ -17,6 +17,7 @@ from ablation.data.naming import split_of
 from ablation.data.source import TEST, TRAIN
 
 NEARLY_EQUAL = 0.98  # the correlation of two images' values from which on they are one picture: those of a copy differ by its compression
+MOST_OFF = 0.25  # of the share that was asked for: a drawn test that is smaller or larger by more is told
 FEWEST_HELD = 3  # groups that are kept together, for which something is said
 
 
@@ -69,6 +70,18 @@ def _without_split(path: str) -> str:
 def _are_nearly_equal(first_HWC: np.ndarray, second_HWC: np.ndarray) -> bool:
     first, second = (image_HWC.astype(np.float64).ravel() - image_HWC.mean() for image_HWC in (first_HWC, second_HWC))
     return bool(first @ second > NEARLY_EQUAL * np.sqrt((first @ first) * (second @ second)))
+
+
+def drawn_share(dataset: Dataset) -> Iterator[Finding]:
+    """Groups that make the drawn test much larger or smaller than was asked for, since they are never divided."""
+    asked = dataset.drawn_test
+    if not asked or not has_groups(dataset.group_N):
+        return
+    pool = int(np.isin(dataset.split_N, (TRAIN, TEST)).sum())
+    tested = int((dataset.split_N == TEST).sum())
+    if abs(tested / pool - asked) > MOST_OFF * asked:
+        words = f"{tested:,} of {pool:,} images, {100 * tested / pool:.0f} %, are test images, and not {100 * asked:g} %"
+        yield Finding("drawn share", f"{words}: groups are kept whole, and these have no other shares")
 
 
 def held_groups(dataset: Dataset) -> Iterator[Finding]:

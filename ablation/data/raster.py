@@ -188,8 +188,8 @@ def read_image(encoded: Encoded, size: int, fit: str, value_range: Range = FULL_
 
 
 @contextlib.contextmanager
-def _opened(encoded: str | Path | BytesIO) -> Iterator[Image.Image]:
-    """The image of a file. Pillow gets it opened: it maps an uncompressed TIFF into memory by its path, and scrambles it if it is turned."""
+def _opened(encoded: str | Path | BytesIO) -> Iterator[ImageFile.ImageFile]:
+    """The image of a file, opened here: given a path, Pillow maps an uncompressed TIFF into memory, and scrambles one that is turned."""
     with contextlib.ExitStack() as stack:
         file = encoded if isinstance(encoded, BytesIO) else stack.enter_context(open(encoded, "rb"))
         yield stack.enter_context(Image.open(file, formats=FORMATS))

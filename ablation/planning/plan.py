@@ -117,11 +117,13 @@ def make_plan(
     What a training keeps (averages, best epochs, the optimizer) is what any arm of the study needs of it, selected or not, so that
     selecting another arm later trains nothing again.
 
-    `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (what failed again), or "force" (all).
-    With `only`, the keys of some runs, nothing else is to be done.
+    `rerun` is "" (stop at stale results), "keep" (use them), "cached" (do them again), "retry" (what failed again), or "force" (all
+    that is selected). With `only`, the keys of some runs, nothing else is to be done.
     """
     chains = _chains(study, tuple(dict.fromkeys([*seeds, *other_seeds])), selected, planner)
-    every_run = _runs(study, chains, planner, recorded, rerun)
+    asked = {(name, seed) for name in selected for seed in seeds}
+    reruns = {name: "" if rerun == "force" and name not in asked else rerun for name in chains}
+    every_run = _runs(study, chains, planner, recorded, reruns)
     if only is not None:
         every_run = [run if run.key in only else replace(run, state="done") for run in every_run]
     runs = [run for run in every_run if run.arm in selected and run.seed in seeds]
@@ -170,17 +172,17 @@ def _is_recorded(run: Run, recorded: RecordedState) -> bool:
     return any(known.key == run.key and known.status == "FINISHED" for known in recorded.runs.get((run.arm, run.seed), ()))
 
 
-def _runs(study: Study, chains: Chains, planner: Planner, recorded: RecordedState, rerun: str) -> list[Run]:
-    """The runs of all chains, those that choose after those among which they do."""
+def _runs(study: Study, chains: Chains, planner: Planner, recorded: RecordedState, reruns: Mapping[tuple[str, int], str]) -> list[Run]:
+    """The runs of all chains, those that choose after those among which they do; `reruns` says for each what earlier results are worth."""
     arms, runs = {arm.name: arm for arm in study.arms}, dict[tuple[str, int], Run]()
     for (name, seed), chain in chains.items():
         if arms[name].choice is None:
-            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, rerun, study.task)
+            runs[name, seed] = _run(arms[name], seed, chain, planner, recorded, reruns[name, seed], study.task)
     for (name, seed), chain in chains.items():
         choice = arms[name].choice
         if choice is not None and all((point, seed) in runs for point in choice.among):
             points = [runs[point, seed] for point in choice.among]
-            runs[name, seed] = _choosing_run(arms[name], seed, choice, points, chain, recorded, rerun)
+            runs[name, seed] = _choosing_run(arms[name], seed, choice, points, chain, recorded, reruns[name, seed])
     return [runs[name] for name in chains if name in runs]
 
 

@@ -29,6 +29,7 @@ class RunMessages:
         self.noted: dict[str, float] = {}  # when the speed of a kind of job was kept last
         self.shrunk: set[str] = set()  # devices on which memory did not suffice
         self.told: set[str] = set()  # what was said
+        self.fresh: set[str] = set()  # stages that have begun, and have no epoch yet
 
     def __call__(self, event: dict[str, Any], display: View) -> None:
         """Pass an event on to the display, and take note of it."""
@@ -38,7 +39,11 @@ class RunMessages:
             self._say(event["message"])
         seconds = _seconds_per_item(event)
         if seconds is not None and (self.packing is None or self.packing.jobs == 1):  # beside others it is slower
-            self._note_speed(self.plan.nodes[event["stage"]].job.kind, seconds)
+            self._note_speed(self.plan.nodes[event["stage"]].job.kind, seconds, is_first=event["stage"] in self.fresh)
+        if event["kind"] == "started":
+            self.fresh.add(event["stage"])
+        elif event["kind"] == "epoch":
+            self.fresh.discard(event["stage"])
         if event["kind"] == "memory":
             self._shrink(event)
         elif event["kind"] == "packing":
@@ -46,10 +51,10 @@ class RunMessages:
         if time.monotonic() - self.written > 1:
             self.write("running")
 
-    def _note_speed(self, kind: str, seconds: float) -> None:
-        """Keep a measured speed, of each kind of job now and then."""
+    def _note_speed(self, kind: str, seconds: float, *, is_first: bool) -> None:
+        """Keep a measured speed, of each kind of job now and then; after a first epoch, which also loads and captures, that of the next."""
         if time.monotonic() - self.noted.get(kind, -math.inf) > NOTE_EVERY:
-            self.noted[kind] = time.monotonic()
+            self.noted[kind] = -math.inf if is_first else time.monotonic()
             with contextlib.suppress(OSError):
                 note_speed(self.workspace.speeds, kind, seconds)
 

@@ -121,7 +121,9 @@ def _check_axes(point: Sequence[tuple[str, str, Overrides]]) -> None:
     values: dict[str, Any] = {}
     for label, place, overrides in point:
         for name, value in flatten(settings_of(overrides)).items():
-            if not is_same(values.setdefault(name, value), value):
+            if name not in values:
+                values[name] = value
+            elif not is_same(values[name], value):
                 problem = f"the point {label} sets {name} to {value}, and another axis sets it to {values[name]}"
                 raise ConfigError(place, f"{problem}; expected each setting on one axis")
 
@@ -153,6 +155,10 @@ def _axis_points(axis: str, points: object, where: str) -> Iterator[tuple[str, s
         return
     if not isinstance(points, list):
         raise ConfigError(where, f"found {points!r}; expected a list of values, or a mapping from labels to settings")
+    if axis in NON_SETTINGS:
+        raise ConfigError(
+            where, f"{axis!r} is no setting; expected an axis that is called like a setting, or a mapping from labels to settings"
+        )
     for value in points:
         if isinstance(value, list) or (isinstance(value, Mapping) and set(value) != {"name"}):
             raise ConfigError(where, f"found {value!r}, which has no short name; expected a mapping from labels to settings")

@@ -30,7 +30,7 @@ def failure(error: Exception, memory_advice: str) -> dict[str, Any]:
 
 
 def _kind_of(error: Exception, memory_advice: str) -> tuple[str, str]:
-    if _lacks_memory(error):
+    if lacks_memory(error):
         return "memory", f"out of memory; fewer --jobs, or {memory_advice}, may help"
     if isinstance(error, TrainingError):
         return error.kind, str(error)
@@ -41,7 +41,7 @@ def _kind_of(error: Exception, memory_advice: str) -> tuple[str, str]:
     return "bug", f"{type(error).__name__}: {error}"
 
 
-def _lacks_memory(error: BaseException | None) -> bool:
+def lacks_memory(error: BaseException | None) -> bool:
     """Whether memory ran out, also if another exception was raised from that error, or while it was handled."""
     while error is not None:
         if isinstance(error, MemoryError) or _is_from_torch(error) or getattr(error, "errno", None) == errno.ENOMEM:

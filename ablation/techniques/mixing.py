@@ -156,7 +156,7 @@ class CutMix(MixUp):
     its official code: side = int(size * sqrt(1 - lambda)) about a uniform centre, clipped at the border. lambda is then computed
     anew from the clipped box; without this, boxes near a border give the partner's label more than its pixels. A fixed `lambda`
     replaces the distribution, as in MixUp. `only: tail` mixes a pair only where at least one of its two images is of a tail class
-    (one of those that the study's `groups` call few), and leaves the others as they are.
+    (few by the study's `groups` and the arm's own training images), and leaves the others as they are.
     """
 
     name: Literal["cutmix"] = "cutmix"  # type: ignore[assignment]

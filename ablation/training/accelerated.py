@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 
 from ablation.errors import TrainingError
+from ablation.system.failures import lacks_memory
 from ablation.training.captured import CAPTURED, Capture, CapturedStep, capture_on_cuda
 from ablation.training.compiled import COMPILED, CompiledStep, Compiler, compile_model
 from ablation.training.devices import forget_peak
@@ -69,8 +69,8 @@ def with_room(step: "PlainStep | AcceleratedStep", compute: Callable[[], T]) -> 
     """What is computed between two steps; where memory does not suffice, once more without the graph, which holds a step's activations."""
     try:
         return compute()
-    except torch.OutOfMemoryError:
-        if not isinstance(step, AcceleratedStep) or not step.release():
+    except RuntimeError as error:  # the libraries on CUDA have errors of their own for it
+        if not lacks_memory(error) or not isinstance(step, AcceleratedStep) or not step.release():
             raise
     forget_peak(step.plain.device)
     return compute()

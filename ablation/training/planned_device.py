@@ -3,9 +3,8 @@
 import torch
 
 from ablation.training import devices
-from ablation.training.step import Precision, resolve_precision
+from ablation.training.step import Precision, cuda_precision, resolve_precision
 
-BF16 = (8, 0)  # the compute capability from which a GPU computes in bf16
 _other = {"name": "", "capability": ""}
 
 
@@ -27,7 +26,7 @@ def device_name(device: torch.device) -> str:
 
 def planned_precision(name: str, device: torch.device) -> Precision:
     """The precision of that name, or for `auto` the fastest safe one; raises ConfigError if the device does not support it."""
-    if _other["name"] and name == "auto" and device.type == "cuda":
-        major, _, minor = _other["capability"].partition(".")
-        return Precision("bf16" if (int(major), int(minor)) >= BF16 else "fp16")
-    return resolve_precision(name, device)
+    if not _other["name"] or device.type != "cuda":
+        return resolve_precision(name, device)
+    major, _, minor = _other["capability"].partition(".")
+    return cuda_precision(name, (int(major), int(minor)), _other["name"])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ablation.errors import ConfigError
 
+BF16 = (8, 0)  # the compute capability from which a GPU computes in bf16
 Batch = tuple[Tensor, Tensor, Tensor]  # images_BCHW, targets_BC, sampled_C
 
 
@@ -33,14 +34,20 @@ class Precision:
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """The precision of that name, or for `auto` the fastest safe one; raises ConfigError if the device does not support it."""
-    if name == "auto":
-        if device.type != "cuda":
-            return Precision("fp32")
-        has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)  # of this device; no context is made on it
-        return Precision("bf16" if has_bf16 else "fp16")
-    if name == "fp16" and device.type != "cuda":
+    if device.type == "cuda":  # no context is made on it
+        return cuda_precision(name, torch.cuda.get_device_capability(device), str(device))
+    if name == "fp16":
         raise ConfigError("precision", f"found fp16, which needs a CUDA device (this is {device.type}); expected auto, fp32 or bf16")
-    return Precision(name)
+    return Precision("fp32" if name == "auto" else name)
+
+
+def cuda_precision(name: str, capability: tuple[int, int], gpu: str) -> Precision:
+    """The same of a GPU with that compute capability; autocast would take bf16 on any, and fail or crawl at the first convolution."""
+    has_bf16 = capability >= BF16
+    if name == "bf16" and not has_bf16:
+        which = f"{gpu}, of compute capability {'.'.join(map(str, capability))}, does not compute"
+        raise ConfigError("precision", f"found bf16, which {which}; expected auto, fp32 or fp16")
+    return Precision(("bf16" if has_bf16 else "fp16") if name == "auto" else name)
 
 
 def train_step(

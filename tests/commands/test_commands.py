@@ -194,6 +194,7 @@ def test_a_failed_arm_can_be_mended(ablate):
         (["--device", "cuda:99"], "--device: found "),
         (["--arm", "cbb"], "--arm"),
         (["--seed", "-1"], "--seed: found -1; expected numbers from 0"),
+        (["--seed", str(2**63)], "--seed: found 9223372036854775808; expected numbers from 0 to 2**63 - 1"),
         (["--seed", "x"], "Invalid value for '--seed'"),
         (["--jobs", "0"], "Invalid value for '--jobs'"),
         (["--budget", "soon"], "--budget: found 'soon'; expected a time such as 2h"),

@@ -25,7 +25,7 @@ DATA = {"name": "digits", "validation": 0.2, "longtail": {"name": "linear", "lar
 def study(tmp_path_factory, empty_database):
     """The folder of a recorded study, which no test changes."""
     folder = tmp_path_factory.mktemp("verified")
-    record(folder, empty_database, seeds=[3], base={"data": DATA}, **ARMS)
+    record(folder, empty_database, seeds=[3], base={"data": DATA}, groups={"many": ">=20", "few": "<20"}, **ARMS)  # no class is medium
     return folder
 
 

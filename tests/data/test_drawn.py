@@ -106,6 +106,18 @@ def patients(root, placeholders, number=10):
                 save(root / c / f"{c}{k:02}" / f"{i}.png", picture(9999 if is_placeholder else ord(c) * 1000 + 10 * k + i))
 
 
+def test_groups_that_make_another_share_are_told(tmp_path):
+    """Two large groups can only be halved; many small ones give what was asked for."""
+    for c in "ab":
+        for k in range(2):
+            for i in range(6):
+                save(tmp_path / "p" / c / f"g{k}_{i}.png", picture(ord(c) * 1000 + 10 * k + i))
+    told = "12 of 24 images, 50 %, are test images, and not 20 %: groups are kept whole, and these have no other shares"
+    assert findings(tmp_path, group="/(g[0-9])")["drawn share"].sentence == told
+    patients(tmp_path / "q", 0)
+    assert "drawn share" not in findings(tmp_path, root="q", group="/([^/]+)/")
+
+
 def test_groups_that_a_placeholder_joins_are_told(tmp_path):
     """They are too many for the test, in which none of them is."""
     patients(tmp_path / "p", 7)

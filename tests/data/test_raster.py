@@ -271,7 +271,9 @@ def test_a_tiff_on_disk_is_turned_as_one_in_memory(tmp_path, mode, orientation):
         8: upright[:, ::-1].swapaxes(0, 1),
     }[orientation]
     for encoding in (path, BytesIO(path.read_bytes())):
-        assert np.array_equal(pixels(encoding, 16, "squash"), pixels(encoded(Image.fromarray(turned), "TIFF", compression="tiff_lzw"), 16, "squash"))
+        assert np.array_equal(
+            pixels(encoding, 16, "squash"), pixels(encoded(Image.fromarray(turned), "TIFF", compression="tiff_lzw"), 16, "squash")
+        )
 
 
 def test_a_picture_that_is_turned_is_another():

@@ -283,6 +283,16 @@ def test_states(tmp_path, records, has_result, rerun, state, reason):
     assert plan.waiting == ([run] if run.needed else [])
 
 
+def test_only_what_is_selected_is_forced(tmp_path):
+    """Finished runs of other arms and seeds stay what they are, so that summaries keep them."""
+    more = {"seeds": (0, 1), "ladder": {"baseline": {}, "cb": {"sampler": "class_balanced"}}}
+    everything = planned(tmp_path, **more)
+    past = RecordedState({(run.arm, run.seed): [recorded(run, SAME, "FINISHED")] for run in everything.runs})
+    plan = planned(tmp_path, selected=["cb"], past=past, rerun="force", **more)
+    assert {(run.arm, run.state) for run in plan.runs} == {("cb", "missing")}
+    assert {(run.arm, run.state, run.needed) for run in plan.others} == {("baseline", "done", False)}
+
+
 def test_records_of_another_arm_do_not_count(tmp_path):
     """A run that another arm or seed recorded is not this one's record."""
     (new,) = planned(tmp_path).runs

@@ -1,11 +1,12 @@
 """What is said of a run beside its display."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from ablation.planning.workspace import Workspace
+from ablation.planning.workspace import Workspace, read_speeds
 from ablation.running.messages import RunMessages
 
 
@@ -30,6 +31,19 @@ def test_a_device_on_which_nothing_begins_is_told_with_the_reason(said):
     assert said(event) == ["cuda:1: its memory is full before a job begins, so nothing runs there from now on; other programs may hold it"]
     assert said(event | {"why": "busy"}) == ["cuda:1: no process can begin there (busy), so nothing runs there from now on"]
     assert said(event | {"why": "busy", "jobs": 1}) == ["cuda:1: no other process can begin there (busy): 1 at once from now on"]
+
+
+def test_the_speed_of_a_first_epoch_is_replaced_by_the_next(tmp_path):
+    """The first also loads, captures and compiles; after that a speed is kept now and then."""
+    nodes = {"stage": SimpleNamespace(job=SimpleNamespace(kind="kind"))}
+    plan, state = SimpleNamespace(study=SimpleNamespace(name="tiny"), nodes=nodes), SimpleNamespace(clock=None, snapshot=dict)
+    workspace = Workspace(tmp_path)
+    messages = RunMessages(plan, workspace, None, state, Console(quiet=True))
+    kept = []
+    for event in ({"kind": "started"}, *({"kind": "epoch", "row": {"rate": rate}} for rate in (10.0, 1000.0, 500.0))):
+        messages(event | {"stage": "stage"}, lambda _event: None)
+        kept.append(1 / read_speeds(workspace.speeds).get("kind", math.inf))
+    assert kept == pytest.approx([0, 10, 1000, 1000])
 
 
 def test_what_is_told_is_said_once(said):

@@ -497,6 +497,9 @@ def test_a_written_arm_must_change_something(tmp_path, sections, path, parent):
         ({"sweeps": {"s": {"over": {"epochs": []}}}}, "sweeps.s.over", "has no points"),
         ({"sweeps": {"s": {"over": {"epochs": 3}}}}, "sweeps.s.over.epochs", "found 3; expected a list of values"),
         ({"sweeps": {"s": {"over": {"augment": [["hflip"]]}}}}, "sweeps.s.over.augment", "which has no short name"),
+        ({"sweeps": {"s": {"over": {"of": ["a", "b"], "mix": ["mixup"]}}}}, "sweeps.s.over.of", "'of' is no setting; expected an axis"),
+        ({"sweeps": {"s": {"over": {"label": ["a", "b"]}}}}, "sweeps.s.over.label", "'label' is no setting; expected an axis"),
+        ({"sweeps": {"s": {"over": {"optimizer.lr": [float("nan")]}}}}, "sweeps.s.over.optimizer.lr", "nan"),
         ({"sweeps": {"s": {"over": {"loss": {"a": "focal"}}}}}, "sweeps.s.over.loss.a", "expected the settings of this point"),
         ({"sweeps": {"s": {"over": {"los": ["focal"]}}}}, "sweeps.s.over", r"Did you mean 'loss'\?"),
         (

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
+from ablation.errors import ConfigError
 from ablation.tasks.images import run
-from ablation.training import accelerated, devices
+from ablation.training import accelerated, devices, planned_device
 from ablation.training.datasets import images_on_device
 from ablation.training.devices import cuda_build, num_sharers, set_up_process
 from ablation.training.pixels import MEMORY_SHARE, ImagesInFile, ImagesInMemory, memory_limit
@@ -65,6 +66,25 @@ def test_auto_asks_the_device_that_is_meant(monkeypatch, capability, expected):
     """Its precision is by that device's capability, not by that of the first one."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability if device == CUDA else (0, 0))
     assert resolve_precision("auto", CUDA).name == expected
+
+
+def test_bf16_needs_a_gpu_that_computes_it(monkeypatch):
+    """Autocast would begin on any; neither here nor where it is planned for another machine."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(
+        ConfigError, match=r"precision: found bf16, which cuda:1, of compute capability 7\.5, does not compute; expected auto"
+    ):
+        resolve_precision("bf16", CUDA)
+    device = planned_device.plan_for("cuda NVIDIA T4", "7.5")
+    with pytest.raises(ConfigError, match="found bf16, which cuda NVIDIA T4, of compute capability"):
+        planned_device.planned_precision("bf16", device)
+    planned_device.plan_for("cuda NVIDIA H100", "9.0")
+    assert [planned_device.planned_precision(name, device).name for name in ("auto", "bf16", "fp16", "fp32")] == [
+        "bf16",
+        "bf16",
+        "fp16",
+        "fp32",
+    ]
 
 
 # --- how much of a device images may take --------------------------------------------------------------------------------------

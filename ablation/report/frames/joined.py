@@ -20,7 +20,6 @@ OF_THE_DATA = {  # what a plan has of the data of its first arm, in words
     "classes": "list of classes",
     "groups": "grouping of classes",
     "test_counts": "number of test images",
-    "validation_counts": "number of validation images",
 }
 PACKED_ELSEWHERE = "were packed elsewhere, in "
 STALE = "made by other code, versions of packages or on another kind of device"
@@ -74,7 +73,7 @@ def joined(first: Packable, others: Sequence[Packed], *, keep_stale: bool = Fals
         waiting.remove(other)
         frames.append(other.runs)
         records.append(other)
-    runs = _joined_runs(frames)
+    runs, mixed = _without_mixed_choices(_joined_runs(frames), frames)
     is_planned = runs["arm"].isin([arm["name"] for arm in plan["arms"]])
     gone = {f"{arm} {seed}" for arm, seed in runs.loc[~is_planned, ["arm", "seed"]].itertuples(index=False)}
     runs = runs[is_planned].reset_index(drop=True)
@@ -82,7 +81,7 @@ def joined(first: Packable, others: Sequence[Packed], *, keep_stale: bool = Fals
     earlier = [note for note in plan.get("notes") or () if PACKED_ELSEWHERE not in note]  # told of a join before this one
     keys = {(arm, seed): key for arm, seed, key in runs[["arm", "seed", "key"]].itertuples(index=False)}
     planned = [{**run, "key": keys.get((run["arm"], run["seed"]), run["key"])} for run in plan["runs"]]
-    plan = {**plan, "runs": planned, "notes": _united(earlier, notes, _notes(origins, records))}
+    plan = {**plan, "runs": planned, "notes": _united(earlier, notes, mixed, _notes(origins, records))}
     superseded = sorted(gone.union(*(record.superseded for record in records)))
     return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
@@ -175,6 +174,25 @@ def _joined_runs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat([frame for frame in numbered if len(frame)] or numbered[:1], ignore_index=True)
     finished_first = (rows["status"] != "FINISHED").sort_values(kind="stable").index
     return rows.loc[finished_first].drop_duplicates(["arm", "seed"]).sort_index().reset_index(drop=True)
+
+
+def _without_mixed_choices(runs: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without those that chose between other results than the rows have, and a note for each of these."""
+    is_mixed = [bool(row["chosen"]) and not _has_its_points(row, runs, frames[row[RECORD]]) for row in runs.to_dict("records")]
+    left = [f"{arm} seed {seed}" for arm, seed in runs.loc[is_mixed, ["arm", "seed"]].itertuples(index=False)]
+    notes = [f"{name} chose between other results than those here, and is left out" for name in left]
+    return runs[[not mixed for mixed in is_mixed]].reset_index(drop=True), notes
+
+
+def _has_its_points(row: Mapping[Any, Any], runs: pd.DataFrame, own: pd.DataFrame) -> bool:
+    """Whether the arms between which a run chose have the results here that they had in its own record."""
+    sweep = row["arm"].rpartition("/")[0] + "/"
+    results = [name for name in own.columns if name.startswith(("test/", "validation/"))]
+    tables = []
+    for frame in (runs, own):
+        is_point = (frame["seed"] == row["seed"]) & frame["arm"].str.startswith(sweep) & (frame["chosen"] == "")
+        tables.append(frame[is_point].set_index("arm")[results].sort_index())
+    return bool(tables[0].equals(tables[1]))
 
 
 def _joined_plan(ours: Plan, theirs: Plan) -> dict[str, Any]:

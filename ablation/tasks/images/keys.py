@@ -127,7 +127,8 @@ def speed_key(stage: Stage, device: str) -> str:
     """The identity of everything that the time per image mostly depends on."""
     settings = stage.settings
     augmentations = [technique.name for technique in settings.augment]
-    return digest([_model(settings), stage.train, stage.backbone, settings.batch_size, settings.precision, augmentations, device])[:16]
+    step = (settings.batch_size, settings.precision, settings.deterministic, settings.compile)
+    return digest([_model(settings), stage.train, stage.backbone, *step, augmentations, device])[:16]
 
 
 def run_content(stage_content: str, settings: Settings, since: int, groups: object) -> str:

@@ -28,6 +28,7 @@ from ablation.training.work import WEIGHTS, TestRequest, TrackedAverage, Trainin
 FORWARD_SHARE = 0.35  # of a training step's time, roughly
 BYTES_PER_NUMBER = 4  # in float32
 DIGEST_SHOWN = 36  # letters, as many as the store keeps of the digest of a data set
+NO_CLASS = f">{2**62}"  # a group as a file may write it: a bound that no training count keeps
 
 
 @dataclass(frozen=True)
@@ -313,8 +314,8 @@ class ImagePlanner:
 
 
 def _as_written(classes_by_group: groups.Groups, classes: Sequence[str]) -> dict[str, Any]:
-    """Groups as a file may write them: by the names of their classes, an empty one by a bound that no count keeps."""
-    return {name: [classes[c] for c in members] or f">{2**62}" for name, members in classes_by_group.items()}
+    """Groups as a file may write them: by the names of their classes."""
+    return {name: [classes[c] for c in members] or NO_CLASS for name, members in classes_by_group.items()}
 
 
 def _normalisations(works: Iterable[TrainingWork]) -> Iterator[str]:

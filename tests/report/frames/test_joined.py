@@ -10,7 +10,7 @@ import pytest
 
 from ablation import report
 from ablation.report.frames import packed
-from ablation.report.frames.joined import joined
+from ablation.report.frames.joined import _joined_runs, _without_mixed_choices, joined
 from tests.recorded import record, run
 from tests.report.frames.test_packed import about, rewritten
 
@@ -335,6 +335,26 @@ def test_runs_of_another_environment_are_joined_if_asked(pack, ablate):
         assert "runs of there.zip were made by other code, versions of packages or on another kind of device (see Provenance)." in text
         assert "The runs were made on 2 kinds of device, which round differently: 4 runs on cpu" in text
         assert "and 2 runs on cpu of another kind." in text
+
+
+def choosing(*rows):
+    """A frame with these runs of a sweep with seed 0: arm, accuracy, and the arm that was chosen."""
+    place = {"seed": 0, "status": "FINISHED"}
+    return pd.DataFrame([{**place, "arm": arm, "test/accuracy": value, "chosen": chosen} for arm, value, chosen in rows])
+
+
+def test_a_choice_is_joined_with_the_runs_between_which_it_was_made():
+    """Or left out, and that is said: the best of other results is not the best of these."""
+    whole = choosing(("a/1", 0.9, ""), ("a/2", 0.8, ""), ("a/best", 0.9, "a/1"))
+    part = choosing(("a/1", 0.7, ""))
+    for frames, left in (
+        ([whole, part], []),
+        ([part, whole], ["a/best seed 0 chose between other results than those here, and is left out"]),
+    ):
+        runs, notes = _without_mixed_choices(_joined_runs(frames), frames)
+        assert notes == left
+        assert ("a/best" in set(runs["arm"])) == (not left)
+        assert runs.set_index("arm")["test/accuracy"]["a/1"] == frames[0]["test/accuracy"][0]
 
 
 def test_contents_cannot_be_asked_away(pack):
