@@ -31,7 +31,7 @@ SYSTEM = (
 LEFT_BY_A_SYSTEM = re.compile(rf"(?:^|/)(?:{SYSTEM})(?:/|$)", re.IGNORECASE)
 PASSED_OVER = re.compile(rf"(?:^|/)(?:{SYSTEM}|\.(?!\.?(?:/|$))[^/]*)(?:/|$)", re.IGNORECASE)
 # What people write beside it where a group is not known; as a class it is one.
-UNKNOWN = re.compile(r"[-–—?.]+|unknown|unk|missing|none|n\.?a\.?|not (available|known)", re.IGNORECASE)
+UNKNOWN = re.compile(r"[-–—?.]+|unknown|unk|missing|none|n\.a\.?|not (available|known)", re.IGNORECASE)
 NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+|\d+,\d{1,2})")
 MAX_DIGITS = 25  # of a number that is compared as one; Decimal rounds longer ones
 MIN_LETTER_PAIRS = 5  # from so many single letters in both cases on, they are an alphabet and not a slip

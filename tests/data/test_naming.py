@@ -2,7 +2,17 @@
 
 import pytest
 
-from ablation.data.naming import alike, check_present, difference, is_passed_over, missing_names, name_key, split_of, split_word
+from ablation.data.naming import (
+    alike,
+    check_present,
+    difference,
+    is_passed_over,
+    missing_names,
+    name_key,
+    split_of,
+    split_word,
+    unknown_groups,
+)
 from ablation.errors import DataError
 
 
@@ -96,6 +106,19 @@ def test_real_names_are_not_missing(name):
 def test_na_among_codes_is_a_code(names, missing):
     """Namibia has images."""
     assert missing_names(names) == missing
+
+
+def test_groups_have_more_words_for_none_and_the_same_codes():
+    """Namibia is a place where images were taken."""
+    assert unknown_groups(["p0", "Unknown", "-", "n.a.", "p1"]) == {"Unknown", "-", "n.a."}
+    assert unknown_groups(["NA", "ZA", "DE"]) == set()
+    assert unknown_groups(["NA", "p0"]) == {"NA"}
+
+
+@pytest.mark.parametrize("name", ["#NAME?", "#NUM!", "#DIV/0!", "#REF!"])
+def test_excels_errors_are_no_names(name):
+    """A cell that began with an equals sign or a minus."""
+    assert missing_names([name, "cat"]) == {name}
 
 
 def test_missing_names_are_told_with_their_places():
