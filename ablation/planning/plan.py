@@ -3,6 +3,7 @@
 It looks at nothing itself: the task's planner, the recorded state and the measured speeds come in as arguments.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,6 +127,7 @@ def make_plan(
     every_run = _runs(study, chains, planner, recorded, reruns)
     if only is not None:
         every_run = [run if run.key in only else replace(run, state="done") for run in every_run]
+    study = _with_alike(study, every_run)
     runs = [run for run in every_run if run.arm in selected and run.seed in seeds]
     planned = {(run.arm, run.seed) for run in runs}
     others = [run for run in every_run if (run.arm, run.seed) not in planned and (run.state == "done" or _is_recorded(run, recorded))]
@@ -162,6 +164,22 @@ def _chains(study: Study, seeds: Sequence[int], selected: Sequence[str], planner
                 if arm.name in selected:
                     raise
     return chains
+
+
+def _with_alike(study: Study, runs: Sequence[Run]) -> Study:
+    """The study whose arms also say that they are another's training where only the keys do, as with `precision: fp32` on a CPU."""
+    keys: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for run in runs:
+        keys[run.arm].append((run.seed, run.key))
+    first = {tuple(keys[arm.name]): arm.name for arm in reversed(study.arms) if arm.name in keys}
+    origins = {name: first[tuple(known)] for name, known in keys.items()}
+    return replace(study, arms=tuple(replace(arm, same_as=_other(arm, origins)) for arm in study.arms))
+
+
+def _other(arm: Arm, origins: Mapping[str, str]) -> str | None:
+    """The arm whose training an arm is, if it is another's."""
+    origin = origins.get(arm.name, arm.name)
+    return origin if origin != arm.name else arm.same_as
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------------

@@ -283,6 +283,15 @@ def test_states(tmp_path, records, has_result, rerun, state, reason):
     assert plan.waiting == ([run] if run.needed else [])
 
 
+def test_arms_with_one_key_are_one_training(tmp_path):
+    """Settings that change nothing here: the precision of a CPU, and a length of the schedule that is the training's."""
+    variants = {"p": {"precision": "fp32"}, "s": {"schedule": {"name": "cosine", "epochs": 4}}, "other": {"mix": "mixup"}}
+    plan = planned(tmp_path, variants=variants)
+    assert len({run.key for run in plan.runs}) == 2
+    assert {arm.name: arm.same_as for arm in plan.study.arms} == {"baseline": None, "p": "baseline", "s": "baseline", "other": None}
+    assert {arm["name"]: arm["same_as"] for arm in described(plan)["arms"]}["s"] == "baseline"
+
+
 def test_only_what_is_selected_is_forced(tmp_path):
     """Finished runs of other arms and seeds stay what they are, so that summaries keep them."""
     more = {"seeds": (0, 1), "ladder": {"baseline": {}, "cb": {"sampler": "class_balanced"}}}
