@@ -148,6 +148,22 @@ def test_the_text_has_what_cutmix_costs(accuracies):
         assert words in PROSE, words
 
 
+def test_the_text_has_what_cutmix_on_rare_pairs_does_to_groups(accuracies):
+    """The mean over three seeds of the rare and the frequent classes: on rare pairs, everywhere, and without CutMix."""
+    runs = packed.read(DOCS / "study" / "reports-32.zip").runs
+    arms = ("no-lag/cutmix/cb/tail/drawn", "no-lag/cutmix/cb/all/drawn", "no-lag/cb")
+    few, many = ([100 * runs[runs["arm"] == arm][f"test/{name}"].mean() for arm in arms] for name in ("few", "many"))
+    assert [len(accuracies[arm]) for arm in arms] == [3, 3, 3]
+    costs = [-paired(accuracies, arm, arms[2]).mean() for arm in arms[:2]]
+    for words in (
+        f"they have {few[0]:.1f} % so, {few[1]:.1f} with CutMix everywhere and {few[2]:.1f} without it;",
+        f"the frequent ones {many[0]:.1f}, {many[1]:.1f} and {many[2]:.1f}.",
+        f"the two forms cost {costs[0]:.1f} and {costs[1]:.1f}.",
+    ):
+        assert words in PROSE, words
+    assert few == sorted(few)
+
+
 def test_the_text_has_what_cutmix_and_mixup_do_to_groups(of_seed_zero):
     """Of seed 0, with an alpha of 1.0 each: MixUp is better on the frequent and the rare classes, CutMix on the medium ones."""
     (mixup, cutmix), names = ("no-lag/alpha/1.0", "no-lag/cutmix/cb/all/drawn"), ("many", "few", "medium")

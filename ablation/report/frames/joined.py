@@ -82,7 +82,8 @@ def joined(first: Packable, others: Sequence[Packed], *, keep_stale: bool = Fals
     keys = {(arm, seed): key for arm, seed, key in runs[["arm", "seed", "key"]].itertuples(index=False)}
     planned = [{**run, "key": keys.get((run["arm"], run["seed"]), run["key"])} for run in plan["runs"]]
     plan = {**plan, "runs": planned, "notes": _united(earlier, notes, mixed, _notes(origins, records))}
-    superseded = sorted(gone.union(*(record.superseded for record in records)))
+    counted_here = {f"{arm} {seed}" for arm, seed in keys}
+    superseded = sorted(gone.union(*(record.superseded for record in records)) - counted_here)
     return Joined(first.study, plan, runs, superseded, dict(zip(runs["run_id"], origins, strict=True)))
 
 

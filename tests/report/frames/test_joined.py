@@ -194,6 +194,13 @@ def test_data_at_another_place_are_the_same_data(pack):
     ]
 
 
+def test_what_one_record_no_longer_plans_counts_where_another_does(pack):
+    """It is superseded only where none of the plans has it."""
+    there = pack("there").path
+    about(there, superseded=["cb 0", "gone 3"])
+    assert packed.read(pack("here", "--with", there).path).superseded == ["gone 3"]
+
+
 def test_studies_without_any_point_are_joined(pack):
     """Where no run has a curve, as runs of one's own code may, the zip can be read all the same."""
     paths = [pack(name).path for name in ("here", "there")]
