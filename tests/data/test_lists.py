@@ -126,6 +126,18 @@ def test_what_a_list_is_used_for_counts(places):
     assert open_dataset(elsewhere).digest == open_dataset(folders[0]).digest
 
 
+def test_class_names_that_are_numbered_from_one_are_in_order(tmp_path):
+    """Else line and number say different things; in order they are names as they stand, and so are two that end in numbers."""
+    file = tmp_path / "names.txt"
+    file.write_text("2 cat\n1 dog\n3 owl\n")
+    with pytest.raises(DataError, match="numbers its classes from 1, in another order than that of its lines; expected numbers from 0"):
+        class_names(file)
+    file.write_text("1 dog\n2 cat\n3 owl\n")
+    assert class_names(file) == ("1 dog", "2 cat", "3 owl")
+    file.write_text("Boeing 2\nAirbus 1\nFokker 3\n")
+    assert class_names(file) == ("Boeing 2", "Airbus 1", "Fokker 3")
+
+
 def test_other_class_names_are_other_data(places):
     """A changed names file is read again."""
     write_list(places / "names.txt", ["a", "b", "c"])
