@@ -141,6 +141,8 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         unfinished |= {path.parent.name for pattern in BEGUN for path in workspace.stages.glob(pattern)}
         unfinished |= set().union(*(recorded.plan.get("left", ()) for recorded in studies))
     finished = {recorded.study: set(_finished(recorded.store, runs[recorded.study])) for recorded in own}
+    if not everything:
+        finished = {recorded.study: finished[recorded.study] - _wanted(recorded, runs[recorded.study]) for recorded in own}
     planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
     results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
     stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
@@ -161,6 +163,16 @@ def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for run in runs:
         if run["status"] == "FINISHED" and not is_superseded(run) and not store.has_lost_files(run["run_id"], CONFIG):
             yield run["tags"].get("ablation.key", "")
+
+
+def _wanted(recorded: Recorded, runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The keys of planned runs that have no record of their own yet, though another arm may have one: both are one training."""
+    done = {(tags.get("ablation.arm"), tags.get("ablation.seed"), tags.get("ablation.key")) for tags in map(_finished_tags, runs)}
+    return {run["key"] for run in recorded.plan["runs"] if (run["arm"], str(run["seed"]), run["key"]) not in done}
+
+
+def _finished_tags(run: Mapping[str, Any]) -> Mapping[str, str]:
+    return run["tags"] if run["status"] == "FINISHED" else {}
 
 
 def _is_elsewhere(study: str, workspace: Workspace) -> bool:

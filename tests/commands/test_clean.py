@@ -131,6 +131,17 @@ def test_the_last_copy_of_a_result_stays(two_studies):
     assert folders(two_studies, "results") == results
 
 
+def test_a_result_that_another_arm_has_not_recorded_yet_stays(ablate):
+    """Two arms that are one training have one result; what is killed between the records finds it."""
+    assert ablate("run", write(ablate.folder, base={"epochs": 1}, variants={"same": {"precision": "fp32"}})).status == 0
+    (key,), store = folders(ablate, "results"), Store.open()
+    second = next(run for run in store.runs_of("tiny") if run["tags"].get("ablation.arm") == "same")
+    for status, left in (("KILLED", {key}), ("FINISHED", set())):
+        store.client.set_terminated(second["run_id"], status)
+        assert ablate("clean", "--yes").status == 0
+        assert folders(ablate, "results") == left
+
+
 def test_only_one_study(two_studies):
     """With a file only that study's folders go, and with --all its unfinished ones too; another's and the decoded data stay."""
     stages = folders(two_studies, "stages")
