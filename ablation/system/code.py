@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import sysconfig
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ REGISTERING_NOTHING = (
     "runtime_checkable", "no_grad", "inference_mode", "jit", "njit", "compile", "vmap", "fixture",
 )  # fmt: skip
 """Decorators that everyone knows, and that leave a definition to be found by its name alone."""
+_parsing = threading.Lock()
 
 
 @cache
@@ -208,17 +210,23 @@ def _is_installed(folder: str) -> bool:
 @cache
 def _tree(module: str) -> ast.Module:
     file = module_file(module)
-    return _without_docstrings(ast.parse(file.read_bytes())) if file else ast.Module([], [])
+    return _without_docstrings(_parsed(file.read_bytes())) if file else ast.Module([], [])
 
 
 def lenient_tree(source: bytes) -> ast.Module:
     """The syntax tree of a file's content, without docstrings; what is no Python of this version is one constant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes such as "\d" in code that is not ours
-        try:
-            return _without_docstrings(ast.parse(source))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return ast.Module([ast.Expr(ast.Constant(source))], [])
+    try:
+        return _without_docstrings(_parsed(source, is_ours=False))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([ast.Expr(ast.Constant(source))], [])
+
+
+def _parsed(source: bytes, *, is_ours: bool = True) -> ast.Module:
+    """The syntax tree, made by one thread at a time: Python 3.11 counts the depths of those that are made at once as one, and fails."""
+    with _parsing, warnings.catch_warnings():
+        if not is_ours:
+            warnings.simplefilter("ignore")  # of escapes such as "\d"
+        return ast.parse(source)
 
 
 def module_file(module: str) -> Path | None:
