@@ -50,7 +50,8 @@ class Line:
 def class_names(file: Path) -> tuple[str, ...]:
     """The class names in a file, one a line, class 0 first; or by the numbers beside them, where these are all from 0 on."""
     lines = [text.strip() for text in _read_text(file, "one class name in each line").rstrip().split("\n")]
-    names = _by_number(file, lines, NUMBER_FIRST) or _by_number(file, lines, NUMBER_LAST) or tuple(lines)
+    _check_from_one(file, lines)
+    names = _by_number(lines, NUMBER_FIRST) or _by_number(lines, NUMBER_LAST) or tuple(lines)
     for number, name in enumerate(names, start=1):
         if not name:
             raise DataError(f"{str(file)!r} has no class name in line {number}; expected one in each line")
@@ -62,18 +63,21 @@ def class_names(file: Path) -> tuple[str, ...]:
     return names
 
 
-def _by_number(file: Path, lines: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
+def _check_from_one(file: Path, lines: Sequence[str]) -> None:
+    """Raise DataError if the names stand behind numbers from 1 on, in another order: then number and line say different things."""
+    numbers = [int(match["number"]) for line in lines if (match := NUMBER_FIRST.fullmatch(line))]
+    if len(lines) > 2 and sorted(numbers) == list(range(1, len(lines) + 1)) != numbers:
+        problem = f"{str(file)!r} numbers its classes from 1, in another order than that of its lines"
+        raise DataError(f"{problem}; expected numbers from 0, or the lines in their order, of which the first is class 0")
+
+
+def _by_number(lines: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
     """The names in the order of the numbers beside them; none unless every line has a name and one of the numbers from 0 on, nor where all
-    names are the same: `Grade 0`, `Grade 1` and so on are names. Raises DataError if numbers before them are from 1 on, and not
-    in order.
+    names are the same: `Grade 0`, `Grade 1` and so on are names.
     """
     found = [match for line in lines if (match := pattern.fullmatch(line))]
     names = {int(match["number"]): match["name"] for match in found}
-    has_names = len(lines) == 1 or len(set(names.values())) > 1
-    if has_names and len(lines) > 2 and pattern is NUMBER_FIRST and sorted(names) == list(range(1, len(lines) + 1)) != list(names):
-        problem = f"{str(file)!r} numbers its classes from 1, in another order than that of its lines"
-        raise DataError(f"{problem}; expected numbers from 0, or the lines in their order, of which the first is class 0")
-    is_numbered = has_names and sorted(names) == list(range(len(lines)))
+    is_numbered = sorted(names) == list(range(len(lines))) and (len(lines) == 1 or len(set(names.values())) > 1)
     return tuple(names[number] for number in range(len(lines))) if is_numbered else ()
 
 

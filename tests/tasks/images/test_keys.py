@@ -423,3 +423,35 @@ def test_every_module_that_a_job_computes_by_is_in_its_keys():
     counted = {name.removeprefix("ablation.") for name in (*keys.STEP_MODULES, *keys.TEST_MODULES)}
     assert all(name in MODULES for name in counted)
     assert modules - counted == NOT_IN_KEYS
+
+
+# --- what is kept beside the keys -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ({"name": "csv", "file": "images.csv"}, "images.csv"),
+        ({"name": "lists", "train_list": "train.txt", "root": "photos"}, "train.txt"),
+        ({"name": "npz", "file": "all.npz"}, "all.npz"),
+        ({"name": "folder", "root": "photos"}, "photos"),
+        ({"name": "digits"}, "digits"),
+    ],
+)
+def test_the_store_is_told_where_the_images_are(tmp_path, data, place):
+    """The file that lists or holds them, else their folder, else the name of the data set."""
+    for name in ("images.csv", "train.txt", "all.npz"):
+        (tmp_path / name).touch()
+    (tmp_path / "photos").mkdir()
+    loaded = study(tmp_path, base={**BASE, "data": data})
+    assert planner(loaded).dataset(loaded.arms[0]) == (data["name"], place)
+
+
+def test_a_speed_is_that_of_a_kind_of_step(tmp_path):
+    """A captured, a compiled and a deterministic step take other times; a loss takes none worth a word."""
+
+    def speed(**base):
+        return keys.speed_key(study(tmp_path, base={**BASE, **base}).arms[0].stages[0], "cuda NVIDIA H100")
+
+    assert len({speed(), speed(deterministic=True), speed(compile=True), speed(batch_size=7)}) == 4
+    assert speed(loss="focal") == speed()
