@@ -15,7 +15,7 @@ import seaborn as sns
 from ablation.errors import AblateError
 from ablation.report.frames import packed
 
-CONDITIONS = {"as-published": "average of the weights", "best-no-lag": "weights as trained"}
+CONDITIONS = {"as-published": "EMA of the weights", "best-no-lag": "weights as trained"}
 FORMATS = (".svg", ".png", ".pdf")
 METRIC = "watched/test/accuracy"
 
