@@ -33,9 +33,9 @@ def _options(values: dict[str, Any]) -> Any:
         sets=tuple(parse_set(text) for text in values["sets"]),
         jobs=values["jobs"] or 0,
         rerun=values["rerun"] or "",
-        budget=parse_budget(values["budget"]) if values["budget"] else 0.0,
-        checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") else EVERY_EPOCH,
-        part=parse_part(values["part"]) if values.get("part") else None,
+        budget=parse_budget(values["budget"]) if values["budget"] is not None else 0.0,
+        checkpoint_interval=parse_interval(values["save_every"]) if values.get("save_every") is not None else EVERY_EPOCH,
+        part=parse_part(values["part"]) if values.get("part") is not None else None,
         is_detached=values.get("is_detached", False),
         records_part=values.get("records_part", False),
     )

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import click
 import pytest
@@ -85,6 +85,28 @@ def test_a_cluster_that_is_gone_is_nobodys_mistake(monkeypatch):
     monkeypatch.setattr("ablation.commands.techniques.techniques", Mock(side_effect=ClusterError("the cluster is gone")))
     result = CliRunner().invoke(cli.cli, ["techniques"])
     assert (result.exit_code, result.stderr) == (1, "error: the cluster is gone\n")
+
+
+def test_a_technique_beside_the_page_of_all_is_refused():
+    """Which shows all of them, whatever the name."""
+    result = CliRunner().invoke(cli.cli, ["techniques", "focal", "--format", "markdown"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        result.stderr == "error: NAME: found 'focal' beside --format markdown, the page of all techniques; expected only one of the two\n"
+    )
+
+
+@pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+def test_the_addresses_of_the_page_can_be_opened(ablate, monkeypatch, host, written):
+    """An address of IPv6 stands in brackets, without which its end would be the port."""
+    store = Store.open()
+    store.touch(store.experiment("demo"))
+    server = MagicMock()
+    server.return_value.__enter__.return_value.wait.return_value = 0
+    monkeypatch.setattr("ablation.commands.ui.subprocess.Popen", server)
+    shown = ablate("ui", "--host", host, "--port", 5001)
+    assert (shown.status, shown.err.count(f" http://{written}:5001/#/experiments/")) == (0, 3)
+    assert server.call_args.args[0][-5:-3] == [host, "--port"]
 
 
 def test_a_mistake_is_status_two_without_a_traceback():

@@ -62,8 +62,11 @@ def check_task(options: Options) -> int:
     resumes = checked.stopped_repeats if work.definition.resumes else None
     begins_anew = work.definition.resumes or checked.stopped_repeats is not False
     path = checking.path_of(Workspace(root).root, preparation.checked_identity)
-    checking.keep(path, name, work.seed, repeatable=checked.repeats and begins_anew, resumes=resumes)
+    kept = checking.keep(path, name, work, repeatable=checked.repeats and begins_anew, resumes=resumes)
     print("\n".join([f"{title} ({work.definition.text})", *(f"  {line}" for text in checked.lines for line in text.splitlines())]))
+    if kept["key"] != work.request.key:
+        amiss = f"what was found amiss of {kept['arm']} seed {kept['seed']} on {kept['when']}"
+        print(f"  {amiss} stays in the report until that run comes out the same")
     return DONE if checked.repeats and checked.stopped_repeats is not False else FAILED
 
 

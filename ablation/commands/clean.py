@@ -136,15 +136,16 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
     own = [recorded for recorded in studies if only in ("", recorded.study)]
     others = [recorded for recorded in studies if recorded not in own]
     runs = {recorded.study: recorded.store.runs_of(recorded.study) for recorded in studies}
-    unfinished = set().union(*(_unfinished_stages(recorded, runs[recorded.study]) for recorded in (others if everything else studies)))
+    needing = others if everything else studies
+    unfinished = set().union(*(_unfinished_stages(recorded, runs[recorded.study]) for recorded in needing))
     if not everything:
         unfinished |= {path.parent.name for pattern in BEGUN for path in workspace.stages.glob(pattern)}
         unfinished |= set().union(*(recorded.plan.get("left", ()) for recorded in studies))
-    finished = {recorded.study: set(_finished(recorded.store, runs[recorded.study])) for recorded in own}
-    if not everything:
-        finished = {recorded.study: finished[recorded.study] - _wanted(recorded, runs[recorded.study]) for recorded in own}
-    planned = {recorded.study: {run["key"] for run in recorded.plan["runs"]} for recorded in own} if everything else {}
-    results = {name: keys | planned.get(name, set()) for name, keys in finished.items()}
+    finished = {recorded.study: set(_finished(recorded.store, runs[recorded.study])) for recorded in studies}
+    wanted = {recorded.study: _wanted(recorded, finished[recorded.study]) for recorded in studies}
+    kept = set().union(*(wanted[recorded.study] for recorded in needing))
+    kept |= {key for split in splits(workspace.parts) if split.study not in runs for keys in split.shares for key in keys}
+    results = {recorded.study: _keys(recorded, finished[recorded.study], everything=everything) - kept for recorded in own}
     stages = {recorded.study: {stage["key"] for stage in recorded.plan["stages"]} - unfinished for recorded in own}
     stray = [path for path in workspace.results.glob("*") if everything or path.suffix == ".part"]
     unknown = [] if everything else sorted(_run_here(workspace) - {recorded.study for recorded in studies})
@@ -153,26 +154,27 @@ def _deletable(workspace: Workspace, only: str, *, everything: bool) -> Deletabl
         results=_by_study(workspace.results.glob("*"), results, () if only else stray),
         stages=_by_study(workspace.stages.glob("*"), stages, () if only else unplanned),
         data=[workspace.data] if everything and not only and workspace.data.exists() else [],
-        splits=_splits(workspace, own, finished, only, everything=everything),
+        splits=_splits(workspace, wanted, only, everything=everything),
         unknown=[study for study in unknown if only in ("", study)],
     )
 
 
-def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The keys of the runs that are finished, and whose files the store still has; not of those that --rerun force has asked for again."""
+def _finished(store: Store, runs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Arm, seed and key of the runs that are finished, and whose files the store still has; not of those that --rerun force asks for."""
     for run in runs:
+        tags = run["tags"]
         if run["status"] == "FINISHED" and not is_superseded(run) and not store.has_lost_files(run["run_id"], CONFIG):
-            yield run["tags"].get("ablation.key", "")
+            yield tags.get("ablation.arm", ""), tags.get("ablation.seed", ""), tags.get("ablation.key", "")
 
 
-def _wanted(recorded: Recorded, runs: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The keys of planned runs that have no record of their own yet, though another arm may have one: both are one training."""
-    done = {(tags.get("ablation.arm"), tags.get("ablation.seed"), tags.get("ablation.key")) for tags in map(_finished_tags, runs)}
-    return {run["key"] for run in recorded.plan["runs"] if (run["arm"], str(run["seed"]), run["key"]) not in done}
+def _wanted(recorded: Recorded, finished: set[tuple[str, str, str]]) -> set[str]:
+    """The keys of planned runs that have no record of their own yet, though another arm or study may have one: both are one training."""
+    return {run["key"] for run in recorded.plan["runs"] if (run["arm"], str(run["seed"]), run["key"]) not in finished}
 
 
-def _finished_tags(run: Mapping[str, Any]) -> Mapping[str, str]:
-    return run["tags"] if run["status"] == "FINISHED" else {}
+def _keys(recorded: Recorded, finished: set[tuple[str, str, str]], *, everything: bool) -> set[str]:
+    """The keys of a study's finished runs; with `everything`, also of those of its newest plan."""
+    return {key for _, _, key in finished} | {run["key"] for run in recorded.plan["runs"] if everything}
 
 
 def _is_elsewhere(study: str, workspace: Workspace) -> bool:
@@ -188,14 +190,11 @@ def _run_here(workspace: Workspace) -> set[str]:
     }
 
 
-def _splits(
-    workspace: Workspace, own: Sequence[Recorded], finished: Mapping[str, set[str]], only: str, *, everything: bool
-) -> dict[str, list[Path]]:
-    """study -> its splits of which no run is planned and not recorded, or all of them."""
-    left = {recorded.study: {run["key"] for run in recorded.plan["runs"]} - finished[recorded.study] for recorded in own}
+def _splits(workspace: Workspace, wanted: Mapping[str, set[str]], only: str, *, everything: bool) -> dict[str, list[Path]]:
+    """study -> its splits of which no run is wanted, that is planned and not recorded; or all of them."""
     found: dict[str, list[Path]] = {}
     for split in splits(workspace.parts, only):
-        is_over = split.study in left and not left[split.study] & {key for keys in split.shares for key in keys}
+        is_over = split.study in wanted and not wanted[split.study] & {key for keys in split.shares for key in keys}
         if everything or is_over:
             found.setdefault(split.study, []).append(split.folder)
     return found

@@ -61,9 +61,14 @@ def _noted(root: Path) -> dict[str, Any]:
 
 
 def folder_of(study: str, file: Path | None) -> Path:
-    """The folder where a recorded study's relative paths start: of its file, or of the file last run here, or the current one."""
-    if file is None and study == last_study() and (noted := last_run()):
-        file = noted[0]
+    """The folder where a recorded study's relative paths start: of its file, or of the file last run here, or the current one.
+
+    The file last run here is that of all its profiles, whichever was run.
+    """
+    if file is None and (noted := last_run()):
+        last_file, last_profile = noted
+        name = last_study().removesuffix(f".{last_profile}" if last_profile else "")  # of the file's study without a profile
+        file = last_file if f"{study}.".startswith(f"{name}.") else None
     return file.resolve().parent if file else Path.cwd()
 
 
@@ -77,6 +82,6 @@ def study_file(file: Path | None, profile: str | None) -> tuple[Path, str | None
     if noted is None and not DEFAULT_FILE.is_file():
         raise AblateError(f"no study was run here, and there is no {DEFAULT_FILE}; --file names the study's file, ablate init writes one")
     found, last_profile = noted or (DEFAULT_FILE, None)
-    taken = profile or last_profile
+    taken = last_profile if profile is None else profile
     print(f"the study of {found.name}{f' with --profile {taken}' if taken else ''}; --file names another", file=sys.stderr)
     return found, taken

@@ -8,7 +8,9 @@ from ablation.commands.exit_codes import DONE
 from ablation.commands.options import Options
 from ablation.commands.session import Session
 from ablation.errors import ConfigError
+from ablation.formatting import duration
 from ablation.planning import explain
+from ablation.planning.cost import wall_seconds
 from ablation.planning.describe import describe
 from ablation.planning.listing import listing
 from ablation.planning.plan import Plan
@@ -38,9 +40,17 @@ def plan(options: Options, *, as_json: bool, with_stages: bool, measure_compile:
         print(explain.screen(study_plan, planner, session.num_slots))
         if with_stages:
             print(f"\n{listing(study_plan)}")
+        if options.budget:
+            print(_about_budget(wall_seconds(study_plan, session.num_slots), options.budget))
     if measure_compile:
         _measure_compiling(study_plan, session, console)
     return DONE
+
+
+def _about_budget(seconds: float, budget: float) -> str:
+    """Whether what takes so many seconds would be done within the budget."""
+    told = "all of it would be done" if seconds <= budget else "run begins what would end within it, and the same command goes on"
+    return f"with --budget {duration(budget)}: {told}"
 
 
 def _measure_compiling(plan: Plan, session: Session, console: Console) -> None:

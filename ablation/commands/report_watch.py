@@ -14,8 +14,9 @@ from rich.text import Text
 from ablation import report
 from ablation.commands.screen import study_text
 from ablation.errors import AblateError, ConfigError
+from ablation.formatting import counted
 from ablation.running.progress import is_drawable
-from ablation.system.locks import is_locked
+from ablation.tracking.database import at_work
 from ablation.tracking.recorded import Recorded as StoredRecord
 
 if TYPE_CHECKING:
@@ -72,16 +73,16 @@ def watch(open_recorded: Callable[[], "Recorded"], options: Options) -> int:
         recorded = _wait_for_record(open_recorded)
         shown_change: int | None = None
         while True:
-            is_running = is_locked(Path("mlruns/locks") / f"{recorded.study}.lock")  # checked first, so that the last change is not missed
+            running = at_work(Path("mlruns"), recorded.study)  # checked first, so that the last change is not missed
             last_change, began = _last_change(recorded), time.monotonic()
             if last_change != shown_change:
-                recorded = open_recorded() if is_running or shown_change is not None else recorded
+                recorded = open_recorded() if running or shown_change is not None else recorded
                 shown_change = last_change
                 view.table(_table(recorded, options))
                 if options.output is not None:
                     write(recorded, options)
-            view.headline(_headline(recorded.study, is_running=is_running))
-            if not is_running:
+            view.headline(_headline(recorded.study, running))
+            if not running:
                 break
             time.sleep(max(POLL_SECONDS, time.monotonic() - began))  # a report that takes long is not written all the time
     return DONE
@@ -96,7 +97,7 @@ def _wait_for_record(open_recorded: Callable[[], "Recorded"]) -> "Recorded":
         except ConfigError:
             raise
         except AblateError as error:
-            if not any(is_locked(path) for path in Path("mlruns/locks").glob("*.lock")):
+            if not at_work(Path("mlruns")):
                 raise
             if not is_announced:
                 Console(stderr=True).print(f"waiting: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -132,14 +133,15 @@ def write(recorded: "Recorded", options: Options) -> str:
     )
 
 
-def _headline(study: str, *, is_running: bool) -> str:
-    """The progress of the run, from the status file that it writes beside the store."""
+def _headline(study: str, running: Sequence[str]) -> str:
+    """The progress of the run, from the status file that it writes beside the store; where only parts are `running`, how many."""
+    if study not in running:
+        return f"{study}: running · {counted(len(running), 'part')}" if running else f"{study}: not running"
     try:
         status = json.loads((Path("mlruns/status") / f"{study}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         status = {}
-    state = "running" if is_running else "not running"
-    return " · ".join(filter(None, [f"{study}: {state}", status.get("headline", "") if is_running else ""]))
+    return " · ".join(filter(None, [f"{study}: running", status.get("headline", "")]))
 
 
 class _RedrawnTable:

@@ -11,7 +11,7 @@ from ablation.commands.exit_codes import DONE, FAILED, INTERRUPTED
 from ablation.commands.last_run import note_last_run
 from ablation.commands.options import Options
 from ablation.commands.recorded import with_notes
-from ablation.commands.run_part import run_part
+from ablation.commands.run_part import checked_session, run_part
 from ablation.commands.run_parts import failed_before, follow_parts, forget_splits, refuse_beside_jobs, submit_parts, tidy_splits
 from ablation.commands.running import NEXT_STEPS, failure_lines, shown, stop_if_stale, study_lock, up_to_date, with_interval
 from ablation.commands.screen import print_study
@@ -31,7 +31,6 @@ from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.provenance import tell_workers
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
-from ablation.study.task import DEFAULT, EVERY_EPOCH
 from ablation.system import signals, streams
 from ablation.system.invocation import command_line, command_to_go_on
 from ablation.tracking.recorded import Recorded
@@ -46,7 +45,7 @@ def run(options: Options) -> int:
         return run_part(options, options.part)
     _check_options(options)
     console = Console(stderr=True)
-    session = _checked(options, console)
+    session = checked_session(options, console)
     with study_lock(session.workspace, session.study.name, console) as has_waited, contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
             session = up_to_date(session, has_waited=has_waited)
@@ -84,15 +83,6 @@ def run(options: Options) -> int:
         if status == DONE:
             tidy_splits(plan, session.workspace)
         return status
-
-
-def _checked(options: Options, console: Console) -> Session:
-    """The session, once nothing is found that would stop a run at its start."""
-    session = Session(options, console)
-    if options.checkpoint_interval != EVERY_EPOCH and session.task.name != DEFAULT:
-        raise ConfigError("--save-every", "is for image classification; expected none: training code of one's own saves when it likes")
-    session.check()
-    return session
 
 
 @contextlib.contextmanager
@@ -200,8 +190,7 @@ def _carry_out(
 ) -> tuple[Outcome, bool]:
     """Train and test what is waiting, by an executor or by parts at a site; return the outcome, and whether the user stopped it."""
     if not plan.waiting:
-        if any(planned_run.state == "evaluated" for planned_run in plan.runs):  # by parts, which have told of their own share
-            RunMessages(plan, session.workspace, None, state, session.console).close()
+        RunMessages(plan, session.workspace, None, state, session.console).close()
         return Outcome(), False
     try:
         if executor is not None:

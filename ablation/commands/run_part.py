@@ -30,6 +30,7 @@ from ablation.running.progress import ProgressState, Results
 from ablation.running.recorder.provenance import tell_workers
 from ablation.running.recorder.recorder import Recorder
 from ablation.running.scheduler import Executor, execute
+from ablation.study.task import DEFAULT, EVERY_EPOCH
 from ablation.system import signals
 from ablation.system.fencing import ATTEMPT, OWNER
 from ablation.system.invocation import command_line, command_to_go_on, command_without_part
@@ -82,8 +83,7 @@ def _refuse_in_vain(log: PartLog) -> None:
 
 def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
     """Carry it out; a `log` is there already where an engine started the part."""
-    session = Session(options, Console(stderr=True))
-    session.check()
+    session = checked_session(options, Console(stderr=True))
     lock = study_lock(session.workspace, session.study.name, session.console, is_awaited=log is None)
     with lock as has_waited, contextlib.ExitStack() as exit_stack:
         with signals.interruptible():
@@ -114,6 +114,15 @@ def _run_part(options: Options, part: Part, log: PartLog | None) -> int:
     recorded = _record(options) if options.records_part else ""
     _print_outcome(session, part, outcome, recorded, is_stopped=stopped)
     return status
+
+
+def checked_session(options: Options, console: Console) -> Session:
+    """The session, once nothing is found that would stop a run or a part of it at its start."""
+    session = Session(options, console)
+    if options.checkpoint_interval != EVERY_EPOCH and session.task.name != DEFAULT:
+        raise ConfigError("--save-every", "is for image classification; expected none: training code of one's own saves when it likes")
+    session.check()
+    return session
 
 
 @contextlib.contextmanager

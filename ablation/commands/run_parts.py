@@ -26,7 +26,7 @@ from ablation.running.parts.following import follow, submit
 from ablation.running.parts.split import Split
 from ablation.running.progress import ProgressState
 from ablation.study.task import EVERY_EPOCH
-from ablation.system.locks import is_locked, runs_elsewhere
+from ablation.tracking.database import at_work
 from ablation.training.planned_device import device_name
 
 
@@ -94,8 +94,9 @@ def _engine_for(plan: Plan, session: Session, site: SlurmSite | BatchSite, split
 def tidy_splits(plan: Plan, workspace: Workspace) -> None:
     """Delete the splits of which all runs are recorded, as all of this plan are, and all jobs have ended; and how far parts had come."""
     recorded = {key for run in plan.runs for key in (run.key, run.used_key)}
+    running = at_work(workspace.root, plan.study.name)
     for path in (workspace.root / "status").glob(f"{escape(plan.study.name)}.part-*.json"):
-        if not (is_locked(workspace.locks / f"{path.stem}.lock") or runs_elsewhere(path)):
+        if path.stem not in running:
             path.unlink(missing_ok=True)
     for split in splits.splits(workspace.parts, plan.study.name):
         with contextlib.suppress(AblateError):  # nobody knows of its jobs

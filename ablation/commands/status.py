@@ -3,12 +3,13 @@
 import contextlib
 import json
 import math
+import os
 import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,10 +22,9 @@ from ablation.running.parts.engine import State, waiting_words
 from ablation.running.parts.split import Split, splits
 from ablation.running.words import curve_words, epoch_words
 from ablation.study.metrics import has_own_code
-from ablation.system.locks import is_locked, runs_elsewhere
 from ablation.system.sealed import RESULT
 from ablation.tracking.addresses import named_address
-from ablation.tracking.database import is_deleted
+from ablation.tracking.database import at_work, is_deleted
 from ablation.tracking.recorded import Point, Recorded
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def status(*, follow: bool) -> int:
         status_files = sorted(Path("mlruns/status").glob("*.json"), key=lambda path: -path.stat().st_mtime)
         if time.monotonic() - asked_at > QUEUE_EVERY:
             asked_at, submitted = time.monotonic(), list(filter(None, map(_submitted, splits(Path("mlruns/parts").resolve()))))
-        if not (status_files or submitted):
+        running = at_work(Path("mlruns"))
+        if not (status_files or submitted or running):
             raise AblateError("nothing was run here yet; ablate run FILE runs a study")
-        running_files = [path for path in status_files if is_locked(Path("mlruns/locks") / f"{path.stem}.lock") or runs_elsewhere(path)]
+        running_files = [Path("mlruns/status") / f"{name}.json" for name in running]
         texts = [_status_text(path, is_running=path in running_files) for path in running_files or _last(status_files)]
         for text in [*texts, *(words for words, _ in submitted)]:
             console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -90,10 +91,12 @@ def _submitted(split: Split) -> tuple[str, bool] | None:
 
 def _status_text(path: Path, *, is_running: bool) -> str:
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        status = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError:
         raise AblateError(f"{path} was damaged; expected JSON, as the next ablate run writes it") from None
     host = f" on {status['host']}" if status.get("host", "") not in ("", socket.gethostname()) else ""
+    if is_running and not _tells_of_now(status):
+        return f"{path.stem}: running · plans what is to be done"
     state = f"running (pid {status['pid']}{host})" if is_running else "not running"
     lines = [f"{path.stem}: {state} · {status.get('headline', 'starting')}"]
     for row in status.get("running", []) if is_running else []:
@@ -101,6 +104,19 @@ def _status_text(path: Path, *, is_running: bool) -> str:
     lines += [f"  failed: {text}" for text in status.get("failed", [])]
     lines += ["  deleted in MLflow; ablate run FILE restores it"] if _is_deleted(path.stem) else []
     return "\n".join(part for line in lines for part in wrapped(line, 4))
+
+
+def _tells_of_now(status: Mapping[str, Any]) -> bool:
+    """Whether a process said this that is still there, and not one that was at it before."""
+    if not status or status.get("host", socket.gethostname()) != socket.gethostname():
+        return bool(status)
+    try:
+        os.kill(status["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _is_deleted(study: str) -> bool:
@@ -120,7 +136,8 @@ def log(arm: str, seed: int, file: Path | None, profile: str | None) -> int:
         arms = [planned_arm["name"] for planned_arm in recorded.plan["arms"]]
         if arm not in arms:
             raise unknown_name("ARM", "arm", arm, arms)
-        raise ConfigError("SEED", f"found {seed}; the newest plan of {name} has {', '.join(map(str, recorded.plan['seeds']))}")
+        seeds = ", ".join(str(run["seed"]) for run in recorded.plan["runs"] if run["arm"] == arm) or "none"
+        raise ConfigError("SEED", f"found {seed}; expected one of the seeds of {arm} in the newest plan of {name}: {seeds}")
     rows = recorded.runs
     run_rows = rows[(rows["arm"] == arm) & (rows["seed"] == seed)].to_dict("records")
     print(f"{name}: {arm} seed {seed}: {run_rows[0]['status'].lower() if run_rows else planned['state']} (key {planned['key'][:8]})")

@@ -4,6 +4,7 @@ import json
 import sys
 
 from ablation.commands.exit_codes import DONE, FAILED
+from ablation.errors import ConfigError
 from ablation.study import catalogue
 from ablation.study.schema import study_schema
 from ablation.study.task import load_task
@@ -15,6 +16,8 @@ from ablation.techniques.technique import FAMILIES, allow_code, plugins
 
 def techniques(name: str | None, *, as_page: bool) -> int:
     """Print the description of a technique or of a family, or a list of all of them."""
+    if as_page and name is not None:
+        raise ConfigError("NAME", f"found {name!r} beside --format markdown, the page of all techniques; expected only one of the two")
     sys.stdout.write(catalogue.markdown_page() if as_page else _terminal_text(name or ""))
     return DONE
 

@@ -34,8 +34,9 @@ def ui(host: str, port: int) -> int:
         raise AblateError("MLflow's server is not installed here (only its client is); install mlflow, or copy mlruns/ to where it is")
     console = Console(stderr=True)
     console.print(f"MLflow's UI, {_reach(host)}; Ctrl-C ends it. Studies:", highlight=False, soft_wrap=True)
+    server_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"  # the brackets are IPv6's
     for name, _ in store.studies():
-        experiment_url = f"http://{host}:{port}/#/experiments/{store.experiment(name)}/runs?workflowType=machine_learning"
+        experiment_url = f"{server_url}/#/experiments/{store.experiment(name)}/runs?workflowType=machine_learning"
         for view, url in (
             ("every run", experiment_url),
             ("arms", f"{experiment_url}{ARMS_VIEW}"),

@@ -1,5 +1,6 @@
 """`ablate verify`: train the first epoch of a recorded run again, in memory, and compare; the store is not touched."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from ablation.commands.exit_codes import DONE, FAILED
 from ablation.commands.last_run import folder_of
 from ablation.commands.recorded import check_images, open_recorded
 from ablation.errors import AblateError, ConfigError, unknown_name
-from ablation.planning.workspace import Workspace
+from ablation.planning.workspace import INPUTS, Workspace
 from ablation.study.config import Study
 from ablation.study.overrides import split_stage
 from ablation.study.resolving import load_study
@@ -44,6 +45,7 @@ class RecordedRun:
     content: str
     device: str
     digest: str
+    weights: str  # the beginning of the digest of what its model started from; "" if that is not recorded
 
 
 def verify(arm: str, seed: int, file: Path | None, profile: str | None, *, steps: int, with_code: bool) -> int:
@@ -62,8 +64,7 @@ def verify(arm: str, seed: int, file: Path | None, profile: str | None, *, steps
     device = devices("cpu" if run.device.startswith("cpu") else "auto")[0]
     preparation = ImagePreparation(study, Workspace(store.root), device, lambda *_: None)
     work = first_epoch(study, seed, preparation)
-    digest = preparation.source(study.arms[0], seed).digest
-    for change in _changes_since(run, study, device_name(device), digest):
+    for change in _changes_since(run, study, device_name(device), preparation):
         Console(stderr=True).print(change, markup=False, highlight=False, soft_wrap=True)
     if steps:
         agrees, message = _compare_steps(work, device, steps)
@@ -89,7 +90,8 @@ def _recorded_run(recorded: Recorded, arm: str, seed: int) -> RecordedRun:
     if row["chosen"]:
         return _recorded_run(recorded, row["chosen"], seed)
     tags = next(run["tags"] for run in recorded.store.runs_of(recorded.study) if run["run_id"] == row["run_id"])
-    return RecordedRun(row["run_id"], row["key"], tags["ablation.content"], row["device"], row["digest"])
+    weights = json.loads(tags.get(INPUTS, "{}")).get("weights", "")
+    return RecordedRun(row["run_id"], row["key"], tags["ablation.content"], row["device"], row["digest"], weights)
 
 
 def _recorded_study(recorded: Recorded, run: RecordedRun, folder: Path) -> Study:
@@ -97,11 +99,12 @@ def _recorded_study(recorded: Recorded, run: RecordedRun, folder: Path) -> Study
     recorded_config = read(recorded.artifact(run.id, "config.yaml"))
     arm_settings, schema = recorded_config["settings"], load_task(recorded.plan.get("task", DEFAULT)).schema
     stages = []
-    for stage in recorded_config["stages"]:
-        options, settings = split_stage(stage, schema)
+    for i, stage in enumerate(recorded_config["stages"]):
+        options, settings = split_stage(stage, f"stages.{i}", schema)
         stages.append(options | {name: value for name, value in settings.items() if value != arm_settings[name]})
     base = {**arm_settings, "stages": stages}
-    groups = {name: classes or NO_CLASS for name, classes in recorded.plan["groups"].items()}
+    classes_by_group = {name: classes or NO_CLASS for name, classes in recorded.plan["groups"].items()}
+    groups = recorded.plan.get("written", {}).get("groups", classes_by_group)  # the rule, since an arm's tail goes by its own counts
     study_file = {"study": recorded.study, "seeds": [recorded_config["seed"]], "base": base, "groups": groups}
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "experiments.yaml"
@@ -119,13 +122,16 @@ def _recorded_loss(store: Store, run: RecordedRun) -> float:
     return losses[0]
 
 
-def _changes_since(run: RecordedRun, study: Study, device: str, digest: str) -> Iterator[str]:
+def _changes_since(run: RecordedRun, study: Study, device: str, preparation: ImagePreparation) -> Iterator[str]:
     """A sentence for each thing that has changed since the run was recorded."""
     if device != run.device:
         yield f"recorded on {run.device}, trained again on {device}: compared anyway"
     elif keys.with_environment(run.content, environment_of(study.arms[0].stages, device)) != run.key:
         yield "code or versions have changed since it was recorded: compared anyway"
-    if digest != run.digest:
+    arm, seed = study.arms[0], study.seeds[0]
+    if not preparation.weights(arm.settings.model)[0].startswith(run.weights):
+        yield "the weights that the model starts from have changed since it was recorded: compared anyway"
+    if preparation.source(arm, seed).digest != run.digest:
         yield "the images or their split have changed since it was recorded: compared anyway"
 
 

@@ -20,6 +20,7 @@ from ablation.formatting import duration
 from ablation.planning.plan import Plan
 from ablation.report.metrics import PERCENT, planned_metrics, with_unit
 from ablation.running.clock import Clock
+from ablation.running.recorder.choosing import best_of
 from ablation.running.words import curve_words, epoch_words, shown_values
 from ablation.system import sealed
 
@@ -62,8 +63,8 @@ class Results:
         run, metrics = self.runs[arm, seed], {}
         if run.choice is not None:
             metric = f"validation/{run.choice.metric}"
-            among = [values for name in run.choice.among if metric in (values := self.values.get((name, seed), {}))]
-            metrics = (min if run.choice.is_lower_better else max)(among, key=lambda values: values[metric], default={})
+            among = {name: values for name in run.choice.among if metric in (values := self.values.get((name, seed), {}))}
+            metrics = among[best_of(run.choice, {name: values[metric] for name, values in among.items()})] if among else {}
         else:
             with contextlib.suppress(OSError, ValueError, KeyError):  # the record will tell; the display goes without
                 metrics = json.loads((self.folder / run.key / sealed.RESULT).read_text(encoding="utf-8"))["metrics"]

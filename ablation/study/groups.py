@@ -15,7 +15,8 @@ Groups = dict[str, tuple[int, ...]]
 def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Groups:
     """group -> the numbers of its classes, in order; a class is in at most one group.
 
-    `groups` is "thirds" (by rank of the training counts; a remainder goes to the middle), or a mapping from many, medium and few to a
+    `groups` is "thirds" (by rank of the training counts; a remainder goes to the middle, and classes with equal counts, which have the
+    mean of their ranks, are together), or a mapping from many, medium and few to a
     bound on the counts (">100", "<20", ">=20") or to a list of classes. Without `medium`, the classes that are left are medium.
     """
     if groups == "thirds":
@@ -36,10 +37,11 @@ def resolve(groups: Any, counts_C: Sequence[int], classes: Sequence[str]) -> Gro
 
 
 def _thirds(counts_C: Sequence[int]) -> Groups:
-    order = np.argsort(-np.asarray(counts_C), kind="stable").tolist()
-    third = len(order) // 3
-    parts = order[:third], order[third : len(order) - third], order[len(order) - third :]
-    return {name: tuple(sorted(part)) for name, part in zip(NAMES, parts, strict=True)}
+    _, inverse_C, sizes = np.unique(-np.asarray(counts_C), return_inverse=True, return_counts=True)
+    ranks_C = (np.cumsum(sizes) - (sizes + 1) / 2)[inverse_C]  # from 0
+    third = len(counts_C) // 3
+    many_C, few_C = ranks_C < third, ranks_C >= len(counts_C) - third
+    return {name: tuple(np.flatnonzero(is_in_C).tolist()) for name, is_in_C in zip(NAMES, (many_C, ~many_C & ~few_C, few_C), strict=True)}
 
 
 def _members(rule: Any, counts_C: Sequence[int], classes: Sequence[str], where: str) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Mapping, Sized
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,7 @@ def apply_overrides(partial: PartialArm, overrides: Mapping[str, Any], where: st
     """
     undotted = {name: value for name, value in overrides.items() if "." not in name}
     dotted = {name: value for name, value in overrides.items() if "." in name}
-    for name, value in undotted.items():
-        if name not in schema.arm_keys:
-            raise _cut_at_a_comma(where, name) if value is None and " " in name else unknown_name(where, "setting", name, schema.arm_keys)
+    _check_names(undotted, schema.arm_keys, where)
     stages, stages_at = [dict(stage) for stage in partial.stages], partial.stages_at
     if "stages" in undotted:
         stages, stages_at = _stages(undotted.pop("stages"), where), f"{where}.stages"
@@ -68,9 +66,14 @@ def _check_kept(fields: Mapping[str, Any], settings: Mapping[str, Any], where: s
             raise ConfigError(f"{where}.{name}".lstrip("."), f"found {value}, which has no effect beside {others}; {expected}")
 
 
-def _cut_at_a_comma(where: str, rest: str) -> ConfigError:
-    """The error for the second half of an unquoted text in braces, which YAML reads as a key without a value."""
-    return ConfigError(where, f"found {rest!r} without a value; expected a setting, or quotes around a text that has a comma")
+def _check_names(overrides: Overrides, known: Collection[str], where: str, others: Collection[str] = ()) -> None:
+    """Raise ConfigError for a name without a dot that is neither known nor one of the others, which are not offered."""
+    for name, value in overrides.items():
+        if "." in name or name in known or name in others:
+            continue
+        if value is None and " " in name:  # the second half of an unquoted text in braces, which YAML reads as a key without a value
+            raise ConfigError(where, f"found {name!r} without a value; expected a setting, or quotes around a text that has a comma")
+        raise unknown_name(where, "setting", name, known)
 
 
 def canonical(settings: Mapping[str, Any], where: str, schema: SettingsSchema) -> dict[str, Any]:
@@ -134,7 +137,9 @@ def _child(container: Any, key: str, path_so_far: str, where: str) -> Any:
     return container[key]
 
 
-def split_stage(overrides: Overrides, schema: SettingsSchema) -> tuple[Overrides, Overrides]:
-    """A stage's overrides, split into (its options, the settings that it overrides)."""
+def split_stage(overrides: Overrides, where: str, schema: SettingsSchema) -> tuple[Overrides, Overrides]:
+    """A stage's overrides, split into (its options, the settings that it overrides); raises ConfigError for a name that is neither."""
+    own = dict.fromkeys([*schema.option_names, *(name for name in schema.names if name not in schema.whole_arm)])
+    _check_names(overrides, own, where, schema.whole_arm)
     options = {name: value for name, value in overrides.items() if name in schema.option_names}
     return options, {name: value for name, value in overrides.items() if name not in options}

@@ -20,7 +20,7 @@ def repoint(root: Path, database: Path | None = None, but: str = "") -> None:
     Those of a study that is being run are left to who runs it, as it may see the same folder under another path; `but` is this process's.
     """
     database = database or root / OWN
-    locations = {old: new for old, new in moved(root, database).items() if (study := Path(new).name) == but or not _is_run(root, study)}
+    locations = {old: new for old, new in moved(root, database).items() if (study := Path(new).name) == but or not at_work(root, study)}
     if not locations:
         return
     with contextlib.closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
@@ -34,11 +34,17 @@ def repoint(root: Path, database: Path | None = None, but: str = "") -> None:
         connection.commit()
 
 
-def _is_run(root: Path, study: str) -> bool:
-    """Whether a process holds the lock of a study, or of a part of it, or says from another host that it is at work."""
-    names = (escape(study), f"{escape(study)}.part-*")
-    held = any(locks.is_locked(path) for name in names for path in (root / "locks").glob(f"{name}.lock"))
-    return held or any(locks.runs_elsewhere(path) for name in names for path in (root / "status").glob(f"{name}.json"))
+def at_work(root: Path, study: str = "") -> list[str]:
+    """The names, such as `tiny` or `tiny.part-1-of-2`, of what is being run of a study, or of all studies.
+
+    A process holds the lock of that name, or says from another host that it is at work.
+    """
+    patterns = (escape(study), f"{escape(study)}.part-*") if study else ("*",)
+    paths = [path for pattern in patterns for path in (*root.glob(f"locks/{pattern}.lock"), *root.glob(f"status/{pattern}.json"))]
+    names = dict.fromkeys(path.stem for path in paths)
+    return [
+        name for name in names if locks.is_locked(root / "locks" / f"{name}.lock") or locks.runs_elsewhere(root / "status" / f"{name}.json")
+    ]
 
 
 def moved(root: Path, database: Path | None = None) -> dict[str, str]:

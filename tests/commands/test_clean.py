@@ -142,6 +142,28 @@ def test_a_result_that_another_arm_has_not_recorded_yet_stays(ablate):
         assert folders(ablate, "results") == left
 
 
+@pytest.mark.parametrize("words", [(), ("--file", "first.yaml"), ("--file", "first.yaml", "--all")])
+def test_a_result_that_another_study_has_not_recorded_yet_stays(ablate, words):
+    """Studies that train the same share the results; that of one which is recorded goes once the other has recorded it too."""
+    for name in ("first", "second"):
+        assert ablate("run", write(ablate.folder, name, base={"epochs": 1})).status == 0
+    (key,), store = folders(ablate, "results"), Store.open()
+    (second,) = [run for run in store.runs_of("second") if run["tags"]["ablation.kind"] == "run"]
+    for status, left in (("KILLED", {key}), ("FINISHED", set())):
+        store.client.set_terminated(second["run_id"], status)
+        assert ablate("clean", *words, "--yes").status == 0
+        assert folders(ablate, "results") == left
+
+
+def test_a_result_of_a_part_that_is_not_recorded_yet_stays(ablate):
+    """Of a study that the store does not know yet, the shares of its parts tell what is theirs, whoever has recorded it too."""
+    assert ablate("run", write(ablate.folder, "other", base={"epochs": 1}), "--part", "1/1").epochs == 1
+    assert ablate("run", write(ablate.folder, base={"epochs": 1})).epochs == 0
+    results = folders(ablate, "results")
+    assert ablate("clean", "--yes").status == 0
+    assert folders(ablate, "results") == results
+
+
 def test_only_one_study(two_studies):
     """With a file only that study's folders go, and with --all its unfinished ones too; another's and the decoded data stay."""
     stages = folders(two_studies, "stages")

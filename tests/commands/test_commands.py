@@ -197,6 +197,7 @@ def test_a_failed_arm_can_be_mended(ablate):
         (["--seed", str(2**63)], "--seed: found 9223372036854775808; expected numbers from 0 to 2**63 - 1"),
         (["--seed", "x"], "Invalid value for '--seed'"),
         (["--jobs", "0"], "Invalid value for '--jobs'"),
+        (["--budget", ""], "--budget: found ''; expected a time such as 2h"),
         (["--budget", "soon"], "--budget: found 'soon'; expected a time such as 2h"),
         (["--budget", "0h"], "--budget: found '0h'"),
         (["--rerun", "all"], "Invalid value for '--rerun'"),
@@ -362,7 +363,7 @@ def test_an_interval_is_epochs_or_a_time(text, interval):
     assert reading.parse_interval(text) == interval
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "often", "0m", "1.5"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "often", "0m", "1.5"])
 def test_a_wrong_interval_is_told(ablate, text):
     """Whatever is neither is status 2 with what was found and expected."""
     result = ablate("run", study(ablate), f"--save-every={text}")
@@ -613,6 +614,14 @@ def test_plan_trains_and_records_nothing(ablate):
     assert statuses() == {}
 
 
+def test_plan_says_whether_a_budget_is_enough(ablate):
+    """It takes what `run` takes, and tells what a budget comes to."""
+    file = write(ablate.folder)
+    assert ablate("plan", file, "--budget", "9h").out.endswith("\nwith --budget 9 h 00 min: all of it would be done\n")
+    cut = ablate("plan", file, "--set", "epochs=9000", "--budget", "1m").out
+    assert cut.endswith(": run begins what would end within it, and the same command goes on\n")
+
+
 def test_an_option_of_plan_without_effect_is_refused(ablate):
     """JSON lists every stage, so that --stages beside it is a mistake."""
     refused = ablate("plan", write(ablate.folder), "--json", "--stages")
@@ -681,7 +690,7 @@ def test_log_tells_epochs_and_failures(ablate):
     assert "lr" in good.out
     assert "reason: the training loss became" in ablate("log", "bad", 0, "--file", "tiny.yaml").out
     assert "unknown arm 'bda'; expected one of bad, baseline. Did you mean 'bad'?" in ablate("log", "bda", 0).err
-    assert "SEED: found 7; the newest plan of tiny has 0" in ablate("log", "bad", 7).err
+    assert "SEED: found 7; expected one of the seeds of bad in the newest plan of tiny: 0" in ablate("log", "bad", 7).err
     assert ablate("log", "bad", 7).status == 2
 
 

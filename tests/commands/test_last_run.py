@@ -76,6 +76,17 @@ def test_a_profile_alone_is_of_the_file_last_run(folder):
     assert study_name(None, "quick", store) == "tiny.quick"
 
 
+def test_paths_of_every_profile_start_at_the_file_last_run(folder):
+    """Whichever profile of it was run last; those of another study start at the current folder, and a file that is given comes first."""
+    (folder / "sub").mkdir()
+    file = write(folder / "sub", "tiny", profiles={"quick": {"base": {"epochs": 1}}})
+    for profile, study in ((None, "tiny"), ("quick", "tiny.quick")):
+        note_last_run(folder / "mlruns", file, profile, study)
+        assert {folder_of(name, None) for name in ("tiny", "tiny.quick", "tiny.full")} == {folder / "sub"}
+        assert {folder_of(name, None) for name in ("other", "tinyer.quick")} == {folder}
+        assert folder_of("tiny.quick", folder / "other.yaml") == folder
+
+
 def test_show_takes_the_study_last_run(ablate):
     """Without a file `show` shows an arm of the study last run, in the profile that was run, and says so."""
     file = write(ablate.folder, profiles={"quick": {"base": {"epochs": 1}}}, variants={"cb": {"sampler": "class_balanced"}})
@@ -84,6 +95,7 @@ def test_show_takes_the_study_last_run(ablate):
     assert (done.status, done.err.splitlines()[0]) == (0, "the study of tiny.yaml with --profile quick; --file names another")
     assert "\nepochs: 1\n" in done.out.replace("  epochs", "epochs")
     assert ablate("show", "cb", "--file", file).err == ""
+    assert "unknown profile ''; expected one of quick" in ablate("show", "cb", "--profile", "").err
     refused = ablate("show", "cb", "--file", "s.zip")
     assert (refused.status, "--file: found s.zip; expected the study's file" in refused.err) == (2, True)
 

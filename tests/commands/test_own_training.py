@@ -442,6 +442,7 @@ def test_commands_for_images_say_what_to_use_instead(own, done):
         ("export", "wide", own.folder / "model"): "is among the files of each run",
         ("plan", done, "--compile", "--allow-code"): "training code of one's own calls torch.compile itself",
         ("run", done, "--save-every", 5, "--allow-code"): "--save-every: is for image classification; expected none",
+        ("run", done, "--part", "1/1", "--save-every", 5, "--allow-code"): "--save-every: is for image classification; expected none",
     }
     for words, told in refused.items():
         answer = own(*words)

@@ -134,6 +134,7 @@ def test_a_cancelled_split_does_not_stop_a_part_by_hand(ablate):
         (["--part", "0/3"], "error: --part: found '0/3'; expected one of so many parts, counted from 1, such as 3/8"),
         (["--part", "4/3"], "error: --part: found '4/3'; expected "),
         (["--part", "3"], "error: --part: found '3'; expected "),
+        (["--part", ""], "error: --part: found ''; expected "),
         (["--part", "1/2", "--rerun", "force"], "error: --part: found --rerun force, which would delete what other parts have done"),
         (["--part", "1/2", "--executor", "slurm"], "error: --part: found it with --executor slurm"),
         (["--part", "1/2", "--detach"], "error: --detach: found it with --part"),

@@ -1,8 +1,11 @@
 """The table that is shown again when the record changes."""
 
+import json
 import os
 import pty
+import socket
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -81,6 +84,27 @@ def test_it_shows_each_change_once_until_the_run_ends(recorded, capsys, monkeypa
     assert out.count("demo: running · 2/21 runs") == 3
     assert out.count("demo: not running") == 1
     assert out.count("\n  baseline  ") == 4
+
+
+def test_parts_and_runs_on_other_hosts_are_under_way(recorded, capsys, monkeypatch):
+    """What `status` shows as running is: a part by its lock, and what says so from another host, where no lock of it may be seen."""
+    part = FileLock("mlruns/locks/demo.part-1-of-2.lock")
+    part.acquire()
+    there = Path("mlruns/status/demo.json")
+
+    def goes_on_there():
+        part.release()
+        there.write_text(json.dumps({"state": "running", "host": f"not-{socket.gethostname()}", "headline": "3/21 runs"}))
+        recorded.touch()
+
+    def ends():
+        there.unlink()
+        recorded.touch()
+
+    meanwhile(monkeypatch, nothing, goes_on_there, ends)
+    assert watching.watch(recorded, OPTIONS) == 0
+    headlines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("demo: ")]
+    assert headlines == ["demo: running · 1 part", "demo: running · 3/21 runs", "demo: not running"]
 
 
 def test_a_run_that_has_just_begun_is_waited_for(recorded, capsys, monkeypatch):

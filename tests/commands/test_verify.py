@@ -1,11 +1,14 @@
 """Whether a recorded run comes out again, and what is said of it."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from ablation.commands import verify as verifying
 from ablation.tasks.images import retraining
@@ -66,6 +69,33 @@ def test_without_a_file_paths_start_at_the_one_last_run(ablate):
     assert ablate("run", "study/tiny.yaml").status == 0
     done = ablate("verify", "baseline", 0)
     assert (done.status, done.err) == (0, "")
+
+
+def test_the_tail_is_that_of_the_arm_s_own_images(ablate):
+    """Another long tail than the first arm's has another group few, and mixes other pairs."""
+    tail = {"mix": {"name": "cutmix", "only": "tail"}}
+    mild = tail | {"data.longtail.largest": 60}
+    write(ablate.folder, groups={"many": ">45", "few": "<25"}, ladder={"baseline": {}}, variants={"tail": tail, "mild": mild})
+    assert ablate("run", "tiny.yaml").status == 0
+    for arm in ("tail", "mild"):
+        done = ablate("verify", arm, 0)
+        assert (done.status, done.err) == (0, ""), (arm, done.out)
+
+
+def test_other_weights_to_start_from_are_told(ablate):
+    """Their file is another one now, which the loss alone would not tell from a run that does not repeat."""
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_efficientnet", num_classes=10).state_dict(), ablate.folder / f"{seed}.safetensors")
+    shutil.copyfile(ablate.folder / "0.safetensors", ablate.folder / "w.safetensors")
+    model = {"name": "test_efficientnet", "image_size": 16, "weights": "w.safetensors"}
+    write(ablate.folder, base={"model": model}, ladder={"baseline": {}})
+    assert ablate("run", "tiny.yaml").status == 0
+    assert ablate("verify", "baseline", 0).err == ""
+    shutil.copyfile(ablate.folder / "1.safetensors", ablate.folder / "w.safetensors")
+    done = ablate("verify", "baseline", 0)
+    assert done.status == 1
+    assert done.err == "the weights that the model starts from have changed since it was recorded: compared anyway\n"
 
 
 def test_steps_are_compared_with_themselves(verified):

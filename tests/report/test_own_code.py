@@ -182,6 +182,35 @@ def test_no_verdict_is_claimed_where_seeds_have_no_effect():
     assert "To claim more" not in text
 
 
+@pytest.mark.usefixtures("few_figures")
+@pytest.mark.parametrize("form", ["markdown", "text", "latex", "csv"])
+def test_no_verdict_is_printed_where_seeds_have_no_effect(form):
+    """Neither beside such an arm nor beside one whose parent it is, in no table; also where the parent is not shown."""
+    recorded = own_study()
+    recorded.runs.loc[recorded.runs["arm"] == "robust", [MAE.name, GAIN.name]] = [7.0, 14.0]
+    for arms, names in (((), ["robust", "deep-less"]), (("deep-less",), ["deep-less"])):
+        text = report.write(recorded, form, arms=arms).replace("\\allowbreak{}", "")
+        rows = {name: [line for line in text.splitlines() if re.match(rf"[|\s]*{name}\b.*\d", line)] for name in names}
+        assert all(any("seed without effect" in line for line in of_arm) for of_arm in rows.values())
+        assert not [line for line in rows.get("robust", []) if re.search("better|worse|inconclusive|no difference", line)]
+    found = report.tidy_frames(recorded).differences.set_index(["arm", "role", "metric"])["verdict"]
+    for arm, role in (("robust", "parent"), ("robust", "baseline"), ("deep-less", "parent")):
+        assert found[arm, role, "mae"] == "seed without effect"
+    assert found["deep-less", "baseline", "mae"] == "better (t only)"
+
+
+def test_an_arm_of_chosen_runs_without_effect_of_the_seed_has_none_either():
+    """Nor has another name of such a training."""
+    recorded = own_study()
+    recorded.plan["arms"] = [{**arm, "same_as": "robust" if arm["name"] == "wide" else None} for arm in recorded.plan["arms"]]
+    recorded.runs = recorded.runs[recorded.runs["arm"] != "wide"].reset_index(drop=True)
+    of = recorded.runs["arm"].isin(["robust", "deep"])
+    recorded.runs.loc[of, [MAE.name, GAIN.name]] = [7.0, 14.0]
+    recorded.runs.loc[recorded.runs["arm"] == "deep", "chosen"] = "robust"
+    found = report.tidy_frames(recorded).differences.query("metric == 'mae' and role == 'baseline'").set_index("arm")["verdict"]
+    assert set(found[["robust", "deep", "wide"]]) == {"seed without effect"}
+
+
 def test_seeds_of_which_some_tie_are_a_note():
     """Rounded numbers tie now and then, which makes no interval worthless."""
     recorded = own_study()
@@ -224,6 +253,10 @@ def test_equal_numbers_of_one_metric_are_no_seed_without_effect():
     [
         ({"checked": {"repeatable": True, "resumes": None, "when": "2026-11-29", "arm": "deep", "seed": 3}},
          "The run of deep with seed 3 gave the same numbers twice (checked 2026-11-29); other arms were not tried."),
+        ({"checked": {"repeatable": True, "resumes": None, "when": "2026-11-29", "arm": "deep", "seed": 3, "key": "of other settings"}},
+         "A run of deep with seed 3 and other settings gave the same numbers twice (checked 2026-11-29); other arms were not tried."),
+        ({"checked": {"repeatable": False, "resumes": None, "when": "2026-11-29", "arm": "deep", "seed": 3}},
+         "**Note:** a run does not repeat (deep seed 3): the same seed gave other numbers"),
         ({"checked": {"repeatable": False, "resumes": None, "when": "2026-11-29"}},
          "**Note:** a run does not repeat: the same seed gave other numbers the second time"),
         ({"resumes": True}, "That a stopped run resumes with the same result is the author's word."),
@@ -307,6 +340,9 @@ def test_two_arms_beside_one_another(tmp_path):
     recorded.runs.loc[recorded.runs["arm"] == "deep", "same"] = '{"test items": "12"}'
     parts = comparing.compare(Written(), "base", "deep")
     assert any("tested on other items than the rest" in note for note in parts[0].notes)
+    notes = parts[1].notes
+    assert [(cells[3], cells[4]) for cells in parts[1].rows] == [("–", "–")] * 2
+    assert notes[1:] == ("Verdict on mae: not comparable (other test items).",)
     assert not any("tested on other" in note for note in comparing.compare(Written(), "base", "wide")[0].notes)
     parts = comparing.compare(Written(), "deep", "base")
     text = json.dumps([[part.title, part.columns, part.rows, part.notes] for part in parts])
@@ -323,6 +359,10 @@ def test_two_arms_beside_one_another(tmp_path):
     assert comparing.compare(Written(), "deep", "base")[2].rows[0][3] == "–"
     recorded.scores = {}
     assert len(comparing.compare(Written(), "deep", "base")) == 3
+    recorded.runs.loc[recorded.runs["arm"] == "wide", [MAE.name, GAIN.name]] = [7.0, 14.0]
+    for pair in (("wide", "base"), ("robust", "wide")):
+        notes = comparing.compare(Written(), *pair)[1].notes
+        assert notes[1:] == ("Verdict on mae: seed without effect (wide: equal numbers under seeds 0-4).",)
     assert FORBIDDEN.findall(text) == []
 
 

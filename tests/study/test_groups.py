@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ablation.errors import ConfigError
 from ablation.study.groups import resolve
@@ -12,8 +13,8 @@ REPORTS = [5000 - 500 * i for i in range(10)]
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 5, 10, 100])
 def test_thirds(num_classes):
-    """Thirds are by rank of the training counts, what the division leaves being medium; equal counts keep class order."""
-    counts = np.random.default_rng(0).integers(1, 20, num_classes).tolist()
+    """Thirds are by rank of the training counts, what the division leaves being medium."""
+    counts = np.random.default_rng(0).permutation(np.arange(num_classes) * 3 + 1).tolist()
     groups_by_name = resolve("thirds", counts, [str(c) for c in range(num_classes)])
     ranked = sorted(range(num_classes), key=lambda c: (-counts[c], c))
     third = num_classes // 3
@@ -22,6 +23,24 @@ def test_thirds(num_classes):
         "medium": tuple(sorted(ranked[third : num_classes - third])),
         "few": tuple(sorted(ranked[num_classes - third :])),
     }
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 10, 100])
+def test_classes_with_equal_counts_are_in_one_third(num_classes):
+    """They have the mean of their ranks; of a balanced data set all are medium, of a step each half is a group."""
+    classes = [str(c) for c in range(num_classes)]
+    assert resolve("thirds", [50] * num_classes, classes) == {"many": (), "medium": tuple(range(num_classes)), "few": ()}
+    counts = np.random.default_rng(1).integers(1, 6, num_classes)
+    ranks = stats.rankdata(-counts) - 1
+    third, expected = num_classes // 3, {"many": [], "medium": [], "few": []}
+    for c in range(num_classes):
+        expected["many" if ranks[c] < third else "few" if ranks[c] >= num_classes - third else "medium"].append(c)
+    assert resolve("thirds", counts.tolist(), classes) == {name: tuple(members) for name, members in expected.items()}
+
+
+def test_the_halves_of_a_step():
+    """The head is many, the tail few, whatever their order."""
+    assert resolve("thirds", [50, 5000] * 5, CLASSES) == {"many": (1, 3, 5, 7, 9), "medium": (), "few": (0, 2, 4, 6, 8)}
 
 
 @pytest.mark.parametrize("classes", [("01", "02", "03"), ("1", "2", "3"), ("1.0", "2.0", "3.0"), ("-1", "+2", "+3")])

@@ -168,6 +168,10 @@ def test_stages_of_the_base_belong_to_every_arm(tmp_path):
         ([{"epochs": 1}, {"epochs": 1, "optimizer": "sgd"}], ".1.optimizer", "cannot take over the state"),
         ([{"epochs": 1, "lss": "focal"}], ".0", r"unknown setting 'lss'.*Did you mean 'loss'\?"),
         ([{"epochs": 1, "label": "x"}], ".0", "unknown setting 'label'"),
+        ([{"epochs": 1}, {"epochs": 1, "trainn": "head"}], ".1", r"'trainn'; expected one of .*backbone.*train,.*Did you mean 'train'\?"),
+        ([{"epochs": 1}, {"epoch": 1}], ".1", r"unknown setting 'epoch'.*Did you mean 'epochs'\?"),
+        ([{"epochs": 1, "one": "a", "two words": None}], ".0", "unknown setting 'one'"),
+        ([{"epochs": 1, "two words": None}], ".0", "quotes around a text that has a comma"),
         ([{"epochs": 1, "optimizer.rate": 1}], ".0.optimizer.rate", "no field 'rate'"),
     ],
 )

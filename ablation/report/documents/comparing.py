@@ -22,8 +22,17 @@ from ablation.report.frames.posthoc import DISTANCES
 from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.tables import run_rows
 from ablation.report.metrics import PERCENT, MetricTable, metrics_of, with_unit
+from ablation.report.sections.differences import ALIKE, without_interval
 from ablation.report.statistics import descriptive, images, items
-from ablation.report.statistics.differences import NOT_COMPARABLE, SAME, class_differences, is_other_test, paired_summary, verdicts
+from ablation.report.statistics.differences import (
+    NO_EFFECT,
+    NOT_COMPARABLE,
+    SAME,
+    class_differences,
+    is_other_test,
+    paired_summary,
+    verdicts,
+)
 from ablation.report.statistics.inference import LEVEL, MOST_SEEDS, equivalence_p, seeds_needed, seeds_needed_to_flip, smallest_p
 from ablation.study.changes import flatten
 from ablation.study.metrics import has_own_code
@@ -66,12 +75,21 @@ class Two:
         origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in self.recorded.plan["arms"]}
         return bool(origins[self.arm] == origins[self.other])
 
+    @cached_property
+    def planned(self) -> dict[str, Mapping[str, Any]]:
+        """Both arms in the plan, with what only runs tell."""
+        arms = compared_plan(self.recorded.plan, self.recorded.runs)["arms"]
+        return {arm["name"]: arm for arm in arms if arm["name"] in (self.arm, self.other)}
+
     @property
     def has_other_test(self) -> bool:
         """Whether both are known to have been tested on other images."""
-        arms = compared_plan(self.recorded.plan, self.recorded.runs)["arms"]
-        tested = {arm["name"]: arm.get("test_set") for arm in arms}
-        return is_other_test(tested[self.arm], tested[self.other])
+        return is_other_test(*(arm.get("test_set") for arm in self.planned.values()))
+
+    @property
+    def no_effect(self) -> dict[str, str]:
+        """Those of both whose seeds have no effect, and how that shows."""
+        return {name: arm["no_effect"] for name, arm in self.planned.items() if arm.get("no_effect")}
 
     @property
     def is_tested(self) -> bool:
@@ -190,8 +208,8 @@ def _setting(settings: Mapping[str, Any], name: str) -> str:
 def _pair(two: Two) -> pd.DataFrame:
     """The comparison as a frame of pairs, as the statistics take it."""
     comparison = {"arm": two.arm, "role": "", "against": two.other, "family": "", "hypothesis": 0}
-    kinds = {"is_same": two.is_same, "has_other_test": two.has_other_test, "is_planned": True, "is_tested": two.is_tested}
-    return pd.DataFrame([comparison | kinds])
+    kinds = {"is_same": two.is_same, "has_other_test": two.has_other_test, "is_void": bool(two.no_effect)}
+    return pd.DataFrame([comparison | kinds | {"is_planned": True, "is_tested": two.is_tested}])
 
 
 def _values(two: Two, chosen: str) -> Part:
@@ -245,7 +263,10 @@ def _verdict(two: Two, chosen: str, difference: Mapping[Any, Any]) -> Iterator[s
     if not pairs:
         yield "No seed is finished in both arms, so that nothing is paired and nothing can be said of the difference."
         return
-    row = pd.DataFrame([difference]).assign(is_same=False, has_other_test=False)
+    if two.no_effect:
+        yield f"Verdict on {title}: {NO_EFFECT} ({'; '.join(f'{name}: {why}' for name, why in two.no_effect.items())})."
+        return
+    row = pd.DataFrame([difference]).assign(is_same=False, has_other_test=False, is_void=False)
     equal = np.array([math.nan]) if margin is None else equivalence_p(row, margin)
     row = row.assign(p_t_holm=row["p_t"], p_flip_holm=row["p_flip"], p_equal_holm=equal)
     (verdict,) = verdicts(row, margin, is_lower_better=two.metrics.is_lower_better(chosen))
@@ -277,9 +298,9 @@ def _by_class(two: Two) -> list[Part]:
     """What the recalls differ by and, unless the study was packed without its predictions, what the test images say."""
     recorded, classes = two.recorded, classes_of(two.recorded.plan)
     if "predictions" not in planned_facts(recorded.plan):
-        return [_classes(two, _of_both(two, lambda run_id: read_confusion(recorded.artifact(run_id, CONFUSION), classes)))]
+        return list(_classes(two, _of_both(two, lambda run_id: read_confusion(recorded.artifact(run_id, CONFUSION), classes))))
     results = _of_both(two, lambda run_id: images.read(recorded.predictions(run_id), len(classes)))
-    return [_classes(two, counts_by_seed(results)), *_images(two, results)]
+    return [*_classes(two, counts_by_seed(results)), *_images(two, results)]
 
 
 def _of_both(two: Two, read: Callable[[str], T]) -> dict[str, dict[int, T]]:
@@ -288,8 +309,10 @@ def _of_both(two: Two, read: Callable[[str], T]) -> dict[str, dict[int, T]]:
     return {name: {seed: by_run[runs[seed]["run_id"]] for seed in two.common} for name, runs in two.sides}
 
 
-def _classes(two: Two, counts: CountsBySeed) -> Part:
-    """The classes whose recall differs most."""
+def _classes(two: Two, counts: CountsBySeed) -> Iterator[Part]:
+    """The classes whose recall differs most; nothing if the arms were tested on other images, which make no pair."""
+    if two.has_other_test:
+        return
     plan = two.recorded.plan
     classes, groups = classes_of(plan), class_groups(plan)
     differences = class_differences(_pair(two), recalls(counts, classes), classes, groups).dropna(subset="mean")
@@ -302,7 +325,7 @@ def _classes(two: Two, counts: CountsBySeed) -> Part:
     shown = f"the {MOST_CLASSES} of {len(classes)} classes that differ most" if len(classes) > MOST_CLASSES else "largest first"
     columns = ("class", "group", "difference [95 % interval]", "p (t)", "p (t, Holm)")
     note = f"Points, {shown}; Holm's correction is over {tested}."
-    return Part("Recall by class, paired by seed", columns, rows, (note,))
+    yield Part("Recall by class, paired by seed", columns, rows, (note,))
 
 
 def _images(two: Two, results: images.Results) -> Iterator[Part]:
@@ -323,7 +346,7 @@ def _images(two: Two, results: images.Results) -> Iterator[Part]:
         clusters = two.recorded.plan.get("clusters")
         whole = f", whole {counted_groups(clusters['test'], clusters['name']).partition(' ')[2]} at a time" if clusters else ""
         drawn = f"the {boot['images'].iloc[0]} test {two.items} drawn again {images.RESAMPLES:,} times{whole}"
-        alone = " No interval where a class has one test image, or all of its images are of one group." if boot["low"].isna().any() else ""
+        alone = f" {without_interval(two.items.removesuffix('s'))}" if boot["low"].isna().any() else ""
         note = f"Points; {drawn}, these trained models as they are.{alone}"
         yield Part(title, ("metric", f"difference [95 % interval, bootstrap over {two.items}]"), resampled, (note,))
     rows = tuple((str(row["seed"]), str(row["gained"]), str(row["lost"]), p_value(row["p"])) for row in exact.to_dict("records"))
@@ -350,6 +373,7 @@ def _items(two: Two) -> Iterator[Part]:
         f"{two.metrics.title(row['metric'])}: no interval, since {row['why_not']}." for row in frame.to_dict("records") if row["why_not"]
     )
     drawn = f"These trained models as they are; items, or whole clusters of them, drawn again {items.RESAMPLES:,} times."
+    drawn += f" {ALIKE}" if (frame["low"].isna() & (frame["why_not"] == "")).any() else ""
     columns = ("metric", "difference [95 % interval, bootstrap over items]", "items", "clusters", "seeds")
     yield Part("Test items: the other source of doubt", columns if rows else (), rows, (*((drawn,) if rows else ()), *missing))
 

@@ -25,6 +25,7 @@ VERDICTS = {
     "inconclusive": "inconclusive",
     "same training": "same",
     "not comparable": "same",
+    "seed without effect": "same",
 }
 WIDE = ("change", "run", "reason", "setting", "from → to")  # columns whose words need a line of their own on a narrow screen
 FEW_COLUMNS = 6  # so many have room for whole intervals

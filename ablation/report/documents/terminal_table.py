@@ -75,6 +75,11 @@ class Tables:
         """The arms of all sections."""
         return [row for section in self.sections for row in section.rows]
 
+    @property
+    def best(self) -> set[str]:
+        """The arms that have the best mean of the section in which they stand; a section's `best` may also name its parent elsewhere."""
+        return {row.arm for section in self.sections for row in section.rows if row.arm in section.best}
+
     def blocks(self) -> list[list[Text]]:
         """What the numbers are, and a block of lines for each section."""
         wanted = min(self.screen.width // NAMES_PART, widest([row.arm + ON_TEST * row.is_on_test for row in self.rows]))
@@ -130,7 +135,7 @@ class Tables:
 
     def values(self, layout: Layout) -> list[str]:
         """`97.21 ± 0.39`, with a star where it is the best of its family."""
-        best = {arm for section in self.sections for arm in section.best}
+        best = self.best
         texts = aligned([self.metrics.value(self.metric, row.mean, row.sd if layout.has_sd else math.nan) for row in self.rows])
         return [text + BEST * (row.arm in best) for text, row in zip(texts, self.rows, strict=True)]
 
@@ -156,7 +161,7 @@ class Tables:
             f"{self.metrics.words(self.metric)}{f' in {unit.values}' if unit.values else ''}{', mean ± sd' if has_sd else ''}",
             f"differences{f' in {unit.differences}' if unit.differences else ''}" if any(row.vs_parent for row in self.rows) else "",
             "verdicts against the parent" if any(row.verdict for row in self.rows) else "",
-            star if any(section.best for section in self.sections) else "",
+            star if self.best else "",
             "(T) chosen on the test items, so too good" if any(row.is_on_test for row in self.rows) else "",
         ]
         words = self.screen.letters("; ".join(filter(None, parts))).split()

@@ -17,13 +17,14 @@ from ablation.formatting import interval
 from ablation.report.figures import labels, style
 from ablation.report.figures.page import ArmsShown, Page, family, numbered, some
 from ablation.report.metrics import MetricTable, with_unit
+from ablation.report.statistics.differences import NO_EFFECT
 
 ARMS_PER_PAGE = 30
 ROLES = {"parent": "against its parent", "baseline": "against the baseline"}
 LINE_HEIGHT = 0.19  # inches
 INTERVAL = "95 % interval of the difference"
 MOST_OF_A_NAME, MOST_OF_A_PARENT = 40, 24  # letters
-VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|", "not comparable": "x"}
+VERDICTS = {"better": "^", "worse": "v", "no difference": "s", "inconclusive": "o", "same training": "|", NO_EFFECT: "x"}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ablation.formatting import counted
 from ablation.report.figures import labels, style
 from ablation.report.figures.fonts import drawn_names
 from ablation.report.figures.page import Page, sized, some
+from ablation.report.frames.classes import on_common_seeds, seeds_words
 from ablation.report.statistics import ranking
 from ablation.report.statistics.images import scores
 
@@ -47,7 +48,7 @@ class Curve:
 class Curves:
     """The curves of both panels: of the rungs, over all classes, and of the last rung's classes.
 
-    `which` and `why` say which classes these are, if not all.
+    `which` and `why` say which classes these are, if not all; `seeds` of which seeds all curves are, where a rung has others.
     """
 
     rungs: Sequence[Curve]
@@ -55,6 +56,7 @@ class Curves:
     classes: Sequence[Curve]
     which: str = ""
     why: str = ""
+    seeds: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Classes:
 def ranking_pages(
     read: Callable[[str], pd.DataFrame], runs: pd.DataFrame, rungs: Sequence[str], classes: Sequence[str], few: Sequence[str]
 ) -> list[Page]:
-    """`roc` and `precision-recall`, if there are predictions with scores.
+    """`roc` and `precision-recall`, if there are predictions with scores; of the seeds that all rungs have which are drawn.
 
     With more than ten classes the ten with the lowest areas are shown, of the group `few` if it has any.
     """
@@ -77,13 +79,16 @@ def ranking_pages(
     known, drawn = Classes(classes, [name for name in classes if name in set(few)]), drawn_names(classes)
     done = runs[(runs["state"] == "done") & runs["arm"].isin(rungs)]
     by_run = {run_id: found for run_id in dict.fromkeys(done["run_id"]) if (found := _ranking(read, run_id)) is not None}
-    by_arm: dict[str, list[ranking.Ranking]] = {}
-    for arm, run_id in zip(done["arm"], done["run_id"], strict=True):
+    by_arm: dict[str, dict[int, ranking.Ranking]] = {}
+    for arm, seed, run_id in zip(done["arm"], done["seed"], done["run_id"], strict=True):
         if run_id in by_run:
-            by_arm.setdefault(str(arm), []).append(by_run[run_id])
+            by_arm.setdefault(str(arm), {})[int(seed)] = by_run[run_id]
+    seeds_of = {arm: pd.DataFrame(index=pd.Index(list(by_seed))) for arm, by_seed in by_arm.items()}
+    common = on_common_seeds(seeds_of, rungs)
+    shared = {rung: [by_arm[rung][seed] for seed in frame.index] for rung, frame in common.items()}
     pages = []
-    for kind, (title, area, *_) in KINDS.items() if by_arm else ():
-        curves = _curves(kind, by_arm, [rung for rung in rungs if rung in by_arm], known)
+    for kind, (title, area, *_) in KINDS.items() if shared else ():
+        curves = replace(_curves(kind, shared, known), seeds=seeds_words(seeds_of, common))
         seen = replace(curves, classes=[replace(curve, name=drawn[curve.name]) for curve in curves.classes])
         words = _words(title, area, curves)
         pages.append(sized(kind, kind, f"{title} of the ladder", words, partial(ranking_page, kind, seen), wide=style.PAGE))
@@ -102,14 +107,15 @@ def _ranking(read: Callable[[str], pd.DataFrame], run_id: str) -> ranking.Rankin
     return ranking.ranking(table["label"].to_numpy(dtype=np.int64), found_NC)
 
 
-def _curves(kind: str, by_arm: Mapping[str, Sequence[ranking.Ranking]], rungs: Sequence[str], classes: Classes) -> Curves:
-    over_classes = [_curve(rung, [_mean(*_of(kind, found)) for found in by_arm[rung]]) for rung in rungs]
-    last = [_of(kind, found) for found in by_arm[rungs[-1]]]
+def _curves(kind: str, by_rung: Mapping[str, Sequence[ranking.Ranking]], classes: Classes) -> Curves:
+    over_classes = [_curve(rung, [_mean(*_of(kind, found)) for found in of_rung]) for rung, of_rung in by_rung.items()]
+    name_of_last, rankings = list(by_rung.items())[-1]
+    last = [_of(kind, found) for found in rankings]
     by_class = [
         _curve(name, [(curves_CG[place], float(areas_C[place])) for curves_CG, areas_C in last]) for place, name in enumerate(classes.names)
     ]
     known = [curve for curve in by_class if np.isfinite(curve.area)]
-    return Curves(over_classes, rungs[-1], *_picked(known, classes))
+    return Curves(over_classes, name_of_last, *_picked(known, classes))
 
 
 def _picked(known: Sequence[Curve], classes: Classes) -> tuple[list[Curve], str, str]:
@@ -148,7 +154,7 @@ def _words(title: str, area: str, curves: Curves) -> str:
     classes = some([f"{curve.name} {curve.area:.3f}" for curve in curves.classes], 10)
     which = ", ".join(filter(None, ["by class", curves.which, curves.why]))
     last = f"; of {curves.last} {which}: {classes}" if curves.classes else ""
-    return f"{title}, mean over classes and seeds, with the {area}: {rungs}{last}."
+    return f"{title}, mean over classes and {curves.seeds or 'seeds'}, with the {area}: {rungs}{last}."
 
 
 def ranking_page(kind: str, curves: Curves, wide: float) -> Figure:
@@ -160,7 +166,8 @@ def ranking_page(kind: str, curves: Curves, wide: float) -> Figure:
     columns = 2 if wide > style.COLUMN else 1
     width = (wide - 0.55 * columns - RIGHT) / columns
     side = min(width, 2.6)
-    panels = [(style.fitted(f"every rung, mean over classes ({area})", 8, side + 0.4), curves.rungs)]
+    over = f"of {curves.seeds}" if curves.seeds else "mean over classes"
+    panels = [(style.fitted(f"every rung, {over} ({area})", 8, side + 0.4), curves.rungs)]
     panels += [(_class_title(curves, area, side + RIGHT), curves.classes)] if curves.classes else []
     legends = [0.14 * -(-len(part) // _across(part, width)) + 0.1 for _, part in panels]
     sheet = style.sheet_of(

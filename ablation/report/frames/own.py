@@ -4,23 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from ablation.formatting import counted, listed, ranges, shortened
 from ablation.report.metrics import metrics_of
 from ablation.report.statistics.best import OTHER_TEST
-from ablation.report.statistics.differences import is_other_test
+from ablation.report.statistics.differences import NO_EFFECT, is_other_test, test_sets_of
 from ablation.study.metrics import TEST_ITEMS, has_own_code
 from ablation.tracking.texts import plain
 
 USUAL = (TEST_ITEMS, "split", "initial weights", "order")  # what arms usually share, so that their runs make pairs
-NO_EFFECT = "seed without effect"  # the label of arms whose different seeds all gave equal numbers
 NO_CHANGE = "change without effect"  # the label of arms whose numbers are those of their parent, though their settings differ
 WIDER = "Independent runs leave the tests valid, with wider intervals."
 BIASED = "; these arms were tested on other items than the rest, so their differences are not comparable"
 MOST_NAMED = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,18 @@ class OwnCode:
         """The first lines of a report."""
         return " ".join([self.kind, *self.sentences])
 
-    def is_void(self, *arms: str) -> bool:
-        """Whether a comparison of these arms means nothing, since the seeds of one of them have no effect."""
-        return not self.no_effect.keys().isdisjoint(arms)
-
 
 def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame, arms: Sequence[str]) -> OwnCode | None:
     """What there is to say of these arms; None for another kind of study.
 
-    `recorded` are the runs as they are in the store, `runs` is `run_rows`.
+    `plan` is that of `compared_plan`, `recorded` are the runs as they are in the store, `runs` is `run_rows`.
     """
     if not has_own_code(plan):
         return None
     done = runs[(runs["state"] == "done") & runs["arm"].isin(arms) & (runs["chosen"] == "")]  # a chosen run is another arm's
     told, values = told_same(recorded, done), numbers(done, metrics_of(plan).full_names)
-    no_effect, no_change = seeds_without_effect(values), changes_without_effect(plan, values)
+    no_effect = {arm["name"]: arm["no_effect"] for arm in plan["arms"] if arm["name"] in set(arms) and arm.get("no_effect")}
+    no_change = changes_without_effect(plan, values)
     found = [*_differing_warnings(told), *_no_effect_words(no_effect), *_no_change_words(no_change), *_tied_words(values)]
     sentences = [*_same_words(told, done), *_data_words(plan), *_checked_words(plan)]
     warnings = [*found, *_checked_warnings(plan), *_notes(recorded, done)]
@@ -64,26 +61,35 @@ def own_code(plan: Mapping[str, Any], recorded: pd.DataFrame, runs: pd.DataFrame
 
 
 def compared_plan(plan: Mapping[str, Any], recorded: pd.DataFrame) -> Mapping[str, Any]:
-    """The plan, in which arms of one's own code have as `test_set` what their runs told, by seed, and a label where it is not that of the
-    parent or the baseline under a seed that both have; the recorded plan of an image study has both already.
+    """The plan, in which arms of one's own code have what only their runs tell (`with_findings`), and a label where the test items are not
+    those of the parent or the baseline under a seed that both have; the recorded plan of an image study has all of it already.
     """
     if not has_own_code(plan) or recorded.empty:
         return plan
-    tested = with_test_sets(plan, told_same(recorded, recorded[recorded["status"] == "FINISHED"]).get(TEST_ITEMS, {}))
-    sets = {arm["name"]: arm["test_set"] for arm in tested["arms"]}
-    return {**tested, "arms": [_with_label(arm, sets) for arm in tested["arms"]]}
+    finished = recorded[recorded["status"] == "FINISHED"]
+    found = with_findings(plan, told_same(recorded, finished).get(TEST_ITEMS, {}), numbers(finished, metrics_of(plan).full_names))
+    sets = test_sets_of(found)
+    return {**found, "arms": [_with_label(arm, sets) for arm in found["arms"]]}
 
 
-def with_test_sets(plan: Mapping[str, Any], told: "ByRun") -> dict[str, Any]:
-    """The plan, whose arms have as `test_set` the digests of their runs' test items, by seed; another name of a training has its runs."""
+def with_findings(plan: Mapping[str, Any], told: "ByRun", values: "Numbers") -> dict[str, Any]:
+    """The plan, whose arms have as `test_set` the digests of their runs' test items, by seed, and as `no_effect` how it shows that their
+    seeds have none, which is empty where they have one.
+    """
     sets: dict[str, dict[int, str]] = {}
     for (arm, seed), digest in told.items():
         sets.setdefault(arm, {})[seed] = digest
-    arms = [{**arm, "test_set": {**sets.get(arm.get("same_as") or "", {}), **sets.get(arm["name"], {})}} for arm in plan["arms"]]
+    no_effect = seeds_without_effect({arm["name"]: _of_training(values, arm) for arm in plan["arms"]})
+    arms = [{**arm, "test_set": _of_training(sets, arm), "no_effect": no_effect.get(arm["name"], "")} for arm in plan["arms"]]
     return {**plan, "arms": arms}
 
 
-def _with_label(arm: Mapping[str, Any], sets: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
+def _of_training(by_arm: Mapping[str, Mapping[int, T]], arm: Mapping[str, Any]) -> dict[int, T]:
+    """What an arm's runs have, by seed; another name of a training has the runs of that."""
+    return {**by_arm.get(arm.get("same_as") or "", {}), **by_arm.get(arm["name"], {})}
+
+
+def _with_label(arm: Mapping[str, Any], sets: Mapping[str, Any]) -> dict[str, Any]:
     partners = dict.fromkeys(filter(None, (arm["parent"], arm["baseline"])))
     others = [name for name in partners if is_other_test(arm["test_set"], sets.get(name))]
     label = {OTHER_TEST: f"its test items are not those of {listed(others)}"} if others else {}
@@ -214,7 +220,7 @@ def changes_without_effect(plan: Mapping[str, Any], values: Numbers) -> dict[str
 def _no_effect_words(no_effect: Mapping[str, str]) -> Iterator[str]:
     if no_effect:
         arms = shortened([f"{arm} ({why})" for arm, why in no_effect.items()], MOST_NAMED)
-        yield f"{NO_EFFECT}: {arms}; such runs are no repetitions, so their intervals and verdicts mean nothing"
+        yield f"{NO_EFFECT}: {arms}; such runs are no repetitions, so their intervals mean nothing, and no verdict is claimed"
 
 
 def _no_change_words(no_change: Mapping[str, str]) -> Iterator[str]:
@@ -244,24 +250,32 @@ def _checked_words(plan: Mapping[str, Any]) -> Iterator[str]:
     if checked.get("repeatable") is None:
         yield f"Whether a run repeats was not checked; ablate check-task {plan.get('file') or 'FILE'} does."
     elif checked["repeatable"]:
-        yield f"{_tried(checked)} gave the same numbers twice{when}; other arms were not tried."
+        yield f"{_tried(checked, plan)} gave the same numbers twice{when}; other arms were not tried."
     if own.get("resumes") and checked.get("resumes") is None:
         yield "That a stopped run resumes with the same result is the author's word."
     elif own.get("resumes") and checked["resumes"]:
         yield f"Stopped and resumed, it gave them again{when}."
 
 
-def _tried(checked: Mapping[str, Any]) -> str:
-    """The run that was tried, at the beginning of a sentence."""
-    return f"The run of {checked['arm']} with seed {checked['seed']}" if "arm" in checked else "A run"
+def _tried(checked: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """The run that was tried, at the beginning of a sentence; with other settings, as --set gives, it is none of the study."""
+    if "arm" not in checked:
+        return "A run"
+    run = f"run of {checked['arm']} with seed {checked['seed']}"
+    is_planned = checked.get("key") in (None, *(planned["key"] for planned in plan["runs"]))
+    return f"The {run}" if is_planned else f"A {run} and other settings"
 
 
 def _checked_warnings(plan: Mapping[str, Any]) -> Iterator[str]:
     own, checked = plan["own"], plan["own"].get("checked") or {}
     if checked.get("repeatable") is False:
-        yield "a run does not repeat: the same seed gave other numbers the second time, so the seed does not fix a run"
+        yield f"a run does not repeat{_which(checked)}: the same seed gave other numbers the second time, so the seed does not fix a run"
     if own.get("resumes") and checked.get("resumes") is False:
-        yield "a stopped run does not resume with the same result, so a run that was stopped is another one"
+        yield f"a stopped run does not resume with the same result{_which(checked)}, so a run that was stopped is another one"
+
+
+def _which(checked: Mapping[str, Any]) -> str:
+    return f" ({checked['arm']} seed {checked['seed']})" if "arm" in checked else ""
 
 
 def _notes(recorded: pd.DataFrame, done: pd.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ from ablation.report.frames.recorded import Recorded
 from ablation.report.frames.references import References
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.statistics import attribution, descriptive, images, items
-from ablation.report.statistics.differences import ROLES, class_differences, comparisons, differences
+from ablation.report.statistics.differences import ROLES, class_differences, comparisons, differences, is_other_test, test_sets_of
 from ablation.study.metrics import has_own_code, is_curve
 from ablation.study.wording import change_words
 from ablation.system.beside import beside
@@ -301,8 +301,16 @@ def arm_rows(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]
     arms = arms.join(counts, on="arm").fillna({"planned": 0, "n": 0}).astype({"planned": int, "n": int})
     arms["chosen"] = [choices(runs, name) for name in arms["arm"]]
     arms["runs"] = [" ".join(runs.loc[(runs["arm"] == name) & (runs["state"] == "done"), "run_id"]) for name in arms["arm"]]
-    compared = [descriptive.compare(runs, arms, metric, known_metrics) for metric in metrics]
+    paired = arms.assign(**{role: _partners(plan, role) for role in ROLES})
+    compared = [descriptive.compare(runs, paired, metric, known_metrics) for metric in metrics]
     return pd.concat([arms, *compared, _published(plan, references, runs)], axis=1)
+
+
+def _partners(plan: Mapping[str, Any], role: str) -> list[str]:
+    """Whom each arm of the plan is paired with; nobody where there is no partner, or one that was tested on other items."""
+    test_sets, partners = test_sets_of(plan), [_text(arm[role]) for arm in plan["arms"]]
+    both = zip(plan["arms"], partners, strict=True)
+    return ["" if is_other_test(arm.get("test_set"), test_sets.get(partner)) else partner for arm, partner in both]
 
 
 def choices(runs: pd.DataFrame, arm: str) -> str:

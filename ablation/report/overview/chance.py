@@ -16,12 +16,13 @@ CHANCE: Needs = frozenset({"classes", "counts"})  # needed to know how often gue
 def near_chance(plan: Mapping[str, Any], runs: pd.DataFrame, arms: Sequence[str], metrics: MetricTable, metric: str) -> list[str]:
     """The arms whose accuracy is hardly better than guessing, or than always naming the largest test class.
 
-    An arm that gives up the largest class for the others has learnt something: its balanced accuracy, where there is one, is above 1/C.
+    An arm that gives up the largest class for the others has learnt something: its balanced accuracy, where there is one, is above 1/C,
+    of C classes with test images: it is the mean over these.
     Where the report goes by how scores rank the images, which may be right though one class is always named, that counts as well.
     """
     if not planned_facts(plan) >= CHANCE:
         return []
-    share = 1 / len(plan["test_counts"])
+    share = 1 / max(1, sum(count > 0 for count in plan["test_counts"]))
     bounds = {metrics.published: _bound(chance(plan)), BALANCED: _bound(share)}
     bounds |= {name: _bound(guess) for name, guess in {AUROC: 0.5, PRECISION: share}.items() if name == metric}
     values = {name: best.values_of(runs, arms, metrics.full_name(name)) for name in bounds if name in metrics}
@@ -40,6 +41,6 @@ def _is_low(values: Sequence[Mapping[int, float]], bounds: Sequence[float]) -> b
 
 
 def chance(plan: Mapping[str, Any]) -> float:
-    """The accuracy without looking at an image: 1/C, or the share of the largest test class if that is larger."""
+    """The accuracy without looking at an image: the share of the largest test class, which is at least that of any guess."""
     counts: Sequence[int] = plan["test_counts"]
-    return max(1 / len(counts), max(counts) / max(1, sum(counts)))
+    return max(counts) / max(1, sum(counts))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablation.report.frames.own import NO_CHANGE, NO_EFFECT, OwnCode
+from ablation.report.frames.own import NO_CHANGE, OwnCode
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.overview.best import Best, best_arm
 from ablation.report.overview.chance import near_chance
@@ -14,6 +14,7 @@ from ablation.report.overview.families import NEAR_CHANCE, Family, Row, families
 from ablation.report.overview.seeds import More, more_seeds
 from ablation.report.overview.strip import Fact, counted_once, facts
 from ablation.report.statistics.best import chosen_on_test
+from ablation.report.statistics.differences import NO_EFFECT
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,6 @@ class Overview:
         found = {NEAR_CHANCE: self.near_chance}
         found |= {NO_EFFECT: [*self.own.no_effect], NO_CHANGE: [*self.own.no_change]} if self.own else {}
         return [label for label, arms in found.items() if arm in arms]
-
-    def is_void(self, row: Row) -> bool:
-        """Whether the comparison of an arm with the baseline means nothing, since the seeds of one of them have no effect."""
-        return self.own is not None and self.own.is_void(row.arm, row.vs_baseline.get("against", ""))
 
     @property
     def ladder(self) -> Family | None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ablation.formatting import counted, escaped, ranges, shortened
-from ablation.report.frames.own import NO_EFFECT
 from ablation.report.metrics import MetricTable
 from ablation.report.overview.best import Best
 from ablation.report.overview.families import Row, once, plain_rows, rivals
@@ -13,7 +12,7 @@ from ablation.report.overview.overview import Overview
 from ablation.report.overview.seeds import More
 from ablation.report.statistics import inference
 from ablation.report.statistics.best import may_be_best
-from ablation.report.statistics.differences import NOT_RUN, UNTESTED
+from ablation.report.statistics.differences import NO_EFFECT, NOT_RUN, UNTESTED
 
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference"  # how verdicts begin
 T_ONLY = "t only"
@@ -99,8 +98,7 @@ def _best(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     unit = metrics.unit(name).differences
     over = f" over {counted(against['pairs'], 'shared seed')}" if best.is_partial or against["pairs"] < row.n else ""
     difference = f"{metrics.interval(name, against)}{f' {unit}' if unit else ''} against {partner}{over}"
-    shown = f"of which nothing is claimed ({NO_EFFECT})" if overview.is_void(row) else _shown(str(against["verdict"]))
-    return f"{start}: {difference}, {shown}.{luck}"
+    return f"{start}: {difference}, {_shown(str(against['verdict']))}.{luck}"
 
 
 def _mean(best: Best, name: str, metrics: MetricTable, ranked: str) -> str:
@@ -170,6 +168,8 @@ def _are(number: int) -> str:
 
 def _shown(verdict: str) -> str:
     """What the verdict against the baseline says, in words: `shown to be better, by less than 0.5`."""
+    if verdict == NO_EFFECT:
+        return f"of which nothing is claimed ({NO_EFFECT})"
     if verdict.startswith(BETTER):
         return f"shown to be {verdict.replace(f' ({T_ONLY})', '')}{' by the t test only' if T_ONLY in verdict else ''}"
     return f"{verdict}: not shown to be better" if verdict else "not shown to be better"
@@ -205,7 +205,7 @@ def _claims(overview: Overview, marks: Marks) -> str:
     """The arms that differ from the baseline, and the number of those that are open; none under conditions, and each training once."""
     rows = once([row for family in overview.families if family.kind != "condition" for row in family.rows])
     tested = [row for row in rows if row.vs_baseline and row.vs_baseline["verdict"] not in UNTESTED]
-    compared = [row for row in tested if not overview.is_void(row)]
+    compared = [row for row in tested if row.vs_baseline["verdict"] != NO_EFFECT]
     void = f" Nothing is claimed of {counted(len(tested) - len(compared), 'other arm' if compared else 'arm')}: {NO_EFFECT}."
     return (_claimed(overview, compared, marks) + (void if len(compared) < len(tested) else "")).strip()
 
@@ -253,7 +253,7 @@ def _mark(overview: Overview, *arms: str) -> str:
 
 def _more(overview: Overview, metrics: MetricTable, marks: Marks) -> str:
     more = overview.more
-    if more is None or (overview.best and overview.is_void(overview.best.row)):
+    if more is None or (overview.best and overview.best.row.vs_baseline.get("verdict") == NO_EFFECT):
         return ""
     family = FAMILIES.get(more.family) or f"{marks.name(more.family)}'s"
     test = f"sign-flip test, Holm over {family} {counted(more.tests, 'comparison')}" if more.tests > 1 else "sign-flip test"

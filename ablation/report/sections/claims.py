@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from ablation.formatting import counted, escaped, listed, shortened
-from ablation.report.frames.own import NO_EFFECT
 from ablation.report.sections.common import (
     BETTER,
     INCONCLUSIVE,
@@ -25,7 +23,7 @@ from ablation.report.sections.content import Content
 from ablation.report.sections.section import Section
 from ablation.report.statistics import inference
 from ablation.report.statistics.best import once
-from ablation.report.statistics.differences import NOT_COMPARABLE, NOT_RUN, SAME, UNTESTED
+from ablation.report.statistics.differences import NO_EFFECT, NOT_COMPARABLE, NOT_RUN, SAME, UNTESTED
 
 MOST_NAMED = 5
 FLIP = "a sign-flip test"
@@ -54,21 +52,15 @@ def _findings(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     if rows.empty:
         yield "Only one arm: nothing to compare." if len(content.shown) == 1 else "Nothing to compare: no arm has a parent or a baseline."
         return
-    if not rows["pairs"].any():
+    if not rows["pairs"].any() and not (rows["verdict"] == NOT_COMPARABLE).any():
         yield "No arm has a seed in common with its baseline or its parent, so no difference is claimed."
         return
-    rows, condition = _judged(content, rows), rows["arm"].map(condition_of(content))
+    condition = rows["arm"].map(condition_of(content))
     for role in ("baseline", "parent"):
         yield from _of_role(content, rows[(condition == "") & (rows["role"] == role)], f"its {role}")
     for name in dict.fromkeys(condition[condition != ""]):
         yield from _of_condition(content, rows[condition == name], str(name))
     yield from _void(content, rows[rows["verdict"] == NO_EFFECT])
-
-
-def _judged(content: Content, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows; those that were tested and mean nothing, since the seeds of an arm have no effect, have that as their verdict."""
-    is_void = [content.own is not None and content.own.is_void(*pair) for pair in zip(rows["arm"], rows["against"], strict=True)]
-    return rows.assign(verdict=rows["verdict"].mask(np.array(is_void, dtype=bool) & ~rows["verdict"].isin(UNTESTED), NO_EFFECT))
 
 
 def _once(content: Content, rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +76,8 @@ def _once(content: Content, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _void(content: Content, rows: pd.DataFrame) -> Iterator[str]:
     """The arms whose seeds have no effect, of those of these rows."""
-    arms = [arm for arm in dict.fromkeys([*rows["arm"], *rows["against"]]) if content.own and content.own.is_void(arm)]
+    void = {arm["name"] for arm in content.plan["arms"] if arm.get("no_effect")}
+    arms = [arm for arm in dict.fromkeys([*rows["arm"], *rows["against"]]) if arm in void]
     if arms:
         yield f"**Nothing is claimed** of comparisons with {shortened([named(content, arm) for arm in arms])}: {NO_EFFECT}."
 
@@ -139,7 +132,7 @@ def _named(content: Content, rows: pd.DataFrame, start: str) -> Iterator[str]:
 
 def tally(content: Content, rows: pd.DataFrame) -> str:
     """`3 better (1 by the t test only), 1 worse by less than the margin, 5 without a difference beyond the margin and 15 inconclusive`."""
-    verdicts = _once(content, _judged(content, rows))["verdict"]
+    verdicts = _once(content, rows)["verdict"]
     words = []
     for start, claim_words in ((BETTER, "better"), (WORSE, "worse"), (NO_DIFFERENCE, "without a difference beyond the margin")):
         claimed = verdicts[verdicts.str.startswith(start)]
@@ -225,7 +218,7 @@ def _marked(content: Content) -> Iterator[str]:
         yield f"**Near chance**, so little was learnt: {shortened([named(content, arm) for arm in near])}."
     repeated = [f"{named(content, arm)} ({why})" for arm, why in (content.own.no_effect.items() if content.own else ())]
     if repeated:
-        yield f"**Seed without effect**, so that its intervals and verdicts mean nothing: {shortened(repeated)}."
+        yield f"**Seed without effect**, so that its intervals mean nothing: {shortened(repeated)}."
     unchanged = [f"{named(content, arm)} ({why})" for arm, why in (content.own.no_change.items() if content.own else ())]
     if unchanged:
         yield f"**Change without effect**: {shortened(unchanged)}."

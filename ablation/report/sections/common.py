@@ -10,10 +10,12 @@ import pandas as pd
 from ablation.formatting import DASH, capitalised, counted, escaped, listed
 from ablation.formatting import table as padded_table
 from ablation.report.frames.facts import Needs
-from ablation.report.frames.own import NO_CHANGE, NO_EFFECT
+from ablation.report.frames.own import NO_CHANGE
 from ablation.report.overview import strip
 from ablation.report.sections.content import Content
 from ablation.report.statistics import inference
+from ablation.report.statistics.best import OTHER_TEST
+from ablation.report.statistics.differences import NO_EFFECT
 
 ROLES = ("parent", "baseline")
 MOST_PADDED_ROWS = 8
@@ -30,13 +32,16 @@ LABELS = {
     ),
     "chosen": ("C", "each seed's run is another arm's, picked {picked}"),
     "selected on test": ("T", "chosen by looking at the test {items}, so too good by an unknown amount"),
-    "other test images": ("I", "tested on other {items} than its parent or its baseline, so neither comparable with it nor ever the best"),
+    OTHER_TEST: ("I", "tested on other {items} than its parent or its baseline, so neither comparable with it nor ever the best"),
     "schedule": ("R", "in a stage the schedule of the learning rate ends before it lowers the rate, or before its warm-up does"),
     "lag": ("L", "the averaged weights still hold much of the initial ones"),
     "near chance": ("N", "hardly above guessing"),
     NO_EFFECT: ("S", "different seeds gave equal numbers, so they are no repetitions and intervals mean nothing"),
     NO_CHANGE: ("E", "equal to its parent to the last digit, though its settings differ"),
 }
+
+
+OTHER_MARK = f"({LABELS[OTHER_TEST][0]})"  # in the place of a difference
 
 
 def label_meaning(content: Content, label: str) -> str:

@@ -15,6 +15,7 @@ from ablation.report.frames.tables import Frames
 from ablation.report.metrics import MetricTable, metrics_of, short_name
 from ablation.report.overview import Overview, overview
 from ablation.report.statistics import best
+from ablation.report.statistics.differences import is_other_test, test_sets_of
 
 EDITION = 2  # of the layout of Markdown and HTML documents; one of another edition cannot be compared line by line
 MADE_BY = "ablate report "  # the beginning of a document's first line, after the comment mark
@@ -88,6 +89,14 @@ class Content:
     def on_test(self) -> frozenset[str]:
         """The plan's arms, shown or not, that were chosen on the test items."""
         return best.chosen_on_test(self.plan)
+
+    @cached_property
+    def _test_sets(self) -> dict[str, Any]:
+        return test_sets_of(self.plan)
+
+    def has_other_test(self, *arms: str) -> bool:
+        """Whether any of these arms, shown or not, are known to have other test items than others, so that no seed makes a pair of them."""
+        return is_other_test(*(self._test_sets.get(arm) for arm in arms))
 
     # --- the metric that differences are taken of ------------------------------------------------------------------------------
 

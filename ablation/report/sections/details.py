@@ -36,6 +36,7 @@ from ablation.report.sections.quality import quality
 from ablation.report.sections.section import Section, SectionSpec, sections_of
 from ablation.report.statistics import descriptive
 from ablation.report.statistics.descriptive import Records, records_by
+from ablation.report.statistics.differences import NO_EFFECT
 
 MOST_CLASSES_IN_A_MATRIX = 12
 MOST_CONFUSIONS = 10
@@ -336,6 +337,8 @@ def reading(content: Content) -> list[Section]:
     margin = content.metrics.margin(content.name)
     ends = "two one-sided tests, so by a 90 % interval: the 95 % one beside it may reach a little further"
     equal = f"; *no difference beyond {margin:g}* ({ends})" if margin is not None else ""
+    is_void = bool((content.frames.differences["verdict"] == NO_EFFECT).any())
+    void = f"; *{NO_EFFECT}* (of the arm or of what it is compared with, so that nothing is claimed)" if is_void else ""
     has_chosen = bool((content.frames.arms["chosen"] != "").any())
     without_classes = "a group without classes, " if content.facts >= CLASSIFIED else ""
     lines: list[tuple[str, Needs]] = [
@@ -359,7 +362,7 @@ def reading(content: Content) -> list[Section]:
         *(OF_TECHNIQUES if not content.own else [(CHOSEN, NOTHING)] if has_chosen else []),
         (
             f"Verdicts: {sure}{equal}; *inconclusive*, *(no spread)* where every seed shows the same difference, which leaves nothing to "
-            f"test; *same training* (both names are one training); *not comparable* (tested on other {content.items}).",
+            f"test; *same training* (both names are one training); *not comparable* (tested on other {content.items}){void}.",
             NOTHING,
         ),
         (

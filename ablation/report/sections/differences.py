@@ -10,6 +10,7 @@ from ablation.formatting import DASH, capitalised, counted, counted_groups, esca
 from ablation.report.metrics import with_unit
 from ablation.report.sections.claims import tally
 from ablation.report.sections.common import (
+    OTHER_MARK,
     ROLES,
     bullets,
     chunked,
@@ -29,6 +30,7 @@ from ablation.report.statistics import items
 from ablation.report.statistics.descriptive import records_by
 
 EQUAL = "p equal (Holm)"
+ALIKE = "No interval where all items, or clusters, differ alike (no spread)."
 MOST_PAIRS = 6  # that are named in a sentence
 # title -> columns of the frame: the p, and the adjusted one
 TESTS = {"p t (Holm)": ("p_t", "p_t_holm"), "p sign-flip (Holm)": ("p_flip", "p_flip_holm"), EQUAL: ("p_equal_holm",)}
@@ -209,13 +211,18 @@ def _legend_of_images(content: Content, frame: pd.DataFrame) -> str:
         else ""
     )
     is_alone = bool((frame["low"].isna() & frame["mean"].notna()).any())
-    alone = f" No interval where a class has one test {content.item}, or all of its {items} are of one group." if is_alone else ""
+    alone = f" {without_interval(content.item)}" if is_alone else ""
     return (
         f"Another question than the one above: would these very models differ on other test {items}? It says nothing about training again, "
         f"and must not be added to the doubt from seeds. Interval: paired bootstrap over test {items}, 95 %. "
         f"Gained and lost: {items} right in the arm only, and in the other only, per seed. "
         f"Intervals and p values are not adjusted for the number of comparisons.{whole}{alone}"
     )
+
+
+def without_interval(item: str) -> str:
+    """Where a difference on the test images has no interval over them, though it has a mean."""
+    return f"No interval where a class has one test {item}, all of its {item}s are of one group, or all {item}s differ alike (no spread)."
 
 
 def _bootstrap(row: Mapping[Any, Any] | None, decimals: int = 2) -> str:
@@ -250,7 +257,7 @@ def item_legend(known: pd.DataFrame) -> str:
         "in which both arms were tested on it; where seeds have different numbers of items, it may differ from the mean over seeds in "
         f"the other tables. In brackets is its 95 % interval from {items.RESAMPLES:,} bootstrap resamples (percentiles, widened as few "
         f"{'clusters' if clusters else 'items'} need it) over the {counted(int(known['items'].max()), 'test item')}; not adjusted for "
-        f"the number of comparisons.{whole}"
+        f"the number of comparisons.{whole}{f' {ALIKE}' if known['low'].isna().any() else ''}"
     )
 
 
@@ -297,6 +304,8 @@ def conditions(content: Content) -> list[Section]:
         f"Of {escaped(content.metrics.words(content.name))}: mean ± standard deviation; in brackets the condition minus plain, {paired}, "
         "with its 95 % t interval."
     )
+    if any(_is_of_other_test(content, row) for row in rows.to_dict("records")):
+        legend += f" {OTHER_MARK}: tested on other {content.items} than plain, so that there is no difference."
     details = (Section("Every arm under every condition", _side_by_side(content, rows)),) if len(shown) < len(rows) else ()
     return [Section("Conditions side by side", paragraphs(_side_by_side(content, shown), legend), details)]
 
@@ -320,4 +329,9 @@ def _condition_cell(content: Content, row: Mapping[Any, Any] | None) -> str:
         return ""
     marked = mark(content, f"{row['condition']}/{row['arm']}")
     pair = {"pairs": row["pairs"], "mean": row["difference"], "low": row["low"], "high": row["high"]}
-    return f"{content.metrics.value(content.name, row['mean'], row['sd'])}{marked} ({content.difference(pair)})"
+    beside = OTHER_MARK if _is_of_other_test(content, row) else f"({content.difference(pair)})"
+    return f"{content.metrics.value(content.name, row['mean'], row['sd'])}{marked} {beside}"
+
+
+def _is_of_other_test(content: Content, row: Mapping[Any, Any]) -> bool:
+    return content.has_other_test(row["arm"], f"{row['condition']}/{row['arm']}")

@@ -10,7 +10,19 @@ from ablation.formatting import DASH, change, escaped, interval, p_value, percen
 from ablation.report.frames.classes import on_common_seeds, recall_spreads, seeds_words
 from ablation.report.frames.facts import classes_of, groups_of, train_counts
 from ablation.report.metrics import with_unit
-from ablation.report.sections.common import WORSE, bullets, chunked, mark, named, of_columns, of_metric, paragraphs, pictures, table
+from ablation.report.sections.common import (
+    OTHER_MARK,
+    WORSE,
+    bullets,
+    chunked,
+    mark,
+    named,
+    of_columns,
+    of_metric,
+    paragraphs,
+    pictures,
+    table,
+)
 from ablation.report.sections.content import Content
 from ablation.report.sections.families import MOST_IN_MARKDOWN, elsewhere
 from ablation.report.sections.section import Section
@@ -93,7 +105,8 @@ def gains(content: Content) -> list[Section]:
     plain = {arm for arm in by_arm if content.planned[arm]["kind"] != "condition"} or set(by_arm)
     moved = {arm: rows for arm, rows in by_arm.items() if arm in plain and not trade_words.get(arm, "no ").startswith("no ")}
     rest = {arm: rows for arm, rows in by_arm.items() if arm not in moved}
-    still = [named(content, arm) for arm in by_arm if arm in plain and arm not in moved and groups]
+    tested = [arm for arm, rows in by_arm.items() if any(row["pairs"] for row in rows)]
+    still = [named(content, arm) for arm in tested if arm in plain and arm not in moved and groups]
     has_spread = bool((of_baseline["pairs"] > 1).any())  # or there is no test
     undecided = f"No group's difference withstands the correction: {shortened(still)}." if still and has_spread else ""
     drawn = pictures(content, "slopes", "confusion-difference")
@@ -192,6 +205,8 @@ def attribution(content: Content) -> list[Section]:
         heading = f"Under {escaped(condition)}:" if condition else ""
         parts.append(paragraphs(heading, _ways(content, rows[rows["condition"] == condition])))
     if parts:
+        is_other = any(content.has_other_test(*pair) for pair in zip(rows["arm"], rows["against"], strict=True))
+        other = [f"{OTHER_MARK}: the two arms were tested on other {content.items}: their means, and no difference."] if is_other else []
         units = with_unit("95 % t intervals", content.metrics.unit(name).differences, "{1}, {0}")
         parts.append(
             bullets(
@@ -199,6 +214,7 @@ def attribution(content: Content) -> list[Section]:
                     f"What each rung is worth ({units}). *Ladder*: over the rung above it.",
                     "*First in*: alone over the first rung. *Last out*: what is lost without it. *Shapley*: the mean over all orders. "
                     "Where they disagree by more than their intervals, rungs depend on each other.",
+                    *other,
                 ]
             )
         )
@@ -224,17 +240,26 @@ def _is_shown(content: Content, group: str) -> bool:
 
 def _ways(content: Content, rows: pd.DataFrame) -> str:
     present = [way for way in WAYS if way in set(rows["way"])]
+    levels = {row["arm"]: float(row[f"{content.name}_mean"]) for row in content.arm_records}
     by_rung: dict[str, dict[str, Mapping[Any, Any]]] = {}
     for row in rows.to_dict("records"):
         by_rung.setdefault(row["rung"], {})[row["way"]] = row
     cells = [
         [
             escaped(rung) + mark(content, rung, *(row["arm"] for row in by_way.values())),
-            *(content.difference(by_way[way]) if way in by_way else DASH for way in present),
+            *(_worth(content, by_way[way], levels) if way in by_way else DASH for way in present),
         ]
         for rung, by_way in by_rung.items()
     ]
     return table(["rung", *present], cells)
+
+
+def _worth(content: Content, row: Mapping[Any, Any], levels: Mapping[str, float]) -> str:
+    """The difference; of arms that were tested on other items both means, marked."""
+    if not content.has_other_test(row["against"], row["arm"]):
+        return content.difference(row)
+    both = (content.metrics.value(content.name, levels.get(row[end], math.nan)) for end in ("against", "arm"))
+    return f"{' → '.join(both)} {OTHER_MARK}"
 
 
 def _effects(content: Content, rows: pd.DataFrame) -> str:

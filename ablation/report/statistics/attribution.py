@@ -6,7 +6,7 @@ Shapes: S seeds, D differences (one column per comparison), L levels of an axis;
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 from ablation.formatting import interval, listed
 from ablation.report.metrics import metrics_of, short_name
 from ablation.report.statistics import descriptive, inference
+from ablation.report.statistics.differences import is_other_test, test_sets_of
 
 Floats = npt.NDArray[np.float64]
 Arm = Mapping[str, Any]  # an arm in the recorded plan
@@ -43,12 +44,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Factorial:
-    """Arms that combine the levels of several axes: the points of a sweep, or all subsets of a grid's rungs."""
+    """Arms that combine the levels of several axes: the points of a sweep, or all subsets of a grid's rungs.
+
+    If `has_other_test`, some of them are known to have other test items than others, and no seed makes a pair of them.
+    """
 
     name: str
     condition: str
     axes: Mapping[str, Sequence[str]]
     cells: Mapping[tuple[str, ...], str]  # levels -> the arm that has them
+    has_other_test: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -63,7 +68,7 @@ class Factorial:
     def cube(self, runs: pd.DataFrame, metric: str, scale: float) -> Floats:
         """The metric, times `scale`, by seed and by level of each axis; crossed axes only have the seeds with all cells."""
         names = [self.cells[levels] for levels in itertools.product(*self.axes.values())]
-        values = descriptive.finite(descriptive.by_seed(runs, names, metric))
+        values = descriptive.finite(descriptive.by_seed(runs, names, metric)) * (math.nan if self.has_other_test else 1.0)
         whole = values.dropna() if len(self.axes) > 1 else values
         shape = (len(whole), *(len(levels) for levels in self.axes.values()))
         return scale * whole.to_numpy(dtype=np.float64).reshape(shape)
@@ -74,6 +79,8 @@ class Factorial:
 
 def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """One row per metric, rung, condition and way of adding it: the change of the metric, paired by seed, in its unit of differences.
+
+    Arms with other test items make no pair, here and in all of this file.
 
     "ladder" is the rung's step on the ladder, and "first in" the rung alone over the first one. "last out" is what the longest ladder
     of `drop_one` (else the grid's whole set) loses without it. "shapley" is the mean over all orders in which the grid's k rungs can be
@@ -86,7 +93,10 @@ def attribution(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[s
     labels, columns = list[dict[str, str]](), list[Column]()
     for metric in metrics:
         scale, values = table.unit(metric).scale, descriptive.finite(descriptive.by_seed(runs, names, metric))
-        found = [(step, _difference(values[step.arm], values[step.against], scale)) for step in pairs]
+        found = [
+            (step, _difference(values[step.arm], values[step.against], scale, has_other_test=arms.has_other_test(step.arm, step.against)))
+            for step in pairs
+        ]
         for grid in grids:
             everything, nothing = (grid.cells[(level,) * len(grid.axes)] for level in ("with", "without"))
             cube = grid.cube(runs, metric, scale)
@@ -117,6 +127,11 @@ class _Planned:
             condition = arm.get("condition") or ""
             self.arms.setdefault(condition, {})[arm["name"].removeprefix(f"{condition}/" if condition else "")] = arm
         self.above = {name: arm["parent"] or "" for name, arm in self.arms[""].items() if arm["kind"] == "ladder"}
+        self._test_sets = test_sets_of(plan)
+
+    def has_other_test(self, *names: str) -> bool:
+        """Whether any of these arms, by their whole names, are known to have other test items than others."""
+        return is_other_test(*(self._test_sets.get(name) for name in names))
 
     @cached_property
     def rungs(self) -> list[str]:
@@ -183,7 +198,7 @@ class _Planned:
                 if _kind_of(name, arm) == "sweep":
                     points.setdefault(_base_of(name, arm), []).append(arm)
             sweeps = (_sweep(name, condition, points_of) for name, points_of in points.items())
-            yield from (sweep for sweep in sweeps if sweep.is_complete)
+            yield from (self._tested(sweep) for sweep in sweeps if sweep.is_complete)
 
     def grids(self) -> Iterator[Factorial]:
         """The grid in every condition, if it is complete."""
@@ -197,7 +212,11 @@ class _Planned:
                 }
                 grid = Factorial("grid", condition, dict.fromkeys(rungs, ("without", "with")), cells)
                 if grid.is_complete:
-                    yield grid
+                    yield self._tested(grid)
+
+    def _tested(self, factorial: Factorial) -> Factorial:
+        """The same, which knows whether its arms have other test items."""
+        return replace(factorial, has_other_test=self.has_other_test(*factorial.cells.values()))
 
 
 def _sweep(name: str, condition: str, points: Sequence[Arm]) -> Factorial:
@@ -284,15 +303,19 @@ def _averaged(cube: Floats, kept: Sequence[int]) -> Floats:
 
 def conditions(plan: Mapping[str, Any], runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """One row per metric and arm of a condition: the metric in the store's unit, and its difference to the plain arm, paired by seed."""
-    table = metrics_of(plan)
-    pairs = [(name, condition, arm["name"]) for condition, arms in _Planned(plan).arms.items() if condition for name, arm in arms.items()]
+    table, planned = metrics_of(plan), _Planned(plan)
+    pairs = [(name, condition, arm["name"]) for condition, arms in planned.arms.items() if condition for name, arm in arms.items()]
+    others = [planned.has_other_test(name, full) for name, _, full in pairs]
     labels, columns, own = list[dict[str, str]](), list[Column](), list[pd.DataFrame]()
     for metric in metrics:
         values = descriptive.by_seed(runs, [full for _, _, full in pairs], metric)
         plain = descriptive.finite(descriptive.by_seed(runs, [name for name, _, _ in pairs], metric))
         ours_AS, plain_AS, scale = descriptive.finite(values).to_numpy().T, plain.to_numpy().T, table.unit(metric).scale
         labels += [{"arm": name, "condition": condition, "metric": short_name(metric)} for name, condition, _ in pairs]
-        columns += [_difference(pd.Series(ours_S), pd.Series(plain_S), scale) for ours_S, plain_S in zip(ours_AS, plain_AS, strict=True)]
+        columns += [
+            _difference(pd.Series(ours_S), pd.Series(plain_S), scale, has_other_test=is_other)
+            for ours_S, plain_S, is_other in zip(ours_AS, plain_AS, others, strict=True)
+        ]
         mean, sd = descriptive.mean_and_sd(values)
         own.append(pd.DataFrame({"n": values.count().to_numpy(), "mean": mean.to_numpy(), "sd": sd.to_numpy()}))
     rows = _summarised(labels, columns, ["arm", "condition", "metric", *inference.SUMMARY])
@@ -330,8 +353,9 @@ def _gain(row: Mapping[Any, Any]) -> str:
     return words if row["p_flip_holm"] <= inference.LEVEL else f"{words} (t only)"
 
 
-def _difference(ours_S: pd.Series, theirs_S: pd.Series, scale: float) -> Column:
-    return scale * (ours_S - theirs_S), scale * float(inference.largest_of(ours_S.to_numpy(), theirs_S.to_numpy()))
+def _difference(ours_S: pd.Series, theirs_S: pd.Series, scale: float, *, has_other_test: bool) -> Column:
+    paired_S = theirs_S * math.nan if has_other_test else theirs_S
+    return scale * (ours_S - paired_S), scale * float(inference.largest_of(ours_S.to_numpy(), theirs_S.to_numpy()))
 
 
 def _column(differences_S: Floats, values: Floats) -> Column:

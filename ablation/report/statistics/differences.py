@@ -25,6 +25,7 @@ COLUMNS = [*NAMES, "metric", *SUMMARY, "p_t_holm", "p_flip_holm", "tests", "p_eq
 CLASS_COLUMNS = ["arm", "role", "against", "class", "group", *SUMMARY, "p_t_holm", "p_flip_holm", "verdict"]
 SAME = "same training"
 NOT_COMPARABLE = "not comparable (other test items)"
+NO_EFFECT = "seed without effect"  # also the label of arms whose different seeds all gave equal numbers
 NOT_RUN = "not run"  # how the verdict ends where the partner is not in the plan: `parent not run`
 UNTESTED = ("", SAME, NOT_COMPARABLE, *(f"{role} {NOT_RUN}" for role in ROLES))  # the verdicts where there is no test
 NO_SPREAD = "inconclusive (no spread)"
@@ -35,9 +36,9 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
 
     `hypothesis` is equal for comparisons of the same two trainings, in either order: they are one test. If `is_same`, both arms are one
     training; if `has_other_test`, they are known to have other test items, of which none make a pair. There is no test then, nor where the
-    partner is not planned (`is_planned`): `is_tested`.
+    partner is not planned (`is_planned`): `is_tested`. If `is_void`, the seeds of one of both have no effect: such a test means nothing.
     """
-    test_sets = {arm["name"]: arm.get("test_set") for arm in plan["arms"]}
+    test_sets, void = test_sets_of(plan), {arm["name"] for arm in plan["arms"] if arm.get("no_effect")}
     origins = {arm["name"]: arm.get("same_as") or arm["name"] for arm in plan["arms"]}
     rows = [
         {"arm": arm["name"], "role": role, "against": arm[role], "family": family(arm)}
@@ -49,7 +50,8 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     ends = [(origins[arm], origins.get(against, against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
     pairs["is_same"] = pd.Series([arm == against for arm, against in ends], dtype=bool)
     tested = [(test_sets[arm], test_sets.get(against)) for arm, against in zip(pairs["arm"], pairs["against"], strict=True)]
-    pairs["has_other_test"] = pd.Series([is_other_test(ours, theirs) for ours, theirs in tested], dtype=bool)
+    pairs["has_other_test"] = pd.Series([is_other_test(*both) for both in tested], dtype=bool)
+    pairs["is_void"] = pairs["arm"].isin(void) | pairs["against"].isin(void)
     pairs["is_planned"] = pairs["against"].isin(origins).astype(bool)
     pairs["is_tested"] = pairs["is_planned"] & ~pairs["is_same"] & ~pairs["has_other_test"]
     numbers: dict[frozenset[str], int] = {}
@@ -57,11 +59,16 @@ def comparisons(plan: Mapping[str, Any]) -> pd.DataFrame:
     return pairs
 
 
-def is_other_test(ours: Any, theirs: Any) -> bool:
-    """Whether two test sets, as plans have them, are known to differ: those of all seeds, or of a seed that both have."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        return any(ours[seed] != theirs[seed] for seed in ours.keys() & theirs.keys())
-    return bool(ours and theirs and ours != theirs)
+def test_sets_of(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """arm -> its test set: a text, or one for each seed; None or empty where it is not known."""
+    return {arm["name"]: arm.get("test_set") for arm in plan["arms"]}
+
+
+def is_other_test(*test_sets: Any) -> bool:
+    """Whether any of these test sets, as plans have them, are known to differ: those of all seeds, or of a seed that two of them have."""
+    by_seed = [tested if isinstance(tested, Mapping) else {"": tested} for tested in test_sets if tested]
+    first: dict[Any, Any] = {}
+    return any(first.setdefault(seed, digest) != digest for tested in by_seed for seed, digest in tested.items())
 
 
 def family(arm: Mapping[str, Any]) -> str:
@@ -133,9 +140,13 @@ def _corrected(p_F: Floats, hypotheses_F: npt.NDArray[np.intp], first_H: npt.NDA
 
 
 def paired_summary(runs: pd.DataFrame, pairs: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
-    """One row per comparison: the summary of the arm minus its partner, times `scale`, over the seeds that are done in both."""
+    """One row per comparison: the summary of the arm minus its partner, times `scale`, over the seeds that are done in both.
+
+    Arms that are known to have other test items make no pair.
+    """
     values = finite(by_seed(runs, sorted({*pairs["arm"], *pairs["against"]}), metric))
     ours_SD, theirs_SD = (values[pairs[side]].to_numpy() for side in ("arm", "against"))
+    theirs_SD = np.where(pairs["has_other_test"], np.nan, theirs_SD)
     return summary(scale * (ours_SD - theirs_SD), scale * largest_of(ours_SD, theirs_SD))
 
 
@@ -155,12 +166,15 @@ def verdicts(rows: pd.DataFrame, margin: float | None, *, is_lower_better: bool)
 
 
 def _worded(rows: pd.DataFrame, gain: pd.Series, less: str | Words, undecided: str | Words) -> list[str]:
-    """`better`, `worse (t only)`, ...; `less` follows the direction, and `undecided` is the word if there is no direction."""
+    """`better`, `worse (t only)`, ...; `less` follows the direction, and `undecided` is the word if there is no direction.
+
+    Whatever the numbers are, no such word is said where the seeds of an arm have no effect.
+    """
     direction = np.where(gain > 0, "better", "worse").astype(object)
     claimed = direction + less + np.where(rows["p_flip_holm"] <= LEVEL, "", " (t only)")
     has_no_spread = (rows["pairs"] > 1) & (rows["sd"] == 0)
-    conditions = [rows["is_same"], rows["has_other_test"], rows["pairs"] == 0, has_no_spread, rows["p_t_holm"] <= LEVEL]
-    return [str(word) for word in np.select(conditions, [SAME, NOT_COMPARABLE, "", NO_SPREAD, claimed], undecided)]
+    kinds = [rows["is_same"], rows["has_other_test"], rows["pairs"] == 0, rows["is_void"], has_no_spread, rows["p_t_holm"] <= LEVEL]
+    return [str(word) for word in np.select(kinds, [SAME, NOT_COMPARABLE, "", NO_EFFECT, NO_SPREAD, claimed], undecided)]
 
 
 def _of_planned(rows: pd.DataFrame, verdicts: Sequence[str]) -> list[str]:
@@ -182,10 +196,9 @@ def class_differences(
         return pd.DataFrame(columns=CLASS_COLUMNS)
     seeds = sorted({seed for frame in recalls.values() for seed in frame.index})
     values = {arm: frame.reindex(seeds).to_numpy(dtype=float) for arm, frame in recalls.items()}
-    differences_SD = np.concatenate(
-        [values[arm] - values[against] for arm, against in zip(kept["arm"], kept["against"], strict=True)], axis=1
-    )
-    kinds = ["is_same", "has_other_test", "is_planned", "is_tested"]
+    both = zip(kept["arm"], kept["against"], kept["has_other_test"], strict=True)
+    differences_SD = np.concatenate([values[arm] - (np.nan if is_other else values[against]) for arm, against, is_other in both], axis=1)
+    kinds = ["is_same", "has_other_test", "is_void", "is_planned", "is_tested"]
     rows = kept.loc[kept.index.repeat(len(classes)), ["arm", "role", "against", *kinds]].reset_index(drop=True)
     rows = pd.concat([rows, summary(100 * differences_SD)], axis=1).assign(**{"class": list(classes) * len(kept)})
     rows["group"] = [groups.get(name, "") for name in rows["class"]]

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import special
 
 from ablation.report.statistics.descriptive import Counts, confusion_matrix
-from ablation.report.statistics.inference import LEVEL, Floats
+from ablation.report.statistics.inference import LEVEL, ROUNDING, Floats
 from ablation.training.evaluation import NUM_BINS, certainty  # as in the recorded calibration error
 
 Ints = npt.NDArray[np.int64]
@@ -198,8 +198,8 @@ def bootstrap(
     Welsh, "Bootstrapping clustered data", JRSS B 2007.
 
     Resampling n groups shows (n - 1) / n of the variance, so each stratum's deviations are widened by the root of n / (n - 1): Rao and Wu,
-    "Resampling inference with complex survey data", JASA 1988. A stratum of one group shows nothing of how others would differ:
-    the interval is NaN.
+    "Resampling inference with complex survey data", JASA 1988. A stratum of one group shows nothing of how others would differ,
+    nor do groups that all differ by as much: the interval is NaN.
     """
     strata, place_N = np.unique(strata_N, return_inverse=True)
     sums_G, sizes_G, place_G = values_N, np.ones_like(values_N), place_N
@@ -218,6 +218,8 @@ def bootstrap(
     if groups_T.min() < 2:
         return scale * float(mean_T.mean()), np.nan, np.nan
     means_R = _mean_of_strata(sums_RT, sizes_RT, mean_T, np.sqrt(drawn_T / (drawn_T - 1)))
+    if np.ptp(means_R) <= ROUNDING * np.abs(values_N).max():
+        return scale * float(mean_T.mean()), np.nan, np.nan
     low, high = np.quantile(means_R, [LEVEL / 2, 1 - LEVEL / 2])
     return scale * float(mean_T.mean()), scale * float(low), scale * float(high)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import special
 
 from ablation.report.metrics import MetricTable, short_name
-from ablation.report.statistics.inference import LEVEL, Floats
+from ablation.report.statistics.inference import LEVEL, Floats, rounding_errors
 
 Ints = npt.NDArray[np.int64]
 
@@ -65,7 +65,8 @@ def item_rows(pairs: pd.DataFrame, results: Results, values: Values, metrics: Me
 
     It answers another question than the seeds: would these trained models differ on other items of the same kind? The differences of an
     item are those of all seeds that have it and that both arms finished. Items are resampled 2,000 times, whole clusters of them where
-    there are any, and the same ones for all comparisons. Where that would say nothing, there is a reason in place of an interval.
+    there are any, and the same ones for all comparisons. Where that would say nothing, there is a reason in place of an interval;
+    where all of them differ by as much, the interval is NaN, since it would take the missing spread of these items for the true one.
     """
     rows = list(_compared(pairs, results, values, metrics))
     by_draw: dict[tuple[str, ...], list[int]] = {}
@@ -150,7 +151,7 @@ def _fill(rows: Sequence[tuple[Row, Both]], metrics: MetricTable) -> None:
     units, unit_P = np.unique(cluster_P, return_inverse=True)
     sizes_G = np.bincount(unit_P)
     sums_KG: Floats = np.stack([np.bincount(unit_P, weights=_changes(row, both, metrics)) for row, both in rows])
-    low_K, high_K = bootstrap(sums_KG, sizes_G)
+    low_K, high_K = bootstrap(sums_KG, sizes_G, [_largest(row, both, metrics) for row, both in rows])
     has_clusters = rows[0][1][0][0].cluster_N is not None
     for (row, _), sums_G, low, high in zip(rows, sums_KG, low_K, high_K, strict=True):
         row |= {"items": len(np.unique(names_P)), "clusters": len(units) if has_clusters else 0}
@@ -164,12 +165,19 @@ def _changes(row: Row, both: Both, metrics: MetricTable) -> Floats:
     return changes
 
 
-def bootstrap(sums_KG: Floats, sizes_G: Ints) -> tuple[Floats, Floats]:
+def _largest(row: Row, both: Both, metrics: MetricTable) -> float:
+    """The largest absolute score of both arms, in the metric's unit: with it rounding errors grow."""
+    name, scale = metrics.full_name(row["metric"]), metrics.unit(row["metric"]).scale
+    return scale * max(float(np.abs(items.scores[name]).max()) for pair in both for items in pair)
+
+
+def bootstrap(sums_KG: Floats, sizes_G: Ints, largest: npt.ArrayLike = 100.0) -> tuple[Floats, Floats]:
     """The ends of the 95 % percentile intervals of K means, when G clusters with these sums and sizes are resampled.
 
     A cluster of one item is an item. The levels are widened so that few clusters do not give too narrow an interval, as the t
     distribution is wider than the normal one. Field and Welsh, "Bootstrapping clustered data", JRSS B 2007; Hesterberg, "What teachers
-    should know about the bootstrap", The American Statistician 2015 (expanded percentile interval).
+    should know about the bootstrap", The American Statistician 2015 (expanded percentile interval). NaN where all clusters have the same
+    mean; `largest` is as in `inference.summary`.
     """
     number = len(sizes_G)
     if number < 2:
@@ -178,7 +186,8 @@ def bootstrap(sums_KG: Floats, sizes_G: Ints) -> tuple[Floats, Floats]:
     generator, block = np.random.default_rng(0), max(1, min(RESAMPLES, MOST_AT_ONCE // number))
     parts = [_resampled(generator, sums_KG, sizes_G, min(block, RESAMPLES - begin)) for begin in range(0, RESAMPLES, block)]
     tail = special.ndtr(np.sqrt(number / (number - 1)) * special.stdtrit(number - 1, LEVEL / 2))
-    low_K, high_K = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
+    varies_K = np.ptp(sums_KG / sizes_G, axis=1) > rounding_errors(largest, len(sums_KG))
+    low_K, high_K = np.where(varies_K, np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0), np.nan)
     return low_K, high_K
 
 

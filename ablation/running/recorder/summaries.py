@@ -18,7 +18,7 @@ from ablation.running.recorder.writer import AT_ONCE, MANY
 from ablation.study.config import Arm
 from ablation.study.metrics import TEST_ITEMS, Metric, metric_rows
 from ablation.study.params import params
-from ablation.study.task import Planner
+from ablation.study.task import OWN, Planner
 from ablation.system.digests import digest
 from ablation.tracking.recorded import Point
 from ablation.tracking.rows import NewRun
@@ -179,16 +179,18 @@ class Summaries:
         """
         import pandas as pd
 
-        from ablation.report.frames.own import with_test_sets
+        from ablation.report.frames.own import numbers as known_numbers
+        from ablation.report.frames.own import with_findings
         from ablation.report.statistics import descriptive, differences
 
-        began, names = time.monotonic(), [metric.name for metric in self.metrics]
+        began, names, known = time.monotonic(), [metric.name for metric in self.metrics], self.table.full_names
         rows = [
-            {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in names if name in values}
+            {"arm": arm, "seed": seed, "state": "done"} | {name: values[name] for name in known if name in values}
             for (arm, seed), values in self.values.items()
         ]
         runs, self._written = pd.DataFrame(rows), max(now(), self._written + 1)
-        plan = with_test_sets(self._compared(), self._tested) if self._tested else self._compared()
+        is_own, plan = self.task.name == OWN, self._compared()
+        plan = with_findings(plan, self._tested, known_numbers(runs, known)) if is_own else plan
         compared = differences.differences(plan, runs, names).to_dict("records")
         by_role = {(row["arm"], row["metric"], row["role"]): row for row in compared}
         by_seed = {name: descriptive.by_seed(runs, list(arms), name) for name in names}

@@ -21,7 +21,7 @@ def resolve_stages(
     options, settings = [], []
     for i, stage_overrides in enumerate(all_overrides):
         place = f"{partial.stages_at}.{i}" if partial.stages else where
-        stage_options, changed = split_stage(stage_overrides, schema)
+        stage_options, changed = split_stage(stage_overrides, place, schema)
         options.append(_options(stage_options, place, len(all_overrides)))
         _check_whole_arm(changed, place, schema)
         settings.append(build(Settings, finish(i, apply_overrides(PartialArm(partial.settings), changed, place, schema).settings)))

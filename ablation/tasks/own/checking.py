@@ -95,16 +95,31 @@ def _of_curves(first: Mapping[tuple[int, str], float], second: Mapping[tuple[int
 # --- what was found ---------------------------------------------------------------------------------------------------------------
 
 
-def keep(path: Path, arm: str, seed: int, *, repeatable: bool, resumes: bool | None) -> None:
-    """Keep what was found today of one arm and seed; `resumes` is None where that was not tried, or where the code does not say so."""
-    about = {"arm": arm, "seed": seed, "when": date.today().isoformat()}
-    write_json(path, {"repeatable": repeatable, "resumes": resumes, **about})
+def keep(path: Path, arm: str, work: OwnWork, *, repeatable: bool, resumes: bool | None) -> dict[str, Any]:
+    """Keep what was found today of a run of an arm, and return what is kept: what is amiss of another run stays until that one repeats.
+
+    `resumes` is None where that was not tried, or where the code does not say so.
+    """
+    about = {"arm": arm, "seed": work.seed, "key": work.request.key, "when": date.today().isoformat()}
+    checked, before = {"repeatable": repeatable, "resumes": resumes, **about}, _read(path)
+    if before and before.get("key") != work.request.key and _is_amiss(before) and not _is_amiss(checked):
+        return before
+    write_json(path, checked)
+    return checked
+
+
+def _is_amiss(checked: Mapping[str, Any]) -> bool:
+    return checked["repeatable"] is False or checked["resumes"] is False
 
 
 def found(root: Path, identity: str) -> dict[str, Any] | None:
-    """What `ablate check-task` found: `repeatable`, `resumes`, of which `arm` and `seed`, and `when`; None if it never looked."""
+    """What `ablate check-task` found: `repeatable`, `resumes`, of which `arm`, `seed` and `key`, and `when`; None if it never looked."""
+    return _read(path_of(root, identity))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        checked: dict[str, Any] = json.loads(path_of(root, identity).read_text(encoding="utf-8"))
+        checked: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return checked

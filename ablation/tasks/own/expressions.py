@@ -10,6 +10,8 @@ ANY_NUMBER = rf"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|{NO_NUMBER})"
 GOES_ON = re.compile(r"\.?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[eE][+-]?\d+")  # after a number of which a pattern took the beginning
 UNIT = re.compile(r"[kKMGT](?![^\W_])|[_'’]\d+")  # which multiplies the number, unless the pattern names it; or digits after a mark
 BEGINS = re.compile(r"(?:\d[\d.,]*|(?<![^\s:=(,;])[+\-\u2212.]+)$")  # before a number of which a pattern took the end
+DECIMALS = re.compile(r",\d+(?![\d.])")  # after a comma, as in German, unless the pattern names it
+WHOLE = re.compile(r"[+-]?(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)")  # what such decimals follow; in German a point marks thousands
 THOUSANDS = re.compile(r"(?:,\d{3})+(?!\d)(?:\.\d+)?")
 PARTS = re.compile(r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|( +)|(\((?!\?)|\(\?P<\w+>)|(\()|(\))", re.DOTALL)  # set, blanks, group, parentheses
 
@@ -30,8 +32,8 @@ class Expression:
         for match in taken.values():
             text = match[1] or ""
             rest = _rest(text, line[match.end(1) :]) if text else ""
-            unit = UNIT.match(line, match.end(1)) if text[-1:].isdigit() and match.end() == match.end(1) else None
-            yield text, (_before(text, line[: match.start(1)]) + text + (rest or (unit[0] if unit else ""))) if text else ""
+            rest = rest or (_unnamed_rest(text, line[match.end(1) :]) if match.end() == match.end(1) else "")
+            yield text, (_before(text, line[: match.start(1)]) + text + rest) if text else ""
 
     @cached_property
     def _unusual(self) -> re.Pattern[str] | None:
@@ -79,6 +81,13 @@ def _before(text: str, before: str) -> str:
     if begin and begin[0].endswith(",") and not re.match(r"\d{3}(?!\d)", text):
         return ""
     return begin[0] if begin else ""
+
+
+def _unnamed_rest(text: str, after: str) -> str:
+    """The unit or the decimals that follow a number, where the pattern ends; "" where none do."""
+    rest = UNIT.match(after) if text[-1:].isdigit() else None
+    rest = rest or (DECIMALS.match(after) if WHOLE.fullmatch(text) else None)
+    return rest[0] if rest else ""
 
 
 def _rest(text: str, after: str) -> str:

@@ -281,6 +281,20 @@ def test_other_test_images_make_no_pairs(compared):
     assert "not tested on the same images" in comparison.Test_images.notes[0]
 
 
+def test_arms_with_other_test_images_have_no_difference(compared):
+    """Their values alone; no interval, no p, and no table of classes."""
+    recorded = study()
+    recorded.plan["arms"] = [{**one, "test_set": one["name"]} for one in recorded.plan["arms"]]
+    for run_id in recorded.runs[recorded.runs["arm"] == "cb"]["run_id"]:
+        recorded.tables[run_id] = recorded.tables[run_id].assign(index=lambda table: table["index"] + 10**6)
+    comparison = compared(recorded=recorded)
+    assert {cells[2:] for cells in rows(comparison.Results).values()} == {("–", "–", "–")}
+    assert comparison.Results.notes[-1] == "Verdict on accuracy: not comparable (other test items)."
+    assert [part.title for part in comparison.parts] == [
+        "Settings that differ", "Results, paired by seed", "Test images: the other source of doubt", "Runs",
+    ]  # fmt: skip
+
+
 def test_the_runs_are_named(compared):
     """Every seed's runs by their ids, also those that make no pair."""
     comparison = compared(broken={("cb", 1)})

@@ -61,6 +61,19 @@ def test_rows_hold_the_differences_with_their_intervals_and_the_verdict():
     assert "same training reweight = cb" in block(report.brief(recorded), "Labels")
 
 
+def test_a_parent_that_leads_another_family_has_no_star_in_its_own():
+    """The baseline leads the variants and not the ladder; without a star nothing is said of stars."""
+    recorded = shifted({"up": 0.05, "low": -0.05, "lower": -0.1})
+    for one in recorded.plan["arms"][2:]:
+        one["kind"] = "variant"
+    text = report.brief(recorded)
+    assert [name for name, row in rows(text).items() if row["accuracy"].endswith(" *")] == ["up"]
+    assert "* highest mean of its family" in " ".join(text.split())
+    text = report.brief(recorded, arms=["baseline", "low"])
+    assert "*" not in text
+    assert "highest mean of its family" not in " ".join(text.split())
+
+
 def test_arms_near_chance_are_told_in_the_terminal():
     """Among the labels, by the accuracy, even if another metric is shown."""
     recorded = shifted({"bad": -0.4, "up": 0.1})

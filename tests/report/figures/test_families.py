@@ -186,6 +186,7 @@ def test_the_waterfalls_legend_names_what_is_drawn(lows, words):
         ("better, by less than 0.5", "better"),
         ("no difference beyond 0.5", "no difference beyond 0.5"),
         ("inconclusive (no spread)", "inconclusive"),
+        ("seed without effect", "seed without effect"),
         ("", "inconclusive"),
     ],
 )
@@ -255,6 +256,21 @@ def test_legends_have_the_areas_of_the_frames():
     assert f"cb {np.mean(areas):.3f}" in pages["roc"].alt
     legend = pages["roc"].draw().axes[0].get_legend()
     assert f"cb ({np.mean(areas):.3f})" in {text.get_text() for text in legend.get_texts()}
+
+
+@pytest.mark.parametrize(("seeds", "words"), [({"cb": [0, 2], "mixup": [2, 0]}, "seeds 0, 2"), ({"cb": [1]}, "seed 1")])
+def test_curves_of_rungs_are_of_the_seeds_that_all_have(seeds, words):
+    """Which the figure and its words name; the areas are those of these seeds."""
+    recorded = restricted(study(arms=LADDER[:3]), seeds)
+    frames = tables.tidy_frames(recorded)
+    page = next(page for page in figures.pages(frames, recorded.plan, "test/accuracy") if page.name == "roc")
+    common = [int(seed) for seed in re.findall(r"\d", words)]
+    kept = frames.runs[(frames.runs["arm"] == "baseline") & frames.runs["seed"].isin(common)]["run_id"]
+    by_run = [frames.predictions(run_id) for run_id in kept]
+    shares = [softmax(table.filter(like="logit/").to_numpy(np.float64), axis=1) for table in by_run]
+    area = np.mean([roc_auc_score(table["label"], found, multi_class="ovr") for table, found in zip(by_run, shares, strict=True)])
+    assert page.alt.startswith(f"ROC, mean over classes and {words}, with the AUROC: baseline {area:.3f}, cb ")
+    assert f"every rung, of {words} (AUROC)" in {axes.get_title(loc="left") for axes in page.draw().axes}
 
 
 def test_recalls_are_sorted_by_training_images():

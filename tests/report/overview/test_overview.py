@@ -551,6 +551,18 @@ def test_an_arm_that_gives_up_the_largest_class_has_learnt():
     assert overview_of(recorded).near_chance == ["baseline", "cb"]
 
 
+def test_classes_without_test_images_are_no_guess():
+    """The balanced accuracy and the average precision are means over the classes with test images: of two, a guess has a half."""
+    recorded = study([arm("baseline", None), arm("cb", "baseline")])
+    recorded.plan["test_counts"] = [30, 0, 10, 0]
+    recorded.runs["test/accuracy"], recorded.runs["test/balanced_accuracy"] = 0.76, 0.52
+    recorded.runs["test/average_precision"] = 0.54
+    for metric in ("accuracy", "average_precision"):
+        assert overview_of(recorded, metric).near_chance == ["baseline", "cb"]
+    recorded.runs["test/balanced_accuracy"] = 0.56
+    assert overview_of(recorded).near_chance == []
+
+
 # --- what more seeds would show --------------------------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,47 @@ def test_conditions_stand_side_by_side():
     assert numbers(rows[1]["no-lag"])[2] == pytest.approx(change.mean(), abs=0.0051)
 
 
+def test_conditions_on_other_test_images_have_two_values_and_no_difference():
+    """They are marked, and the mark is explained; nothing fails where no seed makes a pair."""
+    recorded = study(CONDITIONED)
+    recorded.plan["arms"] = [{**one, "test_set": one.get("condition") or "plain"} for one in CONDITIONED]
+    text = report.write(recorded)
+    rows = cells(text, "## Conditions side by side")
+    for row, name in zip(rows, ("baseline", "cb"), strict=True):
+        values = 100 * recorded.runs[recorded.runs["arm"] == f"no-lag/{name}"]["test/accuracy"]
+        assert row["no-lag"] == f"{values.mean():.2f} ± {values.std():.2f} (I)"
+    assert "(I): tested on other images than plain, so that there is no difference." in text
+    assert "(I)" not in report.write(study(CONDITIONED))
+
+
+@pytest.mark.parametrize("form", report.FORMATS)
+def test_a_study_of_which_no_two_arms_share_their_test_images_has_a_report(form):
+    """In every form, with figures where it has any; no difference is told."""
+    recorded = study(LADDER[:3])
+    recorded.plan["arms"] = [{**one, "test_set": one["name"], "labels": {"other test images": "x"}} for one in LADDER[:3]]
+    text = report.write(recorded, form)
+    if form == "markdown":
+        rows = cells(text, "## Comparison")
+        assert [(row["vs parent"], row["vs baseline"]) for row in rows[1:]] == [("–", "–")] * 2
+        assert {row["verdict"] for row in rows[1:]} == {"not comparable (other test items)"}
+        assert cells(text, "#### ladder, against the parent")[0]["pairs"] == "0"
+        assert "No arm can be compared with its baseline." in text
+    if form == "csv":
+        assert set(report.tidy_frames(recorded).arms["accuracy_vs_parent_pairs"]) == {0}
+
+
+def test_images_of_which_none_moved_have_no_interval():
+    """A mean alone, and the reason below."""
+    recorded = study(LADDER[:2], seeds=[0, 1])
+    of = recorded.runs.pivot(index="seed", columns="arm", values="run_id")
+    for seed in (0, 1):
+        recorded.tables[of["cb"][seed]] = recorded.tables[of["baseline"][seed]]
+    text = report.write(recorded)
+    row = cells(text, "### Doubt from the test images")[0]
+    assert (row["accuracy"], row["balanced acc."]) == ("+0.00", "+0.00")
+    assert "all images differ alike (no spread)" in text
+
+
 def test_conditions_alone_stand_side_by_side_without_the_plain_arms():
     """Where only a condition's arms are shown, there is no column of blanks for the plain ones."""
     text = report.write(study(CONDITIONED), arms=["no-lag/*"])

@@ -122,6 +122,22 @@ def test_a_grid_has_shapley_values():
         assert numbers(rows[rung]["shapley"])[0] == pytest.approx(frame.loc[rung, "mean"], abs=0.0051)
 
 
+def test_rungs_of_other_test_images_have_two_values_and_no_difference():
+    """Where other orders are told, too; the effects of a sweep have dashes."""
+    points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}, test_set=rate) for rate in ("low", "high")]
+    ladder = [arm("baseline", None, test_set="x"), arm("cb", "baseline", test_set="y"), arm("mixup", "cb", test_set="y")]
+    dropped = arm("mixup/without-cb", "mixup", "drop_one", factors={"without": "cb"}, test_set="y")
+    recorded = study([*ladder, dropped, *points])
+    text = report.write(recorded)
+    row = cells(text, "## Attribution")[0]
+    before, after = (100 * recorded.runs[recorded.runs["arm"] == name]["test/accuracy"].mean() for name in ("baseline", "cb"))
+    assert (row["rung"], row["ladder"]) == ("cb", f"{before:.2f} → {after:.2f} (I)")
+    assert len(numbers(row["last out"])) == 3
+    assert "(I): the two arms were tested on other images: their means, and no difference." in text
+    effect = cells(text, "### Effects of swept and crossed settings")[0]
+    assert [effect[name] for name in ("difference", "pairs", "p t", "p Holm (t)")] == ["–", "0", "–", "–"]
+
+
 def test_effects_of_a_sweep_are_told_where_its_arms_are_shown():
     """Each level against the first; not where only other arms are shown."""
     points = [arm(f"rate/{rate}", "baseline", "sweep", factors={"rate": rate}) for rate in ("low", "high")]

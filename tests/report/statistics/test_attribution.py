@@ -467,6 +467,46 @@ def test_conditions_side_by_side(tmp_path):
     assert rows.loc[("no-lag", "cb"), "pairs"] == 2
 
 
+def with_test_sets(plan, **sets):
+    """The plan, in which these arms (`__` for `/`) have other test items than the rest."""
+    names = {name.replace("__", "/").replace("_", "-"): tested for name, tested in sets.items()}
+    return {**plan, "arms": [{**arm, "test_set": names.get(arm["name"], "x")} for arm in plan["arms"]]}
+
+
+def test_other_test_items_make_no_pair(tmp_path):
+    """Neither of a rung's step, nor in a sweep, a grid or a condition; each arm keeps its own mean, and the others their pairs."""
+    numbers = ["mean", "sd", "low", "high", "p_t"]
+    plan = planned(
+        tmp_path,
+        ladder={"baseline": {}, "cb": LADDER["cb"], "mixup": LADDER["mixup"]},
+        grid={"rungs": ["cb", "mixup"]},
+        conditions={"no-lag": {**NO_LAG, "arms": ["baseline", "cb"]}},
+    )
+    other = with_test_sets(plan, mixup="y", grid__cb="y", no_lag__cb="y")
+    runs = ran(plan)
+    steps = attribution(other, runs, [METRIC]).set_index(["rung", "condition", "way"])
+    assert steps.loc[("cb", "", "ladder"), "pairs"] == 4
+    for way in ("ladder", "shapley"):
+        assert steps.loc[("mixup", "", way), "pairs"] == 0
+        assert steps.loc[("mixup", "", way), numbers].isna().all()
+    assert attribution(plan, runs, [METRIC])["pairs"].eq(4).all()
+    found = effects(other, runs, [METRIC])
+    assert found["group"].tolist() == effects(plan, runs, [METRIC])["group"].tolist()
+    assert found["pairs"].eq(0).all()
+    assert found[[*numbers, "p_t_holm"]].isna().all(axis=None)
+    rows = conditions(other, runs, [METRIC]).set_index("arm")
+    assert rows["pairs"].to_dict() == {"baseline": 4, "cb": 0}
+    assert rows.loc["cb", ["difference", "difference_sd", "low", "high", "p_t"]].isna().all()
+    assert (rows.loc["cb", "n"], rows.loc["cb", "mean"]) == (4, pytest.approx(plain.mean(values(runs, "no-lag/cb"))))
+
+
+def test_the_points_of_a_sweep_with_other_test_items_have_no_effects(tmp_path):
+    """Also of one axis alone."""
+    plan = planned(tmp_path, ladder={"baseline": {}}, sweeps={"size": {"over": {"batch_size": [32, 64]}}})
+    found = effects(with_test_sets(plan, size__64="y"), ran(plan), [METRIC])
+    assert (found["pairs"].tolist(), found["low"].isna().all()) == ([0], True)
+
+
 def test_an_arm_that_its_condition_does_not_alter(tmp_path):
     """An arm that keeps its own setting under a condition differs by exactly nothing."""
     plan = planned(tmp_path, ladder={"baseline": {}, "focal": {"loss": "focal"}}, conditions={"c": {"loss": "balanced_softmax"}})

@@ -10,7 +10,16 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from ablation.report.statistics.differences import CLASS_COLUMNS, COLUMNS, SAME, class_differences, comparisons, differences, verdicts
+from ablation.report.statistics.differences import (
+    CLASS_COLUMNS,
+    COLUMNS,
+    SAME,
+    class_differences,
+    comparisons,
+    differences,
+    is_other_test,
+    verdicts,
+)
 from tests.report.studies import arm
 
 NAN = math.nan
@@ -193,7 +202,7 @@ def test_directions_and_units(name, unit):
 
 
 FLIP = 0.008
-KINDS = {"is_same": False, "has_other_test": False}
+KINDS = {"is_same": False, "has_other_test": False, "is_void": False}
 CASES = [
     ("better", {"mean": 1.0, "p_t_holm": 0.01, "p_flip_holm": FLIP}),
     ("worse", {"mean": -1.0, "p_t_holm": 0.05, "p_flip_holm": 0.05}),
@@ -210,6 +219,8 @@ CASES = [
     ("", {"mean": NAN, "pairs": 0, "sd": NAN}),
     (SAME, {"mean": 0.0, "sd": 0.0, "is_same": True}),
     ("not comparable (other test items)", {"mean": 5.0, "p_t_holm": 0.01, "p_flip_holm": FLIP, "has_other_test": True}),
+    ("seed without effect", {"mean": 5.0, "p_t_holm": 0.01, "p_flip_holm": FLIP, "p_equal_holm": 0.01, "is_void": True}),
+    ("seed without effect", {"mean": 0.0, "sd": 0.0, "is_void": True}),
 ]
 
 
@@ -220,6 +231,36 @@ def test_verdicts(words, numbers):
     assert verdicts(rows, 0.4, is_lower_better=False) == [words]
     turned = rows.assign(mean=-rows["mean"])
     assert verdicts(turned, 0.4, is_lower_better=True) == [words]
+
+
+def test_other_test_items_make_no_pair():
+    """There is nothing to compute a mean, an interval or a p of, neither of arms nor of classes; the others keep theirs."""
+    plan = planned(*LADDER[:2], arm("other", "baseline", test_set={0: "x", 1: "z"}), arm("alike", "baseline", test_set={2: "y"}))
+    plan["arms"][0] = {**plan["arms"][0], "test_set": {1: "y"}}
+    rows = differences(plan, runs(**{one["name"]: VALUES["a"] for one in plan["arms"]}), ["test/accuracy"]).set_index(["arm", "role"])
+    assert rows.loc["other", "pairs"].tolist() == [0, 0]
+    assert rows.loc["other", ["mean", "sd", "low", "high", "p_t", "p_flip"]].isna().all(axis=None)
+    assert rows.loc[["a", "alike"], "pairs"].tolist() == [8] * 4
+    recall = pd.DataFrame({"w": [0.5, 0.6, 0.8]})
+    recalls = {"baseline": recall, "other": recall.iloc[::-1].reset_index(drop=True), "alike": recall}
+    of_classes = class_differences(comparisons(plan), recalls, ["w"], {}).set_index(["arm", "role"])
+    assert of_classes.loc["other", "pairs"].tolist() == [0, 0]
+    assert of_classes.loc["other", ["mean", "low", "high"]].isna().all(axis=None)
+    assert of_classes.loc["alike", "pairs"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("test_sets", "is_other"),
+    [
+        (["x", "x", None, ""], False),
+        (["x", None, "y"], True),
+        ([{0: "a", 1: "b"}, {1: "b", 2: "c"}, {}, {2: "c"}], False),
+        ([{0: "a"}, {1: "b"}, {0: "a", 1: "c"}], True),
+    ],
+)
+def test_test_sets_are_other_ones_where_any_two_are_known_to_differ(test_sets, is_other):
+    """Of all seeds, or of a seed that two of them have."""
+    assert is_other_test(*test_sets) == is_other
 
 
 def test_the_families_sd_is_pooled():

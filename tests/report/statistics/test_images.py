@@ -100,6 +100,20 @@ def test_a_class_of_one_image_has_no_interval():
     assert np.isnan([low, high]).all()
 
 
+@pytest.mark.parametrize("group", [None, np.repeat(np.arange(5), 2).astype(np.int32)])
+@pytest.mark.parametrize("value", [0, 2])
+def test_images_that_differ_alike_have_no_interval(value, group):
+    """Ten images of which none moved say nothing of others, as seeds that show the same difference do; one that moved does."""
+    changes_N, strata_N = np.full(10, value), np.repeat([0, 1], 5).astype(np.int32)
+    for strata in (np.zeros(10, np.int32), strata_N):
+        mean, low, high = images.bootstrap(changes_N, strata, 100, group)
+        assert mean == 100 * value
+        assert np.isnan([low, high]).all()
+    changes_N[0] += 1
+    _, low, high = images.bootstrap(changes_N, strata_N, 100, group)
+    assert low < high
+
+
 def test_images_are_paired_by_their_index():
     """The order of a table's rows changes nothing."""
     shuffled = [seed_table.sample(frac=1, random_state=seed) for seed, seed_table in enumerate(ARM)]

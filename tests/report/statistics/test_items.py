@@ -33,12 +33,25 @@ def rows(by_arm, values=None):
 
 
 def test_differences_are_paired_by_item_whatever_their_order():
-    """The mean is that of the arm minus the partner, and items that differ by as much have no doubt."""
+    """The mean is that of the arm minus the partner."""
     base = np.array([1.0, 5.0, 9.0, 2.0])
-    ours = {0: table(base[::-1] - 0.5, names=[3, 2, 1, 0])}
+    ours = {0: table(base[::-1] - [0.5, 0.5, 0.5, 0.9], names=[3, 2, 1, 0])}
     row = rows({"base": {0: table(base)}, "deep": ours}).loc["parent"]
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((-0.5, -0.5, -0.5))
+    assert row["mean"] == pytest.approx(-0.6)
+    assert -0.9 <= row["low"] < -0.6 < row["high"] <= -0.5
     assert (row["items"], row["clusters"], row["seeds"], row["why_not"]) == (4, 0, 1, "")
+
+
+@pytest.mark.parametrize("change", [0.0, 0.1])
+@pytest.mark.parametrize("clusters", [None, np.repeat(np.arange(4), 3)])
+def test_items_that_differ_alike_have_no_interval(change, clusters):
+    """A width of nothing would read as certainty; the mean is there, and rounding makes no spread."""
+    base = np.array([1.1, 5.3, 9.7, 2.9, 3.1, 0.3, 7.7, 8.1, 1.9, 4.3, 2.2, 6.6])
+    moved = change * (np.ones(12) if clusters is None else np.tile([0, 1, 2], 4))  # each cluster's mean is the same
+    row = rows({"base": {0: table(base, clusters=clusters)}, "deep": {0: table(base + moved, clusters=clusters)}}).loc["parent"]
+    assert row["mean"] == pytest.approx(change)
+    assert np.isnan([row["low"], row["high"]]).all()
+    assert row["why_not"] == ""
 
 
 def test_an_item_of_several_seeds_is_one_item():

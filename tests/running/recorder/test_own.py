@@ -98,7 +98,7 @@ def test_a_run_is_recorded_whole(ablate, study, monkeypatch):
     assert ablate("run", "study.yaml", "--allow-code").epochs == 0
 
 
-def test_summaries_do_not_judge_arms_with_other_test_items(ablate, study):
+def test_summaries_do_not_judge_arms_with_other_test_items_or_seeds_without_effect(ablate, study):
     """As in the report; also where a later command trains nothing and tells of the runs that are recorded."""
     for margin in (1, 2):
         file = Path(study())
@@ -108,7 +108,7 @@ def test_summaries_do_not_judge_arms_with_other_test_items(ablate, study):
         assert done.status == 0, done.err
         summaries = [run for run in Store.open(Path("mlruns")).runs_of("own") if run["tags"]["ablation.kind"] == "summary"]
         verdicts = {run["tags"]["ablation.arm"]: run["tags"]["ablation.verdict"] for run in summaries}
-        assert verdicts == {"baseline": "", "deep": "inconclusive (no spread)", "other": "not comparable (other test items)"}
+        assert verdicts == {"baseline": "", "deep": "seed without effect", "other": "not comparable (other test items)"}
 
 
 def test_the_machine_is_the_one_that_computed(ablate, study, monkeypatch):

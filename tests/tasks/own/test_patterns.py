@@ -129,6 +129,23 @@ def test_what_stands_beside_a_number_is_no_part_of_it(pattern, line, found):
     assert (last.metrics, last.cut) == ({"test/loss": found}, {})
 
 
+@pytest.mark.parametrize(
+    ("pattern", "printed", "found"),
+    [
+        ("acc {number}", "acc 0.91,0.85", "0.91"),
+        ("acc {number}", "acc 84, 97", "84"),
+        ("acc {number},", "acc 84,97", "84"),
+        ("acc {number}", "acc 0.912,3", "0.912"),
+        ("acc {number}", "acc 3,4.5", "3"),
+    ],
+)
+def test_a_comma_between_two_numbers_ends_the_first(tmp_path, pattern, printed, found):
+    """Before a blank or a number with a point, or where the pattern names it; a number with a point has its decimals."""
+    values, _ = seen(printed, {"validation/loss": pattern})
+    values.check(Definition(tmp_path, sources={"validation/loss": Source(pattern)}, names={"validation/loss": "val/loss"}))
+    assert values.metrics == {"validation/loss": found}
+
+
 def test_blanks_and_sets_beside_a_number():
     last, _ = seen("a  b [x ] loss=  3\n", {"test/loss": r"a b \[x[ ]\] loss={number}"})
     assert last.metrics == {"test/loss": "3"}
@@ -150,6 +167,11 @@ def test_blanks_and_sets_beside_a_number():
         (".*{number} loss", "12,345.6 loss", "12,345.6"),
         ("loss {number}", "loss 12.5k", "12.5k"),
         ("loss {number}", "loss 1_234", "1_234"),
+        ("acc {number}", "acc 84,97", "84,97"),
+        ("acc {number}", "acc 84,21 %", "84,21"),
+        ("acc {number}", "acc -0,7531", "-0,7531"),
+        (r"acc (\d+)", "acc 84,9)", "84,9"),
+        ("acc {number}", "acc 1.234,5", "1.234,5"),
     ],
 )
 def test_a_part_of_a_number_fails_the_run(tmp_path, pattern, printed, whole):
