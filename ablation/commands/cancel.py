@@ -12,7 +12,7 @@ from ablation.running.parts.split import splits
 
 def cancel(file: Path | None, profile: str | None) -> int:
     """End the jobs of one study, or of all studies here, from any machine that sees the folder."""
-    study = study_of_file(file, profile) if file else profile_last_run(profile) if profile else ""
+    study = study_of_file(file, profile) if file else profile_last_run(profile) if profile is not None else ""
     problems, num_ended = [], 0
     for split in splits(Workspace(Path("mlruns").resolve()).parts, study):
         try:

@@ -88,3 +88,4 @@ class Outcomes:
         del self._left[run.arm, run.seed]
         self._failed.append(Failure(run, kind, reason))
         self.record.failed(run, kind, reason, log)
+        self.view({"kind": "given up", "arm": run.arm, "seed": run.seed, "failure": kind, "message": reason})

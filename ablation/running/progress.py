@@ -118,7 +118,7 @@ class ProgressState:
         self.curves, self.words = plan.study.task.curves, plan.study.task.words
         self.began = time.monotonic()
         self.running: dict[str, dict[str, Any]] = {}
-        self.failed: list[str] = []
+        self.given_up: dict[tuple[int, str], list[str]] = {}  # the arms, by their seed and the message
 
     def see(self, event: Mapping[str, Any]) -> None:
         """Take one event."""
@@ -130,17 +130,20 @@ class ProgressState:
             self.running[key] = {"epoch": event["epoch"], "shown": shown_values(event["row"]["values"], self.curves)}
         elif kind == "finished":
             self.results.take(event["arm"], event["seed"])
+        elif kind == "given up":
+            self.given_up.setdefault((event["seed"], event["message"]), []).append(event["arm"])
         elif kind in ("done", "failed", "stopped"):
             self.running.pop(key, None)
-            if kind == "failed":
-                self.failed.append(f"{self.name(key)}: {event['message']}")
+
+    @property
+    def failed(self) -> list[str]:
+        """The runs that failed and why, a line for those of a seed that failed alike, as the runs of one stage do."""
+        return [f"{_name(arms[0], len(arms), seed)}: {message}" for (seed, message), arms in self.given_up.items()]
 
     def name(self, key: str) -> str:
         """The arms and the seed that a stage belongs to, in few words."""
         node = self.plan.nodes[key]
-        others = len(node.arms) - 1
-        more = f" (+{others} {'arm' if others == 1 else 'arms'})" if others else ""
-        return f"{node.owner}{more} seed {node.seed}"
+        return _name(node.owner, len(node.arms), node.seed)
 
     def epochs(self, key: str) -> int:
         """The number of rows that a stage's history will have; 0 where nobody knows."""
@@ -157,7 +160,8 @@ class ProgressState:
         seconds = self.clock.seconds_left if num_done < num_runs else 0.0
         is_told = seconds or (num_done < num_runs and self.words.is_counted and self.clock.is_known)
         left = f" · about {duration(seconds)} left" if is_told else ""
-        failed = f", {len(self.failed)} failed" if self.failed else ""
+        num_failed = sum(map(len, self.given_up.values()))
+        failed = f", {num_failed} failed" if num_failed else ""
         return f"{num_done}/{num_runs} runs{failed} · {duration(time.monotonic() - self.began)}{left}"
 
 
@@ -225,8 +229,8 @@ class PlainView:
             self._say(f"{self.state.name(key)}: {self.state.words.row} {event['epoch']}{total}{curve_words(shown)}")
         elif kind == "finished":
             self._say(f"{event['arm']} seed {event['seed']}: finished, {self.state.results.words(event['arm'], event['seed'])}")
-        elif kind == "failed":
-            self._say(f"{self.state.name(key)}: failed ({event['failure']}): {event['message']}")
+        elif kind == "given up" and len(self.state.given_up[event["seed"], event["message"]]) == 1:
+            self._say(f"{_name(event['arm'], 1, event['seed'])}: failed ({event['failure']}): {event['message']}")
 
     def _say(self, text: str) -> None:
         self.console.print(f"{self.state.headline()} | {text}", markup=False, highlight=False, soft_wrap=True)
@@ -278,6 +282,11 @@ def progress_display(state: ProgressState, console: Console) -> View:
 def is_drawable(console: Console) -> bool:
     """Whether the console is a terminal that can move its cursor, whatever FORCE_COLOR says."""
     return console.is_terminal and not console.is_dumb_terminal and (not _is_forced() or console.file.isatty())
+
+
+def _name(arm: str, num_arms: int, seed: int) -> str:
+    more = f" (+{num_arms - 1} {'arm' if num_arms == 2 else 'arms'})" if num_arms > 1 else ""
+    return f"{arm}{more} seed {seed}"
 
 
 def _is_forced() -> bool:

@@ -126,4 +126,5 @@ def test_a_profile_without_a_file_ends_the_jobs_of_that_study_alone(ablate, monk
     asked = []
     monkeypatch.setattr("ablation.commands.cancel.splits", lambda parts, study: asked.append(study) or [])
     assert ablate("cancel", "--profile", "quick").status == 0
+    assert ablate("cancel", "--profile", "").status == 2
     assert asked == ["tiny.quick"]

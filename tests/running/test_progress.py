@@ -146,10 +146,23 @@ def test_the_board_follows_the_events(tmp_path):
     board.see({"kind": "done", "stage": "a"})
     board.see({"kind": "started", "stage": "b"})
     assert row_words(board.snapshot()["running"][0]) == ("starting", "", "")
+    board.see({"kind": "given up", "arm": "cb", "seed": 0, "message": "no memory", "failure": "memory"})
     board.see({"kind": "failed", "stage": "b", "message": "no memory", "failure": "memory"})
     assert board.snapshot()["running"] == []
     assert board.headline().startswith("3/4 runs, 1 failed · ")
-    assert board.snapshot()["failed"] == ["baseline seed 0: no memory"]
+    assert board.snapshot()["failed"] == ["cb seed 0: no memory"]
+
+
+def test_the_board_counts_the_runs_that_failed_and_tells_each_reason_once(tmp_path):
+    """Runs of one stage fail alike and share a line; one whose test failed has its own; a test that is tried again has failed nothing."""
+    runs = [run(arm, seed) for seed in range(2) for arm in ("baseline", "tta", "cb")]
+    board = ProgressState(plan(node("a", 2, 2.0), runs=runs), 1, Results(plan(runs=runs), tmp_path, {}))
+    board.see({"kind": "untested", "stage": "a", "run": "key", "message": "out of memory", "failure": "memory"})
+    assert "failed" not in board.headline()
+    for arm, seed, message in (("baseline", 0, "nan"), ("tta", 0, "nan"), ("cb", 0, "out of memory"), ("baseline", 1, "nan")):
+        board.see({"kind": "given up", "arm": arm, "seed": seed, "message": message, "failure": "bug"})
+    assert board.headline().startswith("0/6 runs, 4 failed · ")
+    assert board.failed == ["baseline (+1 arm) seed 0: nan", "cb seed 0: out of memory", "baseline seed 1: nan"]
 
 
 # --- results so far ------------------------------------------------------------------------------------------------------------
@@ -270,6 +283,8 @@ def test_plain_lines_have_no_control_codes(monkeypatch, tmp_path):
         lines({"kind": "finished", "arm": arm, "seed": 0})
     lines({"kind": "done", "stage": "a"})
     lines({"kind": "started", "stage": "b"})
+    for arm in ("baseline", "cb"):
+        lines({"kind": "given up", "arm": arm, "seed": 0, "message": "the [loss] became nan", "failure": "nan"})
     lines({"kind": "failed", "stage": "b", "message": "the [loss] became nan", "failure": "nan"})
     lines.close()
     messages = [line.partition(" | ")[2] for line in out.getvalue().splitlines()]

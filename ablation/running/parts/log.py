@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the exit status of a part that was asked to end
 BEGIN, END, FINISHED, FAILED = "part begins", "part ends", "run finished", "run failed"
-NOT_KEPT = frozenset({"tick", "finished", "result", "untested"})  # events that say nothing, or nothing final, of a run
+NOT_KEPT = frozenset({"tick", "finished", "given up", "result", "untested"})  # events that say nothing, or nothing final, of a run
 
 
 def log_file(folder: Path, part: int, attempt: int) -> Path:
