@@ -79,6 +79,18 @@ def place_of(layers: Layers, *paths: str) -> str:
     return f"base.{paths[0]}"
 
 
+def place_in_stages(layers: Layers, stages_at: str, place: str) -> str:
+    """Where the file sets a setting of a stage last: in the list of stages at `stages_at`, or above it by a path such as stages.1.loss."""
+    number, _, setting = place.removeprefix(f"{stages_at}.").partition(".")
+    for where, overrides in reversed(layers):
+        if "stages" in overrides:
+            break
+        own = [name.removeprefix(f"stages.{number}.") for name in overrides if name.startswith(f"stages.{number}.")]
+        if any(f"{setting}.".startswith(f"{name}.") or f"{name}.".startswith(f"{setting}.") for name in own):
+            return f"{where}.stages.{number}.{setting}"
+    return place
+
+
 def _in_stage(name: str) -> list[Any]:
     """The setting of a path such as stages.1.loss."""
     parts = name.split(".")

@@ -9,7 +9,7 @@ from ablation.errors import ConfigError, nearest, unknown_name
 from ablation.formatting import worded
 from ablation.study.changes import changes_between, flatten
 from ablation.study.config import Arm, Choice, Overrides, Study, load, task_of, text_hash
-from ablation.study.effects import Layers, check_effects, place_of
+from ablation.study.effects import Layers, check_effects, place_in_stages, place_of
 from ablation.study.implied import with_techniques
 from ablation.study.overridden import LENGTH, NO_LENGTH, check_arms, check_conditions, check_lengths, has_counts_alone
 from ablation.study.overrides import PartialArm, apply_overrides, canonical, is_position
@@ -165,7 +165,8 @@ class _Resolver:
         except ConfigError as error:
             path = error.path.removeprefix(f"{where}.")
             if path == error.path or path.partition(".")[0] == "stages":
-                raise
+                layers = [*self.below[spec.condition], *spec.overrides]
+                raise ConfigError(place_in_stages(layers, partial.stages_at, error.path), error.problem) from None
             setting = path.partition(".")[0]
             is_set = any(name.partition(".")[0] == setting for name, _ in sets)
             place = f"--set.{path}" if is_set else place_of([*self.below[spec.condition], *spec.overrides], path)

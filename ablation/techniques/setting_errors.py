@@ -1,5 +1,8 @@
 """What pydantic finds wrong with a setting, as one of our errors."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -22,15 +25,30 @@ SHARES = {"probability", "validation", "test", "epsilon", "head", "tail", "drop"
 def to_config_error(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
     """The first problem of a ValidationError as a ConfigError in our words."""
     first = error.errors(include_url=False)[0]
-    known = {field.alias or name for name, field in model.model_fields.items()}
     where = ".".join([*([path] if path else []), *(str(part) for part in first["loc"])])
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][-1])
+        known = {field.alias or name for name, field in _model_at(model, first["loc"]).model_fields.items()}
         return ConfigError(where, f"unknown field {unknown!r}; expected one of {', '.join(sorted(known))}.{nearest(unknown, known)}")
     if first["type"] == "missing":
         return ConfigError(where, "is missing; expected a value")
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(" or instance of ")[0]
     return ConfigError(where, f"found {shorten(first['input'])}; expected {PLAIN_WORDS.get(message, message)}{_meant(first)}")
+
+
+def _model_at(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
+    """The model that the last part of a place is a field of, or should be: nested ones lie in fields, also in lists and mappings."""
+    for part in place[:-1]:
+        annotations = [field.annotation for name, field in model.model_fields.items() if part in (name, field.alias)]
+        model = next((nested for annotation in annotations for nested in _models(annotation)), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _meant(problem: ErrorDetails) -> str:

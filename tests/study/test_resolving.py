@@ -15,6 +15,7 @@ LADDER = {
     "mixup": {"mix": {"name": "mixup", "alpha": 0.4}},
     "ls": {"smoothing": {"epsilon": 0.2, "spread": "others"}},
 }
+TWO_STAGES = {"stages": [{"epochs": 2}, {"epochs": 1, "train": "head"}]}
 
 
 def lengths(arm):
@@ -551,6 +552,11 @@ def test_bad_arms(tmp_path, sections, path, words):
         ({"conditions": {"c": {"mix": "cmo"}}}, {}, "conditions.c.mix"),
         ({"variants": {"v": {"mix": "cmo"}}}, {}, "variants.v.mix"),
         ({}, {"sets": [("mix", "cmo")]}, "--set.mix"),
+        ({"ladder": {"a": TWO_STAGES, "b": {"stages.1.loss": {"name": "focal", "gamma": -1}}}}, {}, "ladder.b.stages.1.loss.gamma"),
+        ({"ladder": {"a": TWO_STAGES, "b": {"stages.1.optimizer.lr": -1}}}, {}, "ladder.b.stages.1.optimizer.lr"),
+        ({"ladder": {"a": TWO_STAGES, "b": {"stages.0.loss": "focal"}, "c": {"stages.1.loss": "x"}}}, {}, "ladder.c.stages.1.loss"),
+        ({"ladder": {"a": TWO_STAGES}, "variants": {"v": {"stages": [{"tta": "x"}]}}}, {}, "variants.v.stages.0.tta"),
+        ({"ladder": {"a": {"stages": [{"loss": "x"}]}, "b": {"mix": "mixup"}}}, {}, "ladder.a.stages.0.loss"),
     ],
 )
 def test_a_mistake_of_a_whole_arm_is_where_the_file_makes_it(tmp_path, sections, options, path):
