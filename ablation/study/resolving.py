@@ -165,7 +165,7 @@ class _Resolver:
         except ConfigError as error:
             path = error.path.removeprefix(f"{where}.")
             if path == error.path or path.partition(".")[0] == "stages":
-                layers = [*self.below[spec.condition], *spec.overrides]
+                layers = [*self.below[spec.condition], *spec.overrides, *(("--set", {name: value}) for name, value in sets)]
                 raise ConfigError(place_in_stages(layers, partial.stages_at, error.path), error.problem) from None
             setting = path.partition(".")[0]
             is_set = any(name.partition(".")[0] == setting for name, _ in sets)

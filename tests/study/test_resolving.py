@@ -557,6 +557,7 @@ def test_bad_arms(tmp_path, sections, path, words):
         ({"ladder": {"a": TWO_STAGES, "b": {"stages.0.loss": "focal"}, "c": {"stages.1.loss": "x"}}}, {}, "ladder.c.stages.1.loss"),
         ({"ladder": {"a": TWO_STAGES}, "variants": {"v": {"stages": [{"tta": "x"}]}}}, {}, "variants.v.stages.0.tta"),
         ({"ladder": {"a": {"stages": [{"loss": "x"}]}, "b": {"mix": "mixup"}}}, {}, "ladder.a.stages.0.loss"),
+        ({"ladder": {"a": TWO_STAGES}}, {"sets": [("stages.1.loss", "x")]}, "--set.stages.1.loss"),
     ],
 )
 def test_a_mistake_of_a_whole_arm_is_where_the_file_makes_it(tmp_path, sections, options, path):
