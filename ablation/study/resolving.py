@@ -164,12 +164,9 @@ class _Resolver:
             return tuple(self.task.resolve(partial, where, lambda number, settings: self._stage_with_sets(number, settings, sets)))
         except ConfigError as error:
             path = error.path.removeprefix(f"{where}.")
-            if path == error.path or path.partition(".")[0] == "stages":
-                layers = [*self.below[spec.condition], *spec.overrides, *(("--set", {name: value}) for name, value in sets)]
-                raise ConfigError(place_in_stages(layers, partial.stages_at, error.path), error.problem) from None
-            setting = path.partition(".")[0]
-            is_set = any(name.partition(".")[0] == setting for name, _ in sets)
-            place = f"--set.{path}" if is_set else place_of([*self.below[spec.condition], *spec.overrides], path)
+            layers = [*self.below[spec.condition], *spec.overrides, *(("--set", {name: value}) for name, value in sets)]
+            is_of_stage = path == error.path or path.partition(".")[0] == "stages"
+            place = place_in_stages(layers, partial.stages_at, error.path) if is_of_stage else place_of(layers, path)
             raise ConfigError(place, error.problem) from None
 
     def _completed(self, spec: ArmSpec, number: int, partial: PartialArm) -> Overrides:
