@@ -43,6 +43,7 @@ class Document:
     edition: int = EDITION  # of its layout, if it is Markdown or HTML
 
 
+@writing.with_plain_texts
 def check(recorded: Recorded, path: Path, document: Document) -> tuple[int, str]:
     """The number of lines of the document at `path` that differ from what the store says now, and the first of them as a diff."""
     if document.study not in (None, recorded.study):

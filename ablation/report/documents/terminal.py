@@ -27,6 +27,7 @@ LONGEST_NAME = 40  # cells of an arm in a sentence
 STYLES = {r"(?<=  )better.*$": "green", r"(?<=  )worse.*$": "red"}
 
 
+@writing.with_plain_texts
 def of_record(recorded: Recorded, options: Shown, screen: Screen) -> Text:
     """The text of a recorded study, with styles for a terminal; `.plain` is without them."""
     check_options(options)

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"markdown": "md", "html": "html", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 
+with_plain_texts = pd.option_context("mode.string_storage", "python")  # those of Arrow take longer for every text that is looked at
 
-@pd.option_context("mode.string_storage", "python")  # that of Arrow takes longer for every text that is looked at
+
+@with_plain_texts
 def write(recorded: Recorded, format_name: str, output: Path | None, options: Shown) -> str:
     """The document's text; with `output`, that folder holds the document, its figures and the CSV files."""
     if format_name not in FORMATS:
